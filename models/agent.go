@@ -1,0 +1,16 @@
+package models
+
+import "time"
+
+// Agent is one that reports, as a read shows it.
+type Agent struct {
+	ID                 string    `json:"agent_id"`
+	Name               string    `json:"name,omitzero"`
+	Source             string    `json:"source,omitzero"` // the tool that it runs in, such as claude-code
+	Registered         time.Time `json:"registered"`      // receipt of its first report; UTC
+	LastSeen           time.Time `json:"last_seen"`       // receipt of its newest report; UTC
+	SessionCount       int       `json:"session_count"`
+	ActiveSessionCount int       `json:"active_session_count"`
+	LatestStatus       Status    `json:"latest_status"`
+	LatestMessage      string    `json:"latest_message,omitzero"`
+}

@@ -1,0 +1,50 @@
+package models
+
+// Code names a kind of failure, as it stands on the wire.
+type Code string
+
+// The codes of the wire contract.
+const (
+	CodeBadRequest       Code = "bad_request"
+	CodeNotFound         Code = "not_found"
+	CodeMethodNotAllowed Code = "method_not_allowed"
+	CodePayloadTooLarge  Code = "payload_too_large"
+	CodeUnavailable      Code = "unavailable"
+	CodeInternal         Code = "internal_error"
+)
+
+// Error is a failure that a client may be told of. Any other error is internal: it goes to the log, and
+// the client learns no more than that it happened.
+type Error struct {
+	Code    Code   `json:"error"`
+	Message string `json:"message"`        // for a person
+	Field   string `json:"field,omitzero"` // what is at fault, where one thing is
+}
+
+// Error implements error.
+func (e *Error) Error() string {
+	if e.Field == "" {
+		return e.Message
+	}
+	return e.Field + ": " + e.Message
+}
+
+// BadRequest says that field, or the whole request where field is "", is not as it must be.
+func BadRequest(field, message string) *Error {
+	return &Error{Code: CodeBadRequest, Message: message, Field: field}
+}
+
+// NotFound says that there is no such thing.
+func NotFound(what string) *Error {
+	return &Error{Code: CodeNotFound, Message: "no such " + what}
+}
+
+// PayloadTooLarge says which limit a request is over.
+func PayloadTooLarge(message string) *Error {
+	return &Error{Code: CodePayloadTooLarge, Message: message}
+}
+
+// Unavailable says what the server can't do now, but may be able to later.
+func Unavailable(message string) *Error {
+	return &Error{Code: CodeUnavailable, Message: message}
+}

@@ -1,0 +1,49 @@
+package models
+
+import "time"
+
+// Session is one task of an agent, as a read shows it.
+type Session struct {
+	AgentID        string    `json:"agent_id"`
+	Topic          string    `json:"session_topic"`
+	Title          string    `json:"title,omitzero"`
+	Created        time.Time `json:"created"`             // receipt of its first report; UTC
+	LastUpdated    time.Time `json:"last_updated"`        // receipt of its newest report; UTC
+	ExpiresAt      time.Time `json:"expires_at"`          // LastUpdated and the TTL; UTC
+	Expired        bool      `json:"expired"`             // not renewed within its TTL
+	ExpiredAt      time.Time `json:"expired_at,omitzero"` // ExpiresAt, once expired
+	Lost           bool      `json:"lost"`                // expired while running or pending
+	TTLMinutes     int       `json:"ttl_minutes"`
+	CurrentStatus  Status    `json:"current_status"`
+	CurrentMessage string    `json:"current_message,omitzero"`
+}
+
+// FleetSession is a session in a list over the whole fleet, with the agent that it belongs to.
+type FleetSession struct {
+	Session
+	AgentName   string `json:"agent_name,omitzero"`
+	AgentSource string `json:"agent_source,omitzero"`
+}
+
+// Summary counts the fleet.
+type Summary struct {
+	Agents   int           `json:"agents"`
+	Sessions SessionCounts `json:"sessions"`
+}
+
+// SessionCounts counts sessions: Total is Active and Expired; Lost are among the expired.
+type SessionCounts struct {
+	Total    int          `json:"total"`
+	Active   int          `json:"active"`
+	Expired  int          `json:"expired"`
+	Lost     int          `json:"lost"`
+	ByStatus StatusCounts `json:"by_status"` // of the active ones
+}
+
+// StatusCounts counts sessions by their current status.
+type StatusCounts struct {
+	Running int `json:"running"`
+	Pending int `json:"pending"`
+	Success int `json:"success"`
+	Failed  int `json:"failed"`
+}

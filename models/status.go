@@ -1,0 +1,60 @@
+package models
+
+import (
+	"strings"
+	"time"
+)
+
+// Status is what a session is doing. The zero value is no status: absent from a report, any in a filter.
+type Status uint8
+
+// The statuses that an agent can report.
+const (
+	Running Status = iota + 1
+	Pending        // waits for input or a resource
+	Success
+	Failed
+)
+
+// Statuses lists every status that an agent can report, in the order of their numbers.
+var Statuses = [...]Status{Running, Pending, Success, Failed}
+
+var statusNames = [...]string{"", "running", "pending", "success", "failed"}
+
+// String returns the status as it stands on the wire, or "" for the zero value.
+func (s Status) String() string {
+	if int(s) >= len(statusNames) {
+		return ""
+	}
+	return statusNames[s]
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
+
+// Unfinished reports whether a session in this status still owes its end: such a session is lost when
+// it expires.
+func (s Status) Unfinished() bool { return s == Running || s == Pending }
+
+// ParseStatus returns the status that name stands for, or a bad_request error without a field.
+func ParseStatus(name string) (Status, error) {
+	for _, s := range Statuses {
+		if s.String() == name {
+			return s, nil
+		}
+	}
+	return 0, BadRequest("", "must be one of "+statusList())
+}
+
+func statusList() string { return strings.Join(statusNames[1:], ", ") }
+
+// AgentStatus is one entry of a status history: what an agent reported, and when.
+type AgentStatus struct {
+	AgentID      string    `json:"agent_id"`
+	SessionTopic string    `json:"session_topic"`
+	Status       Status    `json:"status"`
+	Timestamp    time.Time `json:"timestamp"`   // when it happened, by the agent's clock; UTC
+	ReceivedAt   time.Time `json:"received_at"` // when the server received it; UTC
+	Message      string    `json:"message,omitzero"`
+	Content      string    `json:"content,omitzero"`
+}

@@ -1,0 +1,236 @@
+package store
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// Outcome is what became of a report.
+type Outcome uint8
+
+const (
+	// Stored: the report is part of the state.
+	Stored Outcome = iota + 1
+	// Duplicate: its session holds it already; it changed nothing.
+	Duplicate
+	// Refused: it would begin a session for which there is no room; it changed nothing.
+	Refused
+)
+
+// Accept makes records of reports, which must be valid, in their order, and applies them. It appends what
+// became of each to outcomes, and returns that.
+//
+// now is the server's time. Each record gets a receipt time of its own, as much as a nanosecond apart per
+// report, so that lists by last update are in the order of receipt. Nothing of the reports' memory is
+// kept. Safe for concurrent use.
+func (s *Store) Accept(reports []models.StatusReport, now time.Time, outcomes []Outcome) []Outcome {
+	s.Expire(now)
+	for chunk := range slices.Chunk(reports, reportsPerLock) {
+		var moved []*agent
+		outcomes, moved = s.acceptChunk(chunk, instant(now), outcomes)
+		for _, a := range moved {
+			s.moveSessionsOf(a)
+		}
+	}
+	return outcomes
+}
+
+// reportsPerLock is how many reports one hold of the lock applies; each moves its session and its agent
+// within some four indexes.
+const reportsPerLock = workPerLock / 4
+
+// acceptChunk accepts reports under one hold of the lock. It also returns the agents that changed their
+// source.
+func (s *Store) acceptChunk(reports []models.StatusReport, now int64, outcomes []Outcome) ([]Outcome, []*agent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var moved []*agent
+	s.now = max(s.now, now)
+	for i := range reports {
+		s.received = max(s.received+1, now)
+		outcome, a := s.accept(&reports[i])
+		outcomes = append(outcomes, outcome)
+		if a != nil {
+			moved = append(moved, a)
+		}
+	}
+	return outcomes, moved
+}
+
+// accept makes a record of r, received at s.received, and applies it. It also returns the agent if that changed its
+// source. The caller holds s.mu.
+func (s *Store) accept(r *models.StatusReport) (Outcome, *agent) {
+	a, se := s.lookup(r.AgentID, r.SessionTopic)
+	if se == nil {
+		if !s.makeRoom(r) {
+			s.bounds.Refused++
+			return Refused, nil
+		}
+		a = s.agents[r.AgentID] // making room may have taken its last session
+	}
+	outcome, moved := s.apply(r, a, se, s.sequence+1, s.received)
+	if outcome == Stored {
+		s.sequence++
+	}
+	return outcome, moved
+}
+
+// Apply merges a record into the state, whatever came before it: see the package comment. It is how a
+// record that was accepted elsewhere, or before a restart, takes effect; room is made for it, but it is
+// never refused. Safe for concurrent use.
+func (s *Store) Apply(r models.Record) Outcome {
+	outcome, moved := s.applyRecord(&r)
+	if moved != nil {
+		s.moveSessionsOf(moved)
+	}
+	return outcome
+}
+
+func (s *Store) applyRecord(r *models.Record) (Outcome, *agent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sequence = max(s.sequence, r.Sequence)
+	a, se := s.lookup(r.AgentID, r.SessionTopic)
+	if se == nil {
+		s.makeRoom(&r.StatusReport)
+		a = s.agents[r.AgentID]
+	}
+	return s.apply(&r.StatusReport, a, se, r.Sequence, instant(r.Received))
+}
+
+// lookup returns the agent and the session, nil where there is none. The caller holds s.mu.
+func (s *Store) lookup(agentID, topic string) (*agent, *session) {
+	a := s.agents[agentID]
+	if a == nil {
+		return nil, nil
+	}
+	return a, s.sessions[sessionID{a, topic}]
+}
+
+// apply merges a report into the state of a and se, either of which is nil where it is new. It also
+// returns the agent if that changed its source. The caller holds s.mu.
+func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence uint64, received int64) (_ Outcome, moved *agent) {
+	when := newTimestamp(r.Timestamp)
+	if r.Timestamp.IsZero() {
+		when = newTimestamp(at(received))
+	}
+	place := 0
+	if se != nil {
+		var taken bool
+		place, taken = se.find(when, sequence)
+		if taken || r.ReportID != "" && se.holds(r.ReportID) {
+			return Duplicate, nil
+		}
+	}
+
+	if a == nil {
+		a = s.newAgent(r.AgentID, received)
+	}
+	if se == nil {
+		se = s.newSession(a, r.SessionTopic, received)
+	}
+	src := s.describe(a, se, r, sequence)
+	if a.source != nil && a.source != src {
+		moved = a
+	}
+	s.add(&status{
+		session:  se,
+		sequence: sequence,
+		received: received,
+		when:     when,
+		kind:     r.Status,
+		text:     packText(r.Message, r.Content, r.ReportID),
+	}, place, hashID(r.ReportID))
+	s.renew(a, se, src, sequence, received)
+	s.trimHistory()
+	return Stored, moved
+}
+
+// describe takes over what r says of its agent and session themselves, where no later record has. It
+// returns the source that the agent has from now on. The caller holds s.mu.
+func (s *Store) describe(a *agent, se *session, r *models.StatusReport, sequence uint64) *source {
+	if r.SessionTitle != "" && sequence > se.titleSeq {
+		se.title, se.titleSeq = keep(se.title, r.SessionTitle), sequence
+	}
+	if r.TTLMinutes > 0 && sequence > se.ttlSeq {
+		se.ttl, se.ttlSeq = uint16(r.TTLMinutes), sequence
+	}
+	if r.AgentName != "" && sequence > a.nameSeq {
+		a.name, a.nameSeq = keep(a.name, r.AgentName), sequence
+	}
+	if a.source != nil && (r.AgentSource == "" || sequence <= a.sourceSeq) {
+		return a.source
+	}
+	if r.AgentSource != "" {
+		a.sourceSeq = sequence
+	}
+	if a.source != nil && a.source.name == r.AgentSource {
+		return a.source
+	}
+	return s.sourceNamed(r.AgentSource)
+}
+
+// keep returns a string equal to value that does not share the memory of a request: old, if it is equal.
+func keep(old, value string) string {
+	if old == value {
+		return old
+	}
+	return strings.Clone(value)
+}
+
+// renew takes a record's receipt into account, and moves a to src. The caller holds s.mu.
+func (s *Store) renew(a *agent, se *session, src *source, sequence uint64, received int64) {
+	a.registered = min(a.registered, received)
+	se.created = min(se.created, received)
+	updated, updatedSeq := later(se.updated, se.updatedSeq, received, sequence)
+	s.moveSession(se, src, updated, updatedSeq)
+	s.enqueue(se)
+	seen, seenSeq := later(a.lastSeen, a.seenSeq, received, sequence)
+	old := a.source
+	s.moveAgent(a, src, seen, seenSeq)
+	if old != nil && old != src {
+		s.leaveSource(old)
+	}
+}
+
+// later returns the receipt, of two, that is later. One without a sequence is none.
+func later(received int64, sequence uint64, received2 int64, sequence2 uint64) (int64, uint64) {
+	if sequence == 0 || received2 > received || received2 == received && sequence2 > sequence {
+		return received2, sequence2
+	}
+	return received, sequence
+}
+
+// moveSessionsOf moves the sessions of a to the source that it has now, with the lock let go now and then:
+// an agent can have any number of sessions. Until a session is moved, lists by source pass it over.
+func (s *Store) moveSessionsOf(a *agent) {
+	var after *place
+	for more := true; more; {
+		after, more = s.moveSomeSessionsOf(a, after)
+	}
+}
+
+func (s *Store) moveSomeSessionsOf(a *agent, after *place) (_ *place, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	next := a.sessions.before(&sessionInAgent, after)
+	stale := make([]*session, 0, workPerLock)
+	for len(stale) < workPerLock {
+		se := next()
+		if se == nil {
+			break
+		}
+		stale = append(stale, se)
+	}
+	for _, se := range stale {
+		s.moveSession(se, a.source, se.updated, se.updatedSeq)
+	}
+	if len(stale) < workPerLock {
+		return nil, false
+	}
+	reached := stale[len(stale)-1].agentPlace()
+	return &reached, true
+}

@@ -1,0 +1,139 @@
+package store
+
+import (
+	"strings"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// agent is one that reports. It lives as long as it has a session.
+type agent struct {
+	id         string
+	name       string
+	nameSeq    uint64 // the sequence that name is of
+	sourceSeq  uint64 // the sequence that source is of
+	registered int64
+	sessions   timeline[session] // by class and newest report
+	statuses   timeline[status]  // of all its sessions
+	count      int32             // sessions
+	active     int32             // sessions not expired
+
+	// What the indexes order by; see moveAgent.
+	class    class
+	source   *source
+	lastSeen int64
+	seenSeq  uint64 // the sequence of the record that lastSeen is of
+
+	seenIn, seenInSource *leaf[agent]
+}
+
+// source is where agents run. It lives as long as it has an agent.
+type source struct {
+	name    string
+	agents  int
+	byID    index
+	seen    [classes]timeline[agent]
+	updated [classes]timeline[session]
+}
+
+func (a *agent) seenPlace() place { return place{time: a.lastSeen, sequence: a.seenSeq} }
+
+// How agents are kept by their newest report, in the fleet and in their source.
+var (
+	agentInFleet  = member[agent]{(*agent).seenPlace, func(a *agent) **leaf[agent] { return &a.seenIn }}
+	agentInSource = member[agent]{(*agent).seenPlace, func(a *agent) **leaf[agent] { return &a.seenInSource }}
+)
+
+func seenLater(a, b *agent) bool { return a.seenPlace().compare(b.seenPlace()) > 0 }
+
+// newAgent makes an agent that has no session yet. The caller holds s.mu, and adds a session before it
+// lets go.
+func (s *Store) newAgent(id string, received int64) *agent {
+	a := &agent{id: strings.Clone(id), registered: received}
+	s.agents[a.id] = a
+	return a
+}
+
+// sourceNamed returns the source of that name, for an agent more. The caller holds s.mu.
+func (s *Store) sourceNamed(name string) *source {
+	src := s.sources[name]
+	if src == nil {
+		src = &source{name: strings.Clone(name), byID: newIndex()}
+		s.sources[src.name] = src
+	}
+	src.agents++
+	return src
+}
+
+// leaveSource tells src that it has an agent less. The caller holds s.mu.
+func (s *Store) leaveSource(src *source) {
+	src.agents--
+	if src.agents == 0 {
+		delete(s.sources, src.name)
+	}
+}
+
+// moveAgent moves a to where src, its state, and its newest report say, in every index. The caller holds
+// s.mu.
+func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64) {
+	class := classOf(a.latest().kind, a.active == 0)
+	if class == a.class && src == a.source {
+		if lastSeen != a.lastSeen || seenSeq != a.seenSeq {
+			s.unlistSeen(a)
+			a.lastSeen, a.seenSeq = lastSeen, seenSeq
+			s.listSeen(a)
+		}
+		return
+	}
+	if a.source != nil {
+		s.unlistAgent(a)
+	}
+	a.class, a.source, a.lastSeen, a.seenSeq = class, src, lastSeen, seenSeq
+	s.byID.insert(a)
+	src.byID.insert(a)
+	s.listSeen(a)
+}
+
+func (s *Store) listSeen(a *agent) {
+	s.seen[a.class].insert(&agentInFleet, a)
+	a.source.seen[a.class].insert(&agentInSource, a)
+}
+
+func (s *Store) unlistSeen(a *agent) {
+	s.seen[a.class].remove(&agentInFleet, a)
+	a.source.seen[a.class].remove(&agentInSource, a)
+}
+
+// unlistAgent takes a out of every index. The caller holds s.mu.
+func (s *Store) unlistAgent(a *agent) {
+	s.byID.remove(a)
+	a.source.byID.remove(a)
+	s.unlistSeen(a)
+}
+
+// removeAgent forgets a, which has no session left. The caller holds s.mu.
+func (s *Store) removeAgent(a *agent) {
+	s.unlistAgent(a)
+	s.leaveSource(a.source)
+	delete(s.agents, a.id)
+}
+
+// latest returns the status of a with the greatest (timestamp, sequence). The caller holds the store's
+// lock.
+func (a *agent) latest() *status { return a.statuses.newest() }
+
+// view returns a as a read shows it. The caller holds the store's lock.
+func (a *agent) view() models.Agent {
+	latest := a.latest()
+	return models.Agent{
+		ID:                 a.id,
+		Name:               a.name,
+		Source:             a.source.name,
+		Registered:         at(a.registered),
+		LastSeen:           at(a.lastSeen),
+		SessionCount:       int(a.count),
+		ActiveSessionCount: int(a.active),
+		LatestStatus:       latest.kind,
+		LatestMessage:      latest.message(),
+	}
+}

@@ -1,0 +1,22 @@
+package store
+
+import "unicode"
+
+// fold returns the same rune for runes that differ only in case: Unicode's simple case folding, by way of
+// its least rune.
+func fold(r rune) rune {
+	if r < 0x80 {
+		if 'A' <= r && r <= 'Z' {
+			r += 'a' - 'A'
+		}
+		return r
+	}
+	least := r
+	for next := unicode.SimpleFold(r); next != r; next = unicode.SimpleFold(next) {
+		least = min(least, next)
+	}
+	if least < 0x80 {
+		return fold(least)
+	}
+	return least
+}

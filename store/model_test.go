@@ -1,0 +1,244 @@
+package store_test
+
+import (
+	"cmp"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// model is the store as one would write it with no regard for speed: it keeps records, and computes every
+// answer from them anew.
+type model struct {
+	opts     store.Options
+	now      time.Time
+	received time.Time
+	records  []models.Record         // of the sessions remembered, in the order of receipt
+	known    map[string]models.Agent // what agents said of themselves, for as long as they have a session
+	sequence uint64
+}
+
+func newModel(opts store.Options) *model {
+	return &model{opts: opts, now: epoch, known: map[string]models.Agent{}}
+}
+
+// accept is what Store.Accept does, for one report.
+func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
+	m.expire(now)
+	m.received = m.received.Add(1)
+	if now.After(m.received) {
+		m.received = now
+	}
+	history := m.history(r.AgentID, r.SessionTopic)
+	if len(history) == 0 && len(m.sessionIDs()) >= m.opts.MaxSessions {
+		if !m.evict() {
+			return store.Refused
+		}
+	}
+	if r.ReportID != "" && slices.ContainsFunc(history, func(held models.Record) bool { return held.ReportID == r.ReportID }) {
+		return store.Duplicate
+	}
+	m.sequence++
+	record := models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received}
+	m.records = append(m.records, record)
+	m.known[r.AgentID] = describe(m.known[r.AgentID], record)
+	return store.Stored
+}
+
+// expire forgets the sessions whose retention is over.
+func (m *model) expire(now time.Time) {
+	if now.After(m.now) {
+		m.now = now
+	}
+	for _, se := range m.sessions() {
+		if se.Expired && !se.ExpiresAt.Add(m.opts.SessionRetention).After(m.now) {
+			m.forget(se)
+		}
+	}
+}
+
+func (m *model) evict() bool {
+	expired := slices.DeleteFunc(m.sessions(), func(se models.FleetSession) bool { return !se.Expired })
+	if len(expired) == 0 {
+		return false
+	}
+	m.forget(slices.MinFunc(expired, func(a, b models.FleetSession) int {
+		return cmp.Or(a.ExpiresAt.Compare(b.ExpiresAt), strings.Compare(a.AgentID, b.AgentID), strings.Compare(a.Topic, b.Topic))
+	}))
+	return true
+}
+
+func (m *model) forget(se models.FleetSession) {
+	m.records = slices.DeleteFunc(m.records, func(r models.Record) bool {
+		return r.AgentID == se.AgentID && r.SessionTopic == se.Topic
+	})
+	if !slices.ContainsFunc(m.records, func(r models.Record) bool { return r.AgentID == se.AgentID }) {
+		delete(m.known, se.AgentID)
+	}
+}
+
+type id struct{ agent, topic string }
+
+func (m *model) sessionIDs() []id {
+	var ids []id
+	for _, r := range m.records {
+		if i := (id{r.AgentID, r.SessionTopic}); !slices.Contains(ids, i) {
+			ids = append(ids, i)
+		}
+	}
+	return ids
+}
+
+// history returns the records of a session that are held, newest first.
+func (m *model) history(agent, topic string) []models.Record {
+	var held []models.Record
+	for _, r := range m.records {
+		if r.AgentID == agent && r.SessionTopic == topic {
+			held = append(held, r)
+		}
+	}
+	slices.SortFunc(held, newestFirst)
+	return held[:min(len(held), m.opts.HistoryLimit)]
+}
+
+func newestFirst(a, b models.Record) int {
+	return cmp.Or(when(b).Compare(when(a)), cmp.Compare(b.Sequence, a.Sequence))
+}
+
+func when(r models.Record) time.Time {
+	if r.Timestamp.IsZero() {
+		return r.Received.UTC()
+	}
+	return r.Timestamp.UTC()
+}
+
+// sessions returns every session, newest update first.
+func (m *model) sessions() []models.FleetSession {
+	var list []models.FleetSession
+	for _, i := range m.sessionIDs() {
+		list = append(list, m.session(i, m.known[i.agent]))
+	}
+	slices.SortFunc(list, func(a, b models.FleetSession) int { return b.LastUpdated.Compare(a.LastUpdated) })
+	return list
+}
+
+// describe takes over what r, the newest record so far, says of its agent.
+func describe(a models.Agent, r models.Record) models.Agent {
+	a.ID = r.AgentID
+	a.Name = cmp.Or(r.AgentName, a.Name)
+	a.Source = cmp.Or(r.AgentSource, a.Source)
+	if a.Registered.IsZero() {
+		a.Registered = r.Received
+	}
+	a.LastSeen = r.Received
+	return a
+}
+
+func (m *model) session(i id, a models.Agent) models.FleetSession {
+	current := m.history(i.agent, i.topic)[0]
+	se := models.FleetSession{
+		Session: models.Session{
+			AgentID:        i.agent,
+			Topic:          i.topic,
+			TTLMinutes:     int(m.opts.DefaultTTL.Minutes()),
+			CurrentStatus:  current.Status,
+			CurrentMessage: current.Message,
+		},
+		AgentName:   a.Name,
+		AgentSource: a.Source,
+	}
+	for _, r := range m.records {
+		if r.AgentID != i.agent || r.SessionTopic != i.topic {
+			continue
+		}
+		if se.Created.IsZero() {
+			se.Created = r.Received
+		}
+		se.LastUpdated = r.Received
+		se.Title = cmp.Or(r.SessionTitle, se.Title)
+		se.TTLMinutes = cmp.Or(r.TTLMinutes, se.TTLMinutes)
+	}
+	se.ExpiresAt = se.LastUpdated.Add(time.Duration(se.TTLMinutes) * time.Minute)
+	if se.Expired = !se.ExpiresAt.After(m.now); se.Expired {
+		se.ExpiredAt = se.ExpiresAt
+		se.Lost = se.CurrentStatus == models.Running || se.CurrentStatus == models.Pending
+	}
+	return se
+}
+
+// agents returns every agent by ID.
+func (m *model) agents() []models.Agent {
+	sessions := m.sessions()
+	var list []models.Agent
+	for _, a := range m.known {
+		for _, se := range sessions {
+			if se.AgentID == a.ID {
+				a.SessionCount++
+				if !se.Expired {
+					a.ActiveSessionCount++
+				}
+			}
+		}
+		latest := m.agentHistory(a.ID)[0]
+		a.LatestStatus, a.LatestMessage = latest.Status, latest.Message
+		list = append(list, a)
+	}
+	slices.SortFunc(list, func(a, b models.Agent) int { return strings.Compare(a.ID, b.ID) })
+	return list
+}
+
+// agentHistory returns what is held of all sessions of an agent, newest first.
+func (m *model) agentHistory(agent string) []models.Record {
+	var held []models.Record
+	for _, i := range m.sessionIDs() {
+		if i.agent == agent {
+			held = append(held, m.history(i.agent, i.topic)...)
+		}
+	}
+	slices.SortFunc(held, newestFirst)
+	return held
+}
+
+func (m *model) summary() models.Summary {
+	sum := models.Summary{Agents: len(m.agents())}
+	for _, se := range m.sessions() {
+		sum.Sessions.Total++
+		if se.Expired {
+			sum.Sessions.Expired++
+			if se.Lost {
+				sum.Sessions.Lost++
+			}
+			continue
+		}
+		sum.Sessions.Active++
+		switch se.CurrentStatus {
+		case models.Running:
+			sum.Sessions.ByStatus.Running++
+		case models.Pending:
+			sum.Sessions.ByStatus.Pending++
+		case models.Success:
+			sum.Sessions.ByStatus.Success++
+		case models.Failed:
+			sum.Sessions.ByStatus.Failed++
+		}
+	}
+	return sum
+}
+
+func view(r models.Record) models.AgentStatus {
+	return models.AgentStatus{
+		AgentID: r.AgentID, SessionTopic: r.SessionTopic, Status: r.Status, Timestamp: when(r),
+		ReceivedAt: r.Received.UTC(), Message: r.Message, Content: r.Content,
+	}
+}
+
+func views(records []models.Record) []models.AgentStatus {
+	list := []models.AgentStatus{}
+	for _, r := range records {
+		list = append(list, view(r))
+	}
+	return list
+}

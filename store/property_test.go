@@ -1,0 +1,266 @@
+package store_test
+
+import (
+	"context"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+var epoch = time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
+
+// all is a limit that no list of these tests reaches.
+const all = 1 << 20
+
+// The values that reports are drawn from are few, so that they meet often.
+var (
+	agentIDs = []string{"a", "A/b", "代理", "z%25"}
+	sources  = []string{"", "", "cursor", "codex"}
+	topics   = []string{"t", "t/2", "прогон", "..."}
+	titles   = []string{"", "", "Fix", "Wartung"}
+)
+
+func drawReport(t *rapid.T, now time.Time) models.StatusReport {
+	r := models.StatusReport{
+		AgentID:      rapid.SampledFrom(agentIDs).Draw(t, "agent"),
+		AgentName:    rapid.SampledFrom(titles).Draw(t, "name"),
+		AgentSource:  rapid.SampledFrom(sources).Draw(t, "source"),
+		SessionTopic: rapid.SampledFrom(topics).Draw(t, "topic"),
+		SessionTitle: rapid.SampledFrom(titles).Draw(t, "title"),
+		Status:       rapid.SampledFrom(models.Statuses[:]).Draw(t, "status"),
+		Message:      rapid.SampledFrom([]string{"", "m", strings.Repeat("é", 200)}).Draw(t, "message"),
+		Content:      rapid.SampledFrom([]string{"", "c"}).Draw(t, "content"),
+		TTLMinutes:   rapid.SampledFrom([]int{0, 0, 1, 5, 60}).Draw(t, "ttl"),
+		ReportID:     rapid.SampledFrom([]string{"", "", "", "r1", "r2", "r3"}).Draw(t, "report"),
+	}
+	if age := rapid.IntRange(-3, 20).Draw(t, "age"); age < 18 {
+		r.Timestamp = now.Add(-time.Duration(age) * time.Minute)
+	}
+	return r
+}
+
+// TestStoreEqualsModel holds every answer of the store to one computed anew from all records, after any
+// sequence of reports, expiries and retention runs.
+func TestStoreEqualsModel(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		opts := store.Options{
+			DefaultTTL:       3 * time.Minute,
+			SessionRetention: 10 * time.Minute,
+			HistoryLimit:     rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(t, "history limit"),
+			HistoryMaxBytes:  1 << 30,
+			MaxSessions:      rapid.SampledFrom([]int{3, 1000}).Draw(t, "max sessions"),
+		}
+		s, m := store.New(opts), newModel(opts)
+		now := epoch
+		t.Repeat(map[string]func(*rapid.T){
+			"report": func(t *rapid.T) {
+				n := rapid.IntRange(1, 5).Draw(t, "reports")
+				var reports []models.StatusReport
+				var want []store.Outcome
+				for range n {
+					reports = append(reports, drawReport(t, now))
+					want = append(want, m.accept(reports[len(reports)-1], now))
+				}
+				require.Equal(t, want, s.Accept(reports, now, nil))
+			},
+			"time passes": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(1, 400).Draw(t, "seconds")) * time.Second)
+				m.expire(now)
+				s.Expire(now)
+			},
+			"": func(t *rapid.T) {
+				requireEqual(t, m, s)
+			},
+		})
+	})
+}
+
+// TestApplyInAnyOrder holds that the same records lead to the same state in any order, with any repeated,
+// whenever time passes in between.
+func TestApplyInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		opts := store.Options{
+			DefaultTTL:       3 * time.Minute,
+			SessionRetention: 1000 * time.Hour,
+			HistoryLimit:     rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(t, "history limit"),
+			HistoryMaxBytes:  1 << 30,
+			MaxSessions:      1000,
+		}
+		m := newModel(opts)
+		now := epoch
+		for range rapid.IntRange(1, 60).Draw(t, "reports") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
+			r := drawReport(t, now)
+			r.ReportID = "" // a retry is found out before it becomes a record
+			m.accept(r, now)
+		}
+		records := slices.Clone(m.records)
+		repeated := rapid.SliceOf(rapid.SampledFrom(m.records)).Draw(t, "repeated")
+		records = append(records, repeated...)
+		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		rnd.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
+
+		s := store.New(opts)
+		for _, r := range records {
+			s.Apply(r)
+			if rnd.IntN(10) == 0 {
+				s.Expire(r.Received)
+			}
+		}
+		m.expire(now)
+		s.Expire(m.now)
+		requireEqual(t, m, s)
+	})
+}
+
+// requireEqual holds every read of s to m.
+func requireEqual(t *rapid.T, m *model, s *store.Store) {
+	require.Equal(t, m.summary(), s.Summary())
+	agents := m.agents()
+	sessions := m.sessions()
+	limit := rapid.SampledFrom([]int{1, 3, all}).Draw(t, "limit")
+
+	q := drawAgentQuery(t)
+	wanted := slices.DeleteFunc(slices.Clone(agents), func(a models.Agent) bool { return !agentMatches(q, a) })
+	if q.BySeen {
+		slices.SortFunc(wanted, func(a, b models.Agent) int { return b.LastSeen.Compare(a.LastSeen) })
+	}
+	require.Equal(t, orEmpty(wanted), allAgents(t, s, q, limit), "agents of %+v", q)
+
+	sq := drawSessionQuery(t)
+	wantedSessions := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return !sessionMatches(sq, se) })
+	require.Equal(t, orEmpty(wantedSessions), allSessions(t, s, sq, limit), "sessions of %+v", sq)
+
+	for _, a := range agents {
+		got, ok := s.Agent(a.ID)
+		require.True(t, ok)
+		require.Equal(t, a, got)
+		requireHistory(t, views(m.agentHistory(a.ID)), limit, func(after *store.StatusPosition) store.Page[models.AgentStatus, store.StatusPosition] {
+			latest, page, ok := s.AgentStatus(a.ID, after, limit)
+			require.True(t, ok)
+			require.Equal(t, view(m.agentHistory(a.ID)[0]), latest)
+			return page
+		})
+	}
+	statuses := 0
+	for _, se := range sessions {
+		held := m.history(se.AgentID, se.Topic)
+		statuses += len(held)
+		requireHistory(t, views(held), limit, func(after *store.StatusPosition) store.Page[models.AgentStatus, store.StatusPosition] {
+			got, page, ok := s.Session(se.AgentID, se.Topic, after, limit)
+			require.True(t, ok)
+			require.Equal(t, se.Session, got)
+			return page
+		})
+	}
+	stats := s.Stats()
+	require.Equal(t, statuses, stats.Statuses)
+	if statuses == 0 {
+		require.Zero(t, stats.HistoryBytes)
+	}
+}
+
+func requireHistory(t *rapid.T, want []models.AgentStatus, limit int, page func(*store.StatusPosition) store.Page[models.AgentStatus, store.StatusPosition]) {
+	got := []models.AgentStatus{}
+	var after *store.StatusPosition
+	for {
+		p := page(after)
+		require.LessOrEqual(t, len(p.Items), limit)
+		got = append(got, p.Items...)
+		if after = p.Next; after == nil {
+			break
+		}
+	}
+	require.Equal(t, want, got)
+}
+
+func allAgents(t require.TestingT, s *store.Store, q store.AgentQuery, limit int) []models.Agent {
+	list := []models.Agent{}
+	var after *store.AgentPosition
+	for {
+		page, err := s.Agents(context.Background(), q, after, limit)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(page.Items), limit)
+		list = append(list, page.Items...)
+		if after = page.Next; after == nil {
+			return list
+		}
+	}
+}
+
+func allSessions(t require.TestingT, s *store.Store, q store.SessionQuery, limit int) []models.FleetSession {
+	list := []models.FleetSession{}
+	var after *store.SessionPosition
+	for {
+		page, err := s.Sessions(context.Background(), q, after, limit)
+		require.NoError(t, err)
+		assert.LessOrEqual(t, len(page.Items), limit)
+		list = append(list, page.Items...)
+		if after = page.Next; after == nil {
+			return list
+		}
+	}
+}
+
+func drawAgentQuery(t *rapid.T) store.AgentQuery {
+	return store.AgentQuery{
+		Status: models.Status(rapid.IntRange(0, 4).Draw(t, "status")),
+		Source: rapid.SampledFrom(append(sources, "nowhere")).Draw(t, "source"),
+		Active: drawBool(t, "active"),
+		Search: rapid.SampledFrom([]string{"", "", "a", "F", "理"}).Draw(t, "search"),
+		BySeen: rapid.Bool().Draw(t, "by seen"),
+	}
+}
+
+func agentMatches(q store.AgentQuery, a models.Agent) bool {
+	return (q.Status == 0 || a.LatestStatus == q.Status) &&
+		(q.Source == "" || a.Source == q.Source) &&
+		(q.Active == nil || (a.ActiveSessionCount > 0) == *q.Active) &&
+		contains(q.Search, a.ID, a.Name)
+}
+
+func drawSessionQuery(t *rapid.T) store.SessionQuery {
+	return store.SessionQuery{
+		AgentID: rapid.SampledFrom([]string{"", "", "a", "代理", "nobody"}).Draw(t, "of agent"),
+		Source:  rapid.SampledFrom(append(sources, "nowhere")).Draw(t, "source"),
+		Status:  models.Status(rapid.IntRange(0, 4).Draw(t, "status")),
+		Expired: drawBool(t, "expired"),
+		Lost:    drawBool(t, "lost"),
+		Search:  rapid.SampledFrom([]string{"", "", "T", "fIx", "ПРО"}).Draw(t, "search"),
+	}
+}
+
+func sessionMatches(q store.SessionQuery, se models.FleetSession) bool {
+	return (q.AgentID == "" || se.AgentID == q.AgentID) &&
+		(q.Source == "" || se.AgentSource == q.Source) &&
+		(q.Status == 0 || se.CurrentStatus == q.Status) &&
+		(q.Expired == nil || se.Expired == *q.Expired) &&
+		(q.Lost == nil || se.Lost == *q.Lost) &&
+		contains(q.Search, se.AgentID, se.AgentName, se.Topic, se.Title)
+}
+
+func contains(part string, texts ...string) bool {
+	return slices.ContainsFunc(texts, func(text string) bool {
+		return strings.Contains(strings.ToLower(text), strings.ToLower(part))
+	})
+}
+
+func drawBool(t *rapid.T, label string) *bool {
+	return rapid.SampledFrom([]*bool{nil, nil, new(true), new(false)}).Draw(t, label)
+}
+
+func orEmpty[T any](list []T) []T {
+	if list == nil {
+		return []T{}
+	}
+	return list
+}

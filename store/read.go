@@ -1,0 +1,375 @@
+package store
+
+import (
+	"context"
+	"iter"
+	"math"
+	"slices"
+	"strings"
+	"sync"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// scannedPerLock is how many items a list looks at under one hold of the lock.
+const scannedPerLock = 1000
+
+// Page is a part of a list. Next is the position of its last item where more items follow, else nil.
+type Page[V, P any] struct {
+	Items []V
+	Next  *P
+}
+
+// AgentPosition is a place in a list of agents.
+type AgentPosition struct {
+	ID       string
+	LastSeen int64 // Unix nanoseconds
+	Sequence uint64
+}
+
+// SessionPosition is a place in a list of sessions.
+type SessionPosition struct {
+	Updated  int64 // Unix nanoseconds
+	Sequence uint64
+}
+
+// StatusPosition is a place in a status history.
+type StatusPosition struct {
+	Seconds     int64 // since the Unix epoch
+	Nanoseconds int32
+	Sequence    uint64
+}
+
+// AgentQuery selects agents. Its zero value selects them all, by ID.
+type AgentQuery struct {
+	Status models.Status // the latest one; 0 for any
+	Source string        // "" for any
+	Active *bool         // whether it has an active session; nil for either
+	Search string        // a part of its ID or name, in any case; "" for any
+	BySeen bool          // newest report first
+}
+
+// SessionQuery selects sessions. Its zero value selects them all.
+type SessionQuery struct {
+	AgentID string        // "" for any
+	Source  string        // of the agent; "" for any
+	Status  models.Status // the current one; 0 for any
+	Expired *bool         // nil for either
+	Lost    *bool         // nil for either
+	Search  string        // a part of agent ID, agent name, topic or title, in any case; "" for any
+}
+
+// Agents returns at most limit of the agents that q selects, from those after a position on, or from the
+// first. The error is that of ctx.
+func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, limit int) (Page[models.Agent, AgentPosition], error) {
+	search := newSearch(q.Search)
+	return list(ctx, &s.mu, lister[agent, models.Agent, AgentPosition]{
+		walk:     func(after *AgentPosition) iter.Seq[*agent] { return s.agentsFrom(q, after) },
+		selects:  func(a *agent) bool { return search.in(a.id, a.name) },
+		view:     (*agent).view,
+		position: (*agent).position,
+	}, after, limit)
+}
+
+// Sessions returns at most limit of the sessions that q selects, newest update first, from those after a
+// position on, or from the first. The error is that of ctx.
+func (s *Store) Sessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (Page[models.FleetSession, SessionPosition], error) {
+	return list(ctx, &s.mu, sessionLister(s, q, (*session).fleetView), after, limit)
+}
+
+// AgentSessions is [Store.Sessions] for the agent that q names. ok is false where there is no such agent.
+func (s *Store) AgentSessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (page Page[models.Session, SessionPosition], ok bool, err error) {
+	if _, ok := s.Agent(q.AgentID); !ok {
+		return page, false, nil
+	}
+	page, err = list(ctx, &s.mu, sessionLister(s, q, (*session).view), after, limit)
+	return page, true, err
+}
+
+func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V) lister[session, V, SessionPosition] {
+	search := newSearch(q.Search)
+	return lister[session, V, SessionPosition]{
+		walk: func(after *SessionPosition) iter.Seq[*session] { return s.sessionsFrom(q, after) },
+		selects: func(se *session) bool {
+			return (q.Source == "" || se.agent.source.name == q.Source) &&
+				search.in(se.agent.id, se.agent.name, se.topic, se.title)
+		},
+		view:     view,
+		position: (*session).position,
+	}
+}
+
+// Agent returns an agent. ok is false where there is none.
+func (s *Store) Agent(id string) (agent models.Agent, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	a := s.agents[id]
+	if a == nil {
+		return agent, false
+	}
+	return a.view(), true
+}
+
+// AgentStatus returns the latest status of an agent and at most limit entries of the status history over
+// all its sessions, newest first, from those after a position on, or from the newest. ok is false where
+// there is no such agent.
+func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest models.AgentStatus, history Page[models.AgentStatus, StatusPosition], ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	a := s.agents[id]
+	if a == nil {
+		return latest, history, false
+	}
+	return a.latest().view(), statusPage(a.historyFrom(after), limit), true
+}
+
+// Session returns a session and at most limit entries of its status history, newest first, from those
+// after a position on, or from the newest. ok is false where there is no such session.
+func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int) (session models.Session, history Page[models.AgentStatus, StatusPosition], ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, se := s.lookup(agentID, topic)
+	if se == nil {
+		return session, history, false
+	}
+	return se.view(), statusPage(se.historyFrom(after), limit), true
+}
+
+// statusPage copies one page of a history out. The caller holds the store's lock.
+func statusPage(history iter.Seq[*status], limit int) Page[models.AgentStatus, StatusPosition] {
+	page := Page[models.AgentStatus, StatusPosition]{Items: []models.AgentStatus{}}
+	var last *status
+	for st := range history {
+		if len(page.Items) == limit {
+			position := last.position()
+			page.Next = &position
+			break
+		}
+		page.Items = append(page.Items, st.view())
+		last = st
+	}
+	return page
+}
+
+// lister is how to make pages of a list of T, which show each as a V and know its place as a P. All its
+// functions are called with the store's lock held.
+type lister[T, V, P any] struct {
+	walk     func(after *P) iter.Seq[*T]
+	selects  func(*T) bool
+	view     func(*T) V
+	position func(*T) P
+}
+
+// list makes one page. Where few items are selected it walks on, and lets go of the lock now and then, so
+// that no list holds up a report.
+func list[T, V, P any](ctx context.Context, mu *sync.RWMutex, l lister[T, V, P], after *P, limit int) (Page[V, P], error) {
+	page := Page[V, P]{Items: []V{}}
+	for more := true; more; {
+		if err := ctx.Err(); err != nil {
+			return page, err
+		}
+		after, more = l.addTo(&page, mu, after, limit)
+	}
+	return page, nil
+}
+
+// addTo adds to page what one hold of the lock finds after a position. It returns the position that it
+// came to, and whether to go on from there.
+func (l lister[T, V, P]) addTo(page *Page[V, P], mu *sync.RWMutex, after *P, limit int) (*P, bool) {
+	mu.RLock()
+	defer mu.RUnlock()
+	var last *T
+	scanned := 0
+	for item := range l.walk(after) {
+		if scanned == scannedPerLock {
+			position := l.position(last)
+			return &position, true
+		}
+		scanned++
+		last = item
+		if !l.selects(item) {
+			continue
+		}
+		if len(page.Items) == limit {
+			return nil, false
+		}
+		page.Items = append(page.Items, l.view(item))
+		position := l.position(item)
+		page.Next = &position
+	}
+	page.Next = nil
+	return nil, false
+}
+
+// agentsFrom walks the agents that q selects, but for its search, after a position. The caller holds s.mu.
+func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] {
+	byID, seen, member := s.byID, &s.seen, &agentInFleet
+	if q.Source != "" {
+		src := s.sources[q.Source]
+		if src == nil {
+			return func(func(*agent) bool) {}
+		}
+		byID, seen, member = src.byID, &src.seen, &agentInSource
+	}
+	var walks []func() *agent
+	for c := range classesWhere(withStatus(q.Status), where(func(c class) bool { return !c.flag() }, q.Active)) {
+		if q.BySeen {
+			walks = append(walks, seen[c].before(member, after.place()))
+			continue
+		}
+		pivot := agent{class: c}
+		if after != nil {
+			pivot.id = after.ID + "\x00" // what comes next after the ID
+		}
+		walks = append(walks, byID.from(&pivot))
+	}
+	if q.BySeen {
+		return merge(walks, seenLater)
+	}
+	return merge(walks, func(a, b *agent) bool { return a.id < b.id })
+}
+
+// sessionsFrom walks the sessions that q selects, but for its search, after a position, newest update
+// first; with both an agent and a source, the source may be another. The caller holds s.mu.
+func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*session] {
+	lists, member := &s.updated, &sessionInFleet
+	var a *agent
+	switch {
+	case q.AgentID != "":
+		if a = s.agents[q.AgentID]; a == nil {
+			return func(func(*session) bool) {}
+		}
+	case q.Source != "":
+		src := s.sources[q.Source]
+		if src == nil {
+			return func(func(*session) bool) {}
+		}
+		lists, member = &src.updated, &sessionInSource
+	}
+	var walks []func() *session
+	for c := range classesWhere(withStatus(q.Status), where(class.flag, q.Expired), where(class.lost, q.Lost)) {
+		if a != nil {
+			walks = append(walks, a.sessionsOf(c, after))
+		} else {
+			walks = append(walks, lists[c].before(member, after.place()))
+		}
+	}
+	return merge(walks, updatedLater)
+}
+
+// sessionsOf walks the sessions of a that are of class c, newest update first, after a position. The
+// caller holds the store's lock.
+func (a *agent) sessionsOf(c class, after *SessionPosition) func() *session {
+	from := place{class: c, time: math.MaxInt64, sequence: math.MaxUint64}
+	if after != nil {
+		from.time, from.sequence = after.Updated, after.Sequence
+	}
+	next := a.sessions.before(&sessionInAgent, &from)
+	return func() *session {
+		if se := next(); se != nil && se.class == c {
+			return se
+		}
+		return nil
+	}
+}
+
+// historyFrom walks the statuses of all sessions of a, newest first, after a position. The caller holds the
+// store's lock.
+func (a *agent) historyFrom(after *StatusPosition) iter.Seq[*status] {
+	return merge([]func() *status{a.statuses.before(&statusInAgent, after.place())}, nil)
+}
+
+// historyFrom walks the history, newest first, after a position. The caller holds the store's lock.
+func (se *session) historyFrom(after *StatusPosition) iter.Seq[*status] {
+	end := len(se.history)
+	if after != nil {
+		end, _ = se.find(after.when(), after.Sequence)
+	}
+	return func(yield func(*status) bool) {
+		for _, ref := range slices.Backward(se.history[:end]) {
+			if !yield(ref.status) {
+				return
+			}
+		}
+	}
+}
+
+func (a *agent) position() AgentPosition {
+	return AgentPosition{ID: a.id, LastSeen: a.lastSeen, Sequence: a.seenSeq}
+}
+
+func (se *session) position() SessionPosition {
+	return SessionPosition{Updated: se.updated, Sequence: se.updatedSeq}
+}
+
+func (st *status) position() StatusPosition {
+	return StatusPosition{Seconds: st.when.sec, Nanoseconds: st.when.nsec, Sequence: st.sequence}
+}
+
+func (p *AgentPosition) place() *place {
+	if p == nil {
+		return nil
+	}
+	return &place{time: p.LastSeen, sequence: p.Sequence}
+}
+
+func (p *SessionPosition) place() *place {
+	if p == nil {
+		return nil
+	}
+	return &place{time: p.Updated, sequence: p.Sequence}
+}
+
+func (p *StatusPosition) place() *place {
+	if p == nil {
+		return nil
+	}
+	at := p.when().place(p.Sequence)
+	return &at
+}
+
+func (p StatusPosition) when() timestamp { return timestamp{p.Seconds, p.Nanoseconds} }
+
+// search finds a text in any of several, in any case. Its zero value finds itself everywhere.
+type search struct{ runes []rune }
+
+func newSearch(text string) search {
+	return search{[]rune(strings.Map(fold, text))}
+}
+
+// in reports whether any of texts holds what is searched for.
+func (q search) in(texts ...string) bool {
+	if len(q.runes) == 0 {
+		return true
+	}
+	for _, text := range texts {
+		if q.within(text) {
+			return true
+		}
+	}
+	return false
+}
+
+func (q search) within(text string) bool {
+	for i, r := range text {
+		if fold(r) == q.runes[0] && q.at(text[i:]) {
+			return true
+		}
+	}
+	return false
+}
+
+// at reports whether text begins with what is searched for.
+func (q search) at(text string) bool {
+	i := 0
+	for _, r := range text {
+		if i == len(q.runes) {
+			return true
+		}
+		if fold(r) != q.runes[i] {
+			return false
+		}
+		i++
+	}
+	return i == len(q.runes)
+}

@@ -1,0 +1,196 @@
+package store
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// sessionID finds a session.
+type sessionID struct {
+	agent *agent
+	topic string
+}
+
+// session is one task of an agent.
+type session struct {
+	agent    *agent
+	topic    string
+	title    string
+	titleSeq uint64 // the sequence that title is of
+	ttlSeq   uint64 // the sequence that ttl is of
+	created  int64
+	history  []historyRef // oldest first; never empty once the session is in the store
+	queuedAt int64        // see enqueue
+	ttl      uint16       // minutes
+	queued   standing
+
+	// What the indexes order by; see moveSession.
+	class      class
+	source     *source // the agent's, but for a moment after that has changed
+	updated    int64
+	updatedSeq uint64 // the sequence of the record that updated is of
+
+	inFleet, inSource, inAgent *leaf[session]
+}
+
+// standing says which of the store's queues a session stands in.
+type standing uint8
+
+const (
+	inNone standing = iota
+	inDeadlines
+	inExpired
+)
+
+// historyRef is one place in a session's history. The report ID's hash spares a look at each status for
+// every retry.
+type historyRef struct {
+	*status
+	idHash uint32 // 0 where the report has no ID
+}
+
+func (se *session) updatedPlace() place { return place{time: se.updated, sequence: se.updatedSeq} }
+
+func (se *session) agentPlace() place {
+	return place{class: se.class, time: se.updated, sequence: se.updatedSeq}
+}
+
+// How sessions are kept by their newest report, in the fleet, in their agent's source, and, class by class,
+// in their agent.
+var (
+	sessionInFleet  = member[session]{(*session).updatedPlace, func(se *session) **leaf[session] { return &se.inFleet }}
+	sessionInSource = member[session]{(*session).updatedPlace, func(se *session) **leaf[session] { return &se.inSource }}
+	sessionInAgent  = member[session]{(*session).agentPlace, func(se *session) **leaf[session] { return &se.inAgent }}
+)
+
+func updatedLater(a, b *session) bool { return a.updatedPlace().compare(b.updatedPlace()) > 0 }
+
+// newSession makes a session of a that has no status yet. The caller holds s.mu, and adds a status before
+// it lets go.
+func (s *Store) newSession(a *agent, topic string, received int64) *session {
+	se := &session{
+		agent:   a,
+		topic:   strings.Clone(topic),
+		created: received,
+		ttl:     uint16(s.opts.DefaultTTL / time.Minute),
+	}
+	s.sessions[sessionID{a, se.topic}] = se
+	a.count++
+	return se
+}
+
+// moveSession moves se to where src, its state, and its newest report say, in the indexes of lists, and
+// keeps the counts. The caller holds s.mu, and moves the agent afterwards.
+func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq uint64) {
+	expired := updated+se.lifetime() <= s.now
+	class := classOf(se.current().kind, expired)
+	if se.source != nil {
+		if class == se.class && src == se.source && updated == se.updated && updatedSeq == se.updatedSeq {
+			return
+		}
+		s.unlistSession(se)
+	}
+	se.class, se.source, se.updated, se.updatedSeq = class, src, updated, updatedSeq
+	s.updated[class].insert(&sessionInFleet, se)
+	src.updated[class].insert(&sessionInSource, se)
+	se.agent.sessions.insert(&sessionInAgent, se)
+	s.counts[class]++
+	if !expired {
+		se.agent.active++
+	}
+}
+
+// unlistSession takes se out of the indexes of lists and out of the counts. The caller holds s.mu.
+func (s *Store) unlistSession(se *session) {
+	s.updated[se.class].remove(&sessionInFleet, se)
+	se.source.updated[se.class].remove(&sessionInSource, se)
+	se.agent.sessions.remove(&sessionInAgent, se)
+	s.counts[se.class]--
+	if !se.class.flag() {
+		se.agent.active--
+	}
+}
+
+// removeSession forgets se, and its agent with its last session. The caller holds s.mu.
+func (s *Store) removeSession(se *session) {
+	a := se.agent
+	s.unqueue(se)
+	s.unlistSession(se)
+	for _, ref := range se.history {
+		s.forget(ref.status)
+	}
+	delete(s.sessions, sessionID{a, se.topic})
+	a.count--
+	if a.count == 0 {
+		s.removeAgent(a)
+		return
+	}
+	s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
+}
+
+// current returns the status with the greatest (timestamp, sequence).
+func (se *session) current() *status { return se.history[len(se.history)-1].status }
+
+// lifetime returns the TTL in nanoseconds.
+func (se *session) lifetime() int64 { return int64(se.ttl) * int64(time.Minute) }
+
+// expiry returns the instant at which the session expires, or has.
+func (se *session) expiry() int64 { return se.updated + se.lifetime() }
+
+// find returns the place of (when, sequence) in the history, and whether it is taken.
+func (se *session) find(when timestamp, sequence uint64) (int, bool) {
+	// Most reports are the newest of their session.
+	if last := se.current(); last.before(when, sequence) {
+		return len(se.history), false
+	}
+	return slices.BinarySearchFunc(se.history, when, func(ref historyRef, when timestamp) int {
+		switch {
+		case ref.before(when, sequence):
+			return -1
+		case ref.when == when && ref.sequence == sequence:
+			return 0
+		}
+		return 1
+	})
+}
+
+// holds reports whether the history holds a report with this ID.
+func (se *session) holds(reportID string) bool {
+	hash := hashID(reportID)
+	for _, ref := range se.history {
+		if ref.idHash == hash && ref.reportID() == reportID {
+			return true
+		}
+	}
+	return false
+}
+
+// view returns se as a read shows it. The caller holds the store's lock.
+func (se *session) view() models.Session {
+	current := se.current()
+	v := models.Session{
+		AgentID:        se.agent.id,
+		Topic:          se.topic,
+		Title:          se.title,
+		Created:        at(se.created),
+		LastUpdated:    at(se.updated),
+		ExpiresAt:      at(se.expiry()),
+		Expired:        se.class.flag(),
+		Lost:           se.class.lost(),
+		TTLMinutes:     int(se.ttl),
+		CurrentStatus:  current.kind,
+		CurrentMessage: current.message(),
+	}
+	if v.Expired {
+		v.ExpiredAt = v.ExpiresAt
+	}
+	return v
+}
+
+// fleetView returns se as a list over the fleet shows it. The caller holds the store's lock.
+func (se *session) fleetView() models.FleetSession {
+	return models.FleetSession{Session: se.view(), AgentName: se.agent.name, AgentSource: se.agent.source.name}
+}

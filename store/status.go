@@ -1,0 +1,206 @@
+package store
+
+import (
+	"encoding/binary"
+	"hash/maphash"
+	"slices"
+	"strings"
+	"time"
+	"unsafe"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// status is one entry of a session's history. It never changes, but for its places in lists.
+type status struct {
+	session    *session
+	sequence   uint64
+	received   int64
+	when       timestamp
+	kind       models.Status
+	text       string        // message, content and report ID, see packText
+	inAgent    *leaf[status] // of the agent's statuses
+	prev, next *status       // in Store.superseded
+}
+
+// timestamp is an instant of any year that RFC 3339 can write, which 64 bits of nanoseconds cannot.
+type timestamp struct {
+	sec  int64
+	nsec int32
+}
+
+func newTimestamp(t time.Time) timestamp { return timestamp{t.Unix(), int32(t.Nanosecond())} }
+
+func (t timestamp) time() time.Time { return time.Unix(t.sec, int64(t.nsec)).UTC() }
+
+// before reports whether st is older than (when, sequence).
+func (st *status) before(when timestamp, sequence uint64) bool {
+	return st.place().compare(when.place(sequence)) < 0
+}
+
+func (st *status) place() place { return st.when.place(st.sequence) }
+
+func (t timestamp) place(sequence uint64) place {
+	return place{time: t.sec, nanos: t.nsec, sequence: sequence}
+}
+
+// statusInAgent is how statuses are kept in their agent.
+var statusInAgent = member[status]{(*status).place, func(st *status) **leaf[status] { return &st.inAgent }}
+
+// packText puts the texts of a report into one string: the lengths of the first two as uvarints, then all
+// three. One string costs one allocation and one header.
+func packText(message, content, reportID string) string {
+	var lengths [2 * binary.MaxVarintLen16]byte
+	n := binary.PutUvarint(lengths[:], uint64(len(message)))
+	n += binary.PutUvarint(lengths[n:], uint64(len(content)))
+	var b strings.Builder
+	b.Grow(n + len(message) + len(content) + len(reportID))
+	b.Write(lengths[:n])
+	b.WriteString(message)
+	b.WriteString(content)
+	b.WriteString(reportID)
+	return b.String()
+}
+
+// unpack returns the texts of the report.
+func (st *status) unpack() (message, content, reportID string) {
+	messageLen, rest := cutUvarint(st.text)
+	contentLen, rest := cutUvarint(rest)
+	return rest[:messageLen], rest[messageLen : messageLen+contentLen], rest[messageLen+contentLen:]
+}
+
+// cutUvarint returns the uvarint that s begins with, and what follows.
+func cutUvarint(s string) (n int, rest string) {
+	for i, shift := 0, 0; ; i, shift = i+1, shift+7 {
+		n |= int(s[i]&0x7F) << shift
+		if s[i] < 0x80 {
+			return n, s[i+1:]
+		}
+	}
+}
+
+func (st *status) message() string {
+	message, _, _ := st.unpack()
+	return message
+}
+
+func (st *status) reportID() string {
+	_, _, reportID := st.unpack()
+	return reportID
+}
+
+// statusOverhead is what a status takes beyond its text: itself, and its places in the history and the
+// index.
+const statusOverhead = int64(unsafe.Sizeof(status{}) + unsafe.Sizeof(historyRef{}) + 2*unsafe.Sizeof(uintptr(0)))
+
+// size returns the bytes of memory that st takes.
+func (st *status) size() int64 { return sizeOf(len(st.text)) }
+
+func sizeOf(textLen int) int64 { return int64(textLen) + statusOverhead }
+
+var idSeed = maphash.MakeSeed()
+
+// hashID returns a hash of a report ID that is never 0, or 0 where there is no ID.
+func hashID(reportID string) uint32 {
+	if reportID == "" {
+		return 0
+	}
+	return uint32(maphash.String(idSeed, reportID)) | 1
+}
+
+// add puts st into the history of its session, at place i. A status beyond the limit of the history is
+// dropped: the oldest one, which may be st itself. The caller holds s.mu.
+func (s *Store) add(st *status, i int, idHash uint32) {
+	se := st.session
+	if len(se.history) >= s.opts.HistoryLimit {
+		s.bounds.HistoryLimit++
+		if i == 0 {
+			return
+		}
+		s.dropOldest(se)
+		i--
+	}
+	if i == len(se.history) {
+		if i > 0 {
+			s.superseded.push(se.current())
+		}
+		se.history = append(se.history, historyRef{st, idHash})
+	} else {
+		s.superseded.push(st)
+		se.history = slices.Insert(se.history, i, historyRef{st, idHash})
+	}
+	se.agent.statuses.insert(&statusInAgent, st)
+	s.statuses++
+	s.historyBytes += st.size()
+}
+
+// dropOldest takes the oldest status out of the history of se, which may be the only one for a moment.
+// The caller holds s.mu.
+func (s *Store) dropOldest(se *session) {
+	s.forget(se.history[0].status)
+	se.history[0] = historyRef{}
+	se.history = se.history[1:] // append makes a new array when this one is used up
+}
+
+// drop takes st, which is superseded, out of the history. The caller holds s.mu.
+func (s *Store) drop(st *status) {
+	se := st.session
+	i, _ := se.find(st.when, st.sequence)
+	if i == 0 {
+		s.dropOldest(se)
+		return
+	}
+	s.forget(st)
+	se.history = slices.Delete(se.history, i, i+1)
+}
+
+// forget takes st out of everything but the history of its session. The caller holds s.mu.
+func (s *Store) forget(st *status) {
+	s.superseded.remove(st)
+	st.session.agent.statuses.remove(&statusInAgent, st)
+	s.statuses--
+	s.historyBytes -= st.size()
+}
+
+// view returns st as a read shows it. The caller holds the store's lock.
+func (st *status) view() models.AgentStatus {
+	message, content, _ := st.unpack()
+	return models.AgentStatus{
+		AgentID:      st.session.agent.id,
+		SessionTopic: st.session.topic,
+		Status:       st.kind,
+		Timestamp:    st.when.time(),
+		ReceivedAt:   at(st.received),
+		Message:      message,
+		Content:      content,
+	}
+}
+
+// statusList is a list of statuses in the order in which they were pushed. It links them through their
+// own fields, so that any one leaves it at no cost.
+type statusList struct{ root status }
+
+// front returns the status that was pushed first, or nil where there is none.
+func (l *statusList) front() *status {
+	if l.root.next == &l.root {
+		return nil
+	}
+	return l.root.next
+}
+
+func (l *statusList) push(st *status) {
+	if l.root.next == nil {
+		l.root.next, l.root.prev = &l.root, &l.root
+	}
+	st.prev, st.next = l.root.prev, &l.root
+	st.prev.next, st.next.prev = st, st
+}
+
+// remove takes st out of the list, if it is in it.
+func (l *statusList) remove(st *status) {
+	if st.next == nil {
+		return
+	}
+	st.prev.next, st.next.prev = st.next, st.prev
+	st.prev, st.next = nil, nil
+}
