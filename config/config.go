@@ -1,0 +1,161 @@
+// Package config reads the server's settings from the environment.
+package config
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"reflect"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/dustin/go-humanize"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// Config is the server's settings. The tag env names the variable of each, envDefault is its value where
+// the variable is not set or empty, and allowed says for a person what it may be.
+type Config struct {
+	Port               int           `env:"PORT" envDefault:"8080" allowed:"a port from 0 to 65535; 0 takes any that is free"`
+	Host               string        `env:"HOST" allowed:"an address or a name of this machine; none for all its interfaces"`
+	CORSAllowedOrigins Origins       `env:"CORS_ALLOWED_ORIGINS" envDefault:"*" allowed:"* for all, or origins such as https://example.com or https://*.example.com, separated by commas"`
+	DefaultTTLMinutes  int           `env:"DEFAULT_TTL_MINUTES" envDefault:"30" allowed:"a whole number of minutes from 1 to 1440"`
+	ExpiryInterval     time.Duration `env:"EXPIRY_INTERVAL" envDefault:"1s" allowed:"a duration from 10ms to 1h"`
+	SessionRetention   time.Duration `env:"SESSION_RETENTION" envDefault:"168h" allowed:"a duration from 0s to 87600h"`
+	HistoryLimit       int           `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
+	HistoryMaxBytes    Bytes         `env:"HISTORY_MAX_BYTES" envDefault:"512MiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
+	MaxSessions        int           `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
+	LogLevel           LogLevel      `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
+	LogFormat          LogFormat     `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
+	ShutdownTimeout    time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
+}
+
+// Load reads the settings from environment, which maps each variable to its value. The error names every
+// variable at fault, its value and what is allowed.
+func Load(environment map[string]string) (Config, error) {
+	var c Config
+	faulty := map[string]bool{}
+	if err := env.ParseWithOptions(&c, env.Options{Environment: environment}); err != nil {
+		var all env.AggregateError
+		if !errors.As(err, &all) {
+			return c, err
+		}
+		for _, err := range all.Errors {
+			var parse env.ParseError
+			if !errors.As(err, &parse) {
+				return c, err
+			}
+			faulty[parse.Name] = true
+		}
+	}
+	c.outOfRange(func(field string) { faulty[field] = true })
+
+	var faults []error
+	for field := range reflect.TypeFor[Config]().Fields() {
+		if faulty[field.Name] {
+			name := field.Tag.Get("env")
+			faults = append(faults, fmt.Errorf("%s is %q, but must be %s", name, environment[name], field.Tag.Get("allowed")))
+		}
+	}
+	return c, errors.Join(faults...)
+}
+
+// outOfRange calls report with each field whose value was parsed, but is not allowed.
+func (c *Config) outOfRange(report func(field string)) {
+	check := func(field string, ok bool) {
+		if !ok {
+			report(field)
+		}
+	}
+	check("Port", 0 <= c.Port && c.Port <= 65535)
+	check("DefaultTTLMinutes", models.MinTTLMinutes <= c.DefaultTTLMinutes && c.DefaultTTLMinutes <= models.MaxTTLMinutes)
+	check("ExpiryInterval", 10*time.Millisecond <= c.ExpiryInterval && c.ExpiryInterval <= time.Hour)
+	check("SessionRetention", 0 <= c.SessionRetention && c.SessionRetention <= 87600*time.Hour)
+	check("HistoryLimit", 1 <= c.HistoryLimit && c.HistoryLimit <= 10_000)
+	check("HistoryMaxBytes", 1<<20 <= c.HistoryMaxBytes && c.HistoryMaxBytes <= 1<<40)
+	check("MaxSessions", 1 <= c.MaxSessions && c.MaxSessions <= 100_000_000)
+	check("ShutdownTimeout", 100*time.Millisecond <= c.ShutdownTimeout && c.ShutdownTimeout <= 10*time.Minute)
+}
+
+// Address returns where to listen, as net.Listen takes it.
+func (c *Config) Address() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.Port)) }
+
+// Bytes is a size in bytes, written as 512MiB or 1GB.
+type Bytes int64
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (b *Bytes) UnmarshalText(text []byte) error {
+	n, err := humanize.ParseBytes(string(text))
+	if err != nil {
+		return err
+	}
+	*b = Bytes(min(n, 1<<62))
+	return nil
+}
+
+// LogLevel is the least level that is logged.
+type LogLevel struct{ slog.Level }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (l *LogLevel) UnmarshalText(text []byte) error {
+	switch strings.ToLower(string(text)) {
+	case "debug", "info", "warn", "error":
+		return l.Level.UnmarshalText(text)
+	}
+	return errors.New("no such level")
+}
+
+// LogFormat is how a line of the log is written: text or json.
+type LogFormat string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (f *LogFormat) UnmarshalText(text []byte) error {
+	switch value := LogFormat(strings.ToLower(string(text))); value {
+	case "text", "json":
+		*f = value
+		return nil
+	}
+	return errors.New("no such format")
+}
+
+// Origins are those whose pages may read answers.
+type Origins []string
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *Origins) UnmarshalText(text []byte) error {
+	var origins Origins
+	for origin := range strings.SplitSeq(string(text), ",") {
+		origin = strings.TrimSpace(origin)
+		if !validOrigin(origin) {
+			return fmt.Errorf("%q is no origin", origin)
+		}
+		origins = append(origins, origin)
+	}
+	*o = origins
+	return nil
+}
+
+// All reports whether every origin is allowed.
+func (o Origins) All() bool {
+	for _, origin := range o {
+		if origin == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// validOrigin holds for "*" and for a scheme, a host and an optional port, with at most one "*" in the host.
+func validOrigin(origin string) bool {
+	if origin == "*" {
+		return true
+	}
+	u, err := url.Parse(strings.Replace(origin, "*", "any", 1))
+	return err == nil && u.Scheme != "" && u.Hostname() != "" &&
+		u.Scheme+"://"+u.Host == strings.Replace(origin, "*", "any", 1) && !strings.Contains(u.Host, "*")
+}

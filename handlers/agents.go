@@ -1,0 +1,82 @@
+package handlers
+
+import (
+	"net/http"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// Limits of a page where the client names none.
+const (
+	defaultAgents        = 1000
+	defaultAgentSessions = 1000
+	defaultSessions      = 100
+	defaultStatuses      = 100
+)
+
+type agentList struct {
+	Agents     []models.Agent `json:"agents"`
+	NextCursor string         `json:"next_cursor,omitzero"`
+}
+
+type agentStatus struct {
+	models.AgentStatus
+	StatusHistory []models.AgentStatus `json:"status_history"`
+	NextCursor    string               `json:"next_cursor,omitzero"`
+}
+
+// Agents lists agents: GET /api/agents.
+func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
+	p := newParams(r)
+	q := store.AgentQuery{
+		Status: p.status("status"),
+		Source: p.text("source", models.MaxAgentSource),
+		Active: p.flag("active"),
+		Search: p.text("search", maxSearch),
+		BySeen: p.bySeen(),
+	}
+	after, limit := p.afterAgent(q), p.limit(defaultAgents)
+	if p.err != nil {
+		return p.err
+	}
+	page, err := h.store.Agents(r.Context(), q, after, limit)
+	if err != nil {
+		return err
+	}
+	next := cursorOf(w, r, page.Next, func(at store.AgentPosition) string { return agentCursor(q, at) })
+	return respond(w, r, agentList{page.Items, next})
+}
+
+// bySeen reads the order of a list of agents.
+func (p *params) bySeen() bool {
+	order, ok := p.get("sort")
+	if ok && order != "agent_id" && order != "-last_seen" {
+		p.fail("sort", "must be agent_id or -last_seen")
+	}
+	return order == "-last_seen"
+}
+
+// Agent shows one agent: GET /api/agents/{agent_id}.
+func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
+	agent, ok := h.store.Agent(pathParam(r, "agent_id"))
+	if !ok {
+		return models.NotFound("agent")
+	}
+	return respond(w, r, agent)
+}
+
+// AgentStatus shows the latest status of an agent and its status history over all sessions: GET
+// /api/agents/{agent_id}/status.
+func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
+	p := newParams(r)
+	after, limit := p.afterStatus(), p.limit(defaultStatuses)
+	if p.err != nil {
+		return p.err
+	}
+	latest, page, ok := h.store.AgentStatus(pathParam(r, "agent_id"), after, limit)
+	if !ok {
+		return models.NotFound("agent")
+	}
+	return respond(w, r, agentStatus{latest, page.Items, cursorOf(w, r, page.Next, statusCursor)})
+}

@@ -1,0 +1,121 @@
+package handlers
+
+import (
+	"encoding/base64"
+	"encoding/binary"
+	"net/http"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// A cursor is a position in a list, as base64url of: a letter for the kind of list, then the position's
+// numbers as varints, then its ID.
+const (
+	cursorAgentsByID   = 'a'
+	cursorAgentsBySeen = 'l'
+	cursorSessions     = 's'
+	cursorHistory      = 'h'
+)
+
+func encodeCursor(kind byte, id string, numbers ...int64) string {
+	b := []byte{kind}
+	for _, n := range numbers {
+		b = binary.AppendVarint(b, n)
+	}
+	return base64.RawURLEncoding.EncodeToString(append(b, id...))
+}
+
+// decodeCursor is the reverse of encodeCursor for a cursor of this kind that holds as many numbers.
+func decodeCursor(cursor string, kind byte, numbers ...*int64) (id string, ok bool) {
+	b, err := base64.RawURLEncoding.DecodeString(cursor)
+	if err != nil || len(b) == 0 || b[0] != kind {
+		return "", false
+	}
+	b = b[1:]
+	for _, number := range numbers {
+		n, size := binary.Varint(b)
+		if size <= 0 {
+			return "", false
+		}
+		*number, b = n, b[size:]
+	}
+	return string(b), true
+}
+
+// cursor reads the parameter of that name, where there is one; "" is as good as none.
+func (p *params) cursor(kind byte, numbers ...*int64) (id string, ok bool) {
+	value, _ := p.get("cursor")
+	if value == "" {
+		return "", false
+	}
+	id, ok = decodeCursor(value, kind, numbers...)
+	if !ok {
+		p.fail("cursor", "must be the next_cursor of an earlier page of this list, in this order")
+	}
+	return id, ok
+}
+
+func cursorOfAgents(q store.AgentQuery) byte {
+	if q.BySeen {
+		return cursorAgentsBySeen
+	}
+	return cursorAgentsByID
+}
+
+func (p *params) afterAgent(q store.AgentQuery) *store.AgentPosition {
+	var at store.AgentPosition
+	var sequence int64
+	id, ok := p.cursor(cursorOfAgents(q), &at.LastSeen, &sequence)
+	if !ok {
+		return nil
+	}
+	at.ID, at.Sequence = id, uint64(sequence)
+	return &at
+}
+
+func agentCursor(q store.AgentQuery, at store.AgentPosition) string {
+	return encodeCursor(cursorOfAgents(q), at.ID, at.LastSeen, int64(at.Sequence))
+}
+
+func (p *params) afterSession() *store.SessionPosition {
+	var at store.SessionPosition
+	var sequence int64
+	if _, ok := p.cursor(cursorSessions, &at.Updated, &sequence); !ok {
+		return nil
+	}
+	at.Sequence = uint64(sequence)
+	return &at
+}
+
+func sessionCursor(at store.SessionPosition) string {
+	return encodeCursor(cursorSessions, "", at.Updated, int64(at.Sequence))
+}
+
+func (p *params) afterStatus() *store.StatusPosition {
+	var at store.StatusPosition
+	var nanoseconds, sequence int64
+	if _, ok := p.cursor(cursorHistory, &at.Seconds, &nanoseconds, &sequence); !ok {
+		return nil
+	}
+	at.Nanoseconds, at.Sequence = int32(nanoseconds), uint64(sequence)
+	return &at
+}
+
+func statusCursor(at store.StatusPosition) string {
+	return encodeCursor(cursorHistory, "", at.Seconds, int64(at.Nanoseconds), int64(at.Sequence))
+}
+
+// cursorOf returns the cursor of the next page, "" where there is none, and says the same in a Link header
+// (RFC 8288).
+func cursorOf[P any](w http.ResponseWriter, r *http.Request, next *P, encode func(P) string) string {
+	if next == nil {
+		return ""
+	}
+	cursor := encode(*next)
+	u := *r.URL
+	query := u.Query()
+	query.Set("cursor", cursor)
+	u.RawQuery = query.Encode()
+	w.Header().Set("Link", "<"+u.RequestURI()+`>; rel="next"`)
+	return cursor
+}

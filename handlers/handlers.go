@@ -1,0 +1,162 @@
+// Package handlers takes HTTP requests in and sends the answers out: decode, call the store, encode. The
+// wire contract is openapi.yaml, which lives here.
+package handlers
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/go-json-experiment/json"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// Handler answers every route but /metrics. Its methods are safe for concurrent use.
+type Handler struct {
+	store   *store.Store
+	metrics *metrics.Metrics
+	logger  *slog.Logger
+	version string
+	started time.Time
+
+	draining atomic.Bool
+}
+
+// New returns a handler over st. version is what /health shows.
+func New(st *store.Store, m *metrics.Metrics, logger *slog.Logger, version string) *Handler {
+	return &Handler{store: st, metrics: m, logger: logger, version: version, started: time.Now()}
+}
+
+// Endpoint answers a request, or returns an error before it has written anything. The endpoints of a
+// [Handler] are its methods.
+type Endpoint func(w http.ResponseWriter, r *http.Request) error
+
+// Handle makes an http.HandlerFunc of an endpoint: where that returns an error, it answers with it.
+func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
+	return func(w http.ResponseWriter, r *http.Request) {
+		if err := answer(w, r); err != nil {
+			h.fail(w, r, err)
+		}
+	}
+}
+
+// Read makes an http.HandlerFunc of an endpoint that shows the state. What is due expires first, so that
+// the answer is true between two runs of the ticker.
+func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
+	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
+		h.store.Expire(time.Now())
+		return answer(w, r)
+	})
+}
+
+// retryAfter is how many seconds a client should wait where the server can't do what it asks.
+const retryAfter = "5"
+
+var statusOfCode = map[models.Code]int{
+	models.CodeBadRequest:       http.StatusBadRequest,
+	models.CodeNotFound:         http.StatusNotFound,
+	models.CodeMethodNotAllowed: http.StatusMethodNotAllowed,
+	models.CodePayloadTooLarge:  http.StatusRequestEntityTooLarge,
+	models.CodeUnavailable:      http.StatusServiceUnavailable,
+	models.CodeInternal:         http.StatusInternalServerError,
+}
+
+// fail answers a request with an error. The text of one that is not a *models.Error goes to the log alone.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	var known *models.Error
+	switch {
+	case errors.As(err, &known):
+	case r.Context().Err() != nil:
+		known = models.Unavailable("the request ended before its answer was ready")
+	default:
+		if env, ok := w.(*envelope); ok {
+			env.cause = err
+		}
+		known = &models.Error{Code: models.CodeInternal, Message: "something went wrong; the server's log has it under this request's X-Request-Id"}
+	}
+	if known.Code == models.CodeUnavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	writeJSON(w, statusOfCode[known.Code], known)
+}
+
+// NotFound answers a request that no route takes.
+func (h *Handler) NotFound(http.ResponseWriter, *http.Request) error {
+	return models.NotFound("route: see /openapi.yaml")
+}
+
+// Shared header values; they are never changed.
+var (
+	jsonType = []string{"application/json"}
+	noCache  = []string{"no-cache"}
+	noStore  = []string{"no-store"}
+)
+
+// buffers holds *bytes.Buffer for answers.
+var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+// maxPooled is the size from which a buffer is not kept for the next request.
+const maxPooled = 1 << 20
+
+func release(b *bytes.Buffer) {
+	if b.Cap() <= maxPooled {
+		b.Reset()
+		buffers.Put(b)
+	}
+}
+
+// writeJSON answers with v. That can't fail, but where the client is gone.
+func writeJSON(w http.ResponseWriter, status int, v any) {
+	body := buffers.Get().(*bytes.Buffer)
+	defer release(body)
+	if err := json.MarshalWrite(body, v); err != nil {
+		panic("encode answer: " + err.Error()) // all that is encoded is plain values
+	}
+	writeBody(w, status, body.Bytes())
+}
+
+// writeBody answers with a body of JSON.
+func writeBody(w http.ResponseWriter, status int, body []byte) {
+	header := w.Header()
+	header["Content-Type"] = jsonType
+	header["Content-Length"] = []string{strconv.Itoa(len(body))}
+	w.WriteHeader(status)
+	w.Write(body) //nolint:errcheck // the client is gone, and nobody else is to be told
+}
+
+// respond answers a read with v, or with 304 where the client has it: the ETag is a hash of the answer's
+// bytes (RFC 9110, section 13.1.2).
+func respond(w http.ResponseWriter, r *http.Request, v any) error {
+	body := buffers.Get().(*bytes.Buffer)
+	defer release(body)
+	if err := json.MarshalWrite(body, v); err != nil {
+		return err
+	}
+	if fresh(w, r, body.Bytes()) {
+		return nil
+	}
+	writeBody(w, http.StatusOK, body.Bytes())
+	return nil
+}
+
+// fresh sets the ETag of an answer, and answers with 304 where the client has it already.
+func fresh(w http.ResponseWriter, r *http.Request, body []byte) bool {
+	etag := `"` + strconv.FormatUint(xxhash.Sum64(body), 16) + `"`
+	header := w.Header()
+	header["Etag"] = []string{etag}
+	header["Cache-Control"] = noCache
+	if !matches(r.Header.Values("If-None-Match"), etag) {
+		return false
+	}
+	w.WriteHeader(http.StatusNotModified)
+	return true
+}

@@ -1,0 +1,153 @@
+package handlers
+
+import (
+	"fmt"
+	"log/slog"
+	"net/http"
+	"runtime/debug"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// envelope is what the server notes of an answer as it is written.
+type envelope struct {
+	http.ResponseWriter
+	status int
+	bytes  int64
+	cause  error // what went wrong inside
+}
+
+func (e *envelope) WriteHeader(status int) {
+	if e.status == 0 && status >= http.StatusOK {
+		e.status = status
+	}
+	e.ResponseWriter.WriteHeader(status)
+}
+
+func (e *envelope) Write(b []byte) (int, error) {
+	if e.status == 0 {
+		e.status = http.StatusOK
+	}
+	n, err := e.ResponseWriter.Write(b)
+	e.bytes += int64(n)
+	return n, err
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (e *envelope) Unwrap() http.ResponseWriter { return e.ResponseWriter }
+
+// requestIDs numbers requests after a prefix that differs from start to start.
+type requestIDs struct {
+	prefix string
+	last   atomic.Uint64
+}
+
+func newRequestIDs() *requestIDs {
+	return &requestIDs{prefix: strconv.FormatInt(time.Now().UnixNano(), 36) + "-"}
+}
+
+// of returns the request's own ID, if it has one that is fit to be sent back and logged, or a new one.
+func (ids *requestIDs) of(r *http.Request) string {
+	if id := r.Header.Get("X-Request-Id"); fitForID(id) {
+		return id
+	}
+	return ids.prefix + strconv.FormatUint(ids.last.Add(1), 36)
+}
+
+// fitForID holds for 1 to 128 visible characters of ASCII.
+func fitForID(id string) bool {
+	return id != "" && len(id) <= 128 && strings.IndexFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
+}
+
+// Observe gives each request its ID, recovers a panic into an error, and sees each to the metrics and the
+// log: at debug level, a failed one at warn, and one that failed inside at error.
+func (h *Handler) Observe(next http.Handler) http.Handler {
+	ids := newRequestIDs()
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		started := time.Now()
+		env := &envelope{ResponseWriter: w}
+		id := ids.of(r)
+		w.Header()["X-Request-Id"] = []string{id}
+		defer func() {
+			if p := recover(); p != nil {
+				h.recovered(env, r, p)
+			}
+			took := time.Since(started)
+			route := chi.RouteContext(r.Context()).RoutePattern()
+			h.metrics.ObserveRequest(route, r.Method, env.status, took)
+			h.log(r, env, id, took)
+		}()
+		next.ServeHTTP(env, r)
+	})
+}
+
+// recovered answers a request whose handler panicked. Where its answer has begun, or the handler asks for
+// it, the connection is cut, so that the client does not take a part for the whole.
+func (h *Handler) recovered(env *envelope, r *http.Request, p any) {
+	if p == http.ErrAbortHandler {
+		panic(p)
+	}
+	err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())
+	if env.status == 0 {
+		h.fail(env, r, err)
+		return
+	}
+	h.log(r, &envelope{status: http.StatusInternalServerError, cause: err}, env.Header().Get("X-Request-Id"), 0)
+	panic(http.ErrAbortHandler)
+}
+
+func (h *Handler) log(r *http.Request, env *envelope, id string, took time.Duration) {
+	level := slog.LevelDebug
+	switch {
+	case env.status >= http.StatusInternalServerError && env.status != http.StatusServiceUnavailable:
+		level = slog.LevelError
+	case env.status >= http.StatusBadRequest:
+		level = slog.LevelWarn
+	}
+	if !h.logger.Enabled(r.Context(), level) {
+		return
+	}
+	attrs := []slog.Attr{
+		slog.String("request_id", id),
+		slog.String("method", r.Method),
+		slog.String("path", r.URL.EscapedPath()), // never the query, which may hold a secret
+		slog.Int("status", env.status),
+		slog.Int64("bytes", env.bytes),
+		slog.Duration("took", took),
+		slog.String("client", r.RemoteAddr),
+	}
+	if env.cause != nil {
+		attrs = append(attrs, slog.Any("error", env.cause))
+	}
+	h.logger.LogAttrs(r.Context(), level, "request", attrs...)
+}
+
+// MethodNotAllowed answers a request to a path that takes other methods: they are in the Allow header.
+func (h *Handler) MethodNotAllowed(w http.ResponseWriter, r *http.Request) error {
+	allowed := allowedMethods(chi.RouteContext(r.Context()))
+	w.Header().Set("Allow", strings.Join(allowed, ", "))
+	return &models.Error{
+		Code:    models.CodeMethodNotAllowed,
+		Message: "this path takes " + strings.Join(allowed, ", "),
+	}
+}
+
+func allowedMethods(ctx *chi.Context) []string {
+	var allowed []string
+	for _, method := range []string{http.MethodGet, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete} {
+		if ctx.Routes.Match(chi.NewRouteContext(), method, ctx.RoutePath) {
+			allowed = append(allowed, method)
+		}
+	}
+	if slices.Contains(allowed, http.MethodGet) {
+		allowed = append(allowed, http.MethodHead)
+	}
+	return allowed
+}

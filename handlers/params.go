@@ -1,0 +1,123 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+	"net/url"
+	"strconv"
+	"unicode/utf8"
+
+	"github.com/go-chi/chi/v5"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// Limits of a list's parameters.
+const (
+	maxLimit  = 1000
+	maxSearch = 500
+)
+
+// pathParam returns a part of the path. The router works on the encoded path: see [EncodedPath].
+func pathParam(r *http.Request, name string) string {
+	encoded := chi.URLParam(r, name)
+	value, err := url.PathUnescape(encoded)
+	if err != nil {
+		return encoded // net/http refuses such a path before it comes here
+	}
+	return value
+}
+
+// EncodedPath has the router match the path as it is encoded, so that an ID may hold a slash, written as
+// %2F, and is decoded just once.
+func EncodedPath(next http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		chi.RouteContext(r.Context()).RoutePath = r.URL.EscapedPath()
+		next.ServeHTTP(w, r)
+	})
+}
+
+// params reads the parameters of a query. The first that is not as it must be is kept in err.
+type params struct {
+	values url.Values
+	err    error
+}
+
+func newParams(r *http.Request) *params {
+	values, err := url.ParseQuery(r.URL.RawQuery)
+	p := &params{values: values}
+	if err != nil {
+		p.err = models.BadRequest("", "malformed query: "+err.Error())
+	}
+	return p
+}
+
+// get returns the value of a parameter, and whether it is there.
+func (p *params) get(name string) (string, bool) {
+	values := p.values[name]
+	if len(values) > 1 {
+		p.fail(name, "must not be there twice")
+	}
+	if len(values) == 0 {
+		return "", false
+	}
+	return values[0], true
+}
+
+func (p *params) fail(name, message string) {
+	if p.err == nil {
+		p.err = models.BadRequest(name, message)
+	}
+}
+
+// text returns a text of at most limit characters; "" is as good as none.
+func (p *params) text(name string, limit int) string {
+	value, _ := p.get(name)
+	switch {
+	case !utf8.ValidString(value):
+		p.fail(name, "must be UTF-8")
+	case utf8.RuneCountInString(value) > limit:
+		p.fail(name, fmt.Sprintf("must be at most %d characters", limit))
+	}
+	return value
+}
+
+// status returns a status, or 0 where there is none.
+func (p *params) status(name string) models.Status {
+	value, ok := p.get(name)
+	if !ok {
+		return 0
+	}
+	status, err := models.ParseStatus(value)
+	if err != nil && p.err == nil {
+		p.err = inField(err, name)
+	}
+	return status
+}
+
+// flag returns true or false, or nil where there is neither.
+func (p *params) flag(name string) *bool {
+	switch value, ok := p.get(name); {
+	case !ok:
+		return nil
+	case value == "true":
+		return new(true)
+	case value == "false":
+		return new(false)
+	}
+	p.fail(name, "must be true or false")
+	return nil
+}
+
+// limit returns how many items a page may hold.
+func (p *params) limit(unlessSaid int) int {
+	value, ok := p.get("limit")
+	if !ok {
+		return unlessSaid
+	}
+	n, err := strconv.Atoi(value)
+	if err != nil || n < 1 || n > maxLimit {
+		p.fail("limit", fmt.Sprintf("must be a whole number from 1 to %d", maxLimit))
+	}
+	return n
+}

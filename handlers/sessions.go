@@ -1,0 +1,82 @@
+package handlers
+
+import (
+	"net/http"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+type sessionList[S any] struct {
+	Sessions   []S    `json:"sessions"`
+	NextCursor string `json:"next_cursor,omitzero"`
+}
+
+type sessionDetail struct {
+	Session       models.Session       `json:"session"`
+	StatusHistory []models.AgentStatus `json:"status_history"`
+	NextCursor    string               `json:"next_cursor,omitzero"`
+}
+
+// Sessions lists sessions over the whole fleet: GET /api/sessions.
+func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
+	p := newParams(r)
+	q := store.SessionQuery{
+		AgentID: p.text("agent_id", models.MaxAgentID),
+		Source:  p.text("source", models.MaxAgentSource),
+		Status:  p.status("status"),
+		Expired: p.flag("expired"),
+		Lost:    p.flag("lost"),
+		Search:  p.text("search", maxSearch),
+	}
+	after, limit := p.afterSession(), p.limit(defaultSessions)
+	if p.err != nil {
+		return p.err
+	}
+	page, err := h.store.Sessions(r.Context(), q, after, limit)
+	if err != nil {
+		return err
+	}
+	return respond(w, r, sessionList[models.FleetSession]{page.Items, cursorOf(w, r, page.Next, sessionCursor)})
+}
+
+// AgentSessions lists the sessions of an agent: GET /api/agents/{agent_id}/sessions.
+func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
+	p := newParams(r)
+	q := store.SessionQuery{
+		AgentID: pathParam(r, "agent_id"),
+		Status:  p.status("status"),
+		Expired: p.flag("expired"),
+	}
+	after, limit := p.afterSession(), p.limit(defaultAgentSessions)
+	if p.err != nil {
+		return p.err
+	}
+	page, ok, err := h.store.AgentSessions(r.Context(), q, after, limit)
+	if err != nil {
+		return err
+	}
+	if !ok {
+		return models.NotFound("agent")
+	}
+	return respond(w, r, sessionList[models.Session]{page.Items, cursorOf(w, r, page.Next, sessionCursor)})
+}
+
+// Session shows a session and its status history: GET /api/agents/{agent_id}/sessions/{session_topic}.
+func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
+	p := newParams(r)
+	after, limit := p.afterStatus(), p.limit(defaultStatuses)
+	if p.err != nil {
+		return p.err
+	}
+	session, page, ok := h.store.Session(pathParam(r, "agent_id"), pathParam(r, "session_topic"), after, limit)
+	if !ok {
+		return models.NotFound("session")
+	}
+	return respond(w, r, sessionDetail{session, page.Items, cursorOf(w, r, page.Next, statusCursor)})
+}
+
+// Summary counts the fleet: GET /api/summary.
+func (h *Handler) Summary(w http.ResponseWriter, r *http.Request) error {
+	return respond(w, r, h.store.Summary())
+}

@@ -1,0 +1,159 @@
+package handlers
+
+import (
+	"fmt"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// maxBatchErrors is how many errors the answer to a batch lists.
+const maxBatchErrors = 100
+
+// reported is the answer to one report.
+var reported = []byte(`{"success":true,"message":"Status reported successfully"}`)
+
+// batchResult is the answer to several reports.
+type batchResult struct {
+	Success  bool         `json:"success"`
+	Message  string       `json:"message"`
+	Accepted int          `json:"accepted"`
+	Rejected int          `json:"rejected"`
+	Errors   []batchError `json:"errors"`
+}
+
+type batchError struct {
+	Index int `json:"index"` // of the report in the request, from 0
+	*models.Error
+}
+
+// Webhook takes status reports: POST /webhook/status.
+func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
+	in := intakes.Get().(*intake)
+	defer in.release()
+	if err := in.read(r.Body, r.ContentLength); err != nil {
+		return err
+	}
+	several, err := in.decode()
+	if err != nil {
+		return err
+	}
+	if err := in.addKey(r.Header, several); err != nil {
+		return err
+	}
+	h.accept(in)
+	if several {
+		answerBatch(w, in)
+		return nil
+	}
+	if in.faults[0] != nil {
+		return in.faults[0]
+	}
+	writeBody(w, http.StatusOK, reported)
+	return nil
+}
+
+// accept validates the reports of in and has the store accept the valid ones. Afterwards the faults say what
+// became of each, and the reports are used up.
+func (h *Handler) accept(in *intake) {
+	now := time.Now()
+	valid := in.reports[:0]
+	for i := range in.reports {
+		if in.faults[i] == nil {
+			in.faults[i] = in.reports[i].Validate(now)
+		}
+		if in.faults[i] == nil {
+			valid = append(valid, in.reports[i])
+		}
+	}
+	in.outcomes = h.store.Accept(valid, now, in.outcomes[:0])
+	count := metrics.Reports{Invalid: len(in.reports) - len(valid)}
+	next := 0
+	for i := range in.faults {
+		if in.faults[i] != nil {
+			continue
+		}
+		switch in.outcomes[next] {
+		case store.Stored:
+			count.Stored++
+		case store.Duplicate:
+			count.Duplicate++
+		case store.Refused:
+			count.Refused++
+			in.faults[i] = models.Unavailable("there is no room for another session; those that are known go on")
+		}
+		next++
+	}
+	h.metrics.CountReports(count)
+}
+
+// answerBatch says what became of several reports.
+func answerBatch(w http.ResponseWriter, in *intake) {
+	result := batchResult{Errors: []batchError{}}
+	unavailable := false
+	for i, fault := range in.faults {
+		if fault == nil {
+			result.Accepted++
+			continue
+		}
+		result.Rejected++
+		known := fault.(*models.Error) // all that decoding, validation and acceptance find
+		unavailable = unavailable || known.Code == models.CodeUnavailable
+		if len(result.Errors) < maxBatchErrors {
+			result.Errors = append(result.Errors, batchError{i, known})
+		}
+	}
+	if unavailable {
+		w.Header().Set("Retry-After", retryAfter)
+	}
+	status := http.StatusMultiStatus
+	switch {
+	case result.Rejected == 0:
+		result.Success, status = true, http.StatusOK
+		result.Message = "Statuses reported successfully"
+	case result.Accepted == 0:
+		result.Message = "No report was accepted"
+		status = http.StatusBadRequest
+		if unavailable {
+			status = http.StatusServiceUnavailable
+		}
+	default:
+		result.Message = fmt.Sprintf("%d of %d reports were accepted", result.Accepted, len(in.faults))
+	}
+	writeJSON(w, status, result)
+}
+
+// addKey takes the header Idempotency-Key for the ID of the report, or, with its place in the request, for
+// that of each of several; where a report brings an ID of its own, that counts.
+func (in *intake) addKey(header http.Header, several bool) error {
+	const name = "Idempotency-Key"
+	key := header.Get(name)
+	if key == "" {
+		return nil
+	}
+	if !utf8.ValidString(key) {
+		return models.BadRequest(name, "must be UTF-8")
+	}
+	limit := models.MaxReportID
+	if several {
+		limit -= len("/9999") // what is appended below
+	}
+	if err := models.ValidateName(name, key, true, limit); err != nil {
+		return err
+	}
+	for i := range in.reports {
+		if in.reports[i].ReportID != "" {
+			continue
+		}
+		in.reports[i].ReportID = key
+		if several {
+			in.reports[i].ReportID += "/" + strconv.Itoa(i)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,123 @@
+// Package load drives an HTTP server as hard as its keep-alive connections allow, at as little cost to the
+// machine as can be, since server and load share it.
+package load
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net"
+	"strconv"
+	"sync"
+	"time"
+)
+
+// Result is what a run of [Run] saw.
+type Result struct {
+	Requests int // answered, with any status
+	Failed   int // those of them with another status than 200
+	Elapsed  time.Duration
+}
+
+// PerSecond returns the requests answered in a second.
+func (r Result) PerSecond() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }
+
+// Request returns the bytes of a request with a body for [Run] to send.
+func Request(method, path string, body []byte) []byte {
+	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		method, path, len(body), body)
+}
+
+// Run sends requests to a TCP address for a duration. There is a connection for each element of requests:
+// it sends them one after another, again and again, each when the answer to the one before has come.
+func Run(address string, requests [][][]byte, duration time.Duration) (Result, error) {
+	conns := make([]net.Conn, len(requests))
+	for i := range conns {
+		conn, err := net.Dial("tcp", address)
+		if err != nil {
+			return Result{}, err
+		}
+		defer conn.Close() //nolint:errcheck // nothing is left to be written
+		conns[i] = conn
+	}
+	var (
+		mu    sync.Mutex
+		total Result
+		errs  []error
+		wg    sync.WaitGroup
+	)
+	start := time.Now()
+	end := start.Add(duration)
+	for i, conn := range conns {
+		wg.Go(func() {
+			r, err := drive(conn, requests[i], end)
+			mu.Lock()
+			defer mu.Unlock()
+			total.Requests += r.Requests
+			total.Failed += r.Failed
+			if err != nil {
+				errs = append(errs, err)
+			}
+		})
+	}
+	wg.Wait()
+	total.Elapsed = time.Since(start)
+	return total, errors.Join(errs...)
+}
+
+func drive(conn net.Conn, requests [][]byte, end time.Time) (r Result, err error) {
+	buf := make([]byte, 256<<10)
+	for i := 0; time.Now().Before(end); i++ {
+		if _, err := conn.Write(requests[i%len(requests)]); err != nil {
+			return r, err
+		}
+		status, err := answer(conn, buf)
+		if err != nil {
+			return r, err
+		}
+		r.Requests++
+		if status != 200 {
+			r.Failed++
+		}
+	}
+	return r, nil
+}
+
+var (
+	headEnd       = []byte("\r\n\r\n")
+	contentLength = []byte("Content-Length: ")
+)
+
+// answer reads one answer, which must name its length and fit into buf.
+func answer(conn net.Conn, buf []byte) (status int, err error) {
+	n, want := 0, 0
+	for {
+		m, err := conn.Read(buf[n:])
+		if err != nil {
+			return 0, err
+		}
+		n += m
+		if want == 0 {
+			head := bytes.Index(buf[:n], headEnd)
+			if head < 0 {
+				continue
+			}
+			at := bytes.Index(buf[:head], contentLength)
+			if at < 0 {
+				return 0, errors.New("the answer does not name its length")
+			}
+			length := buf[at+len(contentLength) : head]
+			if line := bytes.IndexByte(length, '\r'); line >= 0 {
+				length = length[:line]
+			}
+			body, err := strconv.Atoi(string(length))
+			if err != nil {
+				return 0, err
+			}
+			want = head + len(headEnd) + body
+		}
+		if n >= want {
+			return strconv.Atoi(string(buf[len("HTTP/1.1 "):][:3]))
+		}
+	}
+}

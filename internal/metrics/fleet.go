@@ -1,0 +1,67 @@
+package metrics
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// fleet collects what a store holds. It asks the store when it is scraped, at a cost that does not grow
+// with the fleet.
+type fleet struct{ store *store.Store }
+
+var (
+	agentsDesc   = desc("agents", "Agents known.")
+	sessionsDesc = desc("sessions", "Sessions, by current status and by state: active, expired, or lost, which is expired while running or pending.", "status", "state")
+	statusesDesc = desc("history_statuses", "Statuses kept in memory.")
+	bytesDesc    = desc("history_bytes", "Bytes of memory that statuses take, which HISTORY_MAX_BYTES bounds.")
+	expiredDesc  = desc("sessions_expired_total", "Sessions that expired.")
+	lostDesc     = desc("sessions_lost_total", "Sessions that expired while running or pending.")
+	boundsDesc   = desc("bound_hits_total", "How often a bound of memory took effect: statuses dropped (history_limit, history_max_bytes), "+
+		"sessions forgotten early (max_sessions, history_max_bytes) or in due time (session_retention), reports refused for want of room (refused).", "bound")
+)
+
+func desc(name, help string, labels ...string) *prometheus.Desc {
+	return prometheus.NewDesc(prometheus.BuildFQName(namespace, "", name), help, labels, nil)
+}
+
+// Describe implements prometheus.Collector.
+func (fleet) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range []*prometheus.Desc{agentsDesc, sessionsDesc, statusesDesc, bytesDesc, expiredDesc, lostDesc, boundsDesc} {
+		ch <- d
+	}
+}
+
+// Collect implements prometheus.Collector.
+func (f fleet) Collect(ch chan<- prometheus.Metric) {
+	stats := f.store.Stats()
+	gauge := func(d *prometheus.Desc, n int64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
+	}
+	counter := func(d *prometheus.Desc, n uint64, labels ...string) {
+		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+	}
+	gauge(agentsDesc, int64(stats.Agents))
+	gauge(statusesDesc, int64(stats.Statuses))
+	gauge(bytesDesc, stats.HistoryBytes)
+	sessions := func(status models.Status, state string, n int) {
+		gauge(sessionsDesc, int64(n), status.String(), state)
+	}
+	active, expired := stats.Sessions.ByStatus, stats.ExpiredByStatus
+	sessions(models.Running, "active", active.Running)
+	sessions(models.Pending, "active", active.Pending)
+	sessions(models.Success, "active", active.Success)
+	sessions(models.Failed, "active", active.Failed)
+	sessions(models.Running, "lost", expired.Running)
+	sessions(models.Pending, "lost", expired.Pending)
+	sessions(models.Success, "expired", expired.Success)
+	sessions(models.Failed, "expired", expired.Failed)
+	counter(expiredDesc, stats.ExpiredTotal)
+	counter(lostDesc, stats.LostTotal)
+	counter(boundsDesc, stats.Bounds.HistoryLimit, "history_limit")
+	counter(boundsDesc, stats.Bounds.HistoryMaxBytes, "history_max_bytes")
+	counter(boundsDesc, stats.Bounds.MaxSessions, "max_sessions")
+	counter(boundsDesc, stats.Bounds.SessionRetention, "session_retention")
+	counter(boundsDesc, stats.Bounds.Refused, "refused")
+}

@@ -1,0 +1,114 @@
+// Package metrics counts what the server does, for Prometheus. No label takes a value that a client can
+// choose.
+package metrics
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+const namespace = "kubeagents"
+
+// Metrics are the server's. Its methods are safe for concurrent use.
+type Metrics struct {
+	registry *prometheus.Registry
+	requests *prometheus.HistogramVec
+	batches  prometheus.Histogram
+	expiry   prometheus.Histogram
+
+	stored, duplicate, invalid, refused prometheus.Counter
+}
+
+// New returns the metrics of a server of that version over st.
+func New(st *store.Store, version string) *Metrics {
+	reports := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "reports_total",
+		Help: "Status reports, by what became of them.",
+	}, []string{"outcome"})
+	m := &Metrics{
+		registry:  prometheus.NewRegistry(),
+		stored:    reports.WithLabelValues("stored"),
+		duplicate: reports.WithLabelValues("duplicate"),
+		invalid:   reports.WithLabelValues("invalid"),
+		refused:   reports.WithLabelValues("refused"),
+		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "http_request_duration_seconds",
+			Help:    "How long requests took, by route pattern, method and status code.",
+			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}, []string{"route", "method", "code"}),
+		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "batch_size_reports",
+			Help:    "Status reports in one request.",
+			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000},
+		}),
+		expiry: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "expiry_run_duration_seconds",
+			Help:    "How long runs of the expiry took.",
+			Buckets: prometheus.ExponentialBuckets(1e-6, 10, 8),
+		}),
+	}
+	build := prometheus.NewGauge(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "build_info",
+		Help:        "1, with the server's version.",
+		ConstLabels: prometheus.Labels{"version": version},
+	})
+	build.Set(1)
+	m.registry.MustRegister(reports, m.requests, m.batches, m.expiry, build, fleet{st},
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return m
+}
+
+// Handler serves the metrics.
+func (m *Metrics) Handler() http.Handler {
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+}
+
+// Reports counts the reports of one request by what became of them.
+type Reports struct{ Stored, Duplicate, Invalid, Refused int }
+
+// CountReports counts one request's reports.
+func (m *Metrics) CountReports(r Reports) {
+	m.batches.Observe(float64(r.Stored + r.Duplicate + r.Invalid + r.Refused))
+	add := func(c prometheus.Counter, n int) {
+		if n > 0 {
+			c.Add(float64(n))
+		}
+	}
+	add(m.stored, r.Stored)
+	add(m.duplicate, r.Duplicate)
+	add(m.invalid, r.Invalid)
+	add(m.refused, r.Refused)
+}
+
+// ObserveRequest notes a request. route is the pattern that took it, "" for none.
+func (m *Metrics) ObserveRequest(route, method string, status int, took time.Duration) {
+	if route == "" {
+		route = "none"
+	}
+	m.requests.WithLabelValues(route, knownMethod(method), statusText(status)).Observe(took.Seconds())
+}
+
+func knownMethod(method string) string {
+	switch method {
+	case http.MethodGet, http.MethodHead, http.MethodPost, http.MethodPut, http.MethodPatch, http.MethodDelete, http.MethodOptions:
+		return method
+	}
+	return "other"
+}
+
+func statusText(status int) string {
+	if status == http.StatusOK {
+		return "200"
+	}
+	return strconv.Itoa(status)
+}
+
+// ObserveExpiry notes a run of the expiry.
+func (m *Metrics) ObserveExpiry(took time.Duration) { m.expiry.Observe(took.Seconds()) }

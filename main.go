@@ -1,0 +1,198 @@
+// KubeAgents is a status hub for AI agents: they POST what they are doing, and it answers who is running, who
+// waits for a human, who has failed, and who has gone silent.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"os/signal"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/caarlos0/env/v11"
+	"github.com/go-chi/chi/v5"
+	"github.com/go-chi/chi/v5/middleware"
+	"github.com/go-chi/cors"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/version"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// The exit statuses.
+const (
+	exitOK      = 0
+	exitFailure = 1
+	exitUsage   = 2 // a setting or an argument is not as it must be
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
+}
+
+// run serves until ctx ends, and returns the exit status.
+func run(ctx context.Context, args []string, environment map[string]string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("kubeagents", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	showVersion := flags.Bool("version", false, "print the version and exit")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	} else if err != nil {
+		return exitUsage
+	}
+	if flags.NArg() > 0 {
+		fmt.Fprintf(stderr, "kubeagents: unexpected argument %q: settings come from the environment\n", flags.Arg(0))
+		return exitUsage
+	}
+	if *showVersion {
+		fmt.Fprintln(stdout, version.String())
+		return exitOK
+	}
+
+	cfg, err := config.Load(environment)
+	if err != nil {
+		fmt.Fprintf(stderr, "kubeagents: invalid settings:\n%v\n", err)
+		return exitUsage
+	}
+	logger := newLogger(cfg, stderr)
+	if err := serve(ctx, cfg, logger); err != nil {
+		logger.Error("stopped", "error", err)
+		return exitFailure
+	}
+	return exitOK
+}
+
+func newLogger(cfg config.Config, w io.Writer) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: cfg.LogLevel.Level}
+	if cfg.LogFormat == "json" {
+		return slog.New(slog.NewJSONHandler(w, opts))
+	}
+	return slog.New(slog.NewTextHandler(w, opts))
+}
+
+// serve wires the server up, serves until ctx ends, and stops it: open requests finish first, as far as
+// the shutdown timeout allows.
+func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
+	st := store.New(store.Options{
+		DefaultTTL:       time.Duration(cfg.DefaultTTLMinutes) * time.Minute,
+		SessionRetention: cfg.SessionRetention,
+		HistoryLimit:     cfg.HistoryLimit,
+		HistoryMaxBytes:  int64(cfg.HistoryMaxBytes),
+		MaxSessions:      cfg.MaxSessions,
+	})
+	m := metrics.New(st, version.String())
+	h := handlers.New(st, m, logger, version.String())
+
+	listener, err := net.Listen("tcp", cfg.Address())
+	if err != nil {
+		return fmt.Errorf("listen on HOST and PORT: %w", err)
+	}
+	server := &http.Server{
+		Handler:           router(h, m, cfg.CORSAllowedOrigins),
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
+
+	var background sync.WaitGroup
+	defer background.Wait()
+	expiryCtx, stopExpiry := context.WithCancel(context.Background())
+	defer stopExpiry()
+	background.Go(func() { expire(expiryCtx, st, m, logger, cfg.ExpiryInterval) })
+
+	served := make(chan error, 1)
+	background.Go(func() { served <- server.Serve(listener) })
+	logger.Info("serving", "address", listener.Addr().String(), "version", version.String())
+	logger.Info("state is kept in memory only: it ends with this process")
+
+	select {
+	case err := <-served:
+		return fmt.Errorf("serve: %w", err)
+	case <-ctx.Done():
+	}
+	logger.Info("stopping", "timeout", cfg.ShutdownTimeout)
+	h.Drain()
+	return stop(server, cfg.ShutdownTimeout, logger)
+}
+
+// stop ends server within timeout. Requests that are not done by then are cut off.
+func stop(server *http.Server, timeout time.Duration, logger *slog.Logger) error {
+	const last = 10 // the last tenth of the time is for what comes after
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-timeout/last)
+	defer cancel()
+	if err := server.Shutdown(ctx); err != nil {
+		logger.Warn("requests still open after the shutdown timeout were cut off", "error", err)
+		return server.Close()
+	}
+	logger.Info("stopped")
+	return nil
+}
+
+// expire expires sessions, and forgets those whose retention is over, each interval until ctx ends.
+func expire(ctx context.Context, st *store.Store, m *metrics.Metrics, logger *slog.Logger, interval time.Duration) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			e := st.Expire(now)
+			took := time.Since(now)
+			m.ObserveExpiry(took)
+			if e != (store.Expiry{}) {
+				logger.Debug("expiry", "expired", e.Expired, "lost", e.Lost, "removed", e.Removed, "took", took)
+			}
+		}
+	}
+}
+
+// router sends each route to its handler.
+func router(h *handlers.Handler, m *metrics.Metrics, origins config.Origins) http.Handler {
+	r := chi.NewRouter()
+	r.Use(h.Observe)
+	r.Use(handlers.EncodedPath)
+	r.Use(cors.Handler(cors.Options{
+		AllowedOrigins:   origins,
+		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodPost},
+		AllowedHeaders:   []string{"*"},
+		ExposedHeaders:   []string{"ETag", "Link", "Retry-After", "X-Request-Id"},
+		AllowCredentials: !origins.All(),
+		MaxAge:           600,
+	}))
+	r.Use(middleware.GetHead)
+	r.NotFound(h.Handle(h.NotFound))
+	r.MethodNotAllowed(h.Handle(h.MethodNotAllowed))
+
+	r.Post("/webhook/status", h.Handle(h.Webhook))
+
+	r.Get("/api/agents", h.Read(h.Agents))
+	r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
+	r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
+	r.Get("/api/agents/{agent_id}/sessions", h.Read(h.AgentSessions))
+	r.Get("/api/agents/{agent_id}/sessions/{session_topic}", h.Read(h.Session))
+	r.Get("/api/sessions", h.Read(h.Sessions))
+	r.Get("/api/summary", h.Read(h.Summary))
+
+	r.Get("/health", h.Handle(h.Health))
+	r.Get("/health/live", h.Handle(h.Live))
+	r.Get("/health/ready", h.Handle(h.Ready))
+	r.Method(http.MethodGet, "/metrics", m.Handler())
+	r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
+	return r
+}
