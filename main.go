@@ -127,19 +127,27 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	}
 	logger.Info("stopping", "timeout", cfg.ShutdownTimeout)
 	h.Drain()
-	return stop(server, cfg.ShutdownTimeout, logger)
+	err = stop(server, cfg.ShutdownTimeout, logger)
+	logger.Info("stopped", "accepted", m.Acknowledged())
+	return err
 }
 
-// stop ends server within timeout. Requests that are not done by then are cut off.
+// stop ends server within timeout. For a tenth of it, a second at most, requests are still taken, so that
+// whoever asks for readiness or keeps a connection open learns to go elsewhere; then those that are open
+// finish. What is not done by then is cut off.
 func stop(server *http.Server, timeout time.Duration, logger *slog.Logger) error {
-	const last = 10 // the last tenth of the time is for what comes after
-	ctx, cancel := context.WithTimeout(context.Background(), timeout-timeout/last)
+	drain := min(timeout/10, time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-drain) // a last tenth is for what comes after
 	defer cancel()
+	server.SetKeepAlivesEnabled(false)
+	select {
+	case <-time.After(drain):
+	case <-ctx.Done():
+	}
 	if err := server.Shutdown(ctx); err != nil {
 		logger.Warn("requests still open after the shutdown timeout were cut off", "error", err)
 		return server.Close()
 	}
-	logger.Info("stopped")
 	return nil
 }
 

@@ -206,7 +206,7 @@ func (in *intake) decodeObject(r *models.StatusReport) (fault, err error) {
 		in.text = unquote(in.text, value)
 		switch f {
 		case fieldStatus:
-			r.Status, fault = parseStatus(in.text[from:])
+			r.Status, fault = models.ParseStatus("status", in.text[from:])
 			in.text = in.text[:from]
 		case fieldTimestamp:
 			r.Timestamp, fault = parseTimestamp(in.text[from:])
@@ -272,25 +272,6 @@ func unquote(dst []byte, value jsontext.Value) []byte {
 	}
 	dst, _ = jsontext.AppendUnquote(dst, value)
 	return dst
-}
-
-func parseStatus(text []byte) (models.Status, error) {
-	for _, s := range models.Statuses {
-		if string(text) == s.String() {
-			return s, nil
-		}
-	}
-	_, err := models.ParseStatus("")
-	return 0, inField(err, "status")
-}
-
-// inField names the field that a *models.Error concerns.
-func inField(err error, name string) error {
-	var known *models.Error
-	if errors.As(err, &known) {
-		return &models.Error{Code: known.Code, Message: known.Message, Field: name}
-	}
-	return err
 }
 
 // parseTimestamp parses a time by RFC 3339, which lets "T" and "Z" be small as well.

@@ -88,9 +88,9 @@ func (p *params) status(name string) models.Status {
 	if !ok {
 		return 0
 	}
-	status, err := models.ParseStatus(value)
+	status, err := models.ParseStatus(name, value)
 	if err != nil && p.err == nil {
-		p.err = inField(err, name)
+		p.err = err
 	}
 	return status
 }

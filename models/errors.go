@@ -22,15 +22,14 @@ type Error struct {
 }
 
 // Error implements error.
-func (e *Error) Error() string {
-	if e.Field == "" {
-		return e.Message
-	}
-	return e.Field + ": " + e.Message
-}
+func (e *Error) Error() string { return e.Message }
 
-// BadRequest says that field, or the whole request where field is "", is not as it must be.
+// BadRequest says what field must be, as in "must be a string"; or, where field is "", what the request
+// must be.
 func BadRequest(field, message string) *Error {
+	if field != "" {
+		message = field + " " + message
+	}
 	return &Error{Code: CodeBadRequest, Message: message, Field: field}
 }
 

@@ -32,18 +32,24 @@ func (s Status) String() string {
 // MarshalText implements encoding.TextMarshaler.
 func (s Status) MarshalText() ([]byte, error) { return []byte(s.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Status) UnmarshalText(text []byte) (err error) {
+	*s, err = ParseStatus("status", text)
+	return err
+}
+
 // Unfinished reports whether a session in this status still owes its end: such a session is lost when
 // it expires.
 func (s Status) Unfinished() bool { return s == Running || s == Pending }
 
-// ParseStatus returns the status that name stands for, or a bad_request error without a field.
-func ParseStatus(name string) (Status, error) {
+// ParseStatus returns the status that name, the value of field, stands for, or a bad_request error.
+func ParseStatus[Text ~string | ~[]byte](field string, name Text) (Status, error) {
 	for _, s := range Statuses {
-		if s.String() == name {
+		if s.String() == string(name) {
 			return s, nil
 		}
 	}
-	return 0, BadRequest("", "must be one of "+statusList())
+	return 0, BadRequest(field, "must be one of "+statusList())
 }
 
 func statusList() string { return strings.Join(statusNames[1:], ", ") }

@@ -5,6 +5,7 @@ package metrics
 import (
 	"net/http"
 	"strconv"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,6 +25,8 @@ type Metrics struct {
 	expiry   prometheus.Histogram
 
 	stored, duplicate, invalid, refused prometheus.Counter
+
+	acknowledged atomic.Int64
 }
 
 // New returns the metrics of a server of that version over st.
@@ -75,6 +78,7 @@ type Reports struct{ Stored, Duplicate, Invalid, Refused int }
 
 // CountReports counts one request's reports.
 func (m *Metrics) CountReports(r Reports) {
+	m.acknowledged.Add(int64(r.Stored + r.Duplicate))
 	m.batches.Observe(float64(r.Stored + r.Duplicate + r.Invalid + r.Refused))
 	add := func(c prometheus.Counter, n int) {
 		if n > 0 {
@@ -86,6 +90,9 @@ func (m *Metrics) CountReports(r Reports) {
 	add(m.invalid, r.Invalid)
 	add(m.refused, r.Refused)
 }
+
+// Acknowledged returns how many reports were accepted, retries included.
+func (m *Metrics) Acknowledged() int64 { return m.acknowledged.Load() }
 
 // ObserveRequest notes a request. route is the pattern that took it, "" for none.
 func (m *Metrics) ObserveRequest(route, method string, status int, took time.Duration) {

@@ -1,0 +1,664 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/getkin/kin-openapi/openapi3"
+	"github.com/getkin/kin-openapi/openapi3filter"
+	"github.com/getkin/kin-openapi/routers"
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/fleet"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// programVariable has the test binary be the program, so that tests run it as a process of its own.
+const programVariable = "KUBEAGENTS_TEST_PROGRAM"
+
+func TestMain(m *testing.M) {
+	if os.Getenv(programVariable) != "" {
+		main()
+	}
+	os.Exit(m.Run())
+}
+
+// server is the program's router over a store, answering in process.
+type server struct {
+	handlers *handlers.Handler
+	http.Handler
+}
+
+func newServer(t testing.TB, change func(*store.Options)) *server {
+	t.Helper()
+	opts := store.Options{
+		DefaultTTL:       30 * time.Minute,
+		SessionRetention: 168 * time.Hour,
+		HistoryLimit:     100,
+		HistoryMaxBytes:  512 << 20,
+		MaxSessions:      1_000_000,
+	}
+	if change != nil {
+		change(&opts)
+	}
+	st := store.New(opts)
+	m := metrics.New(st, "test")
+	h := handlers.New(st, m, slog.New(slog.DiscardHandler), "test")
+	return &server{h, router(h, m, config.Origins{"*"})}
+}
+
+// ask sends a request; header lines are "Name: value".
+func (s *server) ask(method, target, body string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(method, target, strings.NewReader(body))
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	return w
+}
+
+func (s *server) get(t testing.TB, target string, into any) *httptest.ResponseRecorder {
+	t.Helper()
+	w := s.ask(http.MethodGet, target, "")
+	require.Equal(t, http.StatusOK, w.Code, "%s: %s", target, w.Body)
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), into))
+	return w
+}
+
+func (s *server) report(t testing.TB, body string) {
+	t.Helper()
+	w := s.ask(http.MethodPost, "/webhook/status", body)
+	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
+}
+
+func reportOf(agent, topic, status string) string {
+	b, _ := json.Marshal(map[string]string{"agent_id": agent, "session_topic": topic, "status": status})
+	return string(b)
+}
+
+// contract is openapi.yaml, and what of it the answers seen so far have shown.
+type contract struct {
+	doc  *openapi3.T
+	seen map[string]bool // "GET /api/agents 200"
+}
+
+func newContract(t *testing.T) *contract {
+	doc, err := openapi3.NewLoader().LoadFromData(handlers.OpenAPISpec)
+	require.NoError(t, err)
+	require.NoError(t, doc.Validate(t.Context()))
+	return &contract{doc, map[string]bool{}}
+}
+
+// hold fails the test unless the answer to a request is as the contract says. route is the pattern that took
+// it.
+func (c *contract) hold(t *testing.T, route string, r *http.Request, w *httptest.ResponseRecorder) {
+	t.Helper()
+	require.NotEmpty(t, w.Header().Get("X-Request-Id"))
+	method := r.Method
+	if method == http.MethodHead {
+		method = http.MethodGet
+	}
+	item := c.doc.Paths.Value(route)
+	if item == nil || item.GetOperation(method) == nil {
+		schema := c.doc.Components.Schemas["Error"].Value
+		var body any
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body), w.Body)
+		require.NoError(t, schema.VisitJSON(body, openapi3.EnableJSONSchema2020()))
+		return
+	}
+	if r.Method == http.MethodHead {
+		return
+	}
+	c.seen[fmt.Sprintf("%s %s %d", method, route, w.Code)] = true
+	input := &openapi3filter.ResponseValidationInput{
+		RequestValidationInput: &openapi3filter.RequestValidationInput{
+			Request: r,
+			Route: &routers.Route{Spec: c.doc, Path: route, PathItem: item, Method: method,
+				Operation: item.GetOperation(method)},
+		},
+		Status: w.Code,
+		Header: w.Header(),
+		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: w.Code == http.StatusNotModified ||
+			!strings.HasPrefix(w.Header().Get("Content-Type"), "application/json")},
+	}
+	input.SetBodyBytes(w.Body.Bytes())
+	require.NoError(t, openapi3filter.ValidateResponse(t.Context(), input), "%s %s: %d %s", r.Method, r.URL, w.Code, w.Body)
+	if !input.Options.ExcludeResponseBody {
+		schema := item.GetOperation(method).Responses.Status(w.Code).Value.Content.Get("application/json").Schema.Value
+		var body any
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
+		require.NoError(t, schema.VisitJSON(body, openapi3.EnableJSONSchema2020(), openapi3.EnableFormatValidation()))
+	}
+}
+
+// TestContract walks every route with good and bad input, holds each answer to openapi.yaml, and sees to it
+// that the file lacks no route, the router none of the file's, and the walk none of its answers.
+func TestContract(t *testing.T) {
+	c := newContract(t)
+	s := newServer(t, func(o *store.Options) { o.MaxSessions = 3 })
+	full := `{"agent_id":"a/ü %25","agent_name":"N","agent_source":"cursor","session_topic":"t?#","session_title":"T","status":"running",` +
+		`"timestamp":"2026-11-20T07:01:18.4Z","message":"m","content":"c","ttl_minutes":5,"report_id":"r"}`
+	agent := "/api/agents/" + url.PathEscape("a/ü %25")
+	session := agent + "/sessions/" + url.PathEscape("t?#")
+
+	for _, test := range []struct {
+		method, target, body, header string
+		route                        string
+		status                       int
+	}{
+		{"POST", "/webhook/status", full, "", "/webhook/status", 200},
+		{"POST", "/webhook/status", full, "", "/webhook/status", 200}, // a retry
+		{"POST", "/webhook/status", reportOf("b", "1", "failed") + reportOf("b", "1", "success"), "", "/webhook/status", 200},
+		{"POST", "/webhook/status", "[" + reportOf("b", "2", "pending") + `,{"agent_id":"b"}]`, "", "/webhook/status", 207},
+		{"POST", "/webhook/status", "[" + reportOf("b", "2", "pending") + "," + reportOf("b", "4", "pending") + "]", "", "/webhook/status", 207},
+		{"POST", "/webhook/status", `{"agent_id":"b"}`, "", "/webhook/status", 400},
+		{"POST", "/webhook/status", `[{"agent_id":"b"},7]`, "", "/webhook/status", 400},
+		{"POST", "/webhook/status", `{`, "", "/webhook/status", 400},
+		{"POST", "/webhook/status", full, "Idempotency-Key: " + strings.Repeat("k", 101), "/webhook/status", 400},
+		{"POST", "/webhook/status", strings.Repeat(" ", 9<<20), "", "/webhook/status", 413},
+		{"POST", "/webhook/status", reportOf("b", "3", "running"), "", "/webhook/status", 503},
+		{"POST", "/webhook/status", "[" + reportOf("b", "3", "running") + "]", "", "/webhook/status", 503},
+		{"GET", "/webhook/status", "", "", "", 405},
+		{"GET", "/api/agents", "", "", "/api/agents", 200},
+		{"HEAD", "/api/agents", "", "", "/api/agents", 200},
+		{"GET", "/api/agents?limit=1&sort=-last_seen&status=running&source=cursor&search=n&active=true", "", "", "/api/agents", 200},
+		{"GET", "/api/agents?limit=1", "", "", "/api/agents", 200},
+		{"GET", "/api/agents", "", "If-None-Match: *", "/api/agents", 304},
+		{"GET", "/api/agents?limit=0", "", "", "/api/agents", 400},
+		{"DELETE", "/api/agents", "", "", "", 405},
+		{"GET", agent, "", "", "/api/agents/{agent_id}", 200},
+		{"GET", agent, "", "If-None-Match: *", "/api/agents/{agent_id}", 304},
+		{"GET", "/api/agents/nobody", "", "", "/api/agents/{agent_id}", 404},
+		{"GET", agent + "/status", "", "", "/api/agents/{agent_id}/status", 200},
+		{"GET", "/api/agents/b/status?limit=1", "", "", "/api/agents/{agent_id}/status", 200},
+		{"GET", agent + "/status", "", "If-None-Match: *", "/api/agents/{agent_id}/status", 304},
+		{"GET", agent + "/status?cursor=x", "", "", "/api/agents/{agent_id}/status", 400},
+		{"GET", "/api/agents/nobody/status", "", "", "/api/agents/{agent_id}/status", 404},
+		{"GET", agent + "/sessions", "", "", "/api/agents/{agent_id}/sessions", 200},
+		{"GET", "/api/agents/b/sessions?limit=1", "", "", "/api/agents/{agent_id}/sessions", 200},
+		{"GET", agent + "/sessions", "", "If-None-Match: *", "/api/agents/{agent_id}/sessions", 304},
+		{"GET", agent + "/sessions?expired=maybe", "", "", "/api/agents/{agent_id}/sessions", 400},
+		{"GET", "/api/agents/nobody/sessions", "", "", "/api/agents/{agent_id}/sessions", 404},
+		{"GET", session, "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 200},
+		{"GET", "/api/agents/b/sessions/1?limit=1", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 200},
+		{"GET", session, "", "If-None-Match: *", "/api/agents/{agent_id}/sessions/{session_topic}", 304},
+		{"GET", session + "?limit=1001", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 400},
+		{"GET", agent + "/sessions/none", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 404},
+		{"GET", "/api/sessions?limit=1", "", "", "/api/sessions", 200},
+		{"GET", "/api/sessions?status=pending&expired=false&lost=false&agent_id=b&source=x&search=y", "", "", "/api/sessions", 200},
+		{"GET", "/api/sessions", "", "If-None-Match: *", "/api/sessions", 304},
+		{"GET", "/api/sessions?status=done", "", "", "/api/sessions", 400},
+		{"GET", "/api/summary", "", "", "/api/summary", 200},
+		{"GET", "/api/summary", "", "If-None-Match: *", "/api/summary", 304},
+		{"GET", "/health", "", "", "/health", 200},
+		{"GET", "/health/live", "", "", "/health/live", 200},
+		{"GET", "/health/ready", "", "", "/health/ready", 200},
+		{"GET", "/metrics", "", "", "/metrics", 200},
+		{"GET", "/openapi.yaml", "", "", "/openapi.yaml", 200},
+		{"GET", "/openapi.yaml", "", "If-None-Match: *", "/openapi.yaml", 304},
+		{"GET", "/nowhere", "", "", "", 404},
+		{"GET", "/api/agents/", "", "", "", 404},
+		{"DRAIN", "", "", "", "", 0},
+		{"GET", "/health", "", "", "/health", 503},
+		{"GET", "/health/live", "", "", "/health/live", 200},
+		{"GET", "/health/ready", "", "", "/health/ready", 503},
+	} {
+		if test.method == "DRAIN" {
+			s.handlers.Drain()
+			continue
+		}
+		r := httptest.NewRequest(test.method, test.target, strings.NewReader(test.body))
+		if name, value, ok := strings.Cut(test.header, ": "); ok {
+			r.Header.Set(name, value)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		require.Equal(t, test.status, w.Code, "%s %s: %s", test.method, test.target, w.Body)
+		c.hold(t, test.route, r, w)
+		if test.status == 405 {
+			assert.NotEmpty(t, w.Header().Get("Allow"))
+		}
+	}
+
+	inRouter := map[string]bool{}
+	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		inRouter[method+" "+route] = true
+		return nil
+	}))
+	for path, item := range c.doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			assert.True(t, inRouter[method+" "+path], "the router lacks %s %s", method, path)
+			delete(inRouter, method+" "+path)
+			for status := range operation.Responses.Map() {
+				assert.True(t, c.seen[method+" "+path+" "+status], "not seen: %s %s %s", method, path, status)
+			}
+		}
+	}
+	assert.Empty(t, inRouter, "openapi.yaml lacks routes")
+}
+
+// requireDay holds every read to the state that the recorded day leads to.
+func requireDay(t *testing.T, s *server) {
+	t.Helper()
+	want, err := fleet.Expected()
+	require.NoError(t, err)
+
+	var agents struct{ Agents []models.Agent }
+	s.get(t, "/api/agents", &agents)
+	got := map[string]fleet.Agent{}
+	for _, a := range agents.Agents {
+		got[a.ID] = fleet.Agent{Name: a.Name, Source: a.Source, SessionCount: a.SessionCount,
+			LatestStatus: a.LatestStatus.String(), LatestMessage: a.LatestMessage}
+	}
+	require.Equal(t, want.Agents, got)
+
+	byStatus := map[string]int{}
+	var sessions []fleet.Session
+	for target := "/api/sessions?limit=97"; target != ""; {
+		var page struct{ Sessions []models.FleetSession }
+		w := s.get(t, target, &page)
+		for _, se := range page.Sessions {
+			byStatus[se.CurrentStatus.String()]++
+			sessions = append(sessions, historyOf(t, s, se.Session))
+		}
+		target, _, _ = strings.Cut(strings.TrimPrefix(w.Header().Get("Link"), "<"), ">")
+	}
+	order := func(a, b fleet.Session) int { return strings.Compare(a.AgentID+"\n"+a.Topic, b.AgentID+"\n"+b.Topic) }
+	slices.SortFunc(want.Sessions, order)
+	slices.SortFunc(sessions, order)
+	require.Equal(t, want.Sessions, sessions)
+	require.Equal(t, want.ByStatus, byStatus)
+
+	scrape := s.ask(http.MethodGet, "/metrics", "").Body.String()
+	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="stored"} %d`, want.Stored))
+	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="duplicate"} %d`, want.Duplicates))
+}
+
+// historyOf reads a session and its history by the paths of the API.
+func historyOf(t *testing.T, s *server, se models.Session) fleet.Session {
+	t.Helper()
+	var detail struct {
+		Session       models.Session
+		StatusHistory []models.AgentStatus `json:"status_history"`
+	}
+	s.get(t, "/api/agents/"+url.PathEscape(se.AgentID)+"/sessions/"+url.PathEscape(se.Topic), &detail)
+	require.Equal(t, se, detail.Session)
+	of := fleet.Session{AgentID: se.AgentID, Topic: se.Topic, CurrentStatus: se.CurrentStatus.String(),
+		CurrentMessage: se.CurrentMessage, TTLMinutes: se.TTLMinutes}
+	for _, st := range detail.StatusHistory {
+		of.History = append(of.History, [3]string{st.Timestamp.Format(time.RFC3339Nano), st.Status.String(), st.Message})
+	}
+	return of
+}
+
+func TestRecordedDay(t *testing.T) {
+	reports := fleet.Reports()
+	t.Run("one by one", func(t *testing.T) {
+		s := newServer(t, nil)
+		for _, r := range reports {
+			s.report(t, string(r))
+		}
+		requireDay(t, s)
+	})
+	for _, size := range []int{2, 100, 777, len(reports)} {
+		t.Run(fmt.Sprintf("in batches of %d", size), func(t *testing.T) {
+			s := newServer(t, nil)
+			for batch := range slices.Chunk(reports, size) {
+				s.report(t, string(bytes.Join(batch, []byte("\n"))))
+			}
+			requireDay(t, s)
+		})
+		t.Run(fmt.Sprintf("in arrays of %d", size), func(t *testing.T) {
+			s := newServer(t, nil)
+			for batch := range slices.Chunk(reports, size) {
+				s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
+			}
+			requireDay(t, s)
+		})
+	}
+	t.Run("by parallel clients", func(t *testing.T) {
+		s := newServer(t, nil)
+		const clients = 8
+		var of [clients][][]byte
+		for _, r := range reports {
+			var id struct {
+				AgentID string `json:"agent_id"`
+			}
+			require.NoError(t, json.Unmarshal(r, &id))
+			n := 0
+			for _, c := range id.AgentID {
+				n += int(c)
+			}
+			of[n%clients] = append(of[n%clients], r)
+		}
+		var wg sync.WaitGroup
+		for _, list := range of {
+			wg.Go(func() {
+				for _, r := range list {
+					s.report(t, string(r))
+				}
+			})
+		}
+		wg.Wait()
+		requireDay(t, s)
+	})
+}
+
+// TestExpiryTellsTheTruth follows a session through its life with no ticker running: reads alone see it
+// expire, be lost, be revived, and be forgotten.
+func TestExpiryTellsTheTruth(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newServer(t, func(o *store.Options) { o.SessionRetention = time.Hour })
+		s.report(t, `{"agent_id":"a","session_topic":"t","status":"running","ttl_minutes":5}`)
+		var page struct{ Sessions []models.FleetSession }
+		look := func(query string) []models.FleetSession {
+			page.Sessions = nil
+			s.get(t, "/api/sessions?"+query, &page)
+			return page.Sessions
+		}
+		started := time.Now()
+		time.Sleep(5*time.Minute - 1)
+		require.Len(t, look("expired=false"), 1)
+		time.Sleep(1)
+		require.Empty(t, look("expired=false"))
+		lost := look("lost=true&status=running")
+		require.Len(t, lost, 1)
+		require.True(t, lost[0].Lost && lost[0].Expired)
+		require.True(t, lost[0].ExpiredAt.Equal(started.Add(5*time.Minute)))
+		var summary models.Summary
+		s.get(t, "/api/summary", &summary)
+		require.Equal(t, models.Summary{Agents: 1, Sessions: models.SessionCounts{Total: 1, Expired: 1, Lost: 1}}, summary)
+
+		s.report(t, `{"agent_id":"a","session_topic":"t","status":"pending","timestamp":"`+time.Now().UTC().Format(time.RFC3339)+`"}`)
+		require.Len(t, look("expired=false&status=pending"), 1)
+		s.report(t, `{"agent_id":"a","session_topic":"t","status":"failed","timestamp":"1999-01-01T00:00:00+05:00"}`)
+		revived := look("")[0]
+		require.Equal(t, models.Pending, revived.CurrentStatus, "a late report leaves the current status alone")
+		require.Equal(t, 5, revived.TTLMinutes)
+		s.report(t, `{"agent_id":"a","session_topic":"t","status":"success"}`)
+		time.Sleep(65*time.Minute - time.Microsecond)
+		done := look("expired=true&lost=false")
+		require.Len(t, done, 1)
+		time.Sleep(2 * time.Microsecond)
+		require.Empty(t, look(""))
+		require.Equal(t, http.StatusNotFound, s.ask(http.MethodGet, "/api/agents/a", "").Code)
+	})
+}
+
+// TestExpiryTicker runs the ticker of the program.
+func TestExpiryTicker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 10})
+		st.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() { expire(ctx, st, metrics.New(st, "test"), slog.New(slog.DiscardHandler), time.Second) })
+		time.Sleep(59 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 1, st.Summary().Sessions.Active)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, 1, st.Summary().Sessions.Lost)
+		time.Sleep(time.Hour)
+		synctest.Wait()
+		require.Zero(t, st.Summary())
+		cancel()
+		wg.Wait()
+	})
+}
+
+func TestETagChangesWithWhatIsShown(t *testing.T) {
+	s := newServer(t, nil)
+	s.report(t, reportOf("a", "t", "running"))
+	for _, target := range []string{"/api/agents", "/api/agents/a", "/api/agents/a/status", "/api/agents/a/sessions",
+		"/api/agents/a/sessions/t", "/api/sessions", "/api/summary"} {
+		etag := s.ask(http.MethodGet, target, "").Header().Get("ETag")
+		w := s.ask(http.MethodGet, target, "", `If-None-Match: "other", W/`+etag)
+		require.Equal(t, http.StatusNotModified, w.Code, target)
+		require.Empty(t, w.Body.String())
+		s.report(t, reportOf("a", "t", "running"))
+		s.report(t, reportOf("a", fmt.Sprint(etag), "pending"))
+		require.Equal(t, http.StatusOK, s.ask(http.MethodGet, target, "", "If-None-Match: "+etag).Code, target)
+	}
+}
+
+func TestIDsOfAnyScriptRoundTrip(t *testing.T) {
+	s := newServer(t, nil)
+	for _, id := range []string{"a/b", "//", "100%", "%2F", "%25", "a?b#c&d=e", "ü代理🤖", "مساعد", "a b", "+", "...", `"\`, ";:@", "status", "sessions"} {
+		body, err := json.Marshal(map[string]string{"agent_id": id, "session_topic": id, "status": "running"})
+		require.NoError(t, err)
+		s.report(t, string(body))
+		var agent models.Agent
+		s.get(t, "/api/agents/"+url.PathEscape(id), &agent)
+		require.Equal(t, id, agent.ID)
+		var detail struct{ Session models.Session }
+		s.get(t, "/api/agents/"+url.PathEscape(id)+"/sessions/"+url.PathEscape(id), &detail)
+		require.Equal(t, id, detail.Session.Topic)
+		var page struct{ Sessions []models.Session }
+		s.get(t, "/api/agents/"+url.PathEscape(id)+"/sessions", &page)
+		require.Len(t, page.Sessions, 1)
+		s.get(t, "/api/sessions?agent_id="+url.QueryEscape(id), &page)
+		require.Len(t, page.Sessions, 1)
+		s.get(t, "/api/agents/"+url.PathEscape(id)+"/status", &struct{}{})
+	}
+}
+
+func TestBadParametersAreNamed(t *testing.T) {
+	s := newServer(t, nil)
+	s.report(t, reportOf("a", "t", "running"))
+	cursor := "YQ"
+	for target, field := range map[string]string{
+		"/api/agents?limit=0": "limit", "/api/agents?limit=1001": "limit", "/api/agents?limit=x": "limit", "/api/agents?limit=": "limit",
+		"/api/agents?status=done": "status", "/api/agents?active=yes": "active", "/api/agents?sort=name": "sort",
+		"/api/agents?cursor=!": "cursor", "/api/sessions?cursor=" + cursor: "cursor", "/api/agents?limit=1&limit=2": "limit",
+		"/api/sessions?expired=1": "expired", "/api/sessions?lost=": "lost", "/api/sessions?search=%FF": "search",
+		"/api/sessions?search=" + strings.Repeat("x", 501): "search", "/api/agents/a/sessions?status=": "status",
+		"/api/agents/a/status?limit=-1": "limit", "/api/agents/a/sessions/t?cursor=zzz": "cursor",
+	} {
+		w := s.ask(http.MethodGet, target, "")
+		var e models.Error
+		require.Equal(t, http.StatusBadRequest, w.Code, target)
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &e))
+		require.Equal(t, field, e.Field, target)
+		require.Contains(t, e.Message, field)
+	}
+}
+
+func TestRequestIDAndCORS(t *testing.T) {
+	s := newServer(t, nil)
+	require.Equal(t, "mine-1", s.ask(http.MethodGet, "/health", "", "X-Request-Id: mine-1").Header().Get("X-Request-Id"))
+	for _, unfit := range []string{"a b", strings.Repeat("x", 129), "ü"} {
+		id := s.ask(http.MethodGet, "/health", "", "X-Request-Id: "+unfit).Header().Get("X-Request-Id")
+		require.NotEmpty(t, id)
+		require.NotEqual(t, unfit, id)
+	}
+	w := s.ask(http.MethodOptions, "/webhook/status", "", "Origin: https://dash.example", "Access-Control-Request-Method: POST",
+		"Access-Control-Request-Headers: content-type, idempotency-key")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
+	require.Empty(t, w.Header().Get("Access-Control-Allow-Credentials"), "never with *")
+
+	h := s.handlers
+	only := router(h, metrics.New(store.New(store.Options{}), "test"), config.Origins{"https://dash.example"})
+	for origin, allowed := range map[string]string{"https://dash.example": "https://dash.example", "https://evil.example": ""} {
+		r := httptest.NewRequest(http.MethodGet, "/health", nil)
+		r.Header.Set("Origin", origin)
+		w := httptest.NewRecorder()
+		only.ServeHTTP(w, r)
+		require.Equal(t, allowed, w.Header().Get("Access-Control-Allow-Origin"))
+	}
+}
+
+// process is the program, running.
+type process struct {
+	cmd     *exec.Cmd
+	address string
+	stderr  *bytes.Buffer
+	read    chan struct{} // closed once all of stderr is read
+}
+
+// start runs the program on a free port of the loopback.
+func start(t *testing.T, environment ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(os.Args[0]), stderr: new(bytes.Buffer), read: make(chan struct{})}
+	p.cmd.Env = append(os.Environ(), append([]string{programVariable + "=1", "HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json"}, environment...)...)
+	stderr, err := p.cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() { p.cmd.Process.Kill() }) //nolint:errcheck // it mostly has ended
+	lines := bufio.NewReader(stderr)
+	for p.address == "" {
+		line, err := lines.ReadBytes('\n')
+		require.NoError(t, err, "%s", p.stderr)
+		p.stderr.Write(line)
+		var entry struct{ Address string }
+		require.NoError(t, json.Unmarshal(line, &entry))
+		p.address = entry.Address
+	}
+	go func() {
+		defer close(p.read)
+		io.Copy(p.stderr, lines) //nolint:errcheck // ends with the process
+	}()
+	return p
+}
+
+// stop sends SIGTERM and returns the exit status.
+func (p *process) stop(t *testing.T) int {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	<-p.read
+	p.cmd.Wait() //nolint:errcheck // its exit status is what is asked for
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// TestProgramStopsInTheMiddleOfLoad ends the program with SIGTERM while clients report, one of them with a
+// request half sent: what got a 200 is counted, readiness turns, open requests finish, and the exit status
+// is 0.
+func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
+	p := start(t, "SHUTDOWN_TIMEOUT=20s")
+	reports := fleet.Reports()
+	var acknowledged atomic.Int64
+	var wg sync.WaitGroup
+	half := make(chan struct{})
+	for c := range 8 {
+		wg.Go(func() {
+			client := &http.Client{Transport: &http.Transport{}}
+			defer client.CloseIdleConnections()
+			for i := c; i < len(reports); i += 8 {
+				if i > len(reports)/4 && c == 0 {
+					select {
+					case <-half:
+					default:
+						close(half)
+					}
+				}
+				resp, err := client.Post("http://"+p.address+"/webhook/status", "application/json", bytes.NewReader(reports[i]))
+				if err != nil {
+					return // the server has stopped listening
+				}
+				if resp.StatusCode == http.StatusOK {
+					acknowledged.Add(1)
+				}
+				io.Copy(io.Discard, resp.Body) //nolint:errcheck
+				resp.Body.Close()              //nolint:errcheck
+			}
+		})
+	}
+	<-half
+
+	open, err := net.Dial("tcp", p.address)
+	require.NoError(t, err)
+	defer open.Close() //nolint:errcheck
+	body := reportOf("slow", "t", "running")
+	_, err = fmt.Fprintf(open, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body))
+	require.NoError(t, err)
+	answers := bufio.NewReader(open)
+	line, err := answers.ReadString('\n') // the handler waits for the body now
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue")
+	_, err = answers.ReadString('\n')
+	require.NoError(t, err)
+
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.Eventually(t, func() bool { // while what is open finishes
+		resp, err := http.Get("http://" + p.address + "/health/ready")
+		if err != nil {
+			return false
+		}
+		defer resp.Body.Close() //nolint:errcheck
+		return resp.StatusCode == http.StatusServiceUnavailable && resp.Close
+	}, 10*time.Second, time.Millisecond)
+	wg.Wait()
+	_, err = io.WriteString(open, body)
+	require.NoError(t, err)
+	resp, err := http.ReadResponse(answers, nil)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode, "an open request finishes")
+
+	<-p.read
+	p.cmd.Wait() //nolint:errcheck
+	require.Zero(t, p.cmd.ProcessState.ExitCode(), "%s", p.stderr)
+	require.Positive(t, acknowledged.Load())
+	require.Contains(t, p.stderr.String(), fmt.Sprintf(`"accepted":%d`, acknowledged.Load()+1))
+}
+
+func TestProgramRefusesBadSettings(t *testing.T) {
+	var stderr bytes.Buffer
+	cmd := exec.Command(os.Args[0])
+	cmd.Env = append(os.Environ(), programVariable+"=1", "PORT=http", "MAX_SESSIONS=0", "LOG_LEVEL=loud")
+	cmd.Stderr = &stderr
+	require.Error(t, cmd.Run())
+	require.Equal(t, exitUsage, cmd.ProcessState.ExitCode())
+	for _, part := range []string{`PORT is "http"`, "0 to 65535", `MAX_SESSIONS is "0"`, `LOG_LEVEL is "loud"`, "debug, info, warn or error"} {
+		require.Contains(t, stderr.String(), part)
+	}
+}
+
+func TestProgramCutsOffRequestsAfterTheTimeout(t *testing.T) {
+	p := start(t, "SHUTDOWN_TIMEOUT=300ms")
+	conn, err := net.Dial("tcp", p.address)
+	require.NoError(t, err)
+	defer conn.Close() //nolint:errcheck
+	fmt.Fprintf(conn, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n") //nolint:errcheck
+	line, err := bufio.NewReader(conn).ReadString('\n')
+	require.NoError(t, err)
+	require.Contains(t, line, "100 Continue")
+	require.Zero(t, p.stop(t), "%s", p.stderr)
+	require.Contains(t, p.stderr.String(), "cut off")
+}
+
+func TestRunArguments(t *testing.T) {
+	var out, errOut bytes.Buffer
+	require.Equal(t, exitOK, run(t.Context(), []string{"-version"}, nil, &out, &errOut))
+	require.NotEmpty(t, out.String())
+	require.Equal(t, exitUsage, run(t.Context(), []string{"serve"}, nil, &out, &errOut))
+	require.Contains(t, errOut.String(), `"serve"`)
+	require.Equal(t, exitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, &out, &errOut))
+}
