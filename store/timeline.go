@@ -114,6 +114,9 @@ func (t *timeline[T]) split(m *member[T], l *leaf[T], i int) (*leaf[T], int) {
 	if t.leaves == nil {
 		t.leaves = btree.NewBTreeGOptions(func(a, b fence[T]) bool { return a.place.compare(b.place) < 0 },
 			btree.Options{NoLocks: true, Degree: degree})
+	}
+	if l.prev == nil { // its fence may come after what it holds, and so after the new one
+		t.leaves.PopMin()
 		t.leaves.Set(fence[T]{m.place(l.items[0]), l})
 	}
 	t.leaves.Set(fence[T]{m.place(right.items[0]), right})

@@ -20,7 +20,7 @@ func TestTimelineEqualsSortedSlice(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var line timeline[item]
 		var sorted []*item
-		var clock int64
+		var clock, before int64
 		insert := func(at place) {
 			i := &item{at: at}
 			place, taken := slices.BinarySearchFunc(sorted, i, compare)
@@ -41,9 +41,15 @@ func TestTimelineEqualsSortedSlice(t *testing.T) {
 					insert(place{time: clock})
 				}
 			},
+			"insert at the front": func(t *rapid.T) {
+				for range rapid.IntRange(1, 300).Draw(t, "items") {
+					before--
+					insert(place{time: before})
+				}
+			},
 			"insert anywhere": func(t *rapid.T) {
 				class := class(rapid.IntRange(0, 1).Draw(t, "class"))
-				for _, at := range rapid.SliceOfN(rapid.Int64Range(-10, clock+10), 1, 100).Draw(t, "times") {
+				for _, at := range rapid.SliceOfN(rapid.Int64Range(before-10, clock+10), 1, 100).Draw(t, "times") {
 					insert(place{time: at, nanos: int32(at % 3), class: class})
 				}
 			},
