@@ -1,0 +1,192 @@
+package handlers
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// decode decodes a body as the webhook does.
+func decode(body string) (in *intake, several bool, err error) {
+	in = intakes.New().(*intake)
+	if err := in.read(strings.NewReader(body), int64(len(body))); err != nil {
+		return in, false, err
+	}
+	several, err = in.decode()
+	return in, several, err
+}
+
+func TestDecodeOneReport(t *testing.T) {
+	in, several, err := decode("\ufeff" + ` {"agent_id":"a","agent_name":"n","agent_source":"s","session_topic":"t\u00e9","session_title":"T","status":"pending",` +
+		`"timestamp":"2026-11-20t07:01:18.25z","message":"line\nbreak","content":"c","ttl_minutes":3e1,"report_id":"r","unknown":{"a":[1,{}]},"agent_i\u0064x":1} `)
+	require.NoError(t, err)
+	require.False(t, several)
+	require.NoError(t, in.faults[0])
+	require.Equal(t, models.StatusReport{
+		AgentID: "a", AgentName: "n", AgentSource: "s", SessionTopic: "té", SessionTitle: "T", Status: models.Pending,
+		Timestamp: time.Date(2026, 11, 20, 7, 1, 18, 250e6, time.UTC), Message: "line\nbreak", Content: "c", TTLMinutes: 30, ReportID: "r",
+	}, in.reports[0])
+}
+
+func TestDecodeKeepsOtherReportsApart(t *testing.T) {
+	in, several, err := decode(`[{"agent_id":"a","agent_name":null},{"agent_id":"b","message":"m"},{}]`)
+	require.NoError(t, err)
+	require.True(t, several)
+	require.Equal(t, []models.StatusReport{{AgentID: "a"}, {AgentID: "b", Message: "m"}, {}}, in.reports)
+}
+
+func TestFaultsNameTheField(t *testing.T) {
+	for body, want := range map[string]string{
+		`{"agent_id":7}`:                           "agent_id must be a string, not a number",
+		`{"agent_id":["a"]}`:                       "agent_id must be a string, not an array",
+		`{"message":{}}`:                           "message must be a string, not an object",
+		`{"content":true}`:                         "content must be a string, not a boolean",
+		`{"status":"done"}`:                        "status must be one of running, pending, success, failed",
+		`{"status":1}`:                             "status must be a string, not a number",
+		`{"timestamp":"yesterday"}`:                "timestamp must be a time in RFC 3339, such as 2026-11-20T07:01:18Z",
+		`{"timestamp":1700000000}`:                 "timestamp must be a string, not a number",
+		`{"ttl_minutes":"5"}`:                      "ttl_minutes must be a number, not a string",
+		`{"ttl_minutes":1.5}`:                      "ttl_minutes must be a whole number",
+		`{"agent_id":"` + over(1<<20) + `"}`:       "one report must be at most 1 MiB",
+		`[{"agent_id":"a"},"b"]`:                   "a report must be an object, not a string",
+		`{"agent_id":"a"} null`:                    "a report must be an object, not null",
+		`[{"agent_id":"` + over(1<<20) + `"},{}]`:  "one report must be at most 1 MiB",
+		`{"agent_i\u0064":false,"status":"wrong"}`: "agent_id must be a string, not a boolean",
+	} {
+		in, _, err := decode(body)
+		require.NoError(t, err)
+		i := slices.IndexFunc(in.faults, func(err error) bool { return err != nil })
+		require.GreaterOrEqual(t, i, 0, body[:min(len(body), 100)])
+		require.EqualError(t, in.faults[i], want)
+	}
+}
+
+func over(n int) string { return strings.Repeat("x", n+1) }
+
+func TestMalformedBodiesAreRefusedWhole(t *testing.T) {
+	for body, want := range map[string]string{
+		``:                            "there is no report in the body",
+		`[]`:                          "there is no report in the body",
+		`{`:                           "malformed JSON at byte 1: unexpected EOF",
+		`{"agent_id":"a"`:             "malformed JSON",
+		`{"agent_id":"a"}]`:           "malformed JSON",
+		`[{}`:                         "malformed JSON",
+		`[{}] {}`:                     "nothing may follow the array of reports",
+		`{"status":"a","status":"b"}`: "status must not be there twice in one object",
+		"{\"agent_id\":\"\xff\"}":     "invalid UTF-8",
+		`{"agent_id":"\ud800"}`:       "malformed JSON",
+		`nul`:                         "malformed JSON",
+		`agent_id=a&status=running`:   "malformed JSON",
+		strings.Repeat(`[`, 200_000):  "malformed JSON",
+		`{"x":` + strings.Repeat(`{"a":`, 200_000):  "malformed JSON",
+		strings.Repeat(" ", 9<<20):                  "the body must be at most 8 MiB",
+		"[" + strings.Repeat("{},", 10_000) + "{}]": "a request must hold at most 10000 reports",
+	} {
+		_, _, err := decode(body)
+		var known *models.Error
+		require.ErrorAs(t, err, &known, body[:min(len(body), 100)])
+		require.Contains(t, known.Message, want)
+	}
+}
+
+func TestNumbersBeyondFloat64(t *testing.T) {
+	for _, number := range []string{"1e999", "-1e999", "123456789012345678901234567890", "-1"} {
+		in, _, err := decode(`{"agent_id":"a","session_topic":"t","status":"running","ttl_minutes":` + number + `}`)
+		require.NoError(t, err)
+		require.NoError(t, in.faults[0])
+		require.ErrorContains(t, in.reports[0].Validate(time.Now()), "ttl_minutes must be a whole number from 1 to 1440")
+	}
+}
+
+func TestBodyThatBreaksOff(t *testing.T) {
+	err := intakes.New().(*intake).read(breaking{}, 10)
+	require.EqualError(t, err, "the body ended early or came too slowly")
+	require.Error(t, intakes.New().(*intake).read(breaking{}, maxBodyBytes+1), "its length alone says enough")
+}
+
+type breaking struct{}
+
+func (breaking) Read([]byte) (int, error) { return 0, errors.New("reset by peer") }
+
+var nasty = []string{
+	``, `null`, `"bare"`, `1e400`, `[]`, `{}`, `[{}]`, `{"agent_id":1e400}`, `{"ttl_minutes":1e400}`, `{"a":1,"a":2}`, "\xff\xfe", "{\"agent_id\":\"\xc3\x28\"}",
+	strings.Repeat("[", 200_000), strings.Repeat(`{"a":`, 200_000), `{"agent_id":"\u0000","session_topic":"\ud83e\udd16","status":"running"}`,
+	`{"agent_id":"a","session_topic":"t","status":"running"}` + "\n" + `{"agent_id":"a","session_topic":"t","status":"failed","timestamp":"0000-01-01T00:00:00+23:59"}`,
+	`{"timestamp":"9999-12-31T23:59:59.999999999-23:59"}`, `{"content":"` + strings.Repeat("é", 10_001) + `"}`,
+}
+
+// FuzzReports holds that whatever comes is either refused with an error that a client may see, or decoded
+// into reports that are valid or have such an error each.
+func FuzzReports(f *testing.F) {
+	for _, body := range nasty {
+		f.Add([]byte(body))
+	}
+	f.Add(bytes.Repeat([]byte("x"), 9<<20))
+	f.Fuzz(func(t *testing.T, body []byte) {
+		in, several, err := decode(string(body))
+		var known *models.Error
+		if err != nil {
+			require.ErrorAs(t, err, &known)
+			require.NotEmpty(t, known.Message)
+			return
+		}
+		require.Len(t, in.faults, len(in.reports))
+		require.True(t, several || len(in.reports) == 1)
+		for i, r := range in.reports {
+			fault := in.faults[i]
+			if fault == nil {
+				fault = r.Validate(time.Now())
+			}
+			if fault != nil {
+				require.ErrorAs(t, fault, &known)
+				continue
+			}
+			require.True(t, r.Timestamp.IsZero() || r.Timestamp.UTC().Year() >= 0 && r.Timestamp.UTC().Year() <= 9999)
+			assert.LessOrEqual(t, len(r.AgentID), 4*models.MaxAgentID)
+		}
+	})
+}
+
+// FuzzCursor holds that a cursor is either refused or is what it encodes to again.
+func FuzzCursor(f *testing.F) {
+	f.Add("")
+	f.Add("YQ")
+	f.Add(encodeCursor(cursorAgentsByID, "agent/ü", 1, -2))
+	f.Add(encodeCursor(cursorHistory, "", 1<<62, 999999999, 7))
+	f.Fuzz(func(t *testing.T, cursor string) {
+		for _, kind := range []byte{cursorAgentsByID, cursorAgentsBySeen, cursorSessions, cursorHistory} {
+			var a, b int64
+			id, ok := decodeCursor(cursor, kind, &a, &b)
+			if !ok {
+				continue
+			}
+			var a2, b2 int64
+			id2, ok := decodeCursor(encodeCursor(kind, id, a, b), kind, &a2, &b2)
+			require.True(t, ok)
+			require.Equal(t, fmt.Sprint(id, a, b), fmt.Sprint(id2, a2, b2))
+		}
+	})
+}
+
+// FuzzPath holds that every ID comes out of a path as it went in.
+func FuzzPath(f *testing.F) {
+	for _, id := range []string{"a/b", "%2F", "100%25", "?#", "代理", "\xff", "..", " ", "+"} {
+		f.Add(id)
+	}
+	f.Fuzz(func(t *testing.T, id string) {
+		if id == "" {
+			return
+		}
+		require.Equal(t, id, routed(t, "/api/agents/"+url.PathEscape(id)))
+	})
+}
