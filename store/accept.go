@@ -113,14 +113,15 @@ func (s *Store) lookup(agentID, topic string) (*agent, *session) {
 // apply merges a report into the state of a and se, either of which is nil where it is new. It also
 // returns the agent if that changed its source. The caller holds s.mu.
 func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence uint64, received int64) (_ Outcome, moved *agent) {
-	when := newTimestamp(r.Timestamp)
-	if r.Timestamp.IsZero() {
-		when = newTimestamp(at(received))
+	timestamp := r.Timestamp
+	if timestamp.IsZero() {
+		timestamp = at(received)
 	}
-	place := 0
+	place := placeOf(timestamp, sequence)
+	index := 0
 	if se != nil {
 		var taken bool
-		place, taken = se.find(when, sequence)
+		index, taken = se.find(place)
 		if taken || r.ReportID != "" && se.holds(r.ReportID) {
 			return Duplicate, nil
 		}
@@ -140,10 +141,11 @@ func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence ui
 		session:  se,
 		sequence: sequence,
 		received: received,
-		when:     when,
+		sec:      place.time,
+		nsec:     place.nanos,
 		kind:     r.Status,
 		text:     packText(r.Message, r.Content, r.ReportID),
-	}, place, hashID(r.ReportID))
+	}, index, hashID(r.ReportID))
 	s.renew(a, se, src, sequence, received)
 	s.trimHistory()
 	return Stored, moved

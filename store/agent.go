@@ -24,7 +24,8 @@ type agent struct {
 	lastSeen int64
 	seenSeq  uint64 // the sequence of the record that lastSeen is of
 
-	seenIn, seenInSource *leaf[agent]
+	inFleet, inSource         *leaf[agent]
+	slotInFleet, slotInSource uint8
 }
 
 // source is where agents run. It lives as long as it has an agent.
@@ -40,8 +41,10 @@ func (a *agent) seenPlace() place { return place{time: a.lastSeen, sequence: a.s
 
 // How agents are kept by their newest report, in the fleet and in their source.
 var (
-	agentInFleet  = member[agent]{(*agent).seenPlace, func(a *agent) **leaf[agent] { return &a.seenIn }}
-	agentInSource = member[agent]{(*agent).seenPlace, func(a *agent) **leaf[agent] { return &a.seenInSource }}
+	agentInFleet = member[agent]{(*agent).seenPlace,
+		func(a *agent) (**leaf[agent], *uint8) { return &a.inFleet, &a.slotInFleet }}
+	agentInSource = member[agent]{(*agent).seenPlace,
+		func(a *agent) (**leaf[agent], *uint8) { return &a.inSource, &a.slotInSource }}
 )
 
 func seenLater(a, b *agent) bool { return a.seenPlace().compare(b.seenPlace()) > 0 }
@@ -79,9 +82,9 @@ func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64)
 	class := classOf(a.latest().kind, a.active == 0)
 	if class == a.class && src == a.source {
 		if lastSeen != a.lastSeen || seenSeq != a.seenSeq {
-			s.unlistSeen(a)
 			a.lastSeen, a.seenSeq = lastSeen, seenSeq
-			s.listSeen(a)
+			s.seen[class].advance(&agentInFleet, a)
+			src.seen[class].advance(&agentInSource, a)
 		}
 		return
 	}
@@ -91,24 +94,16 @@ func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64)
 	a.class, a.source, a.lastSeen, a.seenSeq = class, src, lastSeen, seenSeq
 	s.byID.insert(a)
 	src.byID.insert(a)
-	s.listSeen(a)
-}
-
-func (s *Store) listSeen(a *agent) {
-	s.seen[a.class].insert(&agentInFleet, a)
-	a.source.seen[a.class].insert(&agentInSource, a)
-}
-
-func (s *Store) unlistSeen(a *agent) {
-	s.seen[a.class].remove(&agentInFleet, a)
-	a.source.seen[a.class].remove(&agentInSource, a)
+	s.seen[class].insert(&agentInFleet, a)
+	src.seen[class].insert(&agentInSource, a)
 }
 
 // unlistAgent takes a out of every index. The caller holds s.mu.
 func (s *Store) unlistAgent(a *agent) {
 	s.byID.remove(a)
 	a.source.byID.remove(a)
-	s.unlistSeen(a)
+	s.seen[a.class].remove(&agentInFleet, a)
+	a.source.seen[a.class].remove(&agentInSource, a)
 }
 
 // removeAgent forgets a, which has no session left. The caller holds s.mu.

@@ -283,7 +283,7 @@ func (a *agent) historyFrom(after *StatusPosition) iter.Seq[*status] {
 func (se *session) historyFrom(after *StatusPosition) iter.Seq[*status] {
 	end := len(se.history)
 	if after != nil {
-		end, _ = se.find(after.when(), after.Sequence)
+		end, _ = se.find(*after.place())
 	}
 	return func(yield func(*status) bool) {
 		for _, ref := range slices.Backward(se.history[:end]) {
@@ -303,7 +303,7 @@ func (se *session) position() SessionPosition {
 }
 
 func (st *status) position() StatusPosition {
-	return StatusPosition{Seconds: st.when.sec, Nanoseconds: st.when.nsec, Sequence: st.sequence}
+	return StatusPosition{Seconds: st.sec, Nanoseconds: st.nsec, Sequence: st.sequence}
 }
 
 func (p *AgentPosition) place() *place {
@@ -324,11 +324,8 @@ func (p *StatusPosition) place() *place {
 	if p == nil {
 		return nil
 	}
-	at := p.when().place(p.Sequence)
-	return &at
+	return &place{time: p.Seconds, nanos: p.Nanoseconds, sequence: p.Sequence}
 }
-
-func (p StatusPosition) when() timestamp { return timestamp{p.Seconds, p.Nanoseconds} }
 
 // search finds a text in any of several, in any case. Its zero value finds itself everywhere.
 type search struct{ runes []rune }

@@ -33,7 +33,8 @@ type session struct {
 	updated    int64
 	updatedSeq uint64 // the sequence of the record that updated is of
 
-	inFleet, inSource, inAgent *leaf[session]
+	inFleet, inSource, inAgent             *leaf[session]
+	slotInFleet, slotInSource, slotInAgent uint8
 }
 
 // standing says which of the store's queues a session stands in.
@@ -61,9 +62,12 @@ func (se *session) agentPlace() place {
 // How sessions are kept by their newest report, in the fleet, in their agent's source, and, class by class,
 // in their agent.
 var (
-	sessionInFleet  = member[session]{(*session).updatedPlace, func(se *session) **leaf[session] { return &se.inFleet }}
-	sessionInSource = member[session]{(*session).updatedPlace, func(se *session) **leaf[session] { return &se.inSource }}
-	sessionInAgent  = member[session]{(*session).agentPlace, func(se *session) **leaf[session] { return &se.inAgent }}
+	sessionInFleet = member[session]{(*session).updatedPlace,
+		func(se *session) (**leaf[session], *uint8) { return &se.inFleet, &se.slotInFleet }}
+	sessionInSource = member[session]{(*session).updatedPlace,
+		func(se *session) (**leaf[session], *uint8) { return &se.inSource, &se.slotInSource }}
+	sessionInAgent = member[session]{(*session).agentPlace,
+		func(se *session) (**leaf[session], *uint8) { return &se.inAgent, &se.slotInAgent }}
 )
 
 func updatedLater(a, b *session) bool { return a.updatedPlace().compare(b.updatedPlace()) > 0 }
@@ -87,10 +91,16 @@ func (s *Store) newSession(a *agent, topic string, received int64) *session {
 func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq uint64) {
 	expired := updated+se.lifetime() <= s.now
 	class := classOf(se.current().kind, expired)
-	if se.source != nil {
-		if class == se.class && src == se.source && updated == se.updated && updatedSeq == se.updatedSeq {
-			return
+	if class == se.class && src == se.source {
+		if updated != se.updated || updatedSeq != se.updatedSeq {
+			se.updated, se.updatedSeq = updated, updatedSeq
+			s.updated[class].advance(&sessionInFleet, se)
+			src.updated[class].advance(&sessionInSource, se)
+			se.agent.sessions.advance(&sessionInAgent, se)
 		}
+		return
+	}
+	if se.source != nil {
 		s.unlistSession(se)
 	}
 	se.class, se.source, se.updated, se.updatedSeq = class, src, updated, updatedSeq
@@ -140,21 +150,13 @@ func (se *session) lifetime() int64 { return int64(se.ttl) * int64(time.Minute) 
 // expiry returns the instant at which the session expires, or has.
 func (se *session) expiry() int64 { return se.updated + se.lifetime() }
 
-// find returns the place of (when, sequence) in the history, and whether it is taken.
-func (se *session) find(when timestamp, sequence uint64) (int, bool) {
+// find returns where p is in the history, and whether it is taken.
+func (se *session) find(p place) (int, bool) {
 	// Most reports are the newest of their session.
-	if last := se.current(); last.before(when, sequence) {
+	if se.current().place().compare(p) < 0 {
 		return len(se.history), false
 	}
-	return slices.BinarySearchFunc(se.history, when, func(ref historyRef, when timestamp) int {
-		switch {
-		case ref.before(when, sequence):
-			return -1
-		case ref.when == when && ref.sequence == sequence:
-			return 0
-		}
-		return 1
-	})
+	return slices.BinarySearchFunc(se.history, p, func(ref historyRef, p place) int { return ref.place().compare(p) })
 }
 
 // holds reports whether the history holds a report with this ID.

@@ -16,36 +16,27 @@ type status struct {
 	session    *session
 	sequence   uint64
 	received   int64
-	when       timestamp
+	sec        int64 // of the timestamp, since the Unix epoch: RFC 3339 can write years that nanoseconds cannot
+	nsec       int32 // of the timestamp
 	kind       models.Status
+	slot       uint8         // in inAgent
 	text       string        // message, content and report ID, see packText
 	inAgent    *leaf[status] // of the agent's statuses
 	prev, next *status       // in Store.superseded
 }
 
-// timestamp is an instant of any year that RFC 3339 can write, which 64 bits of nanoseconds cannot.
-type timestamp struct {
-	sec  int64
-	nsec int32
+// placeOf returns the place in a history of a status with that timestamp.
+func placeOf(timestamp time.Time, sequence uint64) place {
+	return place{time: timestamp.Unix(), nanos: int32(timestamp.Nanosecond()), sequence: sequence}
 }
 
-func newTimestamp(t time.Time) timestamp { return timestamp{t.Unix(), int32(t.Nanosecond())} }
+func (st *status) place() place { return place{time: st.sec, nanos: st.nsec, sequence: st.sequence} }
 
-func (t timestamp) time() time.Time { return time.Unix(t.sec, int64(t.nsec)).UTC() }
-
-// before reports whether st is older than (when, sequence).
-func (st *status) before(when timestamp, sequence uint64) bool {
-	return st.place().compare(when.place(sequence)) < 0
-}
-
-func (st *status) place() place { return st.when.place(st.sequence) }
-
-func (t timestamp) place(sequence uint64) place {
-	return place{time: t.sec, nanos: t.nsec, sequence: sequence}
-}
+func (st *status) timestamp() time.Time { return time.Unix(st.sec, int64(st.nsec)).UTC() }
 
 // statusInAgent is how statuses are kept in their agent.
-var statusInAgent = member[status]{(*status).place, func(st *status) **leaf[status] { return &st.inAgent }}
+var statusInAgent = member[status]{(*status).place,
+	func(st *status) (**leaf[status], *uint8) { return &st.inAgent, &st.slot }}
 
 // packText puts the texts of a report into one string: the lengths of the first two as uvarints, then all
 // three. One string costs one allocation and one header.
@@ -145,7 +136,7 @@ func (s *Store) dropOldest(se *session) {
 // drop takes st, which is superseded, out of the history. The caller holds s.mu.
 func (s *Store) drop(st *status) {
 	se := st.session
-	i, _ := se.find(st.when, st.sequence)
+	i, _ := se.find(st.place())
 	if i == 0 {
 		s.dropOldest(se)
 		return
@@ -169,7 +160,7 @@ func (st *status) view() models.AgentStatus {
 		AgentID:      st.session.agent.id,
 		SessionTopic: st.session.topic,
 		Status:       st.kind,
-		Timestamp:    st.when.time(),
+		Timestamp:    st.timestamp(),
 		ReceivedAt:   at(st.received),
 		Message:      message,
 		Content:      content,

@@ -158,10 +158,11 @@ func (s *Store) byStatus(expired bool) models.StatusCounts {
 
 // instant returns t in Unix nanoseconds, held within what they can express.
 func instant(t time.Time) int64 {
-	switch {
-	case t.Year() < 1678:
+	const limit = math.MaxInt64 / int64(time.Second)
+	switch seconds := t.Unix(); {
+	case seconds < -limit:
 		return math.MinInt64
-	case t.Year() > 2261:
+	case seconds >= limit:
 		return math.MaxInt64
 	}
 	return t.UnixNano()

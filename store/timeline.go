@@ -12,31 +12,30 @@ import (
 // empty.
 //
 // It exists beside [index] because a report moves its session and its agent to the end of several lists.
-// An item of a timeline knows the leaf that it is in, so that it is taken out without a search, and a
+// An item of a timeline knows its leaf and its slot there, so that it is taken out without a search, and a
 // place at the end is found without one; among a million sessions a move takes a tenth of what it
-// takes in a B-tree alone. Where there are several leaves, a B-tree of their first places finds the leaf
-// of any other place.
+// takes in a B-tree alone. Where there are several leaves, a B-tree of their fences finds the leaf of any
+// other place.
 //
-// Leaves are never empty. The place of an item may change only while it is out of the timeline.
+// Leaves are never empty. The place of an item may change only while it is out of the timeline, but for what
+// [timeline.advance] allows.
 type timeline[T any] struct {
 	last   *leaf[T]
-	leaves *btree.BTreeG[fence[T]] // nil while there is one leaf at most
+	leaves *btree.BTreeG[*leaf[T]] // by their fences; nil while there is one leaf at most
 }
 
-// leafSize is how many items a leaf holds at most.
+// leafSize is how many slots a leaf has at most.
 const leafSize = 64
 
 // leaf holds some items that follow one another.
 type leaf[T any] struct {
-	items      []*T
+	slots      []*T // in order; nil where an item was taken out, but never at the end
+	live       int  // items in it
 	prev, next *leaf[T]
-}
 
-// fence is where a leaf begins: no item of it comes before, but in the first leaf, and none of an earlier
-// leaf after.
-type fence[T any] struct {
-	place place
-	leaf  *leaf[T]
+	// fence is where the leaf begins, if there are several: no item of it comes before, but in the first
+	// leaf, and none of an earlier leaf after.
+	fence *place
 }
 
 // place orders items, least first. What time and sequence mean is up to the timeline.
@@ -62,95 +61,176 @@ func (p place) compare(q place) int {
 }
 
 // member says how items of T are kept in timelines of one kind: by which place, and where they remember
-// their leaf.
+// their leaf and their slot.
 type member[T any] struct {
 	place func(*T) place
-	leaf  func(*T) **leaf[T]
+	slot  func(*T) (leaf **leaf[T], slot *uint8)
 }
 
-func (m *member[T]) search(l *leaf[T], p place) int {
-	if n := len(l.items); m.place(l.items[n-1]).compare(p) < 0 {
-		return n // as it mostly is
-	}
-	i, _ := slices.BinarySearchFunc(l.items, p, func(item *T, p place) int { return m.place(item).compare(p) })
-	return i
+// put notes that item is in slot i of l, which is its caller's to fill.
+func (m *member[T]) put(item *T, l *leaf[T], i int) {
+	leaf, slot := m.slot(item)
+	*leaf, *slot = l, uint8(i)
 }
 
 func (t *timeline[T]) insert(m *member[T], item *T) {
 	p := m.place(item)
-	l := t.find(m, p)
-	if l == nil {
-		t.last = &leaf[T]{items: []*T{item}}
-		*m.leaf(item) = t.last
-		return
+	l := t.find(p)
+	switch {
+	case l == nil:
+		l = &leaf[T]{}
+		t.last = l
+	case len(l.slots) == leafSize:
+		l = t.makeRoom(m, l, p)
 	}
-	i := m.search(l, p)
-	if len(l.items) == leafSize {
-		l, i = t.split(m, l, i)
-	}
-	l.items = slices.Insert(l.items, i, item)
-	*m.leaf(item) = l
+	l.insert(m, l.search(m, p), item)
 }
 
-// split makes room in a full leaf, for an item to be put at i. It returns the leaf and the place in it
-// where the item belongs now.
-func (t *timeline[T]) split(m *member[T], l *leaf[T], i int) (*leaf[T], int) {
-	keep := leafSize / 2
-	if l == t.last && i == leafSize {
-		keep = leafSize - 1 // what comes in order leaves full leaves behind
+// remove takes item out, which must be in t.
+func (t *timeline[T]) remove(m *member[T], item *T) {
+	at, slot := m.slot(item)
+	l := *at
+	*at = nil
+	l.slots[*slot] = nil
+	l.live--
+	if l.live == 0 {
+		t.unlink(l)
+		return
 	}
-	right := &leaf[T]{items: append(make([]*T, 0, leafSize), l.items[keep:]...), prev: l, next: l.next}
-	for _, item := range right.items {
-		*m.leaf(item) = right
+	for end := len(l.slots) - 1; l.slots[end] == nil; end-- {
+		l.slots = l.slots[:end]
 	}
-	clear(l.items[keep:])
-	l.items = l.items[:keep]
+	if prev := l.prev; prev != nil && l.live < leafSize/4 && prev.live < leafSize/2 {
+		t.unlink(l)
+		prev.compact(m)
+		for _, item := range l.slots {
+			if item != nil {
+				prev.insert(m, len(prev.slots), item)
+			}
+		}
+	}
+}
+
+// advance moves item, which is in t, to its place after that has become a later one.
+func (t *timeline[T]) advance(m *member[T], item *T) {
+	at, slot := m.slot(item)
+	if l := *at; l == t.last && int(*slot) == len(l.slots)-1 {
+		return
+	}
+	t.remove(m, item)
+	t.insert(m, item)
+}
+
+// search returns the slot before which every item comes before p, and from which on none does. It
+// changes nothing.
+func (l *leaf[T]) search(m *member[T], p place) int {
+	low, high := 0, len(l.slots)
+	if high == 0 || m.place(l.slots[high-1]).compare(p) < 0 {
+		return high // as it mostly is
+	}
+	for low < high {
+		middle := (low + high) / 2
+		i := middle
+		for l.slots[i] == nil {
+			i++
+		}
+		if m.place(l.slots[i]).compare(p) < 0 {
+			low = i + 1
+		} else {
+			high = middle
+		}
+	}
+	return low
+}
+
+// insert puts item where search says that it belongs. The leaf must have room.
+func (l *leaf[T]) insert(m *member[T], i int, item *T) {
+	l.live++
+	switch {
+	case i == len(l.slots):
+		l.slots = append(l.slots, item)
+	case l.slots[i] == nil:
+		l.slots[i] = item
+	default:
+		l.slots = slices.Insert(l.slots, i, item)
+		for after, item := range l.slots[i+1:] {
+			if item != nil {
+				m.put(item, l, i+1+after)
+			}
+		}
+	}
+	m.put(item, l, i)
+}
+
+// compact moves the items of l together.
+func (l *leaf[T]) compact(m *member[T]) {
+	if l.live == len(l.slots) {
+		return
+	}
+	n := 0
+	for _, item := range l.slots {
+		if item != nil {
+			l.slots[n] = item
+			m.put(item, l, n)
+			n++
+		}
+	}
+	clear(l.slots[n:])
+	l.slots = l.slots[:n]
+}
+
+// makeRoom makes room for an item at p in a leaf that has none, and returns the leaf where the item belongs
+// then. If that is a new one, it may be empty.
+func (t *timeline[T]) makeRoom(m *member[T], l *leaf[T], p place) *leaf[T] {
+	l.compact(m)
+	if len(l.slots) <= leafSize*3/4 {
+		return l
+	}
+	if l == t.last && l.search(m, p) == len(l.slots) {
+		return t.addAfter(m, l, len(l.slots), p) // what comes in order leaves full leaves behind
+	}
+	half := len(l.slots) / 2
+	right := t.addAfter(m, l, half, m.place(l.slots[half]))
+	if right.fence.compare(p) > 0 {
+		return l
+	}
+	return right
+}
+
+// addAfter adds a leaf after l, which has no free slots, with that fence, and moves the items of l from slot
+// keep on to it.
+func (t *timeline[T]) addAfter(m *member[T], l *leaf[T], keep int, fence place) *leaf[T] {
+	right := &leaf[T]{slots: make([]*T, 0, leafSize), prev: l, next: l.next, fence: &fence}
+	for i, item := range l.slots[keep:] {
+		right.insert(m, i, item)
+	}
+	clear(l.slots[keep:])
+	l.slots, l.live = l.slots[:keep], keep
 	if l.next != nil {
 		l.next.prev = right
 	} else {
 		t.last = right
 	}
 	l.next = right
+
 	if t.leaves == nil {
-		t.leaves = btree.NewBTreeGOptions(func(a, b fence[T]) bool { return a.place.compare(b.place) < 0 },
+		t.leaves = btree.NewBTreeGOptions(func(a, b *leaf[T]) bool { return a.fence.compare(*b.fence) < 0 },
 			btree.Options{NoLocks: true, Degree: degree})
 	}
 	if l.prev == nil { // its fence may come after what it holds, and so after the new one
-		t.leaves.PopMin()
-		t.leaves.Set(fence[T]{m.place(l.items[0]), l})
-	}
-	t.leaves.Set(fence[T]{m.place(right.items[0]), right})
-	if i > keep {
-		return right, i - keep
-	}
-	return l, i
-}
-
-// remove takes item out, which must be in t.
-func (t *timeline[T]) remove(m *member[T], item *T) {
-	l := *m.leaf(item)
-	*m.leaf(item) = nil
-	if len(l.items) == 1 {
-		t.unlink(m, l)
-		return
-	}
-	i := slices.Index(l.items, item)
-	l.items = slices.Delete(l.items, i, i+1)
-	if prev := l.prev; prev != nil && len(l.items) < leafSize/4 && len(prev.items) < leafSize/2 {
-		t.unlink(m, l)
-		for _, item := range l.items {
-			*m.leaf(item) = prev
+		if l.fence != nil {
+			t.leaves.Delete(l)
 		}
-		prev.items = append(prev.items, l.items...)
+		first := m.place(l.slots[0])
+		l.fence = &first
+		t.leaves.Set(l)
 	}
+	t.leaves.Set(right)
+	return right
 }
 
 // unlink takes a leaf out.
-func (t *timeline[T]) unlink(m *member[T], l *leaf[T]) {
-	if t.leaves != nil {
-		f, _ := t.fence(m.place(l.items[0]))
-		t.leaves.Delete(f)
-	}
+func (t *timeline[T]) unlink(l *leaf[T]) {
 	if l.prev != nil {
 		l.prev.next = l.next
 	}
@@ -159,30 +239,29 @@ func (t *timeline[T]) unlink(m *member[T], l *leaf[T]) {
 	} else {
 		t.last = l.prev
 	}
-	if t.leaves != nil && t.leaves.Len() == 1 {
-		t.leaves = nil
+	if t.leaves == nil {
+		return
+	}
+	t.leaves.Delete(l)
+	if t.leaves.Len() == 1 {
+		t.last.fence, t.leaves = nil, nil
 	}
 }
 
 // find returns the leaf in which p belongs, or nil where there is none.
-func (t *timeline[T]) find(m *member[T], p place) *leaf[T] {
-	if t.leaves == nil || m.place(t.last.items[0]).compare(p) <= 0 {
+func (t *timeline[T]) find(p place) *leaf[T] {
+	if t.leaves == nil || t.last.fence.compare(p) <= 0 {
 		return t.last
 	}
-	f, _ := t.fence(p)
-	return f.leaf
-}
-
-// fence returns the fence of the leaf in which p belongs, where there are several.
-func (t *timeline[T]) fence(p place) (f fence[T], found bool) {
-	t.leaves.Descend(fence[T]{place: p}, func(at fence[T]) bool {
-		f, found = at, true
+	var found *leaf[T]
+	t.leaves.Descend(&leaf[T]{fence: &p}, func(l *leaf[T]) bool {
+		found = l
 		return false
 	})
-	if !found {
-		return t.leaves.Min() // before the first fence belongs what is before all others
+	if found == nil {
+		found, _ = t.leaves.Min() // before the first fence belongs what is before all others
 	}
-	return f, true
+	return found
 }
 
 // newest returns the last item, or nil where there is none.
@@ -190,7 +269,7 @@ func (t *timeline[T]) newest() *T {
 	if t.last == nil {
 		return nil
 	}
-	return t.last.items[len(t.last.items)-1]
+	return t.last.slots[len(t.last.slots)-1]
 }
 
 // before returns a walk of the items before p, or of all where p is nil: the last ones first, then nil. It is
@@ -200,22 +279,24 @@ func (t *timeline[T]) before(m *member[T], p *place) func() *T {
 	switch {
 	case l == nil:
 	case p == nil:
-		end = len(l.items)
+		end = len(l.slots)
 	default:
-		l = t.find(m, *p)
-		end = m.search(l, *p)
+		l = t.find(*p)
+		end = l.search(m, *p)
 	}
 	return func() *T {
-		for l != nil && end == 0 {
+		for l != nil {
+			for end > 0 {
+				end--
+				if item := l.slots[end]; item != nil {
+					return item
+				}
+			}
 			if l = l.prev; l != nil {
-				end = len(l.items)
+				end = len(l.slots)
 			}
 		}
-		if l == nil {
-			return nil
-		}
-		end--
-		return l.items[end]
+		return nil
 	}
 }
 

@@ -11,10 +11,12 @@ import (
 // A timeline's leaves split and merge out of sight of the store's exported surface, so they are tested here.
 func TestTimelineEqualsSortedSlice(t *testing.T) {
 	type item struct {
-		at place
-		in *leaf[item]
+		at   place
+		in   *leaf[item]
+		slot uint8
 	}
-	m := &member[item]{func(i *item) place { return i.at }, func(i *item) **leaf[item] { return &i.in }}
+	m := &member[item]{func(i *item) place { return i.at },
+		func(i *item) (**leaf[item], *uint8) { return &i.in, &i.slot }}
 	compare := func(a, b *item) int { return a.at.compare(b.at) }
 
 	rapid.Check(t, func(t *rapid.T) {
@@ -51,6 +53,22 @@ func TestTimelineEqualsSortedSlice(t *testing.T) {
 				class := class(rapid.IntRange(0, 1).Draw(t, "class"))
 				for _, at := range rapid.SliceOfN(rapid.Int64Range(before-10, clock+10), 1, 100).Draw(t, "times") {
 					insert(place{time: at, nanos: int32(at % 3), class: class})
+				}
+			},
+			"advance": func(t *rapid.T) {
+				if len(sorted) == 0 {
+					return
+				}
+				for range rapid.IntRange(1, 200).Draw(t, "times") {
+					i := rapid.IntRange(0, len(sorted)-1).Draw(t, "item")
+					item := sorted[i]
+					sorted = slices.Delete(sorted, i, i+1)
+					clock += 11 // beyond what was inserted anywhere
+					item.at = place{time: clock, class: item.at.class}
+					line.advance(m, item)
+					i, taken := slices.BinarySearchFunc(sorted, item, compare)
+					require.False(t, taken)
+					sorted = slices.Insert(sorted, i, item)
 				}
 			},
 			"remove": func(t *rapid.T) {
