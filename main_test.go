@@ -645,7 +645,7 @@ func TestProgramCutsOffRequestsAfterTheTimeout(t *testing.T) {
 	p := start(t, "SHUTDOWN_TIMEOUT=300ms")
 	conn, err := net.Dial("tcp", p.address)
 	require.NoError(t, err)
-	defer conn.Close() //nolint:errcheck
+	defer conn.Close()                                                                                                   //nolint:errcheck
 	fmt.Fprintf(conn, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n") //nolint:errcheck
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)

@@ -96,9 +96,10 @@ func (h *Handler) NotFound(http.ResponseWriter, *http.Request) error {
 
 // Shared header values; they are never changed.
 var (
-	jsonType = []string{"application/json"}
-	noCache  = []string{"no-cache"}
-	noStore  = []string{"no-store"}
+	jsonType        = []string{"application/json"}
+	noCache         = []string{"no-cache"}
+	noStore         = []string{"no-store"}
+	connectionClose = []string{"close"}
 )
 
 // buffers holds *bytes.Buffer for answers.

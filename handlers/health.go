@@ -19,7 +19,8 @@ type probe struct {
 	Cause  string `json:"cause,omitzero"`
 }
 
-// Drain has /health and /health/ready say from now on that the server stops.
+// Drain has /health and /health/ready say from now on that the server stops, and each answer end its
+// connection, so that clients open their next one elsewhere.
 func (h *Handler) Drain() { h.draining.Store(true) }
 
 // Health says whether reports can be accepted: GET /health.

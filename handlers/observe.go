@@ -21,7 +21,8 @@ type envelope struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
-	cause  error // what went wrong inside
+	cause  error     // what went wrong inside
+	id     [1]string // of the request: the value of the header X-Request-Id
 }
 
 func (e *envelope) WriteHeader(status int) {
@@ -58,7 +59,8 @@ func (ids *requestIDs) of(r *http.Request) string {
 	if id := r.Header.Get("X-Request-Id"); fitForID(id) {
 		return id
 	}
-	return ids.prefix + strconv.FormatUint(ids.last.Add(1), 36)
+	var id [32]byte
+	return string(strconv.AppendUint(append(id[:0], ids.prefix...), ids.last.Add(1), 36))
 }
 
 // fitForID holds for 1 to 128 visible characters of ASCII.
@@ -67,14 +69,17 @@ func fitForID(id string) bool {
 }
 
 // Observe gives each request its ID, recovers a panic into an error, and sees each to the metrics and the
-// log: at debug level, a failed one at warn, and one that failed inside at error.
+// log: at debug level, a failed one at warn, and one that failed inside at error. Once the server stops, it
+// has each connection end with its answer.
 func (h *Handler) Observe(next http.Handler) http.Handler {
 	ids := newRequestIDs()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		env := &envelope{ResponseWriter: w}
-		id := ids.of(r)
-		w.Header()["X-Request-Id"] = []string{id}
+		env := &envelope{ResponseWriter: w, id: [1]string{ids.of(r)}}
+		w.Header()["X-Request-Id"] = env.id[:]
+		if h.draining.Load() {
+			w.Header()["Connection"] = connectionClose
+		}
 		defer func() {
 			if p := recover(); p != nil {
 				h.recovered(env, r, p)
@@ -82,7 +87,7 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 			took := time.Since(started)
 			route := chi.RouteContext(r.Context()).RoutePattern()
 			h.metrics.ObserveRequest(route, r.Method, env.status, took)
-			h.log(r, env, id, took)
+			h.log(r, env, took)
 		}()
 		next.ServeHTTP(env, r)
 	})
@@ -99,11 +104,11 @@ func (h *Handler) recovered(env *envelope, r *http.Request, p any) {
 		h.fail(env, r, err)
 		return
 	}
-	h.log(r, &envelope{status: http.StatusInternalServerError, cause: err}, env.Header().Get("X-Request-Id"), 0)
+	h.log(r, &envelope{status: http.StatusInternalServerError, cause: err, id: env.id}, 0)
 	panic(http.ErrAbortHandler)
 }
 
-func (h *Handler) log(r *http.Request, env *envelope, id string, took time.Duration) {
+func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
 	case env.status >= http.StatusInternalServerError && env.status != http.StatusServiceUnavailable:
@@ -115,7 +120,7 @@ func (h *Handler) log(r *http.Request, env *envelope, id string, took time.Durat
 		return
 	}
 	attrs := []slog.Attr{
-		slog.String("request_id", id),
+		slog.String("request_id", env.id[0]),
 		slog.String("method", r.Method),
 		slog.String("path", r.URL.EscapedPath()), // never the query, which may hold a secret
 		slog.Int("status", env.status),

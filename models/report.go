@@ -85,6 +85,9 @@ func (r *StatusReport) Validate(now time.Time) error {
 	return ValidateName("report_id", r.ReportID, false, MaxReportID)
 }
 
+// firstTimestamp is the first instant that RFC 3339 can write in UTC.
+var firstTimestamp = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
+
 func (r *StatusReport) validateTimestamp(now time.Time) error {
 	if r.Timestamp.IsZero() {
 		return nil
@@ -93,7 +96,7 @@ func (r *StatusReport) validateTimestamp(now time.Time) error {
 		return BadRequest("timestamp", fmt.Sprintf("must not be more than %d minutes ahead of the server",
 			int(MaxClockSkew.Minutes())))
 	}
-	if r.Timestamp.UTC().Year() < 0 {
+	if r.Timestamp.Before(firstTimestamp) {
 		return BadRequest("timestamp", "must be in the year 0000 or later, in UTC")
 	}
 	return nil
