@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -50,6 +51,7 @@ func TestMain(m *testing.M) {
 
 // server is the program's router over a store, answering in process.
 type server struct {
+	store    *store.Store
 	handlers *handlers.Handler
 	http.Handler
 }
@@ -69,7 +71,7 @@ func newServer(t testing.TB, change func(*store.Options)) *server {
 	st := store.New(opts)
 	m := metrics.New(st, "test")
 	h := handlers.New(st, m, slog.New(slog.DiscardHandler), "test")
-	return &server{h, router(h, m, config.Origins{"*"})}
+	return &server{st, h, router(h, m, config.Origins{"*"})}
 }
 
 // ask sends a request; header lines are "Name: value".
@@ -662,3 +664,117 @@ func TestRunArguments(t *testing.T) {
 	require.Contains(t, errOut.String(), `"serve"`)
 	require.Equal(t, exitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, &out, &errOut))
 }
+
+// BenchmarkReads measures what each read costs in a fleet of 200,000 sessions, as a multiple of what it costs
+// in one of 2,000: the median of pairs. In both, four sessions are pending, five lost and none failed.
+func BenchmarkReads(b *testing.B) {
+	small, large := newFleet(b, 2_000), newFleet(b, 200_000)
+	for _, read := range []struct {
+		name   string
+		target func(n, agents int) string // for the n-th of so many agents, which have ten sessions each
+	}{
+		{"agents", always("/api/agents?limit=100")},
+		{"agents-last-seen", always("/api/agents?limit=100&sort=-last_seen")},
+		{"agents-pending", always("/api/agents?limit=100&status=pending")},
+		{"agents-failed", always("/api/agents?limit=100&status=failed")},
+		{"agents-of-source", always("/api/agents?limit=100&source=cursor")},
+		{"agents-inactive", always("/api/agents?limit=100&active=false")},
+		{"agents-on-from-the-middle", func(_, agents int) string { return "/api/agents?limit=100&cursor=" + cursorAfter(agents/2-1) }},
+		{"agent", func(n, _ int) string { return "/api/agents/" + benchAgent(n) }},
+		{"agent-status", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/status?limit=100" }},
+		{"agent-sessions", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions?limit=100" }},
+		{"agent-sessions-failed", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions?status=failed" }},
+		{"session", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions/3?limit=100" }},
+		{"sessions", always("/api/sessions?limit=100")},
+		{"sessions-pending", always("/api/sessions?limit=100&status=pending&expired=false")},
+		{"sessions-failed", always("/api/sessions?limit=100&status=failed")},
+		{"sessions-lost", always("/api/sessions?limit=100&lost=true")},
+		{"sessions-of-agent", func(n, _ int) string { return "/api/sessions?limit=100&agent_id=" + benchAgent(n) }},
+		{"sessions-of-source-pending", always("/api/sessions?limit=100&source=cursor&status=pending")},
+		{"summary", always("/api/summary")},
+	} {
+		b.Run(read.name, func(b *testing.B) {
+			var ratios, costs []float64
+			for b.Loop() {
+				cost := large.cost(b, read.target)
+				ratios = append(ratios, cost.Seconds()/small.cost(b, read.target).Seconds())
+				costs = append(costs, cost.Seconds()*1e6)
+			}
+			slices.Sort(ratios)
+			slices.Sort(costs)
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(ratios[len(ratios)/2], "x_small")
+			b.ReportMetric(costs[len(costs)/2], "us")
+		})
+	}
+}
+
+func always(target string) func(int, int) string { return func(int, int) string { return target } }
+
+func benchAgent(n int) string { return fmt.Sprintf("host-%05d:claude", n) }
+
+// cursorAfter returns the cursor of the page that follows an agent.
+func cursorAfter(n int) string {
+	return base64.RawURLEncoding.EncodeToString(append([]byte{'a', 0, 0}, benchAgent(n)...))
+}
+
+// fleetServer is a server with a fleet of a number of agents.
+type fleetServer struct {
+	*server
+	agents int
+}
+
+func newFleet(b *testing.B, sessions int) *fleetServer {
+	s := newServer(b, nil)
+	now := time.Now()
+	of := func(n int, st models.Status) models.StatusReport {
+		return models.StatusReport{
+			AgentID: benchAgent(n / 10), AgentName: "Backend refactor", AgentSource: []string{"claude-code", "cursor"}[n/10%2],
+			SessionTopic: fmt.Sprint(n % 10), Status: st, Timestamp: now, TTLMinutes: 60,
+			Message: "Running go test ./...", Content: "Reading the repository",
+		}
+	}
+	for n := range 5 { // on their way to be lost
+		s.store.Accept([]models.StatusReport{of(n*sessions/5, models.Running)}, now.Add(-2*time.Hour), nil)
+	}
+	for n := range sessions {
+		st := models.Running
+		switch {
+		case n%(sessions/5) == 0:
+			continue
+		case n%(sessions/4) == 1:
+			st = models.Pending
+		}
+		s.store.Accept([]models.StatusReport{of(n, st)}, now, nil)
+	}
+	summary := s.store.Summary().Sessions
+	require.Equal(b, []int{sessions, 5, 4}, []int{summary.Total, summary.Lost, summary.ByStatus.Pending})
+	return &fleetServer{s, sessions / 10}
+}
+
+// cost returns how long an answer takes, over 64 requests spread over the fleet.
+func (f *fleetServer) cost(b *testing.B, target func(n, agents int) string) time.Duration {
+	const requests = 64
+	var list [requests]*http.Request
+	for i := range list {
+		list[i] = httptest.NewRequest(http.MethodGet, target(i*f.agents/requests, f.agents), nil)
+	}
+	w := &discard{header: http.Header{}}
+	started := time.Now()
+	for _, r := range list {
+		f.ServeHTTP(w, r)
+	}
+	took := time.Since(started)
+	require.Equal(b, http.StatusOK, w.status)
+	return took / requests
+}
+
+// discard is an http.ResponseWriter that keeps nothing but the status.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header         { return d.header }
+func (d *discard) WriteHeader(status int)      { d.status = status }
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }

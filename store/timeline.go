@@ -253,7 +253,11 @@ func (t *timeline[T]) find(p place) *leaf[T] {
 	if t.leaves == nil || t.last.fence.compare(p) <= 0 {
 		return t.last
 	}
-	var found *leaf[T]
+	return t.findEarlier(p)
+}
+
+// findEarlier is find for a place that is not in the last leaf. It stands apart because it allocates.
+func (t *timeline[T]) findEarlier(p place) (found *leaf[T]) {
 	t.leaves.Descend(&leaf[T]{fence: &p}, func(l *leaf[T]) bool {
 		found = l
 		return false

@@ -111,29 +111,22 @@ func report(n int) []byte {
 		`"message":"Running go test ./...","content":"Reading the repository\nWriting a regression test","ttl_minutes":60}`, n/10, n%10)
 }
 
-// oneReportEach returns, for each connection, requests with one report each.
-func oneReportEach(sessions int) [][][]byte {
-	requests := make([][][]byte, connections)
-	for n := range sessions {
-		c := n % connections
-		requests[c] = append(requests[c], load.Request("POST", "/webhook/status", report(n)))
-	}
-	return requests
-}
-
-// batches returns, for each connection, requests with size reports each.
-func batches(sessions, size int) [][][]byte {
-	requests := make([][][]byte, connections)
-	for n := 0; n < sessions; n += size {
-		var body bytes.Buffer
-		for i := range size {
-			body.Write(report(n + i))
+// requests returns, for each connection, requests with size reports each: reports of one session after
+// another, each session in as many successive ones as repeat says.
+func requests(sessions, size, repeat int) [][][]byte {
+	list := make([][][]byte, connections)
+	var body bytes.Buffer
+	for n := range sessions * repeat {
+		body.Write(report(n / repeat))
+		if (n+1)%size > 0 {
 			body.WriteByte('\n')
+			continue
 		}
 		c := n / size % connections
-		requests[c] = append(requests[c], load.Request("POST", "/webhook/status", body.Bytes()))
+		list[c] = append(list[c], load.Request("POST", "/webhook/status", body.Bytes()))
+		body.Reset()
 	}
-	return requests
+	return list
 }
 
 // rate returns the requests that a server answers in a second.
@@ -144,22 +137,27 @@ func rate(b *testing.B, p process, requests [][][]byte) float64 {
 	return result.PerSecond()
 }
 
-// compare runs pairs against the yardstick, in alternating order, and reports the median of the ratios.
-func compare(b *testing.B, requests [][][]byte, reportsEach int) {
+// compare runs pairs against the yardstick, which gets one report a request, in alternating order, and reports
+// the median of the ratios. Before that, the history of every session is filled, so that the server is as one
+// that has run for a while.
+func compare(b *testing.B, sessions, size int) {
 	bare, server := startBare(b), startServer(b)
-	single := oneReportEach(connections)
+	of, single := requests(sessions, size, 1), requests(connections, 1, 1)
+	for range 2 {
+		rate(b, server, requests(sessions, 100, 100))
+	}
+	rate(b, server, of)
 	rate(b, bare, single)
-	rate(b, server, requests) // every session is known from here on
 	var ratios, rates []float64
 	for b.Loop() {
-		var of, against float64
+		var ours, theirs float64
 		if len(ratios)%2 == 0 {
-			of, against = rate(b, server, requests), rate(b, bare, single)
+			ours, theirs = rate(b, server, of), rate(b, bare, single)
 		} else {
-			against, of = rate(b, bare, single), rate(b, server, requests)
+			theirs, ours = rate(b, bare, single), rate(b, server, of)
 		}
-		rates = append(rates, of*float64(reportsEach))
-		ratios = append(ratios, of*float64(reportsEach)/against)
+		rates = append(rates, ours*float64(size))
+		ratios = append(ratios, ours*float64(size)/theirs)
 	}
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(median(ratios), "x_bare")
@@ -171,23 +169,56 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// BenchmarkOneReport: one report a request.
-func BenchmarkOneReport(b *testing.B) { compare(b, oneReportEach(connections*64), 1) }
+// BenchmarkOneReport measures one report a request: from 64 agents that have a connection each, or for sessions
+// in such a number that each connection reports on 64 of them.
+func BenchmarkOneReport(b *testing.B) {
+	for _, sessions := range []int{connections, connections * 64} {
+		b.Run(fmt.Sprintf("of-%d-sessions", sessions), func(b *testing.B) { compare(b, sessions, 1) })
+	}
+}
 
-// BenchmarkBatch: 100 reports a request.
-func BenchmarkBatch(b *testing.B) { compare(b, batches(connections*400, 100), 100) }
+// BenchmarkBatch measures 100 reports a request.
+func BenchmarkBatch(b *testing.B) { compare(b, connections*400, 100) }
 
-// residentBytes returns how much memory a process has in use.
-func residentBytes(b *testing.B, pid int) int64 {
+// BenchmarkResident measures the memory that the server has in use with a million sessions of one report each,
+// and the most that it had in use until another report had come for each. The yardstick is what
+// BenchmarkMemory of the store finds live.
+func BenchmarkResident(b *testing.B) {
+	const sessions = 1_000_000
+	for b.Loop() {
+		server := startServer(b)
+		for _, repeat := range []string{"", "again"} {
+			for n := 0; n < sessions; n += 1000 {
+				var body bytes.Buffer
+				for i := range 1000 {
+					body.Write(report(n + i))
+				}
+				resp, err := http.Post("http://"+server.address+"/webhook/status", "application/x-ndjson", &body)
+				require.NoError(b, err)
+				require.Equal(b, http.StatusOK, resp.StatusCode)
+				resp.Body.Close() //nolint:errcheck
+			}
+			if repeat == "" {
+				b.ReportMetric(float64(memory(b, server.pid, "VmRSS"))/sessions, "B/session")
+			}
+		}
+		b.ReportMetric(float64(memory(b, server.pid, "VmHWM"))/sessions, "B/session_peak")
+	}
+	b.ReportMetric(0, "ns/op")
+}
+
+// memory returns what the kernel says of the memory of a process, in bytes: VmRSS, what it has in use, or VmHWM,
+// the most that it had.
+func memory(b *testing.B, pid int, name string) int64 {
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	require.NoError(b, err)
 	for line := range strings.SplitSeq(string(status), "\n") {
-		if value, ok := strings.CutPrefix(line, "VmRSS:"); ok {
+		if value, ok := strings.CutPrefix(line, name+":"); ok {
 			kib, err := strconv.ParseInt(strings.Fields(value)[0], 10, 64)
 			require.NoError(b, err)
 			return kib << 10
 		}
 	}
-	b.Fatal("no VmRSS")
+	b.Fatalf("no %s", name)
 	return 0
 }

@@ -1,0 +1,37 @@
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+PAIRS ?= 11
+FUZZTIME ?= 30s
+
+.PHONY: help run test bench demo fuzz lint build
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+run: ## run the server, on port 8080 unless PORT says another
+	$(GO) run main.go
+
+test: ## run the tests
+	$(GO) test ./...
+
+bench: ## measure speed and memory against their yardsticks (PAIRS=11)
+	$(GO) test . ./store -run '^$$' -bench .
+	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch' -benchtime $(PAIRS)x -timeout 30m
+	$(GO) test ./internal/bench -run '^$$' -bench Resident -benchtime 1x
+
+demo: ## run the server and replay a recorded day of 200 agents to it
+	$(GO) run ./internal/demo
+
+fuzz: ## fuzz each decoder (FUZZTIME=30s)
+	$(GO) test ./handlers -run '^$$' -fuzz FuzzReports -fuzztime $(FUZZTIME)
+	$(GO) test ./handlers -run '^$$' -fuzz FuzzCursor -fuzztime $(FUZZTIME)
+	$(GO) test ./handlers -run '^$$' -fuzz FuzzPath -fuzztime $(FUZZTIME)
+
+lint: ## check formatting, vet, staticcheck and go.mod
+	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'not formatted: run gofmt -w .'; exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+
+build: ## build the program into bin/kubeagents
+	$(GO) build -trimpath -o bin/kubeagents .
