@@ -108,15 +108,7 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	if err != nil {
 		return fmt.Errorf("listen on HOST and PORT: %w", err)
 	}
-	server := &http.Server{
-		Handler:           router(h, m, cfg.CORSAllowedOrigins),
-		ReadHeaderTimeout: 10 * time.Second,
-		ReadTimeout:       30 * time.Second,
-		WriteTimeout:      60 * time.Second,
-		IdleTimeout:       2 * time.Minute,
-		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
-	}
+	server := newServer(router(h, m, cfg.CORSAllowedOrigins), logger)
 
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -139,6 +131,19 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	err = stop(server, cfg.ShutdownTimeout, logger)
 	logger.Info("stopped", "accepted", m.Acknowledged())
 	return err
+}
+
+// newServer returns a server that gives up on clients that are too slow.
+func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: 10 * time.Second,
+		ReadTimeout:       30 * time.Second,
+		WriteTimeout:      60 * time.Second,
+		IdleTimeout:       2 * time.Minute,
+		MaxHeaderBytes:    64 << 10,
+		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+	}
 }
 
 // stop ends server within timeout. For a tenth of it, a second at most, requests are still taken, so that

@@ -56,7 +56,7 @@ type server struct {
 	http.Handler
 }
 
-func newServer(t testing.TB, change func(*store.Options)) *server {
+func newTestServer(t testing.TB, change func(*store.Options)) *server {
 	t.Helper()
 	opts := store.Options{
 		DefaultTTL:       30 * time.Minute,
@@ -164,7 +164,7 @@ func (c *contract) hold(t *testing.T, route string, r *http.Request, w *httptest
 // that the file lacks no route, the router none of the file's, and the walk none of its answers.
 func TestContract(t *testing.T) {
 	c := newContract(t)
-	s := newServer(t, func(o *store.Options) { o.MaxSessions = 3 })
+	s := newTestServer(t, func(o *store.Options) { o.MaxSessions = 3 })
 	full := `{"agent_id":"a/ü %25","agent_name":"N","agent_source":"cursor","session_topic":"t?#","session_title":"T","status":"running",` +
 		`"timestamp":"2026-11-20T07:01:18.4Z","message":"m","content":"c","ttl_minutes":5,"report_id":"r"}`
 	agent := "/api/agents/" + url.PathEscape("a/ü %25")
@@ -323,7 +323,7 @@ func historyOf(t *testing.T, s *server, se models.Session) fleet.Session {
 func TestRecordedDay(t *testing.T) {
 	reports := fleet.Reports()
 	t.Run("one by one", func(t *testing.T) {
-		s := newServer(t, nil)
+		s := newTestServer(t, nil)
 		for _, r := range reports {
 			s.report(t, string(r))
 		}
@@ -331,14 +331,14 @@ func TestRecordedDay(t *testing.T) {
 	})
 	for _, size := range []int{2, 100, 777, len(reports)} {
 		t.Run(fmt.Sprintf("in batches of %d", size), func(t *testing.T) {
-			s := newServer(t, nil)
+			s := newTestServer(t, nil)
 			for batch := range slices.Chunk(reports, size) {
 				s.report(t, string(bytes.Join(batch, []byte("\n"))))
 			}
 			requireDay(t, s)
 		})
 		t.Run(fmt.Sprintf("in arrays of %d", size), func(t *testing.T) {
-			s := newServer(t, nil)
+			s := newTestServer(t, nil)
 			for batch := range slices.Chunk(reports, size) {
 				s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
 			}
@@ -346,7 +346,7 @@ func TestRecordedDay(t *testing.T) {
 		})
 	}
 	t.Run("by parallel clients", func(t *testing.T) {
-		s := newServer(t, nil)
+		s := newTestServer(t, nil)
 		const clients = 8
 		var of [clients][][]byte
 		for _, r := range reports {
@@ -377,7 +377,7 @@ func TestRecordedDay(t *testing.T) {
 // expire, be lost, be revived, and be forgotten.
 func TestExpiryTellsTheTruth(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newServer(t, func(o *store.Options) { o.SessionRetention = time.Hour })
+		s := newTestServer(t, func(o *store.Options) { o.SessionRetention = time.Hour })
 		s.report(t, `{"agent_id":"a","session_topic":"t","status":"running","ttl_minutes":5}`)
 		var page struct{ Sessions []models.FleetSession }
 		look := func(query string) []models.FleetSession {
@@ -386,9 +386,9 @@ func TestExpiryTellsTheTruth(t *testing.T) {
 			return page.Sessions
 		}
 		started := time.Now()
-		time.Sleep(5*time.Minute - 1)
+		time.Sleep(5*time.Minute - time.Nanosecond)
 		require.Len(t, look("expired=false"), 1)
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		require.Empty(t, look("expired=false"))
 		lost := look("lost=true&status=running")
 		require.Len(t, lost, 1)
@@ -437,7 +437,7 @@ func TestExpiryTicker(t *testing.T) {
 }
 
 func TestETagChangesWithWhatIsShown(t *testing.T) {
-	s := newServer(t, nil)
+	s := newTestServer(t, nil)
 	s.report(t, reportOf("a", "t", "running"))
 	for _, target := range []string{"/api/agents", "/api/agents/a", "/api/agents/a/status", "/api/agents/a/sessions",
 		"/api/agents/a/sessions/t", "/api/sessions", "/api/summary"} {
@@ -452,7 +452,7 @@ func TestETagChangesWithWhatIsShown(t *testing.T) {
 }
 
 func TestIDsOfAnyScriptRoundTrip(t *testing.T) {
-	s := newServer(t, nil)
+	s := newTestServer(t, nil)
 	for _, id := range []string{"a/b", "//", "100%", "%2F", "%25", "a?b#c&d=e", "ü代理🤖", "مساعد", "a b", "+", "...", `"\`, ";:@", "status", "sessions"} {
 		body, err := json.Marshal(map[string]string{"agent_id": id, "session_topic": id, "status": "running"})
 		require.NoError(t, err)
@@ -473,7 +473,7 @@ func TestIDsOfAnyScriptRoundTrip(t *testing.T) {
 }
 
 func TestBadParametersAreNamed(t *testing.T) {
-	s := newServer(t, nil)
+	s := newTestServer(t, nil)
 	s.report(t, reportOf("a", "t", "running"))
 	cursor := "YQ"
 	for target, field := range map[string]string{
@@ -494,7 +494,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 }
 
 func TestRequestIDAndCORS(t *testing.T) {
-	s := newServer(t, nil)
+	s := newTestServer(t, nil)
 	require.Equal(t, "mine-1", s.ask(http.MethodGet, "/health", "", "X-Request-Id: mine-1").Header().Get("X-Request-Id"))
 	for _, unfit := range []string{"a b", strings.Repeat("x", 129), "ü"} {
 		id := s.ask(http.MethodGet, "/health", "", "X-Request-Id: "+unfit).Header().Get("X-Request-Id")
@@ -515,6 +515,53 @@ func TestRequestIDAndCORS(t *testing.T) {
 		w := httptest.NewRecorder()
 		only.ServeHTTP(w, r)
 		require.Equal(t, allowed, w.Header().Get("Access-Control-Allow-Origin"))
+	}
+}
+
+// pipeListener is a listener in memory, which time in a synctest bubble can pass over.
+type pipeListener struct{ conns chan net.Conn }
+
+func (l pipeListener) Accept() (net.Conn, error) {
+	if conn, ok := <-l.conns; ok {
+		return conn, nil
+	}
+	return nil, net.ErrClosed
+}
+func (l pipeListener) Close() error   { return nil }
+func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
+
+// TestSlowClientsAreCutOff sends requests that stop halfway, and one that asks for nothing more.
+func TestSlowClientsAreCutOff(t *testing.T) {
+	for name, test := range map[string]struct {
+		sent   string
+		answer string // its first line
+		after  time.Duration
+	}{
+		"half a header": {"GET /health HTTP/1.1\r\nHost:", "", 10 * time.Second},
+		"half a body": {"POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
+			"HTTP/1.1 400 Bad Request", 30 * time.Second},
+		"no further request": {"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK", 2 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				listener := pipeListener{make(chan net.Conn)}
+				server := newServer(newTestServer(t, nil), slog.New(slog.DiscardHandler))
+				var serving sync.WaitGroup
+				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
+				client, conn := net.Pipe()
+				listener.conns <- conn
+				started := time.Now()
+				_, err := io.WriteString(client, test.sent)
+				require.NoError(t, err)
+				answer, err := io.ReadAll(client) // until the server hangs up
+				require.NoError(t, err)
+				require.Equal(t, test.after, time.Since(started).Round(time.Second))
+				first, _, _ := strings.Cut(string(answer), "\r\n")
+				require.Equal(t, test.answer, first)
+				close(listener.conns)
+				serving.Wait()
+			})
+		})
 	}
 }
 
@@ -725,7 +772,7 @@ type fleetServer struct {
 }
 
 func newFleet(b *testing.B, sessions int) *fleetServer {
-	s := newServer(b, nil)
+	s := newTestServer(b, nil)
 	now := time.Now()
 	of := func(n int, st models.Status) models.StatusReport {
 		return models.StatusReport{

@@ -1,0 +1,147 @@
+package handlers
+
+import (
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+func newHandler(maxSessions int, logger *slog.Logger) *Handler {
+	st := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: maxSessions})
+	return New(st, metrics.New(st, "test"), logger, "test")
+}
+
+// post sends a body to the webhook. Headers are "Name: value".
+func post(h *Handler, body string, headers ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, "/webhook/status", strings.NewReader(body))
+	for _, header := range headers {
+		name, value, _ := strings.Cut(header, ": ")
+		r.Header.Set(name, value)
+	}
+	w := httptest.NewRecorder()
+	h.Handle(h.Webhook)(w, r)
+	return w
+}
+
+func reportOf(agent, topic string, more string) string {
+	return fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":"running"%s}`, agent, topic, more)
+}
+
+func historyLen(t *testing.T, h *Handler, agent, topic string) int {
+	t.Helper()
+	_, page, ok := h.store.Session(agent, topic, nil, 1000)
+	require.True(t, ok)
+	return len(page.Items)
+}
+
+func TestOneReportIsAcknowledged(t *testing.T) {
+	h := newHandler(10, slog.New(slog.DiscardHandler))
+	for _, contentType := range []string{"application/json", "text/plain", "application/x-www-form-urlencoded", ""} {
+		w := post(h, reportOf("a", "t", ""), "Content-Type: "+contentType)
+		require.Equal(t, http.StatusOK, w.Code)
+		require.Equal(t, `{"success":true,"message":"Status reported successfully"}`, w.Body.String())
+		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
+	}
+	require.Equal(t, 4, historyLen(t, h, "a", "t"))
+}
+
+func TestRetriesChangeNothing(t *testing.T) {
+	h := newHandler(10, slog.New(slog.DiscardHandler))
+	for range 3 {
+		require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", `,"report_id":"r1"`)).Code)
+		require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", ""), "Idempotency-Key: r2").Code)
+		require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", `,"report_id":"r3"`), "Idempotency-Key: r1").Code, "the report's own ID counts")
+		require.Equal(t, http.StatusOK, post(h, "["+reportOf("a", "t", "")+","+reportOf("a", "t", `,"report_id":"r4"`)+"]", "Idempotency-Key: batch").Code)
+		require.Equal(t, http.StatusOK, post(h, reportOf("a", "other", `,"report_id":"r1"`)).Code, "another session may use the same")
+	}
+	require.Equal(t, 5, historyLen(t, h, "a", "t"))
+	require.Equal(t, 1, historyLen(t, h, "a", "other"))
+
+	before, _, _ := h.store.Session("a", "t", nil, 1)
+	post(h, reportOf("a", "t", `,"report_id":"r1","ttl_minutes":9`))
+	after, _, _ := h.store.Session("a", "t", nil, 1)
+	require.Equal(t, before, after)
+}
+
+func TestIdempotencyKeyIsValidated(t *testing.T) {
+	h := newHandler(10, slog.New(slog.DiscardHandler))
+	for _, key := range []string{strings.Repeat("k", 101), "\xff", "."} {
+		w := post(h, reportOf("a", "t", ""), "Idempotency-Key: "+key)
+		require.Equal(t, http.StatusBadRequest, w.Code, key)
+		require.Contains(t, w.Body.String(), `"field":"Idempotency-Key"`)
+	}
+	long := strings.Repeat("k", 100)
+	require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", ""), "Idempotency-Key: "+long).Code)
+	w := post(h, reportOf("a", "t", "")+reportOf("a", "t", ""), "Idempotency-Key: "+long)
+	require.Equal(t, http.StatusBadRequest, w.Code, "with the index appended, it is too long")
+}
+
+func TestEachReportOfABatchStandsAlone(t *testing.T) {
+	h := newHandler(10, slog.New(slog.DiscardHandler))
+	w := post(h, strings.Join([]string{
+		reportOf("a", "1", ""), `{"agent_id":"a"}`, `[1]`, reportOf("a", "2", `,"ttl_minutes":"5"`), reportOf("a", "3", ""),
+	}, "\n"))
+	require.Equal(t, http.StatusMultiStatus, w.Code)
+	require.JSONEq(t, `{"success":false,"message":"2 of 5 reports were accepted","accepted":2,"rejected":3,"errors":[
+		{"index":1,"error":"bad_request","message":"session_topic is required: 1 to 500 characters","field":"session_topic"},
+		{"index":2,"error":"bad_request","message":"a report must be an object, not an array"},
+		{"index":3,"error":"bad_request","message":"ttl_minutes must be a number, not a string","field":"ttl_minutes"}]}`, w.Body.String())
+	require.Equal(t, 2, h.store.Summary().Sessions.Total)
+
+	w = post(h, "["+reportOf("a", "1", "")+"]")
+	require.Equal(t, http.StatusOK, w.Code)
+	require.JSONEq(t, `{"success":true,"message":"Statuses reported successfully","accepted":1,"rejected":0,"errors":[]}`, w.Body.String())
+}
+
+func TestMalformedJSONStoresNothing(t *testing.T) {
+	h := newHandler(10, slog.New(slog.DiscardHandler))
+	for _, body := range []string{
+		reportOf("a", "1", "") + reportOf("a", "2", "") + "{",
+		"[" + reportOf("a", "1", "") + ",",
+		"[" + reportOf("a", "1", "") + "] x",
+		reportOf("a", "1", "") + `{"agent_id":"a","agent_id":"b"}`,
+	} {
+		require.Equal(t, http.StatusBadRequest, post(h, body).Code, body)
+	}
+	require.Zero(t, h.store.Summary())
+}
+
+func TestTheFirst100ErrorsOfABatchAreListed(t *testing.T) {
+	h := newHandler(10, slog.New(slog.DiscardHandler))
+	w := post(h, "["+strings.Repeat("{},", 149)+"{}]")
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	var result batchResult
+	require.NoError(t, json.Unmarshal(w.Body.Bytes(), &result))
+	require.Equal(t, 150, result.Rejected)
+	require.Len(t, result.Errors, 100)
+	require.Equal(t, 99, result.Errors[99].Index)
+}
+
+func TestFullServerAsksToWait(t *testing.T) {
+	h := newHandler(1, slog.New(slog.DiscardHandler))
+	require.Equal(t, http.StatusOK, post(h, reportOf("a", "1", "")).Code)
+	for body, status := range map[string]int{
+		reportOf("a", "2", ""):                          http.StatusServiceUnavailable,
+		reportOf("a", "2", "") + reportOf("a", "3", ""): http.StatusServiceUnavailable,
+		reportOf("a", "1", "") + reportOf("a", "3", ""): http.StatusMultiStatus,
+		reportOf("a", "1", ""):                          http.StatusOK,
+	} {
+		w := post(h, body)
+		require.Equal(t, status, w.Code, body)
+		if status != http.StatusOK {
+			require.Equal(t, retryAfter, w.Header().Get("Retry-After"))
+			require.Contains(t, w.Body.String(), string(models.CodeUnavailable))
+		}
+	}
+}

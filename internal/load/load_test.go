@@ -1,0 +1,47 @@
+package load_test
+
+import (
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/load"
+)
+
+func TestRunCountsWhatTheServerAnswered(t *testing.T) {
+	var good, bad atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		if string(body) == "bad" {
+			bad.Add(1)
+			w.WriteHeader(http.StatusTeapot)
+			return
+		}
+		good.Add(1)
+		w.Write(body) //nolint:errcheck // the client is gone
+	}))
+	defer server.Close()
+	one, other := load.Request("POST", "/a", []byte("good")), load.Request("POST", "/a", []byte("bad"))
+	result, err := load.Run(server.Listener.Addr().String(), [][][]byte{{one}, {one, other}}, 50*time.Millisecond)
+	require.NoError(t, err)
+	require.EqualValues(t, good.Load()+bad.Load(), result.Requests)
+	require.EqualValues(t, bad.Load(), result.Failed)
+	require.Positive(t, result.Failed)
+	require.Positive(t, result.PerSecond())
+}
+
+func TestRunSaysWhatBreaks(t *testing.T) {
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
+	defer server.Close()
+	request := load.Request("GET", "/", nil)
+	_, err := load.Run(server.Listener.Addr().String(), [][][]byte{{request}}, time.Minute)
+	require.Error(t, err)
+	server.Close()
+	_, err = load.Run(server.Listener.Addr().String(), [][][]byte{{request}}, time.Minute)
+	require.Error(t, err)
+}

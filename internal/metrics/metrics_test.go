@@ -1,0 +1,78 @@
+package metrics_test
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+func scrape(t *testing.T, m *metrics.Metrics) string {
+	t.Helper()
+	w := httptest.NewRecorder()
+	m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Equal(t, http.StatusOK, w.Code)
+	return w.Body.String()
+}
+
+func TestScrape(t *testing.T) {
+	st := store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 3})
+	m := metrics.New(st, "v1.2.3")
+	now := time.Now()
+	at := func(agent, topic string, status models.Status) []models.StatusReport {
+		return []models.StatusReport{{AgentID: agent, SessionTopic: topic, Status: status}}
+	}
+	st.Accept(at("a", "lost", models.Pending), now.Add(-2*time.Minute), nil)
+	st.Accept(at("a", "done", models.Success), now.Add(-2*time.Minute), nil)
+	st.Accept(at("b", "on", models.Running), now, nil)
+	st.Accept(at("b", "on", models.Running), now, nil) // drops the one before
+	m.CountReports(metrics.Reports{Stored: 3, Duplicate: 1, Invalid: 2, Refused: 1})
+	m.ObserveRequest("/api/agents/{agent_id}", http.MethodGet, http.StatusOK, 3*time.Millisecond)
+	m.ObserveRequest("", "BREW", http.StatusNotFound, time.Millisecond)
+	m.ObserveExpiry(5 * time.Microsecond)
+
+	require.EqualValues(t, 4, m.Acknowledged())
+	text := scrape(t, m)
+	for _, line := range []string{
+		`kubeagents_build_info{version="v1.2.3"} 1`,
+		`kubeagents_agents 2`,
+		`kubeagents_sessions{state="active",status="running"} 1`,
+		`kubeagents_sessions{state="lost",status="pending"} 1`,
+		`kubeagents_sessions{state="expired",status="success"} 1`,
+		`kubeagents_sessions{state="active",status="failed"} 0`,
+		`kubeagents_sessions_expired_total 2`,
+		`kubeagents_sessions_lost_total 1`,
+		`kubeagents_history_statuses 3`,
+		`kubeagents_bound_hits_total{bound="history_limit"} 1`,
+		`kubeagents_bound_hits_total{bound="max_sessions"} 0`,
+		`kubeagents_reports_total{outcome="stored"} 3`,
+		`kubeagents_reports_total{outcome="duplicate"} 1`,
+		`kubeagents_reports_total{outcome="invalid"} 2`,
+		`kubeagents_reports_total{outcome="refused"} 1`,
+		`kubeagents_batch_size_reports_sum 7`,
+		`kubeagents_http_request_duration_seconds_bucket{code="200",method="GET",route="/api/agents/{agent_id}",le="0.005"} 1`,
+		`kubeagents_http_request_duration_seconds_count{code="404",method="other",route="none"} 1`,
+		`kubeagents_expiry_run_duration_seconds_count 1`,
+	} {
+		require.Contains(t, text, line+"\n")
+	}
+	require.Contains(t, text, "go_goroutines ")
+	require.Contains(t, text, "process_resident_memory_bytes ")
+}
+
+// TestNoLabelIsChosenByAClient has names of every kind come in, none of which may come out.
+func TestNoLabelIsChosenByAClient(t *testing.T) {
+	st := store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 3})
+	m := metrics.New(st, "test")
+	st.Accept([]models.StatusReport{{AgentID: "chosen-id", AgentName: "chosen-name", AgentSource: "chosen-source", SessionTopic: "chosen-topic",
+		SessionTitle: "chosen-title", Status: models.Running, Message: "chosen-message", Content: "chosen-content", ReportID: "chosen-report"}}, time.Now(), nil)
+	m.ObserveRequest("", "CHOSEN-METHOD", http.StatusNotFound, 0)
+	require.NotContains(t, strings.ToLower(scrape(t, m)), "chosen")
+}
