@@ -115,11 +115,19 @@ func release(b *bytes.Buffer) {
 	}
 }
 
+// encode writes v as JSON and ends the line, for whoever reads it in a terminal.
+func encode(body *bytes.Buffer, v any) error {
+	if err := json.MarshalWrite(body, v); err != nil {
+		return err
+	}
+	return body.WriteByte('\n')
+}
+
 // writeJSON answers with v. That can't fail, but where the client is gone.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
-	if err := json.MarshalWrite(body, v); err != nil {
+	if err := encode(body, v); err != nil {
 		panic("encode answer: " + err.Error()) // all that is encoded is plain values
 	}
 	writeBody(w, status, body.Bytes())
@@ -139,7 +147,7 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 func respond(w http.ResponseWriter, r *http.Request, v any) error {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
-	if err := json.MarshalWrite(body, v); err != nil {
+	if err := encode(body, v); err != nil {
 		return err
 	}
 	if fresh(w, r, body.Bytes()) {

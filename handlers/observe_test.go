@@ -84,7 +84,7 @@ func TestRequestsAreLoggedByOutcome(t *testing.T) {
 		require.Contains(t, lines[i], `"request_id":"id-1"`)
 		require.Contains(t, lines[i], `"method":"GET"`)
 	}
-	require.Contains(t, lines[0], `"path":"/fine","status":200,"bytes":1`)
+	require.Contains(t, lines[0], `"path":"/fine","status":200,"bytes":2`)
 	require.NotContains(t, log.String(), "secret")
 
 	h, log = observed(slog.LevelInfo)

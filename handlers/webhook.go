@@ -16,7 +16,7 @@ import (
 const maxBatchErrors = 100
 
 // reported is the answer to one report.
-var reported = []byte(`{"success":true,"message":"Status reported successfully"}`)
+var reported = []byte(`{"success":true,"message":"Status reported successfully"}` + "\n")
 
 // batchResult is the answer to several reports.
 type batchResult struct {

@@ -50,7 +50,7 @@ func TestOneReportIsAcknowledged(t *testing.T) {
 	for _, contentType := range []string{"application/json", "text/plain", "application/x-www-form-urlencoded", ""} {
 		w := post(h, reportOf("a", "t", ""), "Content-Type: "+contentType)
 		require.Equal(t, http.StatusOK, w.Code)
-		require.Equal(t, `{"success":true,"message":"Status reported successfully"}`, w.Body.String())
+		require.Equal(t, `{"success":true,"message":"Status reported successfully"}`+"\n", w.Body.String())
 		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 	}
 	require.Equal(t, 4, historyLen(t, h, "a", "t"))
