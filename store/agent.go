@@ -19,13 +19,13 @@ type agent struct {
 	active     int32             // sessions not expired
 
 	// What the indexes order by; see moveAgent.
-	class    class
 	source   *source
 	lastSeen int64
 	seenSeq  uint64 // the sequence of the record that lastSeen is of
+	class    class
 
-	inFleet, inSource         *leaf[agent]
 	slotInFleet, slotInSource uint8
+	inFleet, inSource         *leaf[agent]
 }
 
 // source is where agents run. It lives as long as it has an agent.

@@ -27,14 +27,16 @@ type session struct {
 	ttl      uint16       // minutes
 	queued   standing
 
+	prev, next *session // in Store.trimmable
+
 	// What the indexes order by; see moveSession.
-	class      class
 	source     *source // the agent's, but for a moment after that has changed
 	updated    int64
 	updatedSeq uint64 // the sequence of the record that updated is of
+	class      class
 
-	inFleet, inSource, inAgent             *leaf[session]
 	slotInFleet, slotInSource, slotInAgent uint8
+	inFleet, inSource, inAgent             *leaf[session]
 }
 
 // standing says which of the store's queues a session stands in.
@@ -129,6 +131,7 @@ func (s *Store) removeSession(se *session) {
 	a := se.agent
 	s.unqueue(se)
 	s.unlistSession(se)
+	s.trimmable.remove(se)
 	for _, ref := range se.history {
 		s.forget(ref.status)
 	}

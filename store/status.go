@@ -13,16 +13,15 @@ import (
 
 // status is one entry of a session's history. It never changes, but for its places in lists.
 type status struct {
-	session    *session
-	sequence   uint64
-	received   int64
-	sec        int64 // of the timestamp, since the Unix epoch: RFC 3339 can write years that nanoseconds cannot
-	nsec       int32 // of the timestamp
-	kind       models.Status
-	slot       uint8         // in inAgent
-	text       string        // message, content and report ID, see packText
-	inAgent    *leaf[status] // of the agent's statuses
-	prev, next *status       // in Store.superseded
+	session  *session
+	sequence uint64
+	received int64
+	sec      int64 // of the timestamp, since the Unix epoch: RFC 3339 can write years that nanoseconds cannot
+	nsec     int32 // of the timestamp
+	kind     models.Status
+	slot     uint8         // in inAgent
+	text     string        // message, content and report ID, see packText
+	inAgent  *leaf[status] // of the agent's statuses
 }
 
 // placeOf returns the place in a history of a status with that timestamp.
@@ -111,14 +110,9 @@ func (s *Store) add(st *status, i int, idHash uint32) {
 		s.dropOldest(se)
 		i--
 	}
-	if i == len(se.history) {
-		if i > 0 {
-			s.superseded.push(se.current())
-		}
-		se.history = append(se.history, historyRef{st, idHash})
-	} else {
-		s.superseded.push(st)
-		se.history = slices.Insert(se.history, i, historyRef{st, idHash})
+	se.history = slices.Insert(se.history, i, historyRef{st, idHash})
+	if len(se.history) > 1 {
+		s.trimmable.moveToBack(se)
 	}
 	se.agent.statuses.insert(&statusInAgent, st)
 	s.statuses++
@@ -133,21 +127,8 @@ func (s *Store) dropOldest(se *session) {
 	se.history = se.history[1:] // append makes a new array when this one is used up
 }
 
-// drop takes st, which is superseded, out of the history. The caller holds s.mu.
-func (s *Store) drop(st *status) {
-	se := st.session
-	i, _ := se.find(st.place())
-	if i == 0 {
-		s.dropOldest(se)
-		return
-	}
-	s.forget(st)
-	se.history = slices.Delete(se.history, i, i+1)
-}
-
 // forget takes st out of everything but the history of its session. The caller holds s.mu.
 func (s *Store) forget(st *status) {
-	s.superseded.remove(st)
 	st.session.agent.statuses.remove(&statusInAgent, st)
 	s.statuses--
 	s.historyBytes -= st.size()
@@ -165,33 +146,4 @@ func (st *status) view() models.AgentStatus {
 		Message:      message,
 		Content:      content,
 	}
-}
-
-// statusList is a list of statuses in the order in which they were pushed. It links them through their
-// own fields, so that any one leaves it at no cost.
-type statusList struct{ root status }
-
-// front returns the status that was pushed first, or nil where there is none.
-func (l *statusList) front() *status {
-	if l.root.next == &l.root {
-		return nil
-	}
-	return l.root.next
-}
-
-func (l *statusList) push(st *status) {
-	if l.root.next == nil {
-		l.root.next, l.root.prev = &l.root, &l.root
-	}
-	st.prev, st.next = l.root.prev, &l.root
-	st.prev.next, st.next.prev = st, st
-}
-
-// remove takes st out of the list, if it is in it.
-func (l *statusList) remove(st *status) {
-	if st.next == nil {
-		return
-	}
-	st.prev.next, st.next.prev = st.next, st.prev
-	st.prev, st.next = nil, nil
 }

@@ -61,7 +61,7 @@ type Store struct {
 	expired   queue                      // expired sessions, by their expiry
 
 	counts       [classes]int // sessions by class
-	superseded   statusList   // every status that is not its session's current one
+	trimmable    sessionList  // those that hold more than their current status, by their newest report
 	statuses     int          // in all histories
 	historyBytes int64
 	bounds       Bounds

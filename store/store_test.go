@@ -103,6 +103,31 @@ func TestHistoryStaysWithinItsBytes(t *testing.T) {
 	require.Equal(t, []store.Outcome{store.Stored}, accept(st, epoch.Add(time.Hour), r), "the expired make room")
 }
 
+func TestSilentSessionsGiveUpTheirHistoryFirst(t *testing.T) {
+	const bound = 1 << 20
+	st := newStore(func(o *store.Options) { o.HistoryMaxBytes = bound; o.HistoryLimit = 10_000 })
+	report := func(agent string, times int) {
+		r := running(agent, "t")
+		r.Message = strings.Repeat("m", 200)
+		for range times {
+			accept(st, epoch, r)
+		}
+	}
+	length := func(agent string) int {
+		_, history, _ := st.Session(agent, "t", nil, 1<<20)
+		return len(history.Items)
+	}
+	report("silent", 100)
+	perStatus := int(st.Stats().HistoryBytes) / 100
+	busy := bound/perStatus - 100 + 50 // 50 more than there is room for
+	report("busy", busy)
+	require.InDelta(t, 50, length("silent"), 1)
+	require.Equal(t, busy, length("busy"))
+	report("busy", 100)
+	require.Equal(t, 1, length("silent"), "what is current stays")
+	require.InDelta(t, bound/perStatus, length("busy"), 2)
+}
+
 func TestBoundsAreCounted(t *testing.T) {
 	st := newStore(func(o *store.Options) { o.HistoryLimit = 2; o.SessionRetention = time.Hour })
 	for range 5 {
