@@ -669,6 +669,7 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(answers, nil)
 	require.NoError(t, err)
+	resp.Body.Close() //nolint:errcheck // only its status is asked for
 	require.Equal(t, http.StatusOK, resp.StatusCode, "an open request finishes")
 
 	<-p.read
@@ -694,8 +695,8 @@ func TestProgramCutsOffRequestsAfterTheTimeout(t *testing.T) {
 	p := start(t, "SHUTDOWN_TIMEOUT=300ms")
 	conn, err := net.Dial("tcp", p.address)
 	require.NoError(t, err)
-	defer conn.Close()                                                                                                   //nolint:errcheck
-	fmt.Fprintf(conn, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n") //nolint:errcheck
+	defer conn.Close() //nolint:errcheck
+	fmt.Fprintf(conn, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
 	line, err := bufio.NewReader(conn).ReadString('\n')
 	require.NoError(t, err)
 	require.Contains(t, line, "100 Continue")

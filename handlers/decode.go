@@ -119,7 +119,7 @@ func (in *intake) decodeArray() error {
 	}
 	if _, err := in.decoder.ReadToken(); err == nil {
 		return models.BadRequest("", "nothing may follow the array of reports")
-	} else if err != io.EOF {
+	} else if !errors.Is(err, io.EOF) {
 		return err
 	}
 	return nil
@@ -128,7 +128,7 @@ func (in *intake) decodeArray() error {
 func (in *intake) decodeSequence() error {
 	for {
 		if in.decoder.PeekKind() == jsontext.KindInvalid {
-			if _, err := in.decoder.ReadToken(); err != io.EOF {
+			if _, err := in.decoder.ReadToken(); !errors.Is(err, io.EOF) {
 				return err
 			}
 			return nil

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -96,7 +97,7 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 // recovered answers a request whose handler panicked. Where its answer has begun, or the handler asks for
 // it, the connection is cut, so that the client does not take a part for the whole.
 func (h *Handler) recovered(env *envelope, r *http.Request, p any) {
-	if p == http.ErrAbortHandler {
+	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
 	}
 	err := fmt.Errorf("panic: %v\n%s", p, debug.Stack())

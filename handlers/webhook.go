@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"net/http"
 	"strconv"
@@ -103,7 +104,10 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 			continue
 		}
 		result.Rejected++
-		known := fault.(*models.Error) // all that decoding, validation and acceptance find
+		var known *models.Error
+		if !errors.As(fault, &known) {
+			panic("a fault that is no *models.Error: " + fault.Error()) // decoding, validation and acceptance find no other
+		}
 		unavailable = unavailable || known.Code == models.CodeUnavailable
 		if len(result.Errors) < maxBatchErrors {
 			result.Errors = append(result.Errors, batchError{i, known})

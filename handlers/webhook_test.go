@@ -34,13 +34,14 @@ func post(h *Handler, body string, headers ...string) *httptest.ResponseRecorder
 	return w
 }
 
-func reportOf(agent, topic string, more string) string {
-	return fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":"running"%s}`, agent, topic, more)
+// reportOf returns a report of agent a, with more fields.
+func reportOf(topic, more string) string {
+	return fmt.Sprintf(`{"agent_id":"a","session_topic":%q,"status":"running"%s}`, topic, more)
 }
 
-func historyLen(t *testing.T, h *Handler, agent, topic string) int {
+func historyLen(t *testing.T, h *Handler, topic string) int {
 	t.Helper()
-	_, page, ok := h.store.Session(agent, topic, nil, 1000)
+	_, page, ok := h.store.Session("a", topic, nil, 1000)
 	require.True(t, ok)
 	return len(page.Items)
 }
@@ -48,28 +49,28 @@ func historyLen(t *testing.T, h *Handler, agent, topic string) int {
 func TestOneReportIsAcknowledged(t *testing.T) {
 	h := newHandler(10, slog.New(slog.DiscardHandler))
 	for _, contentType := range []string{"application/json", "text/plain", "application/x-www-form-urlencoded", ""} {
-		w := post(h, reportOf("a", "t", ""), "Content-Type: "+contentType)
+		w := post(h, reportOf("t", ""), "Content-Type: "+contentType)
 		require.Equal(t, http.StatusOK, w.Code)
 		require.Equal(t, `{"success":true,"message":"Status reported successfully"}`+"\n", w.Body.String())
 		require.Equal(t, "application/json", w.Header().Get("Content-Type"))
 	}
-	require.Equal(t, 4, historyLen(t, h, "a", "t"))
+	require.Equal(t, 4, historyLen(t, h, "t"))
 }
 
 func TestRetriesChangeNothing(t *testing.T) {
 	h := newHandler(10, slog.New(slog.DiscardHandler))
 	for range 3 {
-		require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", `,"report_id":"r1"`)).Code)
-		require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", ""), "Idempotency-Key: r2").Code)
-		require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", `,"report_id":"r3"`), "Idempotency-Key: r1").Code, "the report's own ID counts")
-		require.Equal(t, http.StatusOK, post(h, "["+reportOf("a", "t", "")+","+reportOf("a", "t", `,"report_id":"r4"`)+"]", "Idempotency-Key: batch").Code)
-		require.Equal(t, http.StatusOK, post(h, reportOf("a", "other", `,"report_id":"r1"`)).Code, "another session may use the same")
+		require.Equal(t, http.StatusOK, post(h, reportOf("t", `,"report_id":"r1"`)).Code)
+		require.Equal(t, http.StatusOK, post(h, reportOf("t", ""), "Idempotency-Key: r2").Code)
+		require.Equal(t, http.StatusOK, post(h, reportOf("t", `,"report_id":"r3"`), "Idempotency-Key: r1").Code, "the report's own ID counts")
+		require.Equal(t, http.StatusOK, post(h, "["+reportOf("t", "")+","+reportOf("t", `,"report_id":"r4"`)+"]", "Idempotency-Key: batch").Code)
+		require.Equal(t, http.StatusOK, post(h, reportOf("other", `,"report_id":"r1"`)).Code, "another session may use the same")
 	}
-	require.Equal(t, 5, historyLen(t, h, "a", "t"))
-	require.Equal(t, 1, historyLen(t, h, "a", "other"))
+	require.Equal(t, 5, historyLen(t, h, "t"))
+	require.Equal(t, 1, historyLen(t, h, "other"))
 
 	before, _, _ := h.store.Session("a", "t", nil, 1)
-	post(h, reportOf("a", "t", `,"report_id":"r1","ttl_minutes":9`))
+	post(h, reportOf("t", `,"report_id":"r1","ttl_minutes":9`))
 	after, _, _ := h.store.Session("a", "t", nil, 1)
 	require.Equal(t, before, after)
 }
@@ -77,20 +78,20 @@ func TestRetriesChangeNothing(t *testing.T) {
 func TestIdempotencyKeyIsValidated(t *testing.T) {
 	h := newHandler(10, slog.New(slog.DiscardHandler))
 	for _, key := range []string{strings.Repeat("k", 101), "\xff", "."} {
-		w := post(h, reportOf("a", "t", ""), "Idempotency-Key: "+key)
+		w := post(h, reportOf("t", ""), "Idempotency-Key: "+key)
 		require.Equal(t, http.StatusBadRequest, w.Code, key)
 		require.Contains(t, w.Body.String(), `"field":"Idempotency-Key"`)
 	}
 	long := strings.Repeat("k", 100)
-	require.Equal(t, http.StatusOK, post(h, reportOf("a", "t", ""), "Idempotency-Key: "+long).Code)
-	w := post(h, reportOf("a", "t", "")+reportOf("a", "t", ""), "Idempotency-Key: "+long)
+	require.Equal(t, http.StatusOK, post(h, reportOf("t", ""), "Idempotency-Key: "+long).Code)
+	w := post(h, reportOf("t", "")+reportOf("t", ""), "Idempotency-Key: "+long)
 	require.Equal(t, http.StatusBadRequest, w.Code, "with the index appended, it is too long")
 }
 
 func TestEachReportOfABatchStandsAlone(t *testing.T) {
 	h := newHandler(10, slog.New(slog.DiscardHandler))
 	w := post(h, strings.Join([]string{
-		reportOf("a", "1", ""), `{"agent_id":"a"}`, `[1]`, reportOf("a", "2", `,"ttl_minutes":"5"`), reportOf("a", "3", ""),
+		reportOf("1", ""), `{"agent_id":"a"}`, `[1]`, reportOf("2", `,"ttl_minutes":"5"`), reportOf("3", ""),
 	}, "\n"))
 	require.Equal(t, http.StatusMultiStatus, w.Code)
 	require.JSONEq(t, `{"success":false,"message":"2 of 5 reports were accepted","accepted":2,"rejected":3,"errors":[
@@ -99,7 +100,7 @@ func TestEachReportOfABatchStandsAlone(t *testing.T) {
 		{"index":3,"error":"bad_request","message":"ttl_minutes must be a number, not a string","field":"ttl_minutes"}]}`, w.Body.String())
 	require.Equal(t, 2, h.store.Summary().Sessions.Total)
 
-	w = post(h, "["+reportOf("a", "1", "")+"]")
+	w = post(h, "["+reportOf("1", "")+"]")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.JSONEq(t, `{"success":true,"message":"Statuses reported successfully","accepted":1,"rejected":0,"errors":[]}`, w.Body.String())
 }
@@ -107,10 +108,10 @@ func TestEachReportOfABatchStandsAlone(t *testing.T) {
 func TestMalformedJSONStoresNothing(t *testing.T) {
 	h := newHandler(10, slog.New(slog.DiscardHandler))
 	for _, body := range []string{
-		reportOf("a", "1", "") + reportOf("a", "2", "") + "{",
-		"[" + reportOf("a", "1", "") + ",",
-		"[" + reportOf("a", "1", "") + "] x",
-		reportOf("a", "1", "") + `{"agent_id":"a","agent_id":"b"}`,
+		reportOf("1", "") + reportOf("2", "") + "{",
+		"[" + reportOf("1", "") + ",",
+		"[" + reportOf("1", "") + "] x",
+		reportOf("1", "") + `{"agent_id":"a","agent_id":"b"}`,
 	} {
 		require.Equal(t, http.StatusBadRequest, post(h, body).Code, body)
 	}
@@ -130,12 +131,12 @@ func TestTheFirst100ErrorsOfABatchAreListed(t *testing.T) {
 
 func TestFullServerAsksToWait(t *testing.T) {
 	h := newHandler(1, slog.New(slog.DiscardHandler))
-	require.Equal(t, http.StatusOK, post(h, reportOf("a", "1", "")).Code)
+	require.Equal(t, http.StatusOK, post(h, reportOf("1", "")).Code)
 	for body, status := range map[string]int{
-		reportOf("a", "2", ""):                          http.StatusServiceUnavailable,
-		reportOf("a", "2", "") + reportOf("a", "3", ""): http.StatusServiceUnavailable,
-		reportOf("a", "1", "") + reportOf("a", "3", ""): http.StatusMultiStatus,
-		reportOf("a", "1", ""):                          http.StatusOK,
+		reportOf("2", ""):                     http.StatusServiceUnavailable,
+		reportOf("2", "") + reportOf("3", ""): http.StatusServiceUnavailable,
+		reportOf("1", "") + reportOf("3", ""): http.StatusMultiStatus,
+		reportOf("1", ""):                     http.StatusOK,
 	} {
 		w := post(h, body)
 		require.Equal(t, status, w.Code, body)

@@ -12,11 +12,11 @@ import (
 type Outcome uint8
 
 const (
-	// Stored: the report is part of the state.
+	// Stored means that the report is part of the state.
 	Stored Outcome = iota + 1
-	// Duplicate: its session holds it already; it changed nothing.
+	// Duplicate means that its session holds it already; it changed nothing.
 	Duplicate
-	// Refused: it would begin a session for which there is no room; it changed nothing.
+	// Refused means that it would begin a session for which there is no room; it changed nothing.
 	Refused
 )
 

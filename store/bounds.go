@@ -22,7 +22,10 @@ func (s *Store) makeRoom(r *models.StatusReport) bool {
 // trimHistory holds the history within its bytes, as far as statuses that are not current allow. The
 // caller holds s.mu.
 func (s *Store) trimHistory() {
-	for s.historyBytes > s.opts.HistoryMaxBytes && s.dropSuperseded() {
+	for s.historyBytes > s.opts.HistoryMaxBytes {
+		if !s.dropSuperseded() {
+			return
+		}
 	}
 }
 

@@ -35,7 +35,7 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 	for work := 0; work < workPerLock; {
 		se := s.deadlines.first()
 		if se == nil || se.queuedAt > now {
-			work += s.forgetSome(now, workPerLock-work, &e)
+			s.forgetSome(now, workPerLock-work, &e)
 			break
 		}
 		s.unqueue(se)
@@ -58,20 +58,19 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 	return e
 }
 
-// forgetSome forgets sessions whose retention is over, until it has done the work given or none is left,
-// and returns the work that it did. The caller holds s.mu.
-func (s *Store) forgetSome(now int64, budget int, e *Expiry) (work int) {
-	for work < budget {
+// forgetSome forgets sessions whose retention is over, until it has done the work given or none is left. The
+// caller holds s.mu.
+func (s *Store) forgetSome(now int64, work int, e *Expiry) {
+	for work > 0 {
 		se := s.expired.first()
 		if se == nil || s.retainedUntil(se) > now {
-			break
+			return
 		}
-		work += 5 + len(se.history)
+		work -= 5 + len(se.history)
 		s.removeSession(se)
 		s.bounds.SessionRetention++
 		e.Removed++
 	}
-	return work
 }
 
 // retainedUntil returns when se, which is expired, is to be forgotten.

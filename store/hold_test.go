@@ -84,9 +84,11 @@ func reportHolds(b *testing.B, holds []time.Duration) {
 	slices.Sort(holds)
 	median := holds[len(holds)/2]
 	var idle time.Duration
+	loops := 0
 	for range holds {
 		idle = max(idle, timed(func() {
-			for started := time.Now(); time.Since(started) < median; {
+			for started := time.Now(); time.Since(started) < median; loops++ {
+				runtime.KeepAlive(loops)
 			}
 		}))
 	}

@@ -3,8 +3,9 @@ package store
 import (
 	"iter"
 
-	"github.com/kubeagents/kubeagents/models"
 	"github.com/tidwall/btree"
+
+	"github.com/kubeagents/kubeagents/models"
 )
 
 // degree bounds a node of a B-tree to 2*degree-1 items. Of the degrees tried (8 to 64), this one moves an

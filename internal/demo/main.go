@@ -31,8 +31,7 @@ const (
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	defer stop()
+	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	if err := run(ctx); ctx.Err() == nil { // else it was to end
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
@@ -41,7 +40,8 @@ func main() {
 
 func run(ctx context.Context) error {
 	base := "http://127.0.0.1:" + cmp.Or(os.Getenv("PORT"), "8080")
-	if _, err := http.Get(base); err == nil {
+	if resp, err := http.Get(base); err == nil {
+		resp.Body.Close() //nolint:errcheck // that it answers is enough
 		return fmt.Errorf("something serves at %s already: set PORT to another port", base)
 	}
 	dir, err := os.MkdirTemp("", "kubeagents-demo-")
