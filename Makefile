@@ -1,7 +1,7 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PAIRS ?= 11
-FUZZTIME ?= 30s
+FUZZTIME ?= 100000x
 
 .PHONY: help run test bench demo fuzz lint build
 
@@ -22,7 +22,7 @@ bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 demo: ## run the server and replay a recorded day of 200 agents to it
 	$(GO) run ./internal/demo
 
-fuzz: ## fuzz each decoder (FUZZTIME=30s)
+fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a time such as 10m)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzReports -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzCursor -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzPath -fuzztime $(FUZZTIME)
