@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -15,6 +16,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -677,6 +679,46 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 	require.Zero(t, p.cmd.ProcessState.ExitCode(), "%s", p.stderr)
 	require.Positive(t, acknowledged.Load())
 	require.Contains(t, p.stderr.String(), fmt.Sprintf(`"accepted":%d`, acknowledged.Load()+1))
+}
+
+// TestREADMETour does what the README has a newcomer do, and holds the answers to what it says. What needs a minute
+// to pass is left out: TestExpiryTellsTheTruth has it.
+func TestREADMETour(t *testing.T) {
+	for _, tool := range []string{"bash", "curl"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			t.Skipf("needs %s: install it, then run go test -run READMETour .", tool)
+		}
+	}
+	readme, err := os.ReadFile("README.md")
+	require.NoError(t, err)
+	_, tour, _ := strings.Cut(string(readme), "With the server running, report")
+	tour, _, _ = strings.Cut(tour, "## Settings")
+	blocks := regexp.MustCompile("(?s)```(sh|json)\n(.*?)```").FindAllStringSubmatch(tour, -1)
+	require.Greater(t, len(blocks), 10)
+	changing := regexp.MustCompile(`20\d\d-\d\d-\d\dT[\d:.]+Z|"uptime_seconds":\d+|"version":"[^"]*"`)
+
+	p := start(t, "SHUTDOWN_TIMEOUT=100ms")
+	for commands, answers := range pairs(blocks) {
+		require.Equal(t, []string{"sh", "json"}, []string{commands[1], answers[1]})
+		if strings.Contains(commands[2], "sleep") {
+			continue
+		}
+		got, err := exec.Command("bash", "-c", strings.ReplaceAll(commands[2], "localhost:8080", p.address)).Output()
+		require.NoError(t, err, commands[2])
+		require.Equal(t, changing.ReplaceAllString(answers[2], "…"), changing.ReplaceAllString(string(got), "…"), commands[2])
+	}
+	require.Zero(t, p.stop(t))
+}
+
+// pairs yields the elements of a list two by two.
+func pairs[T any](list []T) iter.Seq2[T, T] {
+	return func(yield func(a, b T) bool) {
+		for pair := range slices.Chunk(list, 2) {
+			if !yield(pair[0], pair[len(pair)-1]) {
+				return
+			}
+		}
+	}
 }
 
 func TestProgramRefusesBadSettings(t *testing.T) {
