@@ -28,6 +28,8 @@ const (
 	headStart = 90 * time.Minute
 	// slowestTTL is what a session's TTL is at the most, so that one sees them expire, too.
 	slowestTTL = 3
+	// shutdownTimeout is the server's.
+	shutdownTimeout = time.Second
 )
 
 func main() {
@@ -56,7 +58,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("build the server: %w", err)
 	}
 	server := exec.Command(program)
-	server.Env = append(os.Environ(), "DEFAULT_TTL_MINUTES=1")
+	server.Env = append(os.Environ(), "DEFAULT_TTL_MINUTES=1", "SHUTDOWN_TIMEOUT="+shutdownTimeout.String())
 	server.Stdout, server.Stderr = os.Stdout, os.Stderr
 	if err := server.Start(); err != nil {
 		return err
@@ -68,11 +70,21 @@ func run(ctx context.Context) error {
 		cancel(fmt.Errorf("the server ended: %w", cmp.Or(server.Wait(), errors.New("exit status 0"))))
 	}()
 	err = watch(watchCtx, base)
-	if ctx.Err() == nil { // else the interrupt has reached the server as well
-		server.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
-	}
-	<-ended
+	stop(ctx, server.Process, ended)
 	return err
+}
+
+// stop ends the server. An interrupt from a terminal has reached it as well, and another would keep it from stopping in
+// good order; so it gets a signal only where none has come, or where that did not end it.
+func stop(ctx context.Context, server *os.Process, ended <-chan struct{}) {
+	if ctx.Err() != nil {
+		select {
+		case <-ended:
+		case <-time.After(2 * shutdownTimeout):
+		}
+	}
+	server.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+	<-ended
 }
 
 // watch replays the day once the server is ready, and returns when ctx ends.
