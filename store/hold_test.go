@@ -12,6 +12,33 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
+// TestOneHoldOfTheLockDoesALimitedAmountOfWork holds what is done in bulk to a number of sessions for each hold;
+// BenchmarkHold tells how long that takes.
+func TestOneHoldOfTheLockDoesALimitedAmountOfWork(t *testing.T) {
+	const sessions = 5000
+	s, now := holdStore(sessions)
+	l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, (*session).view)
+	var page Page[models.Session, SessionPosition]
+	var after *SessionPosition
+	holds := 0
+	for more := true; more; holds++ {
+		after, more = l.addTo(&page, &s.mu, after, 100)
+	}
+	require.GreaterOrEqual(t, holds, sessions/scannedPerLock)
+
+	expired, removed := 0, 0
+	for _, at := range []int64{now + int64(90*time.Minute), now + int64(10*time.Hour)} {
+		for s.due.Load() <= at {
+			e := s.expireSome(at)
+			require.LessOrEqual(t, e.Expired+e.Removed, workPerLock/5)
+			expired += e.Expired
+			removed += e.Removed
+		}
+	}
+	require.Equal(t, []int{sessions, sessions}, []int{expired, removed})
+	require.Zero(t, s.Summary())
+}
+
 // BenchmarkHold measures for how long the lock is held at a stretch where much is to be done: each hold is one call
 // of an unexported function, so it is measured here.
 func BenchmarkHold(b *testing.B) {
