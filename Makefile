@@ -15,7 +15,7 @@ test: ## run the tests
 	$(GO) test ./...
 
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)
-	$(GO) test . ./store -run '^$$' -bench .
+	$(GO) test . ./store ./handlers -run '^$$' -bench .
 	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch' -benchtime $(PAIRS)x -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench Resident -benchtime 1x
 

@@ -190,3 +190,17 @@ func FuzzPath(f *testing.F) {
 		require.Equal(t, id, routed(t, "/api/agents/"+url.PathEscape(id)))
 	})
 }
+
+// BenchmarkDecode measures the decoding of a report of 300 bytes.
+func BenchmarkDecode(b *testing.B) {
+	in := intakes.New().(*intake)
+	in.body = []byte(`{"agent_id":"host-00017:claude","agent_name":"Backend refactor","agent_source":"claude-code",` +
+		`"session_topic":"Fix flaky test in payment/checkout_test.go (3)","status":"running","timestamp":"2026-11-20T07:01:18.472611Z",` +
+		`"message":"Running go test ./...","content":"Reading the repository\nWriting a regression test","ttl_minutes":60}`)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := in.decode(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}
