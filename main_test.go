@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"iter"
 	"log/slog"
 	"net"
 	"net/http"
@@ -536,13 +535,15 @@ func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 func TestSlowClientsAreCutOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		sent   string
-		answer string // its first line
-		after  time.Duration
+		wait   time.Duration // before the client reads
+		answer string        // its first line
+		after  time.Duration // the server hangs up
 	}{
-		"half a header": {"GET /health HTTP/1.1\r\nHost:", "", 10 * time.Second},
+		"half a header": {"GET /health HTTP/1.1\r\nHost:", 0, "", 10 * time.Second},
 		"half a body": {"POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
-			"HTTP/1.1 400 Bad Request", 30 * time.Second},
-		"no further request": {"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/1.1 200 OK", 2 * time.Minute},
+			0, "HTTP/1.1 400 Bad Request", 30 * time.Second},
+		"no further request":          {"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 0, "HTTP/1.1 200 OK", 2 * time.Minute},
+		"an answer that nobody takes": {"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 60 * time.Second, "", 60 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -555,6 +556,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 				started := time.Now()
 				_, err := io.WriteString(client, test.sent)
 				require.NoError(t, err)
+				time.Sleep(test.wait)
+				synctest.Wait()
 				answer, err := io.ReadAll(client) // until the server hangs up
 				require.NoError(t, err)
 				require.Equal(t, test.after, time.Since(started).Round(time.Second))
@@ -698,7 +701,9 @@ func TestREADMETour(t *testing.T) {
 	changing := regexp.MustCompile(`20\d\d-\d\d-\d\dT[\d:.]+Z|"uptime_seconds":\d+|"version":"[^"]*"`)
 
 	p := start(t, "SHUTDOWN_TIMEOUT=100ms")
-	for commands, answers := range pairs(blocks) {
+	for pair := range slices.Chunk(blocks, 2) {
+		require.Len(t, pair, 2)
+		commands, answers := pair[0], pair[1]
 		require.Equal(t, []string{"sh", "json"}, []string{commands[1], answers[1]})
 		if strings.Contains(commands[2], "sleep") {
 			continue
@@ -709,17 +714,6 @@ func TestREADMETour(t *testing.T) {
 		require.Equal(t, changing.ReplaceAllString(want, "…"), changing.ReplaceAllString(string(got), "…"), commands[2])
 	}
 	require.Zero(t, p.stop(t))
-}
-
-// pairs yields the elements of a list two by two.
-func pairs[T any](list []T) iter.Seq2[T, T] {
-	return func(yield func(a, b T) bool) {
-		for pair := range slices.Chunk(list, 2) {
-			if !yield(pair[0], pair[len(pair)-1]) {
-				return
-			}
-		}
-	}
 }
 
 func TestProgramRefusesBadSettings(t *testing.T) {
