@@ -20,6 +20,9 @@ const (
 	Refused
 )
 
+// Acknowledged reports whether the report is part of the state, so that nobody needs to send it again.
+func (o Outcome) Acknowledged() bool { return o == Stored || o == Duplicate }
+
 // Accept makes records of reports, which must be valid, in their order, and applies them. It appends what
 // became of each to outcomes, and returns that.
 //
@@ -78,27 +81,37 @@ func (s *Store) accept(r *models.StatusReport) (Outcome, *agent) {
 	return outcome, moved
 }
 
-// Apply merges a record into the state, whatever came before it: see the package comment. It is how a
-// record that was accepted elsewhere, or before a restart, takes effect; room is made for it, but it is
-// never refused. Safe for concurrent use.
-func (s *Store) Apply(r models.Record) Outcome {
-	outcome, moved := s.applyRecord(&r)
-	if moved != nil {
-		s.moveSessionsOf(moved)
+// Apply merges records into the state, whatever came before them: see the package comment. It is how records
+// take effect that were made durable first, after [Store.Admit] let them in, or before a restart; room is made
+// for them, but none is refused. Safe for concurrent use.
+func (s *Store) Apply(records ...models.Record) {
+	for chunk := range slices.Chunk(records, reportsPerLock) {
+		for _, a := range s.applyChunk(chunk) {
+			s.moveSessionsOf(a)
+		}
 	}
-	return outcome
 }
 
-func (s *Store) applyRecord(r *models.Record) (Outcome, *agent) {
+// applyChunk applies records under one hold of the lock. It returns the agents that changed their source.
+func (s *Store) applyChunk(records []models.Record) (moved []*agent) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.sequence = max(s.sequence, r.Sequence)
-	a, se := s.lookup(r.AgentID, r.SessionTopic)
-	if se == nil {
-		s.makeRoom(&r.StatusReport)
-		a = s.agents[r.AgentID]
+	for i := range records {
+		r := &records[i]
+		received := instant(r.Received)
+		s.sequence = max(s.sequence, r.Sequence)
+		s.received = max(s.received, received)
+		a, se := s.lookup(r.AgentID, r.SessionTopic)
+		if se == nil {
+			s.admitted.begins(&r.StatusReport)
+			s.makeRoom(&r.StatusReport)
+			a = s.agents[r.AgentID]
+		}
+		if _, a := s.apply(&r.StatusReport, a, se, r.Sequence, received); a != nil {
+			moved = append(moved, a)
+		}
 	}
-	return s.apply(&r.StatusReport, a, se, r.Sequence, instant(r.Received))
+	return moved
 }
 
 // lookup returns the agent and the session, nil where there is none. The caller holds s.mu.
@@ -113,15 +126,10 @@ func (s *Store) lookup(agentID, topic string) (*agent, *session) {
 // apply merges a report into the state of a and se, either of which is nil where it is new. It also
 // returns the agent if that changed its source. The caller holds s.mu.
 func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence uint64, received int64) (_ Outcome, moved *agent) {
-	timestamp := r.Timestamp
-	if timestamp.IsZero() {
-		timestamp = at(received)
-	}
-	place := placeOf(timestamp, sequence)
 	index := 0
 	if se != nil {
 		var taken bool
-		index, taken = se.find(place)
+		index, taken = se.find(placeOf(r, sequence, received))
 		if taken || r.ReportID != "" && se.holds(r.ReportID) {
 			return Duplicate, nil
 		}
@@ -133,27 +141,19 @@ func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence ui
 	if se == nil {
 		se = s.newSession(a, r.SessionTopic, received)
 	}
-	src := s.describe(a, se, r, sequence)
+	src := s.sourceOf(a, describe(a, se, r, sequence, a.sourceName()))
 	if a.source != nil && a.source != src {
 		moved = a
 	}
-	s.add(&status{
-		session:  se,
-		sequence: sequence,
-		received: received,
-		sec:      place.time,
-		nsec:     place.nanos,
-		kind:     r.Status,
-		text:     packText(r.Message, r.Content, r.ReportID),
-	}, index, hashID(r.ReportID))
+	s.add(newStatus(se, r, sequence, received), index, hashID(r.ReportID))
 	s.renew(a, se, src, sequence, received)
 	s.trimHistory()
 	return Stored, moved
 }
 
-// describe takes over what r says of its agent and session themselves, where no later record has. It
-// returns the source that the agent has from now on. The caller holds s.mu.
-func (s *Store) describe(a *agent, se *session, r *models.StatusReport, sequence uint64) *source {
+// describe takes over what r says of its agent and session themselves, where no later record has. source is the
+// name of the agent's source; it returns the one from now on. The caller holds the store's lock.
+func describe(a *agent, se *session, r *models.StatusReport, sequence uint64, source string) string {
 	if r.SessionTitle != "" && sequence > se.titleSeq {
 		se.title, se.titleSeq = keep(se.title, r.SessionTitle), sequence
 	}
@@ -163,16 +163,11 @@ func (s *Store) describe(a *agent, se *session, r *models.StatusReport, sequence
 	if r.AgentName != "" && sequence > a.nameSeq {
 		a.name, a.nameSeq = keep(a.name, r.AgentName), sequence
 	}
-	if a.source != nil && (r.AgentSource == "" || sequence <= a.sourceSeq) {
-		return a.source
-	}
-	if r.AgentSource != "" {
+	if r.AgentSource != "" && sequence > a.sourceSeq {
 		a.sourceSeq = sequence
+		return r.AgentSource
 	}
-	if a.source != nil && a.source.name == r.AgentSource {
-		return a.source
-	}
-	return s.sourceNamed(r.AgentSource)
+	return source
 }
 
 // keep returns a string equal to value that does not share the memory of a request: old, if it is equal.

@@ -17,6 +17,9 @@ type agent struct {
 	statuses   timeline[status]  // of all its sessions
 	count      int32             // sessions
 	active     int32             // sessions not expired
+	dropped    uint64            // the greatest sequence of a status that its sessions no longer hold; 0 for none
+	filed      StatusPosition    // of the newest status that is filed in the journal; zero for none
+	floor      place             // the last place of such a status: above it, none is missing
 
 	// What the indexes order by; see moveAgent.
 	source   *source
@@ -57,8 +60,20 @@ func (s *Store) newAgent(id string, received int64) *agent {
 	return a
 }
 
-// sourceNamed returns the source of that name, for an agent more. The caller holds s.mu.
-func (s *Store) sourceNamed(name string) *source {
+// sourceName returns the name of the source of a, "" where that has none yet. The caller holds the store's lock.
+func (a *agent) sourceName() string {
+	if a.source == nil {
+		return ""
+	}
+	return a.source.name
+}
+
+// sourceOf returns the source of that name for a, which is counted there unless it is its source already. The caller
+// holds s.mu, and moves a.
+func (s *Store) sourceOf(a *agent, name string) *source {
+	if a.source != nil && a.source.name == name {
+		return a.source
+	}
 	src := s.sources[name]
 	if src == nil {
 		src = &source{name: strings.Clone(name), byID: newIndex()}

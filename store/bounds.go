@@ -5,12 +5,12 @@ import "github.com/kubeagents/kubeagents/models"
 // makeRoom makes room for a session that begins with r: statuses that are not current go first, then the
 // sessions expired longest ago. It reports whether there is room now. The caller holds s.mu.
 func (s *Store) makeRoom(r *models.StatusReport) bool {
-	for len(s.sessions) >= s.opts.MaxSessions {
+	for len(s.sessions)+len(s.admitted.begun) >= s.opts.MaxSessions {
 		if !s.evict(&s.bounds.MaxSessions) {
 			return false
 		}
 	}
-	size := sizeOf(len(r.Message) + len(r.Content) + len(r.ReportID))
+	size := sizeOf(len(r.Message)+len(r.Content)+len(r.ReportID)) + s.admitted.bytes
 	for s.historyBytes+size > s.opts.HistoryMaxBytes {
 		if !s.dropSuperseded() && !s.evict(&s.bounds.HistoryMaxBytes) {
 			return false

@@ -92,7 +92,7 @@ func (s *Store) nextDue() int64 {
 
 // enqueue puts se where its expiry is seen to. A renewed session keeps its place in the deadlines, which
 // comes too early then: it finds its new one when that is reached, so that most reports need not move
-// it. The caller holds s.mu.
+// it. A pinned session that is expired stands in no queue, so that nothing forgets it. The caller holds s.mu.
 func (s *Store) enqueue(se *session) {
 	expiry := se.expiry()
 	expired := se.class.flag()
@@ -100,6 +100,9 @@ func (s *Store) enqueue(se *session) {
 		return
 	}
 	s.unqueue(se)
+	if expired && se.pinned {
+		return // until Settle
+	}
 	se.queuedAt = expiry
 	due := expiry
 	if expired {

@@ -148,7 +148,7 @@ func requireEqual(t *rapid.T, m *model, s *store.Store) {
 			latest, page, ok := s.AgentStatus(a.ID, after, limit)
 			require.True(t, ok)
 			require.Equal(t, view(m.agentHistory(a.ID)[0]), latest)
-			return page
+			return page.Page
 		})
 	}
 	statuses := 0
@@ -159,7 +159,7 @@ func requireEqual(t *rapid.T, m *model, s *store.Store) {
 			got, page, ok := s.Session(se.AgentID, se.Topic, after, limit)
 			require.True(t, ok)
 			require.Equal(t, se.Session, got)
-			return page
+			return page.Page
 		})
 	}
 	stats := s.Stats()

@@ -40,6 +40,22 @@ type StatusPosition struct {
 	Sequence    uint64
 }
 
+// Newer reports whether p comes before q in a history. Every position does so before the zero value.
+func (p StatusPosition) Newer(q StatusPosition) bool {
+	if p.Sequence == 0 || q.Sequence == 0 {
+		return p.Sequence > 0 && q.Sequence == 0
+	}
+	return p.place().compare(*q.place()) > 0
+}
+
+// newest returns the one of two that comes first in a history.
+func (p StatusPosition) newest(q StatusPosition) StatusPosition {
+	if q.Newer(p) {
+		return q
+	}
+	return p
+}
+
 // AgentQuery selects agents. Its zero value selects them all, by ID.
 type AgentQuery struct {
 	Status models.Status // the latest one; 0 for any
@@ -110,43 +126,60 @@ func (s *Store) Agent(id string) (agent models.Agent, ok bool) {
 	return a.view(), true
 }
 
+// HistoryPage is a part of a status history, as far as memory holds it.
+type HistoryPage struct {
+	Page[models.AgentStatus, StatusPosition]
+	Positions []StatusPosition // of its items
+	Complete  int              // so many of its first items follow one another with none missing
+
+	// Journaled is not 0 where statuses are missing after these, or at the end, that the journal has: none of them has a
+	// greater sequence, but for those that came since.
+	Journaled uint64
+}
+
 // AgentStatus returns the latest status of an agent and at most limit entries of the status history over
 // all its sessions, newest first, from those after a position on, or from the newest. ok is false where
 // there is no such agent.
-func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest models.AgentStatus, history Page[models.AgentStatus, StatusPosition], ok bool) {
+func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest models.AgentStatus, history HistoryPage, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	a := s.agents[id]
 	if a == nil {
 		return latest, history, false
 	}
-	return a.latest().view(), statusPage(a.historyFrom(after), limit), true
+	return a.latest().view(), s.historyPage(a.historyFrom(after), limit, a.dropped, a.floor), true
 }
 
 // Session returns a session and at most limit entries of its status history, newest first, from those
 // after a position on, or from the newest. ok is false where there is no such session.
-func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int) (session models.Session, history Page[models.AgentStatus, StatusPosition], ok bool) {
+func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int) (session models.Session, history HistoryPage, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, se := s.lookup(agentID, topic)
 	if se == nil {
 		return session, history, false
 	}
-	return se.view(), statusPage(se.historyFrom(after), limit), true
+	return se.view(), s.historyPage(se.historyFrom(after), limit, se.dropped, place{time: math.MinInt64}), true
 }
 
-// statusPage copies one page of a history out. The caller holds the store's lock.
-func statusPage(history iter.Seq[*status], limit int) Page[models.AgentStatus, StatusPosition] {
-	page := Page[models.AgentStatus, StatusPosition]{Items: []models.AgentStatus{}}
-	var last *status
+// historyPage copies one page of a history out. Where statuses up to the sequence dropped are missing, and a journal
+// has them, none is above floor. The caller holds the store's lock.
+func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64, floor place) HistoryPage {
+	var page HistoryPage
+	page.Items = []models.AgentStatus{}
+	journaled := s.opts.Journaled && dropped > 0
 	for st := range history {
 		if len(page.Items) == limit {
-			position := last.position()
-			page.Next = &position
+			page.Next = &page.Positions[limit-1]
 			break
 		}
-		page.Items = append(page.Items, st.view())
-		last = st
+		page.Items, page.Positions = append(page.Items, st.view()), append(page.Positions, st.position())
+		if !journaled || st.place().compare(floor) > 0 {
+			page.Complete = len(page.Items)
+		}
+	}
+	if journaled && (page.Next == nil || page.Complete < limit) {
+		page.Journaled = dropped
 	}
 	return page
 }

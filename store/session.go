@@ -22,10 +22,13 @@ type session struct {
 	titleSeq uint64 // the sequence that title is of
 	ttlSeq   uint64 // the sequence that ttl is of
 	created  int64
-	history  []historyRef // oldest first; never empty once the session is in the store
-	queuedAt int64        // see enqueue
-	ttl      uint16       // minutes
+	history  []historyRef   // oldest first, none of the newest missing; never empty once the session is in the store
+	filed    StatusPosition // of the newest status that is filed in the journal; zero for none
+	dropped  uint64         // the greatest sequence of a status that the history no longer holds; 0 for none
+	queuedAt int64          // see enqueue
+	ttl      uint16         // minutes
 	queued   standing
+	pinned   bool // a report of it is admitted, so that it is not forgotten; see Store.Admit
 
 	prev, next *session // in Store.trimmable
 
@@ -137,6 +140,9 @@ func (s *Store) removeSession(se *session) {
 	}
 	delete(s.sessions, sessionID{a, se.topic})
 	a.count--
+	if s.opts.Journaled {
+		s.forgotten = append(s.forgotten, Forgotten{SessionKey{a.id, se.topic}, a.count == 0})
+	}
 	if a.count == 0 {
 		s.removeAgent(a)
 		return

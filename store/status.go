@@ -24,8 +24,26 @@ type status struct {
 	inAgent  *leaf[status] // of the agent's statuses
 }
 
-// placeOf returns the place in a history of a status with that timestamp.
-func placeOf(timestamp time.Time, sequence uint64) place {
+// newStatus makes a status of what r, received at that time, says. It is in no history yet.
+func newStatus(se *session, r *models.StatusReport, sequence uint64, received int64) *status {
+	place := placeOf(r, sequence, received)
+	return &status{
+		session:  se,
+		sequence: sequence,
+		received: received,
+		sec:      place.time,
+		nsec:     place.nanos,
+		kind:     r.Status,
+		text:     packText(r.Message, r.Content, r.ReportID),
+	}
+}
+
+// placeOf returns the place in a history of the status of r, received at that time.
+func placeOf(r *models.StatusReport, sequence uint64, received int64) place {
+	timestamp := r.Timestamp
+	if timestamp.IsZero() {
+		timestamp = at(received)
+	}
 	return place{time: timestamp.Unix(), nanos: int32(timestamp.Nanosecond()), sequence: sequence}
 }
 
@@ -99,14 +117,22 @@ func hashID(reportID string) uint32 {
 }
 
 // add puts st into the history of its session, at place i. A status beyond the limit of the history is
-// dropped: the oldest one, which may be st itself. The caller holds s.mu.
+// dropped: the oldest one, which may be st itself. Where statuses were dropped before, one that is older than
+// all that are left is dropped too, so that the history has no gap. The caller holds s.mu.
 func (s *Store) add(st *status, i int, idHash uint32) {
 	se := st.session
-	if len(se.history) >= s.opts.HistoryLimit {
+	full := len(se.history) >= s.opts.HistoryLimit
+	switch older := i == 0 && len(se.history) > 0; {
+	case older && full:
 		s.bounds.HistoryLimit++
-		if i == 0 {
-			return
-		}
+		se.missing(st)
+		return
+	case older && se.dropped > 0:
+		s.bounds.HistoryMaxBytes++
+		se.missing(st)
+		return
+	case full:
+		s.bounds.HistoryLimit++
 		s.dropOldest(se)
 		i--
 	}
@@ -122,9 +148,20 @@ func (s *Store) add(st *status, i int, idHash uint32) {
 // dropOldest takes the oldest status out of the history of se, which may be the only one for a moment.
 // The caller holds s.mu.
 func (s *Store) dropOldest(se *session) {
+	se.missing(se.history[0].status)
 	s.forget(se.history[0].status)
 	se.history[0] = historyRef{}
 	se.history = se.history[1:] // append makes a new array when this one is used up
+}
+
+// missing notes that the history does not hold st, which it was to. The caller holds the store's lock.
+func (se *session) missing(st *status) {
+	se.dropped = max(se.dropped, st.sequence)
+	a := se.agent
+	if a.dropped == 0 || st.place().compare(a.floor) > 0 {
+		a.floor = st.place()
+	}
+	a.dropped = max(a.dropped, st.sequence)
 }
 
 // forget takes st out of everything but the history of its session. The caller holds s.mu.

@@ -38,6 +38,10 @@ type Options struct {
 	HistoryLimit     int           // statuses kept for one session, at least 1
 	HistoryMaxBytes  int64         // bytes of all statuses kept
 	MaxSessions      int           // sessions kept
+
+	// Journaled says that a journal holds what memory drops. The store then tells where a history goes on there,
+	// and which sessions it forgot; see [Store.AgentStatus], [Store.Session] and [Store.TakeForgotten].
+	Journaled bool
 }
 
 // Store is the state of the fleet. All its methods are safe for concurrent use.
@@ -67,6 +71,9 @@ type Store struct {
 	bounds       Bounds
 	expiredTotal uint64
 	lostTotal    uint64
+
+	admitted  admitted
+	forgotten []Forgotten // since the last TakeForgotten, where there is a journal
 
 	sequence uint64 // the greatest one known
 	received int64  // the latest receipt time given, in Unix nanoseconds; each is later than the one before
