@@ -12,6 +12,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -23,8 +24,10 @@ type Metrics struct {
 	requests *prometheus.HistogramVec
 	batches  prometheus.Histogram
 	expiry   prometheus.Histogram
+	commits  prometheus.Histogram
+	grouped  prometheus.Histogram
 
-	stored, duplicate, invalid, refused prometheus.Counter
+	stored, duplicate, invalid, refused, unavailable prometheus.Counter
 
 	acknowledged atomic.Int64
 }
@@ -36,11 +39,12 @@ func New(st *store.Store, version string) *Metrics {
 		Help: "Status reports, by what became of them.",
 	}, []string{"outcome"})
 	m := &Metrics{
-		registry:  prometheus.NewRegistry(),
-		stored:    reports.WithLabelValues("stored"),
-		duplicate: reports.WithLabelValues("duplicate"),
-		invalid:   reports.WithLabelValues("invalid"),
-		refused:   reports.WithLabelValues("refused"),
+		registry:    prometheus.NewRegistry(),
+		stored:      reports.WithLabelValues("stored"),
+		duplicate:   reports.WithLabelValues("duplicate"),
+		invalid:     reports.WithLabelValues("invalid"),
+		refused:     reports.WithLabelValues("refused"),
+		unavailable: reports.WithLabelValues("unavailable"),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "http_request_duration_seconds",
 			Help:    "How long requests took, by route pattern, method and status code.",
@@ -55,6 +59,16 @@ func New(st *store.Store, version string) *Metrics {
 			Namespace: namespace, Name: "expiry_run_duration_seconds",
 			Help:    "How long runs of the expiry took.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 10, 8),
+		}),
+		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "journal_commit_duration_seconds",
+			Help:    "How long it took until a commit of the journal was durable.",
+			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
+		}),
+		grouped: prometheus.NewHistogram(prometheus.HistogramOpts{
+			Namespace: namespace, Name: "journal_commit_size_reports",
+			Help:    "Status reports that shared one commit of the journal.",
+			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
 		}),
 	}
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -74,12 +88,12 @@ func (m *Metrics) Handler() http.Handler {
 }
 
 // Reports counts the reports of one request by what became of them.
-type Reports struct{ Stored, Duplicate, Invalid, Refused int }
+type Reports struct{ Stored, Duplicate, Invalid, Refused, Unavailable int }
 
 // CountReports counts one request's reports.
 func (m *Metrics) CountReports(r Reports) {
 	m.acknowledged.Add(int64(r.Stored + r.Duplicate))
-	m.batches.Observe(float64(r.Stored + r.Duplicate + r.Invalid + r.Refused))
+	m.batches.Observe(float64(r.Stored + r.Duplicate + r.Invalid + r.Refused + r.Unavailable))
 	add := func(c prometheus.Counter, n int) {
 		if n > 0 {
 			c.Add(float64(n))
@@ -89,6 +103,7 @@ func (m *Metrics) CountReports(r Reports) {
 	add(m.duplicate, r.Duplicate)
 	add(m.invalid, r.Invalid)
 	add(m.refused, r.Refused)
+	add(m.unavailable, r.Unavailable)
 }
 
 // Acknowledged returns how many reports were accepted, retries included.
@@ -119,3 +134,14 @@ func statusText(status int) string {
 
 // ObserveExpiry notes a run of the expiry.
 func (m *Metrics) ObserveExpiry(took time.Duration) { m.expiry.Observe(took.Seconds()) }
+
+// ObserveCommit notes a commit of the journal.
+func (m *Metrics) ObserveCommit(reports int, took time.Duration) {
+	m.commits.Observe(took.Seconds())
+	m.grouped.Observe(float64(reports))
+}
+
+// AddJournal adds what the journal does to the metrics.
+func (m *Metrics) AddJournal(j *journal.Journal) {
+	m.registry.MustRegister(m.commits, m.grouped, journaled{j})
+}

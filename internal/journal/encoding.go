@@ -1,0 +1,286 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// formatVersion is the version of all keys and values. A change to any of them that an earlier program could misread
+// takes the next one.
+const formatVersion = 1
+
+// What an operation of a commit is.
+const (
+	opRecord = 1
+	opForget = 2
+)
+
+// flagTimestamp says that a record holds a timestamp of its own.
+const flagTimestamp = 1
+
+// flagLastOfAgent says that an agent was forgotten with its session.
+const flagLastOfAgent = 1
+
+// errMalformed is what a value that is not as it must be is refused with.
+var errMalformed = errors.New("malformed value")
+
+// appendString appends a string's length as a uvarint, then the string.
+func appendString(b []byte, s string) []byte {
+	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
+}
+
+// appendRecord appends a record: its flags, its status, and then, as varints (uvarints where they can't be negative), sequence,
+// receipt time (Unix nanoseconds), timestamp (Unix seconds, nanoseconds; only with flagTimestamp) and TTL; then
+// as strings agent ID, topic, report ID, agent name, agent source, title, message and content.
+func appendRecord(b []byte, r *models.Record) []byte {
+	flags := byte(0)
+	if !r.Timestamp.IsZero() {
+		flags = flagTimestamp
+	}
+	b = append(b, flags, byte(r.Status))
+	b = binary.AppendUvarint(b, r.Sequence)
+	b = binary.AppendVarint(b, r.Received.UnixNano())
+	if flags&flagTimestamp != 0 {
+		b = binary.AppendVarint(b, r.Timestamp.Unix())
+		b = binary.AppendUvarint(b, uint64(r.Timestamp.Nanosecond()))
+	}
+	b = binary.AppendUvarint(b, uint64(r.TTLMinutes))
+	for _, s := range [...]string{r.AgentID, r.SessionTopic, r.ReportID, r.AgentName, r.AgentSource, r.SessionTitle, r.Message, r.Content} {
+		b = appendString(b, s)
+	}
+	return b
+}
+
+// decodeRecord is the reverse of appendRecord. The record's strings are parts of value.
+func decodeRecord(value string) (r models.Record, err error) {
+	d := decoder{rest: value}
+	flags := d.byte()
+	r.Status = models.Status(d.byte())
+	r.Sequence = d.uvarint()
+	r.Received = time.Unix(0, d.varint()).UTC()
+	if flags&flagTimestamp != 0 {
+		seconds := d.varint()
+		r.Timestamp = time.Unix(seconds, int64(d.uvarint())).UTC()
+	}
+	r.TTLMinutes = int(d.uvarint())
+	for _, s := range [...]*string{&r.AgentID, &r.SessionTopic, &r.ReportID, &r.AgentName, &r.AgentSource, &r.SessionTitle, &r.Message, &r.Content} {
+		*s = d.string()
+	}
+	if d.failed || r.Status.String() == "" || r.AgentID == "" || r.SessionTopic == "" {
+		return r, errMalformed
+	}
+	return r, nil
+}
+
+// placeOf returns the place of a record in its histories.
+func placeOf(r *models.Record) store.StatusPosition {
+	t := r.Timestamp
+	if t.IsZero() {
+		t = r.Received
+	}
+	return store.StatusPosition{Seconds: t.Unix(), Nanoseconds: int32(t.Nanosecond()), Sequence: r.Sequence}
+}
+
+// view returns a record as a read shows it.
+func view(r *models.Record) models.AgentStatus {
+	t := r.Timestamp
+	if t.IsZero() {
+		t = r.Received
+	}
+	return models.AgentStatus{
+		AgentID:      r.AgentID,
+		SessionTopic: r.SessionTopic,
+		Status:       r.Status,
+		Timestamp:    t,
+		ReceivedAt:   r.Received,
+		Message:      r.Message,
+		Content:      r.Content,
+	}
+}
+
+// appendForgotten appends a forgotten session: its flags, then agent ID and topic.
+func appendForgotten(b []byte, f store.Forgotten) []byte {
+	flags := byte(0)
+	if f.LastOfAgent {
+		flags = flagLastOfAgent
+	}
+	return appendString(appendString(append(b, flags), f.AgentID), f.Topic)
+}
+
+// decodeForgotten is the reverse of appendForgotten.
+func decodeForgotten(value string) (f store.Forgotten, err error) {
+	d := decoder{rest: value}
+	f.LastOfAgent = d.byte()&flagLastOfAgent != 0
+	f.AgentID, f.Topic = d.string(), d.string()
+	if d.failed || f.AgentID == "" || f.Topic == "" {
+		return f, errMalformed
+	}
+	return f, nil
+}
+
+// appendOp appends an operation to a commit: its kind, its length as four bytes, and the operation, which encode
+// appends.
+func appendOp(b []byte, kind byte, encode func([]byte) []byte) []byte {
+	b = append(b, kind, 0, 0, 0, 0)
+	start := len(b)
+	b = encode(b)
+	binary.BigEndian.PutUint32(b[start-4:], uint32(len(b)-start))
+	return b
+}
+
+// eachOp calls visit with each operation of a commit.
+func eachOp(commit string, visit func(kind byte, value string) error) error {
+	for len(commit) > 0 {
+		d := decoder{rest: commit}
+		kind := d.byte()
+		value := d.bytes(d.length())
+		if d.failed {
+			return errMalformed
+		}
+		if err := visit(kind, value); err != nil {
+			return err
+		}
+		commit = d.rest
+	}
+	return nil
+}
+
+// appendAgentState appends the state of an agent: as uvarints the sequences, as varints the instants, then the
+// strings, all in the order of its fields.
+func appendAgentState(b []byte, a store.AgentState) []byte {
+	b = binary.AppendUvarint(b, a.NameSequence)
+	b = binary.AppendUvarint(b, a.SourceSequence)
+	b = binary.AppendVarint(b, a.Registered)
+	b = binary.AppendVarint(b, a.LastSeen)
+	b = appendPosition(binary.AppendUvarint(b, a.LastSeenSequence), a.Filed)
+	return appendString(appendString(b, a.Name), a.Source)
+}
+
+func decodeAgentState(value string) (a store.AgentState, err error) {
+	d := decoder{rest: value}
+	a.NameSequence, a.SourceSequence = d.uvarint(), d.uvarint()
+	a.Registered, a.LastSeen, a.LastSeenSequence, a.Filed = d.varint(), d.varint(), d.uvarint(), d.position()
+	a.Name, a.Source = d.string(), d.string()
+	return a, d.err()
+}
+
+// appendSessionState appends the state of a session, as appendAgentState does.
+func appendSessionState(b []byte, s store.SessionState) []byte {
+	b = binary.AppendUvarint(b, s.TitleSequence)
+	b = binary.AppendUvarint(b, uint64(s.TTLMinutes))
+	b = binary.AppendUvarint(b, s.TTLSequence)
+	b = binary.AppendVarint(b, s.Created)
+	b = binary.AppendVarint(b, s.Updated)
+	b = appendPosition(binary.AppendUvarint(b, s.UpdatedSequence), s.Filed)
+	return appendString(b, s.Title)
+}
+
+func decodeSessionState(value string) (s store.SessionState, err error) {
+	d := decoder{rest: value}
+	s.TitleSequence, s.TTLMinutes, s.TTLSequence = d.uvarint(), int(d.uvarint()), d.uvarint()
+	s.Created, s.Updated, s.UpdatedSequence, s.Filed = d.varint(), d.varint(), d.uvarint(), d.position()
+	s.Title = d.string()
+	return s, d.err()
+}
+
+// appendPosition appends a position: seconds as a varint, nanoseconds and sequence as uvarints.
+func appendPosition(b []byte, p store.StatusPosition) []byte {
+	b = binary.AppendUvarint(binary.AppendVarint(b, p.Seconds), uint64(p.Nanoseconds))
+	return binary.AppendUvarint(b, p.Sequence)
+}
+
+func (d *decoder) position() store.StatusPosition {
+	return store.StatusPosition{Seconds: d.varint(), Nanoseconds: int32(d.uvarint()), Sequence: d.uvarint()}
+}
+
+// filed says how far the log is filed: every commit up to a position, every record up to a sequence.
+type filed struct{ position, sequence uint64 }
+
+func (f filed) encode() []byte {
+	return binary.AppendUvarint(binary.AppendUvarint(nil, f.position), f.sequence)
+}
+
+func decodeFiled(value string) (f filed, err error) {
+	d := decoder{rest: value}
+	f.position, f.sequence = d.uvarint(), d.uvarint()
+	return f, d.err()
+}
+
+// decoder reads values from a string. After the first that is not there, it has failed, and all that it reads is
+// zero.
+type decoder struct {
+	rest   string
+	failed bool
+}
+
+func (d *decoder) err() error {
+	if d.failed {
+		return errMalformed
+	}
+	return nil
+}
+
+func (d *decoder) fail() {
+	d.failed = true
+	d.rest = ""
+}
+
+func (d *decoder) byte() byte {
+	if len(d.rest) == 0 {
+		d.fail()
+		return 0
+	}
+	b := d.rest[0]
+	d.rest = d.rest[1:]
+	return b
+}
+
+func (d *decoder) bytes(n int) string {
+	if n < 0 || n > len(d.rest) {
+		d.fail()
+		return ""
+	}
+	s := d.rest[:n]
+	d.rest = d.rest[n:]
+	return s
+}
+
+// length reads four bytes.
+func (d *decoder) length() int {
+	b := d.bytes(4)
+	if d.failed {
+		return 0
+	}
+	return int(b[0])<<24 | int(b[1])<<16 | int(b[2])<<8 | int(b[3])
+}
+
+func (d *decoder) uvarint() (n uint64) {
+	for i, shift := 0, 0; i < len(d.rest) && i < binary.MaxVarintLen64; i, shift = i+1, shift+7 {
+		b := d.rest[i]
+		n |= uint64(b&0x7F) << shift
+		if b < 0x80 {
+			d.rest = d.rest[i+1:]
+			return n
+		}
+	}
+	d.fail()
+	return 0
+}
+
+func (d *decoder) varint() int64 {
+	n := d.uvarint()
+	return int64(n>>1) ^ -int64(n&1)
+}
+
+func (d *decoder) string() string {
+	n := d.uvarint()
+	if n > uint64(len(d.rest)) {
+		d.fail()
+		return ""
+	}
+	return d.bytes(int(n))
+}

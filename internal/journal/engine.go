@@ -1,0 +1,196 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/bloom"
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// How the engine uses memory: a memtable takes writes until it is written out as a table, another one the writes
+// meanwhile; blocks of tables that were read are cached.
+const (
+	memTableSize  = 32 << 20
+	maxMemTables  = 4
+	blockCache    = 32 << 20
+	bloomBits     = 10
+	slowDiskAfter = 5 * time.Second
+)
+
+// engine is Pebble, open on the journal's directory. Once something that it tried to write could not be written, it
+// has failed for good: it does not promise what its state is then. It is given up behind its fence, and another
+// one is opened, which recovers what was synced, as after a crash.
+type engine struct {
+	db     *pebble.DB
+	fence  *fence
+	logger *slog.Logger
+
+	once   sync.Once
+	failed chan struct{} // closed once it has failed
+	err    error         // why; not before failed is closed
+	onFail func(*engine)
+}
+
+// openEngine opens the engine in dir, and creates its files where there are none. onFail is called once it fails.
+func openEngine(dir string, fs vfs.FS, logger *slog.Logger, onFail func(*engine)) (_ *engine, err error) {
+	e := &engine{
+		fence:  newFence(fs),
+		logger: logger,
+		failed: make(chan struct{}),
+		onFail: onFail,
+	}
+	opts := &pebble.Options{
+		FS:                          e.fence,
+		FormatMajorVersion:          pebble.FormatTableFormatV6,
+		CacheSize:                   blockCache,
+		MemTableSize:                memTableSize,
+		MemTableStopWritesThreshold: maxMemTables,
+		L0CompactionThreshold:       8,         // tables that overlap are merged later, and so less often
+		LBaseMaxBytes:               256 << 20, // see above
+		Logger:                      engineLogger{e},
+		EventListener: &pebble.EventListener{
+			BackgroundError: e.backgroundError,
+			DataCorruption: func(info pebble.DataCorruptionInfo) { // whoever reads gets the error
+				logger.Error("a file of the journal is damaged: restore a backup", "file", info.Path, "error", info.Details.Error())
+			},
+			DiskSlow: func(info pebble.DiskSlowInfo) {
+				logger.Warn("the journal's disk is slow", "operation", info.OpType.String(), "took", info.Duration)
+			},
+		},
+	}
+	for i := range opts.Levels {
+		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
+	}
+	// What the engine does not expect it reports with a panic, or ends its goroutine by way of its logger.
+	opened := e.apart(func() (err error) {
+		e.db, err = pebble.Open(dir, opts)
+		return err
+	})
+	if opened != nil {
+		e.fence.close(opened)
+		e.fence.release()
+		return nil, opened
+	}
+	return e, nil
+}
+
+// apart runs f in a goroutine of its own, so that whatever the engine does in there ends no other one: it panics
+// where it can't write, and has its logger end the process.
+func (e *engine) apart(f func() error) error {
+	done := make(chan error, 1)
+	go func() {
+		err := errors.New("the engine stopped")
+		defer func() {
+			switch p := recover().(type) {
+			case nil:
+			case error:
+				err = p
+			default:
+				err = fmt.Errorf("%v", p)
+			}
+			done <- err
+		}()
+		err = f()
+	}()
+	select {
+	case err := <-done:
+		return err
+	case <-e.failed:
+		return e.err
+	}
+}
+
+// commit writes a batch as one: synced to disk before it returns, if sync says so. Where that returns an error, the
+// engine has failed, and the batch may be there when the next one opens, or not.
+func (e *engine) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
+	err := e.apart(func() error { return e.db.Apply(b, sync) })
+	if err != nil {
+		e.fail(err)
+	}
+	return err
+}
+
+// fail gives the engine up.
+func (e *engine) fail(err error) {
+	e.once.Do(func() {
+		e.fence.close(fmt.Errorf("the engine was given up: %w", err))
+		e.err = err
+		close(e.failed)
+		e.onFail(e)
+	})
+}
+
+func (e *engine) hasFailed() bool {
+	select {
+	case <-e.failed:
+		return true
+	default:
+		return false
+	}
+}
+
+// backgroundError takes what went wrong while the engine wrote tables. A table that can't be read is no reason to give
+// the engine up: another one could not read it either.
+func (e *engine) backgroundError(err error) {
+	switch {
+	case e.hasFailed():
+	case pebble.IsCorruptionError(err):
+		e.logger.Error("the journal is damaged: restore a backup", "error", err.Error())
+	default:
+		e.fail(err)
+	}
+}
+
+// close closes an engine, or lets go of one that has failed: that may be beyond being closed, and what it then
+// keeps is some memory, until the process ends.
+func (e *engine) close() error {
+	if !e.hasFailed() {
+		return e.apart(e.db.Close)
+	}
+	go e.apart(e.db.Close) //nolint:errcheck // it writes nothing any more
+	e.fence.release()
+	return nil
+}
+
+// engineLogger is what the engine logs to.
+type engineLogger struct{ *engine }
+
+// Infof implements pebble.Logger.
+func (engineLogger) Infof(string, ...any) {}
+
+// Errorf implements pebble.Logger.
+func (l engineLogger) Errorf(format string, args ...any) {
+	if !l.hasFailed() {
+		l.logger.Error("journal engine", "error", fmt.Sprintf(format, args...))
+	}
+}
+
+// Fatalf implements pebble.Logger: it ends the goroutine, with all that it has put off, and the engine.
+func (l engineLogger) Fatalf(format string, args ...any) {
+	l.fail(fatalError(args, fmt.Sprintf(format, args...)))
+	runtime.Goexit()
+}
+
+// fatalError returns an error with that message that wraps the first error of args.
+func fatalError(args []any, message string) error {
+	for _, arg := range args {
+		if err, ok := arg.(error); ok {
+			return &wrapped{message, err}
+		}
+	}
+	return errors.New(message)
+}
+
+type wrapped struct {
+	message string
+	cause   error
+}
+
+func (w *wrapped) Error() string { return w.message }
+func (w *wrapped) Unwrap() error { return w.cause }

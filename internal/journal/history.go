@@ -1,0 +1,259 @@
+package journal
+
+import (
+	"errors"
+	"math"
+	"slices"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// CompleteSession adds to a page of a session's history, which begins after a position or with the newest entry, what
+// the journal has and memory does not, until it holds limit entries.
+func (j *Journal) CompleteSession(key store.SessionKey, page *store.HistoryPage, after *store.StatusPosition, limit int) error {
+	return j.complete(history{key.AgentID, key.Topic}, page, after, limit)
+}
+
+// CompleteAgent is [Journal.CompleteSession] for the history of an agent over all its sessions.
+func (j *Journal) CompleteAgent(agentID string, page *store.HistoryPage, after *store.StatusPosition, limit int) error {
+	return j.complete(history{agentID: agentID}, page, after, limit)
+}
+
+// history is that of a session, or of an agent, where topic is empty.
+type history struct{ agentID, topic string }
+
+func (h history) has(agentID, topic string) bool {
+	return h.agentID == agentID && (h.topic == "" || h.topic == topic)
+}
+
+// complete makes sure that all is filed that the page lacks, and merges the page with what is filed. Where nothing can be
+// filed, because the disk can't be written, it looks for it in the log.
+func (j *Journal) complete(h history, page *store.HistoryPage, after *store.StatusPosition, limit int) error {
+	if page.Journaled == 0 {
+		return nil
+	}
+	filing := j.fileUpTo(page.Journaled)
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.engine == nil {
+		return ErrClosed
+	}
+	m := merge{page: page, items: page.Items[page.Complete:], positions: page.Positions[page.Complete:], limit: limit, full: page.Next != nil}
+	page.Items, page.Positions, page.Next = page.Items[:page.Complete:page.Complete], page.Positions[:page.Complete:page.Complete], nil
+	if page.Complete > 0 {
+		after = &page.Positions[page.Complete-1]
+	}
+	forgotten := map[string]bool{} // topics of sessions that are forgotten, though what they reported is filed
+	var failure *Failure
+	if errors.As(filing, &failure) {
+		filing = j.addUnfiled(h, after, &m, forgotten)
+	}
+	if filing != nil {
+		return filing
+	}
+	if err := j.addFiled(h, after, &m, forgotten); err != nil {
+		return err
+	}
+	if err := m.memory(nil); err != nil && err != errEnough { //nolint:errorlint // it comes as it is
+		return err
+	}
+	if m.full {
+		page.Next = &page.Positions[len(page.Positions)-1]
+	}
+	return nil
+}
+
+// addFiled merges what is filed after a position with what memory has. The caller holds j.mu.
+func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, forgotten map[string]bool) error {
+	var from []byte
+	if after != nil {
+		from = appendPlace(nil, *after)
+	}
+	add := func(r *models.Record) error { return m.journaled(view(r), placeOf(r)) }
+	if h.topic != "" {
+		if forgotten[h.topic] {
+			return nil
+		}
+		return j.engine.eachEntryAfter(recordPrefix(store.SessionKey{AgentID: h.agentID, Topic: h.topic}), from, func(_, text string) error {
+			r, err := decodeRecord(text)
+			if err != nil {
+				return err
+			}
+			return add(&r)
+		})
+	}
+	sessions := map[string]*sessionWalk{}
+	return j.engine.eachEntryAfter(agentPrefix(h.agentID), from, func(place, topic string) error {
+		walk := sessions[topic]
+		if walk == nil {
+			key := store.SessionKey{AgentID: h.agentID, Topic: topic}
+			walk = &sessionWalk{engine: j.engine, prefix: recordPrefix(key), forgotten: forgotten[topic] || !j.store.Knows(key)}
+			sessions[topic] = walk
+		}
+		if walk.forgotten {
+			return nil
+		}
+		r, err := walk.record(place)
+		if r == nil || err != nil {
+			return err
+		}
+		return add(r)
+	})
+}
+
+// addUnfiled adds to what memory has after a position what the log has, and notes which sessions are forgotten by what it
+// says. The caller holds j.mu.
+func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, forgotten map[string]bool) error {
+	var found []models.Record
+	durable := j.durable.Load()
+	err := j.engine.eachCommit(j.filedTo.Load().position, func(position uint64, commit string) error {
+		if position > durable {
+			return errEnough
+		}
+		return eachOp(commit, func(kind byte, value string) error {
+			if kind == opForget {
+				f, err := decodeForgotten(value)
+				if h.has(f.AgentID, f.Topic) {
+					forgotten[f.Topic] = true
+					found = slices.DeleteFunc(found, func(r models.Record) bool { return r.SessionTopic == f.Topic })
+				}
+				return err
+			}
+			r, err := decodeRecord(value)
+			if h.has(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
+				found = append(found, r)
+			}
+			return err
+		})
+	})
+	if err != nil && !errors.Is(err, errEnough) {
+		return err
+	}
+	slices.SortFunc(found, func(a, b models.Record) int {
+		if placeOf(&a).Newer(placeOf(&b)) {
+			return -1
+		}
+		return 1
+	})
+	m.interleave(found)
+	return nil
+}
+
+// merge adds to a page what memory and the journal have, each newest first; what both have, once.
+type merge struct {
+	page      *store.HistoryPage
+	items     []models.AgentStatus // that memory has
+	positions []store.StatusPosition
+	limit     int
+	full      bool // there is more than the page has room for
+}
+
+// journaled adds an entry that the journal has, and what memory has before it.
+func (m *merge) journaled(item models.AgentStatus, at store.StatusPosition) error {
+	if err := m.memory(&at); err != nil {
+		return err
+	}
+	if len(m.positions) > 0 && m.positions[0] == at {
+		m.items, m.positions = m.items[1:], m.positions[1:]
+	}
+	return m.add(item, at)
+}
+
+// memory adds what memory has before a position, or all the rest of it.
+func (m *merge) memory(before *store.StatusPosition) error {
+	for len(m.positions) > 0 && (before == nil || m.positions[0].Newer(*before)) {
+		if err := m.add(m.items[0], m.positions[0]); err != nil {
+			return err
+		}
+		m.items, m.positions = m.items[1:], m.positions[1:]
+	}
+	return nil
+}
+
+// interleave adds records, newest first, to what memory has.
+func (m *merge) interleave(records []models.Record) {
+	var page store.HistoryPage
+	all := merge{page: &page, items: m.items, positions: m.positions, limit: math.MaxInt}
+	for i := range records {
+		all.journaled(view(&records[i]), placeOf(&records[i])) //nolint:errcheck // there is room
+	}
+	all.memory(nil) //nolint:errcheck // see above
+	m.items, m.positions = page.Items, page.Positions
+}
+
+// add adds an entry, or returns errEnough where the page is full.
+func (m *merge) add(item models.AgentStatus, at store.StatusPosition) error {
+	if len(m.page.Items) == m.limit {
+		m.full = true
+		return errEnough
+	}
+	m.page.Items, m.page.Positions = append(m.page.Items, item), append(m.page.Positions, at)
+	return nil
+}
+
+// sessionWalk finds records of a session by their places, which come in order.
+type sessionWalk struct {
+	engine *engine
+	prefix []byte
+	places []string // of the chunk read last, newest first, from the one that comes next on
+	texts  []string
+	read   bool // a chunk was read
+
+	forgotten bool // the journal may not know yet
+}
+
+// record returns the record at a place, or nil where there is none: its session was forgotten.
+func (w *sessionWalk) record(place string) (*models.Record, error) {
+	if !w.read || len(w.places) > 0 && w.places[len(w.places)-1] < place || len(w.places) == 0 {
+		if err := w.readChunk(place); err != nil {
+			return nil, err
+		}
+	}
+	for len(w.places) > 0 && w.places[0] < place {
+		w.places, w.texts = w.places[1:], w.texts[1:]
+	}
+	if len(w.places) == 0 || w.places[0] != place {
+		return nil, nil
+	}
+	r, err := decodeRecord(w.texts[0])
+	return &r, err
+}
+
+// readChunk reads the chunk that a place would be in.
+func (w *sessionWalk) readChunk(place string) error {
+	w.read, w.places, w.texts = true, w.places[:0], w.texts[:0]
+	from, err := w.engine.chunkOf(w.prefix, []byte(place))
+	if err != nil {
+		return err
+	}
+	return w.engine.eachChunk(w.prefix, from, func(_ []byte, chunk string) error {
+		err := eachEntry(chunk, func(place, text string) error {
+			w.places, w.texts = append(w.places, place), append(w.texts, text)
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return errEnough
+	})
+}
+
+// Holds reports whether a session holds a report with this ID among its records up to a sequence.
+func (j *Journal) Holds(key store.SessionKey, reportID string, sequence uint64) (bool, error) {
+	if err := j.fileUpTo(sequence); err != nil {
+		return false, err
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.engine == nil {
+		return false, ErrClosed
+	}
+	_, err := j.engine.get(idKey(key, reportID))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
+}

@@ -1,0 +1,420 @@
+package journal
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+var (
+	epoch = time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
+	opts  = store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 30, MaxSessions: 1 << 20, Journaled: true}
+)
+
+// replayed opens a journal and reads it into a store.
+func replayed(t testing.TB, fs vfs.FS, dir string) (*Journal, *store.Store, error) {
+	t.Helper()
+	j, err := Open(Options{Dir: dir, FS: fs, Logger: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		return nil, nil, err
+	}
+	st := store.New(opts)
+	if err := j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}); err != nil {
+		j.Close() //nolint:errcheck // the test is about another error
+		return nil, nil, err
+	}
+	return j, st, nil
+}
+
+// record appends records, applies them, and returns them.
+func record(t testing.TB, j *Journal, st *store.Store, records ...models.Record) []models.Record {
+	t.Helper()
+	require.NoError(t, j.Append(nil, records))
+	st.Apply(records...)
+	return records
+}
+
+// recordOf returns the n-th record of a session, with everything that a record can hold.
+func recordOf(agentID, topic string, n int) models.Record {
+	at := epoch.Add(time.Duration(n) * time.Second)
+	return models.Record{Received: at, StatusReport: models.StatusReport{
+		AgentID: agentID, SessionTopic: topic, Status: models.Statuses[n%len(models.Statuses)], Timestamp: at.Add(-time.Minute),
+		AgentName: "Näme", AgentSource: "codex", SessionTitle: fmt.Sprint("title ", n), TTLMinutes: 1 + n%60,
+		Message: fmt.Sprint("message ", n), Content: "line\nline", ReportID: fmt.Sprint("id-", n),
+	}}
+}
+
+// shown is all that reads show.
+func shown(t testing.TB, j *Journal, st *store.Store) string {
+	t.Helper()
+	text, err := show(t, j, st)
+	require.NoError(t, err)
+	return text
+}
+
+func show(t testing.TB, j *Journal, st *store.Store) (string, error) {
+	t.Helper()
+	var b bytes.Buffer
+	dump := func(v any) {
+		require.NoError(t, json.NewEncoder(&b).Encode(v))
+	}
+	agents, err := st.Agents(t.Context(), store.AgentQuery{}, nil, 1000)
+	require.NoError(t, err)
+	dump(agents.Items)
+	sessions, err := st.Sessions(t.Context(), store.SessionQuery{}, nil, 1000)
+	require.NoError(t, err)
+	for _, se := range sessions.Items {
+		dump(se)
+		_, page, _ := st.Session(se.AgentID, se.Topic, nil, 1000)
+		if err := j.CompleteSession(store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}, &page, nil, 1000); err != nil {
+			return "", err
+		}
+		dump(page.Items)
+	}
+	return b.String(), nil
+}
+
+func TestRecordsRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		text := rapid.StringOf(rapid.Rune())
+		r := models.Record{
+			Sequence: rapid.Uint64Min(1).Draw(t, "sequence"),
+			Received: time.Unix(0, rapid.Int64().Draw(t, "received")).UTC(),
+			StatusReport: models.StatusReport{
+				AgentID: "a" + text.Draw(t, "agent"), SessionTopic: "t" + text.Draw(t, "topic"), ReportID: text.Draw(t, "ID"),
+				AgentName: text.Draw(t, "name"), AgentSource: text.Draw(t, "source"), SessionTitle: text.Draw(t, "title"),
+				Message: text.Draw(t, "message"), Content: text.Draw(t, "content"),
+				Status: rapid.SampledFrom(models.Statuses[:]).Draw(t, "status"), TTLMinutes: rapid.IntRange(0, 1440).Draw(t, "TTL"),
+			},
+		}
+		if rapid.Bool().Draw(t, "has a timestamp") {
+			r.Timestamp = time.Unix(rapid.Int64Range(-62167219200, 253402300799).Draw(t, "seconds"), rapid.Int64Range(1, 999999999).Draw(t, "nanoseconds")).UTC()
+		}
+		back, err := decodeRecord(string(appendRecord(nil, &r)))
+		require.NoError(t, err)
+		require.Equal(t, r, back)
+	})
+}
+
+// FuzzDecode feeds every decoder of values anything: none panics.
+func FuzzDecode(f *testing.F) {
+	r := recordOf("a", "t", 1)
+	value := appendRecord(nil, &r)
+	f.Add(string(value))
+	f.Add(string(appendOp(nil, opRecord, func(b []byte) []byte { return append(b, value...) })))
+	f.Add(string(appendSessionState(nil, store.SessionState{Title: "t", Created: -1})))
+	f.Add(string(appendAgentState(nil, store.AgentState{Name: "n"})))
+	f.Add(string(appendChunk(nil, []entry{{append([]byte("p"), make([]byte, placeSize)...), "text"}})))
+	f.Add("\x01\xff\xff\xff\xff")
+	f.Fuzz(func(_ *testing.T, value string) {
+		decodeRecord(value)                                         //nolint:errcheck // whatever it is
+		decodeForgotten(value)                                      //nolint:errcheck // see above
+		decodeAgentState(value)                                     //nolint:errcheck // see above
+		decodeSessionState(value)                                   //nolint:errcheck // see above
+		decodeFiled(value)                                          //nolint:errcheck // see above
+		eachEntry(value, func(string, string) error { return nil }) //nolint:errcheck // see above
+		eachOp(value, func(byte, string) error { return nil })      //nolint:errcheck // see above
+		splitRecordKey(append([]byte{kindRecord}, value...))        //nolint:errcheck // see above
+	})
+}
+
+func TestPlacesSortNewestFirst(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		draw := func(name string) store.StatusPosition {
+			return store.StatusPosition{Seconds: rapid.Int64().Draw(t, name), Nanoseconds: rapid.Int32Range(0, 999999999).Draw(t, name), Sequence: rapid.Uint64Min(1).Draw(t, name)}
+		}
+		a, b := draw("a"), draw("b")
+		require.Equal(t, a, placeAt(appendPlace(nil, a)))
+		require.Equal(t, a.Newer(b), bytes.Compare(appendPlace(nil, a), appendPlace(nil, b)) < 0)
+	})
+}
+
+// torn is how many commits of TestDamage are in the last block of the engine's log, 32 KiB, or fewer: from damage there on, the
+// engine takes the log for one that a crash cut off.
+const torn = 190
+
+// TestDamage flips a bit in every part of every file in turn: either what is read is what was written, but for what came last
+// before a crash, or the journal is refused, and the error says which directory is damaged and what to do.
+func TestDamage(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	j, st, err := replayed(t, fs, "data")
+	require.NoError(t, err)
+	for n := range 300 {
+		record(t, j, st, recordOf("a", fmt.Sprint(n%3), n))
+	}
+	require.NoError(t, j.fileUpTo(200))
+	require.NoError(t, j.engine.db.Flush())
+	all := map[string]bool{} // what may be shown: a crash may have cut the end of the log off
+	for n := range 300 {
+		record(t, j, st, recordOf("b", "t", n))
+		all[shown(t, j, st)] = n >= 299-torn
+	}
+	crashed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 2))})
+	require.NoError(t, j.Close())
+
+	names, err := crashed.List("data")
+	require.NoError(t, err)
+	refused, recovered := 0, 0
+	for _, name := range names {
+		file := readAll(t, crashed, "data/"+name)
+		for part := range 40 {
+			at := len(file) * part / 40
+			if at >= len(file) || name == "LOCK" {
+				continue
+			}
+			damaged := crashed.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 2))})
+			changed := bytes.Clone(file)
+			changed[at] ^= 0x10
+			writeAll(t, damaged, "data/"+name, changed)
+			j, st, err := replayed(t, damaged, "data")
+			if err != nil {
+				refused++
+				require.ErrorContains(t, err, "DATA_DIR data", "%s at %d", name, at)
+				if !strings.HasPrefix(name, "OPTIONS") {
+					number := strings.TrimSuffix(name, filepath.Ext(name))
+					require.ErrorContains(t, err, number, "the file is named")
+				}
+				continue
+			}
+			recovered++
+			got, err := show(t, j, st)
+			if err != nil { // damage in what a start does not read
+				require.True(t, pebble.IsCorruptionError(err), err)
+				continue
+			}
+			require.True(t, all[got], "%s at %d: neither refused nor read as it was written", name, at)
+			require.NoError(t, j.Close())
+		}
+	}
+	require.NotZero(t, refused)
+	require.NotZero(t, recovered)
+}
+
+func readAll(t *testing.T, fs vfs.FS, name string) []byte {
+	t.Helper()
+	f, err := fs.Open(name)
+	require.NoError(t, err)
+	defer f.Close() //nolint:errcheck // it was read
+	b, err := io.ReadAll(f)
+	require.NoError(t, err)
+	return b
+}
+
+func writeAll(t *testing.T, fs vfs.FS, name string, b []byte) {
+	t.Helper()
+	f, err := fs.Create(name, vfs.WriteCategoryUnspecified)
+	require.NoError(t, err)
+	_, err = f.Write(b)
+	require.NoError(t, err)
+	require.NoError(t, f.Sync())
+	require.NoError(t, f.Close())
+}
+
+func TestAnUnknownFormatIsRefused(t *testing.T) {
+	fs := vfs.NewMem()
+	j, _, err := replayed(t, fs, "data")
+	require.NoError(t, err)
+	require.NoError(t, j.engine.db.Set(formatKey, []byte{2}, pebble.Sync))
+	require.NoError(t, j.Close())
+	_, _, err = replayed(t, fs, "data")
+	require.ErrorContains(t, err, "its format is version 2, and this program knows version 1 alone")
+
+	fs = vfs.NewMem()
+	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})
+	require.NoError(t, err)
+	require.NoError(t, db.Set([]byte("k"), nil, pebble.Sync))
+	require.NoError(t, db.Close())
+	_, _, err = replayed(t, fs, "data")
+	require.ErrorContains(t, err, "it holds something else than a journal")
+}
+
+// TestWhatIsForgottenGivesItsSpaceBack fills a disk with sessions, forgets them, and sees their space again.
+func TestWhatIsForgottenGivesItsSpaceBack(t *testing.T) {
+	j, st, err := replayed(t, nil, filepath.Join(t.TempDir(), "data"))
+	require.NoError(t, err)
+	random := rand.New(rand.NewPCG(1, 2))
+	content := func() string { // that does not compress
+		b := make([]byte, 4000)
+		for i := range b {
+			b[i] = byte(32 + random.IntN(90))
+		}
+		return string(b)
+	}
+	for session := range 100 {
+		var records []models.Record
+		for n := range 100 {
+			r := recordOf(fmt.Sprint("agent ", session%7), fmt.Sprint(session), n)
+			r.Content = content()
+			records = append(records, r)
+		}
+		record(t, j, st, records...)
+	}
+	require.NoError(t, j.fileUpTo(10_000))
+	require.NoError(t, j.engine.db.Flush())
+	tables := func() int64 { m := j.engine.db.Metrics().Total(); return m.TablesSize }
+	require.Greater(t, tables(), int64(30<<20))
+	require.Greater(t, j.Stats().DiskBytes, tables())
+
+	st.Expire(epoch.Add(48 * time.Hour))
+	require.Zero(t, st.Summary().Sessions.Total)
+	require.NoError(t, j.Append(st.TakeForgotten(), nil))
+	require.NoError(t, j.Reclaim())
+	for tables() > 1<<20 { // soon, in the background
+		runtime.Gosched()
+	}
+	require.NoError(t, j.Close())
+}
+
+func TestTrim(t *testing.T) {
+	j, st, err := replayed(t, vfs.NewMem(), "data")
+	require.NoError(t, err)
+	for n := range 400 {
+		record(t, j, st, recordOf("a", "t", n))
+		record(t, j, st, recordOf("a", "other", n))
+		if n%90 == 0 {
+			require.NoError(t, j.fileUpTo(uint64(2*n+1)))
+		}
+	}
+	require.NoError(t, j.fileUpTo(800))
+	key := store.SessionKey{AgentID: "a", Topic: "t"}
+	read := func(key store.SessionKey) (messages []string) {
+		var page store.HistoryPage
+		page.Journaled = 1
+		if key.Topic == "" {
+			require.NoError(t, j.CompleteAgent(key.AgentID, &page, nil, 1000))
+		} else {
+			require.NoError(t, j.CompleteSession(key, &page, nil, 1000))
+		}
+		for _, st := range page.Items {
+			messages = append(messages, st.Message)
+		}
+		return messages
+	}
+	require.Len(t, read(key), 400)
+	held, err := j.Holds(key, "id-149", 1)
+	require.NoError(t, err)
+	require.True(t, held)
+
+	cut := epoch.Add(-time.Minute + 150*time.Second)
+	deleted, err := j.TrimSession(key, cut)
+	require.NoError(t, err)
+	require.Equal(t, 150, deleted)
+	require.Len(t, read(key), 250)
+	require.Equal(t, "message 150", read(key)[249])
+	held, err = j.Holds(key, "id-149", 1)
+	require.NoError(t, err)
+	require.False(t, held)
+	held, err = j.Holds(key, "id-150", 1)
+	require.NoError(t, err)
+	require.True(t, held)
+	require.Len(t, read(store.SessionKey{AgentID: "a"}), 650)
+	require.NoError(t, j.TrimAgent("a", cut))
+	require.Len(t, read(store.SessionKey{AgentID: "a"}), 500)
+
+	deleted, err = j.TrimSession(key, epoch.Add(time.Hour))
+	require.NoError(t, err)
+	require.Equal(t, 249, deleted)
+	require.Equal(t, []string{"message 399"}, read(key), "the newest one stays")
+	deleted, err = j.TrimSession(key, epoch.Add(time.Hour))
+	require.NoError(t, err)
+	require.Zero(t, deleted)
+	require.NoError(t, j.Close())
+}
+
+// TestLateRecordsFindTheirPlace files in many rounds what comes in any order.
+func TestLateRecordsFindTheirPlace(t *testing.T) {
+	j, st, err := replayed(t, vfs.NewMem(), "data")
+	require.NoError(t, err)
+	order := rand.New(rand.NewPCG(3, 4)).Perm(1000)
+	for i, n := range order {
+		record(t, j, st, recordOf("a", fmt.Sprint(n%2), n))
+		if i%77 == 0 {
+			require.NoError(t, j.fileUpTo(uint64(i+1)))
+		}
+	}
+	_, page, _ := st.AgentStatus("a", nil, 1000)
+	require.NoError(t, j.CompleteAgent("a", &page, nil, 1000))
+	require.Len(t, page.Items, 1000)
+	for i, item := range page.Items {
+		require.Equal(t, fmt.Sprint("message ", 999-i), item.Message)
+	}
+	require.Nil(t, page.Next)
+	require.NoError(t, j.Close())
+}
+
+// update writes the fixture of this version anew: go test ./internal/journal -run Fixture, with KUBEAGENTS_UPDATE set.
+const update = "KUBEAGENTS_UPDATE"
+
+// TestFixture reads a data directory that an earlier version wrote. Every later version must read it.
+func TestFixture(t *testing.T) {
+	const fixture = "testdata/v1"
+	dir := filepath.Join(t.TempDir(), "data")
+	if os.Getenv(update) != "" {
+		writeFixture(t, dir, fixture)
+	}
+	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join(fixture, "data"))))
+	j, st, err := replayed(t, nil, dir)
+	require.NoError(t, err)
+	want, err := os.ReadFile(filepath.Join(fixture, "shown.json"))
+	require.NoError(t, err)
+	require.Equal(t, string(want), shown(t, j, st))
+	last := recordOf("new", "t", 1)
+	require.Greater(t, record(t, j, st, last)[0].Sequence, uint64(121), "sequences go on")
+	require.NoError(t, j.Close())
+}
+
+func writeFixture(t *testing.T, dir, fixture string) {
+	t.Helper()
+	j, st, err := replayed(t, nil, dir)
+	require.NoError(t, err)
+	for n := range 100 {
+		record(t, j, st, recordOf("agent/ü", fmt.Sprint("topic ", n%4), n))
+	}
+	record(t, j, st, recordOf("gone", "t", 1))
+	require.NoError(t, j.fileUpTo(50))
+	require.NoError(t, j.engine.db.Flush())
+	for n := range 20 {
+		record(t, j, st, recordOf("agent/ü", "topic 1", 50-n))
+	}
+	st.Remove(store.SessionKey{AgentID: "gone", Topic: "t"})
+	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil))
+	want := shown(t, j, st)
+	require.NoError(t, j.Close())
+	require.NoError(t, os.RemoveAll(fixture))
+	require.NoError(t, os.CopyFS(filepath.Join(fixture, "data"), os.DirFS(dir)))
+	require.NoError(t, os.WriteFile(filepath.Join(fixture, "shown.json"), []byte(want), 0o600))
+	require.NoError(t, os.RemoveAll(dir))
+}
+
+func TestOneJournalADirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	j, _, err := replayed(t, nil, dir)
+	require.NoError(t, err)
+	require.NoError(t, j.Backup(filepath.Join(filepath.Dir(dir), "copy")))
+	require.ErrorContains(t, j.Backup(filepath.Join(filepath.Dir(dir), "copy")), "is there already")
+	require.ErrorContains(t, j.Backup("copy"), "is not an absolute path")
+	require.NoError(t, j.Close())
+	require.ErrorIs(t, j.Backup(filepath.Join(filepath.Dir(dir), "late")), ErrClosed)
+	require.NoError(t, os.WriteFile(dir+".file", nil, 0o600))
+	_, err = Open(Options{Dir: dir + ".file", Logger: slog.New(slog.DiscardHandler)})
+	require.ErrorContains(t, err, "DATA_DIR")
+	require.True(t, slices.ContainsFunc([]string{"is not a directory", "not a directory"}, func(s string) bool { return strings.Contains(err.Error(), s) }), err)
+}

@@ -1,0 +1,98 @@
+package journal
+
+import (
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// TrimSession deletes the filed records of a session that are older than before, but for its newest one. It returns how
+// many they were.
+func (j *Journal) TrimSession(key store.SessionKey, before time.Time) (deleted int, err error) {
+	err = j.trim(recordPrefix(key), before, true, func(b *pebble.Batch, text string) error {
+		deleted++
+		r, err := decodeRecord(text)
+		if err == nil && r.ReportID != "" {
+			b.Delete(idKey(key, r.ReportID), nil) //nolint:errcheck // a batch in memory takes all
+		}
+		return err
+	})
+	return deleted, err
+}
+
+// TrimAgent deletes from the history of an agent what is older than before.
+func (j *Journal) TrimAgent(agentID string, before time.Time) error {
+	return j.trim(agentPrefix(agentID), before, false, func(*pebble.Batch, string) error { return nil })
+}
+
+// trim deletes the entries of a history that are older than before, but for its newest one if that is to be kept, and calls
+// gone with each.
+func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone func(b *pebble.Batch, text string) error) error {
+	j.filing.Lock()
+	defer j.filing.Unlock()
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	b := j.engine.db.NewBatch()
+	defer b.Close() //nolint:errcheck // it only lets go of memory
+	// Of one instant, the greatest sequence comes first.
+	cut := string(appendPlace(nil, store.StatusPosition{Seconds: before.Unix(), Nanoseconds: int32(before.Nanosecond())}))
+	from, err := j.engine.chunkOf(prefix, []byte(cut))
+	if err != nil {
+		return err
+	}
+	keepNewest = keepNewest && string(from) == string(prefix)
+	deleting := false
+	err = j.engine.eachChunk(prefix, from, func(key []byte, chunk string) error {
+		var kept []entry
+		all := 0
+		err := eachEntry(chunk, func(place, text string) error {
+			all++
+			if place <= cut || keepNewest {
+				keepNewest = false
+				kept = append(kept, entry{append(prefix[:len(prefix):len(prefix)], place...), text})
+				return nil
+			}
+			return gone(b, text)
+		})
+		switch {
+		case err != nil || len(kept) == all:
+			return err
+		case len(kept) == 0 && deleting:
+			return nil
+		case len(kept) == 0: // nor will anything be kept of what follows, which is older
+			deleting = true
+			return b.DeleteRange(key, end(prefix), nil)
+		}
+		return b.Set(key, appendChunk(nil, kept), nil)
+	})
+	if err != nil || b.Empty() {
+		return err
+	}
+	if err := j.engine.commit(b, pebble.NoSync); err != nil {
+		return failureOf(err)
+	}
+	j.deleted.Store(true)
+	return nil
+}
+
+// Reclaim sees to it that the space that deletions left is given back, if there were any since the last call: the engine does that
+// in the background, once the deletions are in its tables.
+func (j *Journal) Reclaim() error {
+	if err := j.fileUpTo(0); err != nil {
+		return err
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	if !j.deleted.Swap(false) {
+		return nil
+	}
+	return j.engine.apart(j.engine.db.Flush)
+}

@@ -1,0 +1,247 @@
+// Package recorder makes records of status reports: it has the store let them in, the journal make them durable, where there
+// is one, and the store apply them.
+package recorder
+
+import (
+	"context"
+	"runtime"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// groupSize is how many reports one group commit takes about; what comes more waits for the next one.
+const groupSize = 4096
+
+// Recorder takes status reports. Its methods are safe for concurrent use.
+//
+// With a journal, reports are recorded in groups: while one group is written to disk, what comes forms the next,
+// so that many reports share one sync. One group is recorded at a time, and its reports share one fate.
+type Recorder struct {
+	store   *store.Store
+	journal *journal.Journal // nil where there is none
+	metrics *metrics.Metrics
+
+	mu      sync.Mutex
+	waiting []*call // in the order in which they came
+	leading bool    // a call records the group that it is in
+
+	// What the leading call alone uses.
+	admission store.Admission
+	forgotten []store.Forgotten // those that the journal was not told of
+}
+
+// call is a call of Accept that waits for its group.
+type call struct {
+	reports  []models.StatusReport
+	now      time.Time
+	outcomes []store.Outcome
+	err      error
+	turn     chan bool // true has it record its group, false says that it is done
+}
+
+// New returns a recorder for st, whose journal is j; nil where it has none.
+func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
+	return &Recorder{store: st, journal: j, metrics: m}
+}
+
+// Accept makes records of reports, which must be valid, in their order. It appends what became of each to outcomes, and returns
+// that. Where it returns an error, none of them could be made durable, and none left a trace.
+//
+// now is the server's time. Nothing of the reports' memory is kept.
+func (r *Recorder) Accept(reports []models.StatusReport, now time.Time, outcomes []store.Outcome) ([]store.Outcome, error) {
+	if r.journal == nil {
+		return r.store.Accept(reports, now, outcomes), nil
+	}
+	if f := r.journal.Failure(); f != nil {
+		return outcomes, f
+	}
+	if len(reports) == 0 {
+		return outcomes, nil
+	}
+	c := &call{reports: reports, now: now, outcomes: outcomes, turn: make(chan bool, 1)}
+	r.do(c)
+	return c.outcomes, c.err
+}
+
+// Expire brings the store to the time now, and tells the journal what it forgot.
+func (r *Recorder) Expire(now time.Time) store.Expiry {
+	e := r.store.Expire(now)
+	if r.journal != nil && r.store.HasForgotten() && r.journal.Failure() == nil {
+		r.do(&call{now: now, turn: make(chan bool, 1)})
+	}
+	return e
+}
+
+// do returns once c is done.
+func (r *Recorder) do(c *call) {
+	if !r.join(c) && !<-c.turn {
+		return
+	}
+	runtime.Gosched()
+	group := r.nextGroup()
+	r.record(group)
+	r.next()
+	for _, other := range group {
+		if other != c {
+			other.turn <- false
+		}
+	}
+}
+
+// join has c wait, and reports whether it leads.
+func (r *Recorder) join(c *call) (leads bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = append(r.waiting, c)
+	leads = !r.leading
+	r.leading = true
+	return leads
+}
+
+// nextGroup takes the calls that have waited for longest.
+func (r *Recorder) nextGroup() []*call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	reports, n := 0, 0
+	for n < len(r.waiting) && (n == 0 || reports+len(r.waiting[n].reports) <= groupSize) {
+		reports += len(r.waiting[n].reports)
+		n++
+	}
+	group := slices.Clone(r.waiting[:n])
+	rest := copy(r.waiting, r.waiting[n:])
+	clear(r.waiting[rest:])
+	r.waiting = r.waiting[:rest]
+	return group
+}
+
+// next lets another call lead, if one waits.
+func (r *Recorder) next() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.waiting) == 0 {
+		r.leading = false
+		return
+	}
+	r.waiting[0].turn <- true
+}
+
+// record records a group. The caller leads.
+func (r *Recorder) record(group []*call) {
+	ad := &r.admission
+	ad.Outcomes, ad.Doubts = ad.Outcomes[:0], ad.Doubts[:0]
+	for _, c := range group {
+		r.store.Admit(c.reports, c.now, ad)
+	}
+	err := r.resolve(ad)
+	if err == nil {
+		err = r.append(ad.Records)
+	}
+	if err == nil {
+		r.store.Apply(ad.Records...)
+	}
+	r.store.Settle()
+	clear(ad.Records)
+	ad.Records = ad.Records[:0]
+
+	outcomes := ad.Outcomes
+	for _, c := range group {
+		if c.err = err; err == nil {
+			c.outcomes = append(c.outcomes, outcomes[:len(c.reports)]...)
+		}
+		outcomes = outcomes[len(c.reports):]
+	}
+}
+
+// resolve asks the journal for the report IDs that memory does not hold, and takes duplicates out of the records.
+func (r *Recorder) resolve(ad *store.Admission) error {
+	duplicates := 0
+	for _, d := range ad.Doubts {
+		record := &ad.Records[d.Record]
+		key := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
+		held, err := r.journal.Holds(key, record.ReportID, d.Dropped)
+		if err != nil {
+			return err
+		}
+		if held {
+			ad.Outcomes[d.Outcome] = store.Duplicate
+			*record = models.Record{}
+			duplicates++
+		}
+	}
+	if duplicates > 0 {
+		ad.Records = slices.DeleteFunc(ad.Records, func(r models.Record) bool { return r.AgentID == "" })
+	}
+	return nil
+}
+
+// append makes records durable, and tells the journal what the store forgot.
+func (r *Recorder) append(records []models.Record) error {
+	r.forgotten = append(r.forgotten, r.store.TakeForgotten()...)
+	if len(records) == 0 && len(r.forgotten) == 0 {
+		return nil
+	}
+	started := time.Now()
+	if err := r.journal.Append(r.forgotten, records); err != nil {
+		return err
+	}
+	r.metrics.ObserveCommit(len(records), time.Since(started))
+	r.forgotten = nil
+	return nil
+}
+
+// TrimHistory drops the statuses that are older than before, but for the current one of each session, from memory and from the
+// journal. It returns how many it deleted from the journal.
+func (r *Recorder) TrimHistory(ctx context.Context, before time.Time) (deleted int, err error) {
+	if err := r.trimAgents(ctx, before); err != nil {
+		return 0, err
+	}
+	var after *store.SessionPosition
+	for {
+		page, err := r.store.Sessions(ctx, store.SessionQuery{}, after, 1000)
+		if err != nil {
+			return deleted, err
+		}
+		for _, se := range page.Items {
+			if !se.Created.Before(before) {
+				continue // what it reported is younger, but for late reports
+			}
+			key := store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}
+			r.store.TrimHistory(key, before)
+			n, err := r.journal.TrimSession(key, before)
+			deleted += n
+			if err != nil {
+				return deleted, err
+			}
+		}
+		if after = page.Next; after == nil {
+			return deleted, r.journal.Reclaim()
+		}
+	}
+}
+
+func (r *Recorder) trimAgents(ctx context.Context, before time.Time) error {
+	var after *store.AgentPosition
+	for {
+		page, err := r.store.Agents(ctx, store.AgentQuery{}, after, 1000)
+		if err != nil {
+			return err
+		}
+		for _, a := range page.Items {
+			if !a.Registered.Before(before) {
+				continue
+			}
+			if err := r.journal.TrimAgent(a.ID, before); err != nil {
+				return err
+			}
+		}
+		if after = page.Next; after == nil {
+			return nil
+		}
+	}
+}

@@ -1,0 +1,223 @@
+package recorder_test
+
+import (
+	"cmp"
+	"fmt"
+	"log/slog"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+var epoch = time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
+
+// hub is a store with its journal, and what tests have to know of it.
+type hub struct {
+	opts     store.Options
+	fs       vfs.FS
+	now      time.Time
+	store    *store.Store
+	journal  *journal.Journal
+	recorder *recorder.Recorder
+}
+
+func (h *hub) open(t require.TestingT) {
+	h.store = store.New(h.opts)
+	j, err := journal.Open(journal.Options{Dir: "data", FS: h.fs, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	h.journal = j
+	h.recorder = recorder.New(h.store, j, metrics.New(h.store, "test"))
+	require.NoError(t, j.Replay(background, h.store, h.opts.HistoryLimit, h.now, func(journal.Progress) {}))
+}
+
+func (h *hub) accept(t require.TestingT, reports ...models.StatusReport) []store.Outcome {
+	outcomes, err := h.recorder.Accept(reports, h.now, nil)
+	require.NoError(t, err)
+	require.Len(t, outcomes, len(reports))
+	return outcomes
+}
+
+// history reads the history of a session, or of an agent where topic is empty, page by page.
+func (h *hub) history(t require.TestingT, agentID, topic string, limit int) []models.AgentStatus {
+	all := []models.AgentStatus{}
+	var after *store.StatusPosition
+	for {
+		page, ok := h.page(t, agentID, topic, after, limit)
+		require.True(t, ok)
+		require.LessOrEqual(t, len(page.Items), limit)
+		all = append(all, page.Items...)
+		if after = page.Next; after == nil {
+			return all
+		}
+		require.Len(t, page.Items, limit)
+	}
+}
+
+func (h *hub) page(t require.TestingT, agentID, topic string, after *store.StatusPosition, limit int) (page store.HistoryPage, ok bool) {
+	if topic == "" {
+		if _, page, ok = h.store.AgentStatus(agentID, after, limit); ok && page.Journaled > 0 {
+			require.NoError(t, h.journal.CompleteAgent(agentID, &page, after, limit))
+		}
+		return page, ok
+	}
+	if _, page, ok = h.store.Session(agentID, topic, after, limit); ok && page.Journaled > 0 {
+		key := store.SessionKey{AgentID: agentID, Topic: topic}
+		require.NoError(t, h.journal.CompleteSession(key, &page, after, limit))
+	}
+	return page, ok
+}
+
+// state is what reads show, but for histories.
+type state struct {
+	Summary  models.Summary
+	Agents   []models.Agent
+	Sessions []models.FleetSession
+}
+
+func (h *hub) state(t require.TestingT) state {
+	agents, err := h.store.Agents(background, store.AgentQuery{BySeen: true}, nil, 1000)
+	require.NoError(t, err)
+	sessions, err := h.store.Sessions(background, store.SessionQuery{}, nil, 1000)
+	require.NoError(t, err)
+	return state{h.store.Summary(), agents.Items, sessions.Items}
+}
+
+// kept is a report that was acknowledged, with its place among all of them.
+type kept struct {
+	models.StatusReport
+	number int
+}
+
+// TestWhatWasAcknowledgedIsThere reports, reads, waits, restarts and crashes at random, and holds every history to all that
+// was acknowledged, and what reads show after a restart or a crash to what they showed before.
+func TestWhatWasAcknowledgedIsThere(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		fs := vfs.NewCrashableMem()
+		h := &hub{now: epoch, fs: fs, opts: store.Options{
+			DefaultTTL: 10 * time.Minute, SessionRetention: time.Hour, Journaled: true,
+			HistoryLimit: rapid.IntRange(1, 4).Draw(t, "history limit"), HistoryMaxBytes: 1 << 20, MaxSessions: 12,
+		}}
+		most := 6 // reports at once
+		if rapid.Bool().Draw(t, "crowded") {
+			// A report can make another one's session go, which only shows where they come one by one.
+			most = 1
+			h.opts.HistoryMaxBytes = rapid.Int64Range(1500, 3000).Draw(t, "history bytes")
+			h.opts.MaxSessions = rapid.IntRange(2, 8).Draw(t, "sessions")
+		}
+		h.open(t)
+		defer func() { require.NoError(t, h.journal.Close()) }()
+		var all []kept
+		number := 0
+		t.Repeat(map[string]func(*rapid.T){
+			"report": func(t *rapid.T) {
+				reports := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) models.StatusReport { return drawReport(t, h.now) }), 1, most).Draw(t, "reports")
+				for i, outcome := range h.accept(t, reports...) {
+					if outcome == store.Stored {
+						number++
+						all = append(all, kept{reports[i], number})
+					}
+					id, agentID, topic := reports[i].ReportID, reports[i].AgentID, reports[i].SessionTopic
+					if outcome == store.Duplicate {
+						require.True(t, slices.ContainsFunc(all, func(k kept) bool {
+							return k.ReportID == id && k.AgentID == agentID && k.SessionTopic == topic
+						}))
+					}
+				}
+			},
+			"wait": func(t *rapid.T) {
+				h.now = h.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute)
+				h.recorder.Expire(h.now)
+			},
+			"restart": func(t *rapid.T) {
+				h.recorder.Expire(h.now)
+				before := h.state(t)
+				require.NoError(t, h.journal.Close())
+				h.open(t)
+				require.Equal(t, before, h.state(t))
+			},
+			"crash": func(t *rapid.T) {
+				h.recorder.Expire(h.now)
+				before := h.state(t)
+				h.fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(t, "unsynced"), RNG: rng(t)})
+				require.NoError(t, h.journal.Close())
+				fs = h.fs.(*vfs.MemFS)
+				h.open(t)
+				require.Equal(t, before, h.state(t))
+			},
+			"": func(t *rapid.T) {
+				// What the store forgot is gone; what it refused never was.
+				known := map[[2]string]bool{}
+				agents := map[string]bool{}
+				for _, se := range h.state(t).Sessions {
+					known[[2]string{se.AgentID, se.Topic}] = true
+					agents[se.AgentID] = true
+				}
+				all = slices.DeleteFunc(all, func(k kept) bool { return !known[[2]string{k.AgentID, k.SessionTopic}] })
+				limit := rapid.IntRange(1, 5).Draw(t, "limit")
+				for key := range known {
+					requireHistory(t, all, h.history(t, key[0], key[1], limit), func(k kept) bool { return k.AgentID == key[0] && k.SessionTopic == key[1] })
+				}
+				for id := range agents {
+					requireHistory(t, all, h.history(t, id, "", limit), func(k kept) bool { return k.AgentID == id })
+				}
+			},
+		})
+	})
+}
+
+func drawReport(t *rapid.T, now time.Time) models.StatusReport {
+	r := models.StatusReport{
+		AgentID:      rapid.SampledFrom([]string{"a", "a/b", "ü"}).Draw(t, "agent"),
+		SessionTopic: rapid.SampledFrom([]string{"t", "t2", "t 3", "~"}).Draw(t, "topic"),
+		Status:       rapid.SampledFrom(models.Statuses[:]).Draw(t, "status"),
+		Message:      rapid.StringMatching(`[a-c]{0,3}`).Draw(t, "message"),
+		AgentName:    rapid.SampledFrom([]string{"", "N", "M"}).Draw(t, "name"),
+		AgentSource:  rapid.SampledFrom([]string{"", "", "cursor", "codex"}).Draw(t, "source"),
+		SessionTitle: rapid.SampledFrom([]string{"", "", "T"}).Draw(t, "title"),
+		TTLMinutes:   rapid.SampledFrom([]int{0, 0, 5, 90}).Draw(t, "TTL"),
+		ReportID:     rapid.SampledFrom([]string{"", "", "1", "2", "3", "4", "5", "6"}).Draw(t, "ID"),
+	}
+	switch rapid.IntRange(0, 5).Draw(t, "timestamp") {
+	case 0: // late, or early by less than is allowed
+		r.Timestamp = now.Add(time.Duration(rapid.IntRange(-4000, 200).Draw(t, "seconds")) * time.Second)
+	case 1:
+		r.Timestamp = time.Date(rapid.IntRange(0, 2026).Draw(t, "year"), 1, 1, 0, 0, 0, 5, time.UTC)
+	case 2:
+		r.Timestamp = now
+	}
+	return r
+}
+
+// requireHistory holds a history that was read to the reports that it is of. Those without a timestamp have that of their
+// receipt, which is taken from the history itself.
+func requireHistory(t require.TestingT, all []kept, got []models.AgentStatus, of func(kept) bool) {
+	want := map[string]int{}
+	n := 0
+	for _, k := range all {
+		if of(k) {
+			n++
+			want[line(k.AgentID, k.SessionTopic, k.Status, k.Message)]++
+		}
+	}
+	have := map[string]int{}
+	for _, st := range got {
+		have[line(st.AgentID, st.SessionTopic, st.Status, st.Message)]++
+	}
+	require.Equal(t, want, have)
+	require.Len(t, got, n)
+	require.True(t, slices.IsSortedFunc(got, func(a, b models.AgentStatus) int {
+		return cmp.Or(b.Timestamp.Compare(a.Timestamp), b.ReceivedAt.Compare(a.ReceivedAt))
+	}), "%v", got)
+}
+
+func line(parts ...any) string { return fmt.Sprint(parts...) }

@@ -1,0 +1,200 @@
+package recorder_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+var roomy = store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 3, HistoryMaxBytes: 1 << 30, MaxSessions: 1000, Journaled: true}
+
+// disk fails the n-th change to it, and all that follow until it is mended.
+type disk struct {
+	n      int64
+	cause  error
+	count  atomic.Int64
+	mended atomic.Bool
+}
+
+// MaybeError implements errorfs.Injector.
+func (d *disk) MaybeError(op errorfs.Op) error {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || d.mended.Load() {
+		return nil
+	}
+	if d.count.Add(1) > d.n {
+		return d.cause
+	}
+	return nil
+}
+
+func (d *disk) String() string { return "disk" }
+
+// TestAnErrorAtEveryChangeOfTheDiskInTurn reports while the disk begins to fail at its first change, its second one, and so on,
+// until it does so no more: what was acknowledged is there, before the disk is mended, after, and after a restart, and what was
+// refused is not.
+func TestAnErrorAtEveryChangeOfTheDiskInTurn(t *testing.T) {
+	for _, cause := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS} {
+		t.Run(cause.Error(), func(t *testing.T) {
+			for n, failed := int64(1), true; failed; n++ {
+				failed = failAt(t, &disk{n: n, cause: cause})
+			}
+		})
+	}
+}
+
+// failAt reports whether d failed while reports came in.
+func failAt(t *testing.T, d *disk) bool {
+	fs := vfs.NewCrashableMem()
+	h := &hub{now: epoch, fs: fs, opts: roomy}
+	h.open(t)
+	require.NoError(t, h.journal.Close())
+	h.fs = errorfs.Wrap(fs, d)
+	d.count.Store(0)
+	d.mended.Store(true)
+	h.open(t)
+	d.mended.Store(false)
+
+	acknowledged, refused := 0, 0
+	for i := range 12 {
+		_, err := h.recorder.Accept([]models.StatusReport{numbered(i), numbered(i + 100)}, h.now, nil)
+		if err == nil {
+			acknowledged++
+			require.Zero(t, refused, "taken after a refusal while the disk fails")
+		} else {
+			var failure *journal.Failure
+			require.ErrorAs(t, err, &failure)
+			require.NotEmpty(t, failure.Cause)
+			require.ErrorIs(t, err, d.cause)
+			refused++
+		}
+		if i == 6 {
+			h.page(t, "a", "t", nil, 100) // has the log filed, or fails to
+		}
+	}
+	requireNumbered(t, h, acknowledged, refused > 0)
+	d.mended.Store(true)
+	for err := error(journal.ErrClosed); err != nil; runtime.Gosched() { // soon, by itself
+		_, err = h.recorder.Accept([]models.StatusReport{numbered(1000), numbered(1100)}, h.now, nil)
+	}
+	requireNumbered(t, h, acknowledged+1, false)
+	require.NoError(t, h.journal.Close())
+	h.fs = fs.CrashClone(vfs.CrashCloneCfg{})
+	h.open(t)
+	requireNumbered(t, h, acknowledged+1, false)
+	require.NoError(t, h.journal.Close())
+	return refused > 0
+}
+
+func numbered(i int) models.StatusReport {
+	return models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running, Message: fmt.Sprint(i), ReportID: fmt.Sprint("id", i)}
+}
+
+// requireNumbered holds the history to as many pairs of reports. While the disk fails, what memory does not hold may be out of
+// reach.
+func requireNumbered(t *testing.T, h *hub, pairs int, failing bool) {
+	t.Helper()
+	if pairs == 0 {
+		_, ok := h.store.Agent("a")
+		require.False(t, ok)
+		return
+	}
+	_, memory, ok := h.store.Session("a", "t", nil, 100)
+	require.True(t, ok)
+	require.Len(t, memory.Items, min(2*pairs, roomy.HistoryLimit))
+	if failing && h.journal.CompleteSession(store.SessionKey{AgentID: "a", Topic: "t"}, &memory, nil, 100) != nil {
+		return
+	}
+	all := h.history(t, "a", "t", 5)
+	require.Len(t, all, 2*pairs)
+	seen := map[string]bool{}
+	for _, st := range all {
+		require.False(t, seen[st.Message])
+		seen[st.Message] = true
+	}
+}
+
+// TestACrashLosesNothingAcknowledged has many writers report while the machine crashes, and loses what was not synced.
+func TestACrashLosesNothingAcknowledged(t *testing.T) {
+	for round := range 10 {
+		fs := vfs.NewCrashableMem()
+		h := &hub{now: epoch, fs: fs, opts: roomy}
+		h.open(t)
+		ctx, crash := context.WithCancel(t.Context())
+		var (
+			wg           sync.WaitGroup
+			acknowledged [8]atomic.Int64
+			reached      = make(chan struct{})
+		)
+		for w := range acknowledged {
+			wg.Go(func() {
+				for i := 0; ctx.Err() == nil; i++ {
+					_, err := h.recorder.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: fmt.Sprint(w),
+						Status: models.Running, Message: fmt.Sprint(i), ReportID: fmt.Sprint(i)}}, h.now, nil)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					acknowledged[w].Store(int64(i + 1))
+					if w == 0 && i == 20+40*round {
+						close(reached)
+					}
+					if w == 0 && i%50 == 49 {
+						h.history(t, "a", "0", 7) // has the log filed
+					}
+				}
+			})
+		}
+		<-reached
+		var least [len(acknowledged)]int64
+		for w := range least {
+			least[w] = acknowledged[w].Load()
+		}
+		after := fs.CrashClone(vfs.CrashCloneCfg{})
+		crash()
+		wg.Wait()
+		require.NoError(t, h.journal.Close())
+
+		h.fs = after
+		h.open(t)
+		total := 0
+		for w := range least {
+			if least[w] == 0 {
+				continue
+			}
+			history := h.history(t, "a", fmt.Sprint(w), 50)
+			require.GreaterOrEqual(t, int64(len(history)), least[w])
+			total += len(history)
+			for i, st := range history {
+				require.Equal(t, fmt.Sprint(len(history)-1-i), st.Message)
+			}
+		}
+		require.GreaterOrEqual(t, len(h.history(t, "a", "", 100)), total)
+		require.NoError(t, h.journal.Close())
+	}
+}
+
+func TestAClosedJournalTakesNothing(t *testing.T) {
+	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
+	h.open(t)
+	h.accept(t, numbered(1))
+	require.NoError(t, h.journal.Close())
+	require.NoError(t, h.journal.Close())
+	_, err := h.recorder.Accept([]models.StatusReport{numbered(2)}, h.now, nil)
+	require.True(t, errors.Is(err, journal.ErrClosed))
+	_, page, _ := h.store.Session("a", "t", nil, 10)
+	require.Len(t, page.Items, 1)
+}
