@@ -25,7 +25,10 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/control"
+	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/version"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -38,6 +41,7 @@ const (
 )
 
 func main() {
+	signal.Ignore(syscall.SIGXFSZ) // a file that may not grow is an error of the write, not the end of the program
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
@@ -47,14 +51,16 @@ func main() {
 func run(ctx context.Context, args []string, environment map[string]string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("kubeagents", flag.ContinueOnError)
 	flags.SetOutput(stderr)
+	flags.Usage = func() { fmt.Fprint(stderr, usage) }
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return exitOK
 	} else if err != nil {
 		return exitUsage
 	}
-	if flags.NArg() > 0 {
-		fmt.Fprintf(stderr, "kubeagents: unexpected argument %q: settings come from the environment\n", flags.Arg(0))
+	backup := flags.NArg() == 2 && flags.Arg(0) == "backup"
+	if flags.NArg() > 0 && !backup {
+		fmt.Fprintf(stderr, "kubeagents: unexpected arguments %q: settings come from the environment\n%s", flags.Args(), usage)
 		return exitUsage
 	}
 	if *showVersion {
@@ -67,9 +73,30 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 		fmt.Fprintf(stderr, "kubeagents: invalid settings:\n%v\n", err)
 		return exitUsage
 	}
+	if backup {
+		return runBackup(ctx, cfg, flags.Arg(1), stderr)
+	}
 	logger := newLogger(cfg, stderr)
 	if err := serve(ctx, cfg, logger); err != nil {
-		logger.Error("stopped", "error", err)
+		logger.Error("stopped", "error", err.Error()) // a string, because some errors would write their stack
+		return exitFailure
+	}
+	return exitOK
+}
+
+const usage = `usage: kubeagents                 serve; settings come from the environment
+       kubeagents backup DIR      have the server of DATA_DIR copy its state to DIR
+       kubeagents -version        print the version
+`
+
+// runBackup has the server that runs on the data directory copy its state.
+func runBackup(ctx context.Context, cfg config.Config, dir string, stderr io.Writer) int {
+	if cfg.DataDir == "" {
+		fmt.Fprintln(stderr, "kubeagents: backup: DATA_DIR must be that of the server")
+		return exitUsage
+	}
+	if err := control.Backup(ctx, cfg.DataDir, dir); err != nil {
+		fmt.Fprintf(stderr, "kubeagents: backup: %v\n", err)
 		return exitFailure
 	}
 	return exitOK
@@ -90,7 +117,7 @@ const heapFloor = 32 << 20
 
 // serve wires the server up, serves until ctx ends, and stops it: open requests finish first, as far as
 // the shutdown timeout allows.
-func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
+func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err error) {
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
@@ -100,9 +127,18 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 		HistoryLimit:     cfg.HistoryLimit,
 		HistoryMaxBytes:  int64(cfg.HistoryMaxBytes),
 		MaxSessions:      cfg.MaxSessions,
+		Journaled:        cfg.DataDir != "",
 	})
 	m := metrics.New(st, version.String())
-	h := handlers.New(st, m, logger, version.String())
+	j, err := openJournal(cfg, m, logger)
+	if err != nil {
+		return err
+	}
+	if j != nil {
+		defer func() { err = errors.Join(err, j.Close()) }()
+	}
+	rec := recorder.New(st, j, m)
+	h := handlers.New(handlers.Parts{Store: st, Recorder: rec, Journal: j, Metrics: m, Logger: logger, Version: version.String()})
 
 	listener, err := net.Listen("tcp", cfg.Address())
 	if err != nil {
@@ -112,14 +148,23 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 
 	var background sync.WaitGroup
 	defer background.Wait()
-	expiryCtx, stopExpiry := context.WithCancel(context.Background())
-	defer stopExpiry()
-	background.Go(func() { expire(expiryCtx, st, m, logger, cfg.ExpiryInterval) })
+	backgroundCtx, stopBackground := context.WithCancel(context.Background())
+	defer stopBackground()
 
 	served := make(chan error, 1)
 	background.Go(func() { served <- server.Serve(listener) })
 	logger.Info("serving", "address", listener.Addr().String(), "version", version.String())
-	logger.Info("state is kept in memory only: it ends with this process")
+	if j == nil {
+		logger.Info("state is kept in memory only: it ends with this process; set DATA_DIR to keep it")
+	} else if err := replay(ctx, j, st, cfg, logger); err != nil {
+		return errors.Join(err, server.Close())
+	}
+	h.Replayed()
+	background.Go(func() { expire(backgroundCtx, rec, m, logger, cfg.ExpiryInterval) })
+	if j != nil {
+		background.Go(func() { trimHistory(backgroundCtx, rec, logger, cfg.HistoryRetention) })
+		background.Go(func() { obey(backgroundCtx, j, cfg.DataDir, logger) })
+	}
 
 	select {
 	case err := <-served:
@@ -131,6 +176,42 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) error {
 	err = stop(server, cfg.ShutdownTimeout, logger)
 	logger.Info("stopped", "accepted", m.Acknowledged())
 	return err
+}
+
+// openJournal opens the journal in the data directory, or returns nil where state is kept in memory only.
+func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*journal.Journal, error) {
+	if cfg.DataDir == "" {
+		return nil, nil
+	}
+	j, err := journal.Open(journal.Options{Dir: cfg.DataDir, Logger: logger})
+	if err != nil {
+		return nil, err
+	}
+	m.AddJournal(j)
+	return j, nil
+}
+
+// replay reads the journal into the store. Where ctx ends meanwhile, that is no error.
+func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config.Config, logger *slog.Logger) error {
+	started := time.Now()
+	said := started
+	var done journal.Progress
+	err := j.Replay(ctx, st, cfg.HistoryLimit, started, func(p journal.Progress) {
+		done = p
+		if time.Since(said) >= time.Second {
+			said = time.Now()
+			logger.Info("reading the journal", "sessions", p.Sessions, "records", p.Records)
+		}
+	})
+	if ctx.Err() != nil {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	logger.Info("read the journal", "directory", cfg.DataDir, "sessions", done.Sessions, "records", done.Records,
+		"took", time.Since(started).Round(time.Millisecond))
+	return nil
 }
 
 // newServer returns a server that gives up on clients that are too slow.
@@ -162,7 +243,33 @@ func stop(server *http.Server, timeout time.Duration, logger *slog.Logger) error
 }
 
 // expire expires sessions, and forgets those whose retention is over, each interval until ctx ends.
-func expire(ctx context.Context, st *store.Store, m *metrics.Metrics, logger *slog.Logger, interval time.Duration) {
+func expire(ctx context.Context, rec *recorder.Recorder, m *metrics.Metrics, logger *slog.Logger, interval time.Duration) {
+	every(ctx, interval, func(now time.Time) {
+		e := rec.Expire(now)
+		took := time.Since(now)
+		m.ObserveExpiry(took)
+		if e != (store.Expiry{}) {
+			logger.Debug("expiry", "expired", e.Expired, "lost", e.Lost, "removed", e.Removed, "took", took)
+		}
+	})
+}
+
+// trimHistory deletes history that is older than the retention, some hundred times in each retention, until ctx ends.
+func trimHistory(ctx context.Context, rec *recorder.Recorder, logger *slog.Logger, retention time.Duration) {
+	every(ctx, min(max(retention/100, time.Second), time.Hour), func(now time.Time) {
+		deleted, err := rec.TrimHistory(ctx, now.Add(-retention))
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			logger.Warn("history beyond its retention could not be deleted", "error", err.Error())
+		case deleted > 0:
+			logger.Debug("history beyond its retention deleted", "records", deleted)
+		}
+	})
+}
+
+// every calls do each interval until ctx ends.
+func every(ctx context.Context, interval time.Duration, do func(now time.Time)) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
 	for {
@@ -170,13 +277,27 @@ func expire(ctx context.Context, st *store.Store, m *metrics.Metrics, logger *sl
 		case <-ctx.Done():
 			return
 		case now := <-ticker.C:
-			e := st.Expire(now)
-			took := time.Since(now)
-			m.ObserveExpiry(took)
-			if e != (store.Expiry{}) {
-				logger.Debug("expiry", "expired", e.Expired, "lost", e.Lost, "removed", e.Removed, "took", took)
-			}
+			do(now)
 		}
+	}
+}
+
+// obey carries out what an operator on this machine says, until ctx ends.
+func obey(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.Logger) {
+	listener, err := control.Listen(dataDir)
+	if err == nil {
+		err = control.Serve(ctx, listener, func(dir string) error {
+			err := j.Backup(dir)
+			if err == nil {
+				logger.Info("backup written", "directory", dir)
+			} else {
+				logger.Warn("no backup was written", "directory", dir, "error", err.Error())
+			}
+			return err
+		})
+	}
+	if err != nil {
+		logger.Warn("backups can't be asked for", "error", err)
 	}
 }
 

@@ -36,6 +36,7 @@ import (
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -71,7 +72,8 @@ func newTestServer(t testing.TB, change func(*store.Options)) *server {
 	}
 	st := store.New(opts)
 	m := metrics.New(st, "test")
-	h := handlers.New(st, m, slog.New(slog.DiscardHandler), "test")
+	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Metrics: m,
+		Logger: slog.New(slog.DiscardHandler), Version: "test"})
 	return &server{st, h, router(h, m, config.Origins{"*"})}
 }
 
@@ -250,6 +252,8 @@ func TestContract(t *testing.T) {
 		}
 	}
 
+	c.holdJournal(t)
+
 	inRouter := map[string]bool{}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		inRouter[method+" "+route] = true
@@ -298,7 +302,13 @@ func requireDay(t *testing.T, s *server) {
 	slices.SortFunc(sessions, order)
 	require.Equal(t, want.Sessions, sessions)
 	require.Equal(t, want.ByStatus, byStatus)
+}
 
+// requireDayCounted holds the counts of reports to the recorded day.
+func requireDayCounted(t *testing.T, s *server) {
+	t.Helper()
+	want, err := fleet.Expected()
+	require.NoError(t, err)
 	scrape := s.ask(http.MethodGet, "/metrics", "").Body.String()
 	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="stored"} %d`, want.Stored))
 	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="duplicate"} %d`, want.Duplicates))
@@ -329,6 +339,7 @@ func TestRecordedDay(t *testing.T) {
 			s.report(t, string(r))
 		}
 		requireDay(t, s)
+		requireDayCounted(t, s)
 	})
 	for _, size := range []int{2, 100, 777, len(reports)} {
 		t.Run(fmt.Sprintf("in batches of %d", size), func(t *testing.T) {
@@ -337,6 +348,7 @@ func TestRecordedDay(t *testing.T) {
 				s.report(t, string(bytes.Join(batch, []byte("\n"))))
 			}
 			requireDay(t, s)
+			requireDayCounted(t, s)
 		})
 		t.Run(fmt.Sprintf("in arrays of %d", size), func(t *testing.T) {
 			s := newTestServer(t, nil)
@@ -344,6 +356,7 @@ func TestRecordedDay(t *testing.T) {
 				s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
 			}
 			requireDay(t, s)
+			requireDayCounted(t, s)
 		})
 	}
 	t.Run("by parallel clients", func(t *testing.T) {
@@ -371,6 +384,7 @@ func TestRecordedDay(t *testing.T) {
 		}
 		wg.Wait()
 		requireDay(t, s)
+		requireDayCounted(t, s)
 	})
 }
 
@@ -422,7 +436,8 @@ func TestExpiryTicker(t *testing.T) {
 		st.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
-		wg.Go(func() { expire(ctx, st, metrics.New(st, "test"), slog.New(slog.DiscardHandler), time.Second) })
+		m := metrics.New(st, "test")
+		wg.Go(func() { expire(ctx, recorder.New(st, nil, m), m, slog.New(slog.DiscardHandler), time.Second) })
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		require.Equal(t, 1, st.Summary().Sessions.Active)

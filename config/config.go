@@ -26,7 +26,9 @@ type Config struct {
 	CORSAllowedOrigins Origins       `env:"CORS_ALLOWED_ORIGINS" envDefault:"*" allowed:"* for all, or origins such as https://example.com or https://*.example.com, separated by commas"`
 	DefaultTTLMinutes  int           `env:"DEFAULT_TTL_MINUTES" envDefault:"30" allowed:"a whole number of minutes from 1 to 1440"`
 	ExpiryInterval     time.Duration `env:"EXPIRY_INTERVAL" envDefault:"1s" allowed:"a duration from 10ms to 1h"`
+	DataDir            string        `env:"DATA_DIR" allowed:"a directory that is kept; none for memory only"`
 	SessionRetention   time.Duration `env:"SESSION_RETENTION" envDefault:"168h" allowed:"a duration from 0s to 87600h"`
+	HistoryRetention   time.Duration `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; none for SESSION_RETENTION, but a day at least"`
 	HistoryLimit       int           `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
 	HistoryMaxBytes    Bytes         `env:"HISTORY_MAX_BYTES" envDefault:"512MiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
 	MaxSessions        int           `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
@@ -53,6 +55,9 @@ func Load(environment map[string]string) (Config, error) {
 			faulty[parse.Name] = true
 		}
 	}
+	if environment["HISTORY_RETENTION"] == "" {
+		c.HistoryRetention = max(c.SessionRetention, models.MaxTTLMinutes*time.Minute)
+	}
 	c.outOfRange(func(field string) { faulty[field] = true })
 
 	var faults []error
@@ -76,6 +81,7 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("DefaultTTLMinutes", models.MinTTLMinutes <= c.DefaultTTLMinutes && c.DefaultTTLMinutes <= models.MaxTTLMinutes)
 	check("ExpiryInterval", 10*time.Millisecond <= c.ExpiryInterval && c.ExpiryInterval <= time.Hour)
 	check("SessionRetention", 0 <= c.SessionRetention && c.SessionRetention <= 87600*time.Hour)
+	check("HistoryRetention", time.Second <= c.HistoryRetention && c.HistoryRetention <= 87600*time.Hour)
 	check("HistoryLimit", 1 <= c.HistoryLimit && c.HistoryLimit <= 10_000)
 	check("HistoryMaxBytes", 1<<20 <= c.HistoryMaxBytes && c.HistoryMaxBytes <= 1<<40)
 	check("MaxSessions", 1 <= c.MaxSessions && c.MaxSessions <= 100_000_000)

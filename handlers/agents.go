@@ -40,7 +40,7 @@ func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
-	page, err := h.store.Agents(r.Context(), q, after, limit)
+	page, err := h.Store.Agents(r.Context(), q, after, limit)
 	if err != nil {
 		return err
 	}
@@ -59,7 +59,7 @@ func (p *params) bySeen() bool {
 
 // Agent shows one agent: GET /api/agents/{agent_id}.
 func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
-	agent, ok := h.store.Agent(pathParam(r, "agent_id"))
+	agent, ok := h.Store.Agent(pathParam(r, "agent_id"))
 	if !ok {
 		return models.NotFound("agent")
 	}
@@ -74,9 +74,15 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
-	latest, page, ok := h.store.AgentStatus(pathParam(r, "agent_id"), after, limit)
+	agentID := pathParam(r, "agent_id")
+	latest, page, ok := h.Store.AgentStatus(agentID, after, limit)
 	if !ok {
 		return models.NotFound("agent")
+	}
+	if page.Journaled > 0 {
+		if err := h.Journal.CompleteAgent(agentID, &page, after, limit); err != nil {
+			return err
+		}
 	}
 	return respond(w, r, agentStatus{latest, page.Items, cursorOf(w, r, page.Next, statusCursor)})
 }

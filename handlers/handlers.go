@@ -15,26 +15,44 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json"
 
+	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
 
 // Handler answers every route but /metrics. Its methods are safe for concurrent use.
 type Handler struct {
-	store   *store.Store
-	metrics *metrics.Metrics
-	logger  *slog.Logger
-	version string
+	Parts
 	started time.Time
 
+	replayed atomic.Bool // the journal, where there is one, has been read
 	draining atomic.Bool
 }
 
-// New returns a handler over st. version is what /health shows.
-func New(st *store.Store, m *metrics.Metrics, logger *slog.Logger, version string) *Handler {
-	return &Handler{store: st, metrics: m, logger: logger, version: version, started: time.Now()}
+// Parts are what a handler works with.
+type Parts struct {
+	Store    *store.Store
+	Recorder *recorder.Recorder
+	Journal  *journal.Journal // nil where state is kept in memory only
+	Metrics  *metrics.Metrics
+	Logger   *slog.Logger
+	Version  string // what /health shows
 }
+
+// New returns a handler. Where there is a journal, it answers that it is not ready until [Handler.Replayed] is called.
+func New(p Parts) *Handler {
+	h := &Handler{Parts: p, started: time.Now()}
+	h.replayed.Store(p.Journal == nil)
+	return h
+}
+
+// Replayed has reports taken and reads answered from now on: the store holds what the journal knows.
+func (h *Handler) Replayed() { h.replayed.Store(true) }
+
+// errReplaying is what is answered until then.
+var errReplaying = models.Unavailable("the server starts: it reads its journal")
 
 // Endpoint answers a request, or returns an error before it has written anything. The endpoints of a
 // [Handler] are its methods.
@@ -53,7 +71,10 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 // the answer is true between two runs of the ticker.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		h.store.Expire(time.Now())
+		if !h.replayed.Load() {
+			return errReplaying
+		}
+		h.Store.Expire(time.Now())
 		return answer(w, r)
 	})
 }
@@ -73,8 +94,13 @@ var statusOfCode = map[models.Code]int{
 // fail answers a request with an error. The text of one that is not a *models.Error goes to the log alone.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *models.Error
+	var failure *journal.Failure
 	switch {
 	case errors.As(err, &known):
+	case errors.As(err, &failure):
+		known = models.Unavailable("the journal can't be used now: " + failure.Cause)
+	case errors.Is(err, journal.ErrClosed):
+		known = models.Unavailable("the server is stopping")
 	case r.Context().Err() != nil:
 		known = models.Unavailable("the request ended before its answer was ready")
 	default:

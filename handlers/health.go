@@ -10,8 +10,9 @@ type health struct {
 	Timestamp     time.Time `json:"timestamp"`
 	Version       string    `json:"version"`
 	UptimeSeconds int64     `json:"uptime_seconds"`
-	Storage       string    `json:"storage"`
-	Cause         string    `json:"cause,omitzero"` // why reports can't be accepted
+	Storage       string    `json:"storage"`             // memory or journal
+	DiskBytes     int64     `json:"disk_bytes,omitzero"` // that the journal takes
+	Cause         string    `json:"cause,omitzero"`      // why reports can't be accepted
 }
 
 type probe struct {
@@ -27,14 +28,21 @@ func (h *Handler) Drain() { h.draining.Store(true) }
 func (h *Handler) Health(w http.ResponseWriter, _ *http.Request) error {
 	p, status := h.ready()
 	now := time.Now()
-	return writeProbe(w, status, health{
-		Status:        p.Status,
+	answer := health{
 		Timestamp:     now.UTC(),
-		Version:       h.version,
+		Version:       h.Version,
 		UptimeSeconds: int64(now.Sub(h.started).Seconds()),
 		Storage:       "memory",
-		Cause:         p.Cause,
-	})
+	}
+	if h.Journal != nil {
+		answer.Storage = "journal"
+		answer.DiskBytes = h.Journal.Stats().DiskBytes
+		if failure := h.Journal.Failure(); failure != nil && status == http.StatusOK {
+			p, status = unavailable(failure.Cause)
+		}
+	}
+	answer.Status, answer.Cause = p.Status, p.Cause
+	return writeProbe(w, status, answer)
 }
 
 // Live says that the server runs: GET /health/live.
@@ -42,17 +50,25 @@ func (h *Handler) Live(w http.ResponseWriter, _ *http.Request) error {
 	return writeProbe(w, http.StatusOK, probe{Status: "ok"})
 }
 
-// Ready says whether to send requests here: GET /health/ready.
+// Ready says whether to send requests here: GET /health/ready. A journal that can't be written makes no difference:
+// reads go on.
 func (h *Handler) Ready(w http.ResponseWriter, _ *http.Request) error {
 	p, status := h.ready()
 	return writeProbe(w, status, p)
 }
 
 func (h *Handler) ready() (probe, int) {
-	if h.draining.Load() {
-		return probe{Status: "unavailable", Cause: "the server is stopping"}, http.StatusServiceUnavailable
+	switch {
+	case h.draining.Load():
+		return unavailable("the server is stopping")
+	case !h.replayed.Load():
+		return unavailable("the server starts: it reads its journal")
 	}
 	return probe{Status: "ok"}, http.StatusOK
+}
+
+func unavailable(cause string) (probe, int) {
+	return probe{Status: "unavailable", Cause: cause}, http.StatusServiceUnavailable
 }
 
 func writeProbe(w http.ResponseWriter, status int, v any) error {

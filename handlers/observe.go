@@ -87,7 +87,7 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 			}
 			took := time.Since(started)
 			route := chi.RouteContext(r.Context()).RoutePattern()
-			h.metrics.ObserveRequest(route, r.Method, env.status, took)
+			h.Metrics.ObserveRequest(route, r.Method, env.status, took)
 			h.log(r, env, took)
 		}()
 		next.ServeHTTP(env, r)
@@ -117,7 +117,7 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	case env.status >= http.StatusBadRequest:
 		level = slog.LevelWarn
 	}
-	if !h.logger.Enabled(r.Context(), level) {
+	if !h.Logger.Enabled(r.Context(), level) {
 		return
 	}
 	attrs := []slog.Attr{
@@ -132,7 +132,7 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	if env.cause != nil {
 		attrs = append(attrs, slog.Any("error", env.cause))
 	}
-	h.logger.LogAttrs(r.Context(), level, "request", attrs...)
+	h.Logger.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
 // MethodNotAllowed answers a request to a path that takes other methods: they are in the Allow header.

@@ -33,7 +33,7 @@ func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
-	page, err := h.store.Sessions(r.Context(), q, after, limit)
+	page, err := h.Store.Sessions(r.Context(), q, after, limit)
 	if err != nil {
 		return err
 	}
@@ -52,7 +52,7 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
-	page, ok, err := h.store.AgentSessions(r.Context(), q, after, limit)
+	page, ok, err := h.Store.AgentSessions(r.Context(), q, after, limit)
 	if err != nil {
 		return err
 	}
@@ -69,14 +69,20 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
-	session, page, ok := h.store.Session(pathParam(r, "agent_id"), pathParam(r, "session_topic"), after, limit)
+	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
+	session, page, ok := h.Store.Session(key.AgentID, key.Topic, after, limit)
 	if !ok {
 		return models.NotFound("session")
+	}
+	if page.Journaled > 0 {
+		if err := h.Journal.CompleteSession(key, &page, after, limit); err != nil {
+			return err
+		}
 	}
 	return respond(w, r, sessionDetail{session, page.Items, cursorOf(w, r, page.Next, statusCursor)})
 }
 
 // Summary counts the fleet: GET /api/summary.
 func (h *Handler) Summary(w http.ResponseWriter, r *http.Request) error {
-	return respond(w, r, h.store.Summary())
+	return respond(w, r, h.Store.Summary())
 }

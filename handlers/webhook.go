@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -35,6 +36,9 @@ type batchError struct {
 
 // Webhook takes status reports: POST /webhook/status.
 func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
+	if !h.replayed.Load() {
+		return errReplaying
+	}
 	in := intakes.Get().(*intake)
 	defer in.release()
 	if err := in.read(r.Body, r.ContentLength); err != nil {
@@ -60,7 +64,7 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// accept validates the reports of in and has the store accept the valid ones. Afterwards the faults say what
+// accept validates the reports of in and has the valid ones recorded. Afterwards the faults say what
 // became of each, and the reports are used up.
 func (h *Handler) accept(in *intake) {
 	now := time.Now()
@@ -73,8 +77,14 @@ func (h *Handler) accept(in *intake) {
 			valid = append(valid, in.reports[i])
 		}
 	}
-	in.outcomes = h.store.Accept(valid, now, in.outcomes[:0])
 	count := metrics.Reports{Invalid: len(in.reports) - len(valid)}
+	var err error
+	if in.outcomes, err = h.Recorder.Accept(valid, now, in.outcomes[:0]); err != nil {
+		count.Unavailable = len(valid)
+		h.Metrics.CountReports(count)
+		in.refuse(unrecorded(err))
+		return
+	}
 	next := 0
 	for i := range in.faults {
 		if in.faults[i] != nil {
@@ -91,7 +101,25 @@ func (h *Handler) accept(in *intake) {
 		}
 		next++
 	}
-	h.metrics.CountReports(count)
+	h.Metrics.CountReports(count)
+}
+
+// unrecorded says why reports could not be made durable.
+func unrecorded(err error) *models.Error {
+	var failure *journal.Failure
+	if errors.As(err, &failure) {
+		return models.Unavailable("nothing of this request was stored, because it can't be made durable now: " + failure.Cause)
+	}
+	return models.Unavailable("nothing of this request was stored, because the server is stopping")
+}
+
+// refuse gives each report that was not at fault so far this fault.
+func (in *intake) refuse(fault *models.Error) {
+	for i := range in.faults {
+		if in.faults[i] == nil {
+			in.faults[i] = fault
+		}
+	}
 }
 
 // answerBatch says what became of several reports.

@@ -13,13 +13,15 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
 
 func newHandler(maxSessions int, logger *slog.Logger) *Handler {
 	st := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: maxSessions})
-	return New(st, metrics.New(st, "test"), logger, "test")
+	m := metrics.New(st, "test")
+	return New(Parts{Store: st, Recorder: recorder.New(st, nil, m), Metrics: m, Logger: logger, Version: "test"})
 }
 
 // post sends a body to the webhook. Headers are "Name: value".
@@ -41,7 +43,7 @@ func reportOf(topic, more string) string {
 
 func historyLen(t *testing.T, h *Handler, topic string) int {
 	t.Helper()
-	_, page, ok := h.store.Session("a", topic, nil, 1000)
+	_, page, ok := h.Store.Session("a", topic, nil, 1000)
 	require.True(t, ok)
 	return len(page.Items)
 }
@@ -69,9 +71,9 @@ func TestRetriesChangeNothing(t *testing.T) {
 	require.Equal(t, 5, historyLen(t, h, "t"))
 	require.Equal(t, 1, historyLen(t, h, "other"))
 
-	before, _, _ := h.store.Session("a", "t", nil, 1)
+	before, _, _ := h.Store.Session("a", "t", nil, 1)
 	post(h, reportOf("t", `,"report_id":"r1","ttl_minutes":9`))
-	after, _, _ := h.store.Session("a", "t", nil, 1)
+	after, _, _ := h.Store.Session("a", "t", nil, 1)
 	require.Equal(t, before, after)
 }
 
@@ -98,7 +100,7 @@ func TestEachReportOfABatchStandsAlone(t *testing.T) {
 		{"index":1,"error":"bad_request","message":"session_topic is required: 1 to 500 characters","field":"session_topic"},
 		{"index":2,"error":"bad_request","message":"a report must be an object, not an array"},
 		{"index":3,"error":"bad_request","message":"ttl_minutes must be a number, not a string","field":"ttl_minutes"}]}`, w.Body.String())
-	require.Equal(t, 2, h.store.Summary().Sessions.Total)
+	require.Equal(t, 2, h.Store.Summary().Sessions.Total)
 
 	w = post(h, "["+reportOf("1", "")+"]")
 	require.Equal(t, http.StatusOK, w.Code)
@@ -115,7 +117,7 @@ func TestMalformedJSONStoresNothing(t *testing.T) {
 	} {
 		require.Equal(t, http.StatusBadRequest, post(h, body).Code, body)
 	}
-	require.Zero(t, h.store.Summary())
+	require.Zero(t, h.Store.Summary())
 }
 
 func TestTheFirst100ErrorsOfABatchAreListed(t *testing.T) {
