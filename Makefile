@@ -3,7 +3,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PAIRS ?= 11
 FUZZTIME ?= 100000x
 
-.PHONY: help run test bench demo fuzz lint build
+.PHONY: help run test crash bench demo fuzz lint build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -14,9 +14,13 @@ run: ## run the server, on port 8080 unless PORT says another
 test: ## run the tests
 	$(GO) test ./...
 
+crash: ## kill the program 20 times under load
+	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test . -count=1 -run TestProgramKilled -v
+
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .
-	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch' -benchtime $(PAIRS)x -timeout 30m
+	$(GO) test ./internal/journal -run '^$$' -bench . -timeout 30m
+	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|OneConnection' -benchtime $(PAIRS)x -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench Resident -benchtime 1x
 
 demo: ## run the server and replay a recorded day of 200 agents to it
@@ -26,6 +30,7 @@ fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a time such as 10m)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzReports -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzCursor -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzPath -fuzztime $(FUZZTIME)
+	$(GO) test ./internal/journal -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 
 lint: ## check formatting, vet, staticcheck and go.mod
 	@test -z "$$(gofmt -l .)" || { gofmt -l .; echo 'not formatted: run gofmt -w .'; exit 1; }

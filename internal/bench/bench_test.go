@@ -94,8 +94,9 @@ func start(b *testing.B, environment []string, name string) process {
 	return process{}
 }
 
-func startServer(b *testing.B) process {
-	return start(b, []string{"HOST=127.0.0.1", "PORT=0"}, buildServer(b))
+// startServer starts the program with these settings.
+func startServer(b *testing.B, settings ...string) process {
+	return start(b, append([]string{"HOST=127.0.0.1", "PORT=0"}, settings...), buildServer(b))
 }
 
 func startBare(b *testing.B) process {
@@ -120,9 +121,9 @@ func reports(first, sessions int) []byte {
 	return body.Bytes()
 }
 
-// requests returns, for each connection, requests that report on size sessions each, which no other connection
-// reports on.
-func requests(sessions, size int) [][][]byte {
+// requests returns, for each of as many connections, requests that report on size sessions each, which no other
+// connection reports on.
+func requests(connections, sessions, size int) [][][]byte {
 	list := make([][][]byte, connections)
 	for n := 0; n < sessions; n += size {
 		c := n / size % connections
@@ -159,24 +160,33 @@ func rate(b *testing.B, p process, requests [][][]byte) float64 {
 func compare(b *testing.B, sessions, size int) {
 	const historyLimit = 100 // unless HISTORY_LIMIT says another
 	bare, server := startBare(b), startServer(b)
-	of, single := requests(sessions, size), requests(connections, 1)
+	of, single := requests(connections, sessions, size), requests(connections, connections, 1)
 	fill(b, server, sessions, historyLimit)
-	rate(b, server, of)
-	rate(b, bare, single)
+	ratio, reports := pairs(b,
+		func() float64 { return rate(b, server, of) * float64(size) },
+		func() float64 { return rate(b, bare, single) })
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ratio, "x_bare")
+	b.ReportMetric(reports, "reports/s")
+}
+
+// pairs measures two rates in pairs, in alternating order, after a run of each that does not count. It returns the median of
+// their ratios, and that of the first rate.
+func pairs(b *testing.B, ours, theirs func() float64) (ratio, rate float64) {
+	ours()
+	theirs()
 	var ratios, rates []float64
 	for b.Loop() {
-		var ours, theirs float64
+		var our, their float64
 		if len(ratios)%2 == 0 {
-			ours, theirs = rate(b, server, of), rate(b, bare, single)
+			our, their = ours(), theirs()
 		} else {
-			theirs, ours = rate(b, bare, single), rate(b, server, of)
+			their, our = theirs(), ours()
 		}
-		rates = append(rates, ours*float64(size))
-		ratios = append(ratios, ours*float64(size)/theirs)
+		rates = append(rates, our)
+		ratios = append(ratios, our/their)
 	}
-	b.ReportMetric(0, "ns/op")
-	b.ReportMetric(median(ratios), "x_bare")
-	b.ReportMetric(median(rates), "reports/s")
+	return median(ratios), median(rates)
 }
 
 func median(values []float64) float64 {
