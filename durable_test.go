@@ -39,12 +39,12 @@ import (
 )
 
 // newDurableServer is newTestServer with a journal. It is closed with the test, or by what it returns.
-func newDurableServer(t testing.TB, fs vfs.FS, dir string, replayed bool) (s *server, closeIt func()) {
+func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeIt func()) {
 	t.Helper()
 	st := store.New(store.Options{DefaultTTL: 30 * time.Minute, SessionRetention: 168 * time.Hour, HistoryLimit: 100,
 		HistoryMaxBytes: 512 << 20, MaxSessions: 1_000_000, Journaled: true})
 	logger := slog.New(slog.DiscardHandler)
-	j, err := journal.Open(journal.Options{Dir: dir, FS: fs, Logger: logger})
+	j, err := journal.Open(journal.Options{Dir: "data", FS: fs, Logger: logger})
 	require.NoError(t, err)
 	m := metrics.New(st, "test")
 	m.AddJournal(j)
@@ -63,14 +63,14 @@ func TestRecordedDayRestartedAfterEvery500Reports(t *testing.T) {
 	var s *server
 	for batch := range slices.Chunk(fleet.Reports(), 500) {
 		stop()
-		s, stop = newDurableServer(t, fs, "data", true)
+		s, stop = newDurableServer(t, fs, true)
 		for part := range slices.Chunk(batch, 7) {
 			s.report(t, string(bytes.Join(part, []byte("\n"))))
 		}
 	}
 	requireDay(t, s)
 	stop()
-	s, _ = newDurableServer(t, fs, "data", true)
+	s, _ = newDurableServer(t, fs, true)
 	requireDay(t, s)
 }
 
@@ -91,7 +91,7 @@ func (d *fullDisk) String() string { return "full disk" }
 // disk is full.
 func (c *contract) holdJournal(t *testing.T) {
 	disk := new(fullDisk)
-	s, _ := newDurableServer(t, errorfs.Wrap(vfs.NewMem(), disk), "data", false)
+	s, _ := newDurableServer(t, errorfs.Wrap(vfs.NewMem(), disk), false)
 	report := reportOf("a", "t", "running")
 	var detail struct {
 		StatusHistory []models.AgentStatus `json:"status_history"`
@@ -152,7 +152,7 @@ func (c *contract) holdJournal(t *testing.T) {
 
 // TestPagingIntoTheJournal walks a history far beyond what memory holds while reports arrive: each entry comes once.
 func TestPagingIntoTheJournal(t *testing.T) {
-	s, _ := newDurableServer(t, vfs.NewMem(), "data", true)
+	s, _ := newDurableServer(t, vfs.NewMem(), true)
 	const entries = 5000
 	number := 0
 	more := func(n int) {
@@ -178,7 +178,7 @@ func TestPagingIntoTheJournal(t *testing.T) {
 			for _, st := range page.StatusHistory {
 				messages = append(messages, st.Message)
 			}
-			target, _, _ = strings.Cut(strings.TrimPrefix(w.Header().Get("Link"), "<"), ">")
+			target = nextOf(w.Header())
 			more(3)
 		}
 		if messages[len(messages)-1] == "late" {
@@ -204,7 +204,8 @@ func (p *process) ready(t *testing.T) {
 	}
 }
 
-func (p *process) get(t *testing.T, target string, into any) *http.Response {
+// get reads an answer, and returns the target of the next page, "" where there is none.
+func (p *process) get(t *testing.T, target string, into any) (next string) {
 	t.Helper()
 	resp, err := http.Get("http://" + p.address + target)
 	require.NoError(t, err)
@@ -213,7 +214,13 @@ func (p *process) get(t *testing.T, target string, into any) *http.Response {
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, resp.StatusCode, "%s: %s", target, body)
 	require.NoError(t, json.Unmarshal(body, into))
-	return resp
+	return nextOf(resp.Header)
+}
+
+// nextOf returns the target that a Link header names, or "".
+func nextOf(header http.Header) string {
+	target, _, _ := strings.Cut(strings.TrimPrefix(header.Get("Link"), "<"), ">")
+	return target
 }
 
 // kill ends the program as a crash would.
@@ -318,7 +325,7 @@ func requireWritten(t *testing.T, p *process, writers []*writer) {
 			for _, st := range page.StatusHistory {
 				messages = append(messages, st.Message)
 			}
-			target, _, _ = strings.Cut(strings.TrimPrefix(resp.Header.Get("Link"), "<"), ">")
+			target = nextOf(resp.Header)
 		}
 		require.GreaterOrEqual(t, len(messages), w.acked, "%s: acknowledged reports are lost", w.topic)
 		require.LessOrEqual(t, len(messages), w.sent)
@@ -379,6 +386,7 @@ func TestProgramOnAFullDisk(t *testing.T) {
 	require.NoError(t, err)
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 	require.Contains(t, string(body), "the disk of DATA_DIR is full")
 	var detail struct {
@@ -398,10 +406,9 @@ func TestProgramOnAFullDisk(t *testing.T) {
 	check := func() {
 		var all []models.AgentStatus
 		for target := "/api/agents/a/sessions/t?limit=100"; target != ""; {
-			resp := p.get(t, target, &detail)
+			next := p.get(t, target, &detail)
 			all = append(all, detail.StatusHistory...)
-			detail.StatusHistory = nil
-			target, _, _ = strings.Cut(strings.TrimPrefix(resp.Header.Get("Link"), "<"), ">")
+			detail.StatusHistory, target = nil, next
 		}
 		require.Len(t, all, n)
 		for i, st := range all {

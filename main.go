@@ -51,7 +51,7 @@ func main() {
 func run(ctx context.Context, args []string, environment map[string]string, stdout, stderr io.Writer) int {
 	flags := flag.NewFlagSet("kubeagents", flag.ContinueOnError)
 	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprint(stderr, usage) }
+	flags.Usage = func() { fmt.Fprintln(stderr, usage) }
 	showVersion := flags.Bool("version", false, "print the version and exit")
 	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
 		return exitOK
@@ -60,7 +60,7 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 	}
 	backup := flags.NArg() == 2 && flags.Arg(0) == "backup"
 	if flags.NArg() > 0 && !backup {
-		fmt.Fprintf(stderr, "kubeagents: unexpected arguments %q: settings come from the environment\n%s", flags.Args(), usage)
+		fmt.Fprintf(stderr, "kubeagents: unexpected arguments %q: settings come from the environment\n%s\n", flags.Args(), usage)
 		return exitUsage
 	}
 	if *showVersion {
@@ -86,8 +86,7 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 
 const usage = `usage: kubeagents                 serve; settings come from the environment
        kubeagents backup DIR      have the server of DATA_DIR copy its state to DIR
-       kubeagents -version        print the version
-`
+       kubeagents -version        print the version`
 
 // runBackup has the server that runs on the data directory copy its state.
 func runBackup(ctx context.Context, cfg config.Config, dir string, stderr io.Writer) int {

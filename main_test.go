@@ -295,7 +295,7 @@ func requireDay(t *testing.T, s *server) {
 			byStatus[se.CurrentStatus.String()]++
 			sessions = append(sessions, historyOf(t, s, se.Session))
 		}
-		target, _, _ = strings.Cut(strings.TrimPrefix(w.Header().Get("Link"), "<"), ">")
+		target = nextOf(w.Header())
 	}
 	order := func(a, b fleet.Session) int { return strings.Compare(a.AgentID+"\n"+a.Topic, b.AgentID+"\n"+b.Topic) }
 	slices.SortFunc(want.Sessions, order)

@@ -289,7 +289,8 @@ func byHistory(entries []entry) (histories [][]entry) {
 // put puts entries of one history into the batch. Where it is known how far that was filed before, and they are all newer,
 // nothing has to be read.
 func (r *round) put(entries []entry, known bool, before store.StatusPosition) (err error) {
-	merge := !r.forgotten[string(entries[0].prefix())] && !(known && placeAt(entries[len(entries)-1].place()).Newer(before))
+	newer := known && placeAt(entries[len(entries)-1].place()).Newer(before)
+	merge := !newer && !r.forgotten[string(entries[0].prefix())]
 	if r.buf, err = r.engine.putHistory(r.batch, entries, merge, r.buf); err != nil || r.batch.Len() < batchBytes {
 		return err
 	}

@@ -87,7 +87,7 @@ func failAt(t *testing.T, d *disk) bool {
 	}
 	requireNumbered(t, h, acknowledged, refused > 0)
 	d.mended.Store(true)
-	for err := error(journal.ErrClosed); err != nil; runtime.Gosched() { // soon, by itself
+	for err := journal.ErrClosed; err != nil; runtime.Gosched() { // soon, by itself
 		_, err = h.recorder.Accept([]models.StatusReport{numbered(1000), numbered(1100)}, h.now, nil)
 	}
 	requireNumbered(t, h, acknowledged+1, false)
