@@ -3,6 +3,7 @@ package journal
 import (
 	"bytes"
 	"encoding/binary"
+	"math/bits"
 	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -40,6 +41,17 @@ func appendChunk(b []byte, entries []entry) []byte {
 	return b
 }
 
+// chunkSize returns the length of what appendChunk appends.
+func chunkSize(entries []entry) int {
+	size := uvarintSize(len(entries)) + len(entries)*placeSize
+	for i := range entries {
+		size += uvarintSize(len(entries[i].text)) + len(entries[i].text)
+	}
+	return size
+}
+
+func uvarintSize(n int) int { return 1 + (bits.Len64(uint64(n)|1)-1)/7 }
+
 // eachEntry calls visit with the place and the text of each entry of a chunk.
 func eachEntry(chunk string, visit func(place, text string) error) error {
 	d := decoder{rest: chunk}
@@ -69,12 +81,12 @@ func nextChunk(entries []entry) int {
 
 // putHistory puts entries of one history, which are in order, into a batch as chunks. Where merge says so, it takes
 // the chunks that are filed already and do not come after all of them out of the history, and puts what they
-// hold with the entries. buf is memory to use; it returns that.
-func (e *engine) putHistory(b *pebble.Batch, entries []entry, merge bool, buf []byte) ([]byte, error) {
+// hold with the entries.
+func (e *engine) putHistory(b *pebble.Batch, entries []entry, merge bool) error {
 	if merge {
 		overlapping, err := e.takeOverlapping(b, &entries[len(entries)-1])
 		if err != nil {
-			return buf, err
+			return err
 		}
 		if len(overlapping) > 0 {
 			entries = append(overlapping, entries...)
@@ -84,11 +96,15 @@ func (e *engine) putHistory(b *pebble.Batch, entries []entry, merge bool, buf []
 	}
 	for len(entries) > 0 {
 		n := nextChunk(entries)
-		buf = appendChunk(buf[:0], entries[:n])
-		b.Set(entries[0].key, buf, nil) //nolint:errcheck // a batch in memory takes all
+		op := b.SetDeferred(len(entries[0].key), chunkSize(entries[:n]))
+		copy(op.Key, entries[0].key)
+		appendChunk(op.Value[:0], entries[:n])
+		if err := op.Finish(); err != nil {
+			return err
+		}
 		entries = entries[n:]
 	}
-	return buf, nil
+	return nil
 }
 
 // takeOverlapping deletes the chunks of a history that hold entries newer than oldest, and returns their entries.

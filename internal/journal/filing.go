@@ -65,6 +65,16 @@ func (j *Journal) waitForFiler() {
 	}
 }
 
+// File returns once every record that is durable now is filed.
+func (j *Journal) File() error {
+	for position := j.durable.Load(); j.filedTo.Load().position < position; {
+		if err := j.fileSome(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // fileUpTo returns once the records up to a sequence are filed, and those of forgotten sessions deleted.
 func (j *Journal) fileUpTo(sequence uint64) error {
 	for {
@@ -137,7 +147,6 @@ type round struct {
 	agents    map[string]bool // of what is filed and forgotten
 	forgotten map[string]bool // prefixes of histories that were filed before and are to be deleted
 	keys      []byte          // the memory of keys
-	buf       []byte
 }
 
 // take takes one operation of a commit.
@@ -288,10 +297,10 @@ func byHistory(entries []entry) (histories [][]entry) {
 
 // put puts entries of one history into the batch. Where it is known how far that was filed before, and they are all newer,
 // nothing has to be read.
-func (r *round) put(entries []entry, known bool, before store.StatusPosition) (err error) {
+func (r *round) put(entries []entry, known bool, before store.StatusPosition) error {
 	newer := known && placeAt(entries[len(entries)-1].place()).Newer(before)
 	merge := !newer && !r.forgotten[string(entries[0].prefix())]
-	if r.buf, err = r.engine.putHistory(r.batch, entries, merge, r.buf); err != nil || r.batch.Len() < batchBytes {
+	if err := r.engine.putHistory(r.batch, entries, merge); err != nil || r.batch.Len() < batchBytes {
 		return err
 	}
 	return r.write()

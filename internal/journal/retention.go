@@ -83,7 +83,7 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 // Reclaim sees to it that the space that deletions left is given back, if there were any since the last call: the engine does that
 // in the background, once the deletions are in its tables.
 func (j *Journal) Reclaim() error {
-	if err := j.fileUpTo(0); err != nil {
+	if err := j.File(); err != nil {
 		return err
 	}
 	j.mu.RLock()

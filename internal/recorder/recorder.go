@@ -4,6 +4,7 @@ package recorder
 
 import (
 	"context"
+	"errors"
 	"runtime"
 	"slices"
 	"sync"
@@ -45,6 +46,9 @@ type call struct {
 	turn     chan bool // true has it record its group, false says that it is done
 }
 
+// errUnrecorded is what calls get whose group was given up because something panicked.
+var errUnrecorded = errors.New("the group was not recorded")
+
 // New returns a recorder for st, whose journal is j; nil where it has none.
 func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
 	return &Recorder{store: st, journal: j, metrics: m}
@@ -83,15 +87,17 @@ func (r *Recorder) do(c *call) {
 	if !r.join(c) && !<-c.turn {
 		return
 	}
-	runtime.Gosched()
+	runtime.Gosched() // whoever is about to report joins the group
 	group := r.nextGroup()
-	r.record(group)
-	r.next()
-	for _, other := range group {
-		if other != c {
-			other.turn <- false
+	defer func() {
+		r.next()
+		for _, other := range group {
+			if other != c {
+				other.turn <- false
+			}
 		}
-	}
+	}()
+	r.record(group)
 }
 
 // join has c wait, and reports whether it leads.
@@ -134,7 +140,11 @@ func (r *Recorder) next() {
 // record records a group. The caller leads.
 func (r *Recorder) record(group []*call) {
 	ad := &r.admission
-	ad.Outcomes, ad.Doubts = ad.Outcomes[:0], ad.Doubts[:0]
+	ad.Outcomes, ad.Records, ad.Doubts = ad.Outcomes[:0], ad.Records[:0], ad.Doubts[:0]
+	defer r.store.Settle()
+	for _, c := range group {
+		c.err = errUnrecorded
+	}
 	for _, c := range group {
 		r.store.Admit(c.reports, c.now, ad)
 	}
@@ -145,9 +155,7 @@ func (r *Recorder) record(group []*call) {
 	if err == nil {
 		r.store.Apply(ad.Records...)
 	}
-	r.store.Settle()
-	clear(ad.Records)
-	ad.Records = ad.Records[:0]
+	clear(ad.Records) // which hold memory of requests
 
 	outcomes := ad.Outcomes
 	for _, c := range group {
@@ -198,6 +206,9 @@ func (r *Recorder) append(records []models.Record) error {
 // TrimHistory drops the statuses that are older than before, but for the current one of each session, from memory and from the
 // journal. It returns how many it deleted from the journal.
 func (r *Recorder) TrimHistory(ctx context.Context, before time.Time) (deleted int, err error) {
+	if err := r.journal.File(); err != nil {
+		return 0, err
+	}
 	if err := r.trimAgents(ctx, before); err != nil {
 		return 0, err
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -221,3 +222,86 @@ func requireHistory(t require.TestingT, all []kept, got []models.AgentStatus, of
 }
 
 func line(parts ...any) string { return fmt.Sprint(parts...) }
+
+func TestReportsThatComeTogetherAreStoredOnce(t *testing.T) {
+	opts := roomy
+	opts.MaxSessions = 10
+	h := &hub{now: epoch, fs: vfs.NewMem(), opts: opts}
+	h.open(t)
+	var (
+		wg   sync.WaitGroup
+		mu   sync.Mutex
+		came = map[store.Outcome]int{}
+	)
+	count := func(reports ...models.StatusReport) {
+		wg.Go(func() {
+			outcomes, err := h.recorder.Accept(reports, h.now, nil)
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil {
+				t.Error(err)
+			}
+			for _, o := range outcomes {
+				came[o]++
+			}
+		})
+	}
+	for range 64 {
+		count(numbered(1), numbered(1))
+	}
+	wg.Wait()
+	require.Equal(t, map[store.Outcome]int{store.Stored: 1, store.Duplicate: 127}, came)
+	require.Len(t, h.history(t, "a", "t", 10), 1)
+
+	clear(came)
+	for i := range 64 {
+		count(models.StatusReport{AgentID: "b", SessionTopic: fmt.Sprint(i), Status: models.Running})
+	}
+	wg.Wait()
+	require.Equal(t, map[store.Outcome]int{store.Stored: 9, store.Refused: 55}, came)
+	require.Equal(t, 10, h.store.Summary().Sessions.Total)
+	require.NoError(t, h.journal.Close())
+}
+
+// TestARetryIsKnownHoweverLongAgo sends reports again whose statuses memory dropped long since.
+func TestARetryIsKnownHoweverLongAgo(t *testing.T) {
+	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
+	h.open(t)
+	for i := range 100 {
+		h.accept(t, numbered(i))
+	}
+	for range 2 {
+		for i := range 100 {
+			require.Equal(t, []store.Outcome{store.Duplicate}, h.accept(t, numbered(i)))
+		}
+		require.NoError(t, h.journal.Close())
+		h.open(t)
+	}
+	require.Len(t, h.history(t, "a", "t", 7), 100)
+	require.NoError(t, h.journal.Close())
+}
+
+// TestHistoryEndsWithItsRetention drops what is too old from memory and disk alike, but for what a session does now.
+func TestHistoryEndsWithItsRetention(t *testing.T) {
+	opts := roomy
+	opts.DefaultTTL, opts.HistoryLimit = 24*time.Hour, 50
+	h := &hub{now: epoch, fs: vfs.NewMem(), opts: opts}
+	h.open(t)
+	h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: "once", Status: models.Pending})
+	for i := range 100 {
+		h.accept(t, numbered(i))
+		h.now = h.now.Add(time.Minute)
+	}
+	h.history(t, "a", "t", 10) // has the log filed
+	deleted, err := h.recorder.TrimHistory(background, epoch.Add(90*time.Minute))
+	require.NoError(t, err)
+	require.Equal(t, 90, deleted)
+	for range 2 {
+		require.Len(t, h.history(t, "a", "t", 3), 10)
+		require.Len(t, h.history(t, "a", "once", 3), 1)
+		require.Equal(t, 2, h.state(t).Summary.Sessions.Active)
+		require.NoError(t, h.journal.Close())
+		h.open(t)
+	}
+	require.NoError(t, h.journal.Close())
+}
