@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"context"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -80,8 +81,11 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 	return nil
 }
 
-// Reclaim sees to it that the space that deletions left is given back, if there were any since the last call: the engine does that
-// in the background, once the deletions are in its tables.
+// compactWhole is the size up to which all tables are written anew to give space back.
+const compactWhole = 256 << 20
+
+// Reclaim sees to it that the space that deletions left is given back, if there were any since the last call. The engine does that by
+// itself as it merges tables, but while there are few of them that may be long after.
 func (j *Journal) Reclaim() error {
 	if err := j.File(); err != nil {
 		return err
@@ -94,5 +98,14 @@ func (j *Journal) Reclaim() error {
 	if !j.deleted.Swap(false) {
 		return nil
 	}
-	return j.engine.apart(j.engine.db.Flush)
+	e := j.engine
+	return e.apart(func() error {
+		if err := e.db.Flush(); err != nil {
+			return err
+		}
+		if total := e.db.Metrics().Total(); total.TablesSize > compactWhole {
+			return nil
+		}
+		return e.db.Compact(context.Background(), []byte{kindAgent}, []byte{kindRecord + 1}, false)
+	})
 }
