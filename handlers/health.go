@@ -62,7 +62,7 @@ func (h *Handler) ready() (probe, int) {
 	case h.draining.Load():
 		return unavailable("the server is stopping")
 	case !h.replayed.Load():
-		return unavailable("the server starts: it reads its journal")
+		return unavailable(errReplaying.Message)
 	}
 	return probe{Status: "ok"}, http.StatusOK
 }

@@ -36,12 +36,17 @@ func (s *Store) dropSuperseded() bool {
 	if se == nil {
 		return false
 	}
+	s.dropSupersededOf(se)
+	s.bounds.HistoryMaxBytes++
+	return true
+}
+
+// dropSupersededOf drops the oldest status of se, which holds more than its current one. The caller holds s.mu.
+func (s *Store) dropSupersededOf(se *session) {
 	s.dropOldest(se)
 	if len(se.history) == 1 {
 		s.trimmable.remove(se)
 	}
-	s.bounds.HistoryMaxBytes++
-	return true
 }
 
 // evict forgets the session that expired longest ago, if there is one, and counts that in bound. The

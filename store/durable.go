@@ -209,9 +209,6 @@ func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 		return
 	}
 	for len(se.history) > 1 && se.history[0].timestamp().Before(before) {
-		s.dropOldest(se)
-	}
-	if len(se.history) == 1 {
-		s.trimmable.remove(se)
+		s.dropSupersededOf(se)
 	}
 }

@@ -3,6 +3,7 @@ package journal
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"time"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -76,26 +77,27 @@ func decodeRecord(value string) (r models.Record, err error) {
 	return r, nil
 }
 
+// timestampOf returns the timestamp of a record: that of its receipt where it holds none.
+func timestampOf(r *models.Record) time.Time {
+	if r.Timestamp.IsZero() {
+		return r.Received
+	}
+	return r.Timestamp
+}
+
 // placeOf returns the place of a record in its histories.
 func placeOf(r *models.Record) store.StatusPosition {
-	t := r.Timestamp
-	if t.IsZero() {
-		t = r.Received
-	}
+	t := timestampOf(r)
 	return store.StatusPosition{Seconds: t.Unix(), Nanoseconds: int32(t.Nanosecond()), Sequence: r.Sequence}
 }
 
 // view returns a record as a read shows it.
 func view(r *models.Record) models.AgentStatus {
-	t := r.Timestamp
-	if t.IsZero() {
-		t = r.Received
-	}
 	return models.AgentStatus{
 		AgentID:      r.AgentID,
 		SessionTopic: r.SessionTopic,
 		Status:       r.Status,
-		Timestamp:    t,
+		Timestamp:    timestampOf(r),
 		ReceivedAt:   r.Received,
 		Message:      r.Message,
 		Content:      r.Content,
@@ -147,6 +149,27 @@ func eachOp(commit string, visit func(kind byte, value string) error) error {
 		commit = d.rest
 	}
 	return nil
+}
+
+// eachDecoded is eachOp for the records of a commit and the sessions that were forgotten, in their order.
+func eachDecoded(commit string, record func(r models.Record, value string) error, forget func(store.Forgotten) error) error {
+	return eachOp(commit, func(kind byte, value string) error {
+		switch kind {
+		case opRecord:
+			r, err := decodeRecord(value)
+			if err != nil {
+				return err
+			}
+			return record(r, value)
+		case opForget:
+			f, err := decodeForgotten(value)
+			if err != nil {
+				return err
+			}
+			return forget(f)
+		}
+		return fmt.Errorf("%w: operation %d", errMalformed, kind)
+	})
 }
 
 // appendAgentState appends the state of an agent: as uvarints the sequences, as varints the instants, then the

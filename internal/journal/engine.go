@@ -6,7 +6,6 @@ import (
 	"log/slog"
 	"runtime"
 	"sync"
-	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
@@ -24,8 +23,7 @@ const (
 	// the more a read has to look at: with 16, a start took half as long again as with 8.
 	mergeFrom = 8
 
-	bloomBits     = 10
-	slowDiskAfter = 5 * time.Second
+	bloomBits = 10
 )
 
 // engine is Pebble, open on the journal's directory. Once something that it tried to write could not be written, it

@@ -110,7 +110,7 @@ func (j *Journal) fileSome() error {
 		}
 		taken += len(commit)
 		r.to.position = position
-		return eachOp(commit, r.take)
+		return eachDecoded(commit, r.record, r.forget)
 	})
 	if err != nil && !errors.Is(err, errEnough) {
 		return err
@@ -149,31 +149,10 @@ type round struct {
 	keys      []byte          // the memory of keys
 }
 
-// take takes one operation of a commit.
-func (r *round) take(kind byte, value string) error {
-	switch kind {
-	case opRecord:
-		record, err := decodeRecord(value)
-		if err != nil {
-			return err
-		}
-		r.record(&record, value)
-		return nil
-	case opForget:
-		f, err := decodeForgotten(value)
-		if err != nil {
-			return err
-		}
-		r.forget(f)
-		return nil
-	}
-	return fmt.Errorf("%w: operation %d", errMalformed, kind)
-}
-
 // record files a record.
-func (r *round) record(record *models.Record, value string) {
+func (r *round) record(record models.Record, value string) error {
 	session := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
-	place := placeOf(record)
+	place := placeOf(&record)
 	r.records = append(r.records, entry{r.key(func(b []byte) []byte {
 		return appendPlace(append(appendSession(b, kindRecord, session), partRecord), place)
 	}), value})
@@ -186,6 +165,7 @@ func (r *round) record(record *models.Record, value string) {
 		}))
 	}
 	r.to.sequence = max(r.to.sequence, record.Sequence)
+	return nil
 }
 
 // key returns a key that encode appends.
@@ -201,7 +181,7 @@ func (r *round) key(encode func([]byte) []byte) []byte {
 
 // forget takes a session out of all that was filed, in this round or before. What the history of its agent says of it
 // stays, until that is as old as history may become: reads pass it over.
-func (r *round) forget(f store.Forgotten) {
+func (r *round) forget(f store.Forgotten) error {
 	session, ids := appendSession(nil, kindRecord, f.SessionKey), appendSession(nil, kindID, f.SessionKey)
 	r.agents[f.AgentID] = true // it may know something from this session alone
 	if f.LastOfAgent {
@@ -216,6 +196,7 @@ func (r *round) forget(f store.Forgotten) {
 	r.deleteRange(session)
 	r.deleteRange(ids)
 	r.forgotten[string(recordPrefix(f.SessionKey))] = true
+	return nil
 }
 
 func deletePrefix(entries []entry, prefix []byte) []entry {

@@ -113,20 +113,17 @@ func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, f
 		if position > durable {
 			return errEnough
 		}
-		return eachOp(commit, func(kind byte, value string) error {
-			if kind == opForget {
-				f, err := decodeForgotten(value)
-				if h.has(f.AgentID, f.Topic) {
-					forgotten[f.Topic] = true
-					found = slices.DeleteFunc(found, func(r models.Record) bool { return r.SessionTopic == f.Topic })
-				}
-				return err
-			}
-			r, err := decodeRecord(value)
+		return eachDecoded(commit, func(r models.Record, _ string) error {
 			if h.has(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
 				found = append(found, r)
 			}
-			return err
+			return nil
+		}, func(f store.Forgotten) error {
+			if h.has(f.AgentID, f.Topic) {
+				forgotten[f.Topic] = true
+				found = slices.DeleteFunc(found, func(r models.Record) bool { return r.SessionTopic == f.Topic })
+			}
+			return nil
 		})
 	})
 	if err != nil && !errors.Is(err, errEnough) {

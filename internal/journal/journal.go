@@ -6,8 +6,8 @@
 // [Journal.Append] writes the records of one commit as one entry of the log, and returns once that is synced. So a commit
 // costs one key, however many records it holds, and is there as a whole or not at all. In the background, commits
 // are filed: each record moves from the log to its place in the histories of its session and its agent, in the
-// order in which reads want it, in one go with its removal from the log. A record is always in one of the two at least, and filing again what was
-// filed changes nothing.
+// order in which reads want it, in one go with its removal from the log. A record is always in one of the two
+// at least, and filing again what was filed changes nothing.
 //
 // # Format
 //
@@ -245,14 +245,12 @@ func (e *engine) findEnd() (end logEnd, err error) {
 	err = e.eachCommit(end.position, func(position uint64, commit string) error {
 		end.position = position
 		end.unfiled += int64(len(commit))
-		return eachOp(commit, func(kind byte, value string) error {
-			if kind == opForget {
-				end.forgetAt = position
-				return nil
-			}
-			r, err := decodeRecord(value)
+		return eachDecoded(commit, func(r models.Record, _ string) error {
 			end.sequence = max(end.sequence, r.Sequence)
-			return err
+			return nil
+		}, func(store.Forgotten) error {
+			end.forgetAt = position
+			return nil
 		})
 	})
 	return end, err

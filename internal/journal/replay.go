@@ -86,18 +86,12 @@ func (j *Journal) replayLog(st *store.Store, done *Progress) error {
 	var records []models.Record
 	return j.engine.eachCommit(j.filedTo.Load().position, func(_ uint64, commit string) error {
 		records = records[:0]
-		err := eachOp(commit, func(kind byte, value string) error {
-			switch kind {
-			case opRecord:
-				r, err := decodeRecord(value)
-				records = append(records, r)
-				return err
-			case opForget: // of what came with earlier commits
-				f, err := decodeForgotten(value)
-				st.Remove(f.SessionKey)
-				return err
-			}
-			return fmt.Errorf("%w: operation %d", errMalformed, kind)
+		err := eachDecoded(commit, func(r models.Record, _ string) error {
+			records = append(records, r)
+			return nil
+		}, func(f store.Forgotten) error { // of what came with earlier commits
+			st.Remove(f.SessionKey)
+			return nil
 		})
 		if err == nil {
 			st.Apply(records...)
