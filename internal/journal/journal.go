@@ -130,6 +130,8 @@ func Open(o Options) (*Journal, error) {
 	}
 	j.lock = lock
 	if err := j.open(); err != nil {
+		close(j.closing) // an engine that failed as it opened is not opened again
+		j.background.Wait()
 		lock.Close() //nolint:errcheck // nothing was written under it
 		return nil, j.unreadable(err)
 	}
