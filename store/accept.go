@@ -34,6 +34,7 @@ func (s *Store) Accept(reports []models.StatusReport, now time.Time, outcomes []
 	for chunk := range slices.Chunk(reports, reportsPerLock) {
 		var moved []*agent
 		outcomes, moved = s.acceptChunk(chunk, instant(now), outcomes)
+		s.announce()
 		for _, a := range moved {
 			s.moveSessionsOf(a)
 		}
@@ -86,7 +87,9 @@ func (s *Store) accept(r *models.StatusReport) (Outcome, *agent) {
 // for them, but none is refused. Safe for concurrent use.
 func (s *Store) Apply(records ...models.Record) {
 	for chunk := range slices.Chunk(records, reportsPerLock) {
-		for _, a := range s.applyChunk(chunk) {
+		moved := s.applyChunk(chunk)
+		s.announce()
+		for _, a := range moved {
 			s.moveSessionsOf(a)
 		}
 	}
@@ -127,7 +130,10 @@ func (s *Store) lookup(agentID, topic string) (*agent, *session) {
 // returns the agent if that changed its source. The caller holds s.mu.
 func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence uint64, received int64) (_ Outcome, moved *agent) {
 	index := 0
+	var previous models.Status
+	revived := false
 	if se != nil {
+		previous, revived = se.current().kind, se.class.flag()
 		var taken bool
 		index, taken = se.find(placeOf(r, sequence, received))
 		if taken || r.ReportID != "" && se.holds(r.ReportID) {
@@ -147,6 +153,8 @@ func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence ui
 	}
 	s.add(newStatus(se, r, sequence, received), index, hashID(r.ReportID))
 	s.renew(a, se, src, sequence, received)
+	noted := s.note(Reported, se, received)
+	noted.previous, noted.revived = previous, revived && !se.class.flag()
 	s.trimHistory()
 	return Stored, moved
 }

@@ -21,6 +21,7 @@ func (s *Store) Expire(now time.Time) Expiry {
 	var total Expiry
 	for s.due.Load() <= instant(now) {
 		some := s.expireSome(instant(now))
+		s.announce()
 		total.Expired += some.Expired
 		total.Lost += some.Lost
 		total.Removed += some.Removed
@@ -45,6 +46,7 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 		if se.class.flag() {
 			a := se.agent
 			s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
+			s.note(Expired, se, now)
 			work += 5
 			e.Expired++
 			if se.class.lost() {

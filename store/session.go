@@ -132,6 +132,7 @@ func (s *Store) unlistSession(se *session) {
 // removeSession forgets se, and its agent with its last session. The caller holds s.mu.
 func (s *Store) removeSession(se *session) {
 	a := se.agent
+	s.note(Removed, se, s.now).lastOfAgent = a.count == 1
 	s.unqueue(se)
 	s.unlistSession(se)
 	s.trimmable.remove(se)

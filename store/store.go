@@ -38,6 +38,7 @@ type Options struct {
 	HistoryLimit     int           // statuses kept for one session, at least 1
 	HistoryMaxBytes  int64         // bytes of all statuses kept
 	MaxSessions      int           // sessions kept
+	EventWindow      int           // changes kept for those who follow them, at least 1
 
 	// Journaled says that a journal holds what memory drops. The store then tells where a history goes on there,
 	// and which sessions it forgot; see [Store.AgentStatus], [Store.Session] and [Store.TakeForgotten].
@@ -72,6 +73,7 @@ type Store struct {
 	expiredTotal uint64
 	lostTotal    uint64
 
+	changes   changes
 	admitted  admitted
 	forgotten []Forgotten // since the last TakeForgotten, where there is a journal
 
@@ -91,6 +93,8 @@ func New(opts Options) *Store {
 		deadlines: newQueue(),
 		expired:   newQueue(),
 	}
+	s.changes.ring = make([]change, 0, max(1, opts.EventWindow))
+	s.changes.wake = make(chan struct{}, 1)
 	s.due.Store(math.MaxInt64)
 	return s
 }
