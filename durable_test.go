@@ -32,6 +32,7 @@ import (
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
@@ -42,13 +43,14 @@ import (
 func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeIt func()) {
 	t.Helper()
 	st := store.New(store.Options{DefaultTTL: 30 * time.Minute, SessionRetention: 168 * time.Hour, HistoryLimit: 100,
-		HistoryMaxBytes: 512 << 20, MaxSessions: 1_000_000, Journaled: true})
+		HistoryMaxBytes: 512 << 20, MaxSessions: 1_000_000, EventWindow: 10_000, Journaled: true})
 	logger := slog.New(slog.DiscardHandler)
 	j, err := journal.Open(journal.Options{Dir: "data", FS: fs, Logger: logger})
 	require.NoError(t, err)
 	m := metrics.New(st, "test")
 	m.AddJournal(j)
-	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Metrics: m, Logger: logger, Version: "test"})
+	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, Buffer: 5000})
+	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test"})
 	require.NoError(t, j.Replay(t.Context(), st, 100, time.Now(), func(journal.Progress) {}))
 	if replayed {
 		h.Replayed()

@@ -27,6 +27,7 @@ import (
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/version"
@@ -126,6 +127,7 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 		HistoryLimit:     cfg.HistoryLimit,
 		HistoryMaxBytes:  int64(cfg.HistoryMaxBytes),
 		MaxSessions:      cfg.MaxSessions,
+		EventWindow:      cfg.EventWindow,
 		Journaled:        cfg.DataDir != "",
 	})
 	m := metrics.New(st, version.String())
@@ -137,7 +139,10 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 		defer func() { err = errors.Join(err, j.Close()) }()
 	}
 	rec := recorder.New(st, j, m)
-	h := handlers.New(handlers.Parts{Store: st, Recorder: rec, Journal: j, Metrics: m, Logger: logger, Version: version.String()})
+	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
+	h := handlers.New(handlers.Parts{
+		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
+	})
 
 	listener, err := net.Listen("tcp", cfg.Address())
 	if err != nil {
@@ -159,6 +164,7 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 		return errors.Join(err, server.Close())
 	}
 	h.Replayed()
+	background.Go(func() { hub.Run(backgroundCtx) })
 	background.Go(func() { expire(backgroundCtx, rec, m, logger, cfg.ExpiryInterval) })
 	if j != nil {
 		background.Go(func() { trimHistory(backgroundCtx, rec, logger, cfg.HistoryRetention) })
@@ -309,7 +315,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, origins config.Origins) htt
 		AllowedOrigins:   origins,
 		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodPost},
 		AllowedHeaders:   []string{"*"},
-		ExposedHeaders:   []string{"ETag", "Link", "Retry-After", "X-Request-Id"},
+		ExposedHeaders:   []string{"ETag", "Link", "Retry-After", "X-Event-Id", "X-Request-Id"},
 		AllowCredentials: !origins.All(),
 		MaxAge:           600,
 	}))
@@ -326,6 +332,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, origins config.Origins) htt
 	r.Get("/api/agents/{agent_id}/sessions/{session_topic}", h.Read(h.Session))
 	r.Get("/api/sessions", h.Read(h.Sessions))
 	r.Get("/api/summary", h.Read(h.Summary))
+	r.Get("/api/events", h.Stream(h.Events))
 
 	r.Get("/health", h.Handle(h.Health))
 	r.Get("/health/live", h.Handle(h.Live))

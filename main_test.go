@@ -35,6 +35,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/fleet"
+	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
@@ -66,15 +67,30 @@ func newTestServer(t testing.TB, change func(*store.Options)) *server {
 		HistoryLimit:     100,
 		HistoryMaxBytes:  512 << 20,
 		MaxSessions:      1_000_000,
+		EventWindow:      10_000,
 	}
 	if change != nil {
 		change(&opts)
 	}
 	st := store.New(opts)
 	m := metrics.New(st, "test")
-	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Metrics: m,
+	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, Buffer: 5000})
+	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
 		Logger: slog.New(slog.DiscardHandler), Version: "test"})
 	return &server{st, h, router(h, m, config.Origins{"*"})}
+}
+
+// startHub starts a hub that ends with the test.
+func startHub(t testing.TB, st *store.Store, m *metrics.Metrics, opts live.Options) *live.Hub {
+	hub := live.New(st, m, opts)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { hub.Run(ctx) })
+	t.Cleanup(func() {
+		cancel()
+		running.Wait()
+	})
+	return hub
 }
 
 // ask sends a request; header lines are "Name: value".
@@ -222,6 +238,11 @@ func TestContract(t *testing.T) {
 		{"GET", "/api/sessions?status=done", "", "", "/api/sessions", 400},
 		{"GET", "/api/summary", "", "", "/api/summary", 200},
 		{"GET", "/api/summary", "", "If-None-Match: *", "/api/summary", 304},
+		{"HEAD", "/api/events?agent_id=b&status=pending,failed&lost=true&types=status,expired&since=x", "", "", "/api/events", 200},
+		{"GET", "/api/events?types=bye", "", "", "/api/events", 400},
+		{"GET", "/api/events?status=done", "", "", "/api/events", 400},
+		{"GET", "/api/events?lost=maybe", "", "", "/api/events", 400},
+		{"GET", "/api/events?since=" + strings.Repeat("x", 101), "", "", "/api/events", 400},
 		{"GET", "/health", "", "", "/health", 200},
 		{"GET", "/health/live", "", "", "/health/live", 200},
 		{"GET", "/health/ready", "", "", "/health/ready", 200},
@@ -234,6 +255,7 @@ func TestContract(t *testing.T) {
 		{"GET", "/health", "", "", "/health", 503},
 		{"GET", "/health/live", "", "", "/health/live", 200},
 		{"GET", "/health/ready", "", "", "/health/ready", 503},
+		{"GET", "/api/events", "", "", "/api/events", 503},
 	} {
 		if test.method == "DRAIN" {
 			s.handlers.Drain()
@@ -253,6 +275,7 @@ func TestContract(t *testing.T) {
 	}
 
 	c.holdJournal(t)
+	c.holdEvents(t)
 
 	inRouter := map[string]bool{}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {

@@ -32,6 +32,8 @@ type Config struct {
 	HistoryLimit       int           `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
 	HistoryMaxBytes    Bytes         `env:"HISTORY_MAX_BYTES" envDefault:"512MiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
 	MaxSessions        int           `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
+	EventWindow        int           `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
+	MaxSubscribers     int           `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`
 	LogLevel           LogLevel      `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
 	LogFormat          LogFormat     `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
 	ShutdownTimeout    time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
@@ -85,6 +87,8 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("HistoryLimit", 1 <= c.HistoryLimit && c.HistoryLimit <= 10_000)
 	check("HistoryMaxBytes", 1<<20 <= c.HistoryMaxBytes && c.HistoryMaxBytes <= 1<<40)
 	check("MaxSessions", 1 <= c.MaxSessions && c.MaxSessions <= 100_000_000)
+	check("EventWindow", 100 <= c.EventWindow && c.EventWindow <= 1_000_000)
+	check("MaxSubscribers", 0 <= c.MaxSubscribers && c.MaxSubscribers <= 1_000_000)
 	check("ShutdownTimeout", 100*time.Millisecond <= c.ShutdownTimeout && c.ShutdownTimeout <= 10*time.Minute)
 }
 

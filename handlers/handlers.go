@@ -16,6 +16,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
@@ -36,6 +37,7 @@ type Parts struct {
 	Store    *store.Store
 	Recorder *recorder.Recorder
 	Journal  *journal.Journal // nil where state is kept in memory only
+	Hub      *live.Hub
 	Metrics  *metrics.Metrics
 	Logger   *slog.Logger
 	Version  string // what /health shows
@@ -68,13 +70,24 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 }
 
 // Read makes an http.HandlerFunc of an endpoint that shows the state. What is due expires first, so that
-// the answer is true between two runs of the ticker.
+// the answer is true between two runs of the ticker. The header X-Event-Id says from where the event stream goes on.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		if !h.replayed.Load() {
 			return errReplaying
 		}
 		h.Store.Expire(time.Now())
+		w.Header()["X-Event-Id"] = []string{h.Hub.Position()}
+		return answer(w, r)
+	})
+}
+
+// Stream makes an http.HandlerFunc of an endpoint that goes on showing the state.
+func (h *Handler) Stream(answer Endpoint) http.HandlerFunc {
+	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
+		if !h.replayed.Load() {
+			return errReplaying
+		}
 		return answer(w, r)
 	})
 }

@@ -21,8 +21,11 @@ type probe struct {
 }
 
 // Drain has /health and /health/ready say from now on that the server stops, and each answer end its
-// connection, so that clients open their next one elsewhere.
-func (h *Handler) Drain() { h.draining.Store(true) }
+// connection, so that clients open their next one elsewhere. Event streams end.
+func (h *Handler) Drain() {
+	h.draining.Store(true)
+	h.Hub.Close()
+}
 
 // Health says whether reports can be accepted: GET /health.
 func (h *Handler) Health(w http.ResponseWriter, _ *http.Request) error {

@@ -22,6 +22,7 @@ type envelope struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
+	began  time.Time // when the answer began, where it goes on; zero where it does not
 	cause  error     // what went wrong inside
 	id     [1]string // of the request: the value of the header X-Request-Id
 }
@@ -86,8 +87,12 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 				h.recovered(env, r, p)
 			}
 			took := time.Since(started)
+			answered := took
+			if !env.began.IsZero() {
+				answered = env.began.Sub(started)
+			}
 			route := chi.RouteContext(r.Context()).RoutePattern()
-			h.Metrics.ObserveRequest(route, r.Method, env.status, took)
+			h.Metrics.ObserveRequest(route, r.Method, env.status, answered)
 			h.log(r, env, took)
 		}()
 		next.ServeHTTP(env, r)

@@ -26,6 +26,7 @@ type Metrics struct {
 	expiry   prometheus.Histogram
 	commits  prometheus.Histogram
 	grouped  prometheus.Histogram
+	stream   stream
 
 	stored, duplicate, invalid, refused, unavailable prometheus.Counter
 
@@ -47,7 +48,7 @@ func New(st *store.Store, version string) *Metrics {
 		unavailable: reports.WithLabelValues("unavailable"),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "http_request_duration_seconds",
-			Help:    "How long requests took, by route pattern, method and status code.",
+			Help:    "How long requests took, event streams until they began, by route pattern, method and status code.",
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}, []string{"route", "method", "code"}),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
@@ -71,6 +72,8 @@ func New(st *store.Store, version string) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
 		}),
 	}
+	m.stream = newStream()
+	m.registry.MustRegister(m.stream.collectors()...)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info",
 		Help:        "1, with the server's version.",

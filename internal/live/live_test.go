@@ -1,0 +1,400 @@
+package live_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/internal/live"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+var agents = []string{"a", "b", "c"}
+
+func newStore(window int) *store.Store {
+	return store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: 3 * time.Minute, HistoryLimit: 3,
+		HistoryMaxBytes: 1 << 30, MaxSessions: 1000, EventWindow: window})
+}
+
+// start runs a hub until stop is called.
+func start(st *store.Store, opts live.Options) (hub *live.Hub, stop func()) {
+	hub = live.New(st, metrics.New(st, "test"), opts)
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { hub.Run(ctx) })
+	return hub, func() {
+		cancel()
+		running.Wait()
+	}
+}
+
+// client follows a stream, and holds what it gets to what happened.
+type client struct {
+	filter live.Filter
+	sub    *live.Subscriber // nil while it is not connected
+	lastID string
+	last   uint64 // the number in it
+}
+
+// fields returns what an event says in each of its lines, but for comments.
+func fields(e *live.Event) map[string]string {
+	lines := map[string]string{}
+	for line := range strings.Lines(string(e.Frame)) {
+		if name, value, ok := strings.Cut(strings.TrimSuffix(line, "\n"), ": "); ok && name != "" {
+			lines[name] = value
+		}
+	}
+	return lines
+}
+
+func numberOf(t require.TestingT, id string) uint64 {
+	_, digits, _ := strings.Cut(id, "-")
+	number, err := strconv.ParseUint(digits, 10, 64)
+	require.NoError(t, err, "%q", id)
+	return number
+}
+
+// take holds an event to the changes: it is the next one that the filter selects, none is left out before it, and none
+// comes twice.
+func (c *client) take(t require.TestingT, e *live.Event, changes []store.Change) {
+	lines := fields(e)
+	number := numberOf(t, lines["id"])
+	name := lines["event"]
+	if name != "reset" {
+		for _, change := range changes {
+			if change.Number > c.last && change.Number < number && selects(c.filter, &change) {
+				require.Fail(t, "gap", "from %d to %d, without %d (%q)", c.last, number, change.Number, name)
+			}
+		}
+	}
+	switch name {
+	case "status", "expired", "removed":
+		require.Greater(t, number, c.last, "twice")
+		change := changes[number-1]
+		require.True(t, selects(c.filter, &change))
+		require.Equal(t, map[store.ChangeKind]string{store.Reported: "status", store.Expired: "expired", store.Removed: "removed"}[change.Kind], name)
+		require.Contains(t, lines["data"], strconv.Quote(change.Session.AgentID))
+	default:
+		require.GreaterOrEqual(t, number, c.last)
+		if number > c.last && number <= uint64(len(changes)) && name == "" {
+			change := changes[number-1]
+			require.False(t, selects(c.filter, &change), "position %d passes over an event", number)
+		}
+	}
+	c.last, c.lastID = number, lines["id"]
+}
+
+// selects says in its own words what a filter selects.
+func selects(f live.Filter, c *store.Change) bool {
+	kinds := map[store.ChangeKind]live.Type{store.Reported: live.TypeStatus, store.Expired: live.TypeExpired, store.Removed: live.TypeRemoved}
+	return (f.AgentID == "" || f.AgentID == c.Session.AgentID) &&
+		(len(f.Statuses) == 0 || slices.Contains(f.Statuses, c.Session.CurrentStatus)) &&
+		(f.Lost == nil || *f.Lost == c.Session.Lost) &&
+		(f.Types == 0 || f.Types&kinds[c.Kind] != 0)
+}
+
+// read takes what is there; it disconnects a client whose stream has ended.
+func (c *client) read(t require.TestingT, changes []store.Change) (ended error) {
+	now, cancel := context.WithCancel(context.Background())
+	cancel()
+	for c.sub != nil {
+		events, err := c.sub.Next(now)
+		if errors.Is(err, context.Canceled) {
+			return nil
+		}
+		if err != nil {
+			c.sub.Close()
+			c.sub = nil
+			return err
+		}
+		for _, e := range events {
+			c.take(t, e, changes)
+		}
+	}
+	return nil
+}
+
+func drawFilter(t *rapid.T) live.Filter {
+	f := live.Filter{
+		AgentID:  rapid.SampledFrom(append([]string{"", ""}, agents...)).Draw(t, "agent"),
+		Statuses: rapid.SampledFrom([][]models.Status{nil, nil, {models.Pending}, {models.Failed, models.Running}}).Draw(t, "status"),
+		Types:    rapid.SampledFrom([]live.Type{0, 0, live.TypeStatus, live.TypeExpired | live.TypeRemoved}).Draw(t, "types"),
+	}
+	if rapid.IntRange(0, 4).Draw(t, "by lost") == 0 {
+		f.Lost = new(rapid.Bool().Draw(t, "lost"))
+	}
+	return f
+}
+
+// bubbled is a test in a bubble, which may not ask for its deadline.
+type bubbled struct{ rapid.TB }
+
+// TestNoGapAndNoRepeat has clients come, read, go and come back between changes in any way, with buffers and a window
+// that are soon too small: each gets all that its filter selects once, or is told that some are missing.
+func TestNoGapAndNoRepeat(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		rapid.Check(bubbled{t}, func(rt *rapid.T) {
+			window := rapid.SampledFrom([]int{4, 20, 10_000}).Draw(rt, "window")
+			st, shadow := newStore(window), newStore(10_000) // the latter does the same, and keeps every change
+			hub, stop := start(st, live.Options{MaxSubscribers: 100, Buffer: max(1, window/2)})
+			defer stop()
+			now := time.Now()
+			changes := func() []store.Change {
+				all, ok := shadow.Changes(0, make([]store.Change, 0, max(1, shadow.EventPosition())))
+				require.True(rt, ok)
+				return all
+			}
+			clients := make([]*client, 3)
+			for i := range clients {
+				clients[i] = &client{filter: drawFilter(rt)}
+			}
+			connect := func(c *client, since string) {
+				var err error
+				c.last = st.EventPosition()
+				if since != "" {
+					c.last = numberOf(rt, since)
+				}
+				c.sub, err = hub.Subscribe(c.filter, since, func() {})
+				require.NoError(rt, err)
+			}
+			defer func() {
+				for _, c := range clients {
+					if c.sub != nil {
+						c.sub.Close()
+					}
+				}
+			}()
+			for range rapid.IntRange(1, 40).Draw(rt, "steps") {
+				c := clients[rapid.IntRange(0, 2).Draw(rt, "client")]
+				switch rapid.SampledFrom([]string{"report", "report", "pass", "settle", "read", "leave", "connect", "list"}).Draw(rt, "act") {
+				case "report":
+					var reports []models.StatusReport
+					for range rapid.IntRange(1, 8).Draw(rt, "reports") {
+						reports = append(reports, models.StatusReport{AgentID: rapid.SampledFrom(agents).Draw(rt, "of"),
+							SessionTopic: rapid.SampledFrom(agents).Draw(rt, "topic"), Status: rapid.SampledFrom(models.Statuses[:]).Draw(rt, "status")})
+					}
+					st.Accept(reports, now, nil)
+					shadow.Accept(reports, now, nil)
+				case "pass":
+					now = now.Add(time.Duration(rapid.IntRange(0, 200).Draw(rt, "seconds")) * time.Second)
+					st.Expire(now)
+					shadow.Expire(now)
+				case "settle":
+					time.Sleep(10 * time.Millisecond)
+					synctest.Wait()
+				case "read":
+					c.read(rt, changes()) //nolint:errcheck // how it ended is not asked for
+				case "leave":
+					if c.sub != nil {
+						c.sub.Close()
+						c.sub = nil
+					}
+				case "connect": // again, or for the first time
+					if c.sub == nil {
+						connect(c, c.lastID)
+					}
+				case "list": // a list was read, and the stream goes on from there
+					if c.sub == nil {
+						connect(c, hub.Position())
+					}
+				}
+			}
+			for _, c := range clients {
+				if c.sub == nil {
+					connect(c, c.lastID)
+				}
+				for {
+					time.Sleep(10 * time.Millisecond)
+					synctest.Wait()
+					if c.read(rt, changes()) == nil {
+						break
+					}
+					connect(c, c.lastID)
+				}
+				for _, change := range changes() {
+					require.False(rt, change.Number > c.last && selects(c.filter, &change), "change %d of %d is missing after %d", change.Number, len(changes()), c.last)
+				}
+			}
+		})
+	})
+}
+
+// TestManyAtOnce has subscribers come and go while several report, all at the same time.
+func TestManyAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const each, reporters, clients = 500, 4, 20
+		st := newStore(100_000)
+		hub, stop := start(st, live.Options{MaxSubscribers: clients, Buffer: 50})
+		defer stop()
+		beginning := hub.Position()
+		var reporting, following sync.WaitGroup
+		for i := range reporters {
+			reporting.Go(func() {
+				for n := range each {
+					st.Accept([]models.StatusReport{{AgentID: agents[rand.IntN(len(agents))], SessionTopic: fmt.Sprint(i, n%7), Status: models.Running}}, time.Now(), nil)
+					time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
+				}
+			})
+		}
+		got := make([][]uint64, clients)
+		filters := make([]live.Filter, clients)
+		for i := range clients {
+			if i%2 == 0 {
+				filters[i].AgentID = agents[i%len(agents)]
+			}
+			following.Go(func() { got[i] = followAll(t, hub, filters[i], beginning) })
+		}
+		reporting.Wait()
+		time.Sleep(time.Second)
+		hub.Close()
+		following.Wait()
+		changes, ok := st.Changes(0, make([]store.Change, 0, each*reporters))
+		require.True(t, ok)
+		for i := range clients {
+			var want []uint64
+			for _, c := range changes {
+				if selects(filters[i], &c) {
+					want = append(want, c.Number)
+				}
+			}
+			require.Equal(t, want, got[i])
+		}
+		_, err := hub.Subscribe(live.Filter{}, "", func() {})
+		require.ErrorIs(t, err, live.ErrClosed)
+	})
+}
+
+// followAll follows a stream from an event on until it closes, with pauses that have it cut off, and goes away now and then. It
+// returns the numbers of the changes that it saw.
+func followAll(t *testing.T, hub *live.Hub, filter live.Filter, from string) (got []uint64) {
+	for {
+		sub, err := hub.Subscribe(filter, from, func() {})
+		if errors.Is(err, live.ErrClosed) {
+			return got
+		}
+		require.NoError(t, err)
+		for range rand.IntN(200) {
+			events, err := sub.Next(context.Background())
+			if err != nil {
+				break
+			}
+			for _, e := range events {
+				lines := fields(e)
+				from = lines["id"]
+				switch lines["event"] {
+				case "status":
+					got = append(got, numberOf(t, from))
+				case "bye":
+					sub.Close()
+					return got
+				case "":
+				default:
+					t.Errorf("unexpected %s", e.Frame)
+				}
+			}
+			time.Sleep(time.Duration(rand.IntN(60)) * time.Millisecond)
+		}
+		sub.Close()
+	}
+}
+
+func TestASlowSubscriberIsCutOffAndComesBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore(100)
+		hub, stop := start(st, live.Options{MaxSubscribers: 1, Buffer: 3})
+		defer stop()
+		interrupted := 0
+		sub, err := hub.Subscribe(live.Filter{}, "", func() { interrupted++ })
+		require.NoError(t, err)
+		events, err := sub.Next(t.Context())
+		require.NoError(t, err)
+		id := fields(events[0])["id"]
+		_, err = hub.Subscribe(live.Filter{}, "", nil)
+		require.ErrorIs(t, err, live.ErrFull)
+
+		for range 5 {
+			st.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+		}
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, 1, interrupted)
+		_, err = sub.Next(t.Context())
+		require.ErrorIs(t, err, live.ErrSlow)
+		sub.Close()
+
+		sub, err = hub.Subscribe(live.Filter{}, id, func() {})
+		require.NoError(t, err)
+		defer sub.Close()
+		c := client{sub: sub}
+		changes, _ := st.Changes(0, make([]store.Change, 0, 5))
+		require.NoError(t, c.read(t, changes))
+		require.EqualValues(t, 5, c.last)
+	})
+}
+
+func TestASilentStreamIsKeptAlive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore(100)
+		hub, stop := start(st, live.Options{MaxSubscribers: 2, Buffer: 3})
+		defer stop()
+		sub, err := hub.Subscribe(live.Filter{AgentID: "a"}, "", func() {})
+		require.NoError(t, err)
+		defer sub.Close()
+		_, err = sub.Next(t.Context())
+		require.NoError(t, err)
+		st.Accept([]models.StatusReport{{AgentID: "b", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+		started := time.Now()
+		events, err := sub.Next(t.Context())
+		require.NoError(t, err)
+		require.Equal(t, live.KeepAlive, time.Since(started))
+		require.Equal(t, ": keep-alive\nid: "+hub.Position()+"\n\n", string(events[0].Frame), "it says from where to resume")
+	})
+}
+
+// TestWhatCannotBeResumedIsReset tries IDs after which nobody can go on.
+func TestWhatCannotBeResumedIsReset(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore(4)
+		other, stopOther := start(st, live.Options{MaxSubscribers: 1, Buffer: 3})
+		stopOther()
+		hub, stop := start(st, live.Options{MaxSubscribers: 2, Buffer: 3})
+		defer stop()
+		first := hub.Position()
+		for range 9 {
+			st.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+		}
+		for _, since := range []string{first, other.Position(), "x", "-", strings.TrimSuffix(first, "0") + "10", strings.TrimSuffix(first, "0") + "-1"} {
+			sub, err := hub.Subscribe(live.Filter{Types: live.TypeRemoved}, since, func() {})
+			require.NoError(t, err)
+			c := client{sub: sub, filter: live.Filter{Types: live.TypeRemoved}}
+			var names []string
+			for range 2 {
+				now, cancel := context.WithTimeout(t.Context(), time.Second)
+				events, err := sub.Next(now)
+				cancel()
+				if err == nil {
+					for _, e := range events {
+						names = append(names, fields(e)["event"])
+						c.lastID = fields(e)["id"]
+					}
+				}
+			}
+			require.Equal(t, []string{"", "reset"}, names, since)
+			require.Equal(t, hub.Position(), c.lastID)
+			sub.Close()
+		}
+	})
+}
