@@ -20,8 +20,9 @@ crash: ## kill the program 20 times under load
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .
 	$(GO) test ./internal/journal -run '^$$' -bench . -timeout 30m
-	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable' -benchtime $(PAIRS)x -timeout 30m
-	$(GO) test ./internal/bench -run '^$$' -bench Resident -benchtime 1x
+	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut' -benchtime $(PAIRS)x -timeout 30m
+	$(GO) test ./internal/bench -run '^$$' -bench Delivery -benchtime 20x
+	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x
 
 demo: ## run the server and replay a recorded day of 200 agents to it
 	$(GO) run ./internal/demo

@@ -46,6 +46,10 @@ func serveBare() {
 	fmt.Fprintf(os.Stderr, "address=%s\n", listener.Addr())
 	answer := []byte(`{"success":true,"message":"Status reported successfully"}` + "\n")
 	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck
+		if r.URL.Path == barePath {
+			streamBare(w, r)
+			return
+		}
 		if _, err := io.Copy(io.Discard, r.Body); err != nil {
 			return
 		}

@@ -1,0 +1,258 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/load"
+)
+
+// barePath is where the yardstick streams events that are all the same, as fast as the client takes them: from one instant, in
+// Unix nanoseconds, to another.
+const barePath = "/bare/events"
+
+func streamBare(w http.ResponseWriter, r *http.Request) {
+	event := fmt.Appendf(nil, "id: 0123456789ab-1\nevent: status\ndata: %s\n\n", bytes.Repeat([]byte("x"), 450))
+	instant := func(name string) time.Time {
+		n, _ := strconv.ParseInt(r.URL.Query().Get(name), 10, 64)
+		return time.Unix(0, n)
+	}
+	from, to := instant("from"), instant("to")
+	control := http.NewResponseController(w)
+	control.Flush() //nolint:errcheck // then the first write fails, too
+	time.Sleep(time.Until(from))
+	for time.Now().Before(to) {
+		if _, err := w.Write(event); err != nil || control.Flush() != nil {
+			return
+		}
+	}
+}
+
+// subscribe opens a stream on a connection of its own, which ends with the benchmark or by what it returns. received is called
+// with the blocks that come, one or more at a time, and their bytes hold no more than the call.
+func subscribe(b *testing.B, address, target string, received func(blocks []byte)) (leave func()) {
+	conn, err := net.Dial("tcp", address)
+	require.NoError(b, err)
+	_, err = fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nHost: x\r\n\r\n", target)
+	require.NoError(b, err)
+	var head [4 << 10]byte
+	n := 0
+	for !bytes.Contains(head[:n], []byte("\r\n\r\n")) {
+		m, err := conn.Read(head[n:])
+		require.NoError(b, err)
+		n += m
+	}
+	require.Contains(b, string(head[:n]), " 200 OK\r\n")
+	var reading sync.WaitGroup
+	reading.Go(func() {
+		buf := make([]byte, 16<<10)
+		for {
+			n, err := conn.Read(buf)
+			if err != nil {
+				return
+			}
+			received(buf[:n])
+		}
+	})
+	leave = sync.OnceFunc(func() {
+		conn.Close() //nolint:errcheck // nothing is left to be written
+		reading.Wait()
+	})
+	b.Cleanup(leave)
+	return leave
+}
+
+// BenchmarkIntakeWithSubscribers measures what 1,000 subscribers cost those who report, each subscribed to one agent that
+// says nothing: against the same server without any.
+func BenchmarkIntakeWithSubscribers(b *testing.B) {
+	watched, alone := startServer(b), startServer(b)
+	of := requests(connections, connections, 1)
+	fill(b, watched, connections, 100)
+	fill(b, alone, connections, 100)
+	for i := range 1000 {
+		subscribe(b, watched.address, fmt.Sprintf("/api/events?agent_id=idle-%d", i), func([]byte) {})
+	}
+	ratio, reports := pairs(b,
+		func() float64 { return rate(b, watched, of) },
+		func() float64 { return rate(b, alone, of) })
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ratio, "x_alone")
+	b.ReportMetric(reports, "reports/s")
+}
+
+// BenchmarkDelivery measures how long after the 200 of its report an event is at 200 subscribers to everything, with 100
+// reports a second.
+func BenchmarkDelivery(b *testing.B) {
+	const subscribers, perSecond = 200, 100
+	server := startServer(b)
+	type arrival struct {
+		number int
+		at     time.Time
+	}
+	arrivals := make([][]arrival, subscribers)
+	leave := make([]func(), subscribers)
+	for i := range subscribers {
+		leave[i] = subscribe(b, server.address, "/api/events", func(blocks []byte) {
+			now := time.Now()
+			for _, line := range bytes.Split(blocks, []byte("\n")) {
+				id, ok := bytes.CutPrefix(line, []byte("id: "))
+				if _, digits, found := bytes.Cut(id, []byte("-")); ok && found {
+					number, _ := strconv.Atoi(string(digits))
+					arrivals[i] = append(arrivals[i], arrival{number, now})
+				}
+			}
+		})
+	}
+	var answered []time.Time
+	conn, err := net.Dial("tcp", server.address)
+	require.NoError(b, err)
+	defer conn.Close() //nolint:errcheck // nothing is left to be written
+	answers := bufio.NewReader(conn)
+	ticker := time.NewTicker(time.Second / perSecond)
+	defer ticker.Stop()
+	for b.Loop() {
+		for range perSecond {
+			<-ticker.C
+			_, err := conn.Write(load.Request("POST", "/webhook/status", report(len(answered))))
+			require.NoError(b, err)
+			resp, err := http.ReadResponse(answers, nil)
+			require.NoError(b, err)
+			answered = append(answered, time.Now())
+			_, err = io.Copy(io.Discard, resp.Body)
+			require.NoError(b, err)
+			require.Equal(b, http.StatusOK, resp.StatusCode)
+		}
+	}
+	time.Sleep(time.Second) // what is still on its way
+	var delays []time.Duration
+	for i := range subscribers {
+		leave[i]()
+		for _, a := range arrivals[i] {
+			if a.number > 0 {
+				delays = append(delays, max(0, a.at.Sub(answered[a.number-1])))
+			}
+		}
+	}
+	require.Len(b, delays, subscribers*len(answered))
+	slices.Sort(delays)
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(float64(delays[len(delays)/2].Microseconds())/1000, "ms_p50")
+	b.ReportMetric(float64(delays[len(delays)*99/100].Microseconds())/1000, "ms_p99")
+	b.ReportMetric(float64(delays[len(delays)-1].Microseconds())/1000, "ms_max")
+}
+
+// BenchmarkFanOut measures how many events a second reach 1,000 subscribers to everything, under 1,000 reports
+// a second in requests of ten, against a bare handler that writes events of the same size to as many. Load, subscribers and
+// server share the cores.
+func BenchmarkFanOut(b *testing.B) {
+	const subscribers = 1000
+	var events atomic.Int64
+	count := func(blocks []byte) { events.Add(int64(bytes.Count(blocks, []byte("\n\n")))) }
+	during := func(work func()) float64 {
+		before, started := events.Load(), time.Now()
+		work()
+		return float64(events.Load()-before) / time.Since(started).Seconds()
+	}
+	const duration = 2 * time.Second
+	follow := func(p process, target string) (leave func()) {
+		leaves := make([]func(), subscribers)
+		for i := range leaves {
+			leaves[i] = subscribe(b, p.address, target, count)
+		}
+		return func() {
+			for _, leave := range leaves {
+				leave()
+			}
+		}
+	}
+	bare, server := startBare(b), startServer(b)
+	of, interval := load.Request("POST", "/webhook/status", reports(0, 10)), 10*time.Millisecond
+	ratio, rate := pairs(b,
+		func() float64 {
+			leave := follow(server, "/api/events")
+			defer leave()
+			return during(func() { paced(b, server, of, interval, duration) })
+		},
+		func() float64 {
+			from := time.Now().Add(2 * time.Second)
+			leave := follow(bare, fmt.Sprintf("%s?from=%d&to=%d", barePath, from.UnixNano(), from.Add(duration).UnixNano()))
+			defer leave()
+			time.Sleep(time.Until(from))
+			return during(func() { time.Sleep(duration) })
+		})
+	b.ReportMetric(0, "ns/op")
+	b.ReportMetric(ratio, "x_bare")
+	b.ReportMetric(rate, "events/s")
+	b.ReportMetric(counter(b, server, "kubeagents_subscribers_cut_off_total"), "cut_off")
+}
+
+// paced sends a request each interval, for that long.
+func paced(b *testing.B, p process, request []byte, interval, duration time.Duration) {
+	conn, err := net.Dial("tcp", p.address)
+	require.NoError(b, err)
+	defer conn.Close() //nolint:errcheck // nothing is left to be written
+	answers := bufio.NewReader(conn)
+	ctx, cancel := context.WithTimeout(b.Context(), duration)
+	defer cancel()
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		}
+		_, err := conn.Write(request)
+		require.NoError(b, err)
+		resp, err := http.ReadResponse(answers, nil)
+		require.NoError(b, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(b, err)
+	}
+}
+
+// counter returns the value of a metric that has no labels.
+func counter(b *testing.B, p process, name string) float64 {
+	resp, err := http.Get("http://" + p.address + "/metrics")
+	require.NoError(b, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	lines := bufio.NewScanner(resp.Body)
+	for lines.Scan() {
+		if value, ok := bytes.CutPrefix(lines.Bytes(), []byte(name+" ")); ok {
+			n, err := strconv.ParseFloat(string(value), 64)
+			require.NoError(b, err)
+			return n
+		}
+	}
+	b.Fatalf("no %s", name)
+	return 0
+}
+
+// BenchmarkSubscriberMemory measures the memory that the server has in use for a subscriber.
+func BenchmarkSubscriberMemory(b *testing.B) {
+	const subscribers = 5000
+	for b.Loop() {
+		server := startServer(b)
+		fill(b, server, 10*subscribers, 3)
+		before := memory(b, server.pid, "VmRSS")
+		for i := range subscribers {
+			subscribe(b, server.address, fmt.Sprintf("/api/events?agent_id=host-%05d:claude", i), func([]byte) {})
+		}
+		fill(b, server, 10*subscribers, 1) // ten events for each
+		b.ReportMetric(float64(memory(b, server.pid, "VmRSS")-before)/subscribers, "B/subscriber")
+	}
+	b.ReportMetric(0, "ns/op")
+}
