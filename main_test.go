@@ -234,6 +234,7 @@ func TestContract(t *testing.T) {
 		{"GET", agent + "/sessions/none", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 404},
 		{"GET", "/api/sessions?limit=1", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions?status=pending&expired=false&lost=false&agent_id=b&source=x&search=y", "", "", "/api/sessions", 200},
+		{"GET", "/api/sessions?sort=last_updated&limit=1", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions", "", "If-None-Match: *", "/api/sessions", 304},
 		{"GET", "/api/sessions?status=done", "", "", "/api/sessions", 400},
 		{"GET", "/api/summary", "", "", "/api/summary", 200},
@@ -517,7 +518,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 	cursor := "YQ"
 	for target, field := range map[string]string{
 		"/api/agents?limit=0": "limit", "/api/agents?limit=1001": "limit", "/api/agents?limit=x": "limit", "/api/agents?limit=": "limit",
-		"/api/agents?status=done": "status", "/api/agents?active=yes": "active", "/api/agents?sort=name": "sort",
+		"/api/agents?status=done": "status", "/api/agents?active=yes": "active", "/api/agents?sort=name": "sort", "/api/sessions?sort=title": "sort",
 		"/api/agents?cursor=!": "cursor", "/api/sessions?cursor=" + cursor: "cursor", "/api/agents?limit=1&limit=2": "limit",
 		"/api/sessions?expired=1": "expired", "/api/sessions?lost=": "lost", "/api/sessions?search=%FF": "search",
 		"/api/sessions?search=" + strings.Repeat("x", 501): "search", "/api/agents/a/sessions?status=": "status",

@@ -14,6 +14,7 @@ const (
 	cursorAgentsByID   = 'a'
 	cursorAgentsBySeen = 'l'
 	cursorSessions     = 's'
+	cursorOldest       = 'o' // of the same list, oldest update first
 	cursorHistory      = 'h'
 )
 
@@ -77,18 +78,25 @@ func agentCursor(q store.AgentQuery, at store.AgentPosition) string {
 	return encodeCursor(cursorOfAgents(q), at.ID, at.LastSeen, int64(at.Sequence))
 }
 
-func (p *params) afterSession() *store.SessionPosition {
+func cursorOfSessions(q store.SessionQuery) byte {
+	if q.Oldest {
+		return cursorOldest
+	}
+	return cursorSessions
+}
+
+func (p *params) afterSession(q store.SessionQuery) *store.SessionPosition {
 	var at store.SessionPosition
 	var sequence int64
-	if _, ok := p.cursor(cursorSessions, &at.Updated, &sequence); !ok {
+	if _, ok := p.cursor(cursorOfSessions(q), &at.Updated, &sequence); !ok {
 		return nil
 	}
 	at.Sequence = uint64(sequence)
 	return &at
 }
 
-func sessionCursor(at store.SessionPosition) string {
-	return encodeCursor(cursorSessions, "", at.Updated, int64(at.Sequence))
+func sessionCursor(q store.SessionQuery, at store.SessionPosition) string {
+	return encodeCursor(cursorOfSessions(q), "", at.Updated, int64(at.Sequence))
 }
 
 func (p *params) afterStatus() *store.StatusPosition {

@@ -164,7 +164,7 @@ func FuzzCursor(f *testing.F) {
 	f.Add(encodeCursor(cursorAgentsByID, "agent/ü", 1, -2))
 	f.Add(encodeCursor(cursorHistory, "", 1<<62, 999999999, 7))
 	f.Fuzz(func(t *testing.T, cursor string) {
-		for _, kind := range []byte{cursorAgentsByID, cursorAgentsBySeen, cursorSessions, cursorHistory} {
+		for _, kind := range []byte{cursorAgentsByID, cursorAgentsBySeen, cursorSessions, cursorOldest, cursorHistory} {
 			var a, b int64
 			id, ok := decodeCursor(cursor, kind, &a, &b)
 			if !ok {

@@ -28,8 +28,9 @@ func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 		Expired: p.flag("expired"),
 		Lost:    p.flag("lost"),
 		Search:  p.text("search", maxSearch),
+		Oldest:  p.oldest(),
 	}
-	after, limit := p.afterSession(), p.limit(defaultSessions)
+	after, limit := p.afterSession(q), p.limit(defaultSessions)
 	if p.err != nil {
 		return p.err
 	}
@@ -37,7 +38,17 @@ func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return respond(w, r, sessionList[models.FleetSession]{page.Items, cursorOf(w, r, page.Next, sessionCursor)})
+	next := cursorOf(w, r, page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
+	return respond(w, r, sessionList[models.FleetSession]{page.Items, next})
+}
+
+// oldest reads the order of a list of sessions.
+func (p *params) oldest() bool {
+	order, ok := p.get("sort")
+	if ok && order != "-last_updated" && order != "last_updated" {
+		p.fail("sort", "must be -last_updated or last_updated")
+	}
+	return order == "last_updated"
 }
 
 // AgentSessions lists the sessions of an agent: GET /api/agents/{agent_id}/sessions.
@@ -48,7 +59,7 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 		Status:  p.status("status"),
 		Expired: p.flag("expired"),
 	}
-	after, limit := p.afterSession(), p.limit(defaultAgentSessions)
+	after, limit := p.afterSession(q), p.limit(defaultAgentSessions)
 	if p.err != nil {
 		return p.err
 	}
@@ -59,7 +70,8 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return models.NotFound("agent")
 	}
-	return respond(w, r, sessionList[models.Session]{page.Items, cursorOf(w, r, page.Next, sessionCursor)})
+	next := cursorOf(w, r, page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
+	return respond(w, r, sessionList[models.Session]{page.Items, next})
 }
 
 // Session shows a session and its status history: GET /api/agents/{agent_id}/sessions/{session_topic}.

@@ -16,6 +16,7 @@ type Session struct {
 	TTLMinutes     int       `json:"ttl_minutes"`
 	CurrentStatus  Status    `json:"current_status"`
 	CurrentMessage string    `json:"current_message,omitzero"`
+	StatusSince    time.Time `json:"status_since"` // timestamp of the first of the newest statuses, one after another, that are the same; UTC
 }
 
 // FleetSession is a session in a list over the whole fleet, with the agent that it belongs to.

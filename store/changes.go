@@ -39,8 +39,8 @@ type change struct {
 	agentID, agentName, source, topic, title, message string
 
 	at, created, updated, expiry int64 // Unix nanoseconds
-	sec                          int64 // of the timestamp
-	nsec                         int32
+	sec, sinceSec                int64 // of the timestamp, and of the first of the same status
+	nsec, sinceNsec              int32
 	ttl                          uint16
 	kind                         ChangeKind
 	previous                     models.Status
@@ -113,13 +113,13 @@ func (s *Store) note(kind ChangeKind, se *session, at int64) *change {
 	if len(c.ring) < cap(c.ring) {
 		c.ring = append(c.ring, change{})
 	}
-	current := se.current()
+	current, since := se.current(), se.since()
 	noted := &c.ring[n%uint64(cap(c.ring))]
 	*noted = change{
 		agentID: se.agent.id, agentName: se.agent.name, source: se.agent.source.name, topic: se.topic, title: se.title,
 		message: current.messageAlone(),
 		at:      at, created: se.created, updated: se.updated, expiry: se.expiry(),
-		sec: current.sec, nsec: current.nsec, ttl: se.ttl, kind: kind, class: se.class,
+		sec: current.sec, nsec: current.nsec, sinceSec: since.sec, sinceNsec: since.nsec, ttl: se.ttl, kind: kind, class: se.class,
 	}
 	c.count.Store(n + 1)
 	return noted
@@ -145,7 +145,7 @@ func (c *change) view(n uint64) Change {
 				AgentID: c.agentID, Topic: c.topic, Title: c.title,
 				Created: at(c.created), LastUpdated: at(c.updated), ExpiresAt: at(c.expiry),
 				Expired: c.class.flag(), Lost: c.class.lost(), TTLMinutes: int(c.ttl),
-				CurrentStatus: c.class.status(), CurrentMessage: c.message,
+				CurrentStatus: c.class.status(), CurrentMessage: c.message, StatusSince: time.Unix(c.sinceSec, int64(c.sinceNsec)).UTC(),
 			},
 			AgentName: c.agentName, AgentSource: c.source,
 		},

@@ -138,7 +138,8 @@ func describe(a models.Agent, r models.Record) models.Agent {
 }
 
 func (m *model) session(i id, a models.Agent) models.FleetSession {
-	current := m.history(i.agent, i.topic)[0]
+	history := m.history(i.agent, i.topic)
+	current := history[0]
 	se := models.FleetSession{
 		Session: models.Session{
 			AgentID:        i.agent,
@@ -149,6 +150,12 @@ func (m *model) session(i id, a models.Agent) models.FleetSession {
 		},
 		AgentName:   a.Name,
 		AgentSource: a.Source,
+	}
+	for _, r := range history {
+		if r.Status != current.Status {
+			break
+		}
+		se.StatusSince = when(r)
 	}
 	for _, r := range m.records {
 		if r.AgentID != i.agent || r.SessionTopic != i.topic {

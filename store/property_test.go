@@ -138,6 +138,9 @@ func requireEqual(t *rapid.T, m *model, s *store.Store) {
 
 	sq := drawSessionQuery(t)
 	wantedSessions := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return !sessionMatches(sq, se) })
+	if sq.Oldest {
+		slices.Reverse(wantedSessions)
+	}
 	require.Equal(t, orEmpty(wantedSessions), allSessions(t, s, sq, limit), "sessions of %+v", sq)
 
 	for _, a := range agents {
@@ -236,6 +239,7 @@ func drawSessionQuery(t *rapid.T) store.SessionQuery {
 		Expired: drawBool(t, "expired"),
 		Lost:    drawBool(t, "lost"),
 		Search:  rapid.SampledFrom([]string{"", "", "T", "fIx", "ПРО"}).Draw(t, "search"),
+		Oldest:  rapid.Bool().Draw(t, "oldest first"),
 	}
 }
 

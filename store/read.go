@@ -73,6 +73,7 @@ type SessionQuery struct {
 	Expired *bool         // nil for either
 	Lost    *bool         // nil for either
 	Search  string        // a part of agent ID, agent name, topic or title, in any case; "" for any
+	Oldest  bool          // oldest update first, instead of newest
 }
 
 // Agents returns at most limit of the agents that q selects, from those after a position on, or from the
@@ -87,7 +88,7 @@ func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, 
 	}, after, limit)
 }
 
-// Sessions returns at most limit of the sessions that q selects, newest update first, from those after a
+// Sessions returns at most limit of the sessions that q selects, in its order, from those after a
 // position on, or from the first. The error is that of ctx.
 func (s *Store) Sessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (Page[models.FleetSession, SessionPosition], error) {
 	return list(ctx, &s.mu, sessionLister(s, q, (*session).fleetView), after, limit)
@@ -262,8 +263,7 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 	return merge(walks, func(a, b *agent) bool { return a.id < b.id })
 }
 
-// sessionsFrom walks the sessions that q selects, but for its search, after a position, newest update
-// first; with both an agent and a source, the source may be another. The caller holds s.mu.
+// sessionsFrom walks the sessions that q selects, but for its search, after a position, in its order; with both an agent and a source, the source may be another. The caller holds s.mu.
 func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*session] {
 	lists, member := &s.updated, &sessionInFleet
 	var a *agent
@@ -281,23 +281,34 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 	}
 	var walks []func() *session
 	for c := range classesWhere(withStatus(q.Status), where(class.flag, q.Expired), where(class.lost, q.Lost)) {
-		if a != nil {
-			walks = append(walks, a.sessionsOf(c, after))
-		} else {
+		switch {
+		case a != nil:
+			walks = append(walks, a.sessionsOf(c, after, q.Oldest))
+		case q.Oldest:
+			walks = append(walks, lists[c].after(member, after.place()))
+		default:
 			walks = append(walks, lists[c].before(member, after.place()))
 		}
+	}
+	if q.Oldest {
+		return merge(walks, func(a, b *session) bool { return updatedLater(b, a) })
 	}
 	return merge(walks, updatedLater)
 }
 
-// sessionsOf walks the sessions of a that are of class c, newest update first, after a position. The
+// sessionsOf walks the sessions of a that are of class c after a position, newest update first, or oldest first. The
 // caller holds the store's lock.
-func (a *agent) sessionsOf(c class, after *SessionPosition) func() *session {
+func (a *agent) sessionsOf(c class, after *SessionPosition, oldest bool) func() *session {
 	from := place{class: c, time: math.MaxInt64, sequence: math.MaxUint64}
+	walk := a.sessions.before
+	if oldest {
+		from = place{class: c, time: math.MinInt64}
+		walk = a.sessions.after
+	}
 	if after != nil {
 		from.time, from.sequence = after.Updated, after.Sequence
 	}
-	next := a.sessions.before(&sessionInAgent, &from)
+	next := walk(&sessionInAgent, &from)
 	return func() *session {
 		if se := next(); se != nil && se.class == c {
 			return se

@@ -27,6 +27,7 @@ type session struct {
 	dropped  uint64         // the greatest sequence of a status that the history no longer holds; 0 for none
 	queuedAt int64          // see enqueue
 	ttl      uint16         // minutes
+	run      uint16         // so many of the newest statuses in the history are of the same kind
 	queued   standing
 	pinned   bool // a report of it is admitted, so that it is not forgotten; see Store.Admit
 
@@ -154,6 +155,25 @@ func (s *Store) removeSession(se *session) {
 // current returns the status with the greatest (timestamp, sequence).
 func (se *session) current() *status { return se.history[len(se.history)-1].status }
 
+// since returns the oldest of the newest statuses in the history that are of the same kind, one after another.
+func (se *session) since() *status { return se.history[len(se.history)-int(se.run)].status }
+
+// countRun brings se.run up to date after a status was put into the history at place i.
+func (se *session) countRun(i int) {
+	newest := len(se.history) - 1
+	kind := se.history[newest].kind
+	switch {
+	case i == newest && newest > 0 && se.history[newest-1].kind == kind:
+		se.run++
+	case i == newest:
+		se.run = 1
+	case i >= newest-int(se.run):
+		for se.run = 1; int(se.run) <= newest && se.history[newest-int(se.run)].kind == kind; {
+			se.run++
+		}
+	}
+}
+
 // lifetime returns the TTL in nanoseconds.
 func (se *session) lifetime() int64 { return int64(se.ttl) * int64(time.Minute) }
 
@@ -195,6 +215,7 @@ func (se *session) view() models.Session {
 		TTLMinutes:     int(se.ttl),
 		CurrentStatus:  current.kind,
 		CurrentMessage: current.message(),
+		StatusSince:    se.since().timestamp(),
 	}
 	if v.Expired {
 		v.ExpiredAt = v.ExpiresAt

@@ -137,6 +137,7 @@ func (s *Store) add(st *status, i int, idHash uint32) {
 		i--
 	}
 	se.history = slices.Insert(se.history, i, historyRef{st, idHash})
+	se.countRun(i)
 	if len(se.history) > 1 {
 		s.trimmable.moveToBack(se)
 	}
@@ -152,6 +153,7 @@ func (s *Store) dropOldest(se *session) {
 	s.forget(se.history[0].status)
 	se.history[0] = historyRef{}
 	se.history = se.history[1:] // append makes a new array when this one is used up
+	se.run = min(se.run, uint16(len(se.history)))
 }
 
 // missing notes that the history does not hold st, which it was to. The caller holds the store's lock.

@@ -304,6 +304,37 @@ func (t *timeline[T]) before(m *member[T], p *place) func() *T {
 	}
 }
 
+// after returns a walk of the items after p, or of all where p is nil: the first ones first, then nil. It is valid while
+// the timeline does not change.
+func (t *timeline[T]) after(m *member[T], p *place) func() *T {
+	l, i := t.first(), 0
+	if l != nil && p != nil {
+		l = t.find(*p)
+		i = l.search(m, *p)
+	}
+	return func() *T {
+		for l != nil {
+			for ; i < len(l.slots); i++ {
+				if item := l.slots[i]; item != nil && (p == nil || m.place(item).compare(*p) > 0) {
+					i++
+					return item
+				}
+			}
+			l, i = l.next, 0
+		}
+		return nil
+	}
+}
+
+// first returns the first leaf, or nil where there is none.
+func (t *timeline[T]) first() *leaf[T] {
+	if t.leaves == nil {
+		return t.last
+	}
+	l, _ := t.leaves.Min()
+	return l
+}
+
 // merge walks several walks, each in order, as one. before orders their items; each walk ends with nil.
 func merge[T any](walks []func() *T, before func(a, b *T) bool) iter.Seq[*T] {
 	return func(yield func(*T) bool) {

@@ -84,6 +84,7 @@ func TestTimelineEqualsSortedSlice(t *testing.T) {
 			},
 			"": func(t *rapid.T) {
 				requireWalk(t, sorted, line.before(m, nil))
+				requireWalk(t, reversed(sorted), line.after(m, nil))
 				if len(sorted) == 0 {
 					require.Nil(t, line.newest())
 					return
@@ -92,6 +93,7 @@ func TestTimelineEqualsSortedSlice(t *testing.T) {
 				i := rapid.IntRange(0, len(sorted)-1).Draw(t, "pivot")
 				at := sorted[i].at
 				requireWalk(t, sorted[:i], line.before(m, &at))
+				requireWalk(t, reversed(sorted[i+1:]), line.after(m, &at))
 				at.sequence++ // between two items
 				requireWalk(t, sorted[:i+1], line.before(m, &at))
 			},
@@ -108,4 +110,10 @@ func requireWalk[T any](t *rapid.T, want []*T, next func() *T) {
 		require.Same(t, i, next())
 	}
 	require.Nil(t, next())
+}
+
+func reversed[T any](items []*T) []*T {
+	items = slices.Clone(items)
+	slices.Reverse(items)
+	return items
 }

@@ -81,6 +81,7 @@ type sessionFields struct {
 	Status      models.Status `json:"status"`
 	Message     string        `json:"message,omitzero"`
 	Timestamp   time.Time     `json:"timestamp"`
+	StatusSince time.Time     `json:"status_since"`
 	Created     time.Time     `json:"created"`
 	LastUpdated time.Time     `json:"last_updated"`
 	ExpiresAt   time.Time     `json:"expires_at"`
@@ -106,7 +107,7 @@ func (h *Hub) eventOf(c *store.Change) *Event {
 	se := &c.Session
 	fields := sessionFields{
 		AgentID: se.AgentID, AgentName: se.AgentName, AgentSource: se.AgentSource, Topic: se.Topic, Title: se.Title,
-		Status: se.CurrentStatus, Message: se.CurrentMessage, Timestamp: c.Timestamp,
+		Status: se.CurrentStatus, Message: se.CurrentMessage, Timestamp: c.Timestamp, StatusSince: se.StatusSince,
 		Created: se.Created, LastUpdated: se.LastUpdated, ExpiresAt: se.ExpiresAt, TTLMinutes: se.TTLMinutes,
 		Expired: se.Expired, Lost: se.Lost,
 	}
