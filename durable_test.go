@@ -57,7 +57,7 @@ func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeI
 	}
 	closeIt = sync.OnceFunc(func() { require.NoError(t, j.Close()) })
 	t.Cleanup(closeIt)
-	return &server{st, h, router(h, m, config.Origins{"*"})}, closeIt
+	return &server{st, h, router(h, newDashboard(t, st), m, config.Origins{"*"})}, closeIt
 }
 
 func TestRecordedDayRestartedAfterEvery500Reports(t *testing.T) {

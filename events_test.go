@@ -275,7 +275,7 @@ func bubbleServer(s http.Handler) (dial func() net.Conn, end func()) {
 func askEvents(t *testing.T, conn net.Conn, query string) *eventReader {
 	_, err := io.WriteString(conn, "GET /api/events"+query+" HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // it ends with the connection
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	events := &eventReader{lines: bufio.NewReader(resp.Body)}

@@ -26,6 +26,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/control"
+	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -144,11 +145,16 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
 	})
 
+	page, err := dashboard.New(st)
+	if err != nil {
+		return err
+	}
+
 	listener, err := net.Listen("tcp", cfg.Address())
 	if err != nil {
 		return fmt.Errorf("listen on HOST and PORT: %w", err)
 	}
-	server := newServer(router(h, m, cfg.CORSAllowedOrigins), logger)
+	server := newServer(router(h, page, m, cfg.CORSAllowedOrigins), logger)
 
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -307,7 +313,7 @@ func obey(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.
 }
 
 // router sends each route to its handler.
-func router(h *handlers.Handler, m *metrics.Metrics, origins config.Origins) http.Handler {
+func router(h *handlers.Handler, page *dashboard.Dashboard, m *metrics.Metrics, origins config.Origins) http.Handler {
 	r := chi.NewRouter()
 	r.Use(h.Observe)
 	r.Use(handlers.EncodedPath)
@@ -322,6 +328,10 @@ func router(h *handlers.Handler, m *metrics.Metrics, origins config.Origins) htt
 	r.Use(middleware.GetHead)
 	r.NotFound(h.Handle(h.NotFound))
 	r.MethodNotAllowed(h.Handle(h.MethodNotAllowed))
+
+	r.Get("/", page.Page)
+	r.Get("/assets/*", page.Asset)
+	r.Get("/favicon.svg", page.Icon)
 
 	r.Post("/webhook/status", h.Handle(h.Webhook))
 

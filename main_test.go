@@ -34,6 +34,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -77,7 +78,13 @@ func newTestServer(t testing.TB, change func(*store.Options)) *server {
 	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, Buffer: 5000})
 	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
 		Logger: slog.New(slog.DiscardHandler), Version: "test"})
-	return &server{st, h, router(h, m, config.Origins{"*"})}
+	return &server{st, h, router(h, newDashboard(t, st), m, config.Origins{"*"})}
+}
+
+func newDashboard(t testing.TB, st *store.Store) *dashboard.Dashboard {
+	page, err := dashboard.New(st)
+	require.NoError(t, err)
+	return page
 }
 
 // startHub starts a hub that ends with the test.
@@ -283,6 +290,9 @@ func TestContract(t *testing.T) {
 		inRouter[method+" "+route] = true
 		return nil
 	}))
+	for _, page := range []string{"/", "/assets/*", "/favicon.svg"} { // not of the API
+		delete(inRouter, "GET "+page)
+	}
 	for path, item := range c.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
 			assert.True(t, inRouter[method+" "+path], "the router lacks %s %s", method, path)
@@ -548,7 +558,7 @@ func TestRequestIDAndCORS(t *testing.T) {
 	require.Empty(t, w.Header().Get("Access-Control-Allow-Credentials"), "never with *")
 
 	h := s.handlers
-	only := router(h, metrics.New(store.New(store.Options{}), "test"), config.Origins{"https://dash.example"})
+	only := router(h, newDashboard(t, s.store), metrics.New(store.New(store.Options{}), "test"), config.Origins{"https://dash.example"})
 	for origin, allowed := range map[string]string{"https://dash.example": "https://dash.example", "https://evil.example": ""} {
 		r := httptest.NewRequest(http.MethodGet, "/health", nil)
 		r.Header.Set("Origin", origin)

@@ -126,14 +126,8 @@ func BenchmarkDelivery(b *testing.B) {
 	for b.Loop() {
 		for range perSecond {
 			<-ticker.C
-			_, err := conn.Write(load.Request("POST", "/webhook/status", report(len(answered))))
-			require.NoError(b, err)
-			resp, err := http.ReadResponse(answers, nil)
-			require.NoError(b, err)
+			send(b, conn, answers, load.Request("POST", "/webhook/status", report(len(answered))))
 			answered = append(answered, time.Now())
-			_, err = io.Copy(io.Discard, resp.Body)
-			require.NoError(b, err)
-			require.Equal(b, http.StatusOK, resp.StatusCode)
 		}
 	}
 	time.Sleep(time.Second) // what is still on its way
@@ -215,13 +209,20 @@ func paced(b *testing.B, p process, request []byte, interval, duration time.Dura
 			return
 		case <-ticker.C:
 		}
-		_, err := conn.Write(request)
-		require.NoError(b, err)
-		resp, err := http.ReadResponse(answers, nil)
-		require.NoError(b, err)
-		_, err = io.Copy(io.Discard, resp.Body)
-		require.NoError(b, err)
+		send(b, conn, answers, request)
 	}
+}
+
+// send sends a request and reads its answer, which must be a 200.
+func send(b *testing.B, conn net.Conn, answers *bufio.Reader, request []byte) {
+	_, err := conn.Write(request)
+	require.NoError(b, err)
+	resp, err := http.ReadResponse(answers, nil)
+	require.NoError(b, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	require.Equal(b, http.StatusOK, resp.StatusCode)
+	_, err = io.Copy(io.Discard, resp.Body)
+	require.NoError(b, err)
 }
 
 // counter returns the value of a metric that has no labels.

@@ -2,6 +2,7 @@ package live
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"time"
 
@@ -52,7 +53,7 @@ func (s *Subscriber) Next(ctx context.Context) ([]*Event, error) {
 		position := max(s.hub.position.Load(), s.skip)
 		events, ended := s.taken()
 		switch {
-		case ended == ErrSlow || ended != nil && s.said:
+		case errors.Is(ended, ErrSlow) || ended != nil && s.said:
 			return nil, ended
 		case ended != nil:
 			s.said = true

@@ -1,0 +1,610 @@
+package dashboard_test
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/chromedp/cdproto/browser"
+	"github.com/chromedp/cdproto/cdp"
+	"github.com/chromedp/cdproto/emulation"
+	"github.com/chromedp/cdproto/input"
+	"github.com/chromedp/cdproto/network"
+	"github.com/chromedp/cdproto/runtime"
+	"github.com/chromedp/chromedp"
+	"github.com/chromedp/chromedp/kb"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/fleet"
+)
+
+// requiredVariable has tests fail that would be skipped because there is no browser.
+const requiredVariable = "KUBEAGENTS_BROWSER_REQUIRED"
+
+// findBrowser skips the test where there is no browser.
+func findBrowser(t testing.TB) {
+	t.Helper()
+	switch {
+	case browserPath() != "":
+	case os.Getenv(requiredVariable) != "":
+		t.Fatal("there is no browser")
+	default:
+		t.Skip("needs Chromium: on Debian, apt-get install chromium, then go test ./internal/dashboard")
+	}
+}
+
+// browserPath returns the path of a browser, "" where there is none.
+func browserPath() string {
+	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	return ""
+}
+
+var buildOnce = sync.OnceValues(func() (string, error) {
+	dir, err := os.MkdirTemp("", "kubeagents")
+	if err != nil {
+		return "", err
+	}
+	binary := filepath.Join(dir, "kubeagents")
+	out, err := exec.Command("go", "build", "-o", binary, "github.com/kubeagents/kubeagents").CombinedOutput()
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return binary, nil
+})
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	if browserPath() != "" {
+		if binary, err := buildOnce(); err == nil {
+			os.RemoveAll(filepath.Dir(binary)) //nolint:errcheck // it is a temporary directory
+		}
+		if ctx, err := startBrowser(); err == nil {
+			chromedp.Cancel(ctx) //nolint:errcheck // it ends with this process, at the latest
+		}
+	}
+	os.Exit(status)
+}
+
+// server is the program, running.
+type server struct {
+	address string // host and port
+	cmd     *exec.Cmd
+	read    chan struct{} // closed once all of its log is read
+}
+
+// serve runs the program; it ends with the test.
+func serve(t testing.TB, settings ...string) *server {
+	t.Helper()
+	binary, err := buildOnce()
+	require.NoError(t, err)
+	s := &server{cmd: exec.Command(binary), read: make(chan struct{})}
+	s.cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT=0", "SHUTDOWN_TIMEOUT=1s"), settings...)
+	stderr, err := s.cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, s.cmd.Start())
+	t.Cleanup(s.stop)
+	lines := bufio.NewReader(stderr)
+	for s.address == "" {
+		line, err := lines.ReadString('\n')
+		require.NoError(t, err)
+		if _, rest, ok := strings.Cut(line, "address="); ok {
+			s.address = strings.Fields(rest)[0]
+		}
+	}
+	go func() {
+		defer close(s.read)
+		io.Copy(io.Discard, lines) //nolint:errcheck // ends with the process
+	}()
+	return s
+}
+
+// stop ends the program in order, if it runs.
+func (s *server) stop() {
+	s.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+	<-s.read
+	s.cmd.Wait() //nolint:errcheck // how it ended is not asked for
+}
+
+func (s *server) url(query string) string { return "http://" + s.address + "/" + query }
+
+// report sends reports, each a JSON object.
+func (s *server) report(t testing.TB, reports ...string) {
+	t.Helper()
+	resp, err := http.Post(s.url("webhook/status"), "application/x-ndjson", strings.NewReader(strings.Join(reports, "\n")))
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode, "%s", body)
+}
+
+// reportOf writes a report; more are its other fields, as JSON without braces.
+func reportOf(agent, topic, status, more string) string {
+	b, _ := json.Marshal(map[string]string{"agent_id": agent, "session_topic": topic, "status": status})
+	if more != "" {
+		more = "," + more
+	}
+	return strings.TrimSuffix(string(b), "}") + more + "}"
+}
+
+// tab is a page in a browser. It fails its test at the end where there was an error in the console, or a request to
+// another host.
+type tab struct {
+	testing.TB
+	ctx    context.Context
+	server *server
+
+	mu       sync.Mutex
+	troubles []string
+}
+
+// openBrowser returns a browser without cookies or storage, which ends with the test.
+func openBrowser(t testing.TB) context.Context {
+	t.Helper()
+	findBrowser(t)
+	all, err := startBrowser()
+	require.NoError(t, err)
+	ctx, cancel := chromedp.NewContext(all, chromedp.WithNewBrowserContext())
+	t.Cleanup(cancel)
+	require.NoError(t, chromedp.Do(ctx))
+	return ctx
+}
+
+// startBrowser starts the browser that all tests share.
+var startBrowser = sync.OnceValues(func() (context.Context, error) {
+	options := append(chromedp.DefaultExecAllocatorOptions[:], chromedp.ExecPath(browserPath()), chromedp.NoSandbox, chromedp.DisableGPU,
+		chromedp.Flag("disable-quic", true), chromedp.Flag("disable-component-update", true), chromedp.WindowSize(1280, 800))
+	allocator, _ := chromedp.NewExecAllocator(context.Background(), options...)
+	ctx, _ := chromedp.NewContext(allocator)
+	return ctx, chromedp.Do(ctx)
+})
+
+// open opens a page of s in a tab of its own.
+func open(in context.Context, t testing.TB, s *server, query string) *tab {
+	t.Helper()
+	ctx, cancel := chromedp.NewContext(in)
+	t.Cleanup(cancel)
+	p := &tab{TB: t, ctx: ctx, server: s}
+	require.NoError(t, chromedp.Listen(ctx, p.watch))
+	t.Cleanup(func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		if len(p.troubles) > 0 {
+			t.Errorf("trouble in the page:\n%s", strings.Join(p.troubles, "\n"))
+		}
+	})
+	p.run(call(network.Enable, network.EnableParams{}), call(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}), chromedp.Navigate(s.url(query)), shown("main#content h1"))
+	return p
+}
+
+func (p *tab) watch(event any) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch event := event.(type) {
+	case *runtime.EventExceptionThrown:
+		said := event.ExceptionDetails.Text
+		if exception := event.ExceptionDetails.Exception; exception != nil {
+			said += " " + exception.Description
+		}
+		p.troubles = append(p.troubles, said)
+	case *runtime.EventConsoleAPICalled:
+		if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeWarning {
+			p.troubles = append(p.troubles, fmt.Sprintf("console: %s", event.Args[0].Value))
+		}
+	case *network.EventRequestWillBeSent:
+		u, err := url.Parse(event.Request.URL)
+		if err != nil || u.Host != p.server.address {
+			p.troubles = append(p.troubles, "request to "+event.Request.URL)
+		}
+	}
+}
+
+// call is a command of the browser as an action.
+func call[P, R any](command cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
+	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
+		_, err := cdp.Call(ctx, t, command, params)
+		return err
+	})
+}
+
+func shown(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.WaitVisible(chromedp.CSS(selector))
+}
+
+func click(selector string) chromedp.Action[chromedp.Void] {
+	return chromedp.Click(chromedp.CSS(selector))
+}
+
+// do evaluates an expression for what it does.
+func do(expression string) chromedp.Action[chromedp.Void] {
+	return chromedp.Evaluate[chromedp.Void](expression)
+}
+
+// resize has the page as wide as that.
+func resize(width int64) chromedp.Action[chromedp.Void] {
+	return call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 800, DeviceScaleFactor: 1})
+}
+
+// run does things in the page, within 20 seconds.
+func (p *tab) run(actions ...chromedp.Action[chromedp.Void]) {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
+	defer cancel()
+	require.NoError(p, chromedp.Do(ctx, actions...))
+}
+
+// press presses the key of a character, as a keyboard does: what the page prevents is not written.
+func (p *tab) press(character string) {
+	p.Helper()
+	for _, event := range []input.DispatchKeyEventParams{{Type: "keyDown", Key: character, Text: character}, {Type: "keyUp", Key: character}} {
+		p.run(call(input.DispatchKeyEvent, event))
+	}
+}
+
+// eval returns what an expression is.
+func eval[V any](p *tab, expression string) V {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
+	defer cancel()
+	v, err := chromedp.Run(ctx, chromedp.Evaluate[V](expression, func(e *runtime.EvaluateParams) { e.AwaitPromise = new(true) }))
+	require.NoError(p, err, expression)
+	return v
+}
+
+// await waits until an expression is true.
+func (p *tab) await(condition string) {
+	p.Helper()
+	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
+	defer cancel()
+	if _, err := chromedp.Run(ctx, chromedp.Poll[bool]("Boolean("+condition+")", chromedp.WithPollingInterval(10*time.Millisecond))); err != nil {
+		require.NoError(p, err, "%s\n%s", condition, eval[string](p, "document.body.innerText"))
+	}
+}
+
+// texts returns what each element that a selector finds says.
+func (p *tab) texts(selector string) []string {
+	p.Helper()
+	return eval[[]string](p, fmt.Sprintf("[...document.querySelectorAll(%q)].map((e) => e.innerText.trim())", selector))
+}
+
+// live waits until the page follows the stream.
+func (p *tab) live() *tab {
+	p.Helper()
+	p.await("document.querySelector('.connection.live')")
+	return p
+}
+
+func TestAPendingSessionAppearsByItself(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	require.Contains(t, p.texts("main")[0], "No agent has reported yet")
+	require.Contains(t, p.texts(".copy pre")[0], s.url("webhook/status"), "the command is this server's")
+
+	s.report(t, reportOf("b", "new", "pending", `"message":"May I?"`))
+	p.await("document.querySelector('#group-pending')?.closest('section').innerText.includes('May I?')")
+	require.Equal(t, "(1) KubeAgents", eval[string](p, "document.title"))
+	require.Contains(t, eval[string](p, "document.querySelector('link[rel=icon]').href"), "favicon.svg?waiting=1")
+
+	s.report(t, reportOf("a", "older", "pending", `"timestamp":"2026-11-20T07:00:00Z"`), reportOf("c", "broken", "failed", ""))
+	p.await("document.querySelectorAll('.group .row').length == 3")
+	require.Equal(t, []string{"older", "new", "broken"}, p.texts(".row .name"), "who has waited for longest comes first")
+	require.Contains(t, p.texts("[aria-live=polite]")[0], "broken is failed")
+
+	s.report(t, reportOf("a", "older", "running", ""), reportOf("b", "new", "success", ""))
+	p.await("document.title == 'KubeAgents' && document.querySelectorAll('.group .row').length == 1")
+	require.Contains(t, p.texts("main")[0], "Nobody waits for you.")
+}
+
+// TestTheRecordedDay replays a day, and holds what the page counts to what the API does.
+func TestTheRecordedDay(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	var batch []string
+	for _, report := range fleet.Reports() {
+		if batch = append(batch, string(report)); len(batch) == 500 {
+			s.report(t, batch...)
+			batch = nil
+		}
+	}
+	s.report(t, batch...)
+	day, err := fleet.Expected()
+	require.NoError(t, err)
+	p.await(fmt.Sprintf("document.querySelector('.fleet')?.innerText.includes('%d agents')", len(day.Agents)))
+	p.await(fmt.Sprintf("document.title == '(%d) KubeAgents'", day.ByStatus["pending"]))
+	require.Equal(t, fmt.Sprint(day.ByStatus["pending"]), p.texts("#group-pending .count")[0])
+	p.run(chromedp.Navigate(s.url("?view=board")), shown(".column .row"))
+	for _, status := range []string{"running", "pending", "success", "failed"} {
+		p.await(fmt.Sprintf("document.querySelector('#column-%s .count')?.innerText.replace(/\\D/g, '') == '%d'", status, day.ByStatus[status]))
+	}
+	p.run(chromedp.Navigate(s.url("?view=agents")))
+	p.await("document.querySelectorAll('.row').length >= 50")
+	for eval[bool](p, "!!document.querySelector('.more button')") {
+		p.run(do("scrollTo(0, document.body.scrollHeight)"))
+	}
+	require.Len(t, p.texts(".row"), len(day.Agents))
+
+	// A session's history, to its end.
+	var longest fleet.Session
+	for _, se := range day.Sessions {
+		if len(se.History) > len(longest.History) {
+			longest = se
+		}
+	}
+	p.run(chromedp.Navigate(s.url("?"+url.Values{"agent": {longest.AgentID}, "session": {longest.Topic}}.Encode())), shown(".history"))
+	p.await(fmt.Sprintf("document.querySelectorAll('.entry').length == %d", min(100, len(longest.History))))
+	require.Equal(t, longest.CurrentMessage, p.texts(".says")[0])
+	require.NotEmpty(t, p.texts(".stretch"))
+}
+
+func TestFiltersStandInTheAddress(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a1", "Fix login", "running", `"agent_source":"codex"`), reportOf("a2", "Fix logout", "pending", `"agent_source":"cursor"`),
+		reportOf("a2", "Write docs", "pending", `"agent_source":"cursor"`), reportOf("a3", "Fix CI", "failed", `"agent_source":"codex"`))
+	p := open(in, t, s, "?view=sessions").live()
+	p.await("document.querySelectorAll('.row').length == 4")
+	p.run(chromedp.SendKeys(chromedp.CSS("#search"), "fix"))
+	p.await("document.querySelectorAll('.row').length == 3 && location.search.includes('search=fix')")
+	p.run(chromedp.SetValue(chromedp.CSS(".choice select"), "pending"), do("document.querySelector('.choice select').dispatchEvent(new Event('change', {bubbles: true}))"))
+	p.await("document.querySelectorAll('.row').length == 1 && location.search.includes('status=pending')")
+	require.Equal(t, []string{"Fix logout"}, p.texts(".row .name"))
+
+	again := open(in, t, s, eval[string](p, "location.search")) // the same link, elsewhere
+	again.await("document.querySelectorAll('.row').length == 1")
+	require.Equal(t, []string{"Fix logout"}, again.texts(".row .name"))
+	require.Equal(t, "fix", eval[string](again, "document.querySelector('#search').value"))
+
+	// A change takes a row out of the list, or brings one in.
+	s.report(t, reportOf("a2", "Fix logout", "running", ""), reportOf("a1", "Fix login", "pending", ""))
+	again.await("document.querySelector('.row .name')?.innerText == 'Fix login' && document.querySelectorAll('.row').length == 1")
+	p.run(do("history.back()"))
+	p.await("!location.search.includes('status=')")
+	p.run(click(".clear"))
+	p.await("document.querySelectorAll('.row').length == 4 && location.search == '?view=sessions' && document.querySelector('#search').value == ''")
+
+	for query, want := range map[string]int{"?view=sessions&source=codex": 2, "?view=sessions&agent_id=a2": 2, "?view=sessions&state=lost": 0, "?view=board&source=codex": 2,
+		"?view=sessions&search=nothing": 0, "?view=agents&source=codex": 2, "?view=agents&status=failed": 1, "?view=agents&search=a2": 1, "?view=sessions&status=nonsense": 4} {
+		p.run(chromedp.Navigate(s.url(query)), shown("main#content h1"))
+		p.await("!document.querySelector('.skeleton')")
+		p.await(fmt.Sprintf("document.querySelectorAll('.row').length == %d", want))
+	}
+}
+
+func TestKeys(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	for i := range 3 {
+		s.report(t, reportOf("a", fmt.Sprint("s", i), "running", ""))
+	}
+	p := open(in, t, s, "?view=sessions").live()
+	p.await("document.querySelectorAll('.row').length == 3")
+	p.press("j")
+	p.press("j")
+	p.press("k")
+	p.press("j")
+	require.Equal(t, "s1", eval[string](p, "document.activeElement.querySelector('.name').innerText"))
+	p.press("/")
+	require.Equal(t, "search", eval[string](p, "document.activeElement.id"))
+	p.run(chromedp.KeyEvent("s2"))
+	p.await("document.querySelectorAll('.row').length == 1")
+	p.run(chromedp.KeyEvent(kb.Escape))
+	p.press("j")
+	p.run(chromedp.KeyEvent(kb.Enter))
+	p.await("document.querySelector('h1').innerText == 's2'")
+	require.Equal(t, "H1", eval[string](p, "document.activeElement.tagName"), "the focus goes along")
+	p.run(chromedp.KeyEvent(kb.Escape))
+	p.await("document.querySelector('h1').innerText == 'a'")
+	p.press("?")
+	p.await("document.querySelector('dialog[open]')")
+	p.run(chromedp.KeyEvent(kb.Escape))
+	p.await("!document.querySelector('dialog[open]')")
+	p.press("1")
+	p.await("document.querySelector('h1').innerText == 'Needs you'")
+	p.press("3")
+	p.await("document.querySelector('.board')")
+}
+
+// TestRowsDoNotMoveUnderThePointer changes sessions while the pointer is over their list.
+func TestRowsDoNotMoveUnderThePointer(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	for i := range 3 {
+		s.report(t, reportOf("a", fmt.Sprint("s", i), "pending", fmt.Sprintf(`"timestamp":"2026-11-20T07:0%d:00Z"`, i)))
+	}
+	p := open(in, t, s, "").live()
+	p.await("document.querySelectorAll('.row').length == 3")
+	at := eval[[]float64](p, "(({x, y}) => [x + 50, y + 10])(document.querySelectorAll('.row')[1].getBoundingClientRect())")
+	p.run(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, at[0], at[1]))
+	s.report(t, reportOf("a", "s0", "running", ""), reportOf("a", "s1", "pending", `"message":"Now?"`), reportOf("a", "s3", "pending", ""))
+	p.await("document.querySelectorAll('.row').length == 4 && document.querySelectorAll('.row')[1].innerText.includes('Now?')")
+	require.Equal(t, []string{"s0", "s1", "s2", "s3"}, p.texts(".row .name"))
+	require.True(t, eval[bool](p, "document.querySelector('li').classList.contains('gone')"))
+	p.run(chromedp.MouseEvent(input.DispatchMouseEventTypeMouseMoved, 5, 5))
+	p.await("document.querySelectorAll('.row').length == 3")
+	require.Equal(t, []string{"s1", "s2", "s3"}, p.texts(".row .name"))
+}
+
+// TestThePageComesBack restarts the server under an open page.
+func TestThePageComesBack(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "before", "pending", ""))
+	p := open(in, t, s, "").live()
+	p.await("document.querySelector('.row')?.innerText.includes('before')")
+	s.stop()
+	p.await("document.querySelector('.connection.away')?.innerText == 'Reconnecting…'")
+	_, port, err := net.SplitHostPort(s.address)
+	require.NoError(t, err)
+	again := serve(t, "PORT="+port)
+	again.report(t, reportOf("a", "after", "pending", ""))
+	p.await("document.querySelector('.connection.live')")
+	p.await("document.querySelectorAll('.row').length == 1 && document.querySelector('.row').innerText.includes('after')")
+	again.report(t, reportOf("b", "later", "pending", ""))
+	p.await("document.querySelectorAll('.row').length == 2")
+}
+
+// TestTabsShareAStream opens more tabs than a browser opens connections.
+func TestTabsShareAStream(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	tabs := make([]*tab, 8)
+	for i := range tabs {
+		tabs[i] = open(in, t, s, "").live()
+	}
+	s.report(t, reportOf("a", "t", "pending", ""))
+	for _, p := range tabs {
+		p.await("document.title == '(1) KubeAgents'")
+	}
+	resp, err := http.Get(s.url("metrics"))
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), "kubeagents_subscribers 1\n")
+}
+
+func TestNotifications(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "t", "running", ""))
+	p := open(in, t, s, "").live()
+	_, err := chromedp.CallBrowser(p.ctx, browser.SetPermission, browser.SetPermissionParams{
+		Permission: &browser.PermissionDescriptor{Name: "notifications"}, Setting: browser.PermissionSettingGranted, Origin: "http://" + s.address,
+		BrowserContextID: chromedp.FromContext(p.ctx).BrowserContextID})
+	require.NoError(t, err)
+	p.run(do(`const real = Notification; window.told = []
+		window.Notification = class extends real { constructor(title, options) { super(title, options); told.push(title + ' | ' + options.body) } }`))
+	p.run(click("[aria-label^=Notifications]"), click(".sheet label:nth-of-type(1)"), click(".sheet label:nth-of-type(3)"))
+	p.await("document.querySelector('[aria-label=\"Notifications: on\"]')")
+	s.report(t, reportOf("a", "t", "pending", `"agent_name":"Anna","message":"May I?"`))
+	p.await("told.length == 1")
+	s.report(t, reportOf("a", "t", "pending", `"message":"Still here"`), reportOf("a", "t", "failed", ""), reportOf("a", "t", "pending", ""))
+	p.await("told.length == 2")
+	require.Equal(t, []string{"Anna waits for you | t\nMay I?", "Anna waits for you | t"}, eval[[]string](p, "told"), "not again while it waits, and not of a failure")
+	p.run(click(".sheet label:nth-of-type(1)"))
+	s.report(t, reportOf("a", "t2", "pending", ""))
+	p.await("document.title == '(2) KubeAgents'")
+	require.Len(t, eval[[]string](p, "told"), 2, "switched off")
+}
+
+// hostile are texts that are to be shown as they are, and to break nothing.
+var hostile = []string{
+	`<img src=x onerror="window.hacked=1">`, `"><script>window.hacked=1</script>`, "javascript:window.hacked=1", "{{constructor}}", "${window.hacked=1}",
+	strings.Repeat("W", 500), strings.Repeat("אבג ", 40), "\u202egnirts\u202c", "a\u0300\u0301\u0302\u0303\u0304\u0305", "../../?view=agents#x", "%3Cb%3E",
+}
+
+func TestWhatAgentsSendIsText(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	var reports []string
+	for i, text := range hostile {
+		field := func(limit int) string {
+			runes := []rune(text)
+			b, _ := json.Marshal(string(runes[:min(limit, len(runes))]))
+			return string(b)
+		}
+		content, _ := json.Marshal(strings.Repeat(text+" ", 10_000/(len([]rune(text))+1)))
+		reports = append(reports, fmt.Sprintf(`{"agent_id":%s,"agent_name":%s,"agent_source":%s,"session_topic":%s,"session_title":%s,"status":"%s","message":%s,"content":%s}`,
+			field(100), field(200), field(200), field(500), field(200), []string{"pending", "failed"}[i%2], field(1000), content))
+	}
+	s.report(t, reports...)
+	p := open(in, t, s, "").live()
+	for _, width := range []int64{1280, 360} {
+		p.run(resize(width))
+		queries := []string{"", "?view=sessions", "?view=board", "?view=agents"}
+		for _, text := range hostile {
+			runes := []rune(text)
+			agent := string(runes[:min(100, len(runes))])
+			queries = append(queries, "?"+url.Values{"agent": {agent}}.Encode(), "?"+url.Values{"agent": {agent}, "session": {text}}.Encode())
+		}
+		for _, query := range queries {
+			p.run(chromedp.Navigate(s.url(query)), shown("main#content h1"))
+			p.await("document.querySelector('.row, .entry')")
+			require.False(t, eval[bool](p, "'hacked' in window"), query)
+			require.LessOrEqual(t, eval[float64](p, "document.documentElement.scrollWidth - document.documentElement.clientWidth"), 0.0, "%s at %d", query, width)
+			require.Zero(t, eval[int](p, "document.querySelectorAll('main img, main script, main [href^=\"javascript:\"]').length"))
+		}
+	}
+	p.run(chromedp.Navigate(s.url("?" + url.Values{"agent": {hostile[0]}, "session": {hostile[0]}}.Encode())))
+	p.await(fmt.Sprintf("document.querySelector('h1')?.innerText == %q", hostile[0]))
+}
+
+// TestAccessibility has axe-core look at every view, in light on a desk and in dark on a phone.
+func TestAccessibility(t *testing.T) {
+	axe, err := os.ReadFile("testdata/axe.min.js")
+	require.NoError(t, err)
+
+	in, s, empty := openBrowser(t), serve(t), serve(t)
+	for i, status := range []string{"running", "pending", "success", "failed"} {
+		s.report(t, reportOf("a", fmt.Sprint(i), "running", `"timestamp":"2026-11-24T01:00:00Z"`), reportOf("a", fmt.Sprint(i), status, `"agent_name":"Anna","agent_source":"codex","message":"What it says","content":"Several\nlines"`))
+		s.report(t, reportOf("b", fmt.Sprint(i), status, `"ttl_minutes":1,"message":"Lost"`))
+	}
+	for scheme, width := range map[string]int64{"light": 1280, "dark": 390} {
+		{
+			p := open(in, t, s, "").live()
+			e := open(in, t, empty, "").live()
+			for _, of := range []*tab{p, e} {
+				of.run(resize(width),
+					call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{
+						{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}}))
+			}
+			e.requireAccessible(string(axe), "empty")
+			for _, query := range []string{"", "?view=sessions", "?view=sessions&search=nothing", "?view=board", "?view=agents", "?agent=a", "?agent=a&session=1", "?agent=nobody", "?agent=a&session=none"} {
+				p.run(chromedp.Navigate(s.url(query)), shown("main#content h1"))
+				p.live().await("document.querySelector('.row, .entry, .nothing, .trouble') && !document.querySelector('.skeleton')")
+				p.requireAccessible(string(axe), fmt.Sprintf("%q %s %d", query, scheme, width))
+			}
+			p.run(click("[aria-label^=Notifications]"))
+			p.requireAccessible(string(axe), "notifications "+scheme)
+			p.run(chromedp.KeyEvent(kb.Escape), chromedp.KeyEvent("?"))
+			p.await("document.querySelector('dialog[open]')")
+			p.requireAccessible(string(axe), "help "+scheme)
+		}
+	}
+}
+
+func (p *tab) requireAccessible(axe, what string) {
+	p.Helper()
+	p.run(do(axe))
+	found := eval[[]string](p, `axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}).then(({violations}) =>
+		violations.flatMap(({id, help, nodes}) => nodes.map(({target, any, all}) => id + ': ' + help + ' ' + target + ' ' + [...any, ...all].map(({message}) => message).join())))`)
+	require.Empty(p, found, what)
+}
+
+// TestTheThemeIsKept chooses a theme, with which the page then comes.
+func TestTheThemeIsKept(t *testing.T) {
+
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	p.run(click("[aria-label^=Colours]"), click("[aria-label^=Colours]"))
+	require.Equal(t, "dark", eval[string](p, "document.documentElement.dataset.theme"))
+	resp, err := http.NewRequest(http.MethodGet, s.url(""), nil)
+	require.NoError(t, err)
+	resp.Header.Set("Cookie", eval[string](p, "document.cookie"))
+	answer, err := http.DefaultClient.Do(resp)
+	require.NoError(t, err)
+	defer answer.Body.Close() //nolint:errcheck // it is read whole
+	body, err := io.ReadAll(answer.Body)
+	require.NoError(t, err)
+	require.True(t, bytes.Contains(body, []byte(`<html lang="en" data-theme="dark">`)))
+}

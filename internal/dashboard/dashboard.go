@@ -1,0 +1,203 @@
+// Package dashboard serves the page on which people see the fleet: the files under web, as they are, and the page itself,
+// which already shows who waits before any script has come.
+//
+// Nothing has to be built: what the browser gets is what lies under web, but for gzip.
+package dashboard
+
+import (
+	"bytes"
+	"compress/gzip"
+	"crypto/sha256"
+	"embed"
+	"encoding/base64"
+	"encoding/hex"
+	"fmt"
+	"html/template"
+	"io/fs"
+	"mime"
+	"net/http"
+	"path"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+//go:embed web
+var embedded embed.FS
+
+// Dashboard serves the page and its files. Its methods are safe for concurrent use.
+type Dashboard struct {
+	store  *store.Store
+	page   *template.Template
+	style  template.CSS
+	icons  template.HTML
+	files  map[string]file // by name
+	prefix string          // of the files' addresses; changes when any of them does
+	policy string
+}
+
+// file is a file as it is sent.
+type file struct {
+	contentType  string
+	body, zipped []byte
+}
+
+// modules are fetched at once with the page, not one after another as each imports the next.
+var modules = []string{"main.js", "html.js", "data.js", "live.js", "stream.js", "route.js", "time.js", "parts.js", "notify.js",
+	"needs.js", "sessions.js", "agents.js", "session.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"}
+
+// New returns the dashboard of st. The error says which of the embedded files is not as it must be.
+func New(st *store.Store) (*Dashboard, error) {
+	web, err := fs.Sub(embedded, "web")
+	if err != nil {
+		return nil, err
+	}
+	d := &Dashboard{store: st, files: map[string]file{}}
+	sum := sha256.New()
+	err = fs.WalkDir(web, ".", func(name string, entry fs.DirEntry, err error) error {
+		if err != nil || entry.IsDir() {
+			return err
+		}
+		body, err := fs.ReadFile(web, name)
+		if err != nil {
+			return err
+		}
+		fmt.Fprintf(sum, "%s %d\n", name, len(body))
+		sum.Write(body)
+		d.files[name] = newFile(name, body)
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("read the dashboard's files: %w", err)
+	}
+	d.prefix = "assets/" + hex.EncodeToString(sum.Sum(nil)[:6]) + "/"
+	d.style = template.CSS(d.files["style.css"].body)
+	d.icons = template.HTML(d.files["vendor/icons.svg"].body)
+	d.page, err = template.New("page.html").Funcs(functions).Parse(string(d.files["page.html"].body))
+	if err != nil {
+		return nil, fmt.Errorf("parse the dashboard's page: %w", err)
+	}
+	style := sha256.Sum256([]byte(d.style))
+	d.policy = "default-src 'self'; style-src 'self' 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) +
+		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+	return d, nil
+}
+
+func newFile(name string, body []byte) file {
+	f := file{contentType: mime.TypeByExtension(path.Ext(name)), body: body}
+	switch path.Ext(name) { // whatever the machine's own tables say
+	case ".js":
+		f.contentType = "text/javascript; charset=utf-8"
+	case ".svg":
+		f.contentType = "image/svg+xml"
+	case ".css":
+		f.contentType = "text/css; charset=utf-8"
+	case "":
+		f.contentType = "text/plain; charset=utf-8"
+	}
+	f.zipped = zip(body)
+	return f
+}
+
+func zip(body []byte) []byte {
+	var b bytes.Buffer
+	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
+	w.Write(body) //nolint:errcheck // a buffer takes everything
+	w.Close()     //nolint:errcheck
+	return b.Bytes()
+}
+
+// Asset serves a file of the page: GET /assets/*. Its address changes when it does, so that a browser keeps it for good.
+func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) {
+	name, current := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, "/"), d.prefix)
+	f, ok := d.files[name]
+	if !ok || !current || name == "page.html" {
+		w.Header().Set("Cache-Control", "no-store")
+		http.Error(w, "there is no such file: load the page again", http.StatusNotFound)
+		return
+	}
+	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
+	d.send(w, r, f)
+}
+
+// send answers with a file, compressed where the client takes that.
+func (d *Dashboard) send(w http.ResponseWriter, r *http.Request, f file) {
+	body := f.body
+	header := w.Header()
+	header.Set("Content-Type", f.contentType)
+	header.Set("X-Content-Type-Options", "nosniff")
+	header.Add("Vary", "Accept-Encoding")
+	if takesGzip(r) && f.zipped != nil && len(f.zipped) < len(body) {
+		header.Set("Content-Encoding", "gzip")
+		body = f.zipped
+	}
+	header.Set("Content-Length", strconv.Itoa(len(body)))
+	w.Write(body) //nolint:errcheck // the client is gone, and nobody else is to be told
+}
+
+// takesGzip reports whether the client says that it takes gzip (RFC 9110, section 12.5.3).
+func takesGzip(r *http.Request) bool {
+	for value := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
+		coding, weight, _ := strings.Cut(strings.TrimSpace(value), ";")
+		if strings.EqualFold(coding, "gzip") {
+			q, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(weight), "q="), 64)
+			return err != nil || q > 0
+		}
+	}
+	return false
+}
+
+// Icon serves the icon of the page's tab, with a number on it: GET /favicon.svg?waiting=3&trouble=true.
+func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) {
+	waiting, _ := strconv.Atoi(r.URL.Query().Get("waiting"))
+	var b bytes.Buffer
+	b.WriteString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">` + mark)
+	if waiting > 0 {
+		label := strconv.Itoa(min(waiting, 99))
+		fmt.Fprintf(&b, `<circle cx="20" cy="20" r="12" fill="#f59e0b"/><text x="20" y="25.5" font-family="system-ui,sans-serif" font-size="15" font-weight="700" text-anchor="middle" fill="#1c1207">%s</text>`, label)
+	} else if r.URL.Query().Get("trouble") == "true" {
+		b.WriteString(`<circle cx="24" cy="24" r="8" fill="#dc2626"/>`)
+	}
+	b.WriteString(`</svg>`)
+	w.Header().Set("Cache-Control", "public, max-age=86400")
+	d.send(w, r, file{contentType: "image/svg+xml", body: b.Bytes()})
+}
+
+// mark is the project's: a hub with its agents.
+const mark = `<rect width="32" height="32" rx="8" fill="#4f46e5"/><g stroke="#fff" stroke-width="2.2" stroke-linecap="round">` +
+	`<path d="M16 16 8 9M16 16l8-7M16 16v9"/></g><circle cx="16" cy="16" r="4.4" fill="#fff"/><circle cx="8" cy="9" r="2.8" fill="#c7d2fe"/>` +
+	`<circle cx="24" cy="9" r="2.8" fill="#c7d2fe"/><circle cx="16" cy="25" r="2.8" fill="#c7d2fe"/>`
+
+// Page serves the page: GET /. Where it is asked for no other view, it already shows who waits.
+func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request) {
+	view, err := d.view(r)
+	if err == nil {
+		var body bytes.Buffer
+		if err = d.page.Execute(&body, view); err == nil {
+			header := w.Header()
+			header.Set("Content-Security-Policy", d.policy)
+			header.Set("Referrer-Policy", "no-referrer")
+			header.Set("Cache-Control", "no-store")
+			header.Add("Vary", "Cookie")
+			f := file{contentType: "text/html; charset=utf-8", body: body.Bytes()}
+			if takesGzip(r) {
+				f.zipped = zip(f.body)
+			}
+			d.send(w, r, f)
+			return
+		}
+	}
+	if r.Context().Err() == nil {
+		panic("dashboard: " + err.Error()) // the template is ours: a test renders it
+	}
+}
+
+// theme returns light or dark where the reader chose one, else "" for what the system says.
+func theme(r *http.Request) string {
+	if c, err := r.Cookie("theme"); err == nil && slices.Contains([]string{"light", "dark"}, c.Value) {
+		return c.Value
+	}
+	return ""
+}

@@ -1,0 +1,149 @@
+package dashboard_test
+
+import (
+	"compress/gzip"
+	"crypto/sha256"
+	"encoding/base64"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/dashboard"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+func newDashboard(t *testing.T, reports ...models.StatusReport) *dashboard.Dashboard {
+	st := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 30, MaxSessions: 1000, EventWindow: 100})
+	st.Accept(reports, time.Now(), nil)
+	d, err := dashboard.New(st)
+	require.NoError(t, err)
+	return d
+}
+
+// get asks a handler for a path; header lines are "Name: value".
+func get(handler http.HandlerFunc, target string, header ...string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodGet, target, nil)
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	w := httptest.NewRecorder()
+	handler(w, r)
+	return w
+}
+
+// TestThePageShowsWhoWaitsBeforeAnyScript reads the page as a browser without scripts does.
+func TestThePageShowsWhoWaitsBeforeAnyScript(t *testing.T) {
+	earlier := time.Now().Add(-90 * time.Minute)
+	d := newDashboard(t,
+		models.StatusReport{AgentID: "b", SessionTopic: "second", Status: models.Pending, Message: "<img src=x onerror=alert(1)>"},
+		models.StatusReport{AgentID: "a", AgentName: "Anna", SessionTopic: "t/1", SessionTitle: "first", Status: models.Pending, Timestamp: earlier},
+		models.StatusReport{AgentID: "c", SessionTopic: "broken", Status: models.Failed},
+		models.StatusReport{AgentID: "c", SessionTopic: "fine", Status: models.Success})
+	w := get(d.Page, "/")
+	require.Equal(t, http.StatusOK, w.Code)
+	page := w.Body.String()
+	require.Regexp(t, `(?s)<title>\(2\) KubeAgents</title>.*>first<.*>1h 30m<.*>second<.*>broken<`, page)
+	require.Contains(t, page, `href="?agent=a&amp;session=t%2F1"`)
+	require.Contains(t, page, "&lt;img src=x onerror=alert(1)&gt;")
+	require.NotContains(t, page, "<img")
+	require.NotContains(t, page, ">fine<")
+
+	other := get(d.Page, "/?view=agents").Body.String()
+	require.NotContains(t, other, ">first<")
+	require.Contains(t, other, "<title>KubeAgents</title>")
+}
+
+// TestThePolicyAllowsThePageAndNothingElse holds the policy to what the page is made of.
+func TestThePolicyAllowsThePageAndNothingElse(t *testing.T) {
+	w := get(newDashboard(t).Page, "/")
+	policy, page := w.Header().Get("Content-Security-Policy"), w.Body.String()
+	style := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindStringSubmatch(page)
+	require.Len(t, style, 2)
+	sum := sha256.Sum256([]byte(style[1]))
+	require.Equal(t, "default-src 'self'; style-src 'self' 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+
+		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'", policy)
+	require.NotRegexp(t, `(?s)<script(?: [^>]*)?>[^<]`, page, "no script in the page itself")
+	require.NotRegexp(t, ` (style|on\w+)=`, page)
+	require.NotRegexp(t, `(href|src)="(https?:)?//`, page, "nothing of other hosts")
+	require.Equal(t, "no-referrer", w.Header().Get("Referrer-Policy"))
+	require.Equal(t, "nosniff", w.Header().Get("X-Content-Type-Options"))
+}
+
+func TestFilesAreKeptForGood(t *testing.T) {
+	d := newDashboard(t)
+	page := get(d.Page, "/").Body.String()
+	addresses := regexp.MustCompile(`href="(assets/[^"]+)"`).FindAllStringSubmatch(page, -1)
+	preloaded := map[string]bool{}
+	for _, address := range addresses {
+		preloaded[strings.SplitN(address[1], "/", 3)[2]] = true
+		w := get(d.Asset, "/"+address[1], "Accept-Encoding: br, gzip;q=0.8")
+		require.Equal(t, http.StatusOK, w.Code, address[1])
+		require.Equal(t, "text/javascript; charset=utf-8", w.Header().Get("Content-Type"))
+		require.Contains(t, w.Header().Get("Cache-Control"), "immutable")
+		require.Equal(t, "gzip", w.Header().Get("Content-Encoding"))
+		unzipped, err := gzip.NewReader(w.Body)
+		require.NoError(t, err)
+		zipped, err := io.ReadAll(unzipped)
+		require.NoError(t, err)
+		plain := get(d.Asset, "/"+address[1], "Accept-Encoding: gzip;q=0")
+		require.Empty(t, plain.Header().Get("Content-Encoding"))
+		require.Equal(t, plain.Body.String(), string(zipped))
+	}
+	for _, unknown := range []string{"/assets/000000000000/main.js", "/" + strings.Replace(addresses[0][1], "main.js", "../main.go", 1), "/assets/",
+		"/" + strings.Replace(addresses[0][1], "main.js", "page.html", 1)} {
+		w := get(d.Asset, unknown)
+		require.Equal(t, http.StatusNotFound, w.Code, unknown)
+		require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+	}
+
+	// Whatever a module imports is fetched with the page.
+	require.NoError(t, fs.WalkDir(os.DirFS("web"), ".", func(name string, _ fs.DirEntry, err error) error {
+		if filepath.Ext(name) == ".js" && name != "worker.js" {
+			assert.True(t, preloaded[name], "the page does not preload %s", name)
+		}
+		return err
+	}))
+}
+
+// TestEveryIconIsThere holds the icons that the page names to those that it has.
+func TestEveryIconIsThere(t *testing.T) {
+	icons, err := os.ReadFile("web/vendor/icons.svg")
+	require.NoError(t, err)
+	for _, file := range []string{"parts.js", "main.js", "notify.js", "needs.js", "sessions.js", "agents.js", "session.js"} {
+		source, err := os.ReadFile(filepath.Join("web", file))
+		require.NoError(t, err)
+		for _, use := range regexp.MustCompile(`\$\{Icon\} name="([^"]+)"`).FindAllSubmatch(source, -1) {
+			require.Contains(t, string(icons), `id="i-`+string(use[1])+`"`, file)
+		}
+	}
+}
+
+func TestTheTabsIconHasANumber(t *testing.T) {
+	d := newDashboard(t)
+	require.Contains(t, get(d.Icon, "/favicon.svg?waiting=3").Body.String(), ">3</text>")
+	require.Contains(t, get(d.Icon, "/favicon.svg?waiting=12345").Body.String(), ">99</text>")
+	for _, query := range []string{"", "?waiting=0", "?waiting=-1", "?waiting=<x>"} {
+		w := get(d.Icon, "/favicon.svg"+query)
+		require.NotContains(t, w.Body.String(), "text", query)
+		require.Equal(t, "image/svg+xml", w.Header().Get("Content-Type"))
+	}
+	require.NotEqual(t, get(d.Icon, "/favicon.svg").Body.String(), get(d.Icon, "/favicon.svg?trouble=true").Body.String())
+}
+
+func TestOnlyAKnownThemeIsTaken(t *testing.T) {
+	d := newDashboard(t)
+	require.Contains(t, get(d.Page, "/", "Cookie: theme=dark").Body.String(), `<html lang="en" data-theme="dark">`)
+	require.Contains(t, get(d.Page, "/", `Cookie: theme=x`).Body.String(), `<html lang="en">`)
+}

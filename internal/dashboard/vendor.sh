@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Brings the browser libraries that the dashboard uses, at these versions, into web/vendor. They are as their authors
+# publish them, but for the name by which the hooks import Preact, which a browser can't look up, and for source maps.
+set -euo pipefail
+cd "$(dirname "$0")/web/vendor"
+PREACT=11.2.0 HTM=3.1.1 LUCIDE=1.62.0
+ICONS=(activity arrow-left bell bell-off bot check circle-alert circle-check circle-help circle-x clock columns-3 copy ghost
+    hourglass inbox list loader monitor moon radio search sun unplug users x)
+
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+for package in "preact@$PREACT" "htm@$HTM" "lucide-static@$LUCIDE"; do
+    (cd "$work" && mkdir "$package" && npm pack --silent "$package" >/dev/null && tar xzf ./*.tgz -C "$package" --strip-components 1 && rm ./*.tgz)
+done
+sed '/^\/\/# sourceMappingURL/d' "$work/preact@$PREACT/dist/preact.mjs" >preact.js
+sed '/^\/\/# sourceMappingURL/d; s|from"preact"|from"./preact.js"|' "$work/preact@$PREACT/hooks/dist/hooks.mjs" >hooks.js
+cp "$work/htm@$HTM/dist/htm.module.js" htm.js
+{
+    echo "<!-- lucide-static $LUCIDE, ISC: see LICENSES -->"
+    echo '<svg xmlns="http://www.w3.org/2000/svg">'
+    for icon in "${ICONS[@]}"; do
+        echo "<symbol id=\"i-$icon\" viewBox=\"0 0 24 24\">"
+        sed '1,/^>$/d; /^<\/svg>$/d' "$work/lucide-static@$LUCIDE/icons/$icon.svg"
+        echo '</symbol>'
+    done
+    echo '</svg>'
+} >icons.svg
+{
+    for package in "preact@$PREACT" "htm@$HTM" "lucide-static@$LUCIDE"; do
+        printf '==== %s\n\n' "$package"
+        cat "$work/$package/LICENSE"
+        echo
+    done
+} >LICENSES

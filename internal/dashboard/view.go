@@ -1,0 +1,121 @@
+package dashboard
+
+import (
+	"cmp"
+	"fmt"
+	"html/template"
+	"net/http"
+	"net/url"
+	"slices"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// shown is how many sessions of each kind the page shows before any script has come.
+const shown = 20
+
+// view is what the page shows.
+type view struct {
+	Style   template.CSS
+	Icons   template.HTML
+	Mark    template.HTML
+	Prefix  string
+	Modules []string
+	Theme   string
+	Now     time.Time
+
+	Needs   bool // the view of those who need somebody
+	Summary models.Summary
+	Pending []models.FleetSession // longest waiting first
+	Lost    []models.FleetSession
+	Failed  []models.FleetSession // in the last hour
+}
+
+// view reads what the page shows.
+func (d *Dashboard) view(r *http.Request) (v view, err error) {
+	v = view{Style: d.style, Icons: d.icons, Mark: mark, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now()}
+	v.Needs = r.URL.RawQuery == ""
+	if !v.Needs {
+		return v, nil
+	}
+	d.store.Expire(v.Now)
+	v.Summary = d.store.Summary()
+	read := func(q store.SessionQuery, limit int) []models.FleetSession {
+		if err != nil {
+			return nil
+		}
+		var page store.Page[models.FleetSession, store.SessionPosition]
+		page, err = d.store.Sessions(r.Context(), q, nil, limit)
+		return page.Items
+	}
+	v.Pending = read(store.SessionQuery{Status: models.Pending, Expired: new(false), Oldest: true}, 100)
+	slices.SortStableFunc(v.Pending, func(a, b models.FleetSession) int { return a.StatusSince.Compare(b.StatusSince) })
+	v.Pending = v.Pending[:min(len(v.Pending), shown)]
+	v.Lost = read(store.SessionQuery{Lost: new(true)}, shown)
+	v.Failed = read(store.SessionQuery{Status: models.Failed}, shown)
+	v.Failed = slices.DeleteFunc(v.Failed, func(se models.FleetSession) bool { return v.Now.Sub(se.LastUpdated) > time.Hour })
+	return v, err
+}
+
+// group is one list of the page.
+type group struct {
+	Now       time.Time
+	ID, Title string
+	Sessions  []models.FleetSession
+}
+
+var functions = template.FuncMap{
+	"group": func(v view, id, title string, sessions []models.FleetSession) group {
+		return group{v.Now, id, title, sessions}
+	},
+	"address": func(se models.FleetSession) string {
+		return "?" + url.Values{"agent": {se.AgentID}, "session": {se.Topic}}.Encode()
+	},
+	"title": func(se models.FleetSession) string { return cmp.Or(se.Title, se.Topic) },
+	"agent": func(se models.FleetSession) string { return cmp.Or(se.AgentName, se.AgentID) },
+	"state": state,
+	"icon":  func(state string) string { return icons[state] },
+	"ago":   func(now, then time.Time) string { return brief(now.Sub(then)) },
+	"since": func(se models.FleetSession) time.Time {
+		if se.Expired {
+			return se.ExpiredAt
+		}
+		return se.StatusSince
+	},
+	"instant": func(t time.Time) string { return t.Format(time.RFC3339Nano) },
+}
+
+// state says in one word how a session stands.
+func state(se models.FleetSession) string {
+	switch {
+	case se.Lost:
+		return "lost"
+	case se.Expired:
+		return "expired"
+	}
+	return se.CurrentStatus.String()
+}
+
+// icons are those of the states, by their names in icons.svg.
+var icons = map[string]string{"running": "activity", "pending": "hourglass", "success": "circle-check", "failed": "circle-x", "lost": "ghost", "expired": "clock"}
+
+// brief writes a duration as people say it: its greatest two units. time.js does the same.
+func brief(d time.Duration) string {
+	seconds := int64(max(d, 0) / time.Second)
+	minutes, hours, days := seconds/60, seconds/3600, seconds/86400
+	switch {
+	case seconds < 60:
+		return fmt.Sprintf("%ds", seconds)
+	case minutes < 60:
+		return fmt.Sprintf("%dm", minutes)
+	case hours < 24 && minutes%60 > 0:
+		return fmt.Sprintf("%dh %dm", hours, minutes%60)
+	case hours < 24:
+		return fmt.Sprintf("%dh", hours)
+	case hours%24 > 0:
+		return fmt.Sprintf("%dd %dh", days, hours%24)
+	}
+	return fmt.Sprintf("%dd", days)
+}

@@ -1,0 +1,69 @@
+// The agents: all of them, and one.
+import {html} from './html.js'
+import {useList, useQuery} from './data.js'
+import {agentHref, href} from './route.js'
+import {Ago} from './time.js'
+import {Filters} from './sessions.js'
+import {Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, statuses} from './parts.js'
+
+const keyOfAgent = (row) => row.agent_id
+
+/** patched takes over what a change says of an agent; how many sessions it has, the server says soon after. */
+const patched = (row, change) => (change.agent_removed ? null : {
+  ...row, name: change.agent_name, source: change.agent_source,
+  ...(change.type === 'status' && {latest_status: change.status, latest_message: change.message, last_seen: change.last_updated}),
+})
+
+export function Agents({params}) {
+  const query = new URLSearchParams({sort: '-last_seen', limit: 50})
+  for (const name of ['search', 'source']) if (params[name]) query.set(name, params[name])
+  if (statuses.includes(params.status)) query.set('status', params.status)
+  const list = useList(`api/agents?${query}`, 'agents', {key: keyOfAgent, patch: patched, selects: (row) => !params.status || row.latest_status === params.status})
+  return html`
+    <${Heading}>Agents<//>
+    <${Filters} params=${params} view="agents" />
+    <${Trouble} error=${list.error} />
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${Nothing} icon="search">No agent is like that.<//>`) : !list.error && html`<${Waiting} />`}
+    <${More} ...${list} />
+  `
+}
+
+function AgentRow({row, gone}) {
+  return html`<li class=${gone ? 'gone' : ''}>
+    <a class="row agent" href=${agentHref(row.agent_id)}>
+      <${Status} state=${row.latest_status} />
+      <span class="what">
+        <span class="name" dir="auto">${row.name || row.agent_id}</span>
+        <span class="message" dir="auto">${row.latest_message ?? ''}</span>
+      </span>
+      <span class="who">${row.source && html`<span class="source" dir="auto">${row.source}</span>`} <span class="number">${row.active_session_count} of ${row.session_count} active</span></span>
+      <${Ago} time=${row.last_seen} label="last seen" />
+    </a>
+  </li>`
+}
+
+export function Agent({params}) {
+  const id = params.agent
+  const path = `api/agents/${encodeURIComponent(id)}`
+  const {data: agent, error} = useQuery(path, (change) => change.agent_id === id)
+  const list = useList(`api/sessions?agent_id=${encodeURIComponent(id)}&limit=50`, 'sessions', {relevant: (change) => change.agent_id === id})
+  const missing = error?.status === 404
+  return html`
+    <p class="back"><a href=${href({view: 'agents'})}><${Icon} name="arrow-left" />Agents</a></p>
+    <${Heading}>${agent?.name || id}<//>
+    <${Trouble} error=${error ?? list.error} />
+    ${agent && !missing && html`
+      <dl class="facts">
+        <div><dt>Latest</dt><dd><${Status} state=${agent.latest_status} /></dd></div>
+        <div><dt>ID</dt><dd dir="auto">${agent.agent_id}</dd></div>
+        ${agent.source && html`<div><dt>Source</dt><dd dir="auto">${agent.source}</dd></div>`}
+        <div><dt>Sessions</dt><dd>${agent.active_session_count} active of ${agent.session_count}</dd></div>
+        <div><dt>Registered</dt><dd><${Ago} time=${agent.registered} after=" ago" /></dd></div>
+        <div><dt>Last seen</dt><dd><${Ago} time=${agent.last_seen} after=" ago" /></dd></div>
+      </dl>
+      ${agent.latest_message && html`<p class="says" dir="auto">${agent.latest_message}</p>`}
+      <h2>Sessions</h2>`}
+    ${!missing && (list.rows ? html`<${Rows} rows=${list.rows} label="Sessions" />` : !list.error && html`<${Waiting} />`)}
+    ${!missing && html`<${More} ...${list} />`}
+  `
+}

@@ -1,0 +1,187 @@
+// What the API answers, kept up to date: read again when something that it shows has changed, but no faster than the
+// server answers; rows on the screen follow at once.
+import {useCallback, useEffect, useRef, useState} from './html.js'
+import {subscribe} from './live.js'
+
+const cache = new Map()
+const remembered = 50
+
+// A tab that nobody sees only has to keep its title right.
+const hiddenMs = 1000
+
+class Refused extends Error {
+  constructor(status, message) {
+    super(message)
+    this.status = status
+  }
+}
+
+/** get reads from the API. It throws a Refused with the server's own words, or what fetch throws. */
+export async function get(path, signal) {
+  const answer = await fetch(path, {signal, headers: {Accept: 'application/json'}})
+  if (answer.ok) return answer.json()
+  const {message} = await answer.json().catch(() => ({}))
+  throw new Refused(answer.status, message ?? answer.statusText)
+}
+
+/**
+ * warm reads ahead, so that the first view is whole when it is shown. It returns the ID of the event from which on the stream
+ * misses nothing of that: the one that came first.
+ */
+export async function warm(paths) {
+  const answers = await Promise.allSettled(paths.map(async (path) => {
+    const answer = await fetch(path, {headers: {Accept: 'application/json'}})
+    if (answer.ok) remember(path, await answer.json())
+    return answer.headers.get('X-Event-Id')
+  }))
+  const number = (id) => Number(id.split('-')[1])
+  const ids = answers.map(({value}) => value).filter(Boolean)
+  return ids.sort((a, b) => number(a) - number(b))[0] ?? ''
+}
+
+function remember(path, value) {
+  cache.delete(path)
+  cache.set(path, value)
+  if (cache.size > remembered) cache.delete(cache.keys().next().value)
+}
+
+/** useRefresh calls load now, and again when relevant says that one of the changes matters. load gets an AbortSignal. */
+function useRefresh(load, relevant, key) {
+  const latest = useRef()
+  latest.current = {load, relevant}
+  useEffect(() => {
+    const control = new AbortController()
+    let timer = 0, busy = false, again = false, next = 0
+    const soon = (ms) => { timer ||= setTimeout(run, Math.max(ms, next - performance.now(), 0)) }
+    async function run() {
+      timer = 0
+      if (busy) {
+        again = true
+        return
+      }
+      busy = true
+      const started = performance.now()
+      const ok = await latest.current.load(control.signal)
+      if (control.signal.aborted) return
+      const ended = performance.now()
+      next = ended + Math.max(80, 3 * (ended - started)) // a busy fleet leaves the server three quarters of its time
+      busy = false
+      if (!ok) soon(2000)
+      else if (again) soon(0)
+      again = false
+    }
+    const leave = subscribe((changes) => {
+      if (!changes || changes.some((change) => latest.current.relevant(change))) soon(document.hidden ? hiddenMs : 0)
+    })
+    const shown = () => {
+      if (!timer || document.hidden) return
+      clearTimeout(timer)
+      timer = 0
+      soon(0)
+    }
+    addEventListener('visibilitychange', shown)
+    run()
+    return () => {
+      control.abort()
+      clearTimeout(timer)
+      leave()
+      removeEventListener('visibilitychange', shown)
+    }
+  }, [key])
+}
+
+/** useQuery returns {data, error} of a path; data is what was read last, undefined before. */
+export function useQuery(path, relevant = () => true) {
+  const [state, set] = useState({})
+  useRefresh(async (signal) => {
+    try {
+      const data = await get(path, signal)
+      remember(path, data)
+      set({path, data})
+      return true
+    } catch (error) {
+      if (!signal.aborted) set((old) => ({path, data: old.path === path ? old.data : cache.get(path), error}))
+      return error.status === 404 || error.status === 400
+    }
+  }, relevant, path)
+  return state.path === path ? state : {path, data: cache.get(path)}
+}
+
+/** keyOf tells sessions apart. */
+export const keyOf = (row) => `${row.agent_id}\n${row.session_topic}`
+
+/** changed returns a row as it is after a change of its session. */
+export function changed(row, change) {
+  if (change.type === 'removed') return null
+  return {
+    ...row, title: change.title, current_status: change.status, current_message: change.message, status_since: change.status_since,
+    last_updated: change.last_updated, expires_at: change.expires_at, expired: change.expired, lost: change.lost, ttl_minutes: change.ttl_minutes,
+    expired_at: change.expired ? change.expires_at : undefined, agent_name: change.agent_name, agent_source: change.agent_source,
+  }
+}
+
+/**
+ * useList returns {rows, page, error, more, loading} of a list of the API, page by page: page is the first one, and more, where there
+ * is more, reads the next. name is that of the list in the answer. selects says whether a row still belongs to the list after a change.
+ */
+export function useList(path, name, {selects = () => true, relevant = () => true, key = keyOf, patch = changed} = {}) {
+  const first = cache.get(path)
+  const [state, set] = useState(() => opened(path, first, name))
+  const [loading, setLoading] = useState(false)
+  const current = state.path === path ? state : opened(path, first, name)
+
+  useRefresh(async (signal) => {
+    try {
+      const page = await get(path, signal)
+      remember(path, page)
+      set((old) => old.path === path ? joined(old, page, name, key) : opened(path, page, name))
+      return true
+    } catch (error) {
+      if (!signal.aborted) set((old) => ({...(old.path === path ? old : current), error}))
+      return error.status === 404 || error.status === 400
+    }
+  }, relevant, path)
+
+  const keep = useRef()
+  keep.current = {selects, patch, key}
+  useEffect(() => subscribe((changes) => {
+    if (!changes) return
+    set((old) => {
+      if (!old.rows?.length) return old
+      const {selects, patch, key} = keep.current
+      const byKey = new Map(changes.map((change) => [key(change), change]))
+      if (!old.rows.some((row) => byKey.has(key(row)))) return old
+      const rows = old.rows.map((row) => (byKey.has(key(row)) ? patch(row, byKey.get(key(row))) : row)).filter((row) => row && selects(row))
+      return {...old, rows}
+    })
+  }), [])
+
+  const more = useCallback(async () => {
+    setLoading(true)
+    try {
+      const page = await get(`${path}${path.includes('?') ? '&' : '?'}cursor=${encodeURIComponent(current.cursor)}`)
+      set((old) => {
+        if (old.path !== path || old.cursor !== current.cursor) return old
+        const known = new Set(old.rows.map(key))
+        return {...old, rows: [...old.rows, ...page[name].filter((row) => !known.has(key(row)))], cursor: page.next_cursor}
+      })
+    } catch (error) {
+      set((old) => ({...old, error}))
+    }
+    setLoading(false)
+  }, [path, current.cursor])
+
+  return {rows: current.rows, page: current.page, error: current.error, more: current.cursor ? more : null, loading}
+}
+
+/** opened is the state of a list of which the first page has been read, or nothing yet. */
+const opened = (path, page, name) => ({path, page, rows: page?.[name], cursor: page?.next_cursor})
+
+/** joined puts a first page, read again, before the rows that were read after it. */
+function joined(old, page, name, key) {
+  const known = new Set(page[name].map(key))
+  const rest = (old.rows ?? []).filter((row) => !known.has(key(row)))
+  const overlaps = old.rows?.length > rest.length
+  if (!page.next_cursor || !overlaps || old.rows.length <= page[name].length) return opened(old.path, page, name)
+  return {path: old.path, page, rows: [...page[name], ...rest], cursor: old.cursor}
+}

@@ -1,0 +1,163 @@
+// The page: its bar, its views, its keys.
+import {html, render, useEffect, useRef, useState} from './html.js'
+import {warm} from './data.js'
+import {connect, subscribe, useConnection} from './live.js'
+import {followLinks, go, href, read, useRoute, views} from './route.js'
+import {Icon, Trouble, agentOf, titleOf} from './parts.js'
+import {Bell, kindOf} from './notify.js'
+import {Needs, paths, useCounts} from './needs.js'
+import {Board, Sessions} from './sessions.js'
+import {Agent, Agents} from './agents.js'
+import {Session} from './session.js'
+
+const shown = {needs: Needs, sessions: Sessions, board: Board, agents: Agents, agent: Agent, session: Session}
+
+function App() {
+  const {view, params} = useRoute()
+  const counts = useCounts()
+  const [help, setHelp] = useState(false)
+  const View = shown[view]
+  useTab(counts, view, params)
+  useKeys(() => setHelp(true))
+  return html`
+    <a class="skip" href="#content" onClick=${(event) => { event.preventDefault(); document.querySelector('h1')?.focus() }}>Skip to content</a>
+    <${Bar} view=${view} counts=${counts} onHelp=${() => setHelp(true)} />
+    <main id="content">
+      ${counts.error && !counts.summary && html`<${Trouble} error=${counts.error} />`}
+      <${View} key=${view + (params.agent ?? '') + (params.session ?? '')} params=${params} counts=${counts} />
+    </main>
+    <${Told} />
+    ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
+  `
+}
+
+function Bar({view, counts: {waiting, lost, failing}, onHelp}) {
+  const at = {session: 'sessions', agent: 'agents', board: 'sessions'}[view] ?? view
+  const tab = (name, to, icon, label, badge) => html`<a href=${to} aria-current=${at === name ? 'page' : undefined}><${Icon} name=${icon} /><span>${label}</span>${badge}</a>`
+  const badge = (n, state, says) => n > 0 && html` <span class=${`badge ${state}`} title=${`${n} ${says}`}><span aria-hidden="true">${n > 999 ? '999+' : n}</span><span class="unseen">${n} ${says}</span></span>`
+  return html`<header class="bar">
+    <a class="brand" href="./" aria-label="KubeAgents"><svg class="mark" aria-hidden="true"><use href="#mark" /></svg><span>KubeAgents</span></a>
+    <nav class="tabs" aria-label="Views">
+      ${tab('needs', './', 'inbox', 'Needs you', html`${badge(waiting, 'pending', 'pending')}${badge(lost, 'lost', 'lost')}${badge(failing, 'failed', 'failed in the last hour')}`)}
+      ${tab('sessions', href({view: 'sessions'}), 'list', 'Sessions')}
+      ${tab('agents', href({view: 'agents'}), 'bot', 'Agents')}
+    </nav>
+    <div class="tools">
+      <${Connection} />
+      <${Bell} />
+      <${Theme} />
+      <button type="button" class="plain help-button" onClick=${onHelp} title="Keys (?)" aria-label="Keys"><${Icon} name="circle-help" /></button>
+    </div>
+  </header>`
+}
+
+function Connection() {
+  const state = useConnection()
+  const says = {live: 'Live', away: 'Reconnecting…', connecting: 'Connecting…'}[state]
+  return html`<span class=${`connection ${state}`} role="status" title=${state === 'live' ? 'Changes show as they happen' : 'What is shown may be old'}>
+    <${Icon} name=${state === 'live' ? 'radio' : 'unplug'} /><span>${says}</span></span>`
+}
+
+/** Theme chooses between the system's, light and dark. A cookie keeps it, so that the page comes in it. */
+function Theme() {
+  const order = {'': ['monitor', 'as the system'], light: ['sun', 'light'], dark: ['moon', 'dark']}
+  const [theme, set] = useState(document.documentElement.dataset.theme ?? '')
+  const [icon, says] = order[theme]
+  const next = () => {
+    const names = Object.keys(order)
+    const to = names[(names.indexOf(theme) + 1) % names.length]
+    if (to) document.documentElement.dataset.theme = to
+    else delete document.documentElement.dataset.theme
+    document.cookie = `theme=${to}; path=${new URL('./', document.baseURI).pathname}; max-age=${to ? 31536000 : 0}; samesite=lax`
+    set(to)
+  }
+  return html`<button type="button" class="plain" onClick=${next} title=${`Colours: ${says}`} aria-label=${`Colours: ${says}`}><${Icon} name=${icon} /></button>`
+}
+
+/** useTab has the tab's title and icon say who needs somebody. */
+function useTab({waiting, lost, failing, summary}, view, params) {
+  const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', agent: `${params.agent} · `, session: `${params.session} · `}
+  useEffect(() => {
+    document.title = `${waiting ? `(${waiting}) ` : ''}${names[view]}KubeAgents`
+    if (!summary) return
+    const query = new URLSearchParams()
+    if (waiting) query.set('waiting', Math.min(waiting, 99))
+    else if (lost || failing) query.set('trouble', 'true')
+    document.querySelector('link[rel=icon]').href = `favicon.svg${query.size ? `?${query}` : ''}`
+  }, [waiting, lost, failing, view, params, Boolean(summary)])
+}
+
+/** Told says to a screen reader what begins to wait, fails, or is lost. */
+function Told() {
+  const [text, set] = useState('')
+  useEffect(() => subscribe((changes) => {
+    const news = (changes ?? []).filter(kindOf)
+    if (news.length > 3) set(`${news.length} sessions need you`)
+    else if (news.length) set(news.map((change) => `${agentOf(change)}: ${titleOf(change)} is ${kindOf(change)}. ${change.message ?? ''}`).join(' '))
+  }), [])
+  return html`<p class="unseen" aria-live="polite">${text}</p>`
+}
+
+const keys = [['/', 'search'], ['j k', 'next and previous in a list'], ['Enter', 'open'], ['Esc', 'leave the search, or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'this help']]
+
+function useKeys(onHelp) {
+  useEffect(() => {
+    const press = (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return
+      const typing = event.target.matches?.('input, select, textarea')
+      if (event.key === 'Escape') {
+        if (typing || document.activeElement?.matches('.row')) document.activeElement.blur()
+        else if (read().view === 'session') go(href({agent: read().params.agent}))
+        else if (read().view === 'agent') go(href({view: 'agents'}))
+        return
+      }
+      if (typing) return
+      const act = {
+        '/': () => {
+          const search = document.getElementById('search')
+          if (search) search.focus()
+          else {
+            go(href({view: 'sessions'}))
+            setTimeout(() => document.getElementById('search')?.focus(), 50)
+          }
+        },
+        '?': onHelp, j: () => step(1), k: () => step(-1),
+      }[event.key] ?? (views[event.key - 1] && (() => go(href({view: event.key === '1' ? '' : views[event.key - 1]}))))
+      if (!act) return
+      event.preventDefault()
+      act()
+    }
+    addEventListener('keydown', press)
+    return () => removeEventListener('keydown', press)
+  }, [])
+}
+
+/** step moves the focus to the next row, or to the one before. */
+function step(by) {
+  const rows = [...document.querySelectorAll('a.row')]
+  const at = rows.indexOf(document.activeElement)
+  const next = at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + by))
+  rows[next]?.focus()
+  rows[next]?.scrollIntoView({block: 'nearest'})
+}
+
+function Help({onClose}) {
+  const dialog = useRef()
+  useEffect(() => { dialog.current.showModal() }, [])
+  return html`<dialog ref=${dialog} onClose=${onClose} onClick=${(event) => event.target === dialog.current && dialog.current.close()} aria-labelledby="help-title">
+    <h2 id="help-title">Keys</h2>
+    <dl class="keys">${keys.map(([key, says]) => html`<div><dt>${key.split(' ').map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${says}</dd></div>`)}</dl>
+    <form method="dialog"><button>Close</button></form>
+  </dialog>`
+}
+
+async function begin() {
+  const {view} = read()
+  const since = await warm(view === 'needs' ? Object.values(paths) : [paths.summary, paths.failed])
+  followLinks()
+  connect(since)
+  const app = document.getElementById('app')
+  app.replaceChildren()
+  render(html`<${App} />`, app)
+}
+begin()

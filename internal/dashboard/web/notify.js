@@ -1,0 +1,89 @@
+// Notifications of the browser, on request: when a session begins to wait, fails, or is lost. Each can be switched off.
+import {html, useEffect, useRef, useState} from './html.js'
+import {subscribe} from './live.js'
+import {go, sessionHref} from './route.js'
+import {Icon, agentOf} from './parts.js'
+
+const kinds = {
+  pending: {label: 'waits for you', says: 'A session begins to wait'},
+  failed: {label: 'failed', says: 'A session fails'},
+  lost: {label: 'was lost', says: 'A session is lost'},
+}
+const stored = 'kubeagents.notify'
+const supported = 'Notification' in window && window.isSecureContext
+
+const read = () => {
+  try {
+    return JSON.parse(localStorage.getItem(stored)) ?? {}
+  } catch {
+    return {}
+  }
+}
+
+/** kindOf says of what kind a change is, if it is one to be told of. */
+export function kindOf(change) {
+  if (change.type === 'expired') return change.lost ? 'lost' : null
+  if (change.type !== 'status' || change.previous_status === change.status && !change.revived) return null
+  return change.status === 'pending' || change.status === 'failed' ? change.status : null
+}
+
+function tell(kind, change) {
+  const note = new Notification(`${agentOf(change)} ${kinds[kind].label}`, {
+    body: [change.title || change.session_topic, change.message].filter(Boolean).join('\n').slice(0, 300),
+    tag: `${kind}\n${change.agent_id}\n${change.session_topic}`, // one, however many tabs are open
+    icon: new URL('favicon.svg', document.baseURI).href,
+  })
+  note.onclick = () => {
+    window.focus()
+    go(sessionHref(change.agent_id, change.session_topic))
+    note.close()
+  }
+}
+
+/** Bell is the button that says of what the reader is told, and its menu. */
+export function Bell() {
+  const [wanted, want] = useState(read)
+  const [granted, grant] = useState(() => supported && Notification.permission === 'granted')
+  const [open, setOpen] = useState(false)
+  const menu = useRef()
+  const some = Object.values(wanted).some(Boolean)
+
+  useEffect(() => {
+    localStorage.setItem(stored, JSON.stringify(wanted))
+    if (!granted || !some) return
+    return subscribe((changes) => {
+      for (const change of changes ?? []) {
+        const kind = kindOf(change)
+        if (kind && wanted[kind]) tell(kind, change)
+      }
+    })
+  }, [wanted, granted])
+  useEffect(() => {
+    if (!open) return
+    const away = (event) => { if (event.key === 'Escape' || event.type === 'pointerdown' && !menu.current?.contains(event.target)) setOpen(false) }
+    addEventListener('pointerdown', away)
+    addEventListener('keydown', away)
+    return () => {
+      removeEventListener('pointerdown', away)
+      removeEventListener('keydown', away)
+    }
+  }, [open])
+
+  const choose = async (kind, on) => {
+    if (on && !granted) {
+      const answer = await Notification.requestPermission()
+      grant(answer === 'granted')
+      if (answer !== 'granted') return
+    }
+    want({...wanted, [kind]: on})
+  }
+  const told = granted && some
+  return html`<div class="menu" ref=${menu}>
+    <button type="button" class="plain" aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} title="Notifications" aria-label=${`Notifications: ${told ? 'on' : 'off'}`}><${Icon} name=${told ? 'bell' : 'bell-off'} /></button>
+    ${open && html`<div class="sheet" role="group" aria-label="Notify me when">
+      <p>Notify me when</p>
+      ${Object.entries(kinds).map(([kind, {says}]) => html`<label><input type="checkbox" checked=${granted && Boolean(wanted[kind])} disabled=${!supported} onChange=${(event) => choose(kind, event.target.checked)} />${says}</label>`)}
+      ${!supported ? html`<p class="quiet">Browsers notify only from pages with TLS, or from this machine.</p>` : Notification.permission === 'denied' && html`<p class="quiet">This browser blocks notifications of this page: allow them in its settings.</p>`}
+    </div>`}
+  </div>`
+}

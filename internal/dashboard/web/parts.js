@@ -1,0 +1,134 @@
+// What several views are made of.
+import {html, useEffect, useLayoutEffect, useRef, useState} from './html.js'
+import {keyOf} from './data.js'
+import {sessionHref} from './route.js'
+import {Ago} from './time.js'
+
+export const statuses = ['running', 'pending', 'success', 'failed']
+
+const icons = {running: 'activity', pending: 'hourglass', success: 'circle-check', failed: 'circle-x', lost: 'ghost', expired: 'clock'}
+
+/** stateOf says in one word how a session stands: its status, or lost, or expired. */
+export const stateOf = (row) => (row.lost ? 'lost' : row.expired ? 'expired' : row.current_status)
+
+export const titleOf = (row) => row.title || row.session_topic
+export const agentOf = (row) => row.agent_name || row.agent_id
+
+export const Icon = ({name}) => html`<svg class="icon" aria-hidden="true" focusable="false"><use href=${`#i-${name}`} /></svg>`
+
+/** Status shows a status by word, icon and colour. */
+export const Status = ({state}) => html`<span class=${`status ${state}`}><${Icon} name=${icons[state]} />${state}</span>`
+
+/** sinceOf returns since when a session stands as it does. */
+export const sinceOf = (row) => (row.expired ? row.expires_at : row.status_since)
+
+/** SessionRow is one session in a list. */
+export function SessionRow({row, gone}) {
+  const state = stateOf(row)
+  return html`<li class=${gone ? 'gone' : ''}>
+    <a class="row" href=${sessionHref(row.agent_id, row.session_topic)}>
+      <${Status} state=${state} />
+      <span class="what">
+        <span class="name" dir="auto">${titleOf(row)}</span>
+        ${row.current_message && html`<span class="message" dir="auto">${row.current_message}</span>`}
+      </span>
+      <span class="who"><bdi>${agentOf(row)}</bdi>${row.agent_source && html` <span class="source">${row.agent_source}</span>`}</span>
+      <${Ago} time=${sinceOf(row)} label=${`${state} since`} />
+    </a>
+  </li>`
+}
+
+/**
+ * Rows shows sessions as they are, but moves none while the pointer or the focus is among them: what is new comes at
+ * the end, and what is gone stays, faded, until the reader has left.
+ */
+export function Rows({rows, row: Row = SessionRow, by: key = keyOf, label}) {
+  const [held, hold] = useState(false)
+  const shown = useRef([])
+  const list = useRef()
+  const byKey = new Map(rows.map((row) => [key(row), row]))
+  if (held) {
+    const kept = shown.current.map(({row}) => ({row: byKey.get(key(row)) ?? row, gone: !byKey.has(key(row))}))
+    const known = new Set(kept.map(({row}) => key(row)))
+    shown.current = [...kept, ...rows.filter((row) => !known.has(key(row))).map((row) => ({row}))]
+  } else {
+    shown.current = rows.map((row) => ({row}))
+  }
+  useEffect(() => {
+    const check = () => hold(Boolean(list.current?.matches(':hover, :focus-within')))
+    addEventListener('pointermove', check, {passive: true})
+    addEventListener('focusin', check)
+    document.documentElement.addEventListener('pointerleave', check)
+    return () => {
+      removeEventListener('pointermove', check)
+      removeEventListener('focusin', check)
+      document.documentElement.removeEventListener('pointerleave', check)
+    }
+  }, [])
+  return html`<ul class="rows" ref=${list} aria-label=${label}>
+    ${shown.current.map(({row, gone}) => html`<${Row} key=${key(row)} row=${row} gone=${gone} />`)}
+  </ul>`
+}
+
+/** More reads the next page when the reader comes near it, or asks for it. */
+export function More({more, loading}) {
+  const end = useRef()
+  const latest = useRef()
+  latest.current = loading ? null : more
+  useEffect(() => {
+    const watch = new IntersectionObserver(([entry]) => { if (entry.isIntersecting) latest.current?.() }, {rootMargin: '400px'})
+    if (end.current) watch.observe(end.current)
+    return () => watch.disconnect()
+  }, [Boolean(more), loading])
+  return more && html`<p class="more" ref=${end}><button type="button" onClick=${() => latest.current?.()} disabled=${loading}>${loading ? 'Loading…' : 'Show more'}</button></p>`
+}
+
+/** Trouble says what the server answered instead of what was asked for. */
+export const Trouble = ({error}) => error && html`<p class="trouble" role="alert"><${Icon} name="circle-alert" />
+  ${error.status ? `The server says: ${error.message}` : 'The server does not answer.'}${error.status === 404 || error.status === 400 ? '' : ' Trying again…'}</p>`
+
+export const Nothing = ({icon = 'inbox', children}) => html`<p class="nothing"><${Icon} name=${icon} />${children}</p>`
+
+export const Waiting = () => html`<div class="rows skeleton" aria-busy="true" aria-label="Loading">${[1, 2, 3, 4].map(() => html`<div class="row"><span /><span /><span /></div>`)}</div>`
+
+/** Heading is a view's; it takes the focus when the reader comes from another one, so that a screen reader says where that is. */
+export function Heading({children, quiet}) {
+  const heading = useRef()
+  useLayoutEffect(() => {
+    if (Heading.moved) heading.current?.focus({preventScroll: true})
+    Heading.moved = true
+  }, [])
+  return html`<h1 ref=${heading} tabindex="-1" dir="auto" class=${quiet ? 'quiet' : ''}>${children}</h1>`
+}
+
+/** Copy is a text to be copied. */
+export function Copy({text}) {
+  const [copied, set] = useState(false)
+  const copy = async () => {
+    try {
+      await navigator.clipboard.writeText(text)
+    } catch { // pages without TLS have no clipboard
+      const area = Object.assign(document.createElement('textarea'), {value: text})
+      document.body.append(area)
+      area.select()
+      document.execCommand('copy')
+      area.remove()
+    }
+    set(true)
+    setTimeout(() => set(false), 2000)
+  }
+  return html`<div class="copy"><pre tabindex="0">${text}</pre><button type="button" onClick=${copy}><${Icon} name=${copied ? 'check' : 'copy'} />${copied ? 'Copied' : 'Copy'}</button></div>`
+}
+
+/** FirstReport shows a fleet that is empty how to begin. */
+export function FirstReport() {
+  const server = new URL('./', document.baseURI).href
+  const command = `curl -s ${server}webhook/status -d '{
+  "agent_id": "my-laptop:claude", "agent_source": "claude-code",
+  "session_topic": "first-session", "status": "pending",
+  "message": "Shall I go on?"}'`
+  return html`<section class="first"><h2>No agent has reported yet</h2>
+    <p>An agent is in as soon as it sends its first status report. Try it: this one waits for you.</p>
+    <${Copy} text=${command} />
+    <p>It shows up here at once. What a report can say is in <a href="openapi.yaml">openapi.yaml</a>.</p></section>`
+}

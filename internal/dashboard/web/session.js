@@ -1,0 +1,128 @@
+// One session: how it stands, and how it came to that.
+import {html, useMemo, useRef} from './html.js'
+import {useList, useQuery} from './data.js'
+import {agentHref} from './route.js'
+import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
+import {Heading, Icon, More, Status, Trouble, Waiting, sinceOf, stateOf, titleOf} from './parts.js'
+
+const keyOfStatus = (row) => `${row.timestamp}\n${row.received_at}`
+const unpatched = (row) => row
+
+export function Session({params: {agent, session: topic}}) {
+  const path = `api/agents/${encodeURIComponent(agent)}/sessions/${encodeURIComponent(topic)}`
+  const relevant = (change) => change.agent_id === agent && change.session_topic === topic
+  const list = useList(path, 'status_history', {key: keyOfStatus, patch: unpatched, relevant})
+  const {data: of} = useQuery(`api/agents/${encodeURIComponent(agent)}`, (change) => change.agent_id === agent)
+  const {error} = list
+  const session = list.page?.session
+  const missing = error?.status === 404
+  return html`
+    <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><bdi>${of?.name || agent}</bdi></a></p>
+    <${Heading}>${session ? titleOf(session) : topic}<//>
+    <${Trouble} error=${error} />
+    ${session && !missing && html`<${Standing} session=${session} agent=${of} />
+      ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
+      <h2>History</h2>`}
+    ${!missing && (list.rows ? html`<${History} entries=${list.rows} />` : !error && html`<${Waiting} />`)}
+    ${!missing && html`<${More} ...${list} />`}
+  `
+}
+
+/** Standing says how a session stands, and how much of its TTL is left. */
+function Standing({session, agent}) {
+  const state = stateOf(session)
+  return html`
+    <dl class="facts">
+      <div><dt>Status</dt><dd><${Status} state=${state} /> <${Ago} time=${sinceOf(session)} label="since" before="for " />${session.expired && html` (was ${session.current_status})`}</dd></div>
+      ${agent?.source && html`<div><dt>Source</dt><dd dir="auto">${agent.source}</dd></div>`}
+      ${session.title && html`<div><dt>Topic</dt><dd dir="auto">${session.session_topic}</dd></div>`}
+      <div><dt>Begun</dt><dd><${Ago} time=${session.created} after=" ago" /></dd></div>
+      <div><dt>Last report</dt><dd><${Ago} time=${session.last_updated} after=" ago" /></dd></div>
+      <div class="wide"><dt>TTL</dt><dd><${TTL} session=${session} /></dd></div>
+    </dl>
+    ${session.current_message && html`<p class=${`says ${state}`} dir="auto">${session.current_message}</p>`}
+  `
+}
+
+function TTL({session}) {
+  const now = useNow()
+  const whole = session.ttl_minutes * 60_000
+  const left = Math.min(whole, Math.max(0, Date.parse(session.expires_at) - now))
+  const text = left ? `expires in ${brief(left)}` : `expired ${brief(now - Date.parse(session.expires_at))} ago`
+  return html`<span class="ttl"><progress max=${whole} value=${left} aria-label="TTL left" /><span title=${exact(session.expires_at)}>${text} (TTL ${brief(whole)})</span></span>`
+}
+
+/** stretches returns the times in which a session was the same, oldest first: {status, from, to} in milliseconds. */
+export function stretches(session, entries, now) {
+  const list = []
+  for (const entry of entries.toReversed()) {
+    const at = Date.parse(entry.timestamp)
+    const last = list.at(-1)
+    if (last?.status === entry.status) continue
+    if (last) last.to = at
+    list.push({status: entry.status, from: at})
+  }
+  const last = list.at(-1)
+  if (!last) return list
+  const heard = Math.max(last.from, Date.parse(session.last_updated))
+  const ended = last.status === 'success' || last.status === 'failed'
+  last.to = ended ? Math.max(last.from, Math.min(heard, last.from + 1)) : session.expired ? heard : Math.max(heard, now)
+  if (session.expired && !ended) list.push({status: 'lost', from: heard, to: Math.max(heard, Date.parse(session.expires_at))})
+  return list
+}
+
+/** Timeline shows the stretches of a session as a bar, and what they come to. */
+function Timeline({session, entries, whole}) {
+  const now = useNow()
+  const list = useMemo(() => stretches(session, entries, Math.floor(now / 1000) * 1000), [session, entries, Math.floor(now / 1000)])
+  if (!list.length) return null
+  const from = list[0].from, to = list.at(-1).to
+  const total = Math.max(1, to - from)
+  const sums = new Map()
+  for (const {status, from, to} of list) sums.set(status, (sums.get(status) ?? 0) + to - from)
+  const bars = list.length > 300 ? merged(list, total / 300) : list
+  const words = [...sums].filter(([, ms]) => ms >= 1000).map(([status, ms]) => `${label(status)} ${brief(ms)}`)
+  return html`<section class="timeline" aria-label="Timeline">
+    <div class="bar-of" role="img" aria-label=${`Over ${brief(total)}: ${words.join(', ') || 'one report'}`}>
+      ${bars.map((stretch) => html`<span class=${`stretch ${stretch.status}`} style=${{flexGrow: Math.max(stretch.to - stretch.from, total / 500)}} title=${`${label(stretch.status)} for ${brief(stretch.to - stretch.from)}, from ${exact(stretch.from)}`} />`)}
+    </div>
+    <p class="ends"><time datetime=${new Date(from).toISOString()} title=${exact(from)}>${whole ? '' : '… '}${clockTime(from)}</time><span>${brief(total)}</span><time datetime=${new Date(to).toISOString()} title=${exact(to)}>${clockTime(to)}</time></p>
+    <ul class="sums">${[...sums].filter(([, ms]) => ms >= 1000).map(([status, ms]) => html`<li><span class=${`dot ${status}`} />${label(status)} <strong>${brief(ms)}</strong></li>`)}</ul>
+  </section>`
+}
+
+const label = (status) => ({lost: 'no word', running: 'running', pending: 'pending', success: 'success', failed: 'failed'})[status]
+
+/** merged makes one stretch of those that are too short to be seen. */
+function merged(list, least) {
+  const out = []
+  for (const stretch of list) {
+    const last = out.at(-1)
+    if (last && last.to - last.from < least) last.to = stretch.to
+    else out.push({...stretch})
+  }
+  return out
+}
+
+function History({entries}) {
+  const day = useRef()
+  day.current = ''
+  return html`<ol class="history">${entries.map((entry) => {
+    const on = dayOf(entry.timestamp)
+    const first = on !== day.current
+    day.current = on
+    return html`<${Entry} key=${keyOfStatus(entry)} entry=${entry} day=${first && on} />`
+  })}</ol>`
+}
+
+function Entry({entry, day}) {
+  const long = entry.content && (entry.content.length > 600 || entry.content.split('\n').length > 8)
+  return html`<li class="entry">
+    ${day && html`<p class="day">${day}</p>`}
+    <div class="line"><time datetime=${entry.timestamp} title=${exact(entry.timestamp)}>${clockTime(entry.timestamp)}</time><${Status} state=${entry.status} />
+      ${entry.message && html`<span class="message" dir="auto">${entry.message}</span>`}</div>
+    ${entry.content && (long
+      ? html`<details><summary>Content, ${entry.content.length.toLocaleString()} characters</summary><pre dir="auto" tabindex="0">${entry.content}</pre></details>`
+      : html`<pre dir="auto">${entry.content}</pre>`)}
+  </li>`
+}
