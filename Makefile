@@ -23,6 +23,8 @@ bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut' -benchtime $(PAIRS)x -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench Delivery -benchtime 20x
 	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x
+	$(GO) test ./internal/dashboard -run '^$$' -bench FirstLoad -benchtime $(PAIRS)x
+	$(GO) test ./internal/dashboard -run '^$$' -bench Change -benchtime 200x
 
 demo: ## run the server and replay a recorded day of 200 agents to it
 	$(GO) run ./internal/demo

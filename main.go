@@ -329,25 +329,27 @@ func router(h *handlers.Handler, page *dashboard.Dashboard, m *metrics.Metrics, 
 	r.NotFound(h.Handle(h.NotFound))
 	r.MethodNotAllowed(h.Handle(h.MethodNotAllowed))
 
-	r.Get("/", page.Page)
-	r.Get("/assets/*", page.Asset)
-	r.Get("/favicon.svg", page.Icon)
-
 	r.Post("/webhook/status", h.Handle(h.Webhook))
-
-	r.Get("/api/agents", h.Read(h.Agents))
-	r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
-	r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
-	r.Get("/api/agents/{agent_id}/sessions", h.Read(h.AgentSessions))
-	r.Get("/api/agents/{agent_id}/sessions/{session_topic}", h.Read(h.Session))
-	r.Get("/api/sessions", h.Read(h.Sessions))
-	r.Get("/api/summary", h.Read(h.Summary))
 	r.Get("/api/events", h.Stream(h.Events))
+	r.Group(func(r chi.Router) {
+		r.Use(handlers.Compress)
+		r.Get("/api/agents", h.Read(h.Agents))
+		r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
+		r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
+		r.Get("/api/agents/{agent_id}/sessions", h.Read(h.AgentSessions))
+		r.Get("/api/agents/{agent_id}/sessions/{session_topic}", h.Read(h.Session))
+		r.Get("/api/sessions", h.Read(h.Sessions))
+		r.Get("/api/summary", h.Read(h.Summary))
+		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
+
+		r.Get("/", page.Page)
+		r.Get("/assets/*", page.Asset)
+		r.Get("/favicon.svg", page.Icon)
+	})
 
 	r.Get("/health", h.Handle(h.Health))
 	r.Get("/health/live", h.Handle(h.Live))
 	r.Get("/health/ready", h.Handle(h.Ready))
 	r.Method(http.MethodGet, "/metrics", m.Handler())
-	r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
 	return r
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"bytes"
+	"compress/gzip"
 	"context"
 	"encoding/base64"
 	"encoding/json"
@@ -566,6 +567,29 @@ func TestRequestIDAndCORS(t *testing.T) {
 		only.ServeHTTP(w, r)
 		require.Equal(t, allowed, w.Header().Get("Access-Control-Allow-Origin"))
 	}
+}
+
+// TestAnswersAreCompressed asks for a list as browsers do, and again with the ETag that it got.
+func TestAnswersAreCompressed(t *testing.T) {
+	s := newTestServer(t, nil)
+	for i := range 50 {
+		s.report(t, reportOf("a", fmt.Sprint(i), "running"))
+	}
+	plain := s.ask("GET", "/api/sessions", "")
+	w := s.ask("GET", "/api/sessions", "", "Accept-Encoding: br, gzip")
+	require.Equal(t, "gzip", w.Header().Get("Content-Encoding"))
+	require.Contains(t, w.Header().Values("Vary"), "Accept-Encoding")
+	require.Less(t, w.Body.Len(), plain.Body.Len()/4)
+	unzipped, err := gzip.NewReader(w.Body)
+	require.NoError(t, err)
+	body, err := io.ReadAll(unzipped)
+	require.NoError(t, err)
+	require.Equal(t, plain.Body.String(), string(body))
+	require.NotEqual(t, plain.Header().Get("ETag"), w.Header().Get("ETag"), "they are other bytes")
+	for _, etag := range []string{plain.Header().Get("ETag"), w.Header().Get("ETag")} {
+		require.Equal(t, http.StatusNotModified, s.ask("GET", "/api/sessions", "", "Accept-Encoding: gzip", "If-None-Match: "+etag).Code)
+	}
+	require.Empty(t, s.ask("GET", "/api/summary", "", "Accept-Encoding: gzip").Header().Get("Content-Encoding"), "too small to gain")
 }
 
 // pipeListener is a listener in memory, which time in a synctest bubble can pass over.

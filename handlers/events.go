@@ -99,7 +99,7 @@ func (s *stream) begin() error {
 	if err := s.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
-	if env, ok := s.w.(*envelope); ok {
+	if env := envelopeOf(s.w); env != nil {
 		env.began = time.Now()
 	}
 	s.w.WriteHeader(http.StatusOK)

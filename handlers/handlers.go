@@ -117,7 +117,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case r.Context().Err() != nil:
 		known = models.Unavailable("the request ended before its answer was ready")
 	default:
-		if env, ok := w.(*envelope); ok {
+		if env := envelopeOf(w); env != nil {
 			env.cause = err
 		}
 		known = &models.Error{Code: models.CodeInternal, Message: "something went wrong; the server's log has it under this request's X-Request-Id"}

@@ -46,6 +46,20 @@ func (e *envelope) Write(b []byte) (int, error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (e *envelope) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
+// envelopeOf returns the envelope that w writes to in the end, nil where there is none.
+func envelopeOf(w http.ResponseWriter) *envelope {
+	for {
+		switch inner := w.(type) {
+		case *envelope:
+			return inner
+		case interface{ Unwrap() http.ResponseWriter }:
+			w = inner.Unwrap()
+		default:
+			return nil
+		}
+	}
+}
+
 // requestIDs numbers requests after a prefix that differs from start to start.
 type requestIDs struct {
 	prefix string

@@ -1,12 +1,11 @@
 // Package dashboard serves the page on which people see the fleet: the files under web, as they are, and the page itself,
 // which already shows who waits before any script has come.
 //
-// Nothing has to be built: what the browser gets is what lies under web, but for gzip.
+// Nothing has to be built: what the browser gets is what lies under web.
 package dashboard
 
 import (
 	"bytes"
-	"compress/gzip"
 	"crypto/sha256"
 	"embed"
 	"encoding/base64"
@@ -40,8 +39,8 @@ type Dashboard struct {
 
 // file is a file as it is sent.
 type file struct {
-	contentType  string
-	body, zipped []byte
+	contentType string
+	body        []byte
 }
 
 // modules are fetched at once with the page, not one after another as each imports the next.
@@ -97,16 +96,7 @@ func newFile(name string, body []byte) file {
 	case "":
 		f.contentType = "text/plain; charset=utf-8"
 	}
-	f.zipped = zip(body)
 	return f
-}
-
-func zip(body []byte) []byte {
-	var b bytes.Buffer
-	w, _ := gzip.NewWriterLevel(&b, gzip.BestCompression)
-	w.Write(body) //nolint:errcheck // a buffer takes everything
-	w.Close()     //nolint:errcheck
-	return b.Bytes()
 }
 
 // Asset serves a file of the page: GET /assets/*. Its address changes when it does, so that a browser keeps it for good.
@@ -119,34 +109,16 @@ func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	d.send(w, r, f)
+	send(w, f.contentType, f.body)
 }
 
-// send answers with a file, compressed where the client takes that.
-func (d *Dashboard) send(w http.ResponseWriter, r *http.Request, f file) {
-	body := f.body
+// send answers with a file.
+func send(w http.ResponseWriter, contentType string, body []byte) {
 	header := w.Header()
-	header.Set("Content-Type", f.contentType)
-	header.Set("X-Content-Type-Options", "nosniff")
-	header.Add("Vary", "Accept-Encoding")
-	if takesGzip(r) && f.zipped != nil && len(f.zipped) < len(body) {
-		header.Set("Content-Encoding", "gzip")
-		body = f.zipped
-	}
+	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
+	header.Set("X-Content-Type-Options", "nosniff")
 	w.Write(body) //nolint:errcheck // the client is gone, and nobody else is to be told
-}
-
-// takesGzip reports whether the client says that it takes gzip (RFC 9110, section 12.5.3).
-func takesGzip(r *http.Request) bool {
-	for value := range strings.SplitSeq(strings.Join(r.Header.Values("Accept-Encoding"), ","), ",") {
-		coding, weight, _ := strings.Cut(strings.TrimSpace(value), ";")
-		if strings.EqualFold(coding, "gzip") {
-			q, err := strconv.ParseFloat(strings.TrimPrefix(strings.TrimSpace(weight), "q="), 64)
-			return err != nil || q > 0
-		}
-	}
-	return false
 }
 
 // Icon serves the icon of the page's tab, with a number on it: GET /favicon.svg?waiting=3&trouble=true.
@@ -162,7 +134,7 @@ func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) {
 	}
 	b.WriteString(`</svg>`)
 	w.Header().Set("Cache-Control", "public, max-age=86400")
-	d.send(w, r, file{contentType: "image/svg+xml", body: b.Bytes()})
+	send(w, "image/svg+xml", b.Bytes())
 }
 
 // mark is the project's: a hub with its agents.
@@ -181,11 +153,7 @@ func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request) {
 			header.Set("Referrer-Policy", "no-referrer")
 			header.Set("Cache-Control", "no-store")
 			header.Add("Vary", "Cookie")
-			f := file{contentType: "text/html; charset=utf-8", body: body.Bytes()}
-			if takesGzip(r) {
-				f.zipped = zip(f.body)
-			}
-			d.send(w, r, f)
+			send(w, "text/html; charset=utf-8", body.Bytes())
 			return
 		}
 	}

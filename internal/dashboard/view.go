@@ -13,8 +13,9 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// shown is how many sessions of each kind the page shows before any script has come.
-const shown = 20
+// shown is how many sessions the page shows before any script has come: what a screen holds. More would be seen later, on a
+// slow machine.
+const shown = 8
 
 // view is what the page shows.
 type view struct {
@@ -53,9 +54,13 @@ func (d *Dashboard) view(r *http.Request) (v view, err error) {
 	v.Pending = read(store.SessionQuery{Status: models.Pending, Expired: new(false), Oldest: true}, 100)
 	slices.SortStableFunc(v.Pending, func(a, b models.FleetSession) int { return a.StatusSince.Compare(b.StatusSince) })
 	v.Pending = v.Pending[:min(len(v.Pending), shown)]
-	v.Lost = read(store.SessionQuery{Lost: new(true)}, shown)
-	v.Failed = read(store.SessionQuery{Status: models.Failed}, shown)
-	v.Failed = slices.DeleteFunc(v.Failed, func(se models.FleetSession) bool { return v.Now.Sub(se.LastUpdated) > time.Hour })
+	if rest := shown - len(v.Pending); rest > 0 {
+		v.Lost = read(store.SessionQuery{Lost: new(true)}, rest)
+	}
+	if rest := shown - len(v.Pending) - len(v.Lost); rest > 0 {
+		v.Failed = read(store.SessionQuery{Status: models.Failed}, rest)
+		v.Failed = slices.DeleteFunc(v.Failed, func(se models.FleetSession) bool { return v.Now.Sub(se.LastUpdated) > time.Hour })
+	}
 	return v, err
 }
 

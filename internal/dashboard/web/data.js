@@ -122,9 +122,10 @@ export function changed(row, change) {
 
 /**
  * useList returns {rows, page, error, more, loading} of a list of the API, page by page: page is the first one, and more, where there
- * is more, reads the next. name is that of the list in the answer. selects says whether a row still belongs to the list after a change.
+ * is more, reads the next. name is that of the list in the answer. selects says whether a row still belongs to the list after a change. Where that can be said of any
+ * session, place is where new ones come, 'first' or 'last', even before the server says so.
  */
-export function useList(path, name, {selects = () => true, relevant = () => true, key = keyOf, patch = changed} = {}) {
+export function useList(path, name, {selects = () => true, relevant = () => true, key = keyOf, patch = changed, place} = {}) {
   const first = cache.get(path)
   const [state, set] = useState(() => opened(path, first, name))
   const [loading, setLoading] = useState(false)
@@ -143,17 +144,9 @@ export function useList(path, name, {selects = () => true, relevant = () => true
   }, relevant, path)
 
   const keep = useRef()
-  keep.current = {selects, patch, key}
+  keep.current = {selects, patch, key, place}
   useEffect(() => subscribe((changes) => {
-    if (!changes) return
-    set((old) => {
-      if (!old.rows?.length) return old
-      const {selects, patch, key} = keep.current
-      const byKey = new Map(changes.map((change) => [key(change), change]))
-      if (!old.rows.some((row) => byKey.has(key(row)))) return old
-      const rows = old.rows.map((row) => (byKey.has(key(row)) ? patch(row, byKey.get(key(row))) : row)).filter((row) => row && selects(row))
-      return {...old, rows}
-    })
+    if (changes) set((old) => (old.rows ? {...old, rows: followed(old, changes, keep.current)} : old))
   }), [])
 
   const more = useCallback(async () => {
@@ -172,6 +165,21 @@ export function useList(path, name, {selects = () => true, relevant = () => true
   }, [path, current.cursor])
 
   return {rows: current.rows, page: current.page, error: current.error, more: current.cursor ? more : null, loading}
+}
+
+/** followed returns the rows of a list after changes. */
+function followed({rows, cursor}, changes, {selects, patch, key, place}) {
+  const byKey = new Map(changes.map((change) => [key(change), change]))
+  const known = rows.filter((row) => byKey.has(key(row)))
+  const after = known.length
+    ? rows.map((row) => (byKey.has(key(row)) ? patch(row, byKey.get(key(row))) : row)).filter((row) => row && selects(row))
+    : rows
+  if (!place || place === 'last' && cursor) return after
+  for (const row of known) byKey.delete(key(row))
+  const begun = [...byKey.values()].map((change) => patch({agent_id: change.agent_id, session_topic: change.session_topic, created: change.created}, change))
+    .filter((row) => row && selects(row))
+  if (!begun.length) return after
+  return place === 'last' ? [...after, ...begun] : [...begun.reverse(), ...after]
 }
 
 /** opened is the state of a list of which the first page has been read, or nothing yet. */

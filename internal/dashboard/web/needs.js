@@ -12,7 +12,7 @@ export const paths = {
   summary: 'api/summary',
   pending: 'api/sessions?status=pending&expired=false&sort=last_updated',
   lost: `api/sessions?lost=true&limit=${lostShown}`,
-  failed: 'api/sessions?status=failed&limit=50',
+  failed: 'api/sessions?status=failed&limit=100',
 }
 
 const isPending = (row) => row.current_status === 'pending' && !row.expired
@@ -28,20 +28,21 @@ export function useCounts() {
     waiting: summary?.sessions.by_status.pending ?? 0,
     lost: summary?.sessions.lost ?? 0,
     failing: failed.rows?.length ?? 0,
+    failingMore: failed.whole === false,
   }
 }
 
 function useFailed() {
   const now = useNow()
-  const list = useList(paths.failed, 'sessions', {selects: isFailed, relevant: (change) => change.status === 'failed' || change.previous_status === 'failed'})
+  const list = useList(paths.failed, 'sessions', {selects: isFailed, place: 'first', relevant: (change) => change.status === 'failed' || change.previous_status === 'failed'})
   const recent = list.rows?.filter((row) => now - Date.parse(row.last_updated) < hour)
   return {...list, rows: recent, whole: recent?.length < list.rows?.length || !list.more}
 }
 
 export function Needs({counts}) {
   const {summary, waiting, lost, failed} = counts
-  const pending = useList(paths.pending, 'sessions', {selects: isPending, relevant: (change) => change.status === 'pending' || change.previous_status === 'pending'})
-  const gone = useList(paths.lost, 'sessions', {selects: isLost, relevant: (change) => change.lost || change.revived || change.type !== 'status'})
+  const pending = useList(paths.pending, 'sessions', {selects: isPending, place: 'last', relevant: (change) => change.status === 'pending' || change.previous_status === 'pending'})
+  const gone = useList(paths.lost, 'sessions', {selects: isLost, place: 'first', relevant: (change) => change.lost || change.revived || change.type !== 'status'})
   const longest = useMemo(() => pending.rows?.toSorted((a, b) => (a.status_since < b.status_since ? -1 : 1)), [pending.rows])
   if (summary?.sessions.total === 0) return html`<${Heading}>Needs you<//><${FirstReport} />`
   const error = pending.error ?? gone.error ?? failed.error
@@ -60,7 +61,7 @@ function Group({id, title, count, list, rows, all, empty, icon}) {
   if (!rows.length && !empty) return null
   const rest = Math.max(0, count - rows.length)
   return html`<section class="group" aria-labelledby=${`group-${id}`}>
-    <h2 id=${`group-${id}`}>${title} ${rows.length > 0 && html`<span class=${`count ${id}`}>${count}${list.more && !rest ? '+' : ''}</span>`}</h2>
+    <h2 id=${`group-${id}`}>${title} ${rows.length > 0 && html`<span class=${`count ${id}`}>${count.toLocaleString()}${list.more && !rest ? '+' : ''}</span>`}</h2>
     ${rows.length ? html`<${Rows} rows=${rows} label=${title} />` : html`<${Nothing} icon=${icon}>${empty}<//>`}
     ${list.more && html`<p class="more"><a href=${href(all)}>${rest ? `All ${count.toLocaleString()}` : 'All of them'}</a></p>`}
   </section>`

@@ -27,8 +27,11 @@ const selecting = ({status, state, source}) => (row) =>
   (!status || row.current_status === status) && (!source || row.agent_source === source) &&
   (!state || (state === 'active' ? !row.expired : state === 'expired' ? row.expired : row.lost))
 
+/** placing returns where a session comes that a change brings in, if that can be said here: what is searched for, the server finds. */
+const placing = ({agent_id, search, sort}) => (agent_id || search ? undefined : sort ? 'last' : 'first')
+
 export function Sessions({params}) {
-  const list = useList(queryOf(params), 'sessions', {selects: selecting(params)})
+  const list = useList(queryOf(params), 'sessions', {selects: selecting(params), place: placing(params)})
   return html`
     <${Head} params=${params} view="sessions" />
     <${Filters} params=${params} view="sessions" />
@@ -52,7 +55,7 @@ export function Board({params, counts}) {
 function Column({status, params, count}) {
   const of = {...params, status, state: 'active'}
   const list = useList(queryOf(of, 30), 'sessions', {
-    selects: selecting(of), relevant: (change) => change.status === status || change.previous_status === status,
+    selects: selecting(of), place: placing(of), relevant: (change) => change.status === status || change.previous_status === status,
   })
   return html`<section class="column" aria-labelledby=${`column-${status}`}>
     <h2 id=${`column-${status}`}><${Status} state=${status} /> ${count !== undefined && html`<span class="count">${count.toLocaleString()}</span>`}</h2>
