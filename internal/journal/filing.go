@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -22,18 +23,26 @@ const (
 	batchBytes  = 1 << 20
 )
 
+// fileAgain is how long the filer waits before it tries again what went wrong.
+const fileAgain = 10 * time.Second
+
 // errEnough ends a walk early.
 var errEnough = errors.New("that is enough")
 
 // file files commits while enough of them wait, until the journal closes.
 func (j *Journal) file() {
 	for {
+		var again <-chan time.Time
+		if j.stuck.Load() != nil {
+			again = time.After(fileAgain)
+		}
 		select {
 		case <-j.closing:
 			return
 		case <-j.fileSoon:
+		case <-again:
 		}
-		for j.unfiled.Load() >= fileFrom && !j.isClosing() {
+		for j.unfiled.Load() >= min(fileFrom, j.mostToFile) && !j.isClosing() {
 			if err := j.fileSome(); err != nil {
 				if j.failure.Load() == nil {
 					j.logger.Error("file the journal's log", "error", err.Error())
@@ -53,16 +62,20 @@ func (j *Journal) isClosing() bool {
 	}
 }
 
-// waitForFiler waits while too much is unfiled. The caller holds j.appending.
-func (j *Journal) waitForFiler() {
-	for j.unfiled.Load() >= unfiledMost && j.failure.Load() == nil {
+// waitForFiler waits while too much is unfiled. It returns a *Failure where that can't be filed. The caller holds j.appending.
+func (j *Journal) waitForFiler() error {
+	for j.unfiled.Load() >= j.mostToFile && j.failure.Load() == nil {
+		if f := j.stuck.Load(); f != nil {
+			return f
+		}
 		notify(j.fileSoon)
 		select {
 		case <-j.filedSome:
 		case <-j.closing:
-			return
+			return nil
 		}
 	}
+	return nil
 }
 
 // File returns once every record that is durable now is filed.
@@ -92,8 +105,9 @@ func (j *Journal) fileUpTo(sequence uint64) error {
 }
 
 // fileSome files the oldest commits.
-func (j *Journal) fileSome() error {
+func (j *Journal) fileSome() (err error) {
 	defer notify(j.filedSome)
+	defer func() { j.noteFiling(err) }()
 	j.filing.Lock()
 	defer j.filing.Unlock()
 	j.mu.RLock()
@@ -104,7 +118,7 @@ func (j *Journal) fileSome() error {
 	from, taken, durable := j.filedTo.Load().position, 0, j.durable.Load()
 	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), agents: map[string]bool{}, forgotten: map[string]bool{}}
 	defer func() { r.batch.Close() }() //nolint:errcheck // it only lets go of memory
-	err := j.engine.eachCommit(from, func(position uint64, commit string) error {
+	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
 		if position > durable || taken >= fileAtOnce {
 			return errEnough
 		}
@@ -132,6 +146,16 @@ func (j *Journal) fileSome() error {
 	j.filedTo.Store(&r.to)
 	j.unfiled.Add(-int64(taken))
 	return nil
+}
+
+// noteFiling notes how a round of filing ended. Where the engine can't be used, that has a failure of its own.
+func (j *Journal) noteFiling(err error) {
+	switch {
+	case err == nil:
+		j.stuck.Store(nil)
+	case j.failure.Load() == nil && !errors.Is(err, ErrClosed):
+		j.stuck.Store(&Failure{"the journal's log can't be filed; the log has the error", err})
+	}
 }
 
 // round is one round of filing. It is written in several batches: deletions of what was filed before come first, and how

@@ -29,6 +29,7 @@
 package journal
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -56,6 +57,8 @@ type Options struct {
 	Dir    string       // where it is kept; made if it is not there
 	FS     vfs.FS       // where that is; nil for the machine's own file system
 	Logger *slog.Logger // what went wrong goes there
+
+	mostToFile int64 // see Journal; 0 for unfiledMost
 }
 
 // Journal is the durable log of records and the history that is filed from it. Its methods are safe for concurrent use,
@@ -81,12 +84,14 @@ type Journal struct {
 	failures atomic.Uint64 // of engines
 	deleted  atomic.Bool   // something filed was deleted since the last Reclaim
 
-	failure atomic.Pointer[Failure] // nil while reports can be made durable
+	failure atomic.Pointer[Failure] // why the engine can't be used; nil where it can
+	stuck   atomic.Pointer[Failure] // why the last round of filing ended early; nil where it did not
 
-	filing    sync.Mutex // one round of filing, or of deleting what is filed, at a time
-	filedTo   atomic.Pointer[filed]
-	fileSoon  chan struct{} // has the filer look whether there is work
-	filedSome chan struct{} // tells whoever waits for the filer that some is done
+	filing     sync.Mutex // one round of filing, or of deleting what is filed, at a time
+	filedTo    atomic.Pointer[filed]
+	mostToFile int64         // bytes of commits at which new ones wait for the filer
+	fileSoon   chan struct{} // has the filer look whether there is work
+	filedSome  chan struct{} // tells whoever waits for the filer that some is done
 
 	background sync.WaitGroup
 	closing    chan struct{}
@@ -113,7 +118,7 @@ func Open(o Options) (*Journal, error) {
 		o.FS = vfs.Default
 	}
 	j := &Journal{
-		dir: o.Dir, fs: o.FS, logger: o.Logger,
+		dir: o.Dir, fs: o.FS, logger: o.Logger, mostToFile: cmp.Or(o.mostToFile, unfiledMost),
 		fileSoon:  make(chan struct{}, 1),
 		filedSome: make(chan struct{}, 1),
 		closing:   make(chan struct{}),
@@ -284,7 +289,9 @@ func (e *engine) eachCommit(after uint64, visit func(position uint64, commit str
 func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record) error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
-	j.waitForFiler()
+	if err := j.waitForFiler(); err != nil {
+		return err
+	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if err := j.usable(); err != nil {
@@ -440,7 +447,15 @@ func (e *engine) dropAfter(position uint64) error {
 }
 
 // Failure returns why reports can't be made durable, or nil where they can.
-func (j *Journal) Failure() *Failure { return j.failure.Load() }
+func (j *Journal) Failure() *Failure {
+	if f := j.failure.Load(); f != nil {
+		return f
+	}
+	if j.unfiled.Load() >= j.mostToFile {
+		return j.stuck.Load()
+	}
+	return nil
+}
 
 // failureOf says what err means to whoever asks the server.
 func failureOf(err error) *Failure {

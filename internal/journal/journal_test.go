@@ -357,6 +357,34 @@ func TestLateRecordsFindTheirPlace(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
+// TestWhatCantBeFiledIsRefusedBeforeLong damages the log, and has so much come after that that it would have to be filed first.
+func TestWhatCantBeFiledIsRefusedBeforeLong(t *testing.T) {
+	j, err := Open(Options{Dir: "data", FS: vfs.NewMem(), Logger: slog.New(slog.DiscardHandler), mostToFile: 1})
+	require.NoError(t, err)
+	st := store.New(opts)
+	require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}))
+	record(t, j, st, recordOf("a", "t", 1))
+	whole, err := j.engine.get(logKey(1))
+	require.NoError(t, err)
+	damage := j.engine.db.NewBatch()
+	require.NoError(t, damage.Set(logKey(1), []byte{0xFF}, nil))
+	require.NoError(t, j.engine.commit(damage, pebble.Sync))
+
+	var failure *Failure
+	require.ErrorAs(t, j.Append(nil, []models.Record{recordOf("a", "t", 2)}), &failure)
+	require.Contains(t, failure.Cause, "can't be filed")
+	require.Equal(t, failure, j.Failure(), "nobody has to wait to be told")
+	require.Contains(t, shown(t, j, st), "message 1", "reads go on")
+
+	repair := j.engine.db.NewBatch()
+	require.NoError(t, repair.Set(logKey(1), []byte(whole), nil))
+	require.NoError(t, j.engine.commit(repair, pebble.Sync))
+	require.NoError(t, j.File())
+	require.Nil(t, j.Failure())
+	record(t, j, st, recordOf("a", "t", 2))
+	require.NoError(t, j.Close())
+}
+
 // update writes the fixture of this version anew: go test ./internal/journal -run Fixture, with KUBEAGENTS_UPDATE set.
 const update = "KUBEAGENTS_UPDATE"
 
