@@ -184,7 +184,7 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 	}
 	logger.Info("stopping", "timeout", cfg.ShutdownTimeout)
 	h.Drain()
-	err = stop(server, cfg.ShutdownTimeout, logger)
+	err = stop(server, h, cfg.ShutdownTimeout, logger)
 	logger.Info("stopped", "accepted", m.Acknowledged())
 	return err
 }
@@ -241,12 +241,12 @@ func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
 // stop ends server within timeout. For a tenth of it, a second at most, requests are still taken, so that
 // whoever asks for readiness or keeps a connection open learns to go elsewhere, which the handlers tell them;
 // then those that are open finish. What is not done by then is cut off.
-func stop(server *http.Server, timeout time.Duration, logger *slog.Logger) error {
+func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logger *slog.Logger) error {
 	drain := min(timeout/10, time.Second)
 	time.Sleep(drain)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout-2*drain) // a last tenth is for what comes after
 	defer cancel()
-	if err := server.Shutdown(ctx); err != nil {
+	if err := errors.Join(server.Shutdown(ctx), h.AwaitStreams(ctx)); err != nil {
 		logger.Warn("requests still open after the shutdown timeout were cut off", "error", err)
 		return server.Close()
 	}

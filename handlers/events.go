@@ -1,11 +1,15 @@
 package handlers
 
 import (
+	"bytes"
 	"context"
 	"errors"
+	"io"
+	"net"
 	"net/http"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/live"
@@ -28,11 +32,12 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
-	stream := newStream(w, r)
 	if r.Method == http.MethodHead {
-		return stream.begin()
+		begin(w)
+		return nil
 	}
-	sub, err := h.Hub.Subscribe(filter, since, stream.interrupt)
+	to := newStream(w)
+	sub, err := h.Hub.Subscribe(filter, since, func() { to.limit(endTimeout) })
 	switch {
 	case errors.Is(err, live.ErrFull):
 		return models.Unavailable("there are as many subscribers as MAX_SUBSCRIBERS allows")
@@ -41,12 +46,96 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	defer sub.Close()
-	if err := stream.begin(); err != nil {
+	conn, err := takeOver(w)
+	switch {
+	case errors.Is(err, http.ErrNotSupported): // other requests share the connection, as in HTTP/2
+		defer sub.Close()
+		begin(w)
+		h.send(r.Context(), to, sub)
+	case err != nil:
+		sub.Close()
 		return err
+	default:
+		to.use(conn)
+		h.streams.Go(func() { h.serve(conn, to, sub) })
 	}
-	h.send(r.Context(), stream, sub) // an answer that has begun can only end
 	return nil
+}
+
+// setStreamHeader sets the head of a stream. Proxies are asked to pass on what comes at once.
+func setStreamHeader(header http.Header) {
+	header["Content-Type"] = eventStreamType
+	header["Cache-Control"] = noStore
+	header.Set("X-Accel-Buffering", "no")
+}
+
+var eventStreamType = []string{"text/event-stream"}
+
+// begin sends the head of a stream.
+func begin(w http.ResponseWriter) {
+	setStreamHeader(w.Header())
+	if env := envelopeOf(w); env != nil {
+		env.began = time.Now()
+	}
+	w.WriteHeader(http.StatusOK)
+}
+
+// takeOver takes the connection over from net/http, whose goroutine, buffers and request are let go: a subscriber that
+// mostly waits takes a fifth of the memory. It sends the head of the stream, which goes on until the connection ends. The error is
+// http.ErrNotSupported where that can't be done.
+func takeOver(w http.ResponseWriter) (net.Conn, error) {
+	conn, _, err := http.NewResponseController(w).Hijack()
+	if err != nil {
+		return nil, err
+	}
+	header := w.Header()
+	setStreamHeader(header)
+	header["Connection"] = connectionClose
+	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
+	var head bytes.Buffer
+	head.WriteString("HTTP/1.1 200 OK\r\n")
+	header.Write(&head) //nolint:errcheck // a buffer takes everything
+	head.WriteString("\r\n")
+	if env := envelopeOf(w); env != nil {
+		env.began, env.status = time.Now(), http.StatusOK
+	}
+	conn.SetWriteDeadline(time.Now().Add(streamTimeout)) //nolint:errcheck // then the first write says so
+	conn.Write(head.Bytes())                             //nolint:errcheck // see above
+	return conn, nil
+}
+
+// serve sends the events of a subscriber over a connection of its own, which it closes.
+func (h *Handler) serve(conn net.Conn, to *stream, sub *live.Subscriber) {
+	defer sub.Close()
+	ctx, gone := context.WithCancel(context.Background())
+	var reading sync.WaitGroup
+	reading.Go(func() { // until the client is gone, which is all that it can say
+		defer gone()
+		var b [16]byte
+		for {
+			if _, err := conn.Read(b[:]); err != nil {
+				return
+			}
+		}
+	})
+	h.send(ctx, to, sub)
+	conn.Close() //nolint:errcheck // nothing is left to be written
+	reading.Wait()
+}
+
+// AwaitStreams returns once every event stream has ended, which they do after [Handler.Drain], or with the error of ctx.
+func (h *Handler) AwaitStreams(ctx context.Context) error {
+	ended := make(chan struct{})
+	go func() {
+		h.streams.Wait()
+		close(ended)
+	}()
+	select {
+	case <-ended:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 }
 
 // send writes the events of a subscriber until its stream ends or the client is gone.
@@ -75,40 +164,38 @@ func (h *Handler) send(ctx context.Context, to *stream, sub *live.Subscriber) {
 
 // stream is an answer that goes on.
 type stream struct {
-	w       http.ResponseWriter
-	control *http.ResponseController
-	shared  bool // other requests share its connection
+	mu    sync.Mutex // an interruption may come at any time
+	out   deadliner
+	w     io.Writer
+	flush func() error
 }
 
-func newStream(w http.ResponseWriter, r *http.Request) *stream {
-	return &stream{w, http.NewResponseController(w), r.ProtoMajor > 1}
+type deadliner interface {
+	SetWriteDeadline(deadline time.Time) error
 }
 
-var eventStreamType = []string{"text/event-stream"}
+// newStream returns a stream by way of net/http.
+func newStream(w http.ResponseWriter) *stream {
+	control := http.NewResponseController(w)
+	return &stream{out: control, w: w, flush: control.Flush}
+}
 
-// begin sends the head of the answer. Proxies are asked to pass on what comes at once. A connection of its own ends with
-// the stream, so that no deadline of it reaches another request.
-func (s *stream) begin() error {
-	header := s.w.Header()
-	header["Content-Type"] = eventStreamType
-	header["Cache-Control"] = noStore
-	if !s.shared {
-		header["Connection"] = connectionClose
-	}
-	header.Set("X-Accel-Buffering", "no")
-	if err := s.control.SetReadDeadline(time.Time{}); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	if env := envelopeOf(s.w); env != nil {
-		env.began = time.Now()
-	}
-	s.w.WriteHeader(http.StatusOK)
-	return nil
+// use has the stream go over a connection from now on.
+func (s *stream) use(conn net.Conn) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out, s.w, s.flush = conn, conn, nil
 }
 
 // write sends events.
 func (s *stream) write(events []*live.Event) error {
-	if err := s.limit(streamTimeout); err != nil {
+	s.limit(streamTimeout)
+	if s.flush == nil { // the connection writes many at once
+		frames := make(net.Buffers, len(events))
+		for i, e := range events {
+			frames[i] = e.Frame
+		}
+		_, err := frames.WriteTo(s.w)
 		return err
 	}
 	for _, e := range events {
@@ -116,17 +203,14 @@ func (s *stream) write(events []*live.Event) error {
 			return err
 		}
 	}
-	return s.control.Flush()
+	return s.flush()
 }
 
-// interrupt has a write that waits for the client fail before long.
-func (s *stream) interrupt() { s.limit(endTimeout) } //nolint:errcheck // then the write ends by its own limit
-
-func (s *stream) limit(timeout time.Duration) error {
-	if err := s.control.SetWriteDeadline(time.Now().Add(timeout)); err != nil && !errors.Is(err, http.ErrNotSupported) {
-		return err
-	}
-	return nil
+// limit has writes fail that take longer from now on, as far as the connection can.
+func (s *stream) limit(timeout time.Duration) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.out.SetWriteDeadline(time.Now().Add(timeout)) //nolint:errcheck // a connection without deadlines is in memory
 }
 
 // eventFilter reads which events are asked for.

@@ -30,6 +30,7 @@ type Handler struct {
 
 	replayed atomic.Bool // the journal, where there is one, has been read
 	draining atomic.Bool
+	streams  sync.WaitGroup // event streams on connections of their own
 }
 
 // Parts are what a handler works with.
