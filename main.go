@@ -342,9 +342,9 @@ func router(h *handlers.Handler, page *dashboard.Dashboard, m *metrics.Metrics, 
 		r.Get("/api/summary", h.Read(h.Summary))
 		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
 
-		r.Get("/", page.Page)
-		r.Get("/assets/*", page.Asset)
-		r.Get("/favicon.svg", page.Icon)
+		r.Get("/", h.Handle(page.Page))
+		r.Get("/assets/*", h.Handle(page.Asset))
+		r.Get("/favicon.svg", h.Handle(page.Icon))
 	})
 
 	r.Get("/health", h.Handle(h.Health))

@@ -259,6 +259,7 @@ func TestContract(t *testing.T) {
 		{"GET", "/openapi.yaml", "", "", "/openapi.yaml", 200},
 		{"GET", "/openapi.yaml", "", "If-None-Match: *", "/openapi.yaml", 304},
 		{"GET", "/nowhere", "", "", "", 404},
+		{"GET", "/assets/old/main.js", "", "", "", 404},
 		{"GET", "/api/agents/", "", "", "", 404},
 		{"DRAIN", "", "", "", "", 0},
 		{"GET", "/health", "", "", "/health", 503},

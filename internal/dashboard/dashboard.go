@@ -13,13 +13,13 @@ import (
 	"fmt"
 	"html/template"
 	"io/fs"
-	"mime"
 	"net/http"
 	"path"
 	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -65,7 +65,7 @@ func New(st *store.Store) (*Dashboard, error) {
 		}
 		fmt.Fprintf(sum, "%s %d\n", name, len(body))
 		sum.Write(body)
-		d.files[name] = newFile(name, body)
+		d.files[name] = file{contentTypes[path.Ext(name)], body}
 		return nil
 	})
 	if err != nil {
@@ -84,32 +84,27 @@ func New(st *store.Store) (*Dashboard, error) {
 	return d, nil
 }
 
-func newFile(name string, body []byte) file {
-	f := file{contentType: mime.TypeByExtension(path.Ext(name)), body: body}
-	switch path.Ext(name) { // whatever the machine's own tables say
-	case ".js":
-		f.contentType = "text/javascript; charset=utf-8"
-	case ".svg":
-		f.contentType = "image/svg+xml"
-	case ".css":
-		f.contentType = "text/css; charset=utf-8"
-	case "":
-		f.contentType = "text/plain; charset=utf-8"
-	}
-	return f
+// contentTypes are those of the files, by their extensions, whatever the machine's own tables say.
+var contentTypes = map[string]string{
+	".css":  "text/css; charset=utf-8",
+	".html": "text/html; charset=utf-8",
+	".js":   "text/javascript; charset=utf-8",
+	".svg":  "image/svg+xml",
+	"":      "text/plain; charset=utf-8",
 }
 
 // Asset serves a file of the page: GET /assets/*. Its address changes when it does, so that a browser keeps it for good.
-func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) {
+// The error is a *models.Error.
+func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) error {
 	name, current := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, "/"), d.prefix)
 	f, ok := d.files[name]
 	if !ok || !current || name == "page.html" {
 		w.Header().Set("Cache-Control", "no-store")
-		http.Error(w, "there is no such file: load the page again", http.StatusNotFound)
-		return
+		return models.NotFound("file: load the page again")
 	}
 	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
 	send(w, f.contentType, f.body)
+	return nil
 }
 
 // send answers with a file.
@@ -122,7 +117,7 @@ func send(w http.ResponseWriter, contentType string, body []byte) {
 }
 
 // Icon serves the icon of the page's tab, with a number on it: GET /favicon.svg?waiting=3&trouble=true.
-func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) {
+func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) error {
 	waiting, _ := strconv.Atoi(r.URL.Query().Get("waiting"))
 	var b bytes.Buffer
 	b.WriteString(`<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32">` + mark)
@@ -134,7 +129,8 @@ func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) {
 	}
 	b.WriteString(`</svg>`)
 	w.Header().Set("Cache-Control", "public, max-age=86400")
-	send(w, "image/svg+xml", b.Bytes())
+	send(w, contentTypes[".svg"], b.Bytes())
+	return nil
 }
 
 // mark is the project's: a hub with its agents.
@@ -143,23 +139,22 @@ const mark = `<rect width="32" height="32" rx="8" fill="#4f46e5"/><g stroke="#ff
 	`<circle cx="24" cy="9" r="2.8" fill="#c7d2fe"/><circle cx="16" cy="25" r="2.8" fill="#c7d2fe"/>`
 
 // Page serves the page: GET /. Where it is asked for no other view, it already shows who waits.
-func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request) {
+func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request) error {
 	view, err := d.view(r)
-	if err == nil {
-		var body bytes.Buffer
-		if err = d.page.Execute(&body, view); err == nil {
-			header := w.Header()
-			header.Set("Content-Security-Policy", d.policy)
-			header.Set("Referrer-Policy", "no-referrer")
-			header.Set("Cache-Control", "no-store")
-			header.Add("Vary", "Cookie")
-			send(w, "text/html; charset=utf-8", body.Bytes())
-			return
-		}
+	if err != nil {
+		return err
 	}
-	if r.Context().Err() == nil {
-		panic("dashboard: " + err.Error()) // the template is ours: a test renders it
+	var body bytes.Buffer
+	if err := d.page.Execute(&body, view); err != nil {
+		return fmt.Errorf("render the dashboard's page: %w", err)
 	}
+	header := w.Header()
+	header.Set("Content-Security-Policy", d.policy)
+	header.Set("Referrer-Policy", "no-referrer")
+	header.Set("Cache-Control", "no-store")
+	header.Add("Vary", "Cookie")
+	send(w, contentTypes[".html"], body.Bytes())
+	return nil
 }
 
 // theme returns light or dark where the reader chose one, else "" for what the system says.
