@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -36,6 +37,9 @@ import (
 // and "none" skips them even where there is one.
 const browserVariable = "KUBEAGENTS_BROWSER"
 
+// browserUsed says that there is something to clean up at the end.
+var browserUsed atomic.Bool
+
 // findBrowser skips the test where there is no browser.
 func findBrowser(t testing.TB) {
 	t.Helper()
@@ -43,6 +47,7 @@ func findBrowser(t testing.TB) {
 	case os.Getenv(browserVariable) == "none":
 		t.Skip("KUBEAGENTS_BROWSER is none")
 	case browserPath() != "":
+		browserUsed.Store(true)
 	case os.Getenv(browserVariable) == "required":
 		t.Fatal("there is no browser")
 	default:
@@ -75,7 +80,7 @@ var buildOnce = sync.OnceValues(func() (string, error) {
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	if browserPath() != "" {
+	if browserUsed.Load() {
 		if binary, err := buildOnce(); err == nil {
 			os.RemoveAll(filepath.Dir(binary)) //nolint:errcheck // it is a temporary directory
 		}
