@@ -104,7 +104,7 @@ func (r *eventReader) requireNext(t *testing.T, name string) map[string]any {
 
 // holdEvents holds each kind of event to the contract.
 func (c *contract) holdEvents(t *testing.T) {
-	s := newTestServer(t, func(o *store.Options) { o.SessionRetention, o.EventWindow = time.Minute, 1 })
+	s := newTestServer(t, func(o *store.Options) { o.SessionRetention, o.EventWindow = time.Minute, 100 })
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	events, _ := listen(t, server.URL, "?since=another-1")
@@ -194,7 +194,7 @@ func TestEventsAreFiltered(t *testing.T) {
 // TestEventsGoOnWhereAListStands reads a list, has things happen, and opens the stream afterwards; then it loses the
 // connection, as an EventSource does that has its parameters still.
 func TestEventsGoOnWhereAListStands(t *testing.T) {
-	s := newTestServer(t, func(o *store.Options) { o.EventWindow = 10 })
+	s := newTestServer(t, func(o *store.Options) { o.EventWindow = 1000 })
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.report(t, reportOf("a", "0", "running"))
@@ -215,7 +215,7 @@ func TestEventsGoOnWhereAListStands(t *testing.T) {
 	events, leave = listen(t, server.URL, "?since="+position, "Last-Event-ID: "+events.lastID)
 	require.Equal(t, "4", events.requireNext(t, "status")["session_topic"])
 	leave()
-	for i := range 20 {
+	for i := range 1500 {
 		s.report(t, reportOf("a", fmt.Sprint(i+5), "running"))
 	}
 	events, _ = listen(t, server.URL, "?since="+position, "Last-Event-ID: "+events.lastID)

@@ -31,7 +31,6 @@ type Dashboard struct {
 	store  *store.Store
 	page   *template.Template
 	style  template.CSS
-	icons  template.HTML
 	files  map[string]file // by name
 	prefix string          // of the files' addresses; changes when any of them does
 	policy string
@@ -73,7 +72,6 @@ func New(st *store.Store) (*Dashboard, error) {
 	}
 	d.prefix = "assets/" + hex.EncodeToString(sum.Sum(nil)[:6]) + "/"
 	d.style = template.CSS(d.files["style.css"].body)
-	d.icons = template.HTML(d.files["vendor/icons.svg"].body)
 	d.page, err = template.New("page.html").Funcs(functions).Parse(string(d.files["page.html"].body))
 	if err != nil {
 		return nil, fmt.Errorf("parse the dashboard's page: %w", err)

@@ -20,8 +20,6 @@ const shown = 8
 // view is what the page shows.
 type view struct {
 	Style   template.CSS
-	Icons   template.HTML
-	Mark    template.HTML
 	Prefix  string
 	Modules []string
 	Theme   string
@@ -36,7 +34,7 @@ type view struct {
 
 // view reads what the page shows.
 func (d *Dashboard) view(r *http.Request) (v view, err error) {
-	v = view{Style: d.style, Icons: d.icons, Mark: mark, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now()}
+	v = view{Style: d.style, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now()}
 	v.Needs = r.URL.RawQuery == ""
 	if !v.Needs {
 		return v, nil
@@ -81,7 +79,6 @@ var functions = template.FuncMap{
 	"title": func(se models.FleetSession) string { return cmp.Or(se.Title, se.Topic) },
 	"agent": func(se models.FleetSession) string { return cmp.Or(se.AgentName, se.AgentID) },
 	"state": state,
-	"icon":  func(state string) string { return icons[state] },
 	"ago":   func(now, then time.Time) string { return brief(now.Sub(then)) },
 	"since": func(se models.FleetSession) time.Time {
 		if se.Expired {
@@ -102,9 +99,6 @@ func state(se models.FleetSession) string {
 	}
 	return se.CurrentStatus.String()
 }
-
-// icons are those of the states, by their names in icons.svg.
-var icons = map[string]string{"running": "activity", "pending": "hourglass", "success": "circle-check", "failed": "circle-x", "lost": "ghost", "expired": "clock"}
 
 // brief writes a duration as people say it: its greatest two units. time.js does the same.
 func brief(d time.Duration) string {

@@ -363,12 +363,14 @@ func TestWhatCantBeFiledIsRefusedBeforeLong(t *testing.T) {
 	require.NoError(t, err)
 	st := store.New(opts)
 	require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}))
+	j.filing.Lock() // so that it is not filed before it is damaged
 	record(t, j, st, recordOf("a", "t", 1))
 	whole, err := j.engine.get(logKey(1))
 	require.NoError(t, err)
 	damage := j.engine.db.NewBatch()
 	require.NoError(t, damage.Set(logKey(1), []byte{0xFF}, nil))
 	require.NoError(t, j.engine.commit(damage, pebble.Sync))
+	j.filing.Unlock()
 
 	var failure *Failure
 	require.ErrorAs(t, j.Append(nil, []models.Record{recordOf("a", "t", 2)}), &failure)

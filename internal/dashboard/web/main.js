@@ -36,7 +36,7 @@ function Bar({view, counts: {waiting, lost, failing, failingMore}, onHelp}) {
   const tab = (name, to, icon, label, badge) => html`<a href=${to} aria-current=${at === name ? 'page' : undefined}><${Icon} name=${icon} /><span>${label}</span>${badge}</a>`
   const badge = (n, state, says, plus = '') => n > 0 && html` <span class=${`badge ${state}`} title=${`${n}${plus} ${says}`}><span aria-hidden="true">${n > 999 ? '999+' : n + plus}</span><span class="unseen">${n}${plus} ${says}</span></span>`
   return html`<header class="bar">
-    <a class="brand" href="./" aria-label="KubeAgents"><svg class="mark" aria-hidden="true"><use href="#mark" /></svg><span>KubeAgents</span></a>
+    <a class="brand" href="./" aria-label="KubeAgents"><img class="mark" src="favicon.svg" alt="" /><span>KubeAgents</span></a>
     <nav class="tabs" aria-label="Views">
       ${tab('needs', './', 'inbox', 'Needs you', html`${badge(waiting, 'pending', 'pending')}${badge(lost, 'lost', 'lost')}${badge(failing, 'failed', 'failed in the last hour', failingMore ? '+' : '')}`)}
       ${tab('sessions', href({view: 'sessions'}), 'list', 'Sessions')}

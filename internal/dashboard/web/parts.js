@@ -14,7 +14,9 @@ export const stateOf = (row) => (row.lost ? 'lost' : row.expired ? 'expired' : r
 export const titleOf = (row) => row.title || row.session_topic
 export const agentOf = (row) => row.agent_name || row.agent_id
 
-export const Icon = ({name}) => html`<svg class="icon" aria-hidden="true" focusable="false"><use href=${`#i-${name}`} /></svg>`
+const sprite = new URL('./vendor/icons.svg', import.meta.url).href
+
+export const Icon = ({name}) => html`<svg class="icon" aria-hidden="true" focusable="false"><use href=${`${sprite}#i-${name}`} /></svg>`
 
 /** Status shows a status by word, icon and colour. */
 export const Status = ({state}) => html`<span class=${`status ${state}`}><${Icon} name=${icons[state]} />${state}</span>`
