@@ -75,7 +75,7 @@ export function Bell() {
       grant(answer === 'granted')
       if (answer !== 'granted') return
     }
-    want({...wanted, [kind]: on})
+    want((old) => ({...old, [kind]: on}))
   }
   const told = granted && some
   return html`<div class="menu" ref=${menu}>
