@@ -346,9 +346,7 @@ func TestTheRecordedDay(t *testing.T) {
 	}
 	p.run(chromedp.Navigate(s.url("?view=agents")))
 	p.await("document.querySelectorAll('.row').length >= 50")
-	for eval[bool](p, "!!document.querySelector('.more button')") {
-		p.run(do("scrollTo(0, document.body.scrollHeight)"))
-	}
+	p.await(fmt.Sprintf("(scrollTo(0, document.body.scrollHeight), document.querySelectorAll('.row').length) >= %d", len(day.Agents)))
 	require.Len(t, p.texts(".row"), len(day.Agents))
 
 	// A session's history, to its end.

@@ -129,6 +129,7 @@ export function useList(path, name, {selects = () => true, relevant = () => true
   const first = cache.get(path)
   const [state, set] = useState(() => opened(path, first, name))
   const [loading, setLoading] = useState(false)
+  const [pages, setPages] = useState(0) // read so far: with each, more is another one, even where it brought nothing new
   const current = state.path === path ? state : opened(path, first, name)
 
   useRefresh(async (signal) => {
@@ -158,11 +159,12 @@ export function useList(path, name, {selects = () => true, relevant = () => true
         const known = new Set(old.rows.map(key))
         return {...old, rows: [...old.rows, ...page[name].filter((row) => !known.has(key(row)))], cursor: page.next_cursor}
       })
+      setPages((n) => n + 1)
     } catch (error) {
       set((old) => ({...old, error}))
     }
     setLoading(false)
-  }, [path, current.cursor])
+  }, [path, current.cursor, pages])
 
   return {rows: current.rows, page: current.page, error: current.error, more: current.cursor ? more : null, loading}
 }

@@ -78,10 +78,14 @@ export function More({more, loading}) {
   const latest = useRef()
   latest.current = loading ? null : more
   useEffect(() => {
-    const watch = new IntersectionObserver(([entry]) => { if (entry.isIntersecting) latest.current?.() }, {rootMargin: '400px'})
-    if (end.current) watch.observe(end.current)
-    return () => watch.disconnect()
-  }, [Boolean(more), loading])
+    const look = () => { if (end.current?.getBoundingClientRect().top < innerHeight + 400) latest.current?.() }
+    const timer = setInterval(look, 300) // whatever became of the last page
+    addEventListener('scroll', look, {passive: true})
+    return () => {
+      clearInterval(timer)
+      removeEventListener('scroll', look)
+    }
+  }, [])
   return more && html`<p class="more" ref=${end}><button type="button" onClick=${() => latest.current?.()} disabled=${loading}>${loading ? 'Loading…' : 'Show more'}</button></p>`
 }
 
