@@ -78,14 +78,10 @@ export function More({more, loading}) {
   const latest = useRef()
   latest.current = loading ? null : more
   useEffect(() => {
-    const look = () => { if (end.current?.getBoundingClientRect().top < innerHeight + 400) latest.current?.() }
-    const timer = setInterval(look, 300) // whatever became of the last page
-    addEventListener('scroll', look, {passive: true})
-    return () => {
-      clearInterval(timer)
-      removeEventListener('scroll', look)
-    }
-  }, [])
+    const watch = new IntersectionObserver((seen) => { if (seen.at(-1).isIntersecting) latest.current?.() }, {rootMargin: '400px'}) // the last is how it is now
+    if (end.current) watch.observe(end.current)
+    return () => watch.disconnect()
+  }, [more, loading])
   return more && html`<p class="more" ref=${end}><button type="button" onClick=${() => latest.current?.()} disabled=${loading}>${loading ? 'Loading…' : 'Show more'}</button></p>`
 }
 
@@ -98,13 +94,13 @@ export const Nothing = ({icon = 'inbox', children}) => html`<p class="nothing"><
 export const Waiting = () => html`<div class="rows skeleton" aria-busy="true" aria-label="Loading">${[1, 2, 3, 4].map(() => html`<div class="row"><span /><span /><span /></div>`)}</div>`
 
 /** Heading is a view's; it takes the focus when the reader comes from another one, so that a screen reader says where that is. */
-export function Heading({children, quiet}) {
+export function Heading({children}) {
   const heading = useRef()
   useLayoutEffect(() => {
     if (Heading.moved) heading.current?.focus({preventScroll: true})
     Heading.moved = true
   }, [])
-  return html`<h1 ref=${heading} tabindex="-1" dir="auto" class=${quiet ? 'quiet' : ''}>${children}</h1>`
+  return html`<h1 ref=${heading} tabindex="-1" dir="auto">${children}</h1>`
 }
 
 /** Copy is a text to be copied. */
