@@ -73,10 +73,7 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 // Read makes an http.HandlerFunc of an endpoint that shows the state. What is due expires first, so that
 // the answer is true between two runs of the ticker. The header X-Event-Id says from where the event stream goes on.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
-	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		if !h.replayed.Load() {
-			return errReplaying
-		}
+	return h.Stream(func(w http.ResponseWriter, r *http.Request) error {
 		h.Store.Expire(time.Now())
 		w.Header()["X-Event-Id"] = []string{h.Hub.Position()}
 		return answer(w, r)

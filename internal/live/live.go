@@ -59,9 +59,9 @@ type Hub struct {
 
 	mu       sync.Mutex
 	closed   bool
-	everyone subscribers              // those who follow all agents
-	byAgent  map[string]subscribers   // those who follow one
-	all      map[*Subscriber]struct{} // both
+	everyone subscribers            // those who follow all agents
+	byAgent  map[string]subscribers // those who follow one
+	all      subscribers            // both
 }
 
 type subscribers map[*Subscriber]struct{}
@@ -138,7 +138,7 @@ func (h *Hub) dispatch(position uint64, changes []store.Change, kept bool) uint6
 	case h.position.Load() != position: // the first subscriber came, and needs none of these
 	case !kept:
 		for s := range h.all {
-			s.cutOff()
+			s.stop(ErrSlow)
 		}
 		h.position.Store(h.store.EventPosition())
 	case len(changes) > 0:
@@ -254,6 +254,6 @@ func (h *Hub) Close() {
 	all := slices.Collect(maps.Keys(h.all))
 	h.mu.Unlock()
 	for _, s := range all {
-		s.close()
+		s.stop(ErrClosed)
 	}
 }

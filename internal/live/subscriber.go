@@ -127,7 +127,7 @@ func (s *Subscriber) take(changes []store.Change, event func(i int) *Event) {
 			return
 		case changes[i].Number <= s.skip || !s.Filter.selects(&changes[i]):
 		case len(s.waiting) == s.hub.opts.Buffer:
-			s.giveUp()
+			s.end(ErrSlow)
 		default:
 			s.waiting = append(s.waiting, event(i))
 			s.wake()
@@ -135,33 +135,21 @@ func (s *Subscriber) take(changes []store.Change, event func(i int) *Event) {
 	}
 }
 
-// cutOff ends the stream of a subscriber that is too slow.
-func (s *Subscriber) cutOff() {
+// stop ends the stream, unless it has ended.
+func (s *Subscriber) stop(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.ended == nil {
-		s.giveUp()
+		s.end(why)
 	}
 }
 
-// giveUp ends the stream because the subscriber is too slow. The caller holds s.mu.
-func (s *Subscriber) giveUp() {
-	s.hub.metrics.CountCutOff(len(s.waiting))
-	s.waiting = nil
-	s.end(ErrSlow)
-}
-
-// close ends the stream because the server stops, unless it has ended.
-func (s *Subscriber) close() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if s.ended == nil {
-		s.end(ErrClosed)
-	}
-}
-
-// end ends the stream. The caller holds s.mu.
+// end ends the stream; a subscriber that is too slow does not get what waits. The caller holds s.mu.
 func (s *Subscriber) end(why error) {
+	if errors.Is(why, ErrSlow) {
+		s.hub.metrics.CountCutOff(len(s.waiting))
+		s.waiting = nil
+	}
 	s.ended = why
 	s.wake()
 	s.interrupt()

@@ -53,5 +53,4 @@ export function openStream(address, since, tell) {
     })
   }
   connect()
-  return () => source.close()
 }
