@@ -150,9 +150,17 @@ func fill(b *testing.B, server process, sessions, times int) {
 	}
 }
 
+// span is how long one rate is measured: with -short just long enough to see that it can be.
+func span() time.Duration {
+	if testing.Short() {
+		return 300 * time.Millisecond
+	}
+	return 1500 * time.Millisecond
+}
+
 // rate returns the requests that a server answers in a second.
 func rate(b *testing.B, p process, requests [][][]byte) float64 {
-	result, err := load.Run(p.address, requests, 1500*time.Millisecond)
+	result, err := load.Run(p.address, requests, span())
 	require.NoError(b, err)
 	require.Zero(b, result.Failed)
 	return result.PerSecond()

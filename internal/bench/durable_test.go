@@ -80,7 +80,7 @@ func commits(b *testing.B, db *pebble.DB, writers, size int) float64 {
 	for range writers {
 		wg.Go(func() {
 			n := 0
-			for ; time.Since(start) < 1500*time.Millisecond; n++ {
+			for ; time.Since(start) < span(); n++ {
 				if err := db.Set(fmt.Appendf(nil, "%020d", next.Add(1)), value, pebble.Sync); err != nil {
 					b.Error(err)
 					return

@@ -160,7 +160,7 @@ func BenchmarkFanOut(b *testing.B) {
 		work()
 		return float64(events.Load()-before) / time.Since(started).Seconds()
 	}
-	const duration = 2 * time.Second
+	duration := span()
 	follow := func(p process, target string) (leave func()) {
 		leaves := make([]func(), subscribers)
 		for i := range leaves {
