@@ -48,16 +48,15 @@ export function Bell() {
   const menu = useRef()
   const some = Object.values(wanted).some(Boolean)
 
-  useEffect(() => {
-    localStorage.setItem(stored, JSON.stringify(wanted))
-    if (!granted || !some) return
-    return subscribe((changes) => {
-      for (const change of changes ?? []) {
-        const kind = kindOf(change)
-        if (kind && wanted[kind]) tell(kind, change)
-      }
-    })
-  }, [wanted, granted])
+  const choice = useRef(wanted) // holds from the click on, not from the next rendering
+
+  useEffect(() => subscribe((changes) => {
+    if (!supported || Notification.permission !== 'granted') return
+    for (const change of changes ?? []) {
+      const kind = kindOf(change)
+      if (kind && choice.current[kind]) tell(kind, change)
+    }
+  }), [])
   useEffect(() => {
     if (!open) return
     const away = (event) => { if (event.key === 'Escape' || event.type === 'pointerdown' && !menu.current?.contains(event.target)) setOpen(false) }
@@ -75,7 +74,9 @@ export function Bell() {
       grant(answer === 'granted')
       if (answer !== 'granted') return
     }
-    want((old) => ({...old, [kind]: on}))
+    choice.current = {...choice.current, [kind]: on}
+    localStorage.setItem(stored, JSON.stringify(choice.current))
+    want(choice.current)
   }
   const told = granted && some
   return html`<div class="menu" ref=${menu}>
