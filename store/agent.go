@@ -27,17 +27,18 @@ type agent struct {
 	seenSeq  uint64 // the sequence of the record that lastSeen is of
 	class    class
 
+	teams *teamSet
+
 	slotInFleet, slotInSource uint8
 	inFleet, inSource         *leaf[agent]
+	inTeams                   []slotIn[agent] // as its teams stand
 }
 
 // source is where agents run. It lives as long as it has an agent.
 type source struct {
-	name    string
-	agents  int
-	byID    index
-	seen    [classes]timeline[agent]
-	updated [classes]timeline[session]
+	name   string
+	agents int
+	roster
 }
 
 func (a *agent) seenPlace() place { return place{time: a.lastSeen, sequence: a.seenSeq} }
@@ -56,6 +57,7 @@ func seenLater(a, b *agent) bool { return a.seenPlace().compare(b.seenPlace()) >
 // lets go.
 func (s *Store) newAgent(id string, received int64) *agent {
 	a := &agent{id: strings.Clone(id), registered: received}
+	a.joins(s.teams.of(a.id))
 	s.agents[a.id] = a
 	return a
 }
@@ -76,7 +78,7 @@ func (s *Store) sourceOf(a *agent, name string) *source {
 	}
 	src := s.sources[name]
 	if src == nil {
-		src = &source{name: strings.Clone(name), byID: newIndex()}
+		src = &source{name: strings.Clone(name), roster: newRoster(&agentInSource, &sessionInSource)}
 		s.sources[src.name] = src
 	}
 	src.agents++
@@ -98,8 +100,11 @@ func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64)
 	if class == a.class && src == a.source {
 		if lastSeen != a.lastSeen || seenSeq != a.seenSeq {
 			a.lastSeen, a.seenSeq = lastSeen, seenSeq
-			s.seen[class].advance(&agentInFleet, a)
-			src.seen[class].advance(&agentInSource, a)
+			s.fleet.advanceAgent(a)
+			src.advanceAgent(a)
+			for _, t := range a.teams.all {
+				t.advanceAgent(a)
+			}
 		}
 		return
 	}
@@ -107,18 +112,25 @@ func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64)
 		s.unlistAgent(a)
 	}
 	a.class, a.source, a.lastSeen, a.seenSeq = class, src, lastSeen, seenSeq
-	s.byID.insert(a)
-	src.byID.insert(a)
-	s.seen[class].insert(&agentInFleet, a)
-	src.seen[class].insert(&agentInSource, a)
+	s.listAgent(a)
+}
+
+// listAgent puts a into every index. The caller holds s.mu.
+func (s *Store) listAgent(a *agent) {
+	s.fleet.addAgent(a)
+	a.source.addAgent(a)
+	for _, t := range a.teams.all {
+		t.addAgent(a)
+	}
 }
 
 // unlistAgent takes a out of every index. The caller holds s.mu.
 func (s *Store) unlistAgent(a *agent) {
-	s.byID.remove(a)
-	a.source.byID.remove(a)
-	s.seen[a.class].remove(&agentInFleet, a)
-	a.source.seen[a.class].remove(&agentInSource, a)
+	s.fleet.removeAgent(a)
+	a.source.removeAgent(a)
+	for _, t := range a.teams.all {
+		t.removeAgent(a)
+	}
 }
 
 // removeAgent forgets a, which has no session left. The caller holds s.mu.

@@ -17,7 +17,7 @@ const (
 	Reported ChangeKind = iota + 1
 	// Expired means that a session was not renewed within its TTL.
 	Expired
-	// Removed means that an expired session was forgotten.
+	// Removed means that a session was forgotten: an expired one, or one that somebody had removed.
 	Removed
 )
 
@@ -32,6 +32,8 @@ type Change struct {
 	Previous    models.Status // its status before, where it is Reported; 0 for a session that this began
 	Revived     bool          // it was expired before
 	LastOfAgent bool          // its agent is removed with it
+
+	Teams []*Team // of which its agent was; never changed. One that was set later may be missing: see [Team.Settled]
 }
 
 // change is a Change as the store keeps it.
@@ -45,6 +47,7 @@ type change struct {
 	kind                         ChangeKind
 	previous                     models.Status
 	class                        class
+	teams                        *teamSet
 	revived, lastOfAgent         bool
 }
 
@@ -119,7 +122,7 @@ func (s *Store) note(kind ChangeKind, se *session, at int64) *change {
 		agentID: se.agent.id, agentName: se.agent.name, source: se.agent.source.name, topic: se.topic, title: se.title,
 		message: current.messageAlone(),
 		at:      at, created: se.created, updated: se.updated, expiry: se.expiry(),
-		sec: current.sec, nsec: current.nsec, sinceSec: since.sec, sinceNsec: since.nsec, ttl: se.ttl, kind: kind, class: se.class,
+		sec: current.sec, nsec: current.nsec, sinceSec: since.sec, sinceNsec: since.nsec, ttl: se.ttl, kind: kind, class: se.class, teams: se.agent.teams,
 	}
 	c.count.Store(n + 1)
 	return noted
@@ -153,6 +156,7 @@ func (c *change) view(n uint64) Change {
 		Previous:    c.previous,
 		Revived:     c.revived,
 		LastOfAgent: c.lastOfAgent,
+		Teams:       c.teams.all,
 	}
 	if v.Session.Expired {
 		v.Session.ExpiredAt = v.Session.ExpiresAt

@@ -80,6 +80,17 @@ func (m *model) forget(se models.FleetSession) {
 	}
 }
 
+// remove forgets the sessions for which which holds, and returns how many they are.
+func (m *model) remove(which func(models.FleetSession) bool) (removed int) {
+	for _, se := range m.sessions() {
+		if which(se) {
+			m.forget(se)
+			removed++
+		}
+	}
+	return removed
+}
+
 type id struct{ agent, topic string }
 
 func (m *model) sessionIDs() []id {
@@ -209,9 +220,11 @@ func (m *model) agentHistory(agent string) []models.Record {
 	return held
 }
 
-func (m *model) summary() models.Summary {
-	sum := models.Summary{Agents: len(m.agents())}
-	for _, se := range m.sessions() {
+func summaryOf(sessions []models.FleetSession) models.Summary {
+	var sum models.Summary
+	agents := map[string]bool{}
+	for _, se := range sessions {
+		agents[se.AgentID] = true
 		sum.Sessions.Total++
 		if se.Expired {
 			sum.Sessions.Expired++
@@ -232,6 +245,7 @@ func (m *model) summary() models.Summary {
 			sum.Sessions.ByStatus.Failed++
 		}
 	}
+	sum.Agents = len(agents)
 	return sum
 }
 

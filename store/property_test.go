@@ -61,6 +61,7 @@ func TestStoreEqualsModel(t *testing.T) {
 		}
 		s, m := store.New(opts), newModel(opts)
 		now := epoch
+		teams := []team{{ids: agentIDs}}
 		t.Repeat(map[string]func(*rapid.T){
 			"report": func(t *rapid.T) {
 				n := rapid.IntRange(1, 5).Draw(t, "reports")
@@ -77,11 +78,46 @@ func TestStoreEqualsModel(t *testing.T) {
 				m.expire(now)
 				s.Expire(now)
 			},
+			"somebody removes a session": func(t *rapid.T) {
+				agentID, topic := rapid.SampledFrom(agentIDs).Draw(t, "agent"), rapid.SampledFrom(topics).Draw(t, "topic")
+				removed := m.remove(func(se models.FleetSession) bool { return se.AgentID == agentID && se.Topic == topic })
+				require.Equal(t, removed == 1, s.RemoveSession(store.SessionKey{AgentID: agentID, Topic: topic}, now))
+			},
+			"somebody removes an agent": func(t *rapid.T) {
+				agentID := rapid.SampledFrom(agentIDs).Draw(t, "agent")
+				removed := m.remove(func(se models.FleetSession) bool { return se.AgentID == agentID })
+				require.Equal(t, removed, s.RemoveAgent(agentID, now))
+			},
+			"teams change": func(t *rapid.T) {
+				kept := teams[1:]
+				if rapid.Bool().Draw(t, "some go") {
+					kept = nil
+				}
+				teams = append(teams[:1:1], kept...)
+				for range rapid.IntRange(0, 2).Draw(t, "teams come") {
+					teams = append(teams, newTeam(rapid.SliceOf(rapid.SampledFrom(agentIDs)).Draw(t, "members")))
+				}
+				var known []*store.Team
+				for _, of := range teams[1:] {
+					known = append(known, of.Team)
+				}
+				s.SetTeams(known)
+			},
 			"": func(t *rapid.T) {
-				requireEqual(t, m, s)
+				requireEqual(t, m, s, rapid.SampledFrom(teams).Draw(t, "team"))
 			},
 		})
 	})
+}
+
+// team is a team and its agents.
+type team struct {
+	*store.Team
+	ids []string
+}
+
+func newTeam(ids []string) team {
+	return team{store.NewTeam(func(id string) bool { return slices.Contains(ids, id) }), ids}
 }
 
 // TestApplyInAnyOrder holds that the same records lead to the same state in any order, with any repeated,
@@ -118,26 +154,29 @@ func TestApplyInAnyOrder(t *testing.T) {
 		}
 		m.expire(now)
 		s.Expire(m.now)
-		requireEqual(t, m, s)
+		requireEqual(t, m, s, team{ids: agentIDs})
 	})
 }
 
-// requireEqual holds every read of s to m.
-func requireEqual(t *rapid.T, m *model, s *store.Store) {
-	require.Equal(t, m.summary(), s.Summary())
+// requireEqual holds every read of s to m, and lists and counts to what m knows of a team.
+func requireEqual(t *rapid.T, m *model, s *store.Store, of team) {
 	agents := m.agents()
 	sessions := m.sessions()
+	ofTeam := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return !slices.Contains(of.ids, se.AgentID) })
+	require.Equal(t, summaryOf(ofTeam), s.TeamSummary(of.Team))
 	limit := rapid.SampledFrom([]int{1, 3, all}).Draw(t, "limit")
 
 	q := drawAgentQuery(t)
-	wanted := slices.DeleteFunc(slices.Clone(agents), func(a models.Agent) bool { return !agentMatches(q, a) })
+	q.Team = of.Team
+	wanted := slices.DeleteFunc(slices.Clone(agents), func(a models.Agent) bool { return !slices.Contains(of.ids, a.ID) || !agentMatches(q, a) })
 	if q.BySeen {
 		slices.SortFunc(wanted, func(a, b models.Agent) int { return b.LastSeen.Compare(a.LastSeen) })
 	}
 	require.Equal(t, orEmpty(wanted), allAgents(t, s, q, limit), "agents of %+v", q)
 
 	sq := drawSessionQuery(t)
-	wantedSessions := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return !sessionMatches(sq, se) })
+	sq.Team = of.Team
+	wantedSessions := slices.DeleteFunc(ofTeam, func(se models.FleetSession) bool { return !sessionMatches(sq, se) })
 	if sq.Oldest {
 		slices.Reverse(wantedSessions)
 	}

@@ -58,6 +58,7 @@ func (p StatusPosition) newest(q StatusPosition) StatusPosition {
 
 // AgentQuery selects agents. Its zero value selects them all, by ID.
 type AgentQuery struct {
+	Team   *Team         // of which it is; nil for any
 	Status models.Status // the latest one; 0 for any
 	Source string        // "" for any
 	Active *bool         // whether it has an active session; nil for either
@@ -67,6 +68,7 @@ type AgentQuery struct {
 
 // SessionQuery selects sessions. Its zero value selects them all.
 type SessionQuery struct {
+	Team    *Team         // of which its agent is; nil for any
 	AgentID string        // "" for any
 	Source  string        // of the agent; "" for any
 	Status  models.Status // the current one; 0 for any
@@ -81,8 +83,10 @@ type SessionQuery struct {
 func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, limit int) (Page[models.Agent, AgentPosition], error) {
 	search := newSearch(q.Search)
 	return list(ctx, &s.mu, lister[agent, models.Agent, AgentPosition]{
-		walk:     func(after *AgentPosition) iter.Seq[*agent] { return s.agentsFrom(q, after) },
-		selects:  func(a *agent) bool { return search.in(a.id, a.name) },
+		walk: func(after *AgentPosition) iter.Seq[*agent] { return s.agentsFrom(q, after) },
+		selects: func(a *agent) bool {
+			return (q.Source == "" || a.source.name == q.Source) && search.in(a.id, a.name)
+		},
 		view:     (*agent).view,
 		position: (*agent).position,
 	}, after, limit)
@@ -96,7 +100,7 @@ func (s *Store) Sessions(ctx context.Context, q SessionQuery, after *SessionPosi
 
 // AgentSessions is [Store.Sessions] for the agent that q names. ok is false where there is no such agent.
 func (s *Store) AgentSessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (page Page[models.Session, SessionPosition], ok bool, err error) {
-	if _, ok := s.Agent(q.AgentID); !ok {
+	if _, ok := s.Agent(q.AgentID); !ok || !q.Team.Covers(q.AgentID) {
 		return page, false, nil
 	}
 	page, err = list(ctx, &s.mu, sessionLister(s, q, (*session).view), after, limit)
@@ -235,27 +239,28 @@ func (l lister[T, V, P]) addTo(page *Page[V, P], mu *sync.RWMutex, after *P, lim
 	return nil, false
 }
 
-// agentsFrom walks the agents that q selects, but for its search, after a position. The caller holds s.mu.
+// agentsFrom walks the agents that q selects, but for its search, after a position; with both a team and a source, the source
+// may be another. The caller holds s.mu.
 func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] {
-	byID, seen, member := s.byID, &s.seen, &agentInFleet
-	if q.Source != "" {
+	r := s.rosterOf(q.Team)
+	if q.Source != "" && q.Team == nil {
 		src := s.sources[q.Source]
 		if src == nil {
 			return func(func(*agent) bool) {}
 		}
-		byID, seen, member = src.byID, &src.seen, &agentInSource
+		r = &src.roster
 	}
 	var walks []func() *agent
 	for c := range classesWhere(withStatus(q.Status), where(func(c class) bool { return !c.flag() }, q.Active)) {
 		if q.BySeen {
-			walks = append(walks, seen[c].before(member, after.place()))
+			walks = append(walks, r.seen[c].before(r.agentIn, after.place()))
 			continue
 		}
 		pivot := agent{class: c}
 		if after != nil {
 			pivot.id = after.ID + "\x00" // what comes next after the ID
 		}
-		walks = append(walks, byID.from(&pivot))
+		walks = append(walks, r.byID.from(&pivot))
 	}
 	if q.BySeen {
 		return merge(walks, seenLater)
@@ -263,21 +268,22 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 	return merge(walks, func(a, b *agent) bool { return a.id < b.id })
 }
 
-// sessionsFrom walks the sessions that q selects, but for its search, after a position, in its order; with both an agent and a source, the source may be another. The caller holds s.mu.
+// sessionsFrom walks the sessions that q selects, but for its search, after a position, in its order; with a source and an agent
+// or a team, the source may be another. The caller holds s.mu.
 func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*session] {
-	lists, member := &s.updated, &sessionInFleet
+	r := s.rosterOf(q.Team)
 	var a *agent
 	switch {
 	case q.AgentID != "":
-		if a = s.agents[q.AgentID]; a == nil {
+		if a = s.agents[q.AgentID]; a == nil || !q.Team.Covers(q.AgentID) {
 			return func(func(*session) bool) {}
 		}
-	case q.Source != "":
+	case q.Source != "" && q.Team == nil:
 		src := s.sources[q.Source]
 		if src == nil {
 			return func(func(*session) bool) {}
 		}
-		lists, member = &src.updated, &sessionInSource
+		r = &src.roster
 	}
 	var walks []func() *session
 	for c := range classesWhere(withStatus(q.Status), where(class.flag, q.Expired), where(class.lost, q.Lost)) {
@@ -285,9 +291,9 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 		case a != nil:
 			walks = append(walks, a.sessionsOf(c, after, q.Oldest))
 		case q.Oldest:
-			walks = append(walks, lists[c].after(member, after.place()))
+			walks = append(walks, r.updated[c].after(r.sessionIn, after.place()))
 		default:
-			walks = append(walks, lists[c].before(member, after.place()))
+			walks = append(walks, r.updated[c].before(r.sessionIn, after.place()))
 		}
 	}
 	if q.Oldest {

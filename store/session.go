@@ -36,11 +36,13 @@ type session struct {
 	// What the indexes order by; see moveSession.
 	source     *source // the agent's, but for a moment after that has changed
 	updated    int64
-	updatedSeq uint64 // the sequence of the record that updated is of
+	updatedSeq uint64   // the sequence of the record that updated is of
+	teams      *teamSet // the agent's, but for a moment after those have changed
 	class      class
 
 	slotInFleet, slotInSource, slotInAgent uint8
 	inFleet, inSource, inAgent             *leaf[session]
+	inTeams                                []slotIn[session] // as its teams stand
 }
 
 // standing says which of the store's queues a session stands in.
@@ -92,16 +94,19 @@ func (s *Store) newSession(a *agent, topic string, received int64) *session {
 	return se
 }
 
-// moveSession moves se to where src, its state, and its newest report say, in the indexes of lists, and
+// moveSession moves se to where src, its agent's teams, its state, and its newest report say, in the indexes of lists, and
 // keeps the counts. The caller holds s.mu, and moves the agent afterwards.
 func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq uint64) {
 	expired := updated+se.lifetime() <= s.now
 	class := classOf(se.current().kind, expired)
-	if class == se.class && src == se.source {
+	if class == se.class && src == se.source && se.teams == se.agent.teams {
 		if updated != se.updated || updatedSeq != se.updatedSeq {
 			se.updated, se.updatedSeq = updated, updatedSeq
-			s.updated[class].advance(&sessionInFleet, se)
-			src.updated[class].advance(&sessionInSource, se)
+			s.fleet.advanceSession(se)
+			src.advanceSession(se)
+			for _, t := range se.teams.all {
+				t.advanceSession(se)
+			}
 			se.agent.sessions.advance(&sessionInAgent, se)
 		}
 		return
@@ -110,10 +115,13 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 		s.unlistSession(se)
 	}
 	se.class, se.source, se.updated, se.updatedSeq = class, src, updated, updatedSeq
-	s.updated[class].insert(&sessionInFleet, se)
-	src.updated[class].insert(&sessionInSource, se)
+	se.joins(se.agent.teams)
+	s.fleet.addSession(se)
+	src.addSession(se)
+	for _, t := range se.teams.all {
+		t.addSession(se)
+	}
 	se.agent.sessions.insert(&sessionInAgent, se)
-	s.counts[class]++
 	if !expired {
 		se.agent.active++
 	}
@@ -121,10 +129,12 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 
 // unlistSession takes se out of the indexes of lists and out of the counts. The caller holds s.mu.
 func (s *Store) unlistSession(se *session) {
-	s.updated[se.class].remove(&sessionInFleet, se)
-	se.source.updated[se.class].remove(&sessionInSource, se)
+	s.fleet.removeSession(se)
+	se.source.removeSession(se)
+	for _, t := range se.teams.all {
+		t.removeSession(se)
+	}
 	se.agent.sessions.remove(&sessionInAgent, se)
-	s.counts[se.class]--
 	if !se.class.flag() {
 		se.agent.active--
 	}

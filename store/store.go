@@ -59,15 +59,13 @@ type Store struct {
 	sessions map[sessionID]*session
 	sources  map[string]*source
 
-	byID      index                      // agents
-	seen      [classes]timeline[agent]   // by their newest report
-	updated   [classes]timeline[session] // by their newest report
-	deadlines queue                      // active sessions, by a lower bound of their expiry
-	expired   queue                      // expired sessions, by their expiry
+	fleet     roster
+	teams     teams
+	deadlines queue // active sessions, by a lower bound of their expiry
+	expired   queue // expired sessions, by their expiry
 
-	counts       [classes]int // sessions by class
-	trimmable    sessionList  // those that hold more than their current status, by their newest report
-	statuses     int          // in all histories
+	trimmable    sessionList // those that hold more than their current status, by their newest report
+	statuses     int         // in all histories
 	historyBytes int64
 	bounds       Bounds
 	expiredTotal uint64
@@ -89,7 +87,7 @@ func New(opts Options) *Store {
 		agents:    make(map[string]*agent),
 		sessions:  make(map[sessionID]*session),
 		sources:   make(map[string]*source),
-		byID:      newIndex(),
+		fleet:     newRoster(&agentInFleet, &sessionInFleet),
 		deadlines: newQueue(),
 		expired:   newQueue(),
 	}
@@ -120,10 +118,21 @@ type Stats struct {
 }
 
 // Summary counts the fleet.
-func (s *Store) Summary() models.Summary {
+func (s *Store) Summary() models.Summary { return s.TeamSummary(nil) }
+
+// TeamSummary counts a team; nil is the whole fleet.
+func (s *Store) TeamSummary(t *Team) models.Summary {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.summary()
+	return s.rosterOf(t).summary()
+}
+
+// rosterOf returns the roster of a team, or that of the fleet for nil. The caller holds s.mu.
+func (s *Store) rosterOf(t *Team) *roster {
+	if t == nil {
+		return &s.fleet
+	}
+	return &t.roster
 }
 
 // Stats returns what the store holds and how often its bounds took effect.
@@ -131,39 +140,13 @@ func (s *Store) Stats() Stats {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return Stats{
-		Summary:         s.summary(),
-		ExpiredByStatus: s.byStatus(true),
+		Summary:         s.fleet.summary(),
+		ExpiredByStatus: s.fleet.byStatus(true),
 		ExpiredTotal:    s.expiredTotal,
 		LostTotal:       s.lostTotal,
 		Statuses:        s.statuses,
 		HistoryBytes:    s.historyBytes,
 		Bounds:          s.bounds,
-	}
-}
-
-// summary counts the fleet. The caller holds s.mu.
-func (s *Store) summary() models.Summary {
-	active, expired := s.byStatus(false), s.byStatus(true)
-	return models.Summary{
-		Agents: len(s.agents),
-		Sessions: models.SessionCounts{
-			Total:    len(s.sessions),
-			Active:   active.Running + active.Pending + active.Success + active.Failed,
-			Expired:  expired.Running + expired.Pending + expired.Success + expired.Failed,
-			Lost:     expired.Running + expired.Pending,
-			ByStatus: active,
-		},
-	}
-}
-
-// byStatus counts the sessions that are expired, or those that are not. The caller holds s.mu.
-func (s *Store) byStatus(expired bool) models.StatusCounts {
-	of := func(st models.Status) int { return s.counts[classOf(st, expired)] }
-	return models.StatusCounts{
-		Running: of(models.Running),
-		Pending: of(models.Pending),
-		Success: of(models.Success),
-		Failed:  of(models.Failed),
 	}
 }
 

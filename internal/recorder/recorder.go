@@ -42,6 +42,8 @@ type call struct {
 	reports  []models.StatusReport
 	now      time.Time
 	outcomes []store.Outcome
+	remove   func() (sessions int) // not nil where it has the store forget sessions, which is a group of its own
+	removed  int                   // how many those are
 	err      error
 	turn     chan bool // true has it record its group, false says that it is done
 }
@@ -82,6 +84,34 @@ func (r *Recorder) Expire(now time.Time) store.Expiry {
 	return e
 }
 
+// RemoveSession has the store and the journal forget a session, and returns 0 where there is none, else 1. Where it returns an
+// error, the journal could not be told yet.
+func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, error) {
+	return r.remove(now, func() int {
+		if r.store.RemoveSession(key, now) {
+			return 1
+		}
+		return 0
+	})
+}
+
+// RemoveAgent is [Recorder.RemoveSession] for all the sessions of an agent. It returns how many it had.
+func (r *Recorder) RemoveAgent(id string, now time.Time) (int, error) {
+	return r.remove(now, func() int { return r.store.RemoveAgent(id, now) })
+}
+
+func (r *Recorder) remove(now time.Time, remove func() int) (int, error) {
+	if r.journal == nil {
+		return remove(), nil
+	}
+	if f := r.journal.Failure(); f != nil {
+		return 0, f
+	}
+	c := &call{now: now, remove: remove, turn: make(chan bool, 1)}
+	r.do(c)
+	return c.removed, c.err
+}
+
 // do returns once c is done.
 func (r *Recorder) do(c *call) {
 	if !r.join(c) && !<-c.turn {
@@ -115,7 +145,7 @@ func (r *Recorder) nextGroup() []*call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	reports, n := 0, 0
-	for n < len(r.waiting) && (n == 0 || reports+len(r.waiting[n].reports) <= groupSize) {
+	for n < len(r.waiting) && (n == 0 || r.waiting[0].remove == nil && r.waiting[n].remove == nil && reports+len(r.waiting[n].reports) <= groupSize) {
 		reports += len(r.waiting[n].reports)
 		n++
 	}
@@ -144,6 +174,11 @@ func (r *Recorder) record(group []*call) {
 	defer r.store.Settle()
 	for _, c := range group {
 		c.err = errUnrecorded
+	}
+	if first := group[0]; first.remove != nil {
+		first.removed = first.remove()
+		first.err = r.append(nil)
+		return
 	}
 	for _, c := range group {
 		r.store.Admit(c.reports, c.now, ad)

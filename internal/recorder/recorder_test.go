@@ -139,6 +139,25 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				h.now = h.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute)
 				h.recorder.Expire(h.now)
 			},
+			"remove": func(t *rapid.T) {
+				sessions := h.state(t).Sessions
+				if len(sessions) == 0 {
+					t.Skip("there is nothing to remove")
+				}
+				se := rapid.SampledFrom(sessions).Draw(t, "session")
+				key := store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}
+				removed, err := h.recorder.RemoveSession(key, h.now)
+				require.NoError(t, err)
+				require.Equal(t, 1, removed)
+				require.False(t, h.store.Knows(key))
+				if rapid.Bool().Draw(t, "and its agent") {
+					ofAgent := slices.DeleteFunc(h.state(t).Sessions, func(other models.FleetSession) bool { return other.AgentID != se.AgentID })
+					removed, err := h.recorder.RemoveAgent(se.AgentID, h.now)
+					require.NoError(t, err)
+					require.Len(t, ofAgent, removed)
+				}
+				all = slices.DeleteFunc(all, func(k kept) bool { return !h.store.Knows(store.SessionKey{AgentID: k.AgentID, Topic: k.SessionTopic}) })
+			},
 			"restart": func(t *rapid.T) {
 				h.recorder.Expire(h.now)
 				before := h.state(t)

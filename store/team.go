@@ -1,0 +1,179 @@
+package store
+
+import (
+	"math"
+	"slices"
+	"strconv"
+	"sync/atomic"
+)
+
+// Team is a part of the fleet: the agents whose IDs it covers. Once it was added to a store, lists, counts and changes of a
+// team cost what they would if there were no other agents. Teams may overlap.
+type Team struct {
+	covers  func(agentID string) bool
+	number  uint64        // among the teams of its store
+	settled atomic.Uint64 // changes after the one with this number say that they are of the team, if they are
+
+	roster // protected by the store's lock
+}
+
+// NewTeam returns a team of the agents for whose IDs covers holds, which must always say the same.
+func NewTeam(covers func(agentID string) bool) *Team {
+	t := &Team{covers: covers}
+	t.settled.Store(math.MaxUint64)
+	t.roster = newRoster(
+		&member[agent]{(*agent).seenPlace, func(a *agent) (**leaf[agent], *uint8) {
+			s := &a.inTeams[slices.Index(a.teams.all, t)]
+			return &s.leaf, &s.slot
+		}},
+		&member[session]{(*session).updatedPlace, func(se *session) (**leaf[session], *uint8) {
+			s := &se.inTeams[slices.Index(se.teams.all, t)]
+			return &s.leaf, &s.slot
+		}})
+	return t
+}
+
+// Covers reports whether an agent with this ID is of the team. A nil team is the whole fleet.
+func (t *Team) Covers(agentID string) bool { return t == nil || t.covers(agentID) }
+
+// Settled returns the number of a change after which every one tells its teams: see [Change.Teams].
+func (t *Team) Settled() uint64 { return t.settled.Load() }
+
+// slotIn is where an item stands in a roster.
+type slotIn[T any] struct {
+	leaf *leaf[T]
+	slot uint8
+}
+
+// teamSet is the teams that an agent is of. Equal sets are one.
+type teamSet struct{ all []*Team }
+
+// nobodys is the set of agents that are of no team.
+var nobodys = &teamSet{}
+
+// teams is what a store knows of teams.
+type teams struct {
+	all  []*Team
+	sets map[string]*teamSet // by the numbers of their teams
+	last uint64              // number given
+}
+
+// of returns the teams of an agent. The caller holds the store's lock.
+func (ts *teams) of(agentID string) *teamSet {
+	if len(ts.all) == 0 {
+		return nobodys
+	}
+	var some [8]*Team
+	mine := some[:0]
+	var key []byte
+	for _, t := range ts.all {
+		if t.covers(agentID) {
+			mine = append(mine, t)
+			key = append(strconv.AppendUint(key, t.number, 10), ' ')
+		}
+	}
+	if len(mine) == 0 {
+		return nobodys
+	}
+	set := ts.sets[string(key)]
+	if set == nil {
+		set = &teamSet{slices.Clone(mine)}
+		ts.sets[string(key)] = set
+	}
+	return set
+}
+
+// SetTeams has the store know these teams and no others. It returns once their lists and counts are complete. They can be
+// read as long as the team is known; of one that no longer is, lists and counts show less and less. It costs what the store
+// holds, with the lock let go again and again. One caller at a time may set teams.
+func (s *Store) SetTeams(all []*Team) {
+	s.mu.Lock()
+	gone := s.teams.replace(all)
+	s.mu.Unlock()
+	var after *AgentPosition
+	for more := true; more; {
+		var moved []*agent
+		moved, after, more = s.rejoinSome(after)
+		for _, a := range moved {
+			s.moveSessionsOf(a)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, set := range s.teams.sets {
+		if slices.ContainsFunc(set.all, func(t *Team) bool { return slices.Contains(gone, t) }) {
+			delete(s.teams.sets, key)
+		}
+	}
+	for _, t := range all {
+		if t.settled.Load() == math.MaxUint64 {
+			t.settled.Store(s.changes.count.Load())
+		}
+	}
+}
+
+// replace returns the teams that were known before and are not among all. The caller holds the store's lock.
+func (ts *teams) replace(all []*Team) (gone []*Team) {
+	for _, t := range ts.all {
+		if !slices.Contains(all, t) {
+			gone = append(gone, t)
+		}
+	}
+	for _, t := range all {
+		if t.number == 0 {
+			ts.last++
+			t.number = ts.last
+		}
+	}
+	ts.all = slices.Clone(all)
+	if ts.sets == nil {
+		ts.sets = map[string]*teamSet{}
+	}
+	return gone
+}
+
+// rejoinSome has some agents join and leave teams, those after a position first, and returns the ones whose sessions have to.
+func (s *Store) rejoinSome(after *AgentPosition) (moved []*agent, reached *AgentPosition, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var some []*agent
+	for a := range s.agentsFrom(AgentQuery{}, after) {
+		if len(some) == workPerLock {
+			more = true
+			break
+		}
+		some = append(some, a)
+		position := a.position()
+		reached = &position
+	}
+	for _, a := range some {
+		if set := s.teams.of(a.id); set != a.teams {
+			s.unlistAgent(a)
+			a.joins(set)
+			s.listAgent(a)
+			moved = append(moved, a)
+		}
+	}
+	return moved, reached, more
+}
+
+// joins notes of which teams a is, which must be listed nowhere. The caller holds the store's lock.
+func (a *agent) joins(set *teamSet) {
+	a.teams = set
+	a.inTeams = nil
+	if len(set.all) > 0 {
+		a.inTeams = make([]slotIn[agent], len(set.all))
+	}
+}
+
+// joins is the same for a session.
+func (se *session) joins(set *teamSet) {
+	if se.teams == set {
+		return
+	}
+	se.teams = set
+	se.inTeams = nil
+	if len(set.all) > 0 {
+		se.inTeams = make([]slotIn[session], len(set.all))
+	}
+}
