@@ -78,10 +78,12 @@ type Filing struct {
 	SessionKey
 	Newest StatusPosition // of what is filed now
 
-	Known         bool // the store knows the session; the rest is zero where it does not
+	Known         bool // the store knows the session; what follows is zero where it does not
 	State         SessionState
 	SessionBefore StatusPosition // how far its history was filed before
-	AgentBefore   StatusPosition // how far that of its agent was, before the sessions filed at once that came earlier
+
+	AgentKnown  bool           // the store knows the agent; what follows is zero where it does not
+	AgentBefore StatusPosition // how far its history was filed before the sessions filed at once that came earlier
 }
 
 // File notes what is filed of sessions, and fills in what the store knows of each.
@@ -97,11 +99,16 @@ func (s *Store) fileChunk(filings []Filing) {
 	for i := range filings {
 		f := &filings[i]
 		a, se := s.lookup(f.AgentID, f.Topic)
+		if a == nil {
+			continue
+		}
+		f.AgentKnown, f.AgentBefore = true, a.filed
+		a.filed = a.filed.newest(f.Newest)
 		if se == nil {
 			continue
 		}
-		f.Known, f.SessionBefore, f.AgentBefore = true, se.filed, a.filed
-		se.filed, a.filed = se.filed.newest(f.Newest), a.filed.newest(f.Newest)
+		f.Known, f.SessionBefore = true, se.filed
+		se.filed = se.filed.newest(f.Newest)
 		f.State = SessionState{se.title, se.titleSeq, int(se.ttl), se.ttlSeq, se.created, se.updated, se.updatedSeq, se.filed}
 	}
 }

@@ -203,17 +203,19 @@ func (r *round) key(encode func([]byte) []byte) []byte {
 	return r.keys[start:len(r.keys):len(r.keys)]
 }
 
-// forget takes a session out of all that was filed, in this round or before. What the history of its agent says of it
-// stays, until that is as old as history may become: reads pass it over.
+// forget takes a session out of all that was filed, in this round or before. What the history of its agent said of it
+// before stays, until that is as old as history may become: reads pass it over.
 func (r *round) forget(f store.Forgotten) error {
 	session, ids := appendSession(nil, kindRecord, f.SessionKey), appendSession(nil, kindID, f.SessionKey)
+	agent := agentPrefix(f.AgentID)
 	r.agents[f.AgentID] = true // it may know something from this session alone
 	if f.LastOfAgent {
 		session, ids = appendAgent(nil, kindRecord, f.AgentID), appendAgent(nil, kindID, f.AgentID)
-		agent := agentPrefix(f.AgentID)
 		r.topics = deletePrefix(r.topics, agent)
 		r.deleteRange(agent)
 		r.forgotten[string(agent)] = true
+	} else {
+		r.topics = slices.DeleteFunc(r.topics, func(e entry) bool { return e.text == f.Topic && bytes.HasPrefix(e.key, agent) })
 	}
 	r.records = deletePrefix(r.records, session)
 	r.ids = slices.DeleteFunc(r.ids, func(key []byte) bool { return bytes.HasPrefix(key, ids) })
@@ -259,7 +261,7 @@ func (r *round) finish(st *store.Store) error {
 		if first == next { // all its sessions were forgotten
 			continue
 		}
-		if err := r.put(entries, filings[first].Known, filings[first].AgentBefore); err != nil {
+		if err := r.put(entries, filings[first].AgentKnown, filings[first].AgentBefore); err != nil {
 			return err
 		}
 	}
@@ -273,11 +275,12 @@ func (r *round) finish(st *store.Store) error {
 func (r *round) putStates(st *store.Store, filings []store.Filing) {
 	for i := range filings {
 		f := &filings[i]
-		if !f.Known {
-			continue
+		if f.Known {
+			r.batch.Set(sessionStateKey(f.SessionKey), appendSessionState(nil, f.State), nil) //nolint:errcheck // a batch in memory takes all
 		}
-		r.batch.Set(sessionStateKey(f.SessionKey), appendSessionState(nil, f.State), nil) //nolint:errcheck // a batch in memory takes all
-		r.agents[f.AgentID] = true
+		if f.AgentKnown {
+			r.agents[f.AgentID] = true
+		}
 	}
 	for id := range r.agents {
 		if state, ok := st.AgentState(id); ok {
