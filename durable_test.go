@@ -50,14 +50,15 @@ func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeI
 	m := metrics.New(st, "test")
 	m.AddJournal(j)
 	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, Buffer: 5000})
-	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test"})
+	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test",
+		Dashboard: newDashboard(t, st)})
 	require.NoError(t, j.Replay(t.Context(), st, 100, time.Now(), func(journal.Progress) {}))
 	if replayed {
 		h.Replayed()
 	}
 	closeIt = sync.OnceFunc(func() { require.NoError(t, j.Close()) })
 	t.Cleanup(closeIt)
-	return &server{st, h, router(h, newDashboard(t, st), m, config.Origins{"*"})}, closeIt
+	return &server{st, h, router(h, m, config.Config{CORSAllowedOrigins: config.Origins{"*"}})}, closeIt
 }
 
 func TestRecordedDayRestartedAfterEvery500Reports(t *testing.T) {

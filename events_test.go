@@ -256,7 +256,7 @@ func TestSubscribersAreLimited(t *testing.T) {
 // bubbleServer serves s in a synctest bubble. dial opens a connection to it; the server ends with end.
 func bubbleServer(s http.Handler) (dial func() net.Conn, end func()) {
 	listener := pipeListener{make(chan net.Conn)}
-	server := newServer(s, slog.New(slog.DiscardHandler))
+	server := newServer(s, nil, slog.New(slog.DiscardHandler))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
 	dial = func() net.Conn {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"flag"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -25,6 +27,8 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/certs"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/journal"
@@ -32,6 +36,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/version"
+	"github.com/kubeagents/kubeagents/internal/watch"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -61,6 +66,9 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 		return exitUsage
 	}
 	backup := flags.NArg() == 2 && flags.Arg(0) == "backup"
+	if flags.Arg(0) == "token" {
+		return runToken(flags.Args()[1:], stdout, stderr)
+	}
 	if flags.NArg() > 0 && !backup {
 		fmt.Fprintf(stderr, "kubeagents: unexpected arguments %q: settings come from the environment\n%s\n", flags.Args(), usage)
 		return exitUsage
@@ -78,8 +86,8 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 	if backup {
 		return runBackup(ctx, cfg, flags.Arg(1), stderr)
 	}
-	logger := newLogger(cfg, stderr)
-	if err := serve(ctx, cfg, logger); err != nil {
+	logger, audit := newLogger(cfg, stderr)
+	if err := serve(ctx, cfg, logger, audit); err != nil {
 		logger.Error("stopped", "error", err.Error()) // a string, because some errors would write their stack
 		return exitFailure
 	}
@@ -88,6 +96,7 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 
 const usage = `usage: kubeagents                 serve; settings come from the environment
        kubeagents backup DIR      have the server of DATA_DIR copy its state to DIR
+       kubeagents token NAME      make a token, and its line for TOKENS_FILE (-h for what it may)
        kubeagents -version        print the version`
 
 // runBackup has the server that runs on the data directory copy its state.
@@ -103,8 +112,50 @@ func runBackup(ctx context.Context, cfg config.Config, dir string, stderr io.Wri
 	return exitOK
 }
 
-func newLogger(cfg config.Config, w io.Writer) *slog.Logger {
-	opts := &slog.HandlerOptions{Level: cfg.LogLevel.Level}
+// runToken makes a token: it writes the token to stderr, for whoever is to have it, and its line of a tokens file to stdout.
+func runToken(args []string, stdout, stderr io.Writer) int {
+	flags := flag.NewFlagSet("kubeagents token", flag.ContinueOnError)
+	flags.SetOutput(stderr)
+	flags.Usage = func() {
+		fmt.Fprintln(stderr, "usage: kubeagents token [-scopes report,read] [-agents 'team-a/*,…'] [-expires 2160h] NAME >> tokens")
+		flags.PrintDefaults()
+	}
+	scopes := flags.String("scopes", "report", "what it may, separated by commas: report, read, admin")
+	agents := flags.String("agents", "", "patterns of the agent IDs that it is for, separated by commas; none for every agent")
+	expires := flags.Duration("expires", 0, "for how long it is good, such as 2160h; 0 for ever")
+	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
+		return exitOK
+	} else if err != nil {
+		return exitUsage
+	}
+	token, entry := access.NewToken(flags.Arg(0))
+	entry.Scopes = strings.Split(*scopes, ",")
+	if *agents != "" {
+		entry.Agents = strings.Split(*agents, ",")
+	}
+	if *expires > 0 {
+		entry.Expires = time.Now().Add(*expires).UTC().Truncate(time.Second)
+	}
+	if err := entry.Validate(); err != nil || flags.NArg() != 1 {
+		if err == nil {
+			err = errors.New("one NAME is wanted, after what begins with -")
+		}
+		fmt.Fprintf(stderr, "kubeagents: token: %v\n", err)
+		return exitUsage
+	}
+	fmt.Fprintf(stderr, "%s\n", token)
+	fmt.Fprintf(stdout, "%s\n", entry)
+	return exitOK
+}
+
+// newLogger returns the log, and one with the same lines for what is written whatever the level: who was refused, and what was
+// removed.
+func newLogger(cfg config.Config, w io.Writer) (logger, audit *slog.Logger) {
+	return loggerFrom(cfg, w, cfg.LogLevel.Level), loggerFrom(cfg, w, slog.LevelInfo)
+}
+
+func loggerFrom(cfg config.Config, w io.Writer, level slog.Level) *slog.Logger {
+	opts := &slog.HandlerOptions{Level: level}
 	if cfg.LogFormat == "json" {
 		return slog.New(slog.NewJSONHandler(w, opts))
 	}
@@ -118,7 +169,7 @@ const heapFloor = 32 << 20
 
 // serve wires the server up, serves until ctx ends, and stops it: open requests finish first, as far as
 // the shutdown timeout allows.
-func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err error) {
+func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (err error) {
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
@@ -132,6 +183,20 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 		Journaled:        cfg.DataDir != "",
 	})
 	m := metrics.New(st, version.String())
+	guard, watched, err := openAccess(cfg, st, m, logger)
+	if err != nil {
+		return err
+	}
+	guard.Audit = audit
+	encryption, watchedCerts, err := openCerts(cfg, m, logger)
+	if err != nil {
+		return err
+	}
+	watched = append(watched, watchedCerts...)
+	page, err := dashboard.New(st)
+	if err != nil {
+		return err
+	}
 	j, err := openJournal(cfg, m, logger)
 	if err != nil {
 		return err
@@ -143,18 +208,14 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
 	h := handlers.New(handlers.Parts{
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
+		Access: guard, Dashboard: page,
 	})
-
-	page, err := dashboard.New(st)
-	if err != nil {
-		return err
-	}
 
 	listener, err := net.Listen("tcp", cfg.Address())
 	if err != nil {
 		return fmt.Errorf("listen on HOST and PORT: %w", err)
 	}
-	server := newServer(router(h, page, m, cfg.CORSAllowedOrigins), logger)
+	server := newServer(router(h, m, cfg), encryption, logger)
 
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -162,8 +223,18 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 	defer stopBackground()
 
 	served := make(chan error, 1)
-	background.Go(func() { served <- server.Serve(listener) })
-	logger.Info("serving", "address", listener.Addr().String(), "version", version.String())
+	background.Go(func() {
+		if encryption != nil {
+			served <- server.ServeTLS(listener, "", "")
+			return
+		}
+		served <- server.Serve(listener)
+	})
+	logger.Info("serving", "address", listener.Addr().String(), "version", version.String(), "tls", encryption != nil)
+	warnOfOpenness(cfg, logger)
+	if len(watched) > 0 {
+		background.Go(func() { watchFiles(backgroundCtx, watched) })
+	}
 	if j == nil {
 		logger.Info("state is kept in memory only: it ends with this process; set DATA_DIR to keep it")
 	} else if err := replay(ctx, j, st, cfg, logger); err != nil {
@@ -187,6 +258,89 @@ func serve(ctx context.Context, cfg config.Config, logger *slog.Logger) (err err
 	err = stop(server, h, cfg.ShutdownTimeout, logger)
 	logger.Info("stopped", "accepted", m.Acknowledged())
 	return err
+}
+
+// openAccess returns who is let in, and the files that say so.
+func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (guard handlers.Access, watched []*watch.Files, err error) {
+	limits := access.Limits{Reports: access.Rate(cfg.RateLimitReports), Reads: access.Rate(cfg.RateLimitReads)}
+	guard = handlers.Access{Limits: access.NewAddresses(limits), MaxInFlight: cfg.MaxInFlight, Proxies: cfg.TrustedProxies}
+	if cfg.WebhookSecret != "" {
+		if guard.Signatures, err = access.NewSignatures(string(cfg.WebhookSecret), limits); err != nil {
+			return guard, nil, err
+		}
+	}
+	if cfg.TokensFile == "" {
+		return guard, nil, nil
+	}
+	guard.Tokens, guard.SignIns = access.NewKeyring(st, limits), access.NewSignIns()
+	files, err := watch.Open("tokens", []string{cfg.TokensFile}, func(texts [][]byte) error {
+		_, err := guard.Tokens.Load(texts[0])
+		return err
+	}, m, logger)
+	if err != nil {
+		return guard, nil, fmt.Errorf("TOKENS_FILE: %w", err)
+	}
+	return guard, []*watch.Files{files}, nil
+}
+
+// openCerts returns how connections are encrypted, nil where they are not, and the files with which.
+func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls.Config, []*watch.Files, error) {
+	if cfg.TLSCertFile == "" {
+		return nil, nil, nil
+	}
+	paths := []string{cfg.TLSCertFile, cfg.TLSKeyFile}
+	if cfg.TLSClientCAFile != "" {
+		paths = append(paths, cfg.TLSClientCAFile)
+	}
+	var c certs.Certs
+	files, err := watch.Open("certificates", paths, func(texts [][]byte) error {
+		return c.Use(texts[0], texts[1], append(texts, nil)[2])
+	}, m, logger)
+	if err != nil {
+		return nil, nil, err
+	}
+	return c.Config(), []*watch.Files{files}, nil
+}
+
+// warnOfOpenness says who can get in, and what others on the network can read.
+func warnOfOpenness(cfg config.Config, logger *slog.Logger) {
+	level := slog.LevelInfo
+	if cfg.Open() {
+		level = slog.LevelWarn
+	}
+	switch {
+	case cfg.TokensFile == "" && cfg.Open():
+		logger.Warn("ANYBODY who can reach this address may read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
+	case cfg.TokensFile == "":
+		logger.Info("everybody on this machine may read, report and remove everything; TOKENS_FILE would say who")
+	case cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
+		logger.Log(context.Background(), level, "tokens cross the network unencrypted unless a proxy sees to it: set TLS_CERT_FILE and TLS_KEY_FILE, or TRUSTED_PROXIES")
+	}
+}
+
+// lookEvery is how often files are looked at that are read again when they change.
+const lookEvery = time.Second
+
+// watchFiles looks at files until ctx ends: now and then, and at once when the program gets SIGHUP.
+func watchFiles(ctx context.Context, all []*watch.Files) {
+	hangup := make(chan os.Signal, 1)
+	signal.Notify(hangup, syscall.SIGHUP)
+	defer signal.Stop(hangup)
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		now := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-hangup:
+			now = true
+		}
+		for _, files := range all {
+			files.Look(now)
+		}
+	}
 }
 
 // openJournal opens the journal in the data directory, or returns nil where state is kept in memory only.
@@ -225,10 +379,12 @@ func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config
 	return nil
 }
 
-// newServer returns a server that gives up on clients that are too slow.
-func newServer(handler http.Handler, logger *slog.Logger) *http.Server {
+// newServer returns a server that gives up on clients that are too slow. Its connections are encrypted as encryption says, if
+// that is not nil.
+func newServer(handler http.Handler, encryption *tls.Config, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
+		TLSConfig:         encryption,
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
@@ -312,27 +468,37 @@ func obey(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.
 	}
 }
 
-// router sends each route to its handler.
-func router(h *handlers.Handler, page *dashboard.Dashboard, m *metrics.Metrics, origins config.Origins) http.Handler {
+// router sends each route to its handler, once whoever asks was found to be allowed to: what each route requires stands beside it.
+func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Handler {
 	r := chi.NewRouter()
 	r.Use(h.Observe)
+	r.Use(h.TrustProxies)
 	r.Use(handlers.EncodedPath)
-	r.Use(cors.Handler(cors.Options{
-		AllowedOrigins:   origins,
-		AllowedMethods:   []string{http.MethodGet, http.MethodHead, http.MethodPost},
-		AllowedHeaders:   []string{"*"},
-		ExposedHeaders:   []string{"ETag", "Link", "Retry-After", "X-Event-Id", "X-Request-Id"},
-		AllowCredentials: !origins.All(),
-		MaxAge:           600,
-	}))
+	r.Use(allowOrigins(cfg))
 	r.Use(middleware.GetHead)
 	r.NotFound(h.Handle(h.NotFound))
 	r.MethodNotAllowed(h.Handle(h.MethodNotAllowed))
 
-	r.Post("/webhook/status", h.Handle(h.Webhook))
-	r.Get("/api/events", h.Stream(h.Events))
+	r.Get("/health", h.Handle(h.Health))
+	r.Get("/health/live", h.Handle(h.Live))
+	r.Get("/health/ready", h.Handle(h.Ready))
+
 	r.Group(func(r chi.Router) {
-		r.Use(handlers.Compress)
+		r.Use(h.Admit)
+		r.With(h.Require(access.Report)).Post("/webhook/status", h.Handle(h.Webhook))
+		r.With(h.Require(access.Read)).Get("/api/events", h.Stream(h.Events))
+		if cfg.MetricsPublic {
+			r.Method(http.MethodGet, "/metrics", m.Handler())
+		} else {
+			r.With(h.Require(access.Read), h.Whole).Method(http.MethodGet, "/metrics", m.Handler())
+		}
+		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // which requires access.Read, or shows the form to sign in
+		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
+		r.With(h.SameOrigin).Post("/sign-in", h.Handle(h.SignIn))
+		r.With(h.SameOrigin).Post("/sign-out", h.Handle(h.SignOut))
+	})
+	r.Group(func(r chi.Router) {
+		r.Use(h.Admit, h.Require(access.Read), handlers.Compress)
 		r.Get("/api/agents", h.Read(h.Agents))
 		r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
 		r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
@@ -341,15 +507,31 @@ func router(h *handlers.Handler, page *dashboard.Dashboard, m *metrics.Metrics, 
 		r.Get("/api/sessions", h.Read(h.Sessions))
 		r.Get("/api/summary", h.Read(h.Summary))
 		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
-
-		r.Get("/", h.Handle(page.Page))
-		r.Get("/assets/*", h.Handle(page.Asset))
-		r.Get("/favicon.svg", h.Handle(page.Icon))
+		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	})
-
-	r.Get("/health", h.Handle(h.Health))
-	r.Get("/health/live", h.Handle(h.Live))
-	r.Get("/health/ready", h.Handle(h.Ready))
-	r.Method(http.MethodGet, "/metrics", m.Handler())
+	r.Group(func(r chi.Router) {
+		r.Use(h.Admit, h.SameOrigin, h.Require(access.Admin))
+		r.Delete("/api/agents/{agent_id}", h.Handle(h.RemoveAgent))
+		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.Handle(h.RemoveSession))
+		r.With(h.Whole).Get("/debug/pprof/*", h.Handle(h.Profile))
+	})
 	return r
+}
+
+// allowOrigins lets pages of other origins read answers. They may remove what is there only with a token, which no browser
+// sends by itself.
+func allowOrigins(cfg config.Config) func(http.Handler) http.Handler {
+	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost}
+	if cfg.TokensFile != "" {
+		methods = append(methods, http.MethodDelete)
+	}
+	return cors.Handler(cors.Options{
+		AllowedOrigins: cfg.CORSAllowedOrigins,
+		AllowedMethods: methods,
+		AllowedHeaders: []string{"*"},
+		ExposedHeaders: []string{"ETag", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After",
+			"WWW-Authenticate", "X-Event-Id", "X-Request-Id"},
+		AllowCredentials: !cfg.CORSAllowedOrigins.All(),
+		MaxAge:           600,
+	})
 }

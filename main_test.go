@@ -63,6 +63,13 @@ type server struct {
 
 func newTestServer(t testing.TB, change func(*store.Options)) *server {
 	t.Helper()
+	return newGuardedServer(t, change, config.Config{CORSAllowedOrigins: config.Origins{"*"}}, nil)
+}
+
+// newGuardedServer is newTestServer with the settings in cfg that say who is let in, which guard may change before the server
+// begins; its log is discarded otherwise.
+func newGuardedServer(t testing.TB, change func(*store.Options), cfg config.Config, guard func(*handlers.Parts)) *server {
+	t.Helper()
 	opts := store.Options{
 		DefaultTTL:       30 * time.Minute,
 		SessionRetention: 168 * time.Hour,
@@ -77,9 +84,16 @@ func newTestServer(t testing.TB, change func(*store.Options)) *server {
 	st := store.New(opts)
 	m := metrics.New(st, "test")
 	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, Buffer: 5000})
-	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
-		Logger: slog.New(slog.DiscardHandler), Version: "test"})
-	return &server{st, h, router(h, newDashboard(t, st), m, config.Origins{"*"})}
+	logger := slog.New(slog.DiscardHandler)
+	entry, _, err := openAccess(cfg, st, m, logger)
+	require.NoError(t, err)
+	parts := handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
+		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: entry}
+	if guard != nil {
+		guard(&parts)
+	}
+	h := handlers.New(parts)
+	return &server{st, h, router(h, m, cfg)}
 }
 
 func newDashboard(t testing.TB, st *store.Store) *dashboard.Dashboard {
@@ -284,6 +298,7 @@ func TestContract(t *testing.T) {
 		}
 	}
 
+	c.holdAccess(t)
 	c.holdJournal(t)
 	c.holdEvents(t)
 
@@ -292,8 +307,8 @@ func TestContract(t *testing.T) {
 		inRouter[method+" "+route] = true
 		return nil
 	}))
-	for _, page := range []string{"/", "/assets/*", "/favicon.svg"} { // not of the API
-		delete(inRouter, "GET "+page)
+	for _, page := range []string{"GET /", "GET /assets/*", "GET /favicon.svg", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not of the API
+		delete(inRouter, page)
 	}
 	for path, item := range c.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
@@ -560,7 +575,7 @@ func TestRequestIDAndCORS(t *testing.T) {
 	require.Empty(t, w.Header().Get("Access-Control-Allow-Credentials"), "never with *")
 
 	h := s.handlers
-	only := router(h, newDashboard(t, s.store), metrics.New(store.New(store.Options{}), "test"), config.Origins{"https://dash.example"})
+	only := router(h, metrics.New(store.New(store.Options{}), "test"), config.Config{CORSAllowedOrigins: config.Origins{"https://dash.example"}})
 	for origin, allowed := range map[string]string{"https://dash.example": "https://dash.example", "https://evil.example": ""} {
 		r := httptest.NewRequest(http.MethodGet, "/health", nil)
 		r.Header.Set("Origin", origin)
@@ -622,7 +637,7 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				listener := pipeListener{make(chan net.Conn)}
-				server := newServer(newTestServer(t, nil), slog.New(slog.DiscardHandler))
+				server := newServer(newTestServer(t, nil), nil, slog.New(slog.DiscardHandler))
 				var serving sync.WaitGroup
 				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
 				client, conn := net.Pipe()
@@ -656,7 +671,8 @@ type process struct {
 func start(t *testing.T, environment ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0]), stderr: new(bytes.Buffer), read: make(chan struct{})}
-	p.cmd.Env = append(os.Environ(), append([]string{programVariable + "=1", "HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json"}, environment...)...)
+	p.cmd.Env = append(os.Environ(), append([]string{programVariable + "=1", "HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json",
+		"RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0"}, environment...)...)
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"net/netip"
 	"net/url"
 	"reflect"
 	"strconv"
@@ -15,6 +16,7 @@ import (
 	"github.com/caarlos0/env/v11"
 	"github.com/dustin/go-humanize"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -34,6 +36,16 @@ type Config struct {
 	MaxSessions        int           `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
 	EventWindow        int           `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
 	MaxSubscribers     int           `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`
+	TokensFile         string        `env:"TOKENS_FILE" allowed:"a file of tokens; none to let everybody in"`
+	MetricsPublic      bool          `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
+	WebhookSecret      Secret        `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while one takes over from another"`
+	RateLimitReports   int           `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
+	RateLimitReads     int           `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
+	MaxInFlight        int           `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
+	TrustedProxies     Prefixes      `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; none to believe no X-Forwarded-For"`
+	TLSCertFile        string        `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; none of both for no TLS"`
+	TLSKeyFile         string        `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
+	TLSClientCAFile    string        `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the certificates of those who sign clients', in PEM, along with TLS_CERT_FILE; none to ask clients for none"`
 	LogLevel           LogLevel      `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
 	LogFormat          LogFormat     `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
 	ShutdownTimeout    time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
@@ -66,7 +78,11 @@ func Load(environment map[string]string) (Config, error) {
 	for field := range reflect.TypeFor[Config]().Fields() {
 		if faulty[field.Name] {
 			name := field.Tag.Get("env")
-			faults = append(faults, fmt.Errorf("%s is %q, but must be %s", name, environment[name], field.Tag.Get("allowed")))
+			value := strconv.Quote(environment[name])
+			if field.Type == reflect.TypeFor[Secret]() {
+				value = "not shown"
+			}
+			faults = append(faults, fmt.Errorf("%s is %s, but must be %s", name, value, field.Tag.Get("allowed")))
 		}
 	}
 	return c, errors.Join(faults...)
@@ -89,11 +105,70 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("MaxSessions", 1 <= c.MaxSessions && c.MaxSessions <= 100_000_000)
 	check("EventWindow", 100 <= c.EventWindow && c.EventWindow <= 1_000_000)
 	check("MaxSubscribers", 0 <= c.MaxSubscribers && c.MaxSubscribers <= 1_000_000)
+	check("RateLimitReports", 0 <= c.RateLimitReports && c.RateLimitReports <= 10_000_000)
+	check("RateLimitReads", 0 <= c.RateLimitReads && c.RateLimitReads <= 10_000_000)
+	check("MaxInFlight", 0 <= c.MaxInFlight && c.MaxInFlight <= 1_000_000)
+	check("TLSCertFile", c.TLSCertFile != "" || c.TLSKeyFile == "")
+	check("TLSKeyFile", c.TLSKeyFile != "" || c.TLSCertFile == "")
+	check("TLSClientCAFile", c.TLSClientCAFile == "" || c.TLSCertFile != "")
 	check("ShutdownTimeout", 100*time.Millisecond <= c.ShutdownTimeout && c.ShutdownTimeout <= 10*time.Minute)
 }
 
 // Address returns where to listen, as net.Listen takes it.
 func (c *Config) Address() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.Port)) }
+
+// Open reports whether everybody on the network may reach the server, not just this machine.
+func (c *Config) Open() bool {
+	if c.Host == "localhost" {
+		return false
+	}
+	address, err := netip.ParseAddr(c.Host)
+	return err != nil || !address.IsLoopback()
+}
+
+// Secret is a value that is never shown.
+type Secret string
+
+// String says that there is something, and not what.
+func (s Secret) String() string {
+	if s == "" {
+		return ""
+	}
+	return "(secret)"
+}
+
+// GoString is the same for %#v.
+func (s Secret) GoString() string { return s.String() }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (s *Secret) UnmarshalText(text []byte) error {
+	if _, err := access.NewSignatures(string(text), access.Limits{}); err != nil {
+		return err
+	}
+	*s = Secret(text)
+	return nil
+}
+
+// Prefixes are networks.
+type Prefixes []netip.Prefix
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (p *Prefixes) UnmarshalText(text []byte) error {
+	var prefixes Prefixes
+	for value := range strings.SplitSeq(string(text), ",") {
+		value = strings.TrimSpace(value)
+		prefix, err := netip.ParsePrefix(value)
+		if address, addressErr := netip.ParseAddr(value); addressErr == nil {
+			prefix, err = address.Prefix(address.BitLen())
+		}
+		if err != nil {
+			return err
+		}
+		prefixes = append(prefixes, prefix.Masked())
+	}
+	*p = prefixes
+	return nil
+}
 
 // Bytes is a size in bytes, written as 512MiB or 1GB.
 type Bytes int64

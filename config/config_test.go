@@ -1,7 +1,9 @@
 package config_test
 
 import (
+	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"reflect"
 	"strings"
@@ -20,7 +22,7 @@ func TestDefaults(t *testing.T) {
 		require.Equal(t, config.Config{
 			Port: 8080, CORSAllowedOrigins: config.Origins{"*"}, DefaultTTLMinutes: 30, ExpiryInterval: time.Second,
 			SessionRetention: 168 * time.Hour, HistoryRetention: 168 * time.Hour, HistoryLimit: 100, HistoryMaxBytes: 512 << 20, MaxSessions: 1_000_000,
-			EventWindow: 10_000, MaxSubscribers: 10_000, LogFormat: "text", ShutdownTimeout: 10 * time.Second,
+			EventWindow: 10_000, MaxSubscribers: 10_000, RateLimitReports: 1000, RateLimitReads: 100, MaxInFlight: 1000, LogFormat: "text", ShutdownTimeout: 10 * time.Second,
 		}, c)
 		require.Equal(t, ":8080", c.Address())
 	}
@@ -30,16 +32,41 @@ func TestEverySettingIsRead(t *testing.T) {
 	c, err := config.Load(map[string]string{
 		"PORT": "9", "HOST": "::1", "CORS_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,https://*.b.example", "DEFAULT_TTL_MINUTES": "1440",
 		"EXPIRY_INTERVAL": "10ms", "SESSION_RETENTION": "0s", "HISTORY_LIMIT": "1", "HISTORY_MAX_BYTES": "2GiB", "MAX_SESSIONS": "5",
-		"DATA_DIR": "/d", "HISTORY_RETENTION": "36h", "EVENT_WINDOW": "100", "MAX_SUBSCRIBERS": "0", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "SHUTDOWN_TIMEOUT": "1m",
+		"DATA_DIR": "/d", "HISTORY_RETENTION": "36h", "EVENT_WINDOW": "100", "MAX_SUBSCRIBERS": "0", "TOKENS_FILE": "/t", "METRICS_PUBLIC": "true",
+		"WEBHOOK_SECRET": secret, "RATE_LIMIT_REPORTS": "0", "RATE_LIMIT_READS": "7", "MAX_IN_FLIGHT": "8", "TRUSTED_PROXIES": "10.1.2.3/8, ::1,192.0.2.1", "TLS_CERT_FILE": "/c",
+		"TLS_KEY_FILE": "/k", "TLS_CLIENT_CA_FILE": "/a", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "SHUTDOWN_TIMEOUT": "1m",
 	})
 	require.NoError(t, err)
 	require.Equal(t, config.Config{
 		Port: 9, Host: "::1", CORSAllowedOrigins: config.Origins{"https://a.example", "http://localhost:3000", "https://*.b.example"}, DefaultTTLMinutes: 1440,
 		ExpiryInterval: 10 * time.Millisecond, DataDir: "/d", HistoryRetention: 36 * time.Hour, HistoryLimit: 1, HistoryMaxBytes: 2 << 30, MaxSessions: 5,
-		EventWindow: 100, MaxSubscribers: 0, LogLevel: config.LogLevel{Level: slog.LevelDebug}, LogFormat: "json", ShutdownTimeout: time.Minute,
+		EventWindow: 100, MaxSubscribers: 0, TokensFile: "/t", MetricsPublic: true, WebhookSecret: secret, RateLimitReads: 7, MaxInFlight: 8,
+		TrustedProxies: config.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.1/32")},
+		TLSCertFile:    "/c", TLSKeyFile: "/k", TLSClientCAFile: "/a", LogLevel: config.LogLevel{Level: slog.LevelDebug}, LogFormat: "json", ShutdownTimeout: time.Minute,
 	}, c)
 	require.Equal(t, "[::1]:9", c.Address())
 	require.False(t, c.CORSAllowedOrigins.All())
+	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
+		require.NotContains(t, fmt.Sprintf(verb, c), "AAAA", "a secret is never shown")
+	}
+}
+
+const secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+
+func TestWhoCanReachTheServer(t *testing.T) {
+	for host, open := range map[string]bool{"": true, "0.0.0.0": true, "::": true, "192.0.2.1": true, "hub.example": true, "localhost": false, "127.0.0.1": false, "127.1.2.3": false, "::1": false} {
+		c := config.Config{Host: host}
+		require.Equal(t, open, c.Open(), host)
+	}
+}
+
+func TestAnInvalidSecretIsNotShown(t *testing.T) {
+	for _, value := range []string{"topsecret", "whsec_topsecret", "whsec_dG9wc2VjcmV0", secret + ",topsecret"} {
+		_, err := config.Load(map[string]string{"WEBHOOK_SECRET": value})
+		require.ErrorContains(t, err, "WEBHOOK_SECRET is not shown, but must be whsec_ and the base64 of 24 to 64 bytes")
+		require.NotContains(t, err.Error(), "topsecret")
+		require.NotContains(t, err.Error(), "dG9w")
+	}
 }
 
 func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
@@ -55,6 +82,12 @@ func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
 		"MAX_SESSIONS":         {"0", "100000001", "1e6"},
 		"EVENT_WINDOW":         {"99", "1000001", "all"},
 		"MAX_SUBSCRIBERS":      {"-1", "1000001", "many"},
+		"METRICS_PUBLIC":       {"maybe"},
+		"RATE_LIMIT_REPORTS":   {"-1", "10000001", "1/s"},
+		"RATE_LIMIT_READS":     {"-1", "10000001", "1/s"},
+		"MAX_IN_FLIGHT":        {"-1", "1000001", "many"},
+		"TRUSTED_PROXIES":      {"proxy.example", "10.0.0.0/33", "1.2.3.4,"},
+		"TLS_CLIENT_CA_FILE":   {"/ca"},
 		"LOG_LEVEL":            {"loud", "info+2"},
 		"LOG_FORMAT":           {"xml"},
 		"SHUTDOWN_TIMEOUT":     {"0s", "11m", "10"},
@@ -64,7 +97,11 @@ func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
 			require.ErrorContains(t, err, name+` is "`+value+`", but must be `, "%s=%s", name, value)
 		}
 	}
-	_, err := config.Load(map[string]string{"PORT": "x", "LOG_FORMAT": "y"})
+	_, err := config.Load(map[string]string{"TLS_CERT_FILE": "/c"})
+	require.ErrorContains(t, err, `TLS_KEY_FILE is "", but must be a file with the certificate's key`)
+	_, err = config.Load(map[string]string{"TLS_KEY_FILE": "/k"})
+	require.ErrorContains(t, err, `TLS_CERT_FILE is "", but must be a file with a certificate`)
+	_, err = config.Load(map[string]string{"PORT": "x", "LOG_FORMAT": "y"})
 	require.ErrorContains(t, err, "PORT is")
 	require.ErrorContains(t, err, "LOG_FORMAT is")
 }

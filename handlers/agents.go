@@ -30,6 +30,7 @@ type agentStatus struct {
 func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	q := store.AgentQuery{
+		Team:   grantOf(w).Team(),
 		Status: p.status("status"),
 		Source: p.text("source", models.MaxAgentSource),
 		Active: p.flag("active"),
@@ -59,8 +60,9 @@ func (p *params) bySeen() bool {
 
 // Agent shows one agent: GET /api/agents/{agent_id}.
 func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
-	agent, ok := h.Store.Agent(pathParam(r, "agent_id"))
-	if !ok {
+	agentID := pathParam(r, "agent_id")
+	agent, ok := h.Store.Agent(agentID)
+	if !ok || !grantOf(w).Covers(agentID) {
 		return models.NotFound("agent")
 	}
 	return respond(w, r, agent)
@@ -76,7 +78,7 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 	}
 	agentID := pathParam(r, "agent_id")
 	latest, page, ok := h.Store.AgentStatus(agentID, after, limit)
-	if !ok {
+	if !ok || !grantOf(w).Covers(agentID) {
 		return models.NotFound("agent")
 	}
 	if page.Journaled > 0 {

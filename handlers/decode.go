@@ -68,9 +68,13 @@ func (in *intake) read(body io.Reader, length int64) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return models.BadRequest("", "the body ended early or came too slowly")
+			return bodyCut()
 		}
 	}
+}
+
+func bodyCut() error {
+	return models.BadRequest("", "the body ended early or came too slowly")
 }
 
 func bodyTooLarge() error {

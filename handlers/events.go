@@ -29,6 +29,8 @@ const (
 func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	filter, since := p.eventFilter(), p.since(r)
+	grant := grantOf(w)
+	filter.Team = grant.Team()
 	if p.err != nil {
 		return p.err
 	}
@@ -51,13 +53,17 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	case errors.Is(err, http.ErrNotSupported): // other requests share the connection, as in HTTP/2
 		defer sub.Close()
 		begin(w)
-		h.send(r.Context(), to, sub)
+		h.leave(envelopeOf(w))
+		ctx, end := context.WithCancel(r.Context())
+		defer end()
+		defer context.AfterFunc(grant.Ended(), end)()
+		h.send(ctx, to, sub)
 	case err != nil:
 		sub.Close()
 		return err
 	default:
 		to.use(conn)
-		h.streams.Go(func() { h.serve(conn, to, sub) })
+		h.streams.Go(func() { h.serve(grant.Ended(), conn, to, sub) })
 	}
 	return nil
 }
@@ -102,10 +108,10 @@ func takeOver(w http.ResponseWriter) (net.Conn, error) {
 	return conn, nil
 }
 
-// serve sends the events of a subscriber over a connection of its own, which it closes.
-func (h *Handler) serve(conn net.Conn, to *stream, sub *live.Subscriber) {
+// serve sends the events of a subscriber over a connection of its own, which it closes, until ended at most.
+func (h *Handler) serve(ended context.Context, conn net.Conn, to *stream, sub *live.Subscriber) {
 	defer sub.Close()
-	ctx, gone := context.WithCancel(context.Background())
+	ctx, gone := context.WithCancel(ended)
 	var reading sync.WaitGroup
 	reading.Go(func() { // until the client is gone, which is all that it can say
 		defer gone()

@@ -15,6 +15,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json"
 
+	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -31,6 +32,7 @@ type Handler struct {
 	replayed atomic.Bool // the journal, where there is one, has been read
 	draining atomic.Bool
 	streams  sync.WaitGroup // event streams on connections of their own
+	inFlight atomic.Int64   // requests that [Handler.Admit] let in and that are not answered
 }
 
 // Parts are what a handler works with.
@@ -42,6 +44,9 @@ type Parts struct {
 	Metrics  *metrics.Metrics
 	Logger   *slog.Logger
 	Version  string // what /health shows
+
+	Access    Access
+	Dashboard *dashboard.Dashboard
 }
 
 // New returns a handler. Where there is a journal, it answers that it is not ready until [Handler.Replayed] is called.
@@ -95,9 +100,12 @@ const retryAfter = "5"
 
 var statusOfCode = map[models.Code]int{
 	models.CodeBadRequest:       http.StatusBadRequest,
+	models.CodeUnauthorized:     http.StatusUnauthorized,
+	models.CodeForbidden:        http.StatusForbidden,
 	models.CodeNotFound:         http.StatusNotFound,
 	models.CodeMethodNotAllowed: http.StatusMethodNotAllowed,
 	models.CodePayloadTooLarge:  http.StatusRequestEntityTooLarge,
+	models.CodeTooManyRequests:  http.StatusTooManyRequests,
 	models.CodeUnavailable:      http.StatusServiceUnavailable,
 	models.CodeInternal:         http.StatusInternalServerError,
 }
@@ -120,8 +128,15 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		known = &models.Error{Code: models.CodeInternal, Message: "something went wrong; the server's log has it under this request's X-Request-Id"}
 	}
-	if known.Code == models.CodeUnavailable {
-		w.Header().Set("Retry-After", retryAfter)
+	switch known.Code {
+	case models.CodeUnavailable:
+		if w.Header().Get("Retry-After") == "" {
+			w.Header().Set("Retry-After", retryAfter)
+		}
+	case models.CodeUnauthorized, models.CodeForbidden, models.CodeTooManyRequests:
+		if env := envelopeOf(w); env != nil {
+			env.refused = known.Message
+		}
 	}
 	writeJSON(w, statusOfCode[known.Code], known)
 }

@@ -3,6 +3,8 @@ package handlers
 import (
 	"net/http"
 	"time"
+
+	"github.com/kubeagents/kubeagents/internal/access"
 )
 
 type health struct {
@@ -28,7 +30,9 @@ func (h *Handler) Drain() {
 }
 
 // Health says whether reports can be accepted: GET /health.
-func (h *Handler) Health(w http.ResponseWriter, _ *http.Request) error {
+//
+// Where there are tokens, those who may not read all learn no more than that.
+func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 	p, status := h.ready()
 	now := time.Now()
 	answer := health{
@@ -44,8 +48,27 @@ func (h *Handler) Health(w http.ResponseWriter, _ *http.Request) error {
 			p, status = unavailable(failure.Cause)
 		}
 	}
+	if h.stranger(w, r) {
+		return writeProbe(w, status, probe{Status: p.Status})
+	}
 	answer.Status, answer.Cause = p.Status, p.Cause
 	return writeProbe(w, status, answer)
+}
+
+// stranger reports whether whoever asks may not read what is about every agent.
+func (h *Handler) stranger(w http.ResponseWriter, r *http.Request) bool {
+	if h.Access.Tokens == nil {
+		return false
+	}
+	grant, err := h.identify(w, r, access.Read)
+	w.Header().Del("WWW-Authenticate")
+	if err != nil {
+		return true
+	}
+	if env := envelopeOf(w); env != nil {
+		env.grant = grant
+	}
+	return !grant.Allows(access.Read) || grant.Team() != nil
 }
 
 // Live says that the server runs: GET /health/live.
@@ -55,8 +78,11 @@ func (h *Handler) Live(w http.ResponseWriter, _ *http.Request) error {
 
 // Ready says whether to send requests here: GET /health/ready. A journal that can't be written makes no difference:
 // reads go on.
-func (h *Handler) Ready(w http.ResponseWriter, _ *http.Request) error {
+func (h *Handler) Ready(w http.ResponseWriter, r *http.Request) error {
 	p, status := h.ready()
+	if p.Cause != "" && h.stranger(w, r) {
+		p.Cause = ""
+	}
 	return writeProbe(w, status, p)
 }
 

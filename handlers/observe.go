@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
+	"net/netip"
 	"runtime/debug"
 	"slices"
 	"strconv"
@@ -14,6 +15,7 @@ import (
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -24,7 +26,13 @@ type envelope struct {
 	bytes  int64
 	began  time.Time // when the answer began, where it goes on; zero where it does not
 	cause  error     // what went wrong inside
-	id     [1]string // of the request: the value of the header X-Request-Id
+
+	grant   *access.Grant // what whoever asks may do, once that is known
+	client  netip.Addr    // who asks, once that is known; see [Handler.clientOf]
+	refused string        // why the request was refused, where it was
+	counted bool          // among the requests in flight
+
+	id [1]string // of the request: the value of the header X-Request-Id
 }
 
 func (e *envelope) WriteHeader(status int) {
@@ -92,9 +100,11 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
 		env := &envelope{ResponseWriter: w, id: [1]string{ids.of(r)}}
-		w.Header()["X-Request-Id"] = env.id[:]
+		header := w.Header()
+		header["X-Request-Id"] = env.id[:]
+		setSecurity(header, r.TLS != nil)
 		if h.draining.Load() {
-			w.Header()["Connection"] = connectionClose
+			header["Connection"] = connectionClose
 		}
 		defer func() {
 			if p := recover(); p != nil {
@@ -136,6 +146,11 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	case env.status >= http.StatusBadRequest:
 		level = slog.LevelWarn
 	}
+	if env.refused != "" {
+		h.Metrics.CountRefusal(env.status)
+		h.audit(r, env, "refused", env.refused)
+		return
+	}
 	if !h.Logger.Enabled(r.Context(), level) {
 		return
 	}
@@ -146,7 +161,10 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 		slog.Int("status", env.status),
 		slog.Int64("bytes", env.bytes),
 		slog.Duration("took", took),
-		slog.String("client", r.RemoteAddr),
+		slog.String("client", clientText(r, env)),
+	}
+	if env.grant != nil {
+		attrs = append(attrs, slog.String("token", env.grant.Name()))
 	}
 	if env.cause != nil {
 		attrs = append(attrs, slog.Any("error", env.cause))

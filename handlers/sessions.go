@@ -22,6 +22,7 @@ type sessionDetail struct {
 func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	q := store.SessionQuery{
+		Team:    grantOf(w).Team(),
 		AgentID: p.text("agent_id", models.MaxAgentID),
 		Source:  p.text("source", models.MaxAgentSource),
 		Status:  p.status("status"),
@@ -55,6 +56,7 @@ func (p *params) oldest() bool {
 func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	q := store.SessionQuery{
+		Team:    grantOf(w).Team(),
 		AgentID: pathParam(r, "agent_id"),
 		Status:  p.status("status"),
 		Expired: p.flag("expired"),
@@ -83,7 +85,7 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 	}
 	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
 	session, page, ok := h.Store.Session(key.AgentID, key.Topic, after, limit)
-	if !ok {
+	if !ok || !grantOf(w).Covers(key.AgentID) {
 		return models.NotFound("session")
 	}
 	if page.Journaled > 0 {
@@ -96,5 +98,5 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 
 // Summary counts the fleet: GET /api/summary.
 func (h *Handler) Summary(w http.ResponseWriter, r *http.Request) error {
-	return respond(w, r, h.Store.Summary())
+	return respond(w, r, h.Store.TeamSummary(grantOf(w).Team()))
 }

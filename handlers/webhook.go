@@ -8,6 +8,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
@@ -51,7 +52,11 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	if err := in.addKey(r.Header, several); err != nil {
 		return err
 	}
-	h.accept(in)
+	env := envelopeOf(w)
+	if err := h.countReports(w.Header(), env, len(in.reports)-1); err != nil { // the first was counted as it came
+		return err
+	}
+	h.accept(in, grantOf(w))
 	if several {
 		answerBatch(w, in)
 		return nil
@@ -64,14 +69,17 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// accept validates the reports of in and has the valid ones recorded. Afterwards the faults say what
-// became of each, and the reports are used up.
-func (h *Handler) accept(in *intake) {
+// accept validates the reports of in and has the valid ones recorded of agents that the grant is for. Afterwards the faults
+// say what became of each, and the reports are used up.
+func (h *Handler) accept(in *intake, grant *access.Grant) {
 	now := time.Now()
 	valid := in.reports[:0]
 	for i := range in.reports {
 		if in.faults[i] == nil {
 			in.faults[i] = in.reports[i].Validate(now)
+		}
+		if in.faults[i] == nil && !grant.Covers(in.reports[i].AgentID) {
+			in.faults[i] = errOtherAgent
 		}
 		if in.faults[i] == nil {
 			valid = append(valid, in.reports[i])
@@ -104,6 +112,9 @@ func (h *Handler) accept(in *intake) {
 	h.Metrics.CountReports(count)
 }
 
+// errOtherAgent is the fault of a report of an agent that the token is not for.
+var errOtherAgent = &models.Error{Code: models.CodeForbidden, Field: "agent_id", Message: "the token is not for an agent with this agent_id"}
+
 // unrecorded says why reports could not be made durable.
 func unrecorded(err error) *models.Error {
 	var failure *journal.Failure
@@ -125,7 +136,7 @@ func (in *intake) refuse(fault *models.Error) {
 // answerBatch says what became of several reports.
 func answerBatch(w http.ResponseWriter, in *intake) {
 	result := batchResult{Errors: []batchError{}}
-	unavailable := false
+	unavailable, forbidden := false, 0
 	for i, fault := range in.faults {
 		if fault == nil {
 			result.Accepted++
@@ -137,6 +148,9 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 			panic("a fault that is no *models.Error: " + fault.Error()) // decoding, validation and acceptance find no other
 		}
 		unavailable = unavailable || known.Code == models.CodeUnavailable
+		if known.Code == models.CodeForbidden {
+			forbidden++
+		}
 		if len(result.Errors) < maxBatchErrors {
 			result.Errors = append(result.Errors, batchError{i, known})
 		}
@@ -154,17 +168,24 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 		status = http.StatusBadRequest
 		if unavailable {
 			status = http.StatusServiceUnavailable
+		} else if forbidden == result.Rejected {
+			status = http.StatusForbidden
 		}
 	default:
 		result.Message = fmt.Sprintf("%d of %d reports were accepted", result.Accepted, len(in.faults))
 	}
+	if env := envelopeOf(w); env != nil && forbidden > 0 {
+		env.refused = fmt.Sprintf("%d of %d reports are of agents that the token is not for", forbidden, len(in.faults))
+	}
 	writeJSON(w, status, result)
 }
+
+const idempotencyKey = "Idempotency-Key"
 
 // addKey takes the header Idempotency-Key for the ID of the report, or, with its place in the request, for
 // that of each of several; where a report brings an ID of its own, that counts.
 func (in *intake) addKey(header http.Header, several bool) error {
-	const name = "Idempotency-Key"
+	const name = idempotencyKey
 	key := header.Get(name)
 	if key == "" {
 		return nil

@@ -6,9 +6,12 @@ type Code string
 // The codes of the wire contract.
 const (
 	CodeBadRequest       Code = "bad_request"
+	CodeUnauthorized     Code = "unauthorized"
+	CodeForbidden        Code = "forbidden"
 	CodeNotFound         Code = "not_found"
 	CodeMethodNotAllowed Code = "method_not_allowed"
 	CodePayloadTooLarge  Code = "payload_too_large"
+	CodeTooManyRequests  Code = "too_many_requests"
 	CodeUnavailable      Code = "unavailable"
 	CodeInternal         Code = "internal_error"
 )
@@ -31,6 +34,21 @@ func BadRequest(field, message string) *Error {
 		message = field + " " + message
 	}
 	return &Error{Code: CodeBadRequest, Message: message, Field: field}
+}
+
+// Unauthorized says why nobody is let in who does not say who they are.
+func Unauthorized(message string) *Error {
+	return &Error{Code: CodeUnauthorized, Message: message}
+}
+
+// Forbidden says what somebody who is known may not do.
+func Forbidden(message string) *Error {
+	return &Error{Code: CodeForbidden, Message: message}
+}
+
+// TooManyRequests says which rate a client is over.
+func TooManyRequests(message string) *Error {
+	return &Error{Code: CodeTooManyRequests, Message: message}
 }
 
 // NotFound says that there is no such thing.

@@ -100,7 +100,7 @@ func start(b *testing.B, environment []string, name string) process {
 
 // startServer starts the program with these settings.
 func startServer(b *testing.B, settings ...string) process {
-	return start(b, append([]string{"HOST=127.0.0.1", "PORT=0"}, settings...), buildServer(b))
+	return start(b, append([]string{"HOST=127.0.0.1", "PORT=0", "RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0"}, settings...), buildServer(b))
 }
 
 func startBare(b *testing.B) process {

@@ -104,7 +104,7 @@ func serve(t testing.TB, settings ...string) *server {
 	binary, err := buildOnce()
 	require.NoError(t, err)
 	s := &server{cmd: exec.Command(binary), read: make(chan struct{})}
-	s.cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT=0", "SHUTDOWN_TIMEOUT=1s"), settings...)
+	s.cmd.Env = append(append(os.Environ(), "HOST=127.0.0.1", "PORT=0", "SHUTDOWN_TIMEOUT=1s", "RATE_LIMIT_REPORTS=0"), settings...)
 	stderr, err := s.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, s.cmd.Start())

@@ -19,6 +19,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -30,6 +31,7 @@ var embedded embed.FS
 type Dashboard struct {
 	store  *store.Store
 	page   *template.Template
+	signIn *template.Template
 	style  template.CSS
 	files  map[string]file // by name
 	prefix string          // of the files' addresses; changes when any of them does
@@ -72,10 +74,11 @@ func New(st *store.Store) (*Dashboard, error) {
 	}
 	d.prefix = "assets/" + hex.EncodeToString(sum.Sum(nil)[:6]) + "/"
 	d.style = template.CSS(d.files["style.css"].body)
-	d.page, err = template.New("page.html").Funcs(functions).Parse(string(d.files["page.html"].body))
+	pages, err := template.New("").Funcs(functions).ParseFS(web, "*.html")
 	if err != nil {
-		return nil, fmt.Errorf("parse the dashboard's page: %w", err)
+		return nil, fmt.Errorf("parse the dashboard's pages: %w", err)
 	}
+	d.page, d.signIn = pages.Lookup("page.html"), pages.Lookup("signin.html")
 	style := sha256.Sum256([]byte(d.style))
 	d.policy = "default-src 'self'; style-src 'self' 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) +
 		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -96,21 +99,21 @@ var contentTypes = map[string]string{
 func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) error {
 	name, current := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, "/"), d.prefix)
 	f, ok := d.files[name]
-	if !ok || !current || name == "page.html" {
+	if !ok || !current || path.Ext(name) == ".html" {
 		w.Header().Set("Cache-Control", "no-store")
 		return models.NotFound("file: load the page again")
 	}
-	w.Header().Set("Cache-Control", "public, max-age=31536000, immutable")
-	send(w, f.contentType, f.body)
+	w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
+	send(w, http.StatusOK, f.contentType, f.body)
 	return nil
 }
 
 // send answers with a file.
-func send(w http.ResponseWriter, contentType string, body []byte) {
+func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	header := w.Header()
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
-	header.Set("X-Content-Type-Options", "nosniff")
+	w.WriteHeader(status)
 	w.Write(body) //nolint:errcheck // the client is gone, and nobody else is to be told
 }
 
@@ -127,7 +130,7 @@ func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) error {
 	}
 	b.WriteString(`</svg>`)
 	w.Header().Set("Cache-Control", "public, max-age=86400")
-	send(w, contentTypes[".svg"], b.Bytes())
+	send(w, http.StatusOK, contentTypes[".svg"], b.Bytes())
 	return nil
 }
 
@@ -136,22 +139,43 @@ const mark = `<rect width="32" height="32" rx="8" fill="#4f46e5"/><g stroke="#ff
 	`<path d="M16 16 8 9M16 16l8-7M16 16v9"/></g><circle cx="16" cy="16" r="4.4" fill="#fff"/><circle cx="8" cy="9" r="2.8" fill="#c7d2fe"/>` +
 	`<circle cx="24" cy="9" r="2.8" fill="#c7d2fe"/><circle cx="16" cy="25" r="2.8" fill="#c7d2fe"/>`
 
-// Page serves the page: GET /. Where it is asked for no other view, it already shows who waits.
-func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request) error {
-	view, err := d.view(r)
+// Page serves the page to somebody who may read: what grant allows. Where it is asked for no other view, it already shows
+// who waits.
+func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant) error {
+	view, err := d.view(r, grant)
 	if err != nil {
 		return err
 	}
+	return d.render(w, http.StatusOK, d.page, view)
+}
+
+// SignIn is what the form shows with which people sign in.
+type SignIn struct {
+	Status int    // of the answer
+	Query  string // of the view that is asked for
+	Fault  string // why the token did not do, "" where none was given
+}
+
+// SignIn serves the form.
+func (d *Dashboard) SignIn(w http.ResponseWriter, r *http.Request, form SignIn) error {
+	return d.render(w, form.Status, d.signIn, struct {
+		SignIn
+		Style template.CSS
+		Theme string
+	}{form, d.style, theme(r)})
+}
+
+// render answers with a page.
+func (d *Dashboard) render(w http.ResponseWriter, status int, page *template.Template, view any) error {
 	var body bytes.Buffer
-	if err := d.page.Execute(&body, view); err != nil {
+	if err := page.Execute(&body, view); err != nil {
 		return fmt.Errorf("render the dashboard's page: %w", err)
 	}
 	header := w.Header()
 	header.Set("Content-Security-Policy", d.policy)
-	header.Set("Referrer-Policy", "no-referrer")
 	header.Set("Cache-Control", "no-store")
 	header.Add("Vary", "Cookie")
-	send(w, contentTypes[".html"], body.Bytes())
+	send(w, status, contentTypes[".html"], body.Bytes())
 	return nil
 }
 

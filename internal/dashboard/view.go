@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -24,6 +25,7 @@ type view struct {
 	Modules []string
 	Theme   string
 	Now     time.Time
+	Viewer  string // the name of the token with which somebody signed in, "" where nobody did
 
 	Needs   bool // the view of those who need somebody
 	Summary models.Summary
@@ -33,19 +35,23 @@ type view struct {
 }
 
 // view reads what the page shows.
-func (d *Dashboard) view(r *http.Request) (v view, err error) {
+func (d *Dashboard) view(r *http.Request, grant *access.Grant) (v view, err error) {
 	v = view{Style: d.style, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now()}
+	if grant.SignedIn() {
+		v.Viewer = grant.Name()
+	}
 	v.Needs = r.URL.RawQuery == ""
 	if !v.Needs {
 		return v, nil
 	}
 	d.store.Expire(v.Now)
-	v.Summary = d.store.Summary()
+	v.Summary = d.store.TeamSummary(grant.Team())
 	read := func(q store.SessionQuery, limit int) []models.FleetSession {
 		if err != nil {
 			return nil
 		}
 		var page store.Page[models.FleetSession, store.SessionPosition]
+		q.Team = grant.Team()
 		page, err = d.store.Sessions(r.Context(), q, nil, limit)
 		return page.Items
 	}

@@ -58,7 +58,7 @@ func run(ctx context.Context) error {
 		return fmt.Errorf("build the server: %w", err)
 	}
 	server := exec.Command(program)
-	server.Env = append(os.Environ(), "DEFAULT_TTL_MINUTES=1", "SHUTDOWN_TIMEOUT="+shutdownTimeout.String())
+	server.Env = append(os.Environ(), "DEFAULT_TTL_MINUTES=1", "RATE_LIMIT_REPORTS=0", "SHUTDOWN_TIMEOUT="+shutdownTimeout.String())
 	server.Stdout, server.Stderr = os.Stdout, os.Stderr
 	if err := server.Start(); err != nil {
 		return err

@@ -41,6 +41,7 @@ func typeOf(kind store.ChangeKind) (Type, string) {
 
 // Filter selects events. Its zero value selects them all.
 type Filter struct {
+	Team     *store.Team     // nil for every agent
 	AgentID  string          // "" for any
 	Statuses []models.Status // of which the session's is one since; none for any
 	Lost     *bool           // nil for either
@@ -48,6 +49,9 @@ type Filter struct {
 }
 
 func (f *Filter) selects(c *store.Change) bool {
+	if !f.Team.Covers(c.Session.AgentID) {
+		return false
+	}
 	if f.AgentID != "" && f.AgentID != c.Session.AgentID {
 		return false
 	}

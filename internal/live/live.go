@@ -59,9 +59,10 @@ type Hub struct {
 
 	mu       sync.Mutex
 	closed   bool
-	everyone subscribers            // those who follow all agents
-	byAgent  map[string]subscribers // those who follow one
-	all      subscribers            // both
+	everyone subscribers                 // those who follow all agents
+	byTeam   map[*store.Team]subscribers // those who follow the agents of one team
+	byAgent  map[string]subscribers      // those who follow one agent
+	all      subscribers                 // all of these
 }
 
 type subscribers map[*Subscriber]struct{}
@@ -72,7 +73,7 @@ func New(st *store.Store, m *metrics.Metrics, opts Options) *Hub {
 		store: st, metrics: m, opts: opts,
 		run:      strings.ToLower(rand.Text()[:12]),
 		joined:   make(chan struct{}, 1),
-		everyone: subscribers{}, byAgent: map[string]subscribers{}, all: subscribers{},
+		everyone: subscribers{}, byTeam: map[*store.Team]subscribers{}, byAgent: map[string]subscribers{}, all: subscribers{},
 	}
 }
 
@@ -160,10 +161,25 @@ func (h *Hub) handOut(changes []store.Change) {
 	for s := range h.everyone {
 		s.take(changes, event)
 	}
-	if len(h.byAgent) == 0 {
+	for team, group := range h.byTeam {
+		if team.Settled() >= changes[0].Number { // these may not tell their teams yet
+			for s := range group {
+				s.take(changes, event)
+			}
+		}
+	}
+	if len(h.byAgent)+len(h.byTeam) == 0 {
 		return
 	}
 	for i := range changes {
+		for _, team := range changes[i].Teams {
+			if team.Settled() >= changes[0].Number {
+				continue
+			}
+			for s := range h.byTeam[team] {
+				s.take(changes[i:i+1], func(int) *Event { return event(i) })
+			}
+		}
 		for s := range h.byAgent[changes[i].Session.AgentID] {
 			s.take(changes[i:i+1], func(int) *Event { return event(i) })
 		}
@@ -223,13 +239,20 @@ func (h *Hub) resume(s *Subscriber, since string) {
 
 // group returns the subscribers that a filter belongs to. The caller holds h.mu.
 func (h *Hub) group(f Filter) subscribers {
-	if f.AgentID == "" {
-		return h.everyone
+	switch {
+	case f.AgentID != "":
+		return groupOf(h.byAgent, f.AgentID)
+	case f.Team != nil:
+		return groupOf(h.byTeam, f.Team)
 	}
-	g := h.byAgent[f.AgentID]
+	return h.everyone
+}
+
+func groupOf[K comparable](groups map[K]subscribers, key K) subscribers {
+	g := groups[key]
 	if g == nil {
 		g = subscribers{}
-		h.byAgent[f.AgentID] = g
+		groups[key] = g
 	}
 	return g
 }
@@ -241,8 +264,12 @@ func (h *Hub) leave(s *Subscriber) {
 	delete(h.all, s)
 	g := h.group(s.Filter)
 	delete(g, s)
-	if len(g) == 0 {
+	switch {
+	case len(g) > 0:
+	case s.Filter.AgentID != "":
 		delete(h.byAgent, s.Filter.AgentID)
+	default:
+		delete(h.byTeam, s.Filter.Team)
 	}
 	h.metrics.SetSubscribers(len(h.all))
 }

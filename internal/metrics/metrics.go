@@ -27,6 +27,8 @@ type Metrics struct {
 	commits  prometheus.Histogram
 	grouped  prometheus.Histogram
 	stream   stream
+	reloads  reloads
+	refusals *prometheus.CounterVec
 
 	stored, duplicate, invalid, refused, unavailable prometheus.Counter
 
@@ -72,7 +74,7 @@ func New(st *store.Store, version string) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
 		}),
 	}
-	m.stream = newStream()
+	m.stream, m.reloads, m.refusals = newStream(), newReloads(), newRefusals()
 	m.registry.MustRegister(m.stream.collectors()...)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info",
@@ -80,7 +82,7 @@ func New(st *store.Store, version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(reports, m.requests, m.batches, m.expiry, build, fleet{st},
+	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, reports, m.requests, m.batches, m.expiry, build, fleet{st},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

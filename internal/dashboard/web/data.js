@@ -20,6 +20,7 @@ class Refused extends Error {
 export async function get(path, signal) {
   const answer = await fetch(path, {signal, headers: {Accept: 'application/json'}})
   if (answer.ok) return answer.json()
+  if (answer.status === 401) location.reload() // the sign-in has ended: the server shows its form
   const {message} = await answer.json().catch(() => ({}))
   throw new Refused(answer.status, message ?? answer.statusText)
 }

@@ -46,6 +46,7 @@ function Bar({view, counts: {waiting, lost, failing, failingMore}, onHelp}) {
       <${Connection} />
       <${Bell} />
       <${Theme} />
+      <${SignOut} />
       <button type="button" class="plain help-button" onClick=${onHelp} title="Keys (?)" aria-label="Keys"><${Icon} name="circle-help" /></button>
     </div>
   </header>`
@@ -72,6 +73,13 @@ function Theme() {
     set(to)
   }
   return html`<button type="button" class="plain" onClick=${next} title=${`Colours: ${says}`} aria-label=${`Colours: ${says}`}><${Icon} name=${icon} /></button>`
+}
+
+/** SignOut ends what the sign-in began, where there was one. */
+function SignOut() {
+  const {viewer} = document.documentElement.dataset
+  return viewer && html`<form class="signout" method="post" action=${new URL('sign-out', document.baseURI).href}>
+    <button class="plain" title=${`Sign out (${viewer})`} aria-label=${`Sign out (${viewer})`}><${Icon} name="log-out" /></button></form>`
 }
 
 /** useTab has the tab's title and icon say who needs somebody. */

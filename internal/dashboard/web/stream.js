@@ -40,7 +40,9 @@ export function openStream(address, since, tell) {
     }
     source.onerror = () => {
       say('away')
-      if (source.readyState === EventSource.CLOSED) retry() // refused: the server starts, or takes no more subscribers
+      if (source.readyState !== EventSource.CLOSED) return
+      tell({reset: true}) // refused: the server starts, or takes no more subscribers, or the sign-in has ended, which reads find out
+      retry()
     }
     for (const type of ['status', 'expired', 'removed']) source.addEventListener(type, take(type))
     source.addEventListener('reset', (event) => {

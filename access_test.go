@@ -1,0 +1,854 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"os"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/go-chi/chi/v5"
+	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// holder is somebody with a token.
+type holder struct {
+	name, token string
+}
+
+func (h holder) header() []string {
+	if h.token == "" {
+		return nil
+	}
+	return []string{"Authorization: Bearer " + h.token}
+}
+
+// tokensFile writes a file of tokens, each with what its line says beside its name and its hash, and returns its path and their
+// holders, by their names.
+func tokensFile(t testing.TB, lines map[string]access.Entry) (path string, holders map[string]holder) {
+	t.Helper()
+	holders = map[string]holder{}
+	var text strings.Builder
+	for name, e := range lines {
+		token, entry := access.NewToken(name)
+		entry.Scopes, entry.Agents, entry.Expires = e.Scopes, e.Agents, e.Expires
+		fmt.Fprintln(&text, entry)
+		holders[name] = holder{name, token}
+	}
+	path = filepath.Join(t.TempDir(), "tokens")
+	require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o600))
+	return path, holders
+}
+
+// everyScope has one token for each thing that tells tokens apart.
+var everyScope = map[string]access.Entry{
+	"reports":   {Scopes: []string{"report"}},
+	"reads":     {Scopes: []string{"read"}},
+	"admin":     {Scopes: []string{"admin"}},
+	"expired":   {Scopes: []string{"report", "read", "admin"}, Expires: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)},
+	"of team":   {Scopes: []string{"report", "read", "admin"}, Agents: []string{"team/*"}},
+	"of others": {Scopes: []string{"report", "read", "admin"}, Agents: []string{"other/*"}},
+}
+
+// TestWhoMayDoWhat asks every route with every kind of token, and none. A route that is missing here fails it.
+func TestWhoMayDoWhat(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	who := []holder{{}, {"wrong", "ka_wrong"}, holders["expired"], holders["reports"], holders["reads"], holders["admin"], holders["of others"], holders["of team"]}
+	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.ask("GET", "/", "", holders["reads"].header()...).Body.String())
+	const one, item = "/api/agents/team%2Fa", "/api/agents/team%2Fa/sessions/t"
+	report := reportOf("team/a", "t", "running")
+
+	reads := []int{401, 401, 401, 403, 200, 403, 200, 200}
+	ofOne := []int{401, 401, 401, 403, 200, 403, 404, 200}
+	ofAll := []int{401, 401, 401, 403, 200, 403, 403, 403}
+	removes := []int{401, 401, 401, 403, 403, 204, 404, 204}
+	open := []int{200, 200, 200, 200, 200, 200, 200, 200}
+	routes := map[string]struct {
+		target string
+		want   []int // for each of who
+	}{
+		"POST /webhook/status":                                   {"/webhook/status", []int{401, 401, 401, 200, 403, 403, 403, 200}},
+		"GET /api/agents":                                        {"/api/agents", reads},
+		"GET /api/agents/{agent_id}":                             {one, ofOne},
+		"GET /api/agents/{agent_id}/status":                      {one + "/status", ofOne},
+		"GET /api/agents/{agent_id}/sessions":                    {one + "/sessions", ofOne},
+		"GET /api/agents/{agent_id}/sessions/{session_topic}":    {item, ofOne},
+		"GET /api/sessions":                                      {"/api/sessions", reads},
+		"GET /api/summary":                                       {"/api/summary", reads},
+		"GET /api/events":                                        {"/api/events", reads},
+		"GET /openapi.yaml":                                      {"/openapi.yaml", reads},
+		"GET /metrics":                                           {"/metrics", ofAll},
+		"DELETE /api/agents/{agent_id}":                          {one, removes},
+		"DELETE /api/agents/{agent_id}/sessions/{session_topic}": {item, removes},
+		"GET /debug/pprof/*":                                     {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
+		"GET /":                                                  {"/", reads},
+		"GET /assets/*":                                          {"/" + strings.TrimPrefix(asset, "/"), reads},
+		"GET /favicon.svg":                                       {"/favicon.svg", open},
+		"GET /health":                                            {"/health", open},
+		"GET /health/live":                                       {"/health/live", open},
+		"GET /health/ready":                                      {"/health/ready", open},
+		"POST /sign-in":                                          {"/sign-in", []int{401, 401, 401, 401, 401, 401, 401, 401}},  // a form, not a header
+		"POST /sign-out":                                         {"/sign-out", []int{303, 303, 303, 303, 303, 303, 303, 303}}, // nobody is signed in
+	}
+	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		_, ok := routes[method+" "+route]
+		require.True(t, ok, "who may %s %s?", method, route)
+		return nil
+	}))
+	for route, test := range routes {
+		method, _, _ := strings.Cut(route, " ")
+		if route == "GET /api/events" {
+			method = "HEAD" // the stream would go on
+		}
+		for i, h := range who {
+			s.ask("POST", "/webhook/status", report, holders["reports"].header()...)
+			body := ""
+			if method == "POST" {
+				body = report
+			}
+			w := s.ask(method, test.target, body, h.header()...)
+			require.Equal(t, test.want[i], w.Code, "%s as %q: %s", route, h.name, w.Body)
+			switch w.Code {
+			case 401:
+				if route != "POST /sign-in" {
+					require.Regexp(t, `^Bearer realm="kubeagents"`, w.Header().Get("WWW-Authenticate"), route)
+				}
+			case 403:
+				require.Regexp(t, `"error":"forbidden","message":"(the token has not the scope (report|read|admin)|this is about every agent|the token is not for an agent)`, w.Body.String())
+			}
+			require.NotContains(t, w.Body.String(), "ka_", "no answer repeats a token")
+		}
+	}
+}
+
+// TestWithoutTokensEverybodyMay holds that nothing is asked for where nothing is set, but that there are no profiles.
+func TestWithoutTokensEverybodyMay(t *testing.T) {
+	s := newTestServer(t, nil)
+	require.Equal(t, 200, s.ask("POST", "/webhook/status", reportOf("a", "t", "running")).Code)
+	require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code)
+	require.Equal(t, 200, s.ask("GET", "/metrics", "", "Authorization: Bearer whatever").Code)
+	require.Equal(t, 404, s.ask("GET", "/debug/pprof/heap", "").Code)
+	require.Equal(t, 404, s.ask("POST", "/sign-in", "").Code)
+	require.Equal(t, 204, s.ask("DELETE", "/api/agents/a", "").Code)
+	require.Equal(t, 403, s.ask("DELETE", "/api/agents/a", "", "Sec-Fetch-Site: cross-site").Code, "not for a page from elsewhere")
+	require.Contains(t, s.ask("GET", "/health", "").Body.String(), `"storage":"memory"`)
+}
+
+func TestStrangersLearnTheStatusAlone(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	for name, whole := range map[string]bool{"": false, "reads": true, "reports": false, "of team": false, "expired": false} {
+		w := s.ask("GET", "/health", "", holders[name].header()...)
+		require.Equal(t, 200, w.Code)
+		require.Equal(t, whole, strings.Contains(w.Body.String(), "version"), name)
+		require.Contains(t, w.Body.String(), `"status":"ok"`)
+		require.Empty(t, w.Header().Get("WWW-Authenticate"))
+	}
+	s.handlers.Drain()
+	require.JSONEq(t, `{"status":"unavailable"}`, s.ask("GET", "/health", "").Body.String())
+	require.JSONEq(t, `{"status":"unavailable"}`, s.ask("GET", "/health/ready", "").Body.String())
+	require.Contains(t, s.ask("GET", "/health/ready", "", holders["reads"].header()...).Body.String(), "stopping")
+	public := newGuardedServer(t, nil, config.Config{TokensFile: path, MetricsPublic: true}, nil)
+	require.Equal(t, 200, public.ask("GET", "/metrics", "").Code)
+}
+
+func TestHowATokenIsSent(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	reports, reads := holders["reports"].token, holders["reads"].token
+	post := func(query string, header ...string) int {
+		return s.ask("POST", "/webhook/status"+query, reportOf("a", "t", "running"), header...).Code
+	}
+	require.Equal(t, 200, post("?access_token="+reports))
+	require.Equal(t, 200, post("?x=1&access_token="+reports))
+	require.Equal(t, 401, post("?access_token=ka_wrong"))
+	require.Equal(t, 400, post("?access_token="+reports+"&access_token="+reports))
+	require.Equal(t, 400, post("?access_token="+reports, "Authorization: Bearer "+reports))
+	require.Equal(t, 400, post("?access_token=%zz"))
+	require.Equal(t, 401, s.ask("GET", "/api/agents?access_token="+reads, "").Code, "for webhooks alone")
+	require.Equal(t, 200, post("", "Authorization: bearer  "+reports), "the scheme is in any case")
+	for _, header := range []string{"Basic " + reports, reports, "Bearer", "Bearer ", "Token " + reports} {
+		require.Equal(t, 400, post("", "Authorization: "+header), header)
+	}
+	for _, token := range []string{reports + "x", reports[:len(reports)-1], strings.ToLower(reports), strings.Repeat("x", 10_000), "\x00", reports + " " + reports} {
+		require.Equal(t, 401, post("", "Authorization: Bearer "+token), token)
+	}
+	twice := httptest.NewRequest("GET", "/api/agents", nil)
+	twice.Header["Authorization"] = []string{"Bearer " + reads, "Bearer " + reads}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, twice)
+	require.Equal(t, 400, w.Code)
+}
+
+// TestABatchOfSeveralTeams takes the reports that the token is for, and says of each other one that it is not.
+func TestABatchOfSeveralTeams(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	team := holders["of team"].header()
+	w := s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("other/b", "t", "running"), team...)
+	require.Equal(t, 207, w.Code)
+	require.JSONEq(t, `{"success":false,"message":"1 of 2 reports were accepted","accepted":1,"rejected":1,
+		"errors":[{"index":1,"error":"forbidden","message":"the token is not for an agent with this agent_id","field":"agent_id"}]}`, w.Body.String())
+	require.Equal(t, 403, s.ask("POST", "/webhook/status", "["+reportOf("other/b", "t", "running")+"]", team...).Code)
+	require.Equal(t, 1, s.store.Summary().Agents)
+}
+
+// sight is what somebody sees of a server: bodies without cursors, which say where a page ends and not what is on it.
+type sight struct {
+	codes  []int
+	bodies []string
+}
+
+var cursorText = regexp.MustCompile(`,"next_cursor":"[^"]*"`)
+
+// look reads every page of every list, and each agent and session, of every ID there is.
+func look(s *server, ids []string, header ...string) (all sight) {
+	read := func(target string) {
+		for range 50 {
+			w := s.ask("GET", target, "", header...)
+			all.codes = append(all.codes, w.Code)
+			all.bodies = append(all.bodies, target[:strings.IndexByte(target+"?", '?')]+" "+cursorText.ReplaceAllString(w.Body.String(), ""))
+			_, next, ok := strings.Cut(w.Body.String(), `"next_cursor":"`)
+			if !ok {
+				return
+			}
+			cursor, _, _ := strings.Cut(next, `"`)
+			base, _, _ := strings.Cut(target, "&cursor=")
+			target = base + "&cursor=" + cursor
+		}
+	}
+	for _, target := range []string{"/api/agents?limit=2", "/api/agents?sort=-last_seen&limit=1", "/api/agents?source=codex&limit=1", "/api/agents?status=pending&limit=1",
+		"/api/agents?active=true&search=a", "/api/sessions?limit=1", "/api/sessions?sort=last_updated&limit=2", "/api/sessions?status=pending&expired=false&limit=1",
+		"/api/sessions?lost=true", "/api/sessions?source=codex&limit=1", "/api/sessions?search=t1", "/api/summary?"} {
+		read(target)
+	}
+	for _, id := range ids {
+		at := "/api/agents/" + url.PathEscape(id)
+		for _, target := range []string{"?", "/status?limit=1", "/sessions?limit=1", "/sessions/t1?limit=1", "/sessions/t2?limit=2"} {
+			read(at + target)
+		}
+		read("/api/sessions?limit=1&agent_id=" + url.QueryEscape(id))
+	}
+	return all
+}
+
+// TestALimitedTokenSeesAServerOfItsOwn holds what a token that is for some agents sees, of lists, counts and events, to what is
+// to be seen on a server that only ever got the reports of these, whatever agents and patterns there are.
+func TestALimitedTokenSeesAServerOfItsOwn(t *testing.T) {
+	ids := []string{"a/1", "a/2", "ab", "b/1", "ü/*", "c"}
+	rapid.Check(t, func(rt *rapid.T) {
+		patterns := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a/*", "*1", "b/?", `ü/\*`, "c", "*", "a?", "nobody"}), 1, 3, rapid.ID).Draw(rt, "patterns")
+		steps := rapid.SliceOfN(rapid.Custom(func(rt *rapid.T) step {
+			return step{
+				kind:   rapid.SampledFrom([]string{"report", "report", "report", "report", "wait", "remove"}).Draw(rt, "kind"),
+				agent:  rapid.SampledFrom(ids).Draw(rt, "agent"),
+				topic:  rapid.SampledFrom([]string{"t1", "t2"}).Draw(rt, "topic"),
+				status: rapid.SampledFrom([]string{"running", "pending", "success", "failed"}).Draw(rt, "status"),
+				source: rapid.SampledFrom([]string{"codex", "cursor"}).Draw(rt, "source"),
+			}
+		}), 1, 25).Draw(rt, "steps")
+		path, holders := tokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "admin"}}, "some": {Scopes: []string{"read"}, Agents: patterns}})
+		keyring := access.NewKeyring(store.New(store.Options{EventWindow: 1}), access.Limits{})
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		_, err = keyring.Load(text)
+		require.NoError(t, err)
+		some, err := keyring.Grant(holders["some"].token)
+		require.NoError(t, err)
+
+		synctest.Test(t, func(t *testing.T) {
+			short := func(o *store.Options) { o.DefaultTTL, o.SessionRetention = 5*time.Minute, 20*time.Minute }
+			shared := newGuardedServer(t, short, config.Config{TokensFile: path}, nil)
+			own := newGuardedServer(t, short, config.Config{}, nil)
+			ofShared, ofOwn := follow(t, shared, "/api/events", holders["some"].header()...), follow(t, own, "/api/events")
+			for _, st := range steps {
+				time.Sleep(time.Millisecond)
+				st.on(shared, holders["all"].header()...)
+				if some.Covers(st.agent) || st.kind == "wait" {
+					st.on(own)
+				}
+				if st.kind == "wait" {
+					time.Sleep(6 * time.Minute)
+				}
+				synctest.Wait()
+				require.Equal(t, look(own, ids), look(shared, ids, holders["some"].header()...), "%+v", st)
+			}
+			time.Sleep(time.Second)
+			require.Equal(t, ofOwn.events(), ofShared.events())
+		})
+	})
+}
+
+type step struct{ kind, agent, topic, status, source string }
+
+func (st step) on(s *server, header ...string) {
+	switch st.kind {
+	case "report":
+		s.ask("POST", "/webhook/status", fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":%q,"agent_source":%q}`, st.agent, st.topic, st.status, st.source), header...)
+	case "remove":
+		s.ask("DELETE", "/api/agents/"+url.PathEscape(st.agent)+"/sessions/"+st.topic, "", header...)
+	}
+}
+
+// followed is an event stream that is read as it goes on.
+type followed struct {
+	mu     sync.Mutex
+	text   strings.Builder
+	header http.Header
+	status int
+	ended  chan struct{}
+}
+
+func (f *followed) Header() http.Header { return f.header }
+func (f *followed) Flush()              {}
+func (f *followed) WriteHeader(status int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.status = status
+}
+
+func (f *followed) Write(b []byte) (int, error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.text.Write(b)
+}
+
+// follow opens an event stream, which ends with the test.
+func follow(t testing.TB, s *server, target string, header ...string) *followed {
+	f := &followed{header: http.Header{}, ended: make(chan struct{})}
+	ctx, cancel := context.WithCancel(t.Context())
+	r := httptest.NewRequest("GET", target, nil).WithContext(ctx)
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	go func() {
+		defer close(f.ended)
+		s.ServeHTTP(f, r)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-f.ended
+	})
+	synctest.Wait()
+	return f
+}
+
+// events returns what came so far: the type and the data of each event.
+func (f *followed) events() (events []string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for line := range strings.Lines(f.text.String()) {
+		if strings.HasPrefix(line, "event: ") || strings.HasPrefix(line, "data: ") {
+			events = append(events, line)
+		}
+	}
+	return events
+}
+
+// TestAStreamEndsWithItsToken takes a token away, lets one expire, and signs somebody out, while their streams are open.
+func TestAStreamEndsWithItsToken(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		soon := time.Now().Add(time.Hour)
+		path, holders := tokensFile(t, map[string]access.Entry{"gone": {Scopes: []string{"read"}}, "stays": {Scopes: []string{"read"}}, "expires": {Scopes: []string{"read"}, Expires: soon}})
+		var guard handlers.Access
+		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { guard = p.Access })
+		cookie := signIn(t, s, holders["stays"].token)
+		streams := map[string]*followed{"signed in": follow(t, s, "/api/events", "Cookie: "+cookie)}
+		for name, h := range holders {
+			streams[name] = follow(t, s, "/api/events", h.header()...)
+		}
+		open := func() (names []string) {
+			synctest.Wait()
+			for name, f := range streams {
+				select {
+				case <-f.ended:
+				default:
+					names = append(names, name)
+				}
+			}
+			slices.Sort(names)
+			return names
+		}
+		require.Equal(t, []string{"expires", "gone", "signed in", "stays"}, open())
+		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		kept := slices.DeleteFunc(strings.SplitAfter(string(text), "\n"), func(line string) bool { return strings.Contains(line, `"gone"`) })
+		_, err = guard.Tokens.Load([]byte(strings.Join(kept, "")))
+		require.NoError(t, err)
+		require.Equal(t, []string{"expires", "signed in", "stays"}, open())
+		require.Equal(t, 401, s.ask("GET", "/api/agents", "", holders["gone"].header()...).Code)
+		time.Sleep(time.Hour)
+		require.Equal(t, []string{"signed in", "stays"}, open())
+		require.Contains(t, s.ask("GET", "/api/agents", "", holders["expires"].header()...).Body.String(), "the token has expired")
+		require.Equal(t, 303, s.ask("POST", "/sign-out", "", "Cookie: "+cookie).Code)
+		require.Equal(t, []string{"stays"}, open())
+	})
+}
+
+// signIn signs somebody in, and returns the cookie.
+func signIn(t testing.TB, s http.Handler, token string, header ...string) (cookie string) {
+	t.Helper()
+	r := httptest.NewRequest("POST", "/sign-in", strings.NewReader(url.Values{"token": {token}, "view": {"view=agents"}}.Encode()))
+	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	require.Equal(t, 303, w.Code, "%s", w.Body)
+	require.Equal(t, "./?view=agents", w.Header().Get("Location"))
+	cookie, _, _ = strings.Cut(w.Header().Get("Set-Cookie"), ";")
+	return cookie
+}
+
+func TestSigningIn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, holders := tokensFile(t, everyScope)
+		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) {
+			p.Access.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // where httptest's requests come from
+		})
+		w := s.ask("GET", "/?view=agents", "")
+		require.Equal(t, 401, w.Code)
+		require.Contains(t, w.Body.String(), `<form class="signin" method="post" action="sign-in">`)
+		require.Contains(t, w.Body.String(), `name="view" value="view=agents"`)
+
+		form := func(token string) *httptest.ResponseRecorder {
+			return s.ask("POST", "/sign-in", url.Values{"token": {token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
+		}
+		require.Contains(t, form("ka_wrong").Body.String(), "Not signed in: the token is not known.")
+		require.Contains(t, form(holders["expired"].token).Body.String(), "the token has expired")
+		require.Contains(t, form(holders["reports"].token).Body.String(), "has not the scope read")
+		require.Equal(t, 400, form(strings.Repeat("x", 10_000)).Code)
+		w = form(" " + holders["reads"].token + "\n")
+		require.Regexp(t, `^kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict$`, w.Header().Get("Set-Cookie"))
+		w = s.ask("POST", "/sign-in", url.Values{"token": {holders["reads"].token}}.Encode(), "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-Proto: https")
+		require.Regexp(t, `^__Host-kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; Secure; SameSite=Strict$`, w.Header().Get("Set-Cookie"))
+
+		cookie := signIn(t, s, holders["of team"].token)
+		require.NotContains(t, cookie, holders["of team"].token)
+		s.ask("POST", "/webhook/status", reportOf("team/a", "mine", "pending")+reportOf("z", "theirs", "pending"), holders["reports"].header()...)
+		page := s.ask("GET", "/", "", "Cookie: "+cookie)
+		require.Equal(t, 200, page.Code)
+		require.Contains(t, page.Body.String(), "mine")
+		require.NotContains(t, page.Body.String(), "theirs")
+		require.Contains(t, page.Body.String(), `data-viewer="of team"`)
+		require.Equal(t, 200, s.ask("GET", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
+		require.Equal(t, 404, s.ask("GET", "/api/agents/z", "", "Cookie: "+cookie).Code)
+
+		// What comes from elsewhere, and what would change something, a cookie does not help.
+		require.Equal(t, 401, s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running"), "Cookie: "+cookie).Code)
+		require.Equal(t, 401, s.ask("DELETE", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
+		require.Equal(t, 401, s.ask("GET", "/debug/pprof/heap", "", "Cookie: "+cookie).Code)
+		for _, target := range []string{"/sign-in", "/sign-out"} {
+			require.Equal(t, 403, s.ask("POST", target, "", "Cookie: "+cookie, "Sec-Fetch-Site: cross-site").Code)
+			require.Equal(t, 403, s.ask("POST", target, "", "Cookie: "+cookie, "Origin: https://evil.example").Code)
+		}
+		require.Equal(t, 200, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code, "still signed in")
+
+		out := s.ask("POST", "/sign-out", "", "Cookie: "+cookie, "Sec-Fetch-Site: same-origin")
+		require.Equal(t, 303, out.Code)
+		require.Regexp(t, `^kubeagents=; Path=/; Max-Age=0;`, out.Header().Get("Set-Cookie"))
+		require.Equal(t, 401, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code, "whoever kept the cookie is out as well")
+
+		cookie = signIn(t, s, holders["reads"].token)
+		time.Sleep(access.SignedInFor - time.Second)
+		require.Equal(t, 200, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code)
+		time.Sleep(time.Second)
+		synctest.Wait()
+		require.Equal(t, 401, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code)
+		// Everybody is out by now: nothing is left that could grow.
+	})
+}
+
+func TestLimits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, holders := tokensFile(t, map[string]access.Entry{"one": {Scopes: []string{"report", "read"}}, "two": {Scopes: []string{"report", "read"}}})
+		s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 10, RateLimitReads: 5}, nil)
+		one, two := holders["one"].header(), holders["two"].header()
+		report := func(n int, header []string) *httptest.ResponseRecorder {
+			return s.ask("POST", "/webhook/status", "["+strings.TrimSuffix(strings.Repeat(reportOf("a", "t", "running")+",", n), ",")+"]", header...)
+		}
+		require.Equal(t, 200, report(60, one).Code)
+		require.Equal(t, 200, report(40, one).Code, "ten seconds' worth at once")
+		w := report(30, one)
+		require.Equal(t, 429, w.Code)
+		require.JSONEq(t, `{"error":"too_many_requests","message":"more than 10 reports a second: try again later"}`, w.Body.String())
+		header := func(name string) string { return w.Header().Get(name) }
+		require.Equal(t, []string{"1", "10", "0", "1"}, []string{header("Retry-After"), header("RateLimit-Limit"), header("RateLimit-Remaining"), header("RateLimit-Reset")})
+		require.Equal(t, 200, report(30, two).Code, "each token has limits of its own")
+		time.Sleep(2 * time.Second)
+		require.Equal(t, 200, report(20, one).Code)
+		require.Equal(t, 429, report(20, one).Code)
+		time.Sleep(10 * time.Second)
+		require.Equal(t, 200, report(300, one).Code, "a great batch passes when nothing is owed")
+		time.Sleep(10 * time.Second)
+		require.Equal(t, 429, report(1, one).Code, "and is paid off")
+		time.Sleep(11 * time.Second)
+		require.Equal(t, 200, report(1, one).Code)
+		require.Equal(t, 200, s.ask("GET", "/api/agents", "", one...).Code, "reads are counted apart")
+		for range 49 {
+			s.ask("GET", "/api/agents", "", one...)
+		}
+		require.Equal(t, 429, s.ask("GET", "/api/agents", "", one...).Code)
+		require.Equal(t, 200, s.ask("GET", "/health", "", one...).Code)
+
+		for range 50 { // somebody guesses
+			require.Equal(t, 401, s.ask("GET", "/api/agents", "", "Authorization: Bearer guess").Code)
+		}
+		require.Equal(t, 429, s.ask("GET", "/api/agents", "", "Authorization: Bearer guess").Code)
+		require.Equal(t, 200, s.ask("GET", "/api/agents", "", two...).Code, "which is nothing to those who need not guess")
+	})
+}
+
+func TestLimitsByAddress(t *testing.T) {
+	s := newGuardedServer(t, nil, config.Config{RateLimitReads: 1, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("10.0.0.0/8")}}, nil)
+	from := func(forwarded string) int { return s.ask("GET", "/api/agents", "", "X-Forwarded-For: "+forwarded).Code }
+	exhaust := func(forwarded string) {
+		t.Helper()
+		for range 10 {
+			require.Equal(t, 200, from(forwarded))
+		}
+		require.Equal(t, 429, from(forwarded))
+	}
+	exhaust("203.0.113.1")
+	require.Equal(t, 429, from("8.8.8.8, 203.0.113.1"), "what a client says of itself is not believed")
+	require.Equal(t, 429, from("203.0.113.1, 10.1.2.3"), "what a trusted proxy says is")
+	exhaust("203.0.113.2")
+	exhaust("2001:db8::1")
+	require.Equal(t, 429, from("2001:db8::ffff:1"), "a site of IPv6 is one")
+	require.Equal(t, 200, from("2001:db8:0:1::1"))
+
+	direct := newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, nil)
+	for i := range 11 {
+		w := direct.ask("GET", "/api/agents", "", fmt.Sprintf("X-Forwarded-For: 203.0.113.%d", i))
+		require.Equal(t, map[bool]int{true: 200, false: 429}[i < 10], w.Code, "nobody is believed without TRUSTED_PROXIES")
+	}
+}
+
+// TestAFloodOfAddresses comes from 100,000 addresses.
+func TestAFloodOfAddresses(t *testing.T) {
+	limits := access.NewAddresses(access.Limits{Reports: 1, Reads: 1})
+	now := time.Now()
+	for i := range 100_000 {
+		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
+		require.Nil(t, limits.Reads(nil, address, now))
+		require.Nil(t, limits.Reports(nil, address, 1, now))
+	}
+	require.Equal(t, 10_000, limits.Known())
+}
+
+// TestRequestsInFlight sends more requests at once than may be.
+func TestRequestsInFlight(t *testing.T) {
+	s := newGuardedServer(t, nil, config.Config{MaxInFlight: 2}, nil)
+	var waiting sync.WaitGroup
+	var bodies []*io.PipeWriter
+	for range 2 {
+		body, more := io.Pipe()
+		bodies = append(bodies, more)
+		waiting.Go(func() {
+			w := httptest.NewRecorder()
+			s.ServeHTTP(w, httptest.NewRequest("POST", "/webhook/status", body))
+			require.Equal(t, 200, w.Code)
+		})
+		_, err := io.WriteString(more, " ") // it is read, so that the request is in flight
+		require.NoError(t, err)
+	}
+	w := s.ask("GET", "/api/agents", "")
+	require.Equal(t, 503, w.Code)
+	require.Equal(t, "1", w.Header().Get("Retry-After"))
+	require.Equal(t, "2", w.Header().Get("RateLimit-Limit"))
+	require.Contains(t, w.Body.String(), "MAX_IN_FLIGHT")
+	require.Equal(t, 200, s.ask("GET", "/health", "").Code, "probes are answered")
+	for _, more := range bodies {
+		_, err := io.WriteString(more, reportOf("a", "t", "running"))
+		require.NoError(t, err)
+		require.NoError(t, more.Close())
+	}
+	waiting.Wait()
+	require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code)
+}
+
+const secretText = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
+
+func TestSignedWebhooks(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, holders := tokensFile(t, everyScope)
+		const next = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+		for name, cfg := range map[string]config.Config{
+			"beside tokens": {TokensFile: path, WebhookSecret: secretText + ", " + next},
+			"alone":         {WebhookSecret: secretText + "," + next},
+		} {
+			s := newGuardedServer(t, nil, cfg, nil)
+			body := reportOf("a", "t", "running")
+			send := func(secret, id string, at time.Time, body string, signature ...string) *httptest.ResponseRecorder {
+				key, err := webhooks.NewWebhook(secret)
+				require.NoError(t, err)
+				signed, err := key.Sign(id, at, []byte(body))
+				require.NoError(t, err)
+				if len(signature) > 0 {
+					signed = signature[0]
+				}
+				return s.ask("POST", "/webhook/status", body, "webhook-id: "+id, fmt.Sprintf("webhook-timestamp: %d", at.Unix()), "webhook-signature: "+signed)
+			}
+			now := time.Now()
+			require.Equal(t, 200, send(secretText, "msg_1", now, body).Code, name)
+			require.Equal(t, 200, send(next, "msg_1", now, body).Code, "while one secret takes over from another")
+			_, history, _ := s.store.Session("a", "t", nil, 100)
+			require.Len(t, history.Items, 1, "the ID is that of the report, so that a repetition changes nothing")
+			require.Equal(t, 200, send(secretText, "msg_2", now.Add(-299*time.Second), body).Code)
+			require.Contains(t, send(secretText, "msg_3", now.Add(-301*time.Second), body).Body.String(), "too old")
+			require.Contains(t, send(secretText, "msg_3", now.Add(301*time.Second), body).Body.String(), "too new")
+			wrong := send("whsec_"+strings.Repeat("B", 40), "msg_3", now, body)
+			require.Equal(t, 401, wrong.Code)
+			require.Contains(t, wrong.Body.String(), "no matching signature")
+			for _, signature := range []string{"v1,", "v2,xyz", "x", ",,,", "v1,AAAA v1,BBBB"} {
+				require.Equal(t, 401, send(secretText, "msg_3", now, body, signature).Code, signature)
+			}
+			require.Equal(t, 401, s.ask("POST", "/webhook/status", body).Code, "neither signed nor with a token")
+			require.Equal(t, 401, s.ask("POST", "/webhook/status", body, "webhook-signature: v1,x").Code)
+			require.Equal(t, 413, send(secretText, "msg_4", now, strings.Repeat(" ", 9<<20)).Code)
+			if cfg.TokensFile == "" {
+				require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code, "the secret is about webhooks alone")
+				continue
+			}
+			require.Equal(t, 200, s.ask("POST", "/webhook/status", body, holders["reports"].header()...).Code)
+			require.Equal(t, 401, s.ask("GET", "/api/agents", "", "webhook-signature: v1,x").Code)
+		}
+	})
+}
+
+func TestRemoval(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := newTestServer(t, nil)
+		stream := follow(t, s, "/api/events?types=removed")
+		s.ask("POST", "/webhook/status", reportOf("a/b", "t 1", "running")+reportOf("a/b", "t 2", "running"))
+		require.Equal(t, 404, s.ask("DELETE", "/api/agents/nobody", "").Code)
+		require.Equal(t, 404, s.ask("DELETE", "/api/agents/a%2Fb/sessions/none", "").Code)
+		w := s.ask("DELETE", "/api/agents/a%2Fb/sessions/t%201", "")
+		require.Equal(t, 204, w.Code)
+		require.Empty(t, w.Body.String())
+		require.Equal(t, 404, s.ask("GET", "/api/agents/a%2Fb/sessions/t%201", "").Code)
+		require.Equal(t, 404, s.ask("DELETE", "/api/agents/a%2Fb/sessions/t%201", "").Code)
+		require.Equal(t, 204, s.ask("DELETE", "/api/agents/a%2Fb", "").Code)
+		require.Zero(t, s.store.Summary())
+		time.Sleep(time.Second)
+		events := strings.Join(stream.events(), "")
+		require.Regexp(t, `(?s)event: removed.*"t 1".*"agent_removed":false.*event: removed.*"t 2".*"agent_removed":true`, events)
+		s.ask("POST", "/webhook/status", reportOf("a/b", "t 1", "success"))
+		require.Contains(t, s.ask("GET", "/api/agents/a%2Fb", "").Body.String(), `"session_count":1`, "a later report begins anew")
+		require.Equal(t, 405, s.ask("PUT", "/api/agents/a%2Fb", "").Code)
+		require.Equal(t, "GET, DELETE, HEAD", s.ask("PUT", "/api/agents/a%2Fb", "").Header().Get("Allow"))
+	})
+}
+
+// TestTricksReachNoRoute writes methods and paths in other ways, and holds the answers to those of a request without a token.
+func TestTricksReachNoRoute(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["reports"].header()...)
+	paths := []string{"/api/agents", "/api/agents/team%2Fa", "/api/summary", "/api/sessions", "/openapi.yaml", "/metrics", "/debug/pprof/heap", "/webhook/status", "/api/events"}
+	for _, p := range paths {
+		for _, trick := range []string{
+			"/" + p, p + "/", p + "//", "/." + p, "/x/.." + p, strings.Replace(p, "/", "//", 2), strings.Replace(p, "/a", "/./a", 1), strings.ToUpper(p),
+			"/%2e" + p, "/health/..%2f" + p, "/health/.." + p, "/favicon.svg/.." + p, p + "%00", p + ";x=1", p + "%3fx", "/%61pi" + strings.TrimPrefix(p, "/api"), p + "?access_token=" + holders["reads"].token,
+			"/health%2f.." + p, "//example.com" + p, p + "#x",
+		} {
+			for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "get", "Get", "PROPFIND", "OPTIONS"} {
+				for _, header := range []string{"", "X-HTTP-Method-Override: GET", "X-HTTP-Method: DELETE", "X-Original-URL: /api/agents", "X-Rewrite-URL: /api/agents", "X-Forwarded-Prefix: /health"} {
+					target, err := url.ParseRequestURI(trick)
+					if err != nil {
+						continue
+					}
+					r := httptest.NewRequest("GET", "/", strings.NewReader(reportOf("stolen", "t", "running")))
+					r.Method, r.URL, r.RequestURI = method, target, trick
+					if name, value, ok := strings.Cut(header, ": "); ok {
+						r.Header.Set(name, value)
+					}
+					w := httptest.NewRecorder()
+					s.ServeHTTP(w, r)
+					require.NotContains(t, w.Body.String(), "team/a", "%s %s %s", method, trick, header)
+					if w.Code < 300 {
+						require.Contains(t, []string{"/health", "/favicon.svg"}, target.Path, "%s %s %s: %s", method, trick, header, w.Body)
+					}
+				}
+			}
+		}
+	}
+	_, known := s.store.Agent("stolen")
+	require.False(t, known)
+	require.Equal(t, 1, s.store.Summary().Agents)
+}
+
+// logged collects a log.
+type logged struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *logged) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(b)
+}
+
+func (l *logged) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
+}
+
+// TestNoSecretIsLogged sends secrets in every way there is, to every route, and looks for them in all that the server says.
+func TestNoSecretIsLogged(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	var log logged
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: secretText, RateLimitReads: 10_000}, func(p *handlers.Parts) {
+		p.Logger, p.Access.Audit = logger, logger
+	})
+	cookie := signIn(t, s, holders["reads"].token)
+	secrets := []string{secretText, strings.TrimPrefix(secretText, "whsec_"), strings.TrimPrefix(cookie, "kubeagents="), "ka_wrong"}
+	for _, h := range holders {
+		secrets = append(secrets, h.token)
+	}
+	var said strings.Builder
+	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "*", "heap").Replace(route)
+		if route == "/api/events" {
+			method = "HEAD"
+		}
+		for _, secret := range secrets {
+			for _, header := range []string{"Authorization: Bearer " + secret, "Authorization: Basic " + secret, "Cookie: kubeagents=" + secret, "webhook-signature: v1," + secret, "X-Nothing: x"} {
+				for _, query := range []string{"", "?access_token=" + secret, "?limit=" + secret, "?%zz&access_token=" + secret} {
+					w := s.ask(method, target+query, reportOf("a", "t", "running"), header)
+					fmt.Fprintln(&said, w.Header())
+					if w.Header().Get("Set-Cookie") == "" {
+						said.Write(w.Body.Bytes())
+					}
+				}
+			}
+		}
+		return nil
+	}))
+	for _, profile := range []string{"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline", "/metrics"} {
+		for _, name := range []string{"admin", "reads"} {
+			said.Write(s.ask("GET", profile, "", holders[name].header()...).Body.Bytes())
+		}
+	}
+	s.ask("POST", "/sign-in", url.Values{"token": {holders["reports"].token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
+	for _, secret := range secrets {
+		require.NotContains(t, log.String(), secret)
+		if strings.HasPrefix(secret, "ka_") && secret != "ka_wrong" {
+			require.NotContains(t, said.String(), secret)
+		}
+	}
+	require.Contains(t, log.String(), "outcome=refused")
+	require.Contains(t, log.String(), "who=admin")
+}
+
+// TestAudit holds that each refusal and each removal is written down, whatever the level of the log.
+func TestAudit(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	var log logged
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil)) })
+	s.ask("POST", "/webhook/status", reportOf("a", "t", "running"), holders["reports"].header()...)
+	s.ask("GET", "/api/agents", "")
+	s.ask("GET", "/api/agents", "", holders["reports"].header()...)
+	s.ask("DELETE", "/api/agents/a?access_token=secret", "", holders["admin"].header()...)
+	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["of team"].header()...)
+	for _, want := range []string{
+		`who=anybody client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=401 detail="a token is required`,
+		`who=reports client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=403 detail="the token has not the scope read"`,
+		`who=admin client=192.0.2.1:1234 what="DELETE /api/agents/a" outcome=removed status=204 detail="1 sessions"`,
+		`who="of team" client=192.0.2.1:1234 what="POST /webhook/status" outcome=refused status=207 detail="1 of 2 reports are of agents`,
+	} {
+		require.Contains(t, log.String(), want)
+	}
+	require.Len(t, strings.Split(strings.TrimSpace(log.String()), "\n"), 4)
+}
+
+func TestEveryAnswerIsSafeToShow(t *testing.T) {
+	s := newTestServer(t, nil)
+	for _, target := range []string{"/", "/health", "/api/agents", "/nothing", "/metrics", "/openapi.yaml", "/favicon.svg"} {
+		header := s.ask("GET", target, "").Header()
+		require.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), target)
+		require.Equal(t, "no-referrer", header.Get("Referrer-Policy"), target)
+		require.Equal(t, "DENY", header.Get("X-Frame-Options"), target)
+		require.Contains(t, header.Get("Content-Security-Policy"), "frame-ancestors 'none'", target)
+		require.Empty(t, header.Get("Strict-Transport-Security"), target)
+	}
+}
+
+// holdAccess holds the answers to those who may not, or not so often, to the contract, and those of removals.
+func (c *contract) holdAccess(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	ask := func(s *server, method, route, who string) int {
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t").Replace(route)
+		r := httptest.NewRequest(method, target, strings.NewReader(reportOf("a", "t", "running")))
+		if h := holders[who]; h.token != "" {
+			r.Header.Set("Authorization", "Bearer "+h.token)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		c.hold(t, route, r, w)
+		return w.Code
+	}
+	open := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	strict := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReads: 1, RateLimitReports: 1}, nil)
+	busy := newGuardedServer(t, nil, config.Config{MaxInFlight: 1}, nil)
+	body, end := io.Pipe()
+	var waiting sync.WaitGroup
+	waiting.Go(func() { busy.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/webhook/status", body)) })
+	_, err := io.WriteString(end, " ") // it is read, so that the request is in flight
+	require.NoError(t, err)
+
+	other := map[any]string{"report": "reads", "read": "reports", "admin": "reads"} // who has not the scope
+	mine := map[any]string{"report": "reports", "read": "reads", "admin": "admin"}
+	for range 10 {
+		ask(strict, "POST", "/webhook/status", "reports")
+		ask(strict, "HEAD", "/api/agents", "reads")
+		ask(strict, "HEAD", "/api/agents", "admin")
+	}
+	for route, item := range c.doc.Paths.Map() {
+		for method, operation := range item.Operations() {
+			scope := operation.Extensions["x-scope"]
+			if scope == nil {
+				require.True(t, strings.HasPrefix(route, "/health"), route)
+				continue
+			}
+			require.Equal(t, 401, ask(open, method, route, ""), route)
+			require.Equal(t, 403, ask(open, method, route, other[scope]), route)
+			require.Equal(t, 429, ask(strict, method, route, mine[scope]), route)
+			require.Equal(t, 503, ask(busy, method, route, ""), route)
+			if method == "DELETE" {
+				ask(open, "POST", "/webhook/status", "reports")
+				require.Equal(t, 204, ask(open, method, route, "admin"), route)
+				require.Equal(t, 404, ask(open, method, route, "admin"), route)
+			}
+		}
+	}
+	require.Equal(t, 200, ask(open, "GET", "/health", ""))
+	require.NoError(t, end.Close())
+	waiting.Wait()
+}

@@ -1,0 +1,44 @@
+package handlers
+
+import (
+	"net/http"
+	"strconv"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// RemoveAgent forgets an agent with all its sessions: DELETE /api/agents/{agent_id}.
+func (h *Handler) RemoveAgent(w http.ResponseWriter, r *http.Request) error {
+	agentID := pathParam(r, "agent_id")
+	return h.remove(w, r, agentID, "agent", func() (int, error) { return h.Recorder.RemoveAgent(agentID, time.Now()) })
+}
+
+// RemoveSession forgets a session: DELETE /api/agents/{agent_id}/sessions/{session_topic}.
+func (h *Handler) RemoveSession(w http.ResponseWriter, r *http.Request) error {
+	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
+	return h.remove(w, r, key.AgentID, "session", func() (int, error) { return h.Recorder.RemoveSession(key, time.Now()) })
+}
+
+// remove has something of an agent removed, and answers 204. What it is, is said where there is none.
+func (h *Handler) remove(w http.ResponseWriter, r *http.Request, agentID, what string, remove func() (sessions int, err error)) error {
+	if !h.replayed.Load() {
+		return errReplaying
+	}
+	if !grantOf(w).Covers(agentID) {
+		return models.NotFound(what)
+	}
+	sessions, err := remove()
+	if err != nil {
+		return err
+	}
+	if sessions == 0 {
+		return models.NotFound(what)
+	}
+	w.WriteHeader(http.StatusNoContent)
+	if env := envelopeOf(w); env != nil {
+		h.audit(r, env, "removed", strconv.Itoa(sessions)+" sessions")
+	}
+	return nil
+}

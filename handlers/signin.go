@@ -1,0 +1,144 @@
+package handlers
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"strings"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/dashboard"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// maxForm is the size of the longest form that is read, in bytes.
+const maxForm = 8 << 10
+
+// Page serves the dashboard to those who may read, and to others the form with which they sign in: GET /.
+func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
+	err := h.enter(w, r, access.Read)
+	var known *models.Error
+	if errors.As(err, &known) && known.Code == models.CodeUnauthorized {
+		envelopeOf(w).refused = known.Message
+		return h.Dashboard.SignIn(w, r, dashboard.SignIn{Status: http.StatusUnauthorized, Query: viewOf(r.URL.RawQuery)})
+	}
+	if err != nil {
+		return err
+	}
+	if !h.replayed.Load() {
+		return errReplaying
+	}
+	return h.Dashboard.Page(w, r, grantOf(w))
+}
+
+// SignIn takes the form with a token, and lets the browser read for a while: POST /sign-in.
+func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
+	if h.Access.Tokens == nil {
+		return h.NotFound(w, r)
+	}
+	env := envelopeOf(w)
+	env.client = h.clientOf(r)
+	if excess := h.limitReads(nil, env.client); excess != nil {
+		return tooMany(w.Header(), "requests", excess)
+	}
+	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
+	if err := r.ParseForm(); err != nil {
+		return models.BadRequest("", "the form can't be read")
+	}
+	query := viewOf(r.PostForm.Get("view"))
+	grant, err := h.Access.Tokens.Grant(strings.TrimSpace(r.PostForm.Get("token")))
+	if err == nil && !grant.Allows(access.Read) {
+		err = errors.New("this token is not for reading: it has not the scope read")
+	}
+	if err != nil {
+		env.refused = err.Error()
+		return h.Dashboard.SignIn(w, r, dashboard.SignIn{Status: http.StatusUnauthorized, Query: query, Fault: err.Error()})
+	}
+	env.grant = grant
+	h.setSecret(w, r, h.Access.SignIns.Add(grant), int(access.SignedInFor/time.Second))
+	home(w, query)
+	return nil
+}
+
+// SignOut ends what SignIn began: POST /sign-out.
+func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request) error {
+	if h.Access.Tokens == nil {
+		return h.NotFound(w, r)
+	}
+	for _, secret := range secretsOf(r) {
+		h.Access.SignIns.End(secret)
+	}
+	h.setSecret(w, r, "", -1)
+	home(w, "")
+	return nil
+}
+
+// viewOf returns what of a query names a view of the dashboard. Nothing else is repeated: it could be a token.
+func viewOf(query string) string {
+	values, _ := url.ParseQuery(query)
+	for name := range values {
+		switch name {
+		case "view", "agent", "session", "state", "status", "source", "search", "sort":
+		default:
+			values.Del(name)
+		}
+	}
+	return values.Encode()
+}
+
+// home sends a browser to the dashboard, with that query. The address is relative, so that it holds under any prefix.
+func home(w http.ResponseWriter, query string) {
+	location := "./"
+	if query != "" {
+		location += "?" + query
+	}
+	w.Header().Set("Location", location)
+	w.Header()["Cache-Control"] = noStore
+	w.WriteHeader(http.StatusSeeOther)
+}
+
+// The cookies that keep the secret of a sign-in. A browser takes the one with the prefix over TLS alone, and from no other host.
+const (
+	cookieName       = "kubeagents"
+	secureCookieName = "__Host-kubeagents"
+)
+
+func (h *Handler) setSecret(w http.ResponseWriter, r *http.Request, secret string, maxAge int) {
+	cookie := &http.Cookie{
+		Name: cookieName, Value: secret, Path: "/", MaxAge: maxAge,
+		HttpOnly: true, SameSite: http.SameSiteStrictMode,
+	}
+	if h.encrypted(r) {
+		cookie.Name, cookie.Secure = secureCookieName, true
+	}
+	http.SetCookie(w, cookie)
+}
+
+// encrypted reports whether the client's connection is, be it that of a proxy.
+func (h *Handler) encrypted(r *http.Request) bool {
+	return r.TLS != nil || h.viaProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https"
+}
+
+// secretsOf returns what a browser has kept of sign-ins.
+func secretsOf(r *http.Request) (secrets []string) {
+	for _, name := range []string{secureCookieName, cookieName} {
+		if cookie, err := r.Cookie(name); err == nil {
+			secrets = append(secrets, cookie.Value)
+		}
+	}
+	return secrets
+}
+
+// signedIn returns what somebody who signed in may do, nil where nobody did.
+func (h *Handler) signedIn(r *http.Request) *access.Grant {
+	if h.Access.SignIns == nil {
+		return nil
+	}
+	for _, secret := range secretsOf(r) {
+		if grant := h.Access.SignIns.Grant(secret); grant != nil {
+			return grant
+		}
+	}
+	return nil
+}

@@ -1,0 +1,173 @@
+package access
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"encoding/binary"
+	"encoding/hex"
+	"errors"
+	"reflect"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/tidwall/match"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// maxToken is the length of the longest token that is looked at, in bytes.
+const maxToken = 512
+
+// Keyring knows tokens. Its methods are safe for concurrent use.
+type Keyring struct {
+	store  *store.Store
+	limits Limits
+
+	current atomic.Pointer[map[uint64]*key] // by the first eight bytes of their hashes
+
+	mu    sync.Mutex // one set of tokens at a time
+	teams map[string]*store.Team
+}
+
+// key is a token that is known.
+type key struct {
+	sum   [sha256.Size]byte
+	entry Entry
+	grant *Grant
+	end   context.CancelFunc
+}
+
+// NewKeyring returns a keyring for what st keeps, which knows no token yet. Each token has limits of its own.
+func NewKeyring(st *store.Store, limits Limits) *Keyring {
+	k := &Keyring{store: st, limits: limits, teams: map[string]*store.Team{}}
+	k.current.Store(&map[uint64]*key{})
+	return k
+}
+
+// Load has the keyring know the tokens of a tokens file and no others. A token whose entry stays as it was goes on; the
+// grants of others end. Where it returns an error, nothing changed. It returns how many tokens there are.
+func (k *Keyring) Load(text []byte) (int, error) {
+	entries, err := ParseTokens(text)
+	if err != nil {
+		return 0, err
+	}
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	old, known := *k.current.Load(), make(map[uint64]*key, len(entries))
+	teams := map[string]*store.Team{}
+	for _, e := range entries {
+		sum := sumOf(e.SHA256)
+		team := k.team(e.patterns(), teams)
+		prefix := binary.LittleEndian.Uint64(sum[:])
+		if before := old[prefix]; before != nil && reflect.DeepEqual(before.entry, e) {
+			known[prefix] = before
+			continue
+		}
+		known[prefix] = k.newKey(e, sum, team)
+	}
+	both := teamsOf(teams)
+	for name, team := range k.teams {
+		if teams[name] == nil {
+			both = append(both, team)
+		}
+	}
+	k.store.SetTeams(both)
+	k.current.Store(&known)
+	for prefix, before := range old {
+		if known[prefix] != before {
+			before.end()
+		}
+	}
+	if len(both) > len(teams) {
+		k.store.SetTeams(teamsOf(teams))
+	}
+	k.teams = teams
+	return len(known), nil
+}
+
+func sumOf(text string) (sum [sha256.Size]byte) {
+	hex.Decode(sum[:], []byte(text)) //nolint:errcheck // it was validated
+	return sum
+}
+
+func teamsOf(teams map[string]*store.Team) (all []*store.Team) {
+	for _, t := range teams {
+		all = append(all, t)
+	}
+	return all
+}
+
+// team returns the team of the agents that patterns cover, nil where that is every one; tokens with the same patterns share
+// one. It notes it in teams. The caller holds k.mu.
+func (k *Keyring) team(patterns []string, teams map[string]*store.Team) *store.Team {
+	if len(patterns) == 0 {
+		return nil
+	}
+	name := strings.Join(patterns, "\n")
+	team := teams[name]
+	if team == nil {
+		team = k.teams[name]
+	}
+	if team == nil {
+		team = store.NewTeam(func(agentID string) bool { return matches(patterns, agentID) })
+	}
+	teams[name] = team
+	return team
+}
+
+// maxSteps bounds the work for one pattern, times the length of the ID: a pattern of very many stars could take for ever. One
+// that comes to the bound does not match.
+const maxSteps = 100
+
+// matches reports whether one of patterns covers an ID: * stands for any characters, ? for any one, and \ takes the
+// meaning from what follows it.
+func matches(patterns []string, agentID string) bool {
+	for _, pattern := range patterns {
+		if matched, _ := match.MatchLimit(agentID, pattern, maxSteps); matched {
+			return true
+		}
+	}
+	return false
+}
+
+func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team) *key {
+	ended, end := context.WithCancel(context.Background())
+	if !e.Expires.IsZero() {
+		ended, end = context.WithDeadline(context.Background(), e.Expires)
+	}
+	return &key{sum, e, &Grant{
+		name: e.Name, scopes: e.scopes(), team: team, ended: ended,
+		reports: k.limits.Reports.limiter(), reads: k.limits.Reads.limiter(),
+	}, end}
+}
+
+// The reasons why a token lets nobody in.
+var (
+	ErrUnknown = errors.New("the token is not known")
+	ErrExpired = errors.New("the token has expired")
+)
+
+// Grant returns what a token allows. The error is ErrUnknown or ErrExpired.
+//
+// The token is looked up by a part of its hash, which says nothing about any other token's, and the whole hash is compared
+// in constant time.
+func (k *Keyring) Grant(token string) (*Grant, error) {
+	if len(token) > maxToken {
+		return nil, ErrUnknown
+	}
+	sum := sha256.Sum256([]byte(token))
+	known := (*k.current.Load())[binary.LittleEndian.Uint64(sum[:])]
+	if known == nil || subtle.ConstantTimeCompare(known.sum[:], sum[:]) != 1 {
+		return nil, ErrUnknown
+	}
+	if !known.grant.holds() {
+		if e := known.entry.Expires; !e.IsZero() && !time.Now().Before(e) {
+			return nil, ErrExpired
+		}
+		return nil, ErrUnknown // it was taken away just now
+	}
+	return known.grant, nil
+}

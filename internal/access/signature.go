@@ -1,0 +1,67 @@
+package access
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+
+	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+)
+
+// The headers of a signed webhook (Standard Webhooks 1.0).
+const (
+	WebhookID        = webhooks.HeaderWebhookID
+	webhookSignature = webhooks.HeaderWebhookSignature
+)
+
+// Signatures checks the signatures of webhooks.
+type Signatures struct {
+	keys  []*webhooks.Webhook
+	grant *Grant
+}
+
+// The bounds of a secret, in bytes, that Standard Webhooks sets.
+const (
+	minSecret = 24
+	maxSecret = 64
+)
+
+// NewSignatures returns a check for webhooks that are signed with one of secrets, which are separated by commas. The error says
+// what a secret must be, and nothing of what it is.
+func NewSignatures(secrets string, limits Limits) (*Signatures, error) {
+	s := &Signatures{grant: &Grant{name: "webhook signature", scopes: Report, ended: context.Background(), reports: limits.Reports.limiter()}}
+	for secret := range strings.SplitSeq(secrets, ",") {
+		raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(strings.TrimSpace(secret), "whsec_"))
+		if err != nil || len(raw) < minSecret || len(raw) > maxSecret {
+			return nil, fmt.Errorf("a webhook secret must be whsec_ and the base64 of %d to %d bytes", minSecret, maxSecret)
+		}
+		key, err := webhooks.NewWebhookRaw(raw)
+		if err != nil {
+			return nil, errors.New("a webhook secret can't be used")
+		}
+		s.keys = append(s.keys, key)
+	}
+	return s, nil
+}
+
+// Signed reports whether a request says that it is signed.
+func Signed(header http.Header) bool { return header.Get(webhookSignature) != "" }
+
+// Grant returns what a request with that body may do, or an error that says what is wrong with its signature.
+func (s *Signatures) Grant(body []byte, header http.Header) (*Grant, error) {
+	var err error
+	for _, key := range s.keys {
+		if err = key.Verify(body, header); err == nil {
+			return s.grant, nil
+		}
+	}
+	for _, known := range []error{webhooks.ErrRequiredHeaders, webhooks.ErrMessageTooOld, webhooks.ErrMessageTooNew, webhooks.ErrNoMatchingSignature} {
+		if errors.Is(err, known) {
+			return nil, known
+		}
+	}
+	return nil, webhooks.ErrInvalidHeaders
+}

@@ -1,0 +1,84 @@
+// Package watch reads files again when they change.
+package watch
+
+import (
+	"bytes"
+	"crypto/sha256"
+	"fmt"
+	"log/slog"
+	"os"
+	"sync"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+)
+
+// Files are some that are used together: tokens, or a certificate with its key. Its methods are safe for concurrent use.
+//
+// They are compared by what they hold, not by when they were written, so that it does not matter whether somebody edits
+// them, puts others in their place, or has a link lead elsewhere.
+type Files struct {
+	name    string
+	paths   []string
+	use     func(texts [][]byte) error
+	metrics *metrics.Metrics
+	logger  *slog.Logger
+
+	mu   sync.Mutex
+	used [sha256.Size]byte // what was tried last, be it good or not
+	seen [sha256.Size]byte // what was there at the last look
+}
+
+// Open reads files and has use take what is in them, in the order of paths. name says in the log and in the metrics what they
+// are; an error names the file at fault, or is that of use.
+func Open(name string, paths []string, use func(texts [][]byte) error, m *metrics.Metrics, logger *slog.Logger) (*Files, error) {
+	f := &Files{name: name, paths: paths, use: use, metrics: m, logger: logger}
+	texts, sum, err := f.read()
+	if err == nil {
+		err = use(texts)
+	}
+	if err != nil {
+		return nil, err
+	}
+	f.used, f.seen = sum, sum
+	m.SetReload(name, nil)
+	return f, nil
+}
+
+// read returns what the files hold, and a hash of it; where they can't be read, one of the error.
+func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
+	hash := sha256.New()
+	for _, path := range f.paths {
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return nil, sha256.Sum256([]byte(err.Error())), err
+		}
+		fmt.Fprintf(hash, "%d ", len(text))
+		hash.Write(text)
+		texts = append(texts, text)
+	}
+	return texts, [sha256.Size]byte(hash.Sum(nil)), nil
+}
+
+// Look uses the files again if they have changed; what is only half written by now would not do, so that they must be as they
+// were at the last look. With now, it does not wait for that, and tries again what did not do before. Where they don't
+// do, what was used before stays in use, which the log and the metrics say.
+func (f *Files) Look(now bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	texts, sum, err := f.read()
+	settled := bytes.Equal(sum[:], f.seen[:])
+	f.seen = sum
+	if !now && (!settled || sum == f.used) {
+		return
+	}
+	f.used = sum
+	if err == nil {
+		err = f.use(texts)
+	}
+	f.metrics.SetReload(f.name, err)
+	if err != nil {
+		f.logger.Error("the "+f.name+" can't be used: those from before stay in use", "error", err.Error())
+		return
+	}
+	f.logger.Info("read the " + f.name + " again")
+}
