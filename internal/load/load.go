@@ -22,10 +22,14 @@ type Result struct {
 // PerSecond returns the requests answered in a second.
 func (r Result) PerSecond() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }
 
-// Request returns the bytes of a request with a body for [Run] to send.
-func Request(method, path string, body []byte) []byte {
-	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
-		method, path, len(body), body)
+// Request returns the bytes of a request with a body for [Run] to send; header lines are "Name: value".
+func Request(method, path string, body []byte, header ...string) []byte {
+	lines := ""
+	for _, line := range header {
+		lines += line + "\r\n"
+	}
+	return fmt.Appendf(nil, "%s %s HTTP/1.1\r\nHost: localhost\r\nUser-Agent: load\r\n%sContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s",
+		method, path, lines, len(body), body)
 }
 
 // Run sends requests to a TCP address for a duration. There is a connection for each element of requests:
