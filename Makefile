@@ -3,13 +3,16 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 PAIRS ?= 11
 FUZZTIME ?= 100000x
 
-.PHONY: help run test crash bench demo fuzz lint build
+.PHONY: help run token test crash bench demo fuzz lint build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## run the server, on port 8080 unless PORT says another
 	$(GO) run main.go
+
+token: ## make a token; its line goes to the file TOKENS (NAME=ci SCOPES=report,read AGENTS='team-a/*' TOKENS=tokens)
+	@$(GO) run . token -scopes '$(or $(SCOPES),report)' -agents '$(AGENTS)' '$(or $(NAME),$(error NAME=… is wanted))' >>'$(or $(TOKENS),tokens)'
 
 test: ## run the tests
 	$(GO) test ./...
@@ -20,7 +23,7 @@ crash: ## kill the program 20 times under load
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .
 	$(GO) test ./internal/journal -run '^$$' -bench . -timeout 30m
-	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut' -benchtime $(PAIRS)x -timeout 30m
+	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut|Guarded' -benchtime $(PAIRS)x -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench Delivery -benchtime 20x
 	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x
 	$(GO) test ./internal/dashboard -run '^$$' -bench FirstLoad -benchtime $(PAIRS)x
@@ -33,6 +36,9 @@ fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a time such as 10m)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzReports -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzCursor -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzPath -fuzztime $(FUZZTIME)
+	$(GO) test ./handlers -run '^$$' -fuzz FuzzAuthorization -fuzztime $(FUZZTIME)
+	$(GO) test ./handlers -run '^$$' -fuzz FuzzCookies -fuzztime $(FUZZTIME)
+	$(GO) test ./internal/access -run '^$$' -fuzz FuzzTokens -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/journal -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 
 lint: ## check formatting, vet, staticcheck and go.mod

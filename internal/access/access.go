@@ -5,6 +5,7 @@ package access
 import (
 	"context"
 	"strings"
+	"time"
 
 	"golang.org/x/time/rate"
 
@@ -55,6 +56,7 @@ type Grant struct {
 	name    string
 	scopes  Scope
 	team    *store.Team     // nil for every agent
+	expires time.Time       // zero for never
 	ended   context.Context // ends when the grant does
 	reports *rate.Limiter   // nil where there is no limit
 	reads   *rate.Limiter
@@ -95,4 +97,7 @@ func (g *Grant) Ended() context.Context {
 }
 
 // holds reports whether the grant has not ended.
-func (g *Grant) holds() bool { return g.ended.Err() == nil }
+func (g *Grant) holds() bool { return g.ended.Err() == nil && !g.expired() }
+
+// expired reports whether its time is over; its context ends a moment later.
+func (g *Grant) expired() bool { return !g.expires.IsZero() && !time.Now().Before(g.expires) }

@@ -11,7 +11,6 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	"github.com/tidwall/match"
 
@@ -139,7 +138,7 @@ func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team) *key 
 		ended, end = context.WithDeadline(context.Background(), e.Expires)
 	}
 	return &key{sum, e, &Grant{
-		name: e.Name, scopes: e.scopes(), team: team, ended: ended,
+		name: e.Name, scopes: e.scopes(), team: team, expires: e.Expires, ended: ended,
 		reports: k.limits.Reports.limiter(), reads: k.limits.Reads.limiter(),
 	}, end}
 }
@@ -163,10 +162,10 @@ func (k *Keyring) Grant(token string) (*Grant, error) {
 	if known == nil || subtle.ConstantTimeCompare(known.sum[:], sum[:]) != 1 {
 		return nil, ErrUnknown
 	}
-	if !known.grant.holds() {
-		if e := known.entry.Expires; !e.IsZero() && !time.Now().Before(e) {
-			return nil, ErrExpired
-		}
+	switch {
+	case known.grant.expired():
+		return nil, ErrExpired
+	case !known.grant.holds():
 		return nil, ErrUnknown // it was taken away just now
 	}
 	return known.grant, nil

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/sha256"
+	"slices"
 	"sync"
 	"time"
 )
@@ -48,24 +49,21 @@ func (s *SignIns) Add(token *Grant) (secret string) {
 	s.known[in.sum] = in
 	s.byToken[grant.name] = append(s.byToken[grant.name], in)
 	if mine := s.byToken[grant.name]; len(mine) > maxSignIns {
-		mine[0].end()
+		s.remove(mine[0])
 	}
-	context.AfterFunc(ended, func() { s.remove(in) })
+	context.AfterFunc(ended, func() {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		s.remove(in)
+	})
 	return secret
 }
 
+// remove ends a sign-in and forgets it, if it is known. The caller holds s.mu.
 func (s *SignIns) remove(in *signIn) {
 	in.end()
-	s.mu.Lock()
-	defer s.mu.Unlock()
 	delete(s.known, in.sum)
-	mine := s.byToken[in.grant.name]
-	for i := range mine {
-		if mine[i] == in {
-			mine = append(mine[:i:i], mine[i+1:]...)
-			break
-		}
-	}
+	mine := slices.DeleteFunc(s.byToken[in.grant.name], func(other *signIn) bool { return other == in })
 	if s.byToken[in.grant.name] = mine; len(mine) == 0 {
 		delete(s.byToken, in.grant.name)
 	}

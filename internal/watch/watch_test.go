@@ -1,0 +1,92 @@
+package watch_test
+
+import (
+	"bytes"
+	"errors"
+	"log/slog"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/watch"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// TestFilesAreReadAgainWhenTheyChange edits, breaks, swaps and removes a file.
+func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
+	dir := t.TempDir()
+	path, other := filepath.Join(dir, "a"), filepath.Join(dir, "b")
+	write := func(path, text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
+	write(path, "one")
+	write(other, "beside")
+	var used []string
+	use := func(texts [][]byte) error {
+		require.Len(t, texts, 2)
+		if bytes.HasPrefix(texts[0], []byte("bad")) {
+			return errors.New("line 1 is bad")
+		}
+		used = append(used, string(texts[0])+" "+string(texts[1]))
+		return nil
+	}
+	var log bytes.Buffer
+	m := metrics.New(store.New(store.Options{}), "test")
+	files, err := watch.Open("tokens", []string{path, other}, use, m, slog.New(slog.NewTextHandler(&log, nil)))
+	require.NoError(t, err)
+	scrape := func() string {
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest("GET", "/metrics", nil))
+		return w.Body.String()
+	}
+	expect := func(want ...string) {
+		t.Helper()
+		require.Equal(t, want, used)
+		used = nil
+	}
+	expect("one beside")
+	for range 3 {
+		files.Look(false)
+	}
+	require.Empty(t, used, "nothing has changed")
+
+	write(path, "two")
+	files.Look(false)
+	require.Empty(t, used, "it could be half written")
+	files.Look(false)
+	expect("two beside")
+	write(other, "next")
+	files.Look(true)
+	expect("two next")
+	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 1`)
+
+	write(path, "bad")
+	for range 4 {
+		files.Look(false)
+	}
+	require.Empty(t, used)
+	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(`level=ERROR msg="the tokens can't be used: those from before stay in use" error="line 1 is bad"`)), "it is said once: %s", &log)
+	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 0`)
+	require.Contains(t, scrape(), `kubeagents_reload_failures_total{files="tokens"} 1`)
+	files.Look(true)
+	require.Contains(t, scrape(), `kubeagents_reload_failures_total{files="tokens"} 2`)
+
+	require.NoError(t, os.Remove(path))
+	files.Look(false)
+	files.Look(false)
+	require.Contains(t, log.String(), "no such file")
+	write(filepath.Join(dir, "new"), "three")
+	require.NoError(t, os.Symlink("new", path))
+	files.Look(false)
+	files.Look(false)
+	expect("three next")
+	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 1`)
+
+	_, err = watch.Open("tokens", []string{filepath.Join(dir, "none")}, use, m, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "no such file")
+	write(path, "bad")
+	_, err = watch.Open("tokens", []string{path, other}, use, m, slog.New(slog.DiscardHandler))
+	require.ErrorContains(t, err, "line 1 is bad")
+}

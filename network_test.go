@@ -1,0 +1,329 @@
+package main
+
+import (
+	"bufio"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/tls"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"encoding/pem"
+	"fmt"
+	"io"
+	"math/big"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+)
+
+// authority signs certificates.
+type authority struct {
+	cert *x509.Certificate
+	key  *ecdsa.PrivateKey
+	pem  []byte
+}
+
+func newAuthority(t *testing.T) authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	of := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
+	der, err := x509.CreateCertificate(rand.Reader, of, of, &key.PublicKey, key)
+	require.NoError(t, err)
+	cert, err := x509.ParseCertificate(der)
+	require.NoError(t, err)
+	return authority{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
+}
+
+// sign returns a certificate for this machine with that serial number, and its key, in PEM.
+func (a authority) sign(t *testing.T, serial int64) (cert, key []byte) {
+	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	require.NoError(t, err)
+	of := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
+	der, err := x509.CreateCertificate(rand.Reader, of, a.cert, &pair.PublicKey, a.key)
+	require.NoError(t, err)
+	private, err := x509.MarshalPKCS8PrivateKey(pair)
+	require.NoError(t, err)
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
+}
+
+func writeFile(t *testing.T, path string, text []byte) string {
+	t.Helper()
+	require.NoError(t, os.WriteFile(path, text, 0o600))
+	return path
+}
+
+// TestProgramEncrypts serves over TLS with one certificate, then with another, and at last to those alone who have one as well.
+func TestProgramEncrypts(t *testing.T) {
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := ca.sign(t, 100)
+	certFile, keyFile := writeFile(t, filepath.Join(dir, "cert"), cert), writeFile(t, filepath.Join(dir, "key"), key)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	client := func(change func(*tls.Config)) *http.Client {
+		c := &tls.Config{RootCAs: roots}
+		if change != nil {
+			change(c)
+		}
+		return &http.Client{Transport: &http.Transport{TLSClientConfig: c, ForceAttemptHTTP2: true, DisableKeepAlives: true}}
+	}
+	p := start(t, "TLS_CERT_FILE="+certFile, "TLS_KEY_FILE="+keyFile)
+	address := "https://" + p.address
+	resp, err := client(nil).Get(address + "/health")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 2, resp.ProtoMajor)
+	require.EqualValues(t, tls.VersionTLS13, resp.TLS.Version)
+	require.Equal(t, "max-age=63072000", resp.Header.Get("Strict-Transport-Security"))
+
+	resp, err = client(func(c *tls.Config) { c.MaxVersion = tls.VersionTLS12 }).Get(address + "/health")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Contains(t, tls.CipherSuiteName(resp.TLS.CipherSuite), "ECDHE")
+	for _, change := range []func(*tls.Config){
+		func(c *tls.Config) { c.MinVersion, c.MaxVersion = tls.VersionTLS10, tls.VersionTLS11 },
+		func(c *tls.Config) {
+			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}
+		},
+	} {
+		_, err = client(change).Get(address + "/health") //nolint:bodyclose // there is none
+		require.Error(t, err)
+	}
+	plain, err := http.Get("http://" + p.address + "/health")
+	require.NoError(t, err)
+	require.NoError(t, plain.Body.Close())
+	require.Equal(t, 400, plain.StatusCode)
+
+	stream, err := client(nil).Get(address + "/api/events") // over HTTP/2, which other requests share
+	require.NoError(t, err)
+	line, err := bufio.NewReader(stream.Body).ReadString('\n')
+	require.NoError(t, err)
+	require.Equal(t, ": connected\n", line)
+	require.NoError(t, stream.Body.Close())
+
+	serial := func() int64 {
+		resp, err := client(nil).Get(address + "/health")
+		if err != nil {
+			return 0
+		}
+		defer resp.Body.Close() //nolint:errcheck // only its head is asked for
+		return resp.TLS.PeerCertificates[0].SerialNumber.Int64()
+	}
+	require.EqualValues(t, 100, serial())
+	cert, key = ca.sign(t, 200)
+	writeFile(t, certFile, cert) // not yet its key: they don't go together
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	require.Eventually(t, func() bool {
+		return strings.Contains(metricsOf(t, client(nil), address), `kubeagents_reload_ok{files="certificates"} 0`)
+	}, 10*time.Second, 10*time.Millisecond)
+	require.EqualValues(t, 100, serial())
+	writeFile(t, keyFile, key)
+	require.Eventually(t, func() bool { return serial() == 200 }, 20*time.Second, 10*time.Millisecond, "without a signal")
+	require.Zero(t, p.stop(t))
+
+	caFile := writeFile(t, filepath.Join(dir, "ca"), ca.pem)
+	p = start(t, "TLS_CERT_FILE="+certFile, "TLS_KEY_FILE="+keyFile, "TLS_CLIENT_CA_FILE="+caFile)
+	_, err = client(nil).Get("https://" + p.address + "/health") //nolint:bodyclose // there is none
+	require.ErrorContains(t, err, "certificate required")
+	pair, err := tls.X509KeyPair(ca.sign(t, 300))
+	require.NoError(t, err)
+	resp, err = client(func(c *tls.Config) { c.Certificates = []tls.Certificate{pair} }).Get("https://" + p.address + "/health")
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, 200, resp.StatusCode)
+	require.Zero(t, p.stop(t))
+	require.NotContains(t, p.stderr.String(), "PRIVATE")
+}
+
+func metricsOf(t *testing.T, client *http.Client, address string) string {
+	resp, err := client.Get(address + "/metrics")
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return string(body)
+}
+
+// TestProgramReadsTokensAgain changes the file of a running server, breaks it, and mends it.
+func TestProgramReadsTokensAgain(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "tokens")
+	var lines []string
+	add := func(name string) (header string) {
+		token, entry := access.NewToken(name)
+		entry.Scopes = []string{"report", "read"}
+		lines = append(lines, entry.String())
+		return "Bearer " + token
+	}
+	first := add("first")
+	write := func() { writeFile(t, path, []byte(strings.Join(lines, "\n")+"\n")) }
+	write()
+	p := start(t, "TOKENS_FILE="+path)
+	ask := func(authorization string) int {
+		r, err := http.NewRequest("GET", "http://"+p.address+"/api/agents", nil)
+		require.NoError(t, err)
+		r.Header.Set("Authorization", authorization)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode
+	}
+	require.Equal(t, 200, ask(first))
+	second := add("second")
+	require.Equal(t, 401, ask(second))
+	write()
+	require.Eventually(t, func() bool { return ask(second) == 200 }, 20*time.Second, 10*time.Millisecond, "without a signal")
+	lines = append(lines[1:], "rubbish")
+	write()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	third := add("third")
+	lines = []string{lines[0], lines[2]}
+	require.Equal(t, 200, ask(first), "those from before stay")
+	write()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
+	require.Eventually(t, func() bool { return ask(third) == 200 }, 20*time.Second, 10*time.Millisecond)
+	require.Equal(t, 401, ask(first), "it was taken away")
+	require.Zero(t, p.stop(t))
+
+	status, said := runProgram(t, []string{"TOKENS_FILE=" + writeFile(t, path, []byte("ka_SECRET\n")), "PORT=0", "HOST=127.0.0.1"})
+	require.Equal(t, 1, status)
+	require.Contains(t, said, "TOKENS_FILE: line 1: must be a JSON object")
+	require.NotContains(t, said, "SECRET")
+}
+
+func TestProgramMakesTokens(t *testing.T) {
+	for _, args := range [][]string{{"token"}, {"token", "a", "b"}, {"token", "-scopes", "write", "x"}, {"token", "-nothing", "x"}} {
+		status, said := runProgram(t, nil, args...)
+		require.Equal(t, 2, status, "%q: %s", args, said)
+	}
+	status, said := runProgram(t, nil, "token", "-scopes", "report,read", "-agents", "team-a/*,ci", "-expires", "24h", "ci of team a")
+	require.Zero(t, status)
+	token, line, _ := strings.Cut(said, "\n")
+	require.Regexp(t, `^ka_[A-Z2-7]{52}$`, token)
+	entries, err := access.ParseTokens([]byte(line))
+	require.NoError(t, err)
+	require.Equal(t, "ci of team a", entries[0].Name)
+	require.Equal(t, []string{"team-a/*", "ci"}, entries[0].Agents)
+	require.WithinDuration(t, time.Now().Add(24*time.Hour), entries[0].Expires, time.Minute)
+}
+
+// TestProgramSaysWhoCanGetIn holds what the start says.
+func TestProgramSaysWhoCanGetIn(t *testing.T) {
+	path, _ := tokensFile(t, everyScope)
+	for _, test := range []struct {
+		settings []string
+		want     string
+	}{
+		{nil, `"level":"INFO","msg":"everybody on this machine may read, report and remove everything`},
+		{[]string{"HOST=0.0.0.0"}, `"level":"WARN","msg":"ANYBODY who can reach this address may read, report and remove everything`},
+		{[]string{"HOST=0.0.0.0", "TOKENS_FILE=" + path}, `"level":"WARN","msg":"tokens cross the network unencrypted`},
+		{[]string{"TOKENS_FILE=" + path}, `"level":"INFO","msg":"tokens cross the network unencrypted`},
+	} {
+		p := start(t, test.settings...)
+		require.Zero(t, p.stop(t))
+		require.Contains(t, p.stderr.String(), test.want)
+	}
+}
+
+// TestClientsThatHoldOn opens 10,000 connections that send nothing, and others that send half of a header or of a body, and
+// reports all the while. That the server hangs up on each in time, TestSlowClientsAreCutOff sees to.
+func TestClientsThatHoldOn(t *testing.T) {
+	connections := 10_000
+	var limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
+	if most := int(limit.Cur) - 1000; most < connections {
+		t.Logf("this machine allows %d open files: %d connections, instead of %d", limit.Cur, most, connections)
+		connections = most
+	}
+	p := start(t, "SHUTDOWN_TIMEOUT=1s")
+	hold := func(n int, text string) {
+		for range n {
+			conn, err := net.Dial("tcp", p.address)
+			require.NoError(t, err)
+			t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the server may have closed it
+			_, err = io.WriteString(conn, text)
+			require.NoError(t, err)
+		}
+	}
+	report := func() {
+		t.Helper()
+		started := time.Now()
+		resp, err := http.Post("http://"+p.address+"/webhook/status", "application/json", strings.NewReader(reportOf("a", "t", "running")))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 200, resp.StatusCode)
+		require.Less(t, time.Since(started), 10*time.Second)
+	}
+	hold(connections-800, "")
+	report()
+	hold(400, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nX-")
+	report()
+	hold(400, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	for range 20 {
+		report()
+	}
+	require.Zero(t, p.stop(t), "and they don't keep it from stopping")
+}
+
+// TestSmuggledRequests sends what proxies and servers may read in different ways, with a second request inside, and holds that
+// nothing of it is answered without a token.
+func TestSmuggledRequests(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	p := start(t, "TOKENS_FILE="+path)
+	inner := "GET /api/agents HTTP/1.1\r\nHost: x\r\n\r\n"
+	stolen := reportOf("stolen", "t", "running")
+	post := "POST /webhook/status HTTP/1.1\r\nHost: x\r\n"
+	for name, text := range map[string]string{
+		"two lengths":           fmt.Sprintf("%sContent-Length: %d\r\nContent-Length: 0\r\n\r\n%s", post, len(inner), inner),
+		"length and chunks":     fmt.Sprintf("%sContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n%s", post, len(inner)+5, inner),
+		"other chunks":          fmt.Sprintf("%sContent-Length: %d\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n%s", post, len(inner)+5, inner),
+		"a negative length":     fmt.Sprintf("%sContent-Length: -1\r\n\r\n%s", post, inner),
+		"a length with a plus":  fmt.Sprintf("%sContent-Length: +%d\r\n\r\n%s", post, len(inner), inner),
+		"a space before it":     fmt.Sprintf("%sContent-Length : %d\r\n\r\n%s", post, len(inner), inner),
+		"a body of a read":      fmt.Sprintf("GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
+		"one after another":     "GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + inner + post + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(stolen), stolen),
+		"a folded header":       "GET /api/agents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n " + "x" + "\r\n\r\n",
+		"no host":               "GET /api/agents HTTP/1.1\r\n\r\n",
+		"HTTP/1.0":              "GET /api/agents HTTP/1.0\r\n\r\n",
+		"an absolute address":   "GET http://x/api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"another's address":     "GET http://x/health/../api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"a lower-case method":   "get /api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"an asterisk":           "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+		"a tunnel":              "CONNECT /api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"an upgrade":            "GET /api/agents HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+		"HTTP/2 without asking": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"a cookie twice":        "GET /api/agents HTTP/1.1\r\nHost: x\r\nCookie: kubeagents=\r\nCookie: kubeagents=x; __Host-kubeagents=y\r\n\r\n",
+	} {
+		t.Run(name, func(t *testing.T) {
+			conn, err := net.Dial("tcp", p.address)
+			require.NoError(t, err)
+			defer conn.Close() //nolint:errcheck // nothing is left to be read
+			_, err = io.WriteString(conn, text)
+			require.NoError(t, err)
+			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
+			require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
+			answer, _ := io.ReadAll(conn) //nolint:errcheck // a reset is as good
+			require.NotContains(t, string(answer), `{"agents":`)
+			require.NotContains(t, string(answer), "reported successfully")
+		})
+	}
+	r, err := http.NewRequest("GET", "http://"+p.address+"/api/summary", nil)
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+holders["reads"].token)
+	resp, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `"agents":0`)
+}
