@@ -20,7 +20,6 @@ type Team struct {
 // NewTeam returns a team of the agents for whose IDs covers holds, which must always say the same.
 func NewTeam(covers func(agentID string) bool) *Team {
 	t := &Team{covers: covers}
-	t.settled.Store(math.MaxUint64)
 	t.roster = newRoster(
 		&member[agent]{(*agent).seenPlace, func(a *agent) (**leaf[agent], *uint8) {
 			s := &a.inTeams[slices.Index(a.teams.all, t)]
@@ -120,9 +119,10 @@ func (ts *teams) replace(all []*Team) (gone []*Team) {
 		}
 	}
 	for _, t := range all {
-		if t.number == 0 {
+		if !slices.Contains(ts.all, t) {
 			ts.last++
 			t.number = ts.last
+			t.settled.Store(math.MaxUint64)
 		}
 	}
 	ts.all = slices.Clone(all)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
 	"strconv"
@@ -100,7 +101,7 @@ func (c *client) take(t require.TestingT, e *live.Event, changes []store.Change)
 // selects says in its own words what a filter selects.
 func selects(f live.Filter, c *store.Change) bool {
 	kinds := map[store.ChangeKind]live.Type{store.Reported: live.TypeStatus, store.Expired: live.TypeExpired, store.Removed: live.TypeRemoved}
-	return (f.AgentID == "" || f.AgentID == c.Session.AgentID) &&
+	return f.Team.Covers(c.Session.AgentID) && (f.AgentID == "" || f.AgentID == c.Session.AgentID) &&
 		(len(f.Statuses) == 0 || slices.Contains(f.Statuses, c.Session.CurrentStatus)) &&
 		(f.Lost == nil || *f.Lost == c.Session.Lost) &&
 		(f.Types == 0 || f.Types&kinds[c.Kind] != 0)
@@ -127,8 +128,9 @@ func (c *client) read(t require.TestingT, changes []store.Change) (ended error) 
 	return nil
 }
 
-func drawFilter(t *rapid.T) live.Filter {
+func drawFilter(t *rapid.T, teams []*store.Team) live.Filter {
 	f := live.Filter{
+		Team:     rapid.SampledFrom(append([]*store.Team{nil}, teams...)).Draw(t, "team"),
 		AgentID:  rapid.SampledFrom(append([]string{"", ""}, agents...)).Draw(t, "agent"),
 		Statuses: rapid.SampledFrom([][]models.Status{nil, nil, {models.Pending}, {models.Failed, models.Running}}).Draw(t, "status"),
 		Types:    rapid.SampledFrom([]live.Type{0, 0, live.TypeStatus, live.TypeExpired | live.TypeRemoved}).Draw(t, "types"),
@@ -157,11 +159,23 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 				require.True(rt, ok)
 				return all
 			}
+			teams := []*store.Team{ // each is set when a client comes that is for it
+				store.NewTeam(func(id string) bool { return id == "a" }),
+				store.NewTeam(func(id string) bool { return id != "a" }),
+			}
+			set := map[*store.Team]bool{}
+			setTeams := func(change func()) {
+				change()
+				st.SetTeams(slices.Collect(maps.Keys(set)))
+			}
 			clients := make([]*client, 3)
 			for i := range clients {
-				clients[i] = &client{filter: drawFilter(rt)}
+				clients[i] = &client{filter: drawFilter(rt, teams)}
 			}
 			connect := func(c *client, since string) {
+				if of := c.filter.Team; of != nil && !set[of] {
+					setTeams(func() { set[of] = true })
+				}
 				var err error
 				c.last = st.EventPosition()
 				if since != "" {
@@ -179,7 +193,7 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 			}()
 			for range rapid.IntRange(1, 40).Draw(rt, "steps") {
 				c := clients[rapid.IntRange(0, 2).Draw(rt, "client")]
-				switch rapid.SampledFrom([]string{"report", "report", "pass", "settle", "read", "leave", "connect", "list"}).Draw(rt, "act") {
+				switch rapid.SampledFrom([]string{"report", "report", "pass", "settle", "read", "leave", "connect", "list", "forget teams"}).Draw(rt, "act") {
 				case "report":
 					var reports []models.StatusReport
 					for range rapid.IntRange(1, 8).Draw(rt, "reports") {
@@ -206,6 +220,12 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 					if c.sub == nil {
 						connect(c, c.lastID)
 					}
+				case "forget teams":
+					setTeams(func() {
+						maps.DeleteFunc(set, func(of *store.Team, _ bool) bool {
+							return !slices.ContainsFunc(clients, func(c *client) bool { return c.sub != nil && c.filter.Team == of })
+						})
+					})
 				case "list": // a list was read, and the stream goes on from there
 					if c.sub == nil {
 						connect(c, hub.Position())
