@@ -30,6 +30,8 @@ import (
 	"github.com/chromedp/chromedp/kb"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/internal/access"
+
 	"github.com/kubeagents/kubeagents/internal/fleet"
 )
 
@@ -94,6 +96,7 @@ func TestMain(m *testing.M) {
 // server is the program, running.
 type server struct {
 	address string // host and port
+	token   string // with which reports are sent, where it wants one
 	cmd     *exec.Cmd
 	read    chan struct{} // closed once all of its log is read
 }
@@ -136,7 +139,10 @@ func (s *server) url(query string) string { return "http://" + s.address + "/" +
 // report sends reports, each a JSON object.
 func (s *server) report(t testing.TB, reports ...string) {
 	t.Helper()
-	resp, err := http.Post(s.url("webhook/status"), "application/x-ndjson", strings.NewReader(strings.Join(reports, "\n")))
+	r, err := http.NewRequest(http.MethodPost, s.url("webhook/status"), strings.NewReader(strings.Join(reports, "\n")))
+	require.NoError(t, err)
+	r.Header.Set("Authorization", "Bearer "+s.token) // which a server without tokens does not look at
+	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // it is read whole
 	body, err := io.ReadAll(resp.Body)
@@ -188,6 +194,12 @@ var startBrowser = sync.OnceValues(func() (context.Context, error) {
 // open opens a page of s in a tab of its own.
 func open(in context.Context, t testing.TB, s *server, query string) *tab {
 	t.Helper()
+	return openAt(in, t, s, query, "main#content h1")
+}
+
+// openAt is open for a page that is there once something is shown.
+func openAt(in context.Context, t testing.TB, s *server, query, selector string) *tab {
+	t.Helper()
 	ctx, cancel := chromedp.NewContext(in)
 	t.Cleanup(cancel)
 	p := &tab{TB: t, ctx: ctx, server: s}
@@ -199,7 +211,7 @@ func open(in context.Context, t testing.TB, s *server, query string) *tab {
 			t.Errorf("trouble in the page:\n%s", strings.Join(p.troubles, "\n"))
 		}
 	})
-	p.run(call(network.Enable, network.EnableParams{}), call(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}), chromedp.Navigate(s.url(query)), shown("main#content h1"))
+	p.run(call(network.Enable, network.EnableParams{}), call(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}), chromedp.Navigate(s.url(query)), shown(selector))
 	return p
 }
 
@@ -595,6 +607,62 @@ func (p *tab) requireAccessible(axe, what string) {
 	found := eval[[]string](p, `axe.run(document, {runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice']}).then(({violations}) =>
 		violations.flatMap(({id, help, nodes}) => nodes.map(({target, any, all}) => id + ': ' + help + ' ' + target + ' ' + [...any, ...all].map(({message}) => message).join())))`)
 	require.Empty(p, found, what)
+}
+
+// withTokens runs the program with a token that may do everything, with which reports are sent, and one that may read of some
+// agents, which it returns.
+func withTokens(t testing.TB) (s *server, token string) {
+	t.Helper()
+	everything, all := access.NewToken("all")
+	all.Scopes = []string{"report", "read", "admin"}
+	token, some := access.NewToken("team a")
+	some.Scopes, some.Agents = []string{"read"}, []string{"team-a/*"}
+	path := filepath.Join(t.TempDir(), "tokens")
+	require.NoError(t, os.WriteFile(path, []byte(all.String()+"\n"+some.String()+"\n"), 0o600))
+	s = serve(t, "TOKENS_FILE="+path)
+	s.token = everything
+	return s, token
+}
+
+// TestSigningIn signs in and out, as people do, and sees that no token stays in the browser.
+func TestSigningIn(t *testing.T) {
+
+	in := openBrowser(t)
+	s, token := withTokens(t)
+	s.report(t, reportOf("team-a/anna", "mine", "pending", ""), reportOf("team-b/bert", "theirs", "pending", ""))
+	p := openAt(in, t, s, "?view=sessions&status=pending", ".signin")
+	require.Equal(t, "token", eval[string](p, "document.activeElement.id"))
+	p.run(chromedp.KeyEvent("ka_wrong"), chromedp.KeyEvent(kb.Enter), shown(".fault"))
+	require.Equal(t, []string{"Not signed in: the token is not known."}, p.texts(".fault"))
+	p.run(chromedp.KeyEvent(token), chromedp.KeyEvent(kb.Enter), shown("main#content h1"))
+	p.live().await("document.querySelector('.row')?.innerText.includes('mine')")
+	require.Equal(t, "?view=sessions&status=pending", eval[string](p, "'?' + [...new URLSearchParams(location.search)].sort().reverse().map((pair) => pair.join('=')).join('&')"), "where they wanted to go")
+	require.NotContains(t, eval[string](p, "document.body.innerText"), "theirs")
+	kept := eval[string](p, "JSON.stringify([location.href, document.cookie, {...localStorage}, {...sessionStorage}, document.documentElement.outerHTML, performance.getEntries().map(({name}) => name)])")
+	require.NotContains(t, kept, token)
+	require.NotContains(t, kept, "kubeagents=")
+
+	s.report(t, reportOf("team-b/bert", "theirs too", "pending", ""), reportOf("team-a/anna", "mine too", "pending", ""))
+	p.await("document.querySelectorAll('.row').length == 2 && document.title.startsWith('(2)')")
+	other := open(in, t, s, "").live() // another tab is signed in as well
+	other.await("document.querySelectorAll('.row').length == 2")
+	p.run(click("[aria-label='Sign out (team a)']"), shown(".signin"))
+	other.run(shown(".signin")) // and out again, by itself
+	p.run(chromedp.Navigate(s.url("?view=agents")), shown(".signin"))
+}
+
+func TestTheFormIsAccessible(t *testing.T) {
+	axe, err := os.ReadFile("testdata/axe.min.js")
+	require.NoError(t, err)
+	in := openBrowser(t)
+	s, _ := withTokens(t)
+	for scheme, width := range map[string]int64{"light": 1280, "dark": 390} {
+		p := openAt(in, t, s, "", ".signin")
+		p.run(resize(width), call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}))
+		p.requireAccessible(string(axe), scheme)
+		p.run(chromedp.KeyEvent("ka_wrong"), chromedp.KeyEvent(kb.Enter), shown(".fault"))
+		p.requireAccessible(string(axe), scheme)
+	}
 }
 
 // TestTheThemeIsKept chooses a theme, with which the page then comes.

@@ -104,6 +104,7 @@ func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) error {
 		return models.NotFound("file: load the page again")
 	}
 	w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
+	w.Header().Set("Content-Security-Policy", d.policy) // a worker's own, not the page's, is what holds for it
 	send(w, http.StatusOK, f.contentType, f.body)
 	return nil
 }
