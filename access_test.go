@@ -19,6 +19,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/go-chi/chi/v5"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
@@ -100,6 +101,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 		"GET /metrics":                                           {"/metrics", ofAll},
 		"DELETE /api/agents/{agent_id}":                          {one, removes},
 		"DELETE /api/agents/{agent_id}/sessions/{session_topic}": {item, removes},
+		"GET /api/backup":                                        {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // there is no journal
 		"GET /debug/pprof/*":                                     {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
 		"GET /":                                                  {"/", reads},
 		"GET /assets/*":                                          {"/" + strings.TrimPrefix(asset, "/"), reads},
@@ -849,6 +851,10 @@ func (c *contract) holdAccess(t *testing.T) {
 		}
 	}
 	require.Equal(t, 200, ask(open, "GET", "/health", ""))
+	require.Equal(t, 404, ask(open, "GET", "/api/backup", "admin"), "there is no journal")
+	durable, _ := newDurableServer(t, vfs.NewMem(), true)
+	durable.handlers.Access = open.handlers.Access
+	require.Equal(t, 200, ask(durable, "GET", "/api/backup", "admin"))
 	require.NoError(t, end.Close())
 	waiting.Wait()
 }

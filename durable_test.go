@@ -1,6 +1,7 @@
 package main
 
 import (
+	"archive/tar"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -528,4 +529,53 @@ func TestBackup(t *testing.T) {
 	info, err := os.Stat(copied)
 	require.NoError(t, err)
 	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+}
+
+// TestBackupIsSent downloads a copy of the state of a program with tokens, and starts another one on it.
+func TestBackupIsSent(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	dir := t.TempDir()
+	data, copied := filepath.Join(dir, "data"), filepath.Join(dir, "copy")
+	left := filepath.Join(data, "sent-backup-LEFT")
+	require.NoError(t, os.MkdirAll(left, 0o700))
+	p := start(t, "DATA_DIR="+data, "TOKENS_FILE="+path)
+	p.ready(t)
+	ask := func(p *process, method, target, who, body string) *http.Response {
+		r, err := http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Authorization", "Bearer "+holders[who].token)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		t.Cleanup(func() { resp.Body.Close() }) //nolint:errcheck // it is read as far as is asked for
+		return resp
+	}
+	for i := range 100 {
+		require.Equal(t, 200, ask(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running")).StatusCode)
+	}
+	require.Equal(t, 204, ask(p, "DELETE", "/api/agents/a/sessions/7", "admin", "").StatusCode)
+	resp := ask(p, "GET", "/api/backup", "admin", "")
+	require.Equal(t, 200, resp.StatusCode)
+	require.NoError(t, os.Mkdir(copied, 0o700))
+	archive := tar.NewReader(resp.Body)
+	for {
+		header, err := archive.Next()
+		if err == io.EOF {
+			break
+		}
+		require.NoError(t, err)
+		text, err := io.ReadAll(archive)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(copied, filepath.Base(header.Name)), text, 0o600))
+	}
+	entries, err := filepath.Glob(filepath.Join(data, "sent-backup-*"))
+	require.NoError(t, err)
+	require.Empty(t, entries, "nothing of it is left, nor of an earlier one")
+	require.Zero(t, p.stop(t))
+	p = start(t, "DATA_DIR="+copied, "TOKENS_FILE="+path)
+	p.ready(t)
+	body, err := io.ReadAll(ask(p, "GET", "/api/summary", "reads", "").Body)
+	require.NoError(t, err)
+	require.Contains(t, string(body), `"total":99`)
+	require.Equal(t, 404, ask(p, "GET", "/api/agents/a/sessions/7", "reads", "").StatusCode, "what was removed stays so")
+	require.Zero(t, p.stop(t))
 }

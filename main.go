@@ -513,6 +513,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Use(h.Admit, h.SameOrigin, h.Require(access.Admin))
 		r.Delete("/api/agents/{agent_id}", h.Handle(h.RemoveAgent))
 		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.Handle(h.RemoveSession))
+		r.With(h.Whole).Get("/api/backup", h.Handle(h.Backup))
 		r.With(h.Whole).Get("/debug/pprof/*", h.Handle(h.Profile))
 	})
 	return r

@@ -1,10 +1,15 @@
 package journal
 
 import (
+	"archive/tar"
+	"crypto/rand"
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -22,14 +27,78 @@ func (j *Journal) Backup(dir string) error {
 	} else if !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
+	err := j.copyTo(dir)
+	if err == nil && j.fs == vfs.Default {
+		err = os.Chmod(dir, 0o700)
+	}
+	return err
+}
+
+// copyTo has the engine write the copy.
+func (j *Journal) copyTo(dir string) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if err := j.usable(); err != nil {
 		return err
 	}
-	err := j.engine.apart(func() error { return j.engine.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
-	if err == nil && j.fs == vfs.Default {
-		err = os.Chmod(dir, 0o700)
+	return j.engine.apart(func() error { return j.engine.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
+}
+
+// sentBackups begins the names of the directories, in that of the journal, that hold copies while they are sent.
+const sentBackups = "sent-backup-"
+
+// SendBackup has begin return where to write a tar archive of such a copy (the files of one directory, without its name) once the
+// copy is there, and writes it.
+func (j *Journal) SendBackup(begin func() io.Writer) (err error) {
+	dir := j.fs.PathJoin(j.dir, sentBackups+rand.Text())
+	defer func() { err = errors.Join(err, j.fs.RemoveAll(dir)) }()
+	if err := j.copyTo(dir); err != nil {
+		return err
 	}
+	names, err := j.fs.List(dir)
+	if err != nil {
+		return err
+	}
+	slices.Sort(names)
+	archive := tar.NewWriter(begin())
+	for _, name := range names {
+		if err := j.archive(archive, dir, name); err != nil {
+			return err
+		}
+	}
+	return archive.Close()
+}
+
+// archive adds a file of a directory to an archive.
+func (j *Journal) archive(to *tar.Writer, dir, name string) error {
+	file, err := j.fs.Open(j.fs.PathJoin(dir, name))
+	if err != nil {
+		return err
+	}
+	defer file.Close() //nolint:errcheck // it is only read
+	info, err := file.Stat()
+	if err != nil {
+		return err
+	}
+	if err := to.WriteHeader(&tar.Header{Name: name, Mode: 0o600, Size: info.Size(), ModTime: info.ModTime()}); err != nil {
+		return err
+	}
+	_, err = io.Copy(to, file)
 	return err
+}
+
+// removeSent removes what was being sent when an earlier process ended.
+func (j *Journal) removeSent() error {
+	names, err := j.fs.List(j.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if strings.HasPrefix(name, sentBackups) {
+			if err := j.fs.RemoveAll(j.fs.PathJoin(j.dir, name)); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }

@@ -134,7 +134,7 @@ func Open(o Options) (*Journal, error) {
 		return nil, fmt.Errorf("lock DATA_DIR %s: %w", o.Dir, err)
 	}
 	j.lock = lock
-	if err := j.open(); err != nil {
+	if err := errors.Join(j.removeSent(), j.open()); err != nil {
 		close(j.closing) // an engine that failed as it opened is not opened again
 		j.background.Wait()
 		lock.Close() //nolint:errcheck // nothing was written under it
