@@ -409,14 +409,10 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 }
 
 // signIn signs somebody in, and returns the cookie.
-func signIn(t testing.TB, s http.Handler, token string, header ...string) (cookie string) {
+func signIn(t testing.TB, s http.Handler, token string) (cookie string) {
 	t.Helper()
 	r := httptest.NewRequest("POST", "/sign-in", strings.NewReader(url.Values{"token": {token}, "view": {"view=agents"}}.Encode()))
 	r.Header.Set("Content-Type", "application/x-www-form-urlencoded")
-	for _, line := range header {
-		name, value, _ := strings.Cut(line, ": ")
-		r.Header.Set(name, value)
-	}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	require.Equal(t, 303, w.Code, "%s", w.Body)

@@ -540,26 +540,30 @@ func TestBackupIsSent(t *testing.T) {
 	require.NoError(t, os.MkdirAll(left, 0o700))
 	p := start(t, "DATA_DIR="+data, "TOKENS_FILE="+path)
 	p.ready(t)
-	ask := func(p *process, method, target, who, body string) *http.Response {
+	ask := func(p *process, method, target, who, body string) (int, []byte) {
 		r, err := http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body))
 		require.NoError(t, err)
 		r.Header.Set("Authorization", "Bearer "+holders[who].token)
 		resp, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
-		t.Cleanup(func() { resp.Body.Close() }) //nolint:errcheck // it is read as far as is asked for
-		return resp
+		defer resp.Body.Close() //nolint:errcheck // it is read whole
+		answer, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, answer
 	}
 	for i := range 100 {
-		require.Equal(t, 200, ask(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running")).StatusCode)
+		status, _ := ask(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running"))
+		require.Equal(t, 200, status)
 	}
-	require.Equal(t, 204, ask(p, "DELETE", "/api/agents/a/sessions/7", "admin", "").StatusCode)
-	resp := ask(p, "GET", "/api/backup", "admin", "")
-	require.Equal(t, 200, resp.StatusCode)
+	status, _ := ask(p, "DELETE", "/api/agents/a/sessions/7", "admin", "")
+	require.Equal(t, 204, status)
+	status, sent := ask(p, "GET", "/api/backup", "admin", "")
+	require.Equal(t, 200, status)
 	require.NoError(t, os.Mkdir(copied, 0o700))
-	archive := tar.NewReader(resp.Body)
+	archive := tar.NewReader(bytes.NewReader(sent))
 	for {
 		header, err := archive.Next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			break
 		}
 		require.NoError(t, err)
@@ -573,9 +577,9 @@ func TestBackupIsSent(t *testing.T) {
 	require.Zero(t, p.stop(t))
 	p = start(t, "DATA_DIR="+copied, "TOKENS_FILE="+path)
 	p.ready(t)
-	body, err := io.ReadAll(ask(p, "GET", "/api/summary", "reads", "").Body)
-	require.NoError(t, err)
-	require.Contains(t, string(body), `"total":99`)
-	require.Equal(t, 404, ask(p, "GET", "/api/agents/a/sessions/7", "reads", "").StatusCode, "what was removed stays so")
+	_, summary := ask(p, "GET", "/api/summary", "reads", "")
+	require.Contains(t, string(summary), `"total":99`)
+	status, _ = ask(p, "GET", "/api/agents/a/sessions/7", "reads", "")
+	require.Equal(t, 404, status, "what was removed stays so")
 	require.Zero(t, p.stop(t))
 }

@@ -312,7 +312,7 @@ func TestSmuggledRequests(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 			require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
-			answer, _ := io.ReadAll(conn) //nolint:errcheck // a reset is as good
+			answer, _ := io.ReadAll(conn) // a reset is as good
 			require.NotContains(t, string(answer), `{"agents":`)
 			require.NotContains(t, string(answer), "reported successfully")
 		})

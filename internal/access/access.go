@@ -22,8 +22,6 @@ const (
 	Read
 	// Admin allows to remove sessions and agents, to back the state up, and to profile the server.
 	Admin
-
-	all = Report | Read | Admin
 )
 
 var scopeNames = []struct {
