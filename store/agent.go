@@ -27,11 +27,10 @@ type agent struct {
 	seenSeq  uint64 // the sequence of the record that lastSeen is of
 	class    class
 
-	teams *teamSet
+	teams *membership[agent]
 
 	slotInFleet, slotInSource uint8
 	inFleet, inSource         *leaf[agent]
-	inTeams                   []slotIn[agent] // as its teams stand
 }
 
 // source is where agents run. It lives as long as it has an agent.
@@ -57,7 +56,7 @@ func seenLater(a, b *agent) bool { return a.seenPlace().compare(b.seenPlace()) >
 // lets go.
 func (s *Store) newAgent(id string, received int64) *agent {
 	a := &agent{id: strings.Clone(id), registered: received}
-	a.joins(s.teams.of(a.id))
+	a.teams = memberOf[agent](s.teams.of(a.id))
 	s.agents[a.id] = a
 	return a
 }
@@ -102,7 +101,7 @@ func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64)
 			a.lastSeen, a.seenSeq = lastSeen, seenSeq
 			s.fleet.advanceAgent(a)
 			src.advanceAgent(a)
-			for _, t := range a.teams.all {
+			for _, t := range a.teams.all() {
 				t.advanceAgent(a)
 			}
 		}
@@ -119,7 +118,7 @@ func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64)
 func (s *Store) listAgent(a *agent) {
 	s.fleet.addAgent(a)
 	a.source.addAgent(a)
-	for _, t := range a.teams.all {
+	for _, t := range a.teams.all() {
 		t.addAgent(a)
 	}
 }
@@ -128,7 +127,7 @@ func (s *Store) listAgent(a *agent) {
 func (s *Store) unlistAgent(a *agent) {
 	s.fleet.removeAgent(a)
 	a.source.removeAgent(a)
-	for _, t := range a.teams.all {
+	for _, t := range a.teams.all() {
 		t.removeAgent(a)
 	}
 }

@@ -122,7 +122,7 @@ func (s *Store) note(kind ChangeKind, se *session, at int64) *change {
 		agentID: se.agent.id, agentName: se.agent.name, source: se.agent.source.name, topic: se.topic, title: se.title,
 		message: current.messageAlone(),
 		at:      at, created: se.created, updated: se.updated, expiry: se.expiry(),
-		sec: current.sec, nsec: current.nsec, sinceSec: since.sec, sinceNsec: since.nsec, ttl: se.ttl, kind: kind, class: se.class, teams: se.agent.teams,
+		sec: current.sec, nsec: current.nsec, sinceSec: since.sec, sinceNsec: since.nsec, ttl: se.ttl, kind: kind, class: se.class, teams: se.agent.teams.of(),
 	}
 	c.count.Store(n + 1)
 	return noted
@@ -156,7 +156,7 @@ func (c *change) view(n uint64) Change {
 		Previous:    c.previous,
 		Revived:     c.revived,
 		LastOfAgent: c.lastOfAgent,
-		Teams:       c.teams.all,
+		Teams:       c.teams.list(),
 	}
 	if v.Session.Expired {
 		v.Session.ExpiredAt = v.Session.ExpiresAt

@@ -36,13 +36,12 @@ type session struct {
 	// What the indexes order by; see moveSession.
 	source     *source // the agent's, but for a moment after that has changed
 	updated    int64
-	updatedSeq uint64   // the sequence of the record that updated is of
-	teams      *teamSet // the agent's, but for a moment after those have changed
+	updatedSeq uint64               // the sequence of the record that updated is of
+	teams      *membership[session] // in the agent's, but for a moment after those have changed
 	class      class
 
 	slotInFleet, slotInSource, slotInAgent uint8
 	inFleet, inSource, inAgent             *leaf[session]
-	inTeams                                []slotIn[session] // as its teams stand
 }
 
 // standing says which of the store's queues a session stands in.
@@ -99,12 +98,12 @@ func (s *Store) newSession(a *agent, topic string, received int64) *session {
 func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq uint64) {
 	expired := updated+se.lifetime() <= s.now
 	class := classOf(se.current().kind, expired)
-	if class == se.class && src == se.source && se.teams == se.agent.teams {
+	if class == se.class && src == se.source && se.teams.of() == se.agent.teams.of() {
 		if updated != se.updated || updatedSeq != se.updatedSeq {
 			se.updated, se.updatedSeq = updated, updatedSeq
 			s.fleet.advanceSession(se)
 			src.advanceSession(se)
-			for _, t := range se.teams.all {
+			for _, t := range se.teams.all() {
 				t.advanceSession(se)
 			}
 			se.agent.sessions.advance(&sessionInAgent, se)
@@ -115,10 +114,12 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 		s.unlistSession(se)
 	}
 	se.class, se.source, se.updated, se.updatedSeq = class, src, updated, updatedSeq
-	se.joins(se.agent.teams)
+	if set := se.agent.teams.of(); set != se.teams.of() {
+		se.teams = memberOf[session](set)
+	}
 	s.fleet.addSession(se)
 	src.addSession(se)
-	for _, t := range se.teams.all {
+	for _, t := range se.teams.all() {
 		t.addSession(se)
 	}
 	se.agent.sessions.insert(&sessionInAgent, se)
@@ -131,7 +132,7 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 func (s *Store) unlistSession(se *session) {
 	s.fleet.removeSession(se)
 	se.source.removeSession(se)
-	for _, t := range se.teams.all {
+	for _, t := range se.teams.all() {
 		t.removeSession(se)
 	}
 	se.agent.sessions.remove(&sessionInAgent, se)

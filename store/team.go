@@ -21,14 +21,8 @@ type Team struct {
 func NewTeam(covers func(agentID string) bool) *Team {
 	t := &Team{covers: covers}
 	t.roster = newRoster(
-		&member[agent]{(*agent).seenPlace, func(a *agent) (**leaf[agent], *uint8) {
-			s := &a.inTeams[slices.Index(a.teams.all, t)]
-			return &s.leaf, &s.slot
-		}},
-		&member[session]{(*session).updatedPlace, func(se *session) (**leaf[session], *uint8) {
-			s := &se.inTeams[slices.Index(se.teams.all, t)]
-			return &s.leaf, &s.slot
-		}})
+		&member[agent]{(*agent).seenPlace, func(a *agent) (**leaf[agent], *uint8) { return a.teams.in(t) }},
+		&member[session]{(*session).updatedPlace, func(se *session) (**leaf[session], *uint8) { return se.teams.in(t) }})
 	return t
 }
 
@@ -38,17 +32,50 @@ func (t *Team) Covers(agentID string) bool { return t == nil || t.covers(agentID
 // Settled returns the number of a change after which every one tells its teams: see [Change.Teams].
 func (t *Team) Settled() uint64 { return t.settled.Load() }
 
+// teamSet is the teams that an agent is of. Equal sets are one; nil is none.
+type teamSet struct{ all []*Team }
+
+func (set *teamSet) list() []*Team {
+	if set == nil {
+		return nil
+	}
+	return set.all
+}
+
+// membership is where an item stands in the rosters of its teams; nil where it has none.
+type membership[T any] struct {
+	set *teamSet
+	at  []slotIn[T] // as the teams of the set
+}
+
 // slotIn is where an item stands in a roster.
 type slotIn[T any] struct {
 	leaf *leaf[T]
 	slot uint8
 }
 
-// teamSet is the teams that an agent is of. Equal sets are one.
-type teamSet struct{ all []*Team }
+// memberOf returns the membership of an item that is listed nowhere yet.
+func memberOf[T any](set *teamSet) *membership[T] {
+	if set == nil {
+		return nil
+	}
+	return &membership[T]{set, make([]slotIn[T], len(set.all))}
+}
 
-// nobodys is the set of agents that are of no team.
-var nobodys = &teamSet{}
+func (m *membership[T]) of() *teamSet {
+	if m == nil {
+		return nil
+	}
+	return m.set
+}
+
+func (m *membership[T]) all() []*Team { return m.of().list() }
+
+// in returns where the item stands in the roster of t, of which it is.
+func (m *membership[T]) in(t *Team) (**leaf[T], *uint8) {
+	s := &m.at[slices.Index(m.set.all, t)]
+	return &s.leaf, &s.slot
+}
 
 // teams is what a store knows of teams.
 type teams struct {
@@ -59,9 +86,6 @@ type teams struct {
 
 // of returns the teams of an agent. The caller holds the store's lock.
 func (ts *teams) of(agentID string) *teamSet {
-	if len(ts.all) == 0 {
-		return nobodys
-	}
 	var some [8]*Team
 	mine := some[:0]
 	var key []byte
@@ -72,7 +96,7 @@ func (ts *teams) of(agentID string) *teamSet {
 		}
 	}
 	if len(mine) == 0 {
-		return nobodys
+		return nil
 	}
 	set := ts.sets[string(key)]
 	if set == nil {
@@ -147,33 +171,12 @@ func (s *Store) rejoinSome(after *AgentPosition) (moved []*agent, reached *Agent
 		reached = &position
 	}
 	for _, a := range some {
-		if set := s.teams.of(a.id); set != a.teams {
+		if set := s.teams.of(a.id); set != a.teams.of() {
 			s.unlistAgent(a)
-			a.joins(set)
+			a.teams = memberOf[agent](set)
 			s.listAgent(a)
 			moved = append(moved, a)
 		}
 	}
 	return moved, reached, more
-}
-
-// joins notes of which teams a is, which must be listed nowhere. The caller holds the store's lock.
-func (a *agent) joins(set *teamSet) {
-	a.teams = set
-	a.inTeams = nil
-	if len(set.all) > 0 {
-		a.inTeams = make([]slotIn[agent], len(set.all))
-	}
-}
-
-// joins is the same for a session.
-func (se *session) joins(set *teamSet) {
-	if se.teams == set {
-		return
-	}
-	se.teams = set
-	se.inTeams = nil
-	if len(set.all) > 0 {
-		se.inTeams = make([]slotIn[session], len(set.all))
-	}
 }
