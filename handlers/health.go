@@ -60,13 +60,16 @@ func (h *Handler) stranger(w http.ResponseWriter, r *http.Request) bool {
 	if h.Access.Tokens == nil {
 		return false
 	}
+	if r.Header.Get("Authorization") == "" && len(secretsOf(r)) == 0 {
+		return true
+	}
+	if h.limitReads(nil, h.clientOf(r)) != nil { // or somebody could guess here
+		return true
+	}
 	grant, err := h.identify(w, r, access.Read)
 	w.Header().Del("WWW-Authenticate")
 	if err != nil {
 		return true
-	}
-	if env := envelopeOf(w); env != nil {
-		env.grant = grant
 	}
 	return !grant.Allows(access.Read) || grant.Team() != nil
 }

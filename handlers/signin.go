@@ -58,6 +58,7 @@ func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
 	env.grant = grant
 	h.setSecret(w, r, h.Access.SignIns.Add(grant), int(access.SignedInFor/time.Second))
 	home(w, query)
+	h.audit(r, env, "signed in", "")
 	return nil
 }
 
