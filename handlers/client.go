@@ -1,0 +1,52 @@
+package handlers
+
+import (
+	"net/http"
+	"net/netip"
+	"slices"
+
+	"github.com/go-chi/chi/v5/middleware"
+)
+
+// TrustProxies has requests that come by way of trusted proxies be those of the client that they name in X-Forwarded-For.
+func (h *Handler) TrustProxies(next http.Handler) http.Handler {
+	if len(h.Access.Proxies) == 0 {
+		return next
+	}
+	prefixes := make([]string, len(h.Access.Proxies))
+	for i, prefix := range h.Access.Proxies {
+		prefixes[i] = prefix.String()
+	}
+	return middleware.ClientIPFromXFF(prefixes...)(next)
+}
+
+// clientOf returns the address of who asks. It is not valid where a trusted proxy names none.
+func (h *Handler) clientOf(r *http.Request) netip.Addr {
+	if len(h.Access.Proxies) > 0 {
+		return middleware.GetClientIPAddr(r.Context())
+	}
+	return peerOf(r)
+}
+
+// peerOf returns the address at the other end of the connection.
+func peerOf(r *http.Request) netip.Addr {
+	peer, err := netip.ParseAddrPort(r.RemoteAddr)
+	if err != nil {
+		return netip.Addr{}
+	}
+	return peer.Addr().Unmap().WithZone("")
+}
+
+// viaProxy reports whether a request comes by way of a trusted proxy.
+func (h *Handler) viaProxy(r *http.Request) bool {
+	peer := peerOf(r)
+	return slices.ContainsFunc(h.Access.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) })
+}
+
+// clientText says who asks, for the log.
+func clientText(r *http.Request, env *envelope) string {
+	if env.client.IsValid() && env.client != peerOf(r) {
+		return env.client.String() // by way of a proxy
+	}
+	return r.RemoteAddr
+}

@@ -1,0 +1,110 @@
+package handlers
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/url"
+	"strings"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// identify returns what whoever asks for something of that scope may do. The error is a *models.Error.
+func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.Scope) (*access.Grant, error) {
+	token, err := tokenOf(r, scope)
+	switch {
+	case err != nil:
+		return nil, err
+	case token != "":
+		grant, err := h.grantOfToken(token)
+		if err != nil {
+			return nil, challenge(w, err.Error(), "invalid_token")
+		}
+		return grant, nil
+	case scope == access.Report && h.Access.Signatures != nil && access.Signed(r.Header):
+		return h.checkSignature(w, r)
+	case scope == access.Read && safe(r.Method):
+		if grant := h.signedIn(r); grant != nil {
+			return grant, nil
+		}
+	}
+	return nil, challenge(w, "a token is required: Authorization: Bearer …", "")
+}
+
+func (h *Handler) grantOfToken(token string) (*access.Grant, error) {
+	if h.Access.Tokens == nil {
+		return nil, access.ErrUnknown
+	}
+	return h.Access.Tokens.Grant(token)
+}
+
+func safe(method string) bool { return method == http.MethodGet || method == http.MethodHead }
+
+// challenge says that a token is wanted (RFC 6750, section 3).
+func challenge(w http.ResponseWriter, why, code string) error {
+	value := `Bearer realm="kubeagents"`
+	if code != "" {
+		value += `, error="` + code + `"`
+	}
+	w.Header().Set("WWW-Authenticate", value)
+	return models.Unauthorized(why)
+}
+
+// tokenOf returns the token that a request brings, "" where it brings none. Webhooks may bring it in the query, for clients
+// that can't set a header.
+func tokenOf(r *http.Request, scope access.Scope) (string, error) {
+	token, err := bearer(r.Header["Authorization"])
+	if err != nil || scope != access.Report || !strings.Contains(r.URL.RawQuery, "access_token") {
+		return token, err
+	}
+	query, err := url.ParseQuery(r.URL.RawQuery)
+	if err != nil {
+		return "", models.BadRequest("", "malformed query")
+	}
+	switch values := query["access_token"]; {
+	case len(values) == 0:
+		return token, nil
+	case len(values) > 1 || token != "":
+		return "", models.BadRequest("access_token", "must be there once, and not beside a header Authorization")
+	default:
+		return values[0], nil
+	}
+}
+
+// bearer reads the header Authorization (RFC 6750, section 2.1).
+func bearer(values []string) (string, error) {
+	const scheme = "Bearer"
+	switch {
+	case len(values) == 0:
+		return "", nil
+	case len(values) > 1:
+		return "", models.BadRequest("Authorization", "must be there once")
+	}
+	name, token, _ := strings.Cut(values[0], " ")
+	if token = strings.TrimSpace(token); !strings.EqualFold(name, scheme) || token == "" {
+		return "", models.BadRequest("Authorization", "must be Bearer and a token")
+	}
+	return token, nil
+}
+
+// checkSignature reads the body of a signed webhook, checks it, and puts it back.
+func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*access.Grant, error) {
+	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
+	switch {
+	case err != nil:
+		return nil, bodyCut()
+	case len(body) > maxBodyBytes:
+		return nil, bodyTooLarge()
+	}
+	grant, err := h.Access.Signatures.Grant(body, r.Header)
+	if err != nil {
+		return nil, challenge(w, "the webhook's signature does not hold: "+err.Error(), "invalid_token")
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	if r.Header.Get(idempotencyKey) == "" {
+		r.Header.Set(idempotencyKey, r.Header.Get(access.WebhookID))
+	}
+	return grant, nil
+}
