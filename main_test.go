@@ -674,7 +674,7 @@ func start(t *testing.T, environment ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(os.Args[0]), stderr: new(bytes.Buffer), read: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), append([]string{programVariable + "=1", "HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json",
-		"RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0"}, environment...)...)
+		"RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0", "SHUTDOWN_TIMEOUT=2s"}, environment...)...)
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
