@@ -16,6 +16,8 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -34,7 +36,11 @@ func TestMain(m *testing.M) {
 		serveBare()
 		return
 	}
-	os.Exit(m.Run())
+	status := m.Run()
+	if dir := buildDir.Load(); dir != nil {
+		os.RemoveAll(*dir) //nolint:errcheck // it is a temporary directory
+	}
+	os.Exit(status)
 }
 
 // serveBare serves the yardstick until standard input ends.
@@ -59,13 +65,23 @@ func serveBare() {
 	io.Copy(io.Discard, os.Stdin) //nolint:errcheck
 }
 
-// buildServer builds the program as users do.
-func buildServer(b *testing.B) string {
-	binary := filepath.Join(b.TempDir(), "kubeagents")
+// buildDir is where the program was built, if it was.
+var buildDir atomic.Pointer[string]
+
+// buildServer builds the program as users do, once.
+var buildServer = sync.OnceValues(func() (binary string, err error) {
+	dir, err := os.MkdirTemp("", "kubeagents-bench")
+	if err != nil {
+		return "", err
+	}
+	buildDir.Store(&dir)
+	binary = filepath.Join(dir, "kubeagents")
 	out, err := exec.Command("go", "build", "-o", binary, "github.com/kubeagents/kubeagents").CombinedOutput()
-	require.NoError(b, err, "%s", out)
-	return binary
-}
+	if err != nil {
+		return "", fmt.Errorf("%w: %s", err, out)
+	}
+	return binary, nil
+})
 
 // process is a server that was started for a benchmark.
 type process struct {
@@ -100,7 +116,9 @@ func start(b *testing.B, environment []string, name string) process {
 
 // startServer starts the program with these settings.
 func startServer(b *testing.B, settings ...string) process {
-	return start(b, append([]string{"HOST=127.0.0.1", "PORT=0", "RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0"}, settings...), buildServer(b))
+	binary, err := buildServer()
+	require.NoError(b, err)
+	return start(b, append([]string{"HOST=127.0.0.1", "PORT=0", "RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0"}, settings...), binary)
 }
 
 func startBare(b *testing.B) process {
