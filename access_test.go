@@ -564,32 +564,36 @@ func TestAFloodOfAddresses(t *testing.T) {
 // TestRequestsInFlight sends more requests at once than may be.
 func TestRequestsInFlight(t *testing.T) {
 	s := newGuardedServer(t, nil, config.Config{MaxInFlight: 2}, nil)
-	var waiting sync.WaitGroup
-	var bodies []*io.PipeWriter
-	for range 2 {
-		body, more := io.Pipe()
-		bodies = append(bodies, more)
-		waiting.Go(func() {
-			w := httptest.NewRecorder()
-			s.ServeHTTP(w, httptest.NewRequest("POST", "/webhook/status", body))
-			require.Equal(t, 200, w.Code)
-		})
-		_, err := io.WriteString(more, " ") // it is read, so that the request is in flight
-		require.NoError(t, err)
-	}
+	finish := []func(string) int{occupy(t, s), occupy(t, s)}
 	w := s.ask("GET", "/api/agents", "")
 	require.Equal(t, 503, w.Code)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
 	require.Equal(t, "2", w.Header().Get("RateLimit-Limit"))
 	require.Contains(t, w.Body.String(), "MAX_IN_FLIGHT")
 	require.Equal(t, 200, s.ask("GET", "/health", "").Code, "probes are answered")
-	for _, more := range bodies {
-		_, err := io.WriteString(more, reportOf("a", "t", "running"))
+	for _, finish := range finish {
+		require.Equal(t, 200, finish(reportOf("a", "t", "running")))
+	}
+	require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code)
+}
+
+// occupy has a report be in flight until finish is called with its body, which returns the status.
+func occupy(t testing.TB, s *server) (finish func(body string) int) {
+	body, more := io.Pipe()
+	status := make(chan int)
+	go func() {
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, httptest.NewRequest("POST", "/webhook/status", body))
+		status <- w.Code
+	}()
+	_, err := io.WriteString(more, " ") // it is read, so that the request is in flight
+	require.NoError(t, err)
+	return func(rest string) int {
+		_, err := io.WriteString(more, rest)
 		require.NoError(t, err)
 		require.NoError(t, more.Close())
+		return <-status
 	}
-	waiting.Wait()
-	require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code)
 }
 
 const secretText = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
@@ -821,11 +825,7 @@ func (c *contract) holdAccess(t *testing.T) {
 	open := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	strict := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReads: 1, RateLimitReports: 1}, nil)
 	busy := newGuardedServer(t, nil, config.Config{MaxInFlight: 1}, nil)
-	body, end := io.Pipe()
-	var waiting sync.WaitGroup
-	waiting.Go(func() { busy.ServeHTTP(httptest.NewRecorder(), httptest.NewRequest("POST", "/webhook/status", body)) })
-	_, err := io.WriteString(end, " ") // it is read, so that the request is in flight
-	require.NoError(t, err)
+	finish := occupy(t, busy)
 
 	other := map[any]string{"report": "reads", "read": "reports", "admin": "reads"} // who has not the scope
 	mine := map[any]string{"report": "reports", "read": "reads", "admin": "admin"}
@@ -857,6 +857,5 @@ func (c *contract) holdAccess(t *testing.T) {
 	durable, _ := newDurableServer(t, vfs.NewMem(), true)
 	durable.handlers.Access = open.handlers.Access
 	require.Equal(t, 200, ask(durable, "GET", "/api/backup", "admin"))
-	require.NoError(t, end.Close())
-	waiting.Wait()
+	require.Equal(t, 200, finish(reportOf("a", "t", "running")))
 }

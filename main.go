@@ -485,8 +485,8 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 
 	r.Group(func(r chi.Router) {
 		r.Use(h.Admit)
-		r.With(h.Require(access.Report)).Post("/webhook/status", h.Handle(h.Webhook))
-		r.With(h.Require(access.Read)).Get("/api/events", h.Stream(h.Events))
+		r.With(h.Require(access.Report)).Post("/webhook/status", h.AfterReplay(h.Webhook))
+		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
 		if cfg.MetricsPublic {
 			r.Method(http.MethodGet, "/metrics", m.Handler())
 		} else {
@@ -511,9 +511,9 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 	})
 	r.Group(func(r chi.Router) {
 		r.Use(h.Admit, h.SameOrigin, h.Require(access.Admin))
-		r.Delete("/api/agents/{agent_id}", h.Handle(h.RemoveAgent))
-		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.Handle(h.RemoveSession))
-		r.With(h.Whole).Get("/api/backup", h.Handle(h.Backup))
+		r.Delete("/api/agents/{agent_id}", h.AfterReplay(h.RemoveAgent))
+		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.AfterReplay(h.RemoveSession))
+		r.With(h.Whole).Get("/api/backup", h.AfterReplay(h.Backup))
 		r.With(h.Whole).Get("/debug/pprof/*", h.Handle(h.Profile))
 	})
 	return r

@@ -18,9 +18,6 @@ func (h *Handler) Backup(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil || h.Journal == nil {
 		return models.NotFound("backup: it needs TOKENS_FILE and DATA_DIR")
 	}
-	if !h.replayed.Load() {
-		return errReplaying
-	}
 	began := false
 	err := h.Journal.SendBackup(func() io.Writer {
 		began = true

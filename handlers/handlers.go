@@ -78,15 +78,15 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 // Read makes an http.HandlerFunc of an endpoint that shows the state. What is due expires first, so that
 // the answer is true between two runs of the ticker. The header X-Event-Id says from where the event stream goes on.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
-	return h.Stream(func(w http.ResponseWriter, r *http.Request) error {
+	return h.AfterReplay(func(w http.ResponseWriter, r *http.Request) error {
 		h.Store.Expire(time.Now())
 		w.Header()["X-Event-Id"] = []string{h.Hub.Position()}
 		return answer(w, r)
 	})
 }
 
-// Stream makes an http.HandlerFunc of an endpoint that goes on showing the state.
-func (h *Handler) Stream(answer Endpoint) http.HandlerFunc {
+// AfterReplay makes an http.HandlerFunc of an endpoint that needs to know all that the journal knows.
+func (h *Handler) AfterReplay(answer Endpoint) http.HandlerFunc {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		if !h.replayed.Load() {
 			return errReplaying
