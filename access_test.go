@@ -444,6 +444,13 @@ func TestSigningIn(t *testing.T) {
 		w = s.ask("POST", "/sign-in", url.Values{"token": {holders["reads"].token}}.Encode(), "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-Proto: https")
 		require.Regexp(t, `^__Host-kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; Secure; SameSite=Strict$`, w.Header().Get("Set-Cookie"))
 
+		encrypted := httptest.NewRequest("POST", "https://hub.example/sign-in", strings.NewReader(url.Values{"token": {holders["reads"].token}}.Encode()))
+		encrypted.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+		w = httptest.NewRecorder()
+		s.ServeHTTP(w, encrypted) // over TLS itself
+		require.Regexp(t, `^__Host-kubeagents=.*; Secure;`, w.Header().Get("Set-Cookie"))
+		require.Equal(t, "max-age=63072000", w.Header().Get("Strict-Transport-Security"))
+
 		cookie := signIn(t, s, holders["of team"].token)
 		require.NotContains(t, cookie, holders["of team"].token)
 		s.ask("POST", "/webhook/status", reportOf("team/a", "mine", "pending")+reportOf("z", "theirs", "pending"), holders["reports"].header()...)
