@@ -91,18 +91,15 @@ func bearer(values []string) (string, error) {
 
 // checkSignature reads the body of a signed webhook, checks it, and puts it back.
 func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*access.Grant, error) {
-	body, err := io.ReadAll(io.LimitReader(r.Body, maxBodyBytes+1))
-	switch {
-	case err != nil:
-		return nil, bodyCut()
-	case len(body) > maxBodyBytes:
-		return nil, bodyTooLarge()
+	var in intake // for its body alone, which the endpoint reads again
+	if err := in.read(r.Body, r.ContentLength); err != nil {
+		return nil, err
 	}
-	grant, err := h.Access.Signatures.Grant(body, r.Header)
+	grant, err := h.Access.Signatures.Grant(in.body, r.Header)
 	if err != nil {
 		return nil, challenge(w, "the webhook's signature does not hold: "+err.Error(), "invalid_token")
 	}
-	r.Body = io.NopCloser(bytes.NewReader(body))
+	r.Body = io.NopCloser(bytes.NewReader(in.body))
 	if r.Header.Get(idempotencyKey) == "" {
 		r.Header.Set(idempotencyKey, r.Header.Get(access.WebhookID))
 	}

@@ -68,13 +68,9 @@ func (in *intake) read(body io.Reader, length int64) error {
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return bodyCut()
+			return models.BadRequest("", "the body ended early or came too slowly")
 		}
 	}
-}
-
-func bodyCut() error {
-	return models.BadRequest("", "the body ended early or came too slowly")
 }
 
 func bodyTooLarge() error {

@@ -57,26 +57,30 @@ func (h *Handler) leave(env *envelope) {
 	}
 }
 
+// before lets requests through for which check returns no error; that is the answer to others.
+func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
+	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
+		if err := check(w, r); err != nil {
+			return err
+		}
+		next.ServeHTTP(w, r)
+		return nil
+	})
+}
+
 // Require lets requests through of those who have a scope, as often as they may; others are told what is missing.
 func (h *Handler) Require(scope access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
-			if err := h.enter(w, r, scope); err != nil {
-				return err
-			}
-			next.ServeHTTP(w, r)
-			return nil
-		})
+		return h.before(next, func(w http.ResponseWriter, r *http.Request) error { return h.enter(w, r, scope) })
 	}
 }
 
 // Whole lets requests through of those who may see every agent.
 func (h *Handler) Whole(next http.Handler) http.Handler {
-	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
+	return h.before(next, func(w http.ResponseWriter, _ *http.Request) error {
 		if grantOf(w).Team() != nil {
 			return models.Forbidden("this is about every agent, and the token is for some")
 		}
-		next.ServeHTTP(w, r)
 		return nil
 	})
 }

@@ -31,11 +31,10 @@ var sameOrigin = http.NewCrossOriginProtection()
 
 // SameOrigin refuses requests that a browser sends for a page of another origin.
 func (h *Handler) SameOrigin(next http.Handler) http.Handler {
-	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
+	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error {
 		if err := sameOrigin.Check(r); err != nil {
 			return models.Forbidden("a page of another origin must not do this")
 		}
-		next.ServeHTTP(w, r)
 		return nil
 	})
 }

@@ -87,7 +87,7 @@ func (r *Recorder) Expire(now time.Time) store.Expiry {
 // RemoveSession has the store and the journal forget a session, and returns 0 where there is none, else 1. Where it returns an
 // error, the journal could not be told yet.
 func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, error) {
-	return r.remove(now, func() int {
+	return r.remove(func() int {
 		if r.store.RemoveSession(key, now) {
 			return 1
 		}
@@ -97,17 +97,18 @@ func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, erro
 
 // RemoveAgent is [Recorder.RemoveSession] for all the sessions of an agent. It returns how many it had.
 func (r *Recorder) RemoveAgent(id string, now time.Time) (int, error) {
-	return r.remove(now, func() int { return r.store.RemoveAgent(id, now) })
+	return r.remove(func() int { return r.store.RemoveAgent(id, now) })
 }
 
-func (r *Recorder) remove(now time.Time, remove func() int) (int, error) {
+// remove has the store forget sessions in a group of their own, and the journal be told.
+func (r *Recorder) remove(remove func() int) (int, error) {
 	if r.journal == nil {
 		return remove(), nil
 	}
 	if f := r.journal.Failure(); f != nil {
 		return 0, f
 	}
-	c := &call{now: now, remove: remove, turn: make(chan bool, 1)}
+	c := &call{remove: remove, turn: make(chan bool, 1)}
 	r.do(c)
 	return c.removed, c.err
 }
