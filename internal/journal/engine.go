@@ -103,6 +103,9 @@ func (e *engine) apart(f func() error) error {
 	}()
 	select {
 	case err := <-done:
+		if err != nil && e.hasFailed() {
+			return e.err // why the engine stopped, and not just that it did
+		}
 		return err
 	case <-e.failed:
 		return e.err
