@@ -138,7 +138,9 @@ func TestWhoMayDoWhat(t *testing.T) {
 			case 403:
 				require.Regexp(t, `"error":"forbidden","message":"(the token has not the scope (report|read|admin)|this is about every agent|the token is not for an agent)`, w.Body.String())
 			}
-			require.NotContains(t, w.Body.String(), "ka_", "no answer repeats a token")
+			for _, h := range who[1:] {
+				require.NotContains(t, w.Body.String(), h.token, "no answer repeats a token")
+			}
 		}
 	}
 }
