@@ -38,14 +38,63 @@ type StatusReport struct {
 	Content      string
 	TTLMinutes   int    // the session's TTL from now on
 	ReportID     string // the same for every retry of one report
+
+	// What follows is not on the wire: it is how events of an agent's tool, which knows nothing of sessions here, become reports.
+	Effect     Effect
+	FirstTitle bool // SessionTitle counts only where the session has no title
 }
+
+// Conditional reports whether what the report does depends on the session as it is.
+func (r *StatusReport) Conditional() bool { return r.Effect != Sets || r.FirstTitle }
+
+// Effect is what a report does to the status of its session, if that is known. One that only renews the session leaves its
+// status and its history as they are.
+type Effect uint8
+
+const (
+	// Sets has the status of the report join the history.
+	Sets Effect = iota
+	// Repeats sets the status, unless the current one is the same, with the same message, and was received within
+	// [RepeatWindow]: then it renews.
+	Repeats
+	// Alters sets the status where the current one is another; else it renews.
+	Alters
+	// Ends sets the status where the session is running or pending. Else, or where the session is unknown, it does nothing.
+	Ends
+	// Renews renews. An unknown session begins with the status; without one, nothing happens to it.
+	Renews
+)
+
+// RepeatWindow is how long a status is not to be repeated; see [Repeats].
+const RepeatWindow = time.Second
 
 // Record is a status report that the server has accepted: Sequence orders it among all records, and
 // Received is its receipt time.
+//
+// One that only renewed its session says so by its Base: its status, timestamp, message, content and ID are those of the
+// record that told the session's status, so that it says all that there is to know wherever it comes alone.
 type Record struct {
 	StatusReport
 	Sequence uint64
 	Received time.Time
+	Base     Base
+}
+
+// Base is the record whose status a renewal left as it was. The zero value is none.
+type Base struct {
+	Sequence uint64
+	Received time.Time
+}
+
+// Renewal reports whether the record only renewed its session.
+func (r *Record) Renewal() bool { return r.Base.Sequence != 0 }
+
+// Entry returns the sequence and the receipt time of the entry of the history that the record tells.
+func (r *Record) Entry() (sequence uint64, received time.Time) {
+	if r.Renewal() {
+		return r.Base.Sequence, r.Base.Received
+	}
+	return r.Sequence, r.Received
 }
 
 // Validate returns a bad_request error that names the first field at fault and what is allowed, or nil.
@@ -57,7 +106,7 @@ func (r *StatusReport) Validate(now time.Time) error {
 	if err := ValidateName("session_topic", r.SessionTopic, true, MaxSessionTopic); err != nil {
 		return err
 	}
-	if r.Status == 0 {
+	if r.Status == 0 && r.Effect != Renews {
 		return BadRequest("status", "is required: one of "+statusList())
 	}
 	if err := r.validateTimestamp(now); err != nil {

@@ -18,10 +18,14 @@ const (
 	Duplicate
 	// Refused means that it would begin a session for which there is no room; it changed nothing.
 	Refused
+	// Renewed means that the session was renewed, and its status stays: see [models.Effect].
+	Renewed
+	// Ignored means that the report had nothing to change.
+	Ignored
 )
 
-// Acknowledged reports whether the report is part of the state, so that nobody needs to send it again.
-func (o Outcome) Acknowledged() bool { return o == Stored || o == Duplicate }
+// Acknowledged reports whether nobody needs to send the report again.
+func (o Outcome) Acknowledged() bool { return o != Refused }
 
 // Accept makes records of reports, which must be valid, in their order, and applies them. It appends what
 // became of each to outcomes, and returns that.
@@ -68,6 +72,14 @@ func (s *Store) acceptChunk(reports []models.StatusReport, now int64, outcomes [
 // source. The caller holds s.mu.
 func (s *Store) accept(r *models.StatusReport) (Outcome, *agent) {
 	a, se := s.lookup(r.AgentID, r.SessionTopic)
+	outcome, base := Stored, models.Base{}
+	if r.Conditional() {
+		settled := *r
+		r = &settled
+		if outcome, base = settle(r, se, s.received); outcome == Ignored {
+			return outcome, nil
+		}
+	}
 	if se == nil {
 		if !s.makeRoom(r) {
 			s.bounds.Refused++
@@ -75,10 +87,11 @@ func (s *Store) accept(r *models.StatusReport) (Outcome, *agent) {
 		}
 		a = s.agents[r.AgentID] // making room may have taken its last session
 	}
-	outcome, moved := s.apply(r, a, se, s.sequence+1, s.received)
-	if outcome == Stored {
-		s.sequence++
+	applied, moved := s.apply(r, base, a, se, s.sequence+1, s.received)
+	if applied == Duplicate {
+		return Duplicate, nil
 	}
+	s.sequence++
 	return outcome, moved
 }
 
@@ -110,7 +123,7 @@ func (s *Store) applyChunk(records []models.Record) (moved []*agent) {
 			s.makeRoom(&r.StatusReport)
 			a = s.agents[r.AgentID]
 		}
-		if _, a := s.apply(&r.StatusReport, a, se, r.Sequence, received); a != nil {
+		if _, a := s.apply(&r.StatusReport, r.Base, a, se, r.Sequence, received); a != nil {
 			moved = append(moved, a)
 		}
 	}
@@ -126,37 +139,101 @@ func (s *Store) lookup(agentID, topic string) (*agent, *session) {
 	return a, s.sessions[sessionID{a, topic}]
 }
 
-// apply merges a report into the state of a and se, either of which is nil where it is new. It also
-// returns the agent if that changed its source. The caller holds s.mu.
-func (s *Store) apply(r *models.StatusReport, a *agent, se *session, sequence uint64, received int64) (_ Outcome, moved *agent) {
-	index := 0
+// apply merges a report into the state of a and se, either of which is nil where it is new. base is that of a renewal. It
+// also returns the agent if that changed its source. The caller holds s.mu.
+func (s *Store) apply(r *models.StatusReport, base models.Base, a *agent, se *session, sequence uint64, received int64) (_ Outcome, moved *agent) {
+	st := entry{sequence, received}
+	if base.Sequence != 0 {
+		st = entry{base.Sequence, instant(base.Received)}
+	}
+	index, held := 0, false // where its status belongs in the history, and whether that is there
 	var previous models.Status
+	var before told
 	revived := false
 	if se != nil {
-		previous, revived = se.current().kind, se.class.flag()
-		var taken bool
-		index, taken = se.find(placeOf(r, sequence, received))
-		if taken || r.ReportID != "" && se.holds(r.ReportID) {
+		previous, revived, before = se.current().kind, se.class.flag(), whatWasTold(a, se)
+		index, held = se.find(placeOf(r, st.sequence, st.received))
+		if !held && r.ReportID != "" && se.holds(r.ReportID) {
 			return Duplicate, nil
 		}
 	}
 
 	if a == nil {
-		a = s.newAgent(r.AgentID, received)
+		a = s.newAgent(r.AgentID, st.received)
 	}
 	if se == nil {
-		se = s.newSession(a, r.SessionTopic, received)
+		se = s.newSession(a, r.SessionTopic, st.received)
 	}
 	src := s.sourceOf(a, describe(a, se, r, sequence, a.sourceName()))
 	if a.source != nil && a.source != src {
 		moved = a
 	}
-	s.add(newStatus(se, r, sequence, received), index, hashID(r.ReportID))
-	s.renew(a, se, src, sequence, received)
+	if !held {
+		s.add(newStatus(se, r, st.sequence, st.received), index, hashID(r.ReportID))
+	}
+	s.renew(a, se, src, sequence, received, st.received)
+	if held && whatWasTold(a, se) == before {
+		return Duplicate, nil
+	}
 	noted := s.note(Reported, se, received)
 	noted.previous, noted.revived = previous, revived && !se.class.flag()
 	s.trimHistory()
 	return Stored, moved
+}
+
+// entry is what orders an entry of a history beside its timestamp.
+type entry struct {
+	sequence uint64
+	received int64
+}
+
+// told is what records told of an agent and a session beside statuses.
+type told struct {
+	title, ttl, name, source      uint64
+	created, updated              int64
+	registered, seen              int64
+	updatedSequence, seenSequence uint64
+}
+
+// whatWasTold returns that. The caller holds the store's lock.
+func whatWasTold(a *agent, se *session) told {
+	return told{se.titleSeq, se.ttlSeq, a.nameSeq, a.sourceSeq, se.created, se.updated, a.registered, a.lastSeen, se.updatedSeq, a.seenSeq}
+}
+
+// settle finds out what a conditional report, received at that time, does to its session, nil where that is not known, and
+// changes it to what is to be recorded. The outcome is Stored, Renewed, in which case base is that of the renewal, or
+// Ignored. The caller holds the store's lock.
+func settle(r *models.StatusReport, se *session, received int64) (outcome Outcome, base models.Base) {
+	if se == nil {
+		if r.Status == 0 || r.Effect == models.Ends {
+			return Ignored, base
+		}
+		return Stored, base
+	}
+	if r.FirstTitle && se.title != "" {
+		r.SessionTitle = ""
+	}
+	current := se.current()
+	message, content, reportID := current.unpack()
+	sets := true
+	switch r.Effect {
+	case models.Sets:
+	case models.Repeats:
+		sets = r.Status != current.kind || r.Message != message || received-current.received >= int64(models.RepeatWindow)
+	case models.Alters:
+		sets = r.Status != current.kind
+	case models.Ends:
+		if !current.kind.Unfinished() {
+			return Ignored, base
+		}
+	case models.Renews:
+		sets = false
+	}
+	if sets {
+		return Stored, base
+	}
+	r.Status, r.Timestamp, r.Message, r.Content, r.ReportID = current.kind, current.timestamp(), message, content, reportID
+	return Renewed, models.Base{Sequence: current.sequence, Received: at(current.received)}
 }
 
 // describe takes over what r says of its agent and session themselves, where no later record has. source is the
@@ -186,10 +263,10 @@ func keep(old, value string) string {
 	return strings.Clone(value)
 }
 
-// renew takes a record's receipt into account, and moves a to src. The caller holds s.mu.
-func (s *Store) renew(a *agent, se *session, src *source, sequence uint64, received int64) {
-	a.registered = min(a.registered, received)
-	se.created = min(se.created, received)
+// renew takes a record's receipt into account, and the first one that it tells of, and moves a to src. The caller holds s.mu.
+func (s *Store) renew(a *agent, se *session, src *source, sequence uint64, received, first int64) {
+	a.registered = min(a.registered, first)
+	se.created = min(se.created, first)
 	updated, updatedSeq := later(se.updated, se.updatedSeq, received, sequence)
 	s.moveSession(se, src, updated, updatedSeq)
 	s.enqueue(se)

@@ -9,7 +9,7 @@ import (
 
 // Admission is what [Store.Admit] found out about reports.
 type Admission struct {
-	Outcomes []Outcome       // of each report; Stored for those that are among the records
+	Outcomes []Outcome       // of each report; Stored or Renewed for those that are among the records
 	Records  []models.Record // to be made durable and to be applied; they have no sequence yet
 	Doubts   []Doubt         // about the IDs of some records
 }
@@ -39,30 +39,67 @@ type reportKey struct {
 // forgotten, and room is kept for those that they begin.
 //
 // Reports may be admitted in several calls, but only by one caller at a time: duplicates among the reports admitted
-// share one fate.
-func (s *Store) Admit(reports []models.StatusReport, now time.Time, ad *Admission) {
+// share one fate. A conditional report has a call of its own. ok is false, and it is not admitted, where another one of
+// its session is that is not settled.
+func (s *Store) Admit(reports []models.StatusReport, now time.Time, ad *Admission) (ok bool) {
 	s.Expire(now)
 	for chunk := range slices.Chunk(reports, reportsPerLock) {
-		s.admitChunk(chunk, instant(now), ad)
+		if !s.admitChunk(chunk, instant(now), ad) {
+			return false
+		}
 	}
+	return true
 }
 
-func (s *Store) admitChunk(reports []models.StatusReport, now int64, ad *Admission) {
+func (s *Store) admitChunk(reports []models.StatusReport, now int64, ad *Admission) (ok bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, now)
 	for i := range reports {
+		if reports[i].Conditional() {
+			if len(reports) > 1 {
+				panic("a conditional report among others")
+			}
+			return s.admitConditional(reports[i], now, ad)
+		}
 		outcome, dropped := s.admit(&reports[i])
-		ad.Outcomes = append(ad.Outcomes, outcome)
-		if outcome != Stored {
-			continue
-		}
-		if dropped > 0 {
-			ad.Doubts = append(ad.Doubts, Doubt{len(ad.Outcomes) - 1, len(ad.Records), dropped})
-		}
-		s.received = max(s.received+1, now)
-		ad.Records = append(ad.Records, models.Record{StatusReport: reports[i], Received: at(s.received)})
+		s.conclude(outcome, dropped, models.Record{StatusReport: reports[i]}, now, ad)
 	}
+	return true
+}
+
+// conclude adds the outcome of a report, and, where it is to be recorded, its record to ad. The caller holds s.mu.
+func (s *Store) conclude(outcome Outcome, dropped uint64, record models.Record, now int64, ad *Admission) {
+	ad.Outcomes = append(ad.Outcomes, outcome)
+	if outcome != Stored && outcome != Renewed {
+		return
+	}
+	if dropped > 0 {
+		ad.Doubts = append(ad.Doubts, Doubt{len(ad.Outcomes) - 1, len(ad.Records), dropped})
+	}
+	s.received = max(s.received+1, now)
+	record.Received = at(s.received)
+	ad.Records = append(ad.Records, record)
+}
+
+// admitConditional admits a conditional report. It returns false where its session is not settled. The caller holds s.mu.
+func (s *Store) admitConditional(r models.StatusReport, now int64, ad *Admission) (ok bool) {
+	_, se := s.lookup(r.AgentID, r.SessionTopic)
+	if se == nil && s.admitted.hasBegun(&r) || se != nil && se.pinned {
+		return false
+	}
+	outcome, base := settle(&r, se, max(s.received+1, now))
+	switch outcome {
+	case Renewed:
+		s.pin(se)
+		s.conclude(outcome, 0, models.Record{StatusReport: r, Base: base}, now, ad)
+	case Stored:
+		outcome, dropped := s.admit(&r)
+		s.conclude(outcome, dropped, models.Record{StatusReport: r}, now, ad)
+	default:
+		s.conclude(outcome, 0, models.Record{}, now, ad)
+	}
+	return true
 }
 
 // admit returns what is to become of r. dropped is not 0 where the journal may hold its ID. The caller

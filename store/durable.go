@@ -168,7 +168,7 @@ func (s *Store) restore(r *Restored, now int64) (moved *agent) {
 		moved = a
 	}
 	a.registered = min(a.registered, se.created)
-	s.renew(a, se, src, updatedSeq, updated)
+	s.renew(a, se, src, updatedSeq, updated, updated)
 	seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
 	s.moveAgent(a, a.source, seen, seenSeq)
 	s.sequence, s.received = max(s.sequence, a.seenSeq), max(s.received, a.lastSeen)

@@ -33,19 +33,51 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 		m.received = now
 	}
 	history := m.history(r.AgentID, r.SessionTopic)
+	outcome, base := store.Stored, models.Base{}
+	if r.Conditional() {
+		if r, base, outcome = m.settle(r, history); outcome == store.Ignored {
+			return outcome
+		}
+	}
 	if len(history) == 0 && len(m.sessionIDs()) >= m.opts.MaxSessions {
 		if !m.evict() {
 			return store.Refused
 		}
 	}
-	if r.ReportID != "" && slices.ContainsFunc(history, func(held models.Record) bool { return held.ReportID == r.ReportID }) {
+	if outcome == store.Stored && r.ReportID != "" && slices.ContainsFunc(history, func(held models.Record) bool { return held.ReportID == r.ReportID }) {
 		return store.Duplicate
 	}
 	m.sequence++
-	record := models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received}
+	record := models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received, Base: base}
 	m.records = append(m.records, record)
 	m.known[r.AgentID] = describe(m.known[r.AgentID], record)
-	return store.Stored
+	return outcome
+}
+
+// settle returns what is recorded of a conditional report.
+func (m *model) settle(r models.StatusReport, history []models.Record) (models.StatusReport, models.Base, store.Outcome) {
+	if len(history) == 0 {
+		if r.Effect == models.Ends || r.Status == 0 {
+			return r, models.Base{}, store.Ignored
+		}
+		return r, models.Base{}, store.Stored
+	}
+	current := history[0]
+	if r.FirstTitle && m.session(id{r.AgentID, r.SessionTopic}, models.Agent{}).Title != "" {
+		r.SessionTitle = ""
+	}
+	unfinished := current.Status == models.Running || current.Status == models.Pending
+	again := current.Status == r.Status
+	switch {
+	case r.Effect == models.Ends && !unfinished:
+		return r, models.Base{}, store.Ignored
+	case r.Effect == models.Renews, r.Effect == models.Alters && again,
+		r.Effect == models.Repeats && again && current.Message == r.Message && m.received.Sub(current.Received) < models.RepeatWindow:
+	default:
+		return r, models.Base{}, store.Stored
+	}
+	r.Status, r.Timestamp, r.Message, r.Content, r.ReportID = current.Status, when(current), current.Message, current.Content, current.ReportID
+	return r, models.Base{Sequence: current.Sequence, Received: current.Received}, store.Renewed
 }
 
 // expire forgets the sessions whose retention is over.
@@ -107,7 +139,7 @@ func (m *model) sessionIDs() []id {
 func (m *model) history(agent, topic string) []models.Record {
 	var held []models.Record
 	for _, r := range m.records {
-		if r.AgentID == agent && r.SessionTopic == topic {
+		if r.AgentID == agent && r.SessionTopic == topic && !r.Renewal() {
 			held = append(held, r)
 		}
 	}

@@ -42,6 +42,10 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 		TTLMinutes:   rapid.SampledFrom([]int{0, 0, 1, 5, 60}).Draw(t, "ttl"),
 		ReportID:     rapid.SampledFrom([]string{"", "", "", "r1", "r2", "r3"}).Draw(t, "report"),
 	}
+	r.Effect = rapid.SampledFrom([]models.Effect{0, 0, 0, models.Repeats, models.Alters, models.Ends, models.Renews}).Draw(t, "effect")
+	if r.FirstTitle = rapid.Bool().Draw(t, "first title"); r.Effect == models.Renews && rapid.Bool().Draw(t, "no status") {
+		r.Status = 0
+	}
 	if age := rapid.IntRange(-3, 20).Draw(t, "age"); age < 18 {
 		r.Timestamp = now.Add(-time.Duration(age) * time.Minute)
 	}
@@ -137,6 +141,9 @@ func TestApplyInAnyOrder(t *testing.T) {
 			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
 			r := drawReport(t, now)
 			r.ReportID = "" // a retry is found out before it becomes a record
+			if len(m.records) == 0 {
+				r.Effect, r.Status = models.Sets, models.Running
+			}
 			m.accept(r, now)
 		}
 		records := slices.Clone(m.records)

@@ -12,12 +12,16 @@ import (
 
 // formatVersion is the version of all keys and values. A change to any of them that an earlier program could misread
 // takes the next one.
-const formatVersion = 1
+//
+//	1: records and forgotten sessions
+//	2: renewals, in the log alone
+const formatVersion = 2
 
 // What an operation of a commit is.
 const (
-	opRecord = 1
-	opForget = 2
+	opRecord  = 1
+	opForget  = 2
+	opRenewal = 3 // from format 2 on
 )
 
 // flagTimestamp says that a record holds a timestamp of its own.
@@ -75,6 +79,25 @@ func decodeRecord(value string) (r models.Record, err error) {
 		return r, errMalformed
 	}
 	return r, nil
+}
+
+// appendRenewal appends a record that is a renewal: the sequence of its base as a uvarint, the receipt time of that as a varint,
+// and the record.
+func appendRenewal(b []byte, r *models.Record) []byte {
+	b = binary.AppendUvarint(b, r.Base.Sequence)
+	return appendRecord(binary.AppendVarint(b, r.Base.Received.UnixNano()), r)
+}
+
+// decodeRenewal is the reverse of appendRenewal.
+func decodeRenewal(value string) (r models.Record, err error) {
+	d := decoder{rest: value}
+	base := models.Base{Sequence: d.uvarint(), Received: time.Unix(0, d.varint()).UTC()}
+	if d.failed || base.Sequence == 0 {
+		return r, errMalformed
+	}
+	r, err = decodeRecord(d.rest)
+	r.Base = base
+	return r, err
 }
 
 // timestampOf returns the timestamp of a record: that of its receipt where it holds none.
@@ -151,7 +174,8 @@ func eachOp(commit string, visit func(kind byte, value string) error) error {
 	return nil
 }
 
-// eachDecoded is eachOp for the records of a commit and the sessions that were forgotten, in their order.
+// eachDecoded is eachOp for the records of a commit, renewals among them, and the sessions that were forgotten, in their
+// order. The value of a record that is no renewal is what a history holds.
 func eachDecoded(commit string, record func(r models.Record, value string) error, forget func(store.Forgotten) error) error {
 	return eachOp(commit, func(kind byte, value string) error {
 		switch kind {
@@ -161,6 +185,12 @@ func eachDecoded(commit string, record func(r models.Record, value string) error
 				return err
 			}
 			return record(r, value)
+		case opRenewal:
+			r, err := decodeRenewal(value)
+			if err != nil {
+				return err
+			}
+			return record(r, "")
 		case opForget:
 			f, err := decodeForgotten(value)
 			if err != nil {

@@ -116,7 +116,7 @@ func (j *Journal) fileSome() (err error) {
 		return err
 	}
 	from, taken, durable := j.filedTo.Load().position, 0, j.durable.Load()
-	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), agents: map[string]bool{}, forgotten: map[string]bool{}}
+	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), agents: map[string]bool{}, forgotten: map[string]bool{}, renewed: map[store.SessionKey]bool{}}
 	defer func() { r.batch.Close() }() //nolint:errcheck // it only lets go of memory
 	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
 		if position > durable || taken >= fileAtOnce {
@@ -166,8 +166,9 @@ type round struct {
 	batch     *pebble.Batch // what is not written yet
 	to        filed
 	records   []entry
-	topics    []entry         // the histories of agents
-	ids       [][]byte        // the keys of report IDs
+	topics    []entry  // the histories of agents
+	ids       [][]byte // the keys of report IDs
+	renewed   map[store.SessionKey]bool
 	agents    map[string]bool // of what is filed and forgotten
 	forgotten map[string]bool // prefixes of histories that were filed before and are to be deleted
 	keys      []byte          // the memory of keys
@@ -176,6 +177,11 @@ type round struct {
 // record files a record.
 func (r *round) record(record models.Record, value string) error {
 	session := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
+	r.to.sequence = max(r.to.sequence, record.Sequence)
+	if record.Renewal() { // what it tells is filed, but for what the store knows of its session
+		r.renewed[session] = true
+		return nil
+	}
 	place := placeOf(&record)
 	r.records = append(r.records, entry{r.key(func(b []byte) []byte {
 		return appendPlace(append(appendSession(b, kindRecord, session), partRecord), place)
@@ -188,7 +194,6 @@ func (r *round) record(record models.Record, value string) error {
 			return append(appendSession(b, kindID, session), record.ReportID...)
 		}))
 	}
-	r.to.sequence = max(r.to.sequence, record.Sequence)
 	return nil
 }
 
@@ -246,6 +251,12 @@ func (r *round) finish(st *store.Store) error {
 	}
 	st.File(filings)
 	r.putStates(st, filings)
+	renewed := make([]store.Filing, 0, len(r.renewed))
+	for key := range r.renewed {
+		renewed = append(renewed, store.Filing{SessionKey: key})
+	}
+	st.File(renewed)
+	r.putStates(st, renewed)
 	for i, entries := range sessions {
 		if err := r.put(entries, filings[i].Known, filings[i].SessionBefore); err != nil {
 			return err

@@ -114,7 +114,7 @@ func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, f
 			return errEnough
 		}
 		return eachDecoded(commit, func(r models.Record, _ string) error {
-			if h.has(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
+			if !r.Renewal() && h.has(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
 				found = append(found, r)
 			}
 			return nil

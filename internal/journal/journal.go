@@ -187,7 +187,7 @@ func (j *Journal) continueFrom(end logEnd) {
 	j.unfiled.Store(end.unfiled)
 }
 
-// checkFormat refuses a format that is not known, and writes the format where nothing is.
+// checkFormat refuses a format that is not known, and writes the format where nothing is, or an earlier one.
 func (e *engine) checkFormat() error {
 	value, err := e.get(formatKey)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -196,10 +196,21 @@ func (e *engine) checkFormat() error {
 	if err != nil {
 		return err
 	}
-	if version, n := binary.Uvarint([]byte(value)); n != len(value) || version != formatVersion {
-		return fmt.Errorf("its format is version %d, and this program knows version %d alone: run the program that wrote it, or a later one", version, formatVersion)
+	version, n := binary.Uvarint([]byte(value))
+	switch {
+	case n != len(value) || version == 0 || version > formatVersion:
+		return fmt.Errorf("its format is version %d, and this program knows versions 1 to %d: run the program that wrote it, or a later one", version, formatVersion)
+	case version < formatVersion:
+		return e.writeFormat()
 	}
 	return nil
+}
+
+// writeFormat says that what is written from now on has this format: what is there has it, too.
+func (e *engine) writeFormat() error {
+	b := e.db.NewBatch()
+	b.Set(formatKey, binary.AppendUvarint(nil, formatVersion), nil) //nolint:errcheck // a batch in memory takes all
+	return e.commit(b, pebble.Sync)
 }
 
 // begin begins a journal, unless there is something that is none.
@@ -215,9 +226,7 @@ func (e *engine) begin() error {
 	if !empty {
 		return errors.New("it holds something else than a journal")
 	}
-	b := e.db.NewBatch()
-	b.Set(formatKey, binary.AppendUvarint(nil, formatVersion), nil) //nolint:errcheck // a batch in memory takes all
-	return e.commit(b, pebble.Sync)
+	return e.writeFormat()
 }
 
 // get returns a copy of a value, or pebble.ErrNotFound.
@@ -304,7 +313,11 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record) e
 	for i := range records {
 		j.sequence++
 		records[i].Sequence = j.sequence
-		commit = appendOp(commit, opRecord, func(b []byte) []byte { return appendRecord(b, &records[i]) })
+		kind, encode := byte(opRecord), appendRecord
+		if records[i].Renewal() {
+			kind, encode = opRenewal, appendRenewal
+		}
+		commit = appendOp(commit, kind, func(b []byte) []byte { return encode(b, &records[i]) })
 	}
 	j.position++
 	b := j.engine.db.NewBatchWithSize(len(commit) + 64)

@@ -231,10 +231,10 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	j, _, err := replayed(t, fs, "data")
 	require.NoError(t, err)
-	require.NoError(t, j.engine.db.Set(formatKey, []byte{2}, pebble.Sync))
+	require.NoError(t, j.engine.db.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
 	require.NoError(t, j.Close())
 	_, _, err = replayed(t, fs, "data")
-	require.ErrorContains(t, err, "its format is version 2, and this program knows version 1 alone")
+	require.ErrorContains(t, err, "its format is version 3, and this program knows versions 1 to 2")
 
 	fs = vfs.NewMem()
 	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})
@@ -392,11 +392,17 @@ const update = "KUBEAGENTS_UPDATE"
 
 // TestFixture reads a data directory that an earlier version wrote. Every later version must read it.
 func TestFixture(t *testing.T) {
-	const fixture = "testdata/v1"
-	dir := filepath.Join(t.TempDir(), "data")
 	if os.Getenv(update) != "" {
-		writeFixture(t, dir, fixture)
+		writeFixture(t, filepath.Join(t.TempDir(), "data"), fmt.Sprint("testdata/v", formatVersion))
 	}
+	for version := range formatVersion {
+		readFixture(t, fmt.Sprint("testdata/v", version+1))
+	}
+}
+
+func readFixture(t *testing.T, fixture string) {
+	t.Helper()
+	dir := filepath.Join(t.TempDir(), "data")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join(fixture, "data"))))
 	j, st, err := replayed(t, nil, dir)
 	require.NoError(t, err)
@@ -405,6 +411,9 @@ func TestFixture(t *testing.T) {
 	require.Equal(t, string(want), shown(t, j, st))
 	last := recordOf("new", "t", 1)
 	require.Greater(t, record(t, j, st, last)[0].Sequence, uint64(121), "sequences go on")
+	version, err := j.engine.get(formatKey)
+	require.NoError(t, err)
+	require.Equal(t, string([]byte{formatVersion}), version, "a program of an earlier version refuses what this one may have written")
 	require.NoError(t, j.Close())
 }
 
@@ -420,6 +429,16 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	require.NoError(t, j.engine.db.Flush())
 	for n := range 20 {
 		record(t, j, st, recordOf("agent/ü", "topic 1", 50-n))
+	}
+	for n := 98; n < 100; n++ { // which renew topics 2 and 3; one is filed
+		renewal := recordOf("agent/ü", fmt.Sprint("topic ", n%4), n)
+		renewal.Base = models.Base{Sequence: uint64(n + 1), Received: renewal.Received}
+		renewal.Received = renewal.Received.Add(time.Hour)
+		renewal.SessionTitle = "renewed"
+		record(t, j, st, renewal)
+		if n == 98 {
+			require.NoError(t, j.File())
+		}
 	}
 	st.Remove(store.SessionKey{AgentID: "gone", Topic: "t"})
 	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil))

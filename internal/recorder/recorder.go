@@ -56,7 +56,7 @@ func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
 	return &Recorder{store: st, journal: j, metrics: m}
 }
 
-// Accept makes records of reports, which must be valid, in their order. It appends what became of each to outcomes, and returns
+// Accept makes records of reports, which must be valid, in their order; a conditional one must come alone. It appends what became of each to outcomes, and returns
 // that. Where it returns an error, none of them could be made durable, and none left a trace.
 //
 // now is the server's time. Nothing of the reports' memory is kept.
@@ -128,7 +128,7 @@ func (r *Recorder) do(c *call) {
 			}
 		}
 	}()
-	r.record(group)
+	group = r.record(group)
 }
 
 // join has c wait, and reports whether it leads.
@@ -168,8 +168,8 @@ func (r *Recorder) next() {
 	r.waiting[0].turn <- true
 }
 
-// record records a group. The caller leads.
-func (r *Recorder) record(group []*call) {
+// record records a group, or its first calls, and returns these; the others go first in the next one. The caller leads.
+func (r *Recorder) record(group []*call) []*call {
 	ad := &r.admission
 	ad.Outcomes, ad.Records, ad.Doubts = ad.Outcomes[:0], ad.Records[:0], ad.Doubts[:0]
 	defer r.store.Settle()
@@ -179,10 +179,14 @@ func (r *Recorder) record(group []*call) {
 	if first := group[0]; first.remove != nil {
 		first.removed = first.remove()
 		first.err = r.append(nil)
-		return
+		return group
 	}
-	for _, c := range group {
-		r.store.Admit(c.reports, c.now, ad)
+	for i, c := range group {
+		if !r.store.Admit(c.reports, c.now, ad) { // what it does depends on what comes before it
+			r.putBack(group[i:])
+			group = group[:i]
+			break
+		}
 	}
 	err := r.resolve(ad)
 	if err == nil {
@@ -200,6 +204,14 @@ func (r *Recorder) record(group []*call) {
 		}
 		outcomes = outcomes[len(c.reports):]
 	}
+	return group
+}
+
+// putBack has calls that were taken into a group wait for the next one.
+func (r *Recorder) putBack(calls []*call) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.waiting = append(slices.Clone(calls), r.waiting...)
 }
 
 // resolve asks the journal for the report IDs that memory does not hold, and takes duplicates out of the records.

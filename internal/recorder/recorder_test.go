@@ -135,6 +135,16 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 					}
 				}
 			},
+			"conditional report": func(t *rapid.T) {
+				r := drawReport(t, h.now)
+				r.ReportID = ""
+				r.Effect = rapid.SampledFrom([]models.Effect{models.Repeats, models.Alters, models.Ends, models.Renews}).Draw(t, "effect")
+				r.FirstTitle = rapid.Bool().Draw(t, "first title")
+				if h.accept(t, r)[0] == store.Stored {
+					number++
+					all = append(all, kept{r, number})
+				}
+			},
 			"wait": func(t *rapid.T) {
 				h.now = h.now.Add(time.Duration(rapid.IntRange(1, 40).Draw(t, "minutes")) * time.Minute)
 				h.recorder.Expire(h.now)
@@ -241,6 +251,55 @@ func requireHistory(t require.TestingT, all []kept, got []models.AgentStatus, of
 }
 
 func line(parts ...any) string { return fmt.Sprint(parts...) }
+
+// TestConditionalReportsThatComeTogether has many report the same of one session at once: what each does depends on those
+// before it, whatever group they are in.
+func TestConditionalReportsThatComeTogether(t *testing.T) {
+	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
+	h.open(t)
+	defer func() { require.NoError(t, h.journal.Close()) }()
+	together := func(n int, report func(i int) models.StatusReport) map[store.Outcome]int {
+		var wg sync.WaitGroup
+		outcomes := make([]store.Outcome, n)
+		for i := range n {
+			wg.Go(func() {
+				got, err := h.recorder.Accept([]models.StatusReport{report(i)}, h.now, nil)
+				if err == nil && len(got) == 1 {
+					outcomes[i] = got[0]
+				}
+			})
+		}
+		wg.Wait()
+		came := map[store.Outcome]int{}
+		for _, outcome := range outcomes {
+			came[outcome]++
+		}
+		return came
+	}
+	of := func(status models.Status, effect models.Effect) func(int) models.StatusReport {
+		return func(i int) models.StatusReport {
+			return models.StatusReport{AgentID: "a", SessionTopic: "t", Status: status, Message: "m", Effect: effect, SessionTitle: fmt.Sprint(i), FirstTitle: true}
+		}
+	}
+	require.Equal(t, map[store.Outcome]int{store.Ignored: 5}, together(5, of(models.Failed, models.Ends)))
+	require.Equal(t, map[store.Outcome]int{store.Stored: 1, store.Renewed: 199}, together(200, of(models.Running, models.Repeats)))
+	title := h.state(t).Sessions[0].Title
+	require.NotEmpty(t, title)
+	require.Equal(t, map[store.Outcome]int{store.Stored: 1, store.Renewed: 99}, together(100, of(models.Pending, models.Alters)))
+	require.Equal(t, map[store.Outcome]int{store.Stored: 1, store.Ignored: 99}, together(100, of(models.Failed, models.Ends)))
+	require.Equal(t, map[store.Outcome]int{store.Renewed: 100}, together(100, of(0, models.Renews)))
+	require.Equal(t, title, h.state(t).Sessions[0].Title, "the first title stays")
+	require.Len(t, h.history(t, "a", "t", 10), 3)
+
+	before := h.state(t)
+	require.NoError(t, h.journal.Close())
+	h.open(t)
+	require.Equal(t, before, h.state(t), "a renewal is as durable as a status")
+	require.NoError(t, h.journal.File())
+	require.NoError(t, h.journal.Close())
+	h.open(t)
+	require.Equal(t, before, h.state(t), "once it is filed, too")
+}
 
 func TestReportsThatComeTogetherAreStoredOnce(t *testing.T) {
 	opts := roomy
