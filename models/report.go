@@ -59,6 +59,8 @@ const (
 	Repeats
 	// Alters sets the status where the current one is another; else it renews.
 	Alters
+	// Concludes sets the status where the session is running or pending; else it renews.
+	Concludes
 	// Ends sets the status where the session is running or pending. Else, or where the session is unknown, it does nothing.
 	Ends
 	// Renews renews. An unknown session begins with the status; without one, nothing happens to it.

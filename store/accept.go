@@ -222,6 +222,8 @@ func settle(r *models.StatusReport, se *session, received int64) (outcome Outcom
 		sets = r.Status != current.kind || r.Message != message || received-current.received >= int64(models.RepeatWindow)
 	case models.Alters:
 		sets = r.Status != current.kind
+	case models.Concludes:
+		sets = current.kind.Unfinished()
 	case models.Ends:
 		if !current.kind.Unfinished() {
 			return Ignored, base

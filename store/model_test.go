@@ -71,7 +71,7 @@ func (m *model) settle(r models.StatusReport, history []models.Record) (models.S
 	switch {
 	case r.Effect == models.Ends && !unfinished:
 		return r, models.Base{}, store.Ignored
-	case r.Effect == models.Renews, r.Effect == models.Alters && again,
+	case r.Effect == models.Renews, r.Effect == models.Alters && again, r.Effect == models.Concludes && !unfinished,
 		r.Effect == models.Repeats && again && current.Message == r.Message && m.received.Sub(current.Received) < models.RepeatWindow:
 	default:
 		return r, models.Base{}, store.Stored

@@ -42,7 +42,7 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 		TTLMinutes:   rapid.SampledFrom([]int{0, 0, 1, 5, 60}).Draw(t, "ttl"),
 		ReportID:     rapid.SampledFrom([]string{"", "", "", "r1", "r2", "r3"}).Draw(t, "report"),
 	}
-	r.Effect = rapid.SampledFrom([]models.Effect{0, 0, 0, models.Repeats, models.Alters, models.Ends, models.Renews}).Draw(t, "effect")
+	r.Effect = rapid.SampledFrom([]models.Effect{0, 0, 0, models.Repeats, models.Alters, models.Concludes, models.Ends, models.Renews}).Draw(t, "effect")
 	if r.FirstTitle = rapid.Bool().Draw(t, "first title"); r.Effect == models.Renews && rapid.Bool().Draw(t, "no status") {
 		r.Status = 0
 	}

@@ -138,7 +138,7 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 			"conditional report": func(t *rapid.T) {
 				r := drawReport(t, h.now)
 				r.ReportID = ""
-				r.Effect = rapid.SampledFrom([]models.Effect{models.Repeats, models.Alters, models.Ends, models.Renews}).Draw(t, "effect")
+				r.Effect = rapid.SampledFrom([]models.Effect{models.Repeats, models.Alters, models.Concludes, models.Ends, models.Renews}).Draw(t, "effect")
 				r.FirstTitle = rapid.Bool().Draw(t, "first title")
 				if h.accept(t, r)[0] == store.Stored {
 					number++
