@@ -89,6 +89,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 		want   []int // for each of who
 	}{
 		"POST /webhook/status":                                   {"/webhook/status", []int{401, 401, 401, 200, 403, 403, 403, 200}},
+		"POST /webhook/{client}":                                 {"/webhook/claude-code?agent_id=team/a", []int{401, 401, 401, 200, 403, 403, 403, 200}},
+		"POST /mcp":                                              {"/mcp", []int{401, 401, 401, 415, 415, 403, 415, 415}}, // no message of MCP
 		"GET /api/agents":                                        {"/api/agents", reads},
 		"GET /api/agents/{agent_id}":                             {one, ofOne},
 		"GET /api/agents/{agent_id}/status":                      {one + "/status", ofOne},
@@ -106,6 +108,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 		"GET /":                                                  {"/", reads},
 		"GET /assets/*":                                          {"/" + strings.TrimPrefix(asset, "/"), reads},
 		"GET /favicon.svg":                                       {"/favicon.svg", open},
+		"GET /connect":                                           {"/connect", open},
+		"GET /connect/{client}":                                  {"/connect/claude-code", open},
 		"GET /health":                                            {"/health", open},
 		"GET /health/live":                                       {"/health/live", open},
 		"GET /health/ready":                                      {"/health/ready", open},
@@ -125,7 +129,10 @@ func TestWhoMayDoWhat(t *testing.T) {
 		for i, h := range who {
 			s.ask("POST", "/webhook/status", report, holders["reports"].header()...)
 			body := ""
-			if method == "POST" {
+			switch {
+			case route == "POST /webhook/{client}":
+				body = `{"hook_event_name":"Stop","session_id":"t"}`
+			case method == "POST":
 				body = report
 			}
 			w := s.ask(method, test.target, body, h.header()...)
@@ -821,7 +828,7 @@ func TestEveryAnswerIsSafeToShow(t *testing.T) {
 func (c *contract) holdAccess(t *testing.T) {
 	path, holders := tokensFile(t, everyScope)
 	ask := func(s *server, method, route, who string) int {
-		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t").Replace(route)
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex").Replace(route)
 		r := httptest.NewRequest(method, target, strings.NewReader(reportOf("a", "t", "running")))
 		if h := holders[who]; h.token != "" {
 			r.Header.Set("Authorization", "Bearer "+h.token)
@@ -841,17 +848,28 @@ func (c *contract) holdAccess(t *testing.T) {
 	for range 10 {
 		ask(strict, "POST", "/webhook/status", "reports")
 		ask(strict, "HEAD", "/api/agents", "reads")
+		ask(strict, "HEAD", "/api/agents", "reports")
+		ask(strict, "HEAD", "/connect", "")
 		ask(strict, "HEAD", "/api/agents", "admin")
 	}
 	for route, item := range c.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
 			scope := operation.Extensions["x-scope"]
+			if strings.HasPrefix(route, "/connect") {
+				require.Equal(t, 429, ask(strict, method, route, ""), route)
+				require.Equal(t, 503, ask(busy, method, route, ""), route)
+				continue
+			}
 			if scope == nil {
 				require.True(t, strings.HasPrefix(route, "/health"), route)
 				continue
 			}
 			require.Equal(t, 401, ask(open, method, route, ""), route)
+			if route == "/mcp" {
+				other[scope] = "admin" // either of the other two scopes does
+			}
 			require.Equal(t, 403, ask(open, method, route, other[scope]), route)
+			other["report"] = "reads"
 			require.Equal(t, 429, ask(strict, method, route, mine[scope]), route)
 			require.Equal(t, 503, ask(busy, method, route, ""), route)
 			if method == "DELETE" {

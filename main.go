@@ -28,6 +28,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/certs"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
@@ -208,7 +209,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
 	h := handlers.New(handlers.Parts{
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
-		Access: guard, Dashboard: page,
+		Access: guard, Capture: adapters.Capture(cfg.Capture), Dashboard: page,
 	})
 
 	listener, err := net.Listen("tcp", cfg.Address())
@@ -263,7 +264,8 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 // openAccess returns who is let in, and the files that say so.
 func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (guard handlers.Access, watched []*watch.Files, err error) {
 	limits := access.Limits{Reports: access.Rate(cfg.RateLimitReports), Reads: access.Rate(cfg.RateLimitReads)}
-	guard = handlers.Access{Limits: access.NewAddresses(limits), MaxInFlight: cfg.MaxInFlight, Proxies: cfg.TrustedProxies}
+	guard = handlers.Access{Limits: access.NewAddresses(limits), MaxInFlight: cfg.MaxInFlight, Proxies: cfg.TrustedProxies,
+		Origins: cfg.CORSAllowedOrigins.Names}
 	if cfg.WebhookSecret != "" {
 		if guard.Signatures, err = access.NewSignatures(string(cfg.WebhookSecret), limits); err != nil {
 			return guard, nil, err
@@ -486,6 +488,8 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 	r.Group(func(r chi.Router) {
 		r.Use(h.Admit)
 		r.With(h.Require(access.Report)).Post("/webhook/status", h.AfterReplay(h.Webhook))
+		r.With(h.Require(access.Report)).Post("/webhook/{client}", h.AfterReplay(h.Hook))
+		r.With(h.RequireEither).Post("/mcp", h.AfterReplay(h.MCP()))
 		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
 		if cfg.MetricsPublic {
 			r.Method(http.MethodGet, "/metrics", m.Handler())
@@ -494,6 +498,8 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // which requires access.Read, or shows the form to sign in
 		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
+		r.With(handlers.Compress).Get("/connect", h.Handle(h.Connect))
+		r.Get("/connect/{client}", h.Handle(h.ConnectClient))
 		r.With(h.SameOrigin).Post("/sign-in", h.Handle(h.SignIn))
 		r.With(h.SameOrigin).Post("/sign-out", h.Handle(h.SignOut))
 	})

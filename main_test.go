@@ -37,6 +37,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/live"
@@ -90,7 +91,7 @@ func newGuardedServer(t testing.TB, change func(*store.Options), cfg config.Conf
 	entry, _, err := openAccess(cfg, st, m, logger)
 	require.NoError(t, err)
 	parts := handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
-		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: entry}
+		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: entry, Capture: adapters.Capture(cfg.Capture)}
 	if guard != nil {
 		guard(&parts)
 	}
@@ -122,7 +123,9 @@ func (s *server) ask(method, target, body string, header ...string) *httptest.Re
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	for _, line := range header {
 		name, value, _ := strings.Cut(line, ": ")
-		r.Header.Set(name, value)
+		if r.Header.Set(name, value); name == "Host" {
+			r.Host = value
+		}
 	}
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
@@ -230,6 +233,21 @@ func TestContract(t *testing.T) {
 		{"POST", "/webhook/status", strings.Repeat(" ", 9<<20), "", "/webhook/status", 413},
 		{"POST", "/webhook/status", reportOf("b", "3", "running"), "", "/webhook/status", 503},
 		{"POST", "/webhook/status", "[" + reportOf("b", "3", "running") + "]", "", "/webhook/status", 503},
+		{"POST", "/webhook/status", `{"specversion":"1.0","id":"1","source":"s","type":"t","data":` + reportOf("b", "1", "failed") + `}`, "Content-Type: application/cloudevents+json", "/webhook/status", 200},
+		{"POST", "/webhook/codex?event=Stop", `{"session_id":"1"}`, "X-Agent-Id: b", "/webhook/{client}", 200},
+		{"POST", "/webhook/codex", `[]`, "", "/webhook/{client}", 400},
+		{"POST", "/webhook/nobody", `{}`, "", "/webhook/{client}", 404},
+		{"POST", "/webhook/codex", strings.Repeat(" ", 9<<20), "", "/webhook/{client}", 413},
+		{"POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "Accept: application/json, text/event-stream", "/mcp", 200},
+		{"POST", "/mcp", `{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Accept: application/json, text/event-stream", "/mcp", 202},
+		{"POST", "/mcp", `{}`, "", "/mcp", 400},
+		{"POST", "/mcp", strings.Repeat(" ", 2<<20), "Accept: application/json, text/event-stream", "/mcp", 413},
+		{"POST", "/mcp", `{}`, "Content-Type: text/plain", "/mcp", 415},
+		{"GET", "/connect", "", "", "/connect", 200},
+		{"GET", "/connect", "", "Host: $(x)", "/connect", 400},
+		{"GET", "/connect/codex", "", "", "/connect/{client}", 200},
+		{"GET", "/connect/codex", "", "Host: $(x)", "/connect/{client}", 400},
+		{"GET", "/connect/nobody", "", "", "/connect/{client}", 404},
 		{"GET", "/webhook/status", "", "", "", 405},
 		{"GET", "/api/agents", "", "", "/api/agents", 200},
 		{"HEAD", "/api/agents", "", "", "/api/agents", 200},
@@ -288,8 +306,13 @@ func TestContract(t *testing.T) {
 			continue
 		}
 		r := httptest.NewRequest(test.method, test.target, strings.NewReader(test.body))
+		if strings.HasPrefix(test.target, "/mcp") {
+			r.Header.Set("Content-Type", "application/json")
+		}
 		if name, value, ok := strings.Cut(test.header, ": "); ok {
-			r.Header.Set(name, value)
+			if r.Header.Set(name, value); name == "Host" {
+				r.Host = value
+			}
 		}
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)

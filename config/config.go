@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/dustin/go-humanize"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -36,6 +38,7 @@ type Config struct {
 	MaxSessions        int           `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
 	EventWindow        int           `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
 	MaxSubscribers     int           `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`
+	Capture            Capture       `env:"CAPTURE" envDefault:"full" allowed:"full, titles or none"`
 	TokensFile         string        `env:"TOKENS_FILE" allowed:"a file of tokens; none to let everybody in"`
 	MetricsPublic      bool          `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
 	WebhookSecret      Secret        `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while one takes over from another"`
@@ -208,6 +211,19 @@ func (f *LogFormat) UnmarshalText(text []byte) error {
 	return errors.New("no such format")
 }
 
+// Capture is what is kept of prompts and answers.
+type Capture adapters.Capture
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *Capture) UnmarshalText(text []byte) error {
+	value := adapters.Capture(strings.ToLower(string(text)))
+	if !slices.Contains(adapters.Captures, value) {
+		return errors.New("no such extent")
+	}
+	*c = Capture(value)
+	return nil
+}
+
 // Origins are those whose pages may read answers.
 type Origins []string
 
@@ -229,6 +245,20 @@ func (o *Origins) UnmarshalText(text []byte) error {
 func (o Origins) All() bool {
 	for _, origin := range o {
 		if origin == "*" {
+			return true
+		}
+	}
+	return false
+}
+
+// Names reports whether an origin is allowed by name, or by a pattern, and not just because all are.
+func (o Origins) Names(origin string) bool {
+	for _, pattern := range o {
+		before, after, wild := strings.Cut(pattern, "*")
+		switch {
+		case pattern == "*":
+		case !wild && strings.EqualFold(pattern, origin),
+			wild && len(origin) > len(before)+len(after) && strings.HasPrefix(origin, before) && strings.HasSuffix(origin, after):
 			return true
 		}
 	}

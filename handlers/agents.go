@@ -1,8 +1,10 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -28,9 +30,18 @@ type agentStatus struct {
 
 // Agents lists agents: GET /api/agents.
 func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
-	p := newParams(r)
+	list, err := h.listAgents(r.Context(), grantOf(w), newParams(r))
+	if err != nil {
+		return err
+	}
+	linkNext(w, r, list.NextCursor)
+	return respond(w, r, list)
+}
+
+// listAgents returns a page of the agents that a grant is for and that p asks for.
+func (h *Handler) listAgents(ctx context.Context, grant *access.Grant, p *params) (list agentList, err error) {
 	q := store.AgentQuery{
-		Team:   grantOf(w).Team(),
+		Team:   grant.Team(),
 		Status: p.status("status"),
 		Source: p.text("source", models.MaxAgentSource),
 		Active: p.flag("active"),
@@ -39,14 +50,10 @@ func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
 	}
 	after, limit := p.afterAgent(q), p.limit(defaultAgents)
 	if p.err != nil {
-		return p.err
+		return list, p.err
 	}
-	page, err := h.Store.Agents(r.Context(), q, after, limit)
-	if err != nil {
-		return err
-	}
-	next := cursorOf(w, r, page.Next, func(at store.AgentPosition) string { return agentCursor(q, at) })
-	return respond(w, r, agentList{page.Items, next})
+	page, err := h.Store.Agents(ctx, q, after, limit)
+	return agentList{page.Items, cursorOf(page.Next, func(at store.AgentPosition) string { return agentCursor(q, at) })}, err
 }
 
 // bySeen reads the order of a list of agents.
@@ -86,5 +93,7 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
-	return respond(w, r, agentStatus{latest, page.Items, cursorOf(w, r, page.Next, statusCursor)})
+	next := cursorOf(page.Next, statusCursor)
+	linkNext(w, r, next)
+	return respond(w, r, agentStatus{latest, page.Items, next})
 }

@@ -113,17 +113,22 @@ func statusCursor(at store.StatusPosition) string {
 	return encodeCursor(cursorHistory, "", at.Seconds, int64(at.Nanoseconds), int64(at.Sequence))
 }
 
-// cursorOf returns the cursor of the next page, "" where there is none, and says the same in a Link header
-// (RFC 8288).
-func cursorOf[P any](w http.ResponseWriter, r *http.Request, next *P, encode func(P) string) string {
+// cursorOf returns the cursor of the next page, "" where there is none.
+func cursorOf[P any](next *P, encode func(P) string) string {
 	if next == nil {
 		return ""
 	}
-	cursor := encode(*next)
+	return encode(*next)
+}
+
+// linkNext says where the next page is, if there is one, in a Link header (RFC 8288).
+func linkNext(w http.ResponseWriter, r *http.Request, cursor string) {
+	if cursor == "" {
+		return
+	}
 	u := *r.URL
 	query := u.Query()
 	query.Set("cursor", cursor)
 	u.RawQuery = query.Encode()
 	w.Header().Set("Link", "<"+u.RequestURI()+`>; rel="next"`)
-	return cursor
 }

@@ -15,13 +15,14 @@ import (
 
 // Access is who is let in, and how much they may do. Its zero value lets everybody do everything, but see profiles.
 type Access struct {
-	Tokens      *access.Keyring    // nil where everybody may report and read
-	Signatures  *access.Signatures // nil where no webhook is signed
-	SignIns     *access.SignIns    // of the dashboard; nil where there are no tokens
-	Limits      *access.Addresses  // nil for none
-	MaxInFlight int                // requests at a time; 0 for any number
-	Proxies     []netip.Prefix     // whose X-Forwarded-For is believed
-	Audit       *slog.Logger       // where refusals and removals are written; nil for nowhere
+	Tokens      *access.Keyring          // nil where everybody may report and read
+	Signatures  *access.Signatures       // nil where no webhook is signed
+	SignIns     *access.SignIns          // of the dashboard; nil where there are no tokens
+	Limits      *access.Addresses        // nil for none
+	MaxInFlight int                      // requests at a time; 0 for any number
+	Origins     func(origin string) bool // whose pages may call tools as those of the server itself may; nil for no others
+	Proxies     []netip.Prefix           // whose X-Forwarded-For is believed
+	Audit       *slog.Logger             // where refusals and removals are written; nil for nowhere
 }
 
 // guards reports whether a scope is only for those who say who they are.

@@ -15,6 +15,7 @@ import (
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json"
 
+	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
@@ -46,6 +47,7 @@ type Parts struct {
 	Version  string // what /health shows
 
 	Access    Access
+	Capture   adapters.Capture // what is kept of events of agents' tools; everything unless it says less
 	Dashboard *dashboard.Dashboard
 }
 

@@ -1,8 +1,10 @@
 package handlers
 
 import (
+	"context"
 	"net/http"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -20,9 +22,18 @@ type sessionDetail struct {
 
 // Sessions lists sessions over the whole fleet: GET /api/sessions.
 func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
-	p := newParams(r)
+	list, err := h.listSessions(r.Context(), grantOf(w), newParams(r))
+	if err != nil {
+		return err
+	}
+	linkNext(w, r, list.NextCursor)
+	return respond(w, r, list)
+}
+
+// listSessions returns a page of the sessions that a grant is for and that p asks for.
+func (h *Handler) listSessions(ctx context.Context, grant *access.Grant, p *params) (list sessionList[models.FleetSession], err error) {
 	q := store.SessionQuery{
-		Team:    grantOf(w).Team(),
+		Team:    grant.Team(),
 		AgentID: p.text("agent_id", models.MaxAgentID),
 		Source:  p.text("source", models.MaxAgentSource),
 		Status:  p.status("status"),
@@ -33,14 +44,11 @@ func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 	}
 	after, limit := p.afterSession(q), p.limit(defaultSessions)
 	if p.err != nil {
-		return p.err
+		return list, p.err
 	}
-	page, err := h.Store.Sessions(r.Context(), q, after, limit)
-	if err != nil {
-		return err
-	}
-	next := cursorOf(w, r, page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
-	return respond(w, r, sessionList[models.FleetSession]{page.Items, next})
+	page, err := h.Store.Sessions(ctx, q, after, limit)
+	next := cursorOf(page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
+	return sessionList[models.FleetSession]{page.Items, next}, err
 }
 
 // oldest reads the order of a list of sessions.
@@ -72,28 +80,38 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 	if !ok {
 		return models.NotFound("agent")
 	}
-	next := cursorOf(w, r, page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
+	next := cursorOf(page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
+	linkNext(w, r, next)
 	return respond(w, r, sessionList[models.Session]{page.Items, next})
 }
 
 // Session shows a session and its status history: GET /api/agents/{agent_id}/sessions/{session_topic}.
 func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
-	p := newParams(r)
+	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
+	detail, err := h.readSession(grantOf(w), key, newParams(r))
+	if err != nil {
+		return err
+	}
+	linkNext(w, r, detail.NextCursor)
+	return respond(w, r, detail)
+}
+
+// readSession returns a session, if a grant is for it, and the page of its history that p asks for.
+func (h *Handler) readSession(grant *access.Grant, key store.SessionKey, p *params) (detail sessionDetail, err error) {
 	after, limit := p.afterStatus(), p.limit(defaultStatuses)
 	if p.err != nil {
-		return p.err
+		return detail, p.err
 	}
-	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
 	session, page, ok := h.Store.Session(key.AgentID, key.Topic, after, limit)
-	if !ok || !grantOf(w).Covers(key.AgentID) {
-		return models.NotFound("session")
+	if !ok || !grant.Covers(key.AgentID) {
+		return detail, models.NotFound("session")
 	}
 	if page.Journaled > 0 {
 		if err := h.Journal.CompleteSession(key, &page, after, limit); err != nil {
-			return err
+			return detail, err
 		}
 	}
-	return respond(w, r, sessionDetail{session, page.Items, cursorOf(w, r, page.Next, statusCursor)})
+	return sessionDetail{session, page.Items, cursorOf(page.Next, statusCursor)}, nil
 }
 
 // Summary counts the fleet: GET /api/summary.

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net/http"
@@ -42,11 +43,19 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	if err := in.read(r.Body, r.ContentLength); err != nil {
 		return err
 	}
+	key := r.Header.Get(idempotencyKey)
+	if isCloudEvent(r.Header) {
+		eventKey, err := in.unwrap(r)
+		if err != nil {
+			return err
+		}
+		key = cmp.Or(key, eventKey)
+	}
 	several, err := in.decode()
 	if err != nil {
 		return err
 	}
-	if err := in.addKey(r.Header, several); err != nil {
+	if err := in.addKey(key, several); err != nil {
 		return err
 	}
 	env := envelopeOf(w)
@@ -100,6 +109,10 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 			count.Stored++
 		case store.Duplicate:
 			count.Duplicate++
+		case store.Renewed:
+			count.Renewed++
+		case store.Ignored:
+			count.Ignored++
 		case store.Refused:
 			count.Refused++
 			in.faults[i] = models.Unavailable("there is no room for another session; those that are known go on")
@@ -179,11 +192,10 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 
 const idempotencyKey = "Idempotency-Key"
 
-// addKey takes the header Idempotency-Key for the ID of the report, or, with its place in the request, for
+// addKey takes key, which mostly is the header Idempotency-Key, for the ID of the report, or, with its place in the request, for
 // that of each of several; where a report brings an ID of its own, that counts.
-func (in *intake) addKey(header http.Header, several bool) error {
+func (in *intake) addKey(key string, several bool) error {
 	const name = idempotencyKey
-	key := header.Get(name)
 	if key == "" {
 		return nil
 	}

@@ -20,6 +20,7 @@ import (
 	"strings"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -29,13 +30,14 @@ var embedded embed.FS
 
 // Dashboard serves the page and its files. Its methods are safe for concurrent use.
 type Dashboard struct {
-	store  *store.Store
-	page   *template.Template
-	signIn *template.Template
-	style  template.CSS
-	files  map[string]file // by name
-	prefix string          // of the files' addresses; changes when any of them does
-	policy string
+	store   *store.Store
+	page    *template.Template
+	signIn  *template.Template
+	connect *template.Template
+	style   template.CSS
+	files   map[string]file // by name
+	prefix  string          // of the files' addresses; changes when any of them does
+	policy  string
 }
 
 // file is a file as it is sent.
@@ -78,7 +80,7 @@ func New(st *store.Store) (*Dashboard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("parse the dashboard's pages: %w", err)
 	}
-	d.page, d.signIn = pages.Lookup("page.html"), pages.Lookup("signin.html")
+	d.page, d.signIn, d.connect = pages.Lookup("page.html"), pages.Lookup("signin.html"), pages.Lookup("connect.html")
 	style := sha256.Sum256([]byte(d.style))
 	d.policy = "default-src 'self'; style-src 'self' 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) +
 		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
@@ -164,6 +166,17 @@ func (d *Dashboard) SignIn(w http.ResponseWriter, r *http.Request, form SignIn) 
 		Style template.CSS
 		Theme string
 	}{form, d.style, theme(r)})
+}
+
+// Connect serves the page that says how to connect agents to a server.
+func (d *Dashboard) Connect(w http.ResponseWriter, r *http.Request, server connect.Server) error {
+	return d.render(w, http.StatusOK, d.connect, struct {
+		Style                          template.CSS
+		Theme, Prefix                  string
+		Server                         connect.Server
+		Clients                        []connect.Client
+		TokenVariable, AgentIDVariable string
+	}{d.style, theme(r), d.prefix, server, connect.Clients, connect.TokenVariable, connect.AgentIDVariable})
 }
 
 // render answers with a page.

@@ -30,7 +30,9 @@ type Metrics struct {
 	reloads  reloads
 	refusals *prometheus.CounterVec
 
-	stored, duplicate, invalid, refused, unavailable prometheus.Counter
+	hooks *prometheus.CounterVec
+
+	stored, duplicate, renewed, ignored, invalid, refused, unavailable prometheus.Counter
 
 	acknowledged atomic.Int64
 }
@@ -45,9 +47,15 @@ func New(st *store.Store, version string) *Metrics {
 		registry:    prometheus.NewRegistry(),
 		stored:      reports.WithLabelValues("stored"),
 		duplicate:   reports.WithLabelValues("duplicate"),
+		renewed:     reports.WithLabelValues("renewed"),
+		ignored:     reports.WithLabelValues("ignored"),
 		invalid:     reports.WithLabelValues("invalid"),
 		refused:     reports.WithLabelValues("refused"),
 		unavailable: reports.WithLabelValues("unavailable"),
+		hooks: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Namespace: namespace, Name: "hook_events_total",
+			Help: "Events that agents' tools posted, by client and by what they are: reports of a status, events that renew their session, unknown ones, which do so as well, and those of no session.",
+		}, []string{"client", "effect"}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "http_request_duration_seconds",
 			Help:    "How long requests took, event streams until they began, by route pattern, method and status code.",
@@ -82,7 +90,7 @@ func New(st *store.Store, version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, reports, m.requests, m.batches, m.expiry, build, fleet{st},
+	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, reports, m.hooks, m.requests, m.batches, m.expiry, build, fleet{st},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }
@@ -93,12 +101,13 @@ func (m *Metrics) Handler() http.Handler {
 }
 
 // Reports counts the reports of one request by what became of them.
-type Reports struct{ Stored, Duplicate, Invalid, Refused, Unavailable int }
+type Reports struct{ Stored, Duplicate, Renewed, Ignored, Invalid, Refused, Unavailable int }
 
 // CountReports counts one request's reports.
 func (m *Metrics) CountReports(r Reports) {
-	m.acknowledged.Add(int64(r.Stored + r.Duplicate))
-	m.batches.Observe(float64(r.Stored + r.Duplicate + r.Invalid + r.Refused + r.Unavailable))
+	acknowledged := r.Stored + r.Duplicate + r.Renewed + r.Ignored
+	m.acknowledged.Add(int64(acknowledged))
+	m.batches.Observe(float64(acknowledged + r.Invalid + r.Refused + r.Unavailable))
 	add := func(c prometheus.Counter, n int) {
 		if n > 0 {
 			c.Add(float64(n))
@@ -106,10 +115,15 @@ func (m *Metrics) CountReports(r Reports) {
 	}
 	add(m.stored, r.Stored)
 	add(m.duplicate, r.Duplicate)
+	add(m.renewed, r.Renewed)
+	add(m.ignored, r.Ignored)
 	add(m.invalid, r.Invalid)
 	add(m.refused, r.Refused)
 	add(m.unavailable, r.Unavailable)
 }
+
+// CountHook counts an event that an agent's tool posted. Both words are the server's own.
+func (m *Metrics) CountHook(client, effect string) { m.hooks.WithLabelValues(client, effect).Inc() }
 
 // Acknowledged returns how many reports were accepted, retries included.
 func (m *Metrics) Acknowledged() int64 { return m.acknowledged.Load() }

@@ -1,0 +1,63 @@
+package handlers
+
+import (
+	"io"
+	"net/http"
+	"regexp"
+	"strings"
+
+	"github.com/kubeagents/kubeagents/internal/connect"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// Connect serves the page that says what to paste into the settings of each tool: GET /connect. Everybody may see it: it tells
+// nothing but the address that it was asked at, and whether tokens are wanted there.
+func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
+	server, err := h.reachedAt(w, r)
+	if err != nil {
+		return err
+	}
+	return h.Dashboard.Connect(w, r, server)
+}
+
+// ConnectClient serves the lines for one tool, as they are: GET /connect/{client}.
+func (h *Handler) ConnectClient(w http.ResponseWriter, r *http.Request) error {
+	server, err := h.reachedAt(w, r)
+	if err != nil {
+		return err
+	}
+	client := connect.Named(pathParam(r, "client"))
+	if client == nil {
+		return models.NotFound("client: /connect/ goes on with " + strings.Join(connect.Names(), ", "))
+	}
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header["Cache-Control"] = noStore
+	io.WriteString(w, client.Lines(server)) //nolint:errcheck // the client is gone, and nobody else is to be told
+	return nil
+}
+
+// hostAndPort is what a header Host may hold to be repeated: it goes into commands.
+var hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
+
+// reachedAt returns the server as whoever asks reached it, be it through a trusted proxy.
+func (h *Handler) reachedAt(w http.ResponseWriter, r *http.Request) (s connect.Server, err error) {
+	if env := envelopeOf(w); env != nil {
+		env.client = h.clientOf(r)
+		if excess := h.limitReads(nil, env.client); excess != nil {
+			return s, tooMany(w.Header(), "requests", excess)
+		}
+	}
+	host := r.Host
+	if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" && h.viaProxy(r) {
+		host = forwarded
+	}
+	if !hostAndPort.MatchString(host) {
+		return s, models.BadRequest("Host", "must be a name or an address, and may end with a port")
+	}
+	scheme := "http://"
+	if h.encrypted(r) {
+		scheme = "https://"
+	}
+	return connect.Server{Address: scheme + host, Tokens: h.Access.Tokens != nil}, nil
+}

@@ -1,0 +1,74 @@
+package handlers
+
+import (
+	"cmp"
+	"fmt"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/adapters"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// Hook takes what an agent's tool posts of itself: POST /webhook/{client}. The answer has no body: some tools act on one.
+func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
+	client := adapters.Named(pathParam(r, "client"))
+	if client == nil {
+		return models.NotFound("client: /webhook/ goes on with status for status reports, or with " + strings.Join(adapters.Names(), ", "))
+	}
+	options, err := h.hookOptions(r)
+	if err != nil {
+		return err
+	}
+	in := intakes.Get().(*intake)
+	defer in.release()
+	if err := in.read(r.Body, r.ContentLength); err != nil {
+		return err
+	}
+	report, effect, err := client.Report(in.body, options)
+	if err != nil {
+		return err
+	}
+	h.Metrics.CountHook(client.Name, adapters.Effects[effect])
+	if effect != adapters.Nothing {
+		in.reports, in.faults = append(in.reports[:0], report), append(in.faults[:0], nil)
+		if err := in.addKey(r.Header.Get(idempotencyKey), false); err != nil {
+			return err
+		}
+		h.accept(in, grantOf(w))
+		if in.faults[0] != nil {
+			return in.faults[0]
+		}
+	}
+	w.WriteHeader(http.StatusOK)
+	return nil
+}
+
+// hookOptions returns what the settings of an agent's tool say of it, in headers or in the address.
+func (h *Handler) hookOptions(r *http.Request) (adapters.Options, error) {
+	o := adapters.Options{
+		AgentID:   r.Header.Get("X-Agent-Id"),
+		AgentName: r.Header.Get("X-Agent-Name"),
+		Capture:   cmp.Or(h.Capture, adapters.CaptureFull),
+		Now:       time.Now(),
+	}
+	if r.URL.RawQuery == "" {
+		return o, nil
+	}
+	p := newParams(r)
+	say := func(header, name string) string {
+		value, _ := p.get(name)
+		return cmp.Or(strings.TrimSpace(header), value)
+	}
+	o.AgentID, o.AgentName, o.Event = say(o.AgentID, "agent_id"), say(o.AgentName, "agent_name"), say("", "event")
+	if text, _ := p.get("ttl_minutes"); text != "" {
+		minutes, err := strconv.Atoi(text)
+		if err != nil || minutes < 0 || minutes > models.MaxTTLMinutes {
+			p.fail("ttl_minutes", fmt.Sprintf("must be a whole number from %d to %d, or 0 to keep the session's", models.MinTTLMinutes, models.MaxTTLMinutes))
+		}
+		o.TTLMinutes = minutes
+	}
+	return o, p.err
+}

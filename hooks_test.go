@@ -1,0 +1,168 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// sessionIn is what a list shows of a session.
+type sessionIn struct {
+	AgentID     string `json:"agent_id"`
+	AgentName   string `json:"agent_name"`
+	AgentSource string `json:"agent_source"`
+	Topic       string `json:"session_topic"`
+	Title       string `json:"title"`
+	Status      string `json:"current_status"`
+	Message     string `json:"current_message"`
+	TTLMinutes  int    `json:"ttl_minutes"`
+}
+
+func sessionsOf(t testing.TB, s *server, query string) []sessionIn {
+	t.Helper()
+	var list struct{ Sessions []sessionIn }
+	s.get(t, "/api/sessions?"+query, &list)
+	return list.Sessions
+}
+
+// TestHooksOfClients posts what real clients posted, as they do, and reads what people see of it.
+func TestHooksOfClients(t *testing.T) {
+	s := newTestServer(t, nil)
+	for client, file := range map[string]string{"claude-code": "claude-code-2.1.197-interactive", "codex": "codex-0.169.0", "gemini-cli": "gemini-cli-0.61.0"} {
+		text, err := os.ReadFile(filepath.Join("internal/adapters/testdata/captures", file+".ndjson"))
+		require.NoError(t, err)
+		for line := range strings.Lines(string(text)) {
+			w := s.ask("POST", "/webhook/"+client, line)
+			require.Equal(t, 200, w.Code, w.Body)
+			require.Empty(t, w.Body.String(), "some clients act on a body")
+		}
+		sessions := sessionsOf(t, s, "source="+client)
+		require.NotEmpty(t, sessions)
+		require.Equal(t, sessionIn{client + ":payments", "payments", client, sessions[0].Topic, "USE_TOOL to make a file", "success", "All done.", 30}, sessions[0])
+	}
+	scrape := s.ask("GET", "/metrics", "").Body.String()
+	for _, line := range []string{
+		`kubeagents_hook_events_total{client="claude-code",effect="reports"} 8`,
+		`kubeagents_hook_events_total{client="claude-code",effect="renews"} 1`,
+		`kubeagents_reports_total{outcome="ignored"} 5`,
+	} {
+		require.Contains(t, scrape, line+"\n")
+	}
+}
+
+func TestHookOptions(t *testing.T) {
+	s := newTestServer(t, nil)
+	const stop = `{"hook_event_name":"Stop","session_id":"t","cwd":"/a/b"}`
+	for _, test := range []struct {
+		target string
+		header []string
+		want   sessionIn
+	}{
+		{"?agent_id=q&agent_name=Q&ttl_minutes=5", nil, sessionIn{"q", "Q", "claude-code", "t", "", "success", "Done", 5}},
+		{"?agent_id=q2&agent_name=Q&ttl_minutes=", []string{"X-Agent-Id: h", "X-Agent-Name: H"}, sessionIn{"h", "H", "claude-code", "t", "", "success", "Done", 30}},
+		{"?agent_id=", []string{"X-Agent-Id:  "}, sessionIn{"claude-code:b", "b", "claude-code", "t", "", "success", "Done", 30}},
+		{"", []string{"X-Agent-Id: " + strings.Repeat("x", 300)}, sessionIn{strings.Repeat("x", 99) + "…", "b", "claude-code", "t", "", "success", "Done", 30}},
+	} {
+		w := s.ask("POST", "/webhook/claude-code"+test.target, stop, test.header...)
+		require.Equal(t, 200, w.Code, w.Body)
+		require.Equal(t, test.want, sessionsOf(t, s, "")[0])
+	}
+	w := s.ask("POST", "/webhook/copilot?event=userPromptSubmitted", `{"sessionId":"c","cwd":"/a/b","prompt":"Go"}`)
+	require.Equal(t, 200, w.Code)
+	require.Equal(t, sessionIn{"copilot:b", "b", "copilot", "c", "Go", "running", "Go", 30}, sessionsOf(t, s, "")[0])
+
+	for target, want := range map[string]string{
+		"/webhook/nobody":                            `{"error":"not_found","message":"no such client: /webhook/ goes on with status for status reports, or with claude-code, codex, gemini-cli, cursor, copilot, opencode, a2a"}`,
+		"/webhook/claude-code?ttl_minutes=1441":      `"field":"ttl_minutes"`,
+		"/webhook/claude-code?ttl_minutes=x":         `ttl_minutes must be a whole number from 1 to 1440, or 0 to keep the session's`,
+		"/webhook/claude-code?agent_id=a&agent_id=b": `agent_id must not be there twice`,
+		"/webhook/claude-code?%zz":                   `malformed query`,
+	} {
+		w := s.ask("POST", target, stop)
+		require.Contains(t, []int{400, 404}, w.Code)
+		require.Contains(t, w.Body.String(), want)
+	}
+	require.Equal(t, 400, s.ask("POST", "/webhook/codex", "[]").Code)
+	require.Equal(t, 413, s.ask("POST", "/webhook/codex", `{"prompt":"`+strings.Repeat("x", 8<<20)+`"}`).Code)
+	require.Equal(t, 405, s.ask("GET", "/webhook/codex", "").Code)
+	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"New"}`)
+	require.Equal(t, 200, w.Code)
+	require.Contains(t, s.ask("GET", "/metrics", "").Body.String(), `kubeagents_hook_events_total{client="codex",effect="nothing"} 1`+"\n")
+}
+
+// TestHooksAreGuarded holds that a token's agents, the limits and a retry's key hold for events of clients as for any report.
+func TestHooksAreGuarded(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 5}, nil)
+	event := func(n int) string {
+		return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"%d"}`, n)
+	}
+	w := s.ask("POST", "/webhook/codex", event(1), holders["of team"].header()...)
+	require.Equal(t, 403, w.Code, "the ID that it would have is not the team's")
+	require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["of team"].token, event(1)).Code)
+	key := append(holders["reports"].header(), "Idempotency-Key: k1")
+	for range 2 {
+		require.Equal(t, 200, s.ask("POST", "/webhook/codex", event(2), key...).Code)
+	}
+	_, page, ok := s.store.Session("codex:b", "t", nil, 10)
+	require.True(t, ok)
+	require.Len(t, page.Items, 1, "a retry changes nothing")
+	refused := 0
+	for n := range 150 {
+		if s.ask("POST", "/webhook/codex", event(n), holders["reports"].header()...).Code == 429 {
+			refused++
+		}
+	}
+	require.Positive(t, refused)
+}
+
+// TestHooksOnADisk holds that what a client's events did is there after a kill.
+func TestHooksOnADisk(t *testing.T) {
+	data := "DATA_DIR=" + filepath.Join(t.TempDir(), "data")
+	p := start(t, data)
+	p.ready(t)
+	for _, event := range []string{
+		`{"hook_event_name":"UserPromptSubmit","session_id":"t","prompt":"Go"}`,
+		`{"hook_event_name":"PreToolUse","session_id":"t","tool_name":"Bash"}`,
+		`{"hook_event_name":"PostToolUse","session_id":"t","tool_name":"Bash"}`,
+		`{"hook_event_name":"SubagentStop","session_id":"t"}`,
+	} {
+		response, err := http.Post("http://"+p.address+"/webhook/claude-code", "application/json", strings.NewReader(event)) //nolint:noctx // the server bounds it
+		require.NoError(t, err)
+		require.NoError(t, response.Body.Close())
+		require.Equal(t, 200, response.StatusCode)
+	}
+	before := detailOf(t, p)
+	require.Equal(t, models.Running, before.Session.CurrentStatus)
+	require.Equal(t, "Go", before.Session.Title)
+	require.Greater(t, before.Session.LastUpdated, before.History[0].ReceivedAt, "it was renewed")
+	require.NoError(t, p.cmd.Process.Kill())
+	p.cmd.Wait() //nolint:errcheck // it was killed
+	p = start(t, data)
+	p.ready(t)
+	require.Equal(t, before, detailOf(t, p))
+	require.Zero(t, p.stop(t))
+}
+
+type detail struct {
+	Session models.Session
+	History []models.AgentStatus `json:"status_history"`
+}
+
+func detailOf(t testing.TB, p *process) (d detail) {
+	t.Helper()
+	response, err := http.Get("http://" + p.address + "/api/agents/claude-code/sessions/t") //nolint:noctx // see above
+	require.NoError(t, err)
+	defer response.Body.Close() //nolint:errcheck // it was read
+	require.NoError(t, json.NewDecoder(response.Body).Decode(&d))
+	return d
+}

@@ -1,0 +1,266 @@
+// Package connect knows what to paste into the settings of an agent's tool so that it reports to a server.
+package connect
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"strings"
+	"text/template"
+)
+
+// The environment variables that the lines name. They are those of the machine that the agent runs on.
+const (
+	TokenVariable   = "KUBEAGENTS_TOKEN"    // holds the token, where the server wants one
+	AgentIDVariable = "KUBEAGENTS_AGENT_ID" // may hold the ID of the agent
+)
+
+// Server is where to report.
+type Server struct {
+	Address string // its URL, without a slash at the end; holds nothing that a shell or JSON would take for more than a letter
+	Tokens  bool   // it wants a token
+}
+
+// Client is a tool that agents run in.
+type Client struct {
+	Name  string // as in an address
+	Title string
+	Paths []Path // where the lines go
+	Note  string // what else there is to know, "" for nothing
+	lines func(Server) string
+}
+
+// Path is a file of settings, and for whom it holds.
+type Path struct{ Of, Path string }
+
+// Lines returns what to paste: a whole file, which ends with a newline.
+func (c *Client) Lines(s Server) string { return c.lines(s) }
+
+// Clients are all there are, in the order in which they are shown.
+var Clients = []Client{
+	{
+		Name: "claude-code", Title: "Claude Code",
+		Paths: []Path{{"you", "~/.claude/settings.json"}, {"a project", ".claude/settings.json"}},
+		lines: claudeCode,
+	},
+	{
+		Name: "codex", Title: "Codex",
+		Paths: []Path{{"you", "~/.codex/hooks.json"}},
+		Note:  "Codex asks once whether it may run these commands: open /hooks and trust them.",
+		lines: func(s Server) string {
+			return hooks(s, "codex", "", []string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "Stop", "SubagentStart", "SubagentStop", "PreCompact", "SessionEnd"}, 5)
+		},
+	},
+	{
+		Name: "gemini-cli", Title: "Gemini CLI",
+		Paths: []Path{{"you", "~/.gemini/settings.json"}, {"a project", ".gemini/settings.json"}},
+		lines: func(s Server) string {
+			return hooks(s, "gemini-cli", "kubeagents", []string{"SessionStart", "BeforeAgent", "BeforeTool", "AfterTool", "Notification", "AfterAgent", "PreCompress", "SessionEnd"}, 5000)
+		},
+	},
+	{
+		Name: "cursor", Title: "Cursor",
+		Paths: []Path{{"you", "~/.cursor/hooks.json"}, {"a project", ".cursor/hooks.json"}},
+		lines: cursor,
+	},
+	{
+		Name: "copilot", Title: "GitHub Copilot",
+		Paths: []Path{{"a project", ".github/hooks/kubeagents.json"}},
+		Note:  "For Copilot CLI and for the cloud agent, which must be able to reach this server.",
+		lines: copilot,
+	},
+	{
+		Name: "opencode", Title: "OpenCode",
+		Paths: []Path{{"you", "~/.config/opencode/plugins/kubeagents.js"}, {"a project", ".opencode/plugins/kubeagents.js"}},
+		lines: openCode,
+	},
+	{
+		Name: "mcp", Title: "Any agent that speaks MCP",
+		Paths: []Path{{"Claude Code, in a project", ".mcp.json"}, {"Cursor", "~/.cursor/mcp.json"}},
+		Note:  "It gives the agent tools: it reports what it does itself, and one that leads others sees who needs it. Other clients want the same address and header in settings of their own.",
+		lines: mcp,
+	},
+}
+
+// Named returns the client with this name, nil where there is none.
+func Named(name string) *Client {
+	for i := range Clients {
+		if Clients[i].Name == name {
+			return &Clients[i]
+		}
+	}
+	return nil
+}
+
+// Names returns the names of all clients.
+func Names() []string {
+	names := make([]string, len(Clients))
+	for i := range Clients {
+		names[i] = Clients[i].Name
+	}
+	return names
+}
+
+// object is a JSON object whose members stay in their order.
+type object []member
+
+type member struct {
+	name  string
+	value any
+}
+
+// MarshalJSON implements json.Marshaler.
+func (o object) MarshalJSON() ([]byte, error) {
+	var b bytes.Buffer
+	b.WriteByte('{')
+	for i, m := range o {
+		if i > 0 {
+			b.WriteByte(',')
+		}
+		fmt.Fprintf(&b, "%q:", m.name)
+		b.WriteString(encode(m.value, ""))
+	}
+	b.WriteByte('}')
+	return b.Bytes(), nil
+}
+
+// encode returns v as JSON, as a person would write it.
+func encode(v any, indent string) string {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	e.SetIndent("", indent)
+	if err := e.Encode(v); err != nil {
+		panic("encode settings: " + err.Error()) // they are plain values
+	}
+	return b.String()
+}
+
+// list is a JSON array of one object.
+func list(o object) []object { return []object{o} }
+
+// claudeCode posts events itself. SessionStart is for commands alone.
+func claudeCode(s Server) string {
+	headers, variables := object{{"X-Agent-Id", "$" + AgentIDVariable}}, []string{AgentIDVariable}
+	if s.Tokens {
+		headers = append(object{{"Authorization", "Bearer $" + TokenVariable}}, headers...)
+		variables = append([]string{TokenVariable}, variables...)
+	}
+	post := object{
+		{"type", "http"}, {"url", s.Address + "/webhook/claude-code"}, {"headers", headers}, {"allowedEnvVars", variables}, {"timeout", 5},
+	}
+	events := object{{"SessionStart", list(object{{"hooks", list(object{{"type", "command"}, {"command", command(s, "claude-code", "")}, {"timeout", 5}})}})}}
+	for _, event := range []string{"UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "PostToolUseFailure", "Notification",
+		"Stop", "StopFailure", "SubagentStart", "SubagentStop", "PreCompact", "SessionEnd"} {
+		events = append(events, member{event, list(object{{"hooks", list(post)}})})
+	}
+	return encode(object{{"hooks", events}}, "  ")
+}
+
+// command is a shell's command that posts an event from its standard input. It says nothing, and never fails: the agent goes on
+// whether there is a server or not.
+func command(s Server, client, query string) string {
+	return "curl " + sends(s) + " '" + s.Address + "/webhook/" + client + query + "' || true"
+}
+
+// sends is how curl posts an event.
+func sends(s Server) string {
+	headers := `-H "X-Agent-Id: $` + AgentIDVariable + `"`
+	if s.Tokens {
+		headers = `-H "Authorization: Bearer $` + TokenVariable + `" ` + headers
+	}
+	return "-s -m 3 -o /dev/null " + headers + " --data-binary @-"
+}
+
+// hooks is the form of hooks of Codex and Gemini CLI.
+func hooks(s Server, client, name string, names []string, timeout int) string {
+	hook := object{{"type", "command"}, {"command", command(s, client, "")}, {"timeout", timeout}}
+	if name != "" {
+		hook = append(object{{"name", name}}, hook...)
+	}
+	events := object{}
+	for _, event := range names {
+		events = append(events, member{event, list(object{{"hooks", list(hook)}})})
+	}
+	return encode(object{{"hooks", events}}, "  ")
+}
+
+func cursor(s Server) string {
+	events := object{}
+	for _, event := range []string{"sessionStart", "beforeSubmitPrompt", "preToolUse", "postToolUse", "postToolUseFailure", "beforeShellExecution",
+		"afterShellExecution", "beforeMCPExecution", "afterMCPExecution", "afterFileEdit", "afterAgentResponse", "subagentStart", "subagentStop",
+		"preCompact", "stop", "sessionEnd"} {
+		events = append(events, member{event, list(object{{"command", command(s, "cursor", "")}})})
+	}
+	return encode(object{{"version", 1}, {"hooks", events}}, "  ")
+}
+
+// copilot has the address say the name of the event, because the event may not.
+func copilot(s Server) string {
+	events := object{}
+	for _, event := range []string{"sessionStart", "userPromptSubmitted", "preToolUse", "postToolUse", "postToolUseFailure", "permissionRequest",
+		"agentStop", "subagentStart", "subagentStop", "preCompact", "errorOccurred", "sessionEnd"} {
+		events = append(events, member{event, list(object{{"type", "command"}, {"bash", command(s, "copilot", "?event="+event)}, {"timeoutSec", 5}})})
+	}
+	return encode(object{{"version", 1}, {"hooks", events}}, "  ")
+}
+
+func mcp(s Server) string {
+	server := object{{"type", "http"}, {"url", s.Address + "/mcp"}}
+	if s.Tokens {
+		server = append(server, member{"headers", object{{"Authorization", "Bearer ${" + TokenVariable + "}"}}})
+	}
+	return encode(object{{"mcpServers", object{{"kubeagents", server}}}}, "  ")
+}
+
+func openCode(s Server) string {
+	var b strings.Builder
+	if err := plugin.Execute(&b, struct {
+		Server
+		TokenVariable, AgentIDVariable string
+	}{s, TokenVariable, AgentIDVariable}); err != nil {
+		panic("write the plugin: " + err.Error()) // it is a template of ours
+	}
+	return b.String()
+}
+
+// plugin passes events on. Those of a subagent's session become its parent's, but for its own end.
+var plugin = template.Must(template.New("").Parse(`// Reports what OpenCode does to KubeAgents, at {{.Address}}.
+export const KubeAgents = async ({ directory }) => {
+  const parents = new Map() // of the sessions of subagents
+  const post = (type, properties) => {
+    fetch("{{.Address}}/webhook/opencode", {
+      method: "POST",
+      headers: {
+        "Content-Type": "application/json",
+        "X-Agent-Id": process.env.{{.AgentIDVariable}} ?? "",
+{{- if .Tokens}}
+        Authorization: ` + "`Bearer ${process.env.{{.TokenVariable}}}`" + `,
+{{- end}}
+      },
+      body: JSON.stringify({ type, directory, properties }),
+      signal: AbortSignal.timeout(3000),
+    }).catch(() => {}) // OpenCode goes on whether there is a server or not
+  }
+  const told = /^(session\.(created|updated|status|idle|error|deleted|compacted)|permission\.|question\.)/
+  return {
+    event: async ({ event: { type, properties } }) => {
+      if (!told.test(type)) return
+      const id = properties.sessionID ?? properties.info?.id
+      if (properties.info?.parentID) parents.set(id, properties.info.parentID)
+      const parent = parents.get(id)
+      if (!parent) post(type, properties)
+      else if (!type.startsWith("session.")) post(type, { ...properties, sessionID: parent })
+    },
+    "chat.message": async ({ sessionID }, { parts }) => {
+      if (parents.has(sessionID)) return
+      const prompt = parts.filter((part) => part.type === "text" && !part.synthetic).map((part) => part.text).join("\n")
+      post("chat.message", { sessionID, prompt })
+    },
+    "tool.execute.before": async ({ tool, sessionID }, { args }) =>
+      post("tool.execute.before", { sessionID: parents.get(sessionID) ?? sessionID, tool, args }),
+    "tool.execute.after": async ({ tool, sessionID, args }) =>
+      post("tool.execute.after", { sessionID: parents.get(sessionID) ?? sessionID, tool, args }),
+  }
+}
+`))

@@ -1,0 +1,263 @@
+package main
+
+import (
+	"encoding/json"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/modelcontextprotocol/go-sdk/mcp"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+)
+
+// bearer has requests bring a token.
+type bearer struct{ token string }
+
+func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
+	if b.token != "" {
+		r = r.Clone(r.Context())
+		r.Header.Set("Authorization", "Bearer "+b.token)
+	}
+	return http.DefaultTransport.RoundTrip(r)
+}
+
+// connectMCP connects the SDK's own client to a server, over HTTP.
+func connectMCP(t testing.TB, s *server, token string) *mcp.ClientSession {
+	t.Helper()
+	listening := httptest.NewServer(s.Handler)
+	t.Cleanup(listening.Close)
+	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: listening.URL + "/mcp",
+		HTTPClient: &http.Client{Transport: bearer{token}}, DisableStandaloneSSE: true}, nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, session.Close()) })
+	return session
+}
+
+// call calls a tool, reads what it returns into result, and returns the text of its error, "" where it has none.
+func call(t testing.TB, session *mcp.ClientSession, tool string, args map[string]any, result any) (fault string) {
+	t.Helper()
+	answer, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: args})
+	require.NoError(t, err)
+	if answer.IsError {
+		return answer.Content[0].(*mcp.TextContent).Text
+	}
+	text, err := json.Marshal(answer.StructuredContent)
+	require.NoError(t, err)
+	require.JSONEq(t, string(text), answer.Content[0].(*mcp.TextContent).Text)
+	if result != nil {
+		require.NoError(t, json.Unmarshal(text, result))
+	}
+	return ""
+}
+
+type object = map[string]any
+
+func TestMCP(t *testing.T) {
+	s := newTestServer(t, nil)
+	session := connectMCP(t, s, "")
+	require.Equal(t, "2026-07-28", session.InitializeResult().ProtocolVersion, "the newest")
+	require.Contains(t, session.InitializeResult().Instructions, "start_session")
+
+	tools, err := session.ListTools(t.Context(), nil)
+	require.NoError(t, err)
+	names := map[string]bool{}
+	for _, tool := range tools.Tools {
+		names[tool.Name] = tool.Annotations.ReadOnlyHint
+		require.NotEmpty(t, tool.Title)
+		require.Less(t, len(tool.Description), 200)
+		require.False(t, *tool.Annotations.OpenWorldHint)
+		require.NotNil(t, tool.OutputSchema, tool.Name)
+		if !tool.Annotations.ReadOnlyHint {
+			require.False(t, *tool.Annotations.DestructiveHint)
+			require.True(t, tool.Annotations.IdempotentHint)
+			schema, err := json.Marshal(tool.InputSchema)
+			require.NoError(t, err)
+			require.Contains(t, string(schema), `"enum":["running","pending","success","failed"]`)
+			require.Contains(t, string(schema), `"maxLength":1000`)
+		}
+	}
+	require.Equal(t, map[string]bool{"start_session": false, "report_status": false, "end_session": false,
+		"list_agents": true, "list_sessions": true, "get_session": true, "who_needs_me": true}, names)
+
+	var reported struct {
+		Status    string
+		ExpiresAt string `json:"expires_at"`
+	}
+	task := object{"agent_id": "worker/1", "session_topic": "tidy up", "agent_name": "Worker", "agent_source": "own", "session_title": "Tidy up the tests",
+		"ttl_minutes": 5, "message": "begins", "content": "all of them"}
+	require.Empty(t, call(t, session, "start_session", task, &reported))
+	require.Equal(t, "running", reported.Status)
+	require.NotEmpty(t, reported.ExpiresAt)
+	require.Equal(t, sessionIn{"worker/1", "Worker", "own", "tidy up", "Tidy up the tests", "running", "begins", 5}, sessionsOf(t, s, "")[0])
+	short := object{"agent_id": "worker/1", "session_topic": "tidy up", "status": "pending", "message": "Which tests?"}
+	require.Empty(t, call(t, session, "report_status", short, &reported))
+	require.Equal(t, "pending", reported.Status)
+
+	var needs struct {
+		Pending, Lost, Failed []sessionIn
+		More                  bool
+	}
+	require.Empty(t, call(t, session, "who_needs_me", nil, &needs))
+	require.Len(t, needs.Pending, 1)
+	require.Equal(t, "Which tests?", needs.Pending[0].Message)
+	require.Empty(t, needs.Lost)
+	require.False(t, needs.More)
+
+	require.Empty(t, call(t, session, "end_session", object{"agent_id": "worker/1", "session_topic": "tidy up", "message": "tidy"}, &reported))
+	require.Equal(t, "success", reported.Status)
+	require.Empty(t, call(t, session, "end_session", object{"agent_id": "worker/2", "session_topic": "t", "status": "failed"}, &reported))
+	require.Equal(t, "failed", reported.Status)
+	require.Empty(t, call(t, session, "who_needs_me", nil, &needs))
+	require.Len(t, needs.Failed, 1)
+
+	var list struct {
+		Agents     []object
+		Sessions   []sessionIn
+		NextCursor string `json:"next_cursor"`
+	}
+	require.Empty(t, call(t, session, "list_agents", object{"limit": 1}, &list))
+	require.Len(t, list.Agents, 1)
+	require.Equal(t, "worker/1", list.Agents[0]["agent_id"])
+	require.Empty(t, call(t, session, "list_agents", object{"limit": 1, "cursor": list.NextCursor}, &list))
+	require.Equal(t, "worker/2", list.Agents[0]["agent_id"])
+	require.Empty(t, call(t, session, "list_sessions", object{"status": "success", "expired": false, "search": "TIDY"}, &list))
+	require.Len(t, list.Sessions, 1)
+
+	var detail struct {
+		Session       object
+		StatusHistory []object `json:"status_history"`
+		NextCursor    string   `json:"next_cursor"`
+	}
+	require.Empty(t, call(t, session, "get_session", object{"agent_id": "worker/1", "session_topic": "tidy up", "limit": 2}, &detail))
+	require.Len(t, detail.StatusHistory, 2)
+	require.NotEmpty(t, detail.NextCursor)
+
+	templates, err := session.ListResourceTemplates(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, "kubeagents://agents/{agent_id}/sessions/{session_topic}", templates.ResourceTemplates[0].URITemplate)
+	resource, err := session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "kubeagents://agents/worker%2F1/sessions/tidy%20up"})
+	require.NoError(t, err)
+	require.NoError(t, json.Unmarshal([]byte(resource.Contents[0].Text), &detail))
+	require.Len(t, detail.StatusHistory, 3)
+	_, err = session.ReadResource(t.Context(), &mcp.ReadResourceParams{URI: "kubeagents://agents/worker%2F1/sessions/none"})
+	require.ErrorContains(t, err, "not found")
+
+	for _, test := range []struct {
+		tool string
+		args object
+		want string
+	}{
+		{"report_status", object{"agent_id": "a", "session_topic": "t"}, `missing properties: ["status"]`},
+		{"report_status", object{"agent_id": "a", "session_topic": "t", "status": "done"}, `enum`},
+		{"report_status", object{"agent_id": "..", "session_topic": "t", "status": "running"}, `agent_id must not be "." or ".."`},
+		{"report_status", object{"agent_id": "a", "session_topic": "", "status": "running"}, `session_topic is required: 1 to 500 characters`},
+		{"start_session", object{"agent_id": "a", "session_topic": "t", "ttl_minutes": 2000}, `maximum`},
+		{"start_session", object{"agent_id": "a", "session_topic": "t", "message": strings.Repeat("x", 1001)}, `maxLength`},
+		{"start_session", object{"agent_id": "a", "session_topic": "t", "titel": "x"}, `titel`},
+		{"end_session", object{"agent_id": "a", "session_topic": "t", "status": "pending"}, `status must be success or failed: the session ends`},
+		{"get_session", object{"agent_id": "a", "session_topic": "t"}, `no such session`},
+		{"list_sessions", object{"cursor": "x"}, `cursor must be the next_cursor of an earlier page`},
+		{"list_sessions", object{"sort": "x"}, `sort must be -last_updated or last_updated`},
+		{"list_agents", object{"limit": 1001}, `maximum`},
+	} {
+		require.Contains(t, call(t, session, test.tool, test.args, nil), test.want, test.tool)
+	}
+	_, err = session.CallTool(t.Context(), &mcp.CallToolParams{Name: "nothing"})
+	require.ErrorContains(t, err, `unknown tool "nothing"`)
+}
+
+// TestMCPIsGuarded holds that scopes and agents of a token hold for tools as everywhere, also where many call at once.
+func TestMCPIsGuarded(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 3}, nil)
+	sessions := map[string]*mcp.ClientSession{}
+	for _, name := range []string{"reports", "reads", "of team", "of others"} {
+		sessions[name] = connectMCP(t, s, holders[name].token)
+	}
+	args := object{"agent_id": "team/a", "session_topic": "t", "status": "pending"}
+	require.Contains(t, call(t, sessions["reads"], "report_status", args, nil), "the token has not the scope report")
+	require.Contains(t, call(t, sessions["reports"], "list_sessions", nil, nil), "the token has not the scope read")
+	require.Contains(t, call(t, sessions["of others"], "report_status", args, nil), "the token is not for an agent with this agent_id")
+	require.Empty(t, call(t, sessions["of team"], "report_status", args, nil))
+	require.Empty(t, call(t, sessions["of others"], "report_status", object{"agent_id": "other/b", "session_topic": "t", "status": "pending"}, nil))
+
+	var running sync.WaitGroup
+	for name, want := range map[string]int{"reads": 2, "of team": 1, "of others": 1} {
+		running.Go(func() {
+			for range 10 {
+				var list struct{ Sessions, Agents, Pending []object }
+				call(t, sessions[name], "list_sessions", nil, &list)
+				call(t, sessions[name], "list_agents", nil, &list)
+				call(t, sessions[name], "who_needs_me", nil, &list)
+				if len(list.Sessions) != want || len(list.Agents) != want || len(list.Pending) != want {
+					t.Errorf("%s sees %d sessions, %d agents, %d pending, not %d", name, len(list.Sessions), len(list.Agents), len(list.Pending), want)
+				}
+			}
+		})
+	}
+	running.Wait()
+	get := object{"agent_id": "team/a", "session_topic": "t"}
+	require.Empty(t, call(t, sessions["of team"], "get_session", get, nil))
+	require.Equal(t, "no such session", call(t, sessions["of others"], "get_session", get, nil))
+	const uri = "kubeagents://agents/team%2Fa/sessions/t"
+	_, err := sessions["of others"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
+	require.ErrorContains(t, err, "not found")
+	_, err = sessions["reports"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
+	require.ErrorContains(t, err, "the token has not the scope read")
+	_, err = sessions["of team"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
+	require.NoError(t, err)
+
+	fault := ""
+	for range 40 {
+		fault = call(t, sessions["reports"], "report_status", args, nil)
+	}
+	require.Contains(t, fault, "more than 3 reports a second: try again in 1s")
+
+	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
+	require.Contains(t, call(t, connectMCP(t, signed, ""), "report_status", args, nil), "signed webhooks alone")
+}
+
+// TestMCPOverHTTP holds what stands below the tools: methods, origins, versions, and requests that are none.
+func TestMCPOverHTTP(t *testing.T) {
+	s := newGuardedServer(t, nil, config.Config{CORSAllowedOrigins: config.Origins{"https://*.example.com"}}, nil)
+	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
+	for _, test := range []struct {
+		body   string
+		header []string
+		want   int
+		says   string
+	}{
+		{list, nil, 200, `"report_status"`},
+		{list, []string{"MCP-Protocol-Version: 2025-06-18"}, 200, `"report_status"`},
+		{list, []string{"MCP-Protocol-Version: 1999-01-01"}, 400, "Unsupported protocol version"},
+		{list, []string{"Origin: http://evil.test"}, 403, `"error":"forbidden"`},
+		{list, []string{"Origin: http://evil.test", "Host: evil.test"}, 403, "a page of this origin must not call tools here"},
+		{list, []string{"Origin: null"}, 403, "forbidden"},
+		{list, []string{"Origin: http://127.0.0.1:8080", "Host: 127.0.0.1:8080"}, 200, "report_status"},
+		{list, []string{"Origin: http://localhost:8080", "Host: localhost:8080"}, 200, "report_status"},
+		{list, []string{"Origin: http://localhost:6274", "Host: localhost:8080"}, 403, "CORS_ALLOWED_ORIGINS"},
+		{list, []string{"Origin: https://tools.example.com"}, 200, "report_status"},
+		{list, []string{"Origin: https://example.com"}, 403, "forbidden"},
+		{list, []string{"Origin: https://tools.example.com.evil.test"}, 403, "forbidden"},
+		{list, []string{"Content-Type: text/plain"}, 415, "application/json"},
+		{list, []string{"Accept: text/html"}, 400, "Accept must contain"},
+		{`{`, nil, 400, "malformed payload"},
+		{`{"jsonrpc":"2.0","id":1,"method":"nothing"}`, nil, 400, "unsupported"},
+		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"report_status","arguments":{"content":"` + strings.Repeat("x", 1<<20) + `"}}}`, nil, 413, ""},
+	} {
+		header := append([]string{"Content-Type: application/json", "Accept: application/json, text/event-stream"}, test.header...)
+		w := s.ask("POST", "/mcp", test.body, header...)
+		require.Equal(t, test.want, w.Code, "%v: %s", test.header, w.Body)
+		require.Contains(t, w.Body.String(), test.says, "%v", test.header)
+	}
+	for _, method := range []string{"GET", "DELETE"} {
+		w := s.ask(method, "/mcp", "")
+		require.Equal(t, 405, w.Code)
+		require.Equal(t, "POST", w.Header().Get("Allow"))
+	}
+}
