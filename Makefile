@@ -1,12 +1,14 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# What make test-clients runs, each at the version whose events are known.
+CLIENTS ?= @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemini-cli@0.61.0
 PAIRS ?= 11
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test crash bench demo fuzz lint build
+.PHONY: help run token test test-clients crash bench demo fuzz lint build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "make %-6s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## run the server, on port 8080 unless PORT says another
 	$(GO) run main.go
@@ -16,6 +18,11 @@ token: ## make a token; its line goes to the file TOKENS (NAME=ci SCOPES=report,
 
 test: ## run the tests
 	$(GO) test ./...
+
+test-clients: ## install Claude Code, Codex and Gemini CLI from npm into a scratch folder, and have them report (Node.js 20 or later)
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	npm install --prefix "$$scratch" --no-fund --no-audit --loglevel=error $(CLIENTS) && \
+	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test . -count=1 -run TestReal -v
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test . -count=1 -run TestProgramKilled -v

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
 )
 
 // sessionIn is what a list shows of a session.
@@ -165,4 +167,13 @@ func detailOf(t testing.TB, p *process) (d detail) {
 	defer response.Body.Close() //nolint:errcheck // it was read
 	require.NoError(t, json.NewDecoder(response.Body).Decode(&d))
 	return d
+}
+
+// sessionsOf returns what the store knows of the sessions of an agent, the oldest first.
+func (s *server) sessionsOf(t testing.TB, agentID string) []models.FleetSession {
+	t.Helper()
+	page, err := s.store.Sessions(t.Context(), store.SessionQuery{AgentID: agentID}, nil, 1000)
+	require.NoError(t, err)
+	slices.SortFunc(page.Items, func(a, b models.FleetSession) int { return a.Created.Compare(b.Created) })
+	return page.Items
 }
