@@ -125,3 +125,43 @@ func answer(conn net.Conn, buf []byte) (status int, err error) {
 		}
 	}
 }
+
+// Pace sends requests to a TCP address at a pace, as many a second, for a duration: the connections, one for each element of
+// requests, take turns. It returns how long each answer took, from when the request was sent, or from when it was due where its
+// connection still waited for the answer before. Any answer but 200 is an error.
+func Pace(address string, requests [][][]byte, perSecond int, duration time.Duration) ([]time.Duration, error) {
+	took := make([]time.Duration, int(duration.Seconds()*float64(perSecond)))
+	errs := make([]error, len(requests))
+	start := time.Now()
+	var wg sync.WaitGroup
+	for c := range requests {
+		wg.Go(func() {
+			conn, err := net.Dial("tcp", address)
+			if err != nil {
+				errs[c] = err
+				return
+			}
+			defer conn.Close() //nolint:errcheck // nothing is left to be written
+			buf := make([]byte, 64<<10)
+			for turn, i := 0, c; i < len(took); turn, i = turn+1, i+len(requests) {
+				sent := start.Add(time.Duration(i) * time.Second / time.Duration(perSecond))
+				if wait := time.Until(sent); wait > 0 {
+					time.Sleep(wait)
+					sent = time.Now()
+				}
+				if _, errs[c] = conn.Write(requests[c][turn%len(requests[c])]); errs[c] != nil {
+					return
+				}
+				status, err := answer(conn, buf)
+				if took[i] = time.Since(sent); err == nil && status != 200 {
+					err = fmt.Errorf("status %d", status)
+				}
+				if errs[c] = err; err != nil {
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return took, errors.Join(errs...)
+}

@@ -35,6 +35,27 @@ func TestRunCountsWhatTheServerAnswered(t *testing.T) {
 	require.Positive(t, result.PerSecond())
 }
 
+func TestPaceTimesEveryAnswer(t *testing.T) {
+	var answered atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if answered.Add(1) > 60 {
+			w.WriteHeader(http.StatusTeapot)
+		}
+	}))
+	defer server.Close()
+	request := load.Request("POST", "/", nil)
+	took, err := load.Pace(server.Listener.Addr().String(), [][][]byte{{request}, {request}, {request}}, 1000, 50*time.Millisecond)
+	require.NoError(t, err)
+	require.Len(t, took, 50)
+	require.EqualValues(t, 50, answered.Load())
+	require.NotContains(t, took, time.Duration(0))
+	_, err = load.Pace(server.Listener.Addr().String(), [][][]byte{{request}}, 1000, 50*time.Millisecond)
+	require.ErrorContains(t, err, "status 418")
+	server.Close()
+	_, err = load.Pace(server.Listener.Addr().String(), [][][]byte{{request}}, 1000, 50*time.Millisecond)
+	require.Error(t, err)
+}
+
 func TestRunSaysWhatBreaks(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) }))
 	defer server.Close()

@@ -1,0 +1,137 @@
+package bench
+
+import (
+	"fmt"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/load"
+)
+
+// postToolUse returns the event of Claude Code for the n-th session with a tool's output such that it has about size bytes. Two
+// events of a session, one after another, tell of different commands, so that each is an entry of the history.
+func postToolUse(n, command, size int) []byte {
+	const line = `--- PASS: TestCheckout (0.01s)\n    checkout_test.go:42: \"ok\" → done\n`
+	event := fmt.Sprintf(`{"session_id":"b634f3a5-ff80-4837-9113-%012d","transcript_path":"/home/dev/.claude/projects/-home-dev-payments/b634f3a5.jsonl",`+
+		`"cwd":"/home/dev/payments-%d","prompt_id":"e242e1fc-0218-43d5-a1f0-889c50ab244b","permission_mode":"default","effort":{"level":"high"},`+
+		`"hook_event_name":"PostToolUse","tool_name":"Bash","tool_input":{"command":"go test ./checkout -run Case%d","description":"Run the tests"},`+
+		`"tool_response":{"stdout":"%%s","stderr":"","interrupted":false,"isImage":false},"tool_use_id":"toolu_1","duration_ms":31}`, n, n/10, command)
+	return fmt.Appendf(nil, event, strings.Repeat(line, max(0, size-len(event))/len(line)))
+}
+
+// hooked returns, for each of as many connections, events of sessions that no other connection has.
+func hooked(connections, sessions, size int) [][][]byte {
+	list := make([][][]byte, connections)
+	for command := range 2 {
+		for n := range sessions {
+			list[n%connections] = append(list[n%connections], load.Request(http.MethodPost, "/webhook/claude-code", postToolUse(n, command, size)))
+		}
+	}
+	return list
+}
+
+// BenchmarkHook measures a tool's events: one of 2 KiB against a plain report, and one of 200 KiB against reading as many bytes;
+// and how much memory the server has in use when 64 agents send the latter.
+func BenchmarkHook(b *testing.B) {
+	b.Run("2KiB", func(b *testing.B) {
+		const sessions = connections * 64
+		plain, server := startServer(b), startServer(b)
+		of, events := requests(connections, sessions, 1), hooked(connections, sessions, 2<<10)
+		ratio, perSecond := pairs(b, func() float64 { return rate(b, server, events) }, func() float64 { return rate(b, plain, of) })
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(ratio, "x_report")
+		b.ReportMetric(perSecond, "events/s")
+	})
+	b.Run("200KiB", func(b *testing.B) {
+		bare, server := startBare(b), startServer(b)
+		events := hooked(connections, connections, 200<<10)
+		ratio, perSecond := pairs(b, func() float64 { return rate(b, server, events) }, func() float64 { return rate(b, bare, events) })
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(1/ratio, "x_time_to_read")
+		b.ReportMetric(perSecond, "events/s")
+		b.ReportMetric(float64(memory(b, server.pid, "VmHWM"))/(1<<20), "MiB_peak")
+	})
+}
+
+// BenchmarkHookLatency measures how long an agent waits for the answer to an event of 2 KiB while 1,000 come each second, in memory
+// and with a journal, against a server that only reads them, and against a disk that syncs as many writes, one after another.
+func BenchmarkHookLatency(b *testing.B) {
+	const perSecond = 1000
+	hooks := func(server process) func() ([]time.Duration, error) {
+		awaitReady(b, server)
+		events := hooked(connections, connections, 2<<10)
+		return func() ([]time.Duration, error) { return load.Pace(server.address, events, perSecond, 4*span()) }
+	}
+	for _, kind := range []string{"memory", "durable", "bare", "sync"} {
+		b.Run(kind, func(b *testing.B) {
+			var run func() ([]time.Duration, error)
+			switch kind {
+			case "memory":
+				run = hooks(startServer(b))
+			case "durable":
+				run = hooks(startServer(b, "DATA_DIR="+filepath.Join(b.TempDir(), "data")))
+			case "bare":
+				run = hooks(startBare(b))
+			case "sync":
+				run = func() ([]time.Duration, error) { return syncs(filepath.Join(b.TempDir(), "log"), perSecond, 4*span()) }
+			}
+			var p50s, p99s []float64
+			for b.Loop() {
+				took, err := run()
+				require.NoError(b, err)
+				slices.Sort(took)
+				p50s = append(p50s, took[len(took)/2].Seconds()*1000)
+				p99s = append(p99s, took[len(took)*99/100].Seconds()*1000)
+			}
+			b.ReportMetric(0, "ns/op")
+			b.ReportMetric(median(p50s), "ms_p50")
+			b.ReportMetric(median(p99s), "ms_p99")
+		})
+	}
+}
+
+// awaitReady returns once a server takes reports, or at once if it has no such thing.
+func awaitReady(b *testing.B, p process) {
+	for range 1000 {
+		resp, err := http.Get("http://" + p.address + "/health/ready") //nolint:noctx // it is bounded
+		if err == nil {
+			resp.Body.Close() //nolint:errcheck // only its status is asked for
+			if resp.StatusCode == http.StatusOK {
+				return
+			}
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	b.Fatal("the server is not ready")
+}
+
+// syncs appends to a file, as many times a second, what a journal writes of an event, and returns how long each write and its
+// sync took.
+func syncs(path string, perSecond int, duration time.Duration) ([]time.Duration, error) {
+	file, err := os.Create(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // all was synced
+	took := make([]time.Duration, int(duration.Seconds()*float64(perSecond)))
+	start := time.Now()
+	for i := range took {
+		time.Sleep(time.Until(start.Add(time.Duration(i) * time.Second / time.Duration(perSecond))))
+		sent := time.Now()
+		if _, err := file.Write(make([]byte, 350)); err != nil {
+			return nil, err
+		}
+		if err := file.Sync(); err != nil {
+			return nil, err
+		}
+		took[i] = time.Since(sent)
+	}
+	return took, nil
+}
