@@ -75,9 +75,9 @@ var Clients = []Client{
 		lines: openCode,
 	},
 	{
-		Name: "mcp", Title: "Any agent that speaks MCP",
+		Name: "mcp", Title: "MCP",
 		Paths: []Path{{"Claude Code, in a project", ".mcp.json"}, {"Cursor", "~/.cursor/mcp.json"}},
-		Note:  "It gives the agent tools: it reports what it does itself, and one that leads others sees who needs it. Other clients want the same address and header in settings of their own.",
+		Note:  "For any agent that speaks it. It gives the agent tools: it reports what it does itself, and one that leads others sees who needs it. Other clients want the same address and header in settings of their own.",
 		lines: mcp,
 	},
 }

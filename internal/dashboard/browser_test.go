@@ -665,6 +665,33 @@ func TestTheFormIsAccessible(t *testing.T) {
 	}
 }
 
+// TestHowToConnect goes from an empty fleet to what is to be pasted, copies it, and has axe-core look at it; with tokens, a
+// stranger sees the same, without the buttons that scripts add.
+func TestHowToConnect(t *testing.T) {
+	axe, err := os.ReadFile("testdata/axe.min.js")
+	require.NoError(t, err)
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	p.run(click(".first .go"), shown("#claude-code"))
+	p.await("document.querySelectorAll('.copy button').length == 7")
+	p.run(do("navigator.clipboard.writeText = async (text) => { window.copied = text }"), click(".copy button"))
+	copied := eval[string](p, "window.copied")
+	require.Contains(t, copied, s.url("webhook/claude-code"))
+	require.True(t, json.Valid([]byte(copied)))
+	require.NotContains(t, p.texts("main")[0], "KUBEAGENTS_TOKEN")
+
+	guarded, _ := withTokens(t)
+	for scheme, width := range map[string]int64{"light": 1280, "dark": 390} {
+		for _, of := range []*server{s, guarded} {
+			p := openAt(in, t, of, "connect", "#claude-code")
+			p.run(resize(width), call(emulation.SetEmulatedMedia, emulation.SetEmulatedMediaParams{Features: []*emulation.MediaFeature{{Name: "prefers-color-scheme", Value: scheme}}}))
+			p.requireAccessible(string(axe), scheme)
+			require.Zero(t, eval[int](p, "Math.max(0, document.documentElement.scrollWidth - innerWidth)"), "nothing is wider than the screen")
+			require.Equal(t, of == guarded, strings.Contains(p.texts("main")[0], "export KUBEAGENTS_TOKEN="))
+		}
+	}
+}
+
 // TestTheThemeIsKept chooses a theme, with which the page then comes.
 func TestTheThemeIsKept(t *testing.T) {
 

@@ -130,7 +130,8 @@ export function FirstReport() {
   "session_topic": "first-session", "status": "pending",
   "message": "Shall I go on?"}'`
   return html`<section class="first"><h2>No agent has reported yet</h2>
-    <p><a class="go" href="connect">Connect your agent</a> Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode need a few lines in their settings, and nothing else.</p>
+    <p><a class="go" href="connect">Connect your agent</a></p>
+    <p>Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode need a few lines in their settings, and nothing else.</p>
     <p>Or try it first: an agent is in as soon as it sends its first status report. This one waits for you.</p>
     <${Copy} text=${command} />
     <p>It shows up here at once. What a report can say is in <a href="openapi.yaml">openapi.yaml</a>.</p></section>`
