@@ -30,7 +30,7 @@ crash: ## kill the program 20 times under load
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .
 	$(GO) test ./internal/journal -run '^$$' -bench . -timeout 30m
-	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut|Guarded|Hook/' -benchtime $(PAIRS)x -timeout 30m
+	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut|Guarded|Hook$$' -benchtime $(PAIRS)x -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench Delivery -benchtime 20x
 	$(GO) test ./internal/bench -run '^$$' -bench HookLatency -benchtime 5x
 	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x

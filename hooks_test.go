@@ -4,6 +4,8 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"net/http/httptest"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -176,4 +178,58 @@ func (s *server) sessionsOf(t testing.TB, agentID string) []models.FleetSession 
 	require.NoError(t, err)
 	slices.SortFunc(page.Items, func(a, b models.FleetSession) int { return a.Created.Compare(b.Created) })
 	return page.Items
+}
+
+// TestConnect holds that what is to be pasted names the server as whoever asks reached it, and that nothing else gets into it.
+func TestConnect(t *testing.T) {
+	path, _ := tokensFile(t, everyScope)
+	open := newTestServer(t, nil)
+	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.1/32")}}, nil)
+	for _, test := range []struct {
+		server *server
+		header []string
+		want   string
+	}{
+		{open, nil, "http://example.com/webhook/codex'"}, // httptest's
+		{open, []string{"Host: hub:8080"}, "http://hub:8080/webhook/codex'"},
+		{open, []string{"Host: [::1]:8080"}, "http://[::1]:8080/webhook/codex'"},
+		{open, []string{"Host: hub", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https"}, "http://hub/webhook/codex'"},
+		{guarded, []string{"Host: hub", "X-Forwarded-Host: hub.example.com", "X-Forwarded-Proto: https"}, "https://hub.example.com/webhook/codex'"},
+	} {
+		w := test.server.ask("GET", "/connect/codex", "", test.header...)
+		require.Equal(t, 200, w.Code)
+		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
+		require.True(t, json.Valid(w.Body.Bytes()))
+		require.Contains(t, w.Body.String(), test.want)
+		require.Equal(t, test.server == guarded, strings.Contains(w.Body.String(), "$KUBEAGENTS_TOKEN"))
+		w = test.server.ask("GET", "/connect", "", test.header...)
+		require.Equal(t, 200, w.Code)
+		require.Contains(t, w.Body.String(), strings.TrimSuffix(test.want, "/webhook/codex'")+"/connect/")
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'")
+	}
+	for _, host := range []string{"", "hub;rm", "hub'", `hub"`, "$(x)", "a b", "hub/x", "<script>", "hub:", "hub:x", "ü"} {
+		for _, target := range []string{"/connect", "/connect/codex"} {
+			r := httptest.NewRequest("GET", target, nil)
+			r.Host = host
+			w := httptest.NewRecorder()
+			open.ServeHTTP(w, r)
+			require.Equal(t, 400, w.Code, "%q", host)
+		}
+	}
+	w := open.ask("GET", "/connect/status", "")
+	require.Equal(t, 404, w.Code)
+	require.Contains(t, w.Body.String(), "/connect/ goes on with claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
+}
+
+// TestCaptureSetting holds that the setting CAPTURE decides what is kept.
+func TestCaptureSetting(t *testing.T) {
+	for capture, want := range map[config.Capture]sessionIn{
+		"":       {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "My secret", 30},
+		"titles": {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "Prompt", 30},
+		"none":   {"claude-code:b", "b", "claude-code", "t", "", "running", "Prompt", 30},
+	} {
+		s := newGuardedServer(t, nil, config.Config{Capture: capture}, nil)
+		require.Equal(t, 200, s.ask("POST", "/webhook/claude-code", `{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"My secret"}`).Code)
+		require.Equal(t, want, sessionsOf(t, s, "")[0])
+	}
 }

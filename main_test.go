@@ -810,7 +810,8 @@ func TestREADMETour(t *testing.T) {
 	readme, err := os.ReadFile("README.md")
 	require.NoError(t, err)
 	_, tour, _ := strings.Cut(string(readme), "With the server running, report")
-	tour, _, _ = strings.Cut(tour, "## Settings")
+	tour, connect, _ := strings.Cut(tour, "## Connect your agent")
+	connect, _, _ = strings.Cut(connect, "## Dashboard")
 	blocks := regexp.MustCompile("(?s)```(sh|json)\n(.*?)```").FindAllStringSubmatch(tour, -1)
 	require.Greater(t, len(blocks), 10)
 	changing := regexp.MustCompile(`20\d\d-\d\d-\d\dT[\d:.]+Z|"uptime_seconds":\d+|"version":"[^"]*"`)
@@ -827,6 +828,13 @@ func TestREADMETour(t *testing.T) {
 		require.NoError(t, err, commands[2])
 		want := strings.ReplaceAll(answers[2], "\n ", "") // lines are broken there to be read
 		require.Equal(t, changing.ReplaceAllString(want, "…"), changing.ReplaceAllString(string(got), "…"), commands[2])
+	}
+	commands := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(connect, -1)
+	require.Len(t, commands, 2)
+	for _, command := range commands {
+		got, err := exec.Command("bash", "-c", strings.ReplaceAll(command[1], "localhost:8080", p.address)).Output()
+		require.NoError(t, err, command[1])
+		require.True(t, json.Valid(got), command[1])
 	}
 	require.Zero(t, p.stop(t))
 }
