@@ -12,7 +12,7 @@ import (
 // RemoveAgent forgets an agent with all its sessions: DELETE /api/agents/{agent_id}.
 func (h *Handler) RemoveAgent(w http.ResponseWriter, r *http.Request) error {
 	agentID := pathParam(r, "agent_id")
-	return h.remove(w, r, agentID, "agent", func() (int, error) { return h.Recorder.RemoveAgent(agentID, time.Now()) })
+	return h.remove(w, r, agentID, "agent", func() (int, error) { return h.Recorder.RemoveAgent(r.Context(), agentID, time.Now()) })
 }
 
 // RemoveSession forgets a session: DELETE /api/agents/{agent_id}/sessions/{session_topic}.

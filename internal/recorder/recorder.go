@@ -42,8 +42,7 @@ type call struct {
 	reports  []models.StatusReport
 	now      time.Time
 	outcomes []store.Outcome
-	remove   func() (sessions int) // not nil where it has the store forget sessions, which is a group of its own
-	removed  int                   // how many those are
+	removal  *removal // nil where it reports
 	err      error
 	turn     chan bool // true has it record its group, false says that it is done
 }
@@ -84,33 +83,92 @@ func (r *Recorder) Expire(now time.Time) store.Expiry {
 	return e
 }
 
-// RemoveSession has the store and the journal forget a session, and returns 0 where there is none, else 1. Where it returns an
-// error, the journal could not be told yet.
+// RemoveSession has the journal and the store forget a session, and returns 0 where there is none, else 1. Where it returns an
+// error, the journal could not be told, and nothing was removed.
 func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, error) {
-	return r.remove(func() int {
-		if r.store.RemoveSession(key, now) {
-			return 1
-		}
-		return 0
+	return r.remove(&removal{
+		find: func() ([]store.Forgotten, error) { return r.sessionToForget(key), nil },
+		apply: func() int {
+			if r.store.RemoveSession(key, now) {
+				return 1
+			}
+			return 0
+		},
 	})
 }
 
 // RemoveAgent is [Recorder.RemoveSession] for all the sessions of an agent. It returns how many it had.
-func (r *Recorder) RemoveAgent(id string, now time.Time) (int, error) {
-	return r.remove(func() int { return r.store.RemoveAgent(id, now) })
+func (r *Recorder) RemoveAgent(ctx context.Context, id string, now time.Time) (int, error) {
+	return r.remove(&removal{
+		find:  func() ([]store.Forgotten, error) { return r.sessionsToForget(ctx, id) },
+		apply: func() int { return r.store.RemoveAgent(id, now) },
+	})
 }
 
-// remove has the store forget sessions in a group of their own, and the journal be told.
-func (r *Recorder) remove(remove func() int) (int, error) {
+// removal is what a call is for that has sessions forgotten: it is a group of its own, so that no report begins any of them anew
+// meanwhile.
+type removal struct {
+	find  func() ([]store.Forgotten, error) // the sessions
+	apply func() (sessions int)             // has the store forget them
+	count int
+}
+
+// remove has sessions forgotten.
+func (r *Recorder) remove(m *removal) (int, error) {
 	if r.journal == nil {
-		return remove(), nil
+		return m.apply(), nil
 	}
 	if f := r.journal.Failure(); f != nil {
 		return 0, f
 	}
-	c := &call{remove: remove, turn: make(chan bool, 1)}
+	c := &call{removal: m, turn: make(chan bool, 1)}
 	r.do(c)
-	return c.removed, c.err
+	return m.count, c.err
+}
+
+// removeFor has the journal told what is to be forgotten, and then the store forget it: a removal that could not be made durable
+// did not take place. What the store forgets it tells the journal again, with the next group, which does no harm. The caller
+// leads.
+func (r *Recorder) removeFor(m *removal) error {
+	forgotten, err := m.find()
+	if err != nil || len(forgotten) == 0 {
+		return err
+	}
+	if err := r.journal.Append(forgotten, nil); err != nil {
+		return err
+	}
+	m.count = m.apply()
+	return nil
+}
+
+// sessionToForget returns a session as it is to be told to the journal, or nothing where there is none.
+func (r *Recorder) sessionToForget(key store.SessionKey) []store.Forgotten {
+	if !r.store.Knows(key) {
+		return nil
+	}
+	agent, _ := r.store.Agent(key.AgentID)
+	return []store.Forgotten{{SessionKey: key, LastOfAgent: agent.SessionCount <= 1}}
+}
+
+// sessionsToForget returns those of an agent.
+func (r *Recorder) sessionsToForget(ctx context.Context, id string) (forgotten []store.Forgotten, err error) {
+	var after *store.SessionPosition
+	for {
+		page, _, err := r.store.AgentSessions(ctx, store.SessionQuery{AgentID: id}, after, 1000)
+		if err != nil {
+			return nil, err
+		}
+		for _, se := range page.Items {
+			forgotten = append(forgotten, store.Forgotten{SessionKey: store.SessionKey{AgentID: id, Topic: se.Topic}})
+		}
+		if after = page.Next; after == nil {
+			break
+		}
+	}
+	if len(forgotten) > 0 {
+		forgotten[len(forgotten)-1].LastOfAgent = true
+	}
+	return forgotten, nil
 }
 
 // do returns once c is done.
@@ -146,7 +204,7 @@ func (r *Recorder) nextGroup() []*call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	reports, n := 0, 0
-	for n < len(r.waiting) && (n == 0 || r.waiting[0].remove == nil && r.waiting[n].remove == nil && reports+len(r.waiting[n].reports) <= groupSize) {
+	for n < len(r.waiting) && (n == 0 || r.waiting[0].removal == nil && r.waiting[n].removal == nil && reports+len(r.waiting[n].reports) <= groupSize) {
 		reports += len(r.waiting[n].reports)
 		n++
 	}
@@ -176,9 +234,8 @@ func (r *Recorder) record(group []*call) []*call {
 	for _, c := range group {
 		c.err = errUnrecorded
 	}
-	if first := group[0]; first.remove != nil {
-		first.removed = first.remove()
-		first.err = r.append(nil)
+	if first := group[0]; first.removal != nil {
+		first.err = r.removeFor(first.removal)
 		return group
 	}
 	for i, c := range group {

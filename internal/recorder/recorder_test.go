@@ -162,7 +162,7 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				require.False(t, h.store.Knows(key))
 				if rapid.Bool().Draw(t, "and its agent") {
 					ofAgent := slices.DeleteFunc(h.state(t).Sessions, func(other models.FleetSession) bool { return other.AgentID != se.AgentID })
-					removed, err := h.recorder.RemoveAgent(se.AgentID, h.now)
+					removed, err := h.recorder.RemoveAgent(background, se.AgentID, h.now)
 					require.NoError(t, err)
 					require.Len(t, ofAgent, removed)
 				}

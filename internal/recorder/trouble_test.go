@@ -198,3 +198,40 @@ func TestAClosedJournalTakesNothing(t *testing.T) {
 	_, page, _ := h.store.Session("a", "t", nil, 10)
 	require.Len(t, page.Items, 1)
 }
+
+// TestARemovalThatCantBeMadeDurable holds that a removal which a failing disk refused did not take place.
+func TestARemovalThatCantBeMadeDurable(t *testing.T) {
+	d := &disk{cause: syscall.ENOSPC}
+	d.mended.Store(true)
+	h := &hub{now: epoch, fs: errorfs.Wrap(vfs.NewMem(), d), opts: roomy}
+	h.open(t)
+	for i := range 3 {
+		h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: fmt.Sprint(i), Status: models.Running})
+	}
+	before := h.state(t)
+	d.mended.Store(false)
+	var failure *journal.Failure
+	_, err := h.recorder.RemoveSession(store.SessionKey{AgentID: "a", Topic: "1"}, h.now)
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, before, h.state(t))
+	_, err = h.recorder.RemoveAgent(background, "a", h.now)
+	require.ErrorAs(t, err, &failure)
+	require.Equal(t, before, h.state(t))
+	d.mended.Store(true)
+	for h.journal.Failure() != nil {
+		runtime.Gosched()
+	}
+	require.NoError(t, h.journal.Close())
+	h.open(t)
+	require.Equal(t, before, h.state(t))
+	removed, err := h.recorder.RemoveAgent(background, "a", h.now)
+	require.NoError(t, err)
+	require.Equal(t, 3, removed)
+	require.NoError(t, h.journal.Close())
+	h.open(t)
+	require.Empty(t, h.state(t).Sessions)
+	removed, err = h.recorder.RemoveAgent(background, "a", h.now)
+	require.NoError(t, err)
+	require.Zero(t, removed)
+	require.NoError(t, h.journal.Close())
+}
