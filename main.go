@@ -489,7 +489,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Use(h.Admit)
 		r.With(h.Require(access.Report)).Post("/webhook/status", h.AfterReplay(h.Webhook))
 		r.With(h.Require(access.Report)).Post("/webhook/{client}", h.AfterReplay(h.Hook))
-		r.With(h.RequireEither).Post("/mcp", h.AfterReplay(h.MCP()))
+		r.With(h.OwnPages, h.Require(access.Read, access.Report)).Post("/mcp", h.AfterReplay(h.MCP()))
 		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
 		if cfg.MetricsPublic {
 			r.Method(http.MethodGet, "/metrics", m.Handler())

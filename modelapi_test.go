@@ -35,7 +35,7 @@ func startModelAPI(t testing.TB) (address string) {
 			answerGemini(w, asks, strings.Contains(r.URL.Path, ":stream"))
 		default:
 			w.Header().Set("Content-Type", "application/json")
-			fmt.Fprint(w, `{"data":[],"models":[],"totalTokens":1,"input_tokens":1}`)
+			io.WriteString(w, `{"data":[],"models":[],"totalTokens":1,"input_tokens":1}`) //nolint:errcheck // its client is gone
 		}
 	}))
 	t.Cleanup(server.Close)

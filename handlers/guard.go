@@ -6,7 +6,9 @@ import (
 	"math"
 	"net/http"
 	"net/netip"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -69,10 +71,11 @@ func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 	})
 }
 
-// Require lets requests through of those who have a scope, as often as they may; others are told what is missing.
-func (h *Handler) Require(scope access.Scope) func(http.Handler) http.Handler {
+// Require lets requests through of those who have one of some scopes, as often as they may; others are told what is missing. The
+// first scope says how somebody may say who they are, and as what the request counts.
+func (h *Handler) Require(scopes ...access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		return h.before(next, func(w http.ResponseWriter, r *http.Request) error { return h.enter(w, r, scope) })
+		return h.before(next, func(w http.ResponseWriter, r *http.Request) error { return h.enter(w, r, scopes...) })
 	}
 }
 
@@ -95,7 +98,8 @@ func grantOf(w http.ResponseWriter) *access.Grant {
 }
 
 // enter finds out who asks, and whether they may, and notes that. The error is a *models.Error.
-func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scope access.Scope) error {
+func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access.Scope) error {
+	scope := scopes[0]
 	env := envelopeOf(w)
 	env.client = h.clientOf(r)
 	if h.Access.guards(scope) {
@@ -112,9 +116,13 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scope access.Sco
 	if err := h.count(w.Header(), env, scope); err != nil {
 		return err
 	}
-	if !env.grant.Allows(scope) {
-		w.Header().Set("WWW-Authenticate", `Bearer realm="kubeagents", error="insufficient_scope", scope="`+scope.String()+`"`)
-		return models.Forbidden("the token has not the scope " + scope.String())
+	if !slices.ContainsFunc(scopes, env.grant.Allows) {
+		names := make([]string, len(scopes))
+		for i, scope := range scopes {
+			names[i] = scope.String()
+		}
+		w.Header().Set("WWW-Authenticate", `Bearer realm="kubeagents", error="insufficient_scope", scope="`+strings.Join(names, " ")+`"`)
+		return models.Forbidden("the token has not the scope " + strings.Join(names, " or "))
 	}
 	return nil
 }

@@ -63,35 +63,9 @@ func (h *Handler) MCP() Endpoint {
 	}
 }
 
-// RequireEither lets requests to MCP through of those who may report or read, as often as they may read; what a tool is for is
-// asked when it is called. Pages of other origins may not call tools, nor those of a name that only seems to be this server's.
-func (h *Handler) RequireEither(next http.Handler) http.Handler {
-	return h.before(next, func(w http.ResponseWriter, r *http.Request) error {
-		if err := h.checkOrigin(r); err != nil {
-			return err
-		}
-		env := envelopeOf(w)
-		env.client = h.clientOf(r)
-		if h.Access.Tokens != nil {
-			grant, err := h.identify(w, r, access.Read)
-			if err != nil {
-				if excess := h.limitReads(nil, env.client); excess != nil {
-					w.Header().Del("WWW-Authenticate")
-					return tooMany(w.Header(), "requests", excess)
-				}
-				return err
-			}
-			env.grant = grant
-		}
-		if err := h.count(w.Header(), env, access.Read); err != nil {
-			return err
-		}
-		if !env.grant.Allows(access.Read) && !env.grant.Allows(access.Report) {
-			w.Header().Set("WWW-Authenticate", `Bearer realm="kubeagents", error="insufficient_scope", scope="report read"`)
-			return models.Forbidden("the token has not the scope report, nor the scope read")
-		}
-		return nil
-	})
+// OwnPages lets requests of a browser through for pages of the server itself, and of the origins that may call tools.
+func (h *Handler) OwnPages(next http.Handler) http.Handler {
+	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error { return h.checkOrigin(r) })
 }
 
 // checkOrigin refuses requests of a browser for a page that is not the server's own, nor of an origin that CORS_ALLOWED_ORIGINS
