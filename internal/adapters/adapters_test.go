@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
@@ -425,6 +426,41 @@ func TestWhatClientsMaySend(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, adapters.Nothing, effect)
 	require.Nil(t, adapters.Named("status"))
+}
+
+// TestOrderAndLackOfFields holds, for what real clients posted, that the order of its members does not matter, and that what lacks
+// a member is either taken or refused by name.
+func TestOrderAndLackOfFields(t *testing.T) {
+	for file, client := range map[string]string{"claude-code-2.1.197-interactive": "claude-code", "codex-0.169.0": "codex", "gemini-cli-0.61.0": "gemini-cli"} {
+		for _, line := range capture(t, file) {
+			report := func(members map[string]json.RawMessage) (models.StatusReport, error) {
+				body, err := json.Marshal(members) // which sorts them
+				require.NoError(t, err)
+				r, _, err := adapters.Named(client).Report(body, adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
+				return r, err
+			}
+			var members map[string]json.RawMessage
+			require.NoError(t, json.Unmarshal([]byte(line), &members))
+			want, _, err := adapters.Named(client).Report([]byte(line), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
+			require.NoError(t, err)
+			got, err := report(members)
+			require.NoError(t, err)
+			require.Equal(t, want, got)
+			for name := range members {
+				fewer := maps.Clone(members)
+				delete(fewer, name)
+				r, err := report(fewer)
+				if name == "session_id" && err != nil {
+					require.EqualError(t, err, "the event has no ID of a session: session_id is missing")
+					continue
+				}
+				require.NoError(t, err, name)
+				if r.SessionTopic != "" {
+					require.NoError(t, r.Validate(epoch), name)
+				}
+			}
+		}
+	}
 }
 
 func TestLongAndHostileTexts(t *testing.T) {
