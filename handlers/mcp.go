@@ -28,7 +28,7 @@ import (
 // How many items a tool returns where the caller names no limit: a model reads all of them.
 const (
 	defaultToolItems = 50
-	defaultToolNeeds = 20
+	defaultToolNeeds = 20 // of each kind
 )
 
 // caller is who calls a tool.
@@ -158,12 +158,6 @@ type (
 		Limit        int    `json:"limit,omitempty" jsonschema:"how many entries of the history, newest first"`
 		Cursor       string `json:"cursor,omitempty" jsonschema:"the next_cursor of the page before"`
 	}
-	needs struct {
-		Pending []models.FleetSession `json:"pending" jsonschema:"wait for somebody, longest first"`
-		Lost    []models.FleetSession `json:"lost" jsonschema:"went silent while they worked or waited"`
-		Failed  []models.FleetSession `json:"failed" jsonschema:"failed in the last hour"`
-		More    bool                  `json:"more" jsonschema:"there are more: list_sessions has all"`
-	}
 )
 
 // mcpServer returns the server of the tools.
@@ -213,7 +207,9 @@ func (h *Handler) mcpServer() *mcp.Server {
 			return h.readSession(c.grant, store.SessionKey{AgentID: in.AgentID, Topic: in.SessionTopic}, asked("limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor))
 		})
 	addTool(h, s, access.Read, reads("who_needs_me", "Who needs me", "List the sessions that need somebody: those that wait, longest first, those that went silent, and those that failed in the last hour."),
-		func(ctx context.Context, c caller, _ struct{}) (needs, error) { return h.whoNeeds(ctx, c) })
+		func(ctx context.Context, c caller, _ struct{}) (models.Needs, error) {
+			return h.Store.Needs(ctx, c.grant.Team(), time.Now(), defaultToolNeeds)
+		})
 
 	s.AddResourceTemplate(&mcp.ResourceTemplate{
 		Name: "session", Title: "A session's history", MIMEType: "application/json", URITemplate: sessionResource,
@@ -323,33 +319,6 @@ func (h *Handler) reportFor(c caller, args sessionArgs, status models.Status) (r
 		result.ExpiresAt = session.ExpiresAt
 	}
 	return result, nil
-}
-
-// whoNeeds returns the sessions that need somebody.
-func (h *Handler) whoNeeds(ctx context.Context, c caller) (n needs, err error) {
-	read := func(q store.SessionQuery) (list []models.FleetSession) {
-		q.Team = c.grant.Team()
-		page, failed := h.Store.Sessions(ctx, q, nil, 10*defaultToolNeeds)
-		err = cmp.Or(err, failed)
-		n.More = n.More || page.Next != nil
-		return page.Items
-	}
-	first := func(list []models.FleetSession) []models.FleetSession {
-		n.More = n.More || len(list) > defaultToolNeeds
-		return list[:min(len(list), defaultToolNeeds)]
-	}
-	n.Pending = read(store.SessionQuery{Status: models.Pending, Expired: new(false), Oldest: true})
-	slices.SortStableFunc(n.Pending, func(a, b models.FleetSession) int { return a.StatusSince.Compare(b.StatusSince) })
-	n.Lost = read(store.SessionQuery{Lost: new(true)})
-	more := n.More
-	n.Failed = read(store.SessionQuery{Status: models.Failed})
-	hourAgo := time.Now().Add(-time.Hour)
-	recent := slices.IndexFunc(n.Failed, func(se models.FleetSession) bool { return se.LastUpdated.Before(hourAgo) })
-	if recent >= 0 {
-		n.Failed, n.More = n.Failed[:recent], more
-	}
-	n.Pending, n.Lost, n.Failed = first(n.Pending), first(n.Lost), first(n.Failed)
-	return n, err
 }
 
 // sessionResource is where a session's history is, as a template by RFC 6570.

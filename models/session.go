@@ -26,6 +26,14 @@ type FleetSession struct {
 	AgentSource string `json:"agent_source,omitzero"`
 }
 
+// Needs are the sessions that need somebody.
+type Needs struct {
+	Pending []FleetSession `json:"pending"` // active ones, longest waiting first
+	Lost    []FleetSession `json:"lost"`    // newest first
+	Failed  []FleetSession `json:"failed"`  // in the last hour, newest first
+	More    bool           `json:"more"`    // there are more than these
+}
+
 // Summary counts the fleet.
 type Summary struct {
 	Agents   int           `json:"agents"`

@@ -289,3 +289,45 @@ func TestEverythingAtOnce(t *testing.T) {
 	}
 	require.Equal(t, len(sessions), total)
 }
+
+func TestWhoNeedsSomebody(t *testing.T) {
+	st := store.New(store.Options{DefaultTTL: 3 * time.Hour, SessionRetention: 1000 * time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 30, MaxSessions: 1000})
+	report := func(topic string, status models.Status, at time.Duration, ttl int) {
+		r := models.StatusReport{AgentID: "a/" + topic[:1], SessionTopic: topic, Status: status, TTLMinutes: ttl}
+		require.Equal(t, []store.Outcome{store.Stored}, st.Accept([]models.StatusReport{r}, epoch.Add(at), nil))
+	}
+	report("failed long ago", models.Failed, 0, 0)
+	report("lost", models.Running, time.Minute, 1)
+	report("waits longest", models.Pending, 2*time.Minute, 0)
+	report("waits longer", models.Pending, 3*time.Minute, 0)
+	report("waits longest", models.Pending, 4*time.Minute, 0)
+	report("works", models.Running, 5*time.Minute, 0)
+	report("failed", models.Failed, 40*time.Minute, 0)
+	report("done", models.Success, 41*time.Minute, 0)
+	topics := func(list []models.FleetSession) (topics []string) {
+		for _, se := range list {
+			topics = append(topics, se.Topic)
+		}
+		return topics
+	}
+	now := epoch.Add(61 * time.Minute)
+	st.Expire(now)
+	needs, err := st.Needs(t.Context(), nil, now, 2)
+	require.NoError(t, err)
+	require.Equal(t, []string{"waits longest", "waits longer"}, topics(needs.Pending))
+	require.Equal(t, []string{"lost"}, topics(needs.Lost))
+	require.Equal(t, []string{"failed"}, topics(needs.Failed))
+	require.False(t, needs.More)
+
+	needs, err = st.Needs(t.Context(), nil, now, 1)
+	require.NoError(t, err)
+	require.Equal(t, []string{"waits longest"}, topics(needs.Pending))
+	require.True(t, needs.More)
+	of := store.NewTeam(func(id string) bool { return id == "a/f" })
+	st.SetTeams([]*store.Team{of})
+	needs, err = st.Needs(t.Context(), of, now, 1)
+	require.NoError(t, err)
+	require.Empty(t, needs.Pending)
+	require.Equal(t, []string{"failed"}, topics(needs.Failed))
+	require.False(t, needs.More, "the other one failed too long ago")
+}

@@ -6,12 +6,10 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
-	"slices"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
-	"github.com/kubeagents/kubeagents/store"
 )
 
 // shown is how many sessions the page shows before any script has come: what a screen holds. More would be seen later, on a
@@ -46,25 +44,10 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant) (v view, err erro
 	}
 	d.store.Expire(v.Now)
 	v.Summary = d.store.TeamSummary(grant.Team())
-	read := func(q store.SessionQuery, limit int) []models.FleetSession {
-		if err != nil {
-			return nil
-		}
-		var page store.Page[models.FleetSession, store.SessionPosition]
-		q.Team = grant.Team()
-		page, err = d.store.Sessions(r.Context(), q, nil, limit)
-		return page.Items
-	}
-	v.Pending = read(store.SessionQuery{Status: models.Pending, Expired: new(false), Oldest: true}, 100)
-	slices.SortStableFunc(v.Pending, func(a, b models.FleetSession) int { return a.StatusSince.Compare(b.StatusSince) })
-	v.Pending = v.Pending[:min(len(v.Pending), shown)]
-	if rest := shown - len(v.Pending); rest > 0 {
-		v.Lost = read(store.SessionQuery{Lost: new(true)}, rest)
-	}
-	if rest := shown - len(v.Pending) - len(v.Lost); rest > 0 {
-		v.Failed = read(store.SessionQuery{Status: models.Failed}, rest)
-		v.Failed = slices.DeleteFunc(v.Failed, func(se models.FleetSession) bool { return v.Now.Sub(se.LastUpdated) > time.Hour })
-	}
+	needs, err := d.store.Needs(r.Context(), grant.Team(), v.Now, shown)
+	v.Pending = needs.Pending
+	v.Lost = needs.Lost[:min(len(needs.Lost), shown-len(v.Pending))]
+	v.Failed = needs.Failed[:min(len(needs.Failed), shown-len(v.Pending)-len(v.Lost))]
 	return v, err
 }
 
