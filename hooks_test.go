@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -223,7 +224,7 @@ func TestConnect(t *testing.T) {
 
 // TestCaptureSetting holds that the setting CAPTURE decides what is kept.
 func TestCaptureSetting(t *testing.T) {
-	for capture, want := range map[config.Capture]sessionIn{
+	for capture, want := range map[adapters.Capture]sessionIn{
 		"":       {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "My secret", 30},
 		"titles": {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "Prompt", 30},
 		"none":   {"claude-code:b", "b", "claude-code", "t", "", "running", "Prompt", 30},

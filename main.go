@@ -28,7 +28,6 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
-	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/certs"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
@@ -209,7 +208,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
 	h := handlers.New(handlers.Parts{
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
-		Access: guard, Capture: adapters.Capture(cfg.Capture), Dashboard: page,
+		Access: guard, Capture: cfg.Capture, Dashboard: page,
 	})
 
 	listener, err := net.Listen("tcp", cfg.Address())

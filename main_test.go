@@ -37,7 +37,6 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
-	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/live"
@@ -91,7 +90,7 @@ func newGuardedServer(t testing.TB, change func(*store.Options), cfg config.Conf
 	entry, _, err := openAccess(cfg, st, m, logger)
 	require.NoError(t, err)
 	parts := handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
-		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: entry, Capture: adapters.Capture(cfg.Capture)}
+		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: entry, Capture: cfg.Capture}
 	if guard != nil {
 		guard(&parts)
 	}

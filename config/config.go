@@ -9,7 +9,6 @@ import (
 	"net/netip"
 	"net/url"
 	"reflect"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -25,33 +24,33 @@ import (
 // Config is the server's settings. The tag env names the variable of each, envDefault is its value where
 // the variable is not set or empty, and allowed says for a person what it may be.
 type Config struct {
-	Port               int           `env:"PORT" envDefault:"8080" allowed:"a port from 0 to 65535; 0 takes any that is free"`
-	Host               string        `env:"HOST" allowed:"an address or a name of this machine; none for all its interfaces"`
-	CORSAllowedOrigins Origins       `env:"CORS_ALLOWED_ORIGINS" envDefault:"*" allowed:"* for all, or origins such as https://example.com or https://*.example.com, separated by commas"`
-	DefaultTTLMinutes  int           `env:"DEFAULT_TTL_MINUTES" envDefault:"30" allowed:"a whole number of minutes from 1 to 1440"`
-	ExpiryInterval     time.Duration `env:"EXPIRY_INTERVAL" envDefault:"1s" allowed:"a duration from 10ms to 1h"`
-	DataDir            string        `env:"DATA_DIR" allowed:"a directory that is kept; none for memory only"`
-	SessionRetention   time.Duration `env:"SESSION_RETENTION" envDefault:"168h" allowed:"a duration from 0s to 87600h"`
-	HistoryRetention   time.Duration `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; none for SESSION_RETENTION, but a day at least"`
-	HistoryLimit       int           `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
-	HistoryMaxBytes    Bytes         `env:"HISTORY_MAX_BYTES" envDefault:"512MiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
-	MaxSessions        int           `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
-	EventWindow        int           `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
-	MaxSubscribers     int           `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`
-	Capture            Capture       `env:"CAPTURE" envDefault:"full" allowed:"full, titles or none"`
-	TokensFile         string        `env:"TOKENS_FILE" allowed:"a file of tokens; none to let everybody in"`
-	MetricsPublic      bool          `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
-	WebhookSecret      Secret        `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while one takes over from another"`
-	RateLimitReports   int           `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
-	RateLimitReads     int           `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
-	MaxInFlight        int           `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
-	TrustedProxies     Prefixes      `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; none to believe no X-Forwarded-For"`
-	TLSCertFile        string        `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; none of both for no TLS"`
-	TLSKeyFile         string        `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
-	TLSClientCAFile    string        `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the certificates of those who sign clients', in PEM, along with TLS_CERT_FILE; none to ask clients for none"`
-	LogLevel           LogLevel      `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
-	LogFormat          LogFormat     `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
-	ShutdownTimeout    time.Duration `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
+	Port               int              `env:"PORT" envDefault:"8080" allowed:"a port from 0 to 65535; 0 takes any that is free"`
+	Host               string           `env:"HOST" allowed:"an address or a name of this machine; none for all its interfaces"`
+	CORSAllowedOrigins Origins          `env:"CORS_ALLOWED_ORIGINS" envDefault:"*" allowed:"* for all, or origins such as https://example.com or https://*.example.com, separated by commas"`
+	DefaultTTLMinutes  int              `env:"DEFAULT_TTL_MINUTES" envDefault:"30" allowed:"a whole number of minutes from 1 to 1440"`
+	ExpiryInterval     time.Duration    `env:"EXPIRY_INTERVAL" envDefault:"1s" allowed:"a duration from 10ms to 1h"`
+	DataDir            string           `env:"DATA_DIR" allowed:"a directory that is kept; none for memory only"`
+	SessionRetention   time.Duration    `env:"SESSION_RETENTION" envDefault:"168h" allowed:"a duration from 0s to 87600h"`
+	HistoryRetention   time.Duration    `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; none for SESSION_RETENTION, but a day at least"`
+	HistoryLimit       int              `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
+	HistoryMaxBytes    Bytes            `env:"HISTORY_MAX_BYTES" envDefault:"512MiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
+	MaxSessions        int              `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
+	EventWindow        int              `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
+	MaxSubscribers     int              `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`
+	Capture            adapters.Capture `env:"CAPTURE" envDefault:"full" allowed:"full, titles or none"`
+	TokensFile         string           `env:"TOKENS_FILE" allowed:"a file of tokens; none to let everybody in"`
+	MetricsPublic      bool             `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
+	WebhookSecret      Secret           `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while one takes over from another"`
+	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
+	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
+	MaxInFlight        int              `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
+	TrustedProxies     Prefixes         `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; none to believe no X-Forwarded-For"`
+	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; none of both for no TLS"`
+	TLSKeyFile         string           `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
+	TLSClientCAFile    string           `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the certificates of those who sign clients', in PEM, along with TLS_CERT_FILE; none to ask clients for none"`
+	LogLevel           LogLevel         `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
+	LogFormat          LogFormat        `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
+	ShutdownTimeout    time.Duration    `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
 }
 
 // Load reads the settings from environment, which maps each variable to its value. The error names every
@@ -209,19 +208,6 @@ func (f *LogFormat) UnmarshalText(text []byte) error {
 		return nil
 	}
 	return errors.New("no such format")
-}
-
-// Capture is what is kept of prompts and answers.
-type Capture adapters.Capture
-
-// UnmarshalText implements encoding.TextUnmarshaler.
-func (c *Capture) UnmarshalText(text []byte) error {
-	value := adapters.Capture(strings.ToLower(string(text)))
-	if !slices.Contains(adapters.Captures, value) {
-		return errors.New("no such extent")
-	}
-	*c = Capture(value)
-	return nil
 }
 
 // Origins are those whose pages may read answers.

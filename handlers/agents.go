@@ -34,8 +34,7 @@ func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	linkNext(w, r, list.NextCursor)
-	return respond(w, r, list)
+	return respondPage(w, r, list, list.NextCursor)
 }
 
 // listAgents returns a page of the agents that a grant is for and that p asks for.
@@ -94,6 +93,5 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 		}
 	}
 	next := cursorOf(page.Next, statusCursor)
-	linkNext(w, r, next)
-	return respond(w, r, agentStatus{latest, page.Items, next})
+	return respondPage(w, r, agentStatus{latest, page.Items, next}, next)
 }

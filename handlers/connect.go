@@ -42,11 +42,8 @@ var hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,
 
 // reachedAt returns the server as whoever asks reached it, be it through a trusted proxy.
 func (h *Handler) reachedAt(w http.ResponseWriter, r *http.Request) (s connect.Server, err error) {
-	if env := envelopeOf(w); env != nil {
-		env.client = h.clientOf(r)
-		if excess := h.limitReads(nil, env.client); excess != nil {
-			return s, tooMany(w.Header(), "requests", excess)
-		}
+	if err := h.countStranger(w, r); err != nil {
+		return s, err
 	}
 	host := r.Host
 	if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" && h.viaProxy(r) {

@@ -138,6 +138,13 @@ func (h *Handler) count(header http.Header, env *envelope, scope access.Scope) e
 	return nil
 }
 
+// countStranger counts a request that anybody may send for the address that it comes from. The error is a *models.Error.
+func (h *Handler) countStranger(w http.ResponseWriter, r *http.Request) error {
+	env := envelopeOf(w)
+	env.client = h.clientOf(r)
+	return h.count(w.Header(), env, access.Read)
+}
+
 func (h *Handler) limitReads(g *access.Grant, client netip.Addr) *access.Excess {
 	if h.Access.Limits == nil {
 		return nil

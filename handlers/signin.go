@@ -38,9 +38,8 @@ func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
 		return h.NotFound(w, r)
 	}
 	env := envelopeOf(w)
-	env.client = h.clientOf(r)
-	if excess := h.limitReads(nil, env.client); excess != nil {
-		return tooMany(w.Header(), "requests", excess)
+	if err := h.countStranger(w, r); err != nil {
+		return err
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {

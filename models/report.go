@@ -91,14 +91,6 @@ type Base struct {
 // Renewal reports whether the record only renewed its session.
 func (r *Record) Renewal() bool { return r.Base.Sequence != 0 }
 
-// Entry returns the sequence and the receipt time of the entry of the history that the record tells.
-func (r *Record) Entry() (sequence uint64, received time.Time) {
-	if r.Renewal() {
-		return r.Base.Sequence, r.Base.Received
-	}
-	return r.Sequence, r.Received
-}
-
 // Validate returns a bad_request error that names the first field at fault and what is allowed, or nil.
 // now is the server's time.
 func (r *StatusReport) Validate(now time.Time) error {

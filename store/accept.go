@@ -151,9 +151,10 @@ func (s *Store) apply(r *models.StatusReport, base models.Base, a *agent, se *se
 	var before told
 	revived := false
 	if se != nil {
-		previous, revived, before = se.current().kind, se.class.flag(), whatWasTold(a, se)
-		index, held = se.find(placeOf(r, st.sequence, st.received))
-		if !held && r.ReportID != "" && se.holds(r.ReportID) {
+		previous, revived = se.current().kind, se.class.flag()
+		if index, held = se.find(placeOf(r, st.sequence, st.received)); held {
+			before = whatWasTold(a, se)
+		} else if r.ReportID != "" && se.holds(r.ReportID) {
 			return Duplicate, nil
 		}
 	}

@@ -6,6 +6,7 @@ package adapters
 
 import (
 	"cmp"
+	"errors"
 	"maps"
 	"slices"
 	"strings"
@@ -18,7 +19,7 @@ import (
 type Client struct {
 	Name   string // as it stands in an address, and as the source of its agents
 	fields *node
-	name   func(e *event) string // of an event, for its meaning; nil for its first field
+	name   func(e *event) string // of an event, for its meaning, with what is not what it seems taken out; nil for its first field
 	detail map[string]field      // what tells events of one name apart, by that name
 	events map[string]meaning    // by name, and by name, a slash and the detail, which comes first
 }
@@ -61,6 +62,16 @@ const (
 
 // Captures are all of them.
 var Captures = []Capture{CaptureFull, CaptureTitles, CaptureNone}
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *Capture) UnmarshalText(text []byte) error {
+	value := Capture(strings.ToLower(string(text)))
+	if !slices.Contains(Captures, value) {
+		return errors.New("no such extent")
+	}
+	*c = value
+	return nil
+}
 
 // Options are what a report says beside what the event does. What is empty is taken from the event.
 type Options struct {
@@ -154,7 +165,6 @@ func (c *Client) Report(body []byte, o Options) (r models.StatusReport, effect E
 	if o.Capture != CaptureNone {
 		r.SessionTitle = title(e[fieldTitle])
 		if r.SessionTitle == "" { // the first prompt that the server hears of gives it
-
 			r.SessionTitle = title(e[fieldPrompt])
 			r.FirstTitle = r.SessionTitle != ""
 		}

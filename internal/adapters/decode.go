@@ -110,7 +110,8 @@ func (e *event) decode(body []byte, root *node) error {
 		decoders.Put(d)
 	}()
 	d.event = e
-	d.reset(bytes.TrimPrefix(body, byteOrderMark))
+	d.source = *bytes.NewBuffer(bytes.TrimPrefix(body, byteOrderMark))
+	d.json.Reset(&d.source, lenient...)
 	if d.json.PeekKind() != jsontext.KindBeginObject {
 		if _, err := d.json.ReadToken(); errors.Is(err, io.EOF) {
 			return models.BadRequest("", "the body must be a JSON object, and is empty")
@@ -136,11 +137,6 @@ func malformed(err error) error {
 		return models.BadRequest("", "the body must be a JSON object: malformed at byte "+strconv.FormatInt(syntactic.ByteOffset, 10))
 	}
 	return models.BadRequest("", "the body must be a JSON object, and ends early")
-}
-
-func (d *decoder) reset(body []byte) {
-	d.source = *bytes.NewBuffer(body)
-	d.json.Reset(&d.source, lenient...)
 }
 
 // object decodes the next value, an object, at a place.

@@ -160,16 +160,11 @@ func claudeCode(s Server) string {
 // command is a shell's command that posts an event from its standard input. It says nothing, and never fails: the agent goes on
 // whether there is a server or not.
 func command(s Server, client, query string) string {
-	return "curl " + sends(s) + " '" + s.Address + "/webhook/" + client + query + "' || true"
-}
-
-// sends is how curl posts an event.
-func sends(s Server) string {
 	headers := `-H "X-Agent-Id: $` + AgentIDVariable + `"`
 	if s.Tokens {
 		headers = `-H "Authorization: Bearer $` + TokenVariable + `" ` + headers
 	}
-	return "-s -m 3 -o /dev/null " + headers + " --data-binary @-"
+	return "curl -s -m 3 -o /dev/null " + headers + " --data-binary @- '" + s.Address + "/webhook/" + client + query + "' || true"
 }
 
 // hooks is the form of hooks of Codex and Gemini CLI.

@@ -55,8 +55,8 @@ func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
 	return &Recorder{store: st, journal: j, metrics: m}
 }
 
-// Accept makes records of reports, which must be valid, in their order; a conditional one must come alone. It appends what became of each to outcomes, and returns
-// that. Where it returns an error, none of them could be made durable, and none left a trace.
+// Accept makes records of reports, which must be valid, in their order; a conditional one must come alone. It appends what
+// became of each to outcomes, and returns that. Where it returns an error, none of them could be made durable, and none left a trace.
 //
 // now is the server's time. Nothing of the reports' memory is kept.
 func (r *Recorder) Accept(reports []models.StatusReport, now time.Time, outcomes []store.Outcome) ([]store.Outcome, error) {
@@ -134,7 +134,7 @@ func (r *Recorder) removeFor(m *removal) error {
 	if err != nil || len(forgotten) == 0 {
 		return err
 	}
-	if err := r.journal.Append(forgotten, nil); err != nil {
+	if err := r.append(forgotten, nil); err != nil {
 		return err
 	}
 	m.count = m.apply()
@@ -247,7 +247,7 @@ func (r *Recorder) record(group []*call) []*call {
 	}
 	err := r.resolve(ad)
 	if err == nil {
-		err = r.append(ad.Records)
+		err = r.append(nil, ad.Records)
 	}
 	if err == nil {
 		r.store.Apply(ad.Records...)
@@ -293,14 +293,18 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 	return nil
 }
 
-// append makes records durable, and tells the journal what the store forgot.
-func (r *Recorder) append(records []models.Record) error {
+// append makes records durable, and tells the journal what the store forgot and what it is about to forget.
+func (r *Recorder) append(removed []store.Forgotten, records []models.Record) error {
 	r.forgotten = append(r.forgotten, r.store.TakeForgotten()...)
-	if len(records) == 0 && len(r.forgotten) == 0 {
+	forgotten := r.forgotten
+	if len(removed) > 0 {
+		forgotten = slices.Concat(forgotten, removed)
+	}
+	if len(records) == 0 && len(forgotten) == 0 {
 		return nil
 	}
 	started := time.Now()
-	if err := r.journal.Append(r.forgotten, records); err != nil {
+	if err := r.journal.Append(forgotten, records); err != nil {
 		return err
 	}
 	r.metrics.ObserveCommit(len(records), time.Since(started))
