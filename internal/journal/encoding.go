@@ -15,7 +15,8 @@ import (
 //
 //	1: records and forgotten sessions
 //	2: renewals, in the log alone
-const formatVersion = 2
+//	3: chunks of records that say what differs from one to the next
+const formatVersion = 3
 
 // What an operation of a commit is.
 const (
@@ -38,6 +39,19 @@ func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
+// recordTexts is how many strings a record holds.
+const recordTexts = 8
+
+// textsOf returns the strings of a record, in the order in which they are encoded.
+func textsOf(r *models.Record) [recordTexts]*string {
+	return [...]*string{&r.AgentID, &r.SessionTopic, &r.ReportID, &r.AgentName, &r.AgentSource, &r.SessionTitle, &r.Message, &r.Content}
+}
+
+// complete reports whether a record that was decoded holds what every record does.
+func complete(r *models.Record) bool {
+	return r.Status.String() != "" && r.AgentID != "" && r.SessionTopic != ""
+}
+
 // appendRecord appends a record: its flags, its status, and then, as varints (uvarints where they can't be negative), sequence,
 // receipt time (Unix nanoseconds), timestamp (Unix seconds, nanoseconds; only with flagTimestamp) and TTL; then
 // as strings agent ID, topic, report ID, agent name, agent source, title, message and content.
@@ -54,8 +68,8 @@ func appendRecord(b []byte, r *models.Record) []byte {
 		b = binary.AppendUvarint(b, uint64(r.Timestamp.Nanosecond()))
 	}
 	b = binary.AppendUvarint(b, uint64(r.TTLMinutes))
-	for _, s := range [...]string{r.AgentID, r.SessionTopic, r.ReportID, r.AgentName, r.AgentSource, r.SessionTitle, r.Message, r.Content} {
-		b = appendString(b, s)
+	for _, text := range textsOf(r) {
+		b = appendString(b, *text)
 	}
 	return b
 }
@@ -72,10 +86,10 @@ func decodeRecord(value string) (r models.Record, err error) {
 		r.Timestamp = time.Unix(seconds, int64(d.uvarint())).UTC()
 	}
 	r.TTLMinutes = int(d.uvarint())
-	for _, s := range [...]*string{&r.AgentID, &r.SessionTopic, &r.ReportID, &r.AgentName, &r.AgentSource, &r.SessionTitle, &r.Message, &r.Content} {
-		*s = d.string()
+	for _, text := range textsOf(&r) {
+		*text = d.string()
 	}
-	if d.failed || r.Status.String() == "" || r.AgentID == "" || r.SessionTopic == "" {
+	if d.failed || !complete(&r) {
 		return r, errMalformed
 	}
 	return r, nil

@@ -1,10 +1,12 @@
 package journal
 
 import (
-	"bytes"
+	"cmp"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -17,8 +19,8 @@ import (
 // time, and at unfiledMost new commits wait for it. The more is filed at once, the more of it belongs together.
 // It is written in batches of about batchBytes.
 const (
-	fileFrom    = 8 << 20
-	fileAtOnce  = 8 << 20
+	fileFrom    = 16 << 20
+	fileAtOnce  = 16 << 20
 	unfiledMost = 256 << 20
 	batchBytes  = 1 << 20
 )
@@ -116,7 +118,8 @@ func (j *Journal) fileSome() (err error) {
 		return err
 	}
 	from, taken, durable := j.filedTo.Load().position, 0, j.durable.Load()
-	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), agents: map[string]bool{}, forgotten: map[string]bool{}, renewed: map[store.SessionKey]bool{}}
+	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), sessions: map[store.SessionKey]*filing{},
+		topics: map[string][]entry{}, renewed: map[store.SessionKey]bool{}, agents: map[string]bool{}, forgotten: map[string]bool{}}
 	defer func() { r.batch.Close() }() //nolint:errcheck // it only lets go of memory
 	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
 		if position > durable || taken >= fileAtOnce {
@@ -165,73 +168,61 @@ type round struct {
 	engine    *engine
 	batch     *pebble.Batch // what is not written yet
 	to        filed
-	records   []entry
-	topics    []entry  // the histories of agents
-	ids       [][]byte // the keys of report IDs
+	sessions  map[store.SessionKey]*filing
+	topics    map[string][]entry // for the histories of agents, by their IDs
 	renewed   map[store.SessionKey]bool
 	agents    map[string]bool // of what is filed and forgotten
 	forgotten map[string]bool // prefixes of histories that were filed before and are to be deleted
-	keys      []byte          // the memory of keys
+}
+
+// filing is what a round files of a session.
+type filing struct {
+	records []entry
+	ids     []string // of reports
 }
 
 // record files a record.
 func (r *round) record(record models.Record, value string) error {
-	session := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
+	key := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
 	r.to.sequence = max(r.to.sequence, record.Sequence)
 	if record.Renewal() { // what it tells is filed, but for what the store knows of its session
-		r.renewed[session] = true
+		r.renewed[key] = true
 		return nil
 	}
+	f := r.sessions[key]
+	if f == nil {
+		f = new(filing)
+		r.sessions[key] = f
+	}
 	place := placeOf(&record)
-	r.records = append(r.records, entry{r.key(func(b []byte) []byte {
-		return appendPlace(append(appendSession(b, kindRecord, session), partRecord), place)
-	}), value})
-	r.topics = append(r.topics, entry{r.key(func(b []byte) []byte {
-		return appendPlace(appendAgent(b, kindAgent, record.AgentID), place)
-	}), record.SessionTopic})
+	f.records = append(f.records, entry{place, value})
+	r.topics[key.AgentID] = append(r.topics[key.AgentID], entry{place, key.Topic})
 	if record.ReportID != "" {
-		r.ids = append(r.ids, r.key(func(b []byte) []byte {
-			return append(appendSession(b, kindID, session), record.ReportID...)
-		}))
+		f.ids = append(f.ids, record.ReportID)
 	}
 	return nil
-}
-
-// key returns a key that encode appends.
-func (r *round) key(encode func([]byte) []byte) []byte {
-	const several = 64 << 10
-	if cap(r.keys)-len(r.keys) < several/16 {
-		r.keys = make([]byte, 0, several)
-	}
-	start := len(r.keys)
-	r.keys = encode(r.keys)
-	return r.keys[start:len(r.keys):len(r.keys)]
 }
 
 // forget takes a session out of all that was filed, in this round or before. What the history of its agent said of it
 // before stays, until that is as old as history may become: reads pass it over.
 func (r *round) forget(f store.Forgotten) error {
 	session, ids := appendSession(nil, kindRecord, f.SessionKey), appendSession(nil, kindID, f.SessionKey)
-	agent := agentPrefix(f.AgentID)
 	r.agents[f.AgentID] = true // it may know something from this session alone
 	if f.LastOfAgent {
 		session, ids = appendAgent(nil, kindRecord, f.AgentID), appendAgent(nil, kindID, f.AgentID)
-		r.topics = deletePrefix(r.topics, agent)
+		maps.DeleteFunc(r.sessions, func(key store.SessionKey, _ *filing) bool { return key.AgentID == f.AgentID })
+		delete(r.topics, f.AgentID)
+		agent := agentPrefix(f.AgentID)
 		r.deleteRange(agent)
 		r.forgotten[string(agent)] = true
-	} else {
-		r.topics = slices.DeleteFunc(r.topics, func(e entry) bool { return e.text == f.Topic && bytes.HasPrefix(e.key, agent) })
+	} else if r.sessions[f.SessionKey] != nil {
+		delete(r.sessions, f.SessionKey)
+		r.topics[f.AgentID] = slices.DeleteFunc(r.topics[f.AgentID], func(e entry) bool { return e.text == f.Topic })
 	}
-	r.records = deletePrefix(r.records, session)
-	r.ids = slices.DeleteFunc(r.ids, func(key []byte) bool { return bytes.HasPrefix(key, ids) })
 	r.deleteRange(session)
 	r.deleteRange(ids)
 	r.forgotten[string(recordPrefix(f.SessionKey))] = true
 	return nil
-}
-
-func deletePrefix(entries []entry, prefix []byte) []entry {
-	return slices.DeleteFunc(entries, func(e entry) bool { return bytes.HasPrefix(e.key, prefix) })
 }
 
 // deleteRange deletes every key with this prefix, which ends with a zero byte.
@@ -242,13 +233,14 @@ func (r *round) deleteRange(prefix []byte) {
 // finish puts what is filed into the batch, with what st knows of the sessions and agents that it is of: that may be
 // more than is filed, which does no harm, because what is not filed is replayed.
 func (r *round) finish(st *store.Store) error {
-	sessions, agents := byHistory(r.records), byHistory(r.topics)
-	filings := make([]store.Filing, len(sessions))
-	for i, entries := range sessions {
-		agentID, topic, _, _ := splitRecordKey(entries[0].key)
-		filings[i].SessionKey = store.SessionKey{AgentID: string(agentID), Topic: string(topic)}
-		filings[i].Newest = placeAt(entries[0].place())
+	filings := make([]store.Filing, 0, len(r.sessions))
+	for key, f := range r.sessions {
+		sortEntries(f.records)
+		filings = append(filings, store.Filing{SessionKey: key, Newest: f.records[0].at})
 	}
+	slices.SortFunc(filings, func(a, b store.Filing) int {
+		return cmp.Or(strings.Compare(a.AgentID, b.AgentID), strings.Compare(a.Topic, b.Topic))
+	})
 	st.File(filings)
 	r.putStates(st, filings)
 	renewed := make([]store.Filing, 0, len(r.renewed))
@@ -257,27 +249,23 @@ func (r *round) finish(st *store.Store) error {
 	}
 	st.File(renewed)
 	r.putStates(st, renewed)
-	for i, entries := range sessions {
-		if err := r.put(entries, filings[i].Known, filings[i].SessionBefore); err != nil {
+	for i := range filings {
+		f := &filings[i]
+		session := r.sessions[f.SessionKey]
+		if err := r.put(recordPrefix(f.SessionKey), session.records, f.Known, f.SessionBefore); err != nil {
 			return err
 		}
-	}
-	// Agents come in the order of their sessions, and each has one.
-	next := 0
-	for _, entries := range agents {
-		first := next
-		for next < len(filings) && bytes.Equal(agentPrefix(filings[next].AgentID), entries[0].prefix()) {
-			next++
+		for _, id := range session.ids {
+			r.batch.Set(idKey(f.SessionKey, id), nil, nil) //nolint:errcheck // a batch in memory takes all
 		}
-		if first == next { // all its sessions were forgotten
+		if i > 0 && filings[i-1].AgentID == f.AgentID {
 			continue
 		}
-		if err := r.put(entries, filings[first].AgentKnown, filings[first].AgentBefore); err != nil {
+		topics := r.topics[f.AgentID]
+		sortEntries(topics)
+		if err := r.put(agentPrefix(f.AgentID), topics, f.AgentKnown, f.AgentBefore); err != nil {
 			return err
 		}
-	}
-	for _, key := range r.ids {
-		r.batch.Set(key, nil, nil) //nolint:errcheck // a batch in memory takes all
 	}
 	return nil
 }
@@ -300,26 +288,12 @@ func (r *round) putStates(st *store.Store, filings []store.Filing) {
 	}
 }
 
-// byHistory sorts entries, and returns those of each history.
-func byHistory(entries []entry) (histories [][]entry) {
-	slices.SortFunc(entries, compareEntries)
-	for len(entries) > 0 {
-		n := 1
-		for n < len(entries) && bytes.Equal(entries[n].prefix(), entries[0].prefix()) {
-			n++
-		}
-		histories = append(histories, entries[:n])
-		entries = entries[n:]
-	}
-	return histories
-}
-
-// put puts entries of one history into the batch. Where it is known how far that was filed before, and they are all newer,
-// nothing has to be read.
-func (r *round) put(entries []entry, known bool, before store.StatusPosition) error {
-	newer := known && placeAt(entries[len(entries)-1].place()).Newer(before)
-	merge := !newer && !r.forgotten[string(entries[0].prefix())]
-	if err := r.engine.putHistory(r.batch, entries, merge); err != nil || r.batch.Len() < batchBytes {
+// put puts entries of the history with this prefix into the batch. Where it is known how far that was filed before, and they are
+// all newer, nothing has to be read.
+func (r *round) put(prefix []byte, entries []entry, known bool, before store.StatusPosition) error {
+	newer := known && entries[len(entries)-1].at.Newer(before)
+	merge := !newer && !r.forgotten[string(prefix)]
+	if err := r.engine.putHistory(r.batch, prefix, entries, merge); err != nil || r.batch.Len() < batchBytes {
 		return err
 	}
 	return r.write()

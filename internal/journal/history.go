@@ -68,25 +68,15 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 
 // addFiled merges what is filed after a position with what memory has. The caller holds j.mu.
 func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, forgotten map[string]bool) error {
-	var from []byte
-	if after != nil {
-		from = appendPlace(nil, *after)
-	}
 	add := func(r *models.Record) error { return m.journaled(view(r), placeOf(r)) }
 	if h.topic != "" {
 		if forgotten[h.topic] {
 			return nil
 		}
-		return j.engine.eachEntryAfter(recordPrefix(store.SessionKey{AgentID: h.agentID, Topic: h.topic}), from, func(_, text string) error {
-			r, err := decodeRecord(text)
-			if err != nil {
-				return err
-			}
-			return add(&r)
-		})
+		return j.engine.eachRecordAfter(store.SessionKey{AgentID: h.agentID, Topic: h.topic}, after, add)
 	}
 	sessions := map[string]*sessionWalk{}
-	return j.engine.eachEntryAfter(agentPrefix(h.agentID), from, func(place, topic string) error {
+	return j.engine.eachTopicAfter(h.agentID, after, func(at store.StatusPosition, topic string) error {
 		walk := sessions[topic]
 		if walk == nil {
 			key := store.SessionKey{AgentID: h.agentID, Topic: topic}
@@ -96,7 +86,7 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 		if walk.forgotten {
 			return nil
 		}
-		r, err := walk.record(place)
+		r, err := walk.record(at)
 		if r == nil || err != nil {
 			return err
 		}
@@ -191,44 +181,42 @@ func (m *merge) add(item models.AgentStatus, at store.StatusPosition) error {
 	return nil
 }
 
-// sessionWalk finds records of a session by their places, which come in order.
+// sessionWalk finds records of a session by where they stand, newest first.
 type sessionWalk struct {
-	engine *engine
-	prefix []byte
-	places []string // of the chunk read last, newest first, from the one that comes next on
-	texts  []string
-	read   bool // a chunk was read
+	engine  *engine
+	prefix  []byte
+	records []models.Record // of the chunk read last, newest first, from the one that comes next on
+	read    bool            // a chunk was read
 
 	forgotten bool // the journal may not know yet
 }
 
-// record returns the record at a place, or nil where there is none: its session was forgotten.
-func (w *sessionWalk) record(place string) (*models.Record, error) {
-	if !w.read || len(w.places) > 0 && w.places[len(w.places)-1] < place || len(w.places) == 0 {
-		if err := w.readChunk(place); err != nil {
+// record returns the record at a position, or nil where there is none: its session was forgotten.
+func (w *sessionWalk) record(at store.StatusPosition) (*models.Record, error) {
+	if !w.read || len(w.records) == 0 || placeOf(&w.records[len(w.records)-1]).Newer(at) {
+		if err := w.readChunk(at); err != nil {
 			return nil, err
 		}
 	}
-	for len(w.places) > 0 && w.places[0] < place {
-		w.places, w.texts = w.places[1:], w.texts[1:]
+	for len(w.records) > 0 && placeOf(&w.records[0]).Newer(at) {
+		w.records = w.records[1:]
 	}
-	if len(w.places) == 0 || w.places[0] != place {
+	if len(w.records) == 0 || placeOf(&w.records[0]) != at {
 		return nil, nil
 	}
-	r, err := decodeRecord(w.texts[0])
-	return &r, err
+	return &w.records[0], nil
 }
 
-// readChunk reads the chunk that a place would be in.
-func (w *sessionWalk) readChunk(place string) error {
-	w.read, w.places, w.texts = true, w.places[:0], w.texts[:0]
-	from, err := w.engine.chunkOf(w.prefix, []byte(place))
+// readChunk reads the chunk that a position would be in.
+func (w *sessionWalk) readChunk(at store.StatusPosition) error {
+	w.read, w.records = true, w.records[:0]
+	from, err := w.engine.chunkOf(w.prefix, at)
 	if err != nil {
 		return err
 	}
 	return w.engine.eachChunk(w.prefix, from, func(_ []byte, chunk string) error {
-		err := eachEntry(chunk, func(place, text string) error {
-			w.places, w.texts = append(w.places, place), append(w.texts, text)
+		err := eachRecord(chunk, func(r *models.Record) error {
+			w.records = append(w.records, *r)
 			return nil
 		})
 		if err != nil {

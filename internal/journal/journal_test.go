@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"encoding/binary"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -91,25 +92,75 @@ func show(t testing.TB, j *Journal, st *store.Store) (string, error) {
 	return b.String(), nil
 }
 
+// drawRecord draws a record of a session.
+func drawRecord(t *rapid.T, agentID, topic string) models.Record {
+	text := rapid.OneOf(rapid.StringOf(rapid.Rune()), rapid.SampledFrom([]string{"", "one", "other"}))
+	r := models.Record{
+		Sequence: rapid.Uint64Min(1).Draw(t, "sequence"),
+		Received: time.Unix(0, rapid.Int64().Draw(t, "received")).UTC(),
+		StatusReport: models.StatusReport{
+			AgentID: agentID, SessionTopic: topic, ReportID: text.Draw(t, "ID"),
+			AgentName: text.Draw(t, "name"), AgentSource: text.Draw(t, "source"), SessionTitle: text.Draw(t, "title"),
+			Message: text.Draw(t, "message"), Content: text.Draw(t, "content"),
+			Status: rapid.SampledFrom(models.Statuses[:]).Draw(t, "status"), TTLMinutes: rapid.IntRange(0, 1440).Draw(t, "TTL"),
+		},
+	}
+	if rapid.Bool().Draw(t, "has a timestamp") {
+		r.Timestamp = time.Unix(rapid.Int64Range(-62167219200, 253402300799).Draw(t, "seconds"), rapid.Int64Range(1, 999999999).Draw(t, "nanoseconds")).UTC()
+	}
+	return r
+}
+
 func TestRecordsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		text := rapid.StringOf(rapid.Rune())
-		r := models.Record{
-			Sequence: rapid.Uint64Min(1).Draw(t, "sequence"),
-			Received: time.Unix(0, rapid.Int64().Draw(t, "received")).UTC(),
-			StatusReport: models.StatusReport{
-				AgentID: "a" + text.Draw(t, "agent"), SessionTopic: "t" + text.Draw(t, "topic"), ReportID: text.Draw(t, "ID"),
-				AgentName: text.Draw(t, "name"), AgentSource: text.Draw(t, "source"), SessionTitle: text.Draw(t, "title"),
-				Message: text.Draw(t, "message"), Content: text.Draw(t, "content"),
-				Status: rapid.SampledFrom(models.Statuses[:]).Draw(t, "status"), TTLMinutes: rapid.IntRange(0, 1440).Draw(t, "TTL"),
-			},
-		}
-		if rapid.Bool().Draw(t, "has a timestamp") {
-			r.Timestamp = time.Unix(rapid.Int64Range(-62167219200, 253402300799).Draw(t, "seconds"), rapid.Int64Range(1, 999999999).Draw(t, "nanoseconds")).UTC()
-		}
+		r := drawRecord(t, "a"+text.Draw(t, "agent"), "t"+text.Draw(t, "topic"))
 		back, err := decodeRecord(string(appendRecord(nil, &r)))
 		require.NoError(t, err)
 		require.Equal(t, r, back)
+	})
+}
+
+// TestChunksRoundTrip holds that a chunk gives back what it was made of, of a session and of an agent, and what the text of
+// format 2 says.
+func TestChunksRoundTrip(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		topic := rapid.SampledFrom([]string{"t", "t2", "t 3"})
+		var records []models.Record
+		var ofSession, ofAgent []entry
+		for range rapid.IntRange(1, 80).Draw(t, "entries") {
+			r := drawRecord(t, "a", topic.Draw(t, "topic"))
+			records = append(records, r)
+			ofSession = append(ofSession, entry{placeOf(&r), string(appendRecord(nil, &r))})
+			ofAgent = append(ofAgent, entry{placeOf(&r), r.SessionTopic})
+		}
+		for prefix, entries := range map[string][]entry{
+			string(recordPrefix(store.SessionKey{AgentID: "a", Topic: "t"})): ofSession,
+			string(agentPrefix("a")): ofAgent,
+		} {
+			chunk, err := appendChunk(nil, []byte(prefix), entries)
+			require.NoError(t, err)
+			before := binary.AppendUvarint(nil, uint64(len(entries)))
+			for _, e := range entries {
+				before = appendString(appendPlace(before, e.at), e.text)
+			}
+			for _, chunk := range []string{string(chunk), string(before)} {
+				var back []entry
+				require.NoError(t, eachEntry([]byte(prefix), chunk, func(e entry) error {
+					back = append(back, e)
+					return nil
+				}))
+				require.Equal(t, entries, back)
+			}
+			if prefix[0] == kindRecord {
+				var back []models.Record
+				require.NoError(t, eachRecord(string(chunk), func(r *models.Record) error {
+					back = append(back, *r)
+					return nil
+				}))
+				require.Equal(t, records, back)
+			}
+		}
 	})
 }
 
@@ -121,16 +172,22 @@ func FuzzDecode(f *testing.F) {
 	f.Add(string(appendOp(nil, opRecord, func(b []byte) []byte { return append(b, value...) })))
 	f.Add(string(appendSessionState(nil, store.SessionState{Title: "t", Created: -1})))
 	f.Add(string(appendAgentState(nil, store.AgentState{Name: "n"})))
-	f.Add(string(appendChunk(nil, []entry{{append([]byte("p"), make([]byte, placeSize)...), "text"}})))
+	for _, prefix := range [][]byte{agentPrefix("a"), recordPrefix(store.SessionKey{AgentID: "a", Topic: "t"})} {
+		chunk, err := appendChunk(nil, prefix, []entry{{placeOf(&r), string(value)}})
+		require.NoError(f, err)
+		f.Add(string(chunk))
+	}
 	f.Add("\x01\xff\xff\xff\xff")
 	f.Fuzz(func(_ *testing.T, value string) {
-		decodeRecord(value)                                         //nolint:errcheck // whatever it is
-		decodeForgotten(value)                                      //nolint:errcheck // see above
-		decodeAgentState(value)                                     //nolint:errcheck // see above
-		decodeSessionState(value)                                   //nolint:errcheck // see above
-		decodeFiled(value)                                          //nolint:errcheck // see above
-		eachEntry(value, func(string, string) error { return nil }) //nolint:errcheck // see above
-		eachOp(value, func(byte, string) error { return nil })      //nolint:errcheck // see above
+		decodeRecord(value)                                                       //nolint:errcheck // whatever it is
+		decodeForgotten(value)                                                    //nolint:errcheck // see above
+		decodeAgentState(value)                                                   //nolint:errcheck // see above
+		decodeSessionState(value)                                                 //nolint:errcheck // see above
+		decodeFiled(value)                                                        //nolint:errcheck // see above
+		eachText(value, func(string, string) error { return nil })                //nolint:errcheck // see above
+		eachTopic(value, func(store.StatusPosition, string) error { return nil }) //nolint:errcheck // see above
+		eachRecord(value, func(*models.Record) error { return nil })              //nolint:errcheck // see above
+		eachOp(value, func(byte, string) error { return nil })                    //nolint:errcheck // see above
 		splitRecordKey(append([]byte{kindRecord}, value...))
 	})
 }
@@ -234,7 +291,7 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 	require.NoError(t, j.engine.db.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
 	require.NoError(t, j.Close())
 	_, _, err = replayed(t, fs, "data")
-	require.ErrorContains(t, err, "its format is version 3, and this program knows versions 1 to 2")
+	require.ErrorContains(t, err, "its format is version 4, and this program knows versions 1 to 3")
 
 	fs = vfs.NewMem()
 	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})

@@ -20,7 +20,7 @@ type Progress struct {
 
 // replayAtOnce is about how many bytes of encoded records go from the reader of the journal to the store at a
 // time.
-const replayAtOnce = 256 << 10
+const replayAtOnce = 64 << 10
 
 // Replay puts into st, which must be empty, what the journal knows of each session, and of its records the historyLimit
 // newest. now is the time. From then on the journal is that of st: what st knows of a session is filed with its
@@ -192,17 +192,16 @@ func (r *sessionReader) takeChunk(agentID, topic []byte, chunk string) (more boo
 			return false, err
 		}
 	}
-	err = eachEntry(chunk, func(place, text string) error {
+	err = eachRecord(chunk, func(record *models.Record) error {
 		if len(se.Records) == r.limit {
-			next := placeAt([]byte(place))
+			next := placeOf(record)
 			se.Next, se.Dropped = &next, r.dropped
 			return errEnough
 		}
-		record, err := decodeRecord(text)
-		se.Records = append(se.Records, record)
-		r.bytes += len(text)
-		return err
+		se.Records = append(se.Records, *record)
+		return nil
 	})
+	r.bytes += len(chunk)
 	if err == errEnough { //nolint:errorlint // it comes as it is
 		return r.iter.SeekGE(end(recordPrefix(se.SessionKey))), nil
 	}

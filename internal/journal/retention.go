@@ -41,8 +41,7 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 	b := j.engine.db.NewBatch()
 	defer b.Close() //nolint:errcheck // it only lets go of memory
 	// Of one instant, the greatest sequence comes first.
-	cut := string(appendPlace(nil, store.StatusPosition{Seconds: before.Unix(), Nanoseconds: int32(before.Nanosecond())}))
-	from, err := j.engine.chunkOf(prefix, []byte(cut))
+	from, err := j.engine.chunkOf(prefix, store.StatusPosition{Seconds: before.Unix(), Nanoseconds: int32(before.Nanosecond())})
 	if err != nil {
 		return err
 	}
@@ -51,14 +50,14 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 	err = j.engine.eachChunk(prefix, from, func(key []byte, chunk string) error {
 		var kept []entry
 		all := 0
-		err := eachEntry(chunk, func(place, text string) error {
+		err := eachEntry(prefix, chunk, func(e entry) error {
 			all++
-			if place <= cut || keepNewest {
+			if keepNewest || !time.Unix(e.at.Seconds, int64(e.at.Nanoseconds)).Before(before) {
 				keepNewest = false
-				kept = append(kept, entry{append(prefix[:len(prefix):len(prefix)], place...), text})
+				kept = append(kept, e)
 				return nil
 			}
-			return gone(b, text)
+			return gone(b, e.text)
 		})
 		switch {
 		case err != nil || len(kept) == all:
@@ -69,7 +68,11 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 			deleting = true
 			return b.DeleteRange(key, end(prefix), nil)
 		}
-		return b.Set(key, appendChunk(nil, kept), nil)
+		rest, err := appendChunk(nil, prefix, kept)
+		if err != nil {
+			return err
+		}
+		return b.Set(key, rest, nil)
 	})
 	if err != nil || b.Empty() {
 		return err
