@@ -28,8 +28,12 @@ import (
 
 const connections = 64
 
-// bareVariable has the test binary serve the yardstick instead of running tests.
-const bareVariable = "KUBEAGENTS_BENCH_BARE"
+// bareVariable has the test binary serve the yardstick instead of running tests; bareLogVariable names a file to which it then
+// appends what it reads, and which is synced before it answers.
+const (
+	bareVariable    = "KUBEAGENTS_BENCH_BARE"
+	bareLogVariable = "KUBEAGENTS_BENCH_BARE_LOG"
+)
 
 func TestMain(m *testing.M) {
 	if os.Getenv(bareVariable) != "" {
@@ -50,14 +54,23 @@ func serveBare() {
 		panic(err)
 	}
 	fmt.Fprintf(os.Stderr, "address=%s\n", listener.Addr())
+	keep := func(r io.Reader) error {
+		_, err := io.Copy(io.Discard, r)
+		return err
+	}
+	if path := os.Getenv(bareLogVariable); path != "" {
+		if keep, err = synced(path); err != nil {
+			panic(err)
+		}
+	}
 	answer := []byte(`{"success":true,"message":"Status reported successfully"}` + "\n")
 	go http.Serve(listener, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) { //nolint:errcheck
 		if r.URL.Path == barePath {
 			streamBare(w, r)
 			return
 		}
-		if _, err := io.Copy(io.Discard, r.Body); err != nil {
-			return
+		if err := keep(r.Body); err != nil {
+			panic(err) // which net/http answers with no answer
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(answer) //nolint:errcheck
@@ -121,10 +134,11 @@ func startServer(b *testing.B, settings ...string) process {
 	return start(b, append([]string{"HOST=127.0.0.1", "PORT=0", "RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0"}, settings...), binary)
 }
 
-func startBare(b *testing.B) process {
+// startBare starts the yardstick.
+func startBare(b *testing.B, settings ...string) process {
 	self, err := os.Executable()
 	require.NoError(b, err)
-	return start(b, []string{bareVariable + "=1"}, self)
+	return start(b, append([]string{bareVariable + "=1"}, settings...), self)
 }
 
 // report returns a status report of some 300 bytes for the n-th session; an agent has ten.
