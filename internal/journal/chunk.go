@@ -2,6 +2,7 @@ package journal
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/binary"
 	"slices"
 	"time"
@@ -32,16 +33,14 @@ type entry struct {
 	text string
 }
 
-// compareEntries orders the entries of a history, newest first.
-func compareEntries(a, b entry) int {
-	switch {
-	case a.at == b.at:
-		return 0
-	case a.at.Newer(b.at):
-		return -1
-	}
-	return 1
+// comparePositions returns how two positions are ordered in a history, newest first: negative where a comes before b. It is the
+// order of their places.
+func comparePositions(a, b store.StatusPosition) int {
+	return cmp.Or(cmp.Compare(b.Seconds, a.Seconds), cmp.Compare(b.Nanoseconds, a.Nanoseconds), cmp.Compare(b.Sequence, a.Sequence))
 }
+
+// compareEntries orders the entries of a history.
+func compareEntries(a, b entry) int { return comparePositions(a.at, b.at) }
 
 // sortEntries puts entries in order. Mostly they come the other way around.
 func sortEntries(entries []entry) {
@@ -327,11 +326,11 @@ func visitChunk(iter *pebble.Iterator, prefix []byte, visit func(key []byte, chu
 func (e *engine) eachChunkAfter(prefix []byte, after *store.StatusPosition, visit func(key []byte, chunk string) error) error {
 	from := prefix
 	if after != nil {
-		chunk, err := e.chunkOf(prefix, *after)
+		key, _, err := e.chunkOf(prefix, *after)
 		if err != nil {
 			return err
 		}
-		from = chunk
+		from = key
 	}
 	return e.eachChunk(prefix, from, visit)
 }
@@ -341,7 +340,7 @@ func (e *engine) eachChunkAfter(prefix []byte, after *store.StatusPosition, visi
 func (e *engine) eachRecordAfter(key store.SessionKey, after *store.StatusPosition, visit func(r *models.Record) error) error {
 	return e.eachChunkAfter(recordPrefix(key), after, func(_ []byte, chunk string) error {
 		return eachRecord(chunk, func(r *models.Record) error {
-			if after != nil && !after.Newer(placeOf(r)) {
+			if after != nil && comparePositions(placeOf(r), *after) <= 0 {
 				return nil
 			}
 			return visit(r)
@@ -353,7 +352,7 @@ func (e *engine) eachRecordAfter(key store.SessionKey, after *store.StatusPositi
 func (e *engine) eachTopicAfter(agentID string, after *store.StatusPosition, visit func(at store.StatusPosition, topic string) error) error {
 	return e.eachChunkAfter(agentPrefix(agentID), after, func(_ []byte, chunk string) error {
 		return eachTopic(chunk, func(at store.StatusPosition, topic string) error {
-			if after != nil && !after.Newer(at) {
+			if after != nil && comparePositions(at, *after) <= 0 {
 				return nil
 			}
 			return visit(at, topic)
@@ -361,16 +360,20 @@ func (e *engine) eachTopicAfter(agentID string, after *store.StatusPosition, vis
 	})
 }
 
-// chunkOf returns the key of the last chunk of a history that begins at a position or before, which alone can hold an entry of
-// that position; or the prefix, where there is none.
-func (e *engine) chunkOf(prefix []byte, at store.StatusPosition) (_ []byte, err error) {
+// chunkOf returns the last chunk of a history that begins at a position or before, which alone can hold an entry of that
+// position, and its key; or the prefix and "", where there is none.
+func (e *engine) chunkOf(prefix []byte, at store.StatusPosition) (key []byte, chunk string, err error) {
 	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
 	if err != nil {
-		return nil, err
+		return nil, "", err
 	}
 	defer iter.Close() //nolint:errcheck // its error is looked at below
-	if iter.SeekLT(append(appendPlace(prefix[:len(prefix):len(prefix)], at), 0)) {
-		return bytes.Clone(iter.Key()), nil
+	if !iter.SeekLT(append(appendPlace(prefix[:len(prefix):len(prefix)], at), 0)) {
+		return prefix, "", iter.Error()
 	}
-	return prefix, iter.Error()
+	err = visitChunk(iter, prefix, func(k []byte, c string) error {
+		key, chunk = bytes.Clone(k), c
+		return nil
+	})
+	return key, chunk, err
 }

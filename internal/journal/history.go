@@ -193,12 +193,12 @@ type sessionWalk struct {
 
 // record returns the record at a position, or nil where there is none: its session was forgotten.
 func (w *sessionWalk) record(at store.StatusPosition) (*models.Record, error) {
-	if !w.read || len(w.records) == 0 || placeOf(&w.records[len(w.records)-1]).Newer(at) {
+	if !w.read || len(w.records) == 0 || comparePositions(placeOf(&w.records[len(w.records)-1]), at) < 0 {
 		if err := w.readChunk(at); err != nil {
 			return nil, err
 		}
 	}
-	for len(w.records) > 0 && placeOf(&w.records[0]).Newer(at) {
+	for len(w.records) > 0 && comparePositions(placeOf(&w.records[0]), at) < 0 {
 		w.records = w.records[1:]
 	}
 	if len(w.records) == 0 || placeOf(&w.records[0]) != at {
@@ -207,22 +207,19 @@ func (w *sessionWalk) record(at store.StatusPosition) (*models.Record, error) {
 	return &w.records[0], nil
 }
 
-// readChunk reads the chunk that a position would be in.
+// readChunk reads the chunk that a position would be in, from there on.
 func (w *sessionWalk) readChunk(at store.StatusPosition) error {
 	w.read, w.records = true, w.records[:0]
-	from, err := w.engine.chunkOf(w.prefix, at)
-	if err != nil {
+	_, chunk, err := w.engine.chunkOf(w.prefix, at)
+	if err != nil || chunk == "" {
 		return err
 	}
-	return w.engine.eachChunk(w.prefix, from, func(_ []byte, chunk string) error {
-		err := eachRecord(chunk, func(r *models.Record) error {
+	w.records = slices.Grow(w.records, chunkEntries)
+	return eachRecord(chunk, func(r *models.Record) error {
+		if comparePositions(placeOf(r), at) >= 0 {
 			w.records = append(w.records, *r)
-			return nil
-		})
-		if err != nil {
-			return err
 		}
-		return errEnough
+		return nil
 	})
 }
 

@@ -200,6 +200,7 @@ func TestPlacesSortNewestFirst(t *testing.T) {
 		a, b := draw("a"), draw("b")
 		require.Equal(t, a, placeAt(appendPlace(nil, a)))
 		require.Equal(t, a.Newer(b), bytes.Compare(appendPlace(nil, a), appendPlace(nil, b)) < 0)
+		require.Equal(t, bytes.Compare(appendPlace(nil, a), appendPlace(nil, b)), comparePositions(a, b))
 	})
 }
 

@@ -41,7 +41,7 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 	b := j.engine.db.NewBatch()
 	defer b.Close() //nolint:errcheck // it only lets go of memory
 	// Of one instant, the greatest sequence comes first.
-	from, err := j.engine.chunkOf(prefix, store.StatusPosition{Seconds: before.Unix(), Nanoseconds: int32(before.Nanosecond())})
+	from, _, err := j.engine.chunkOf(prefix, store.StatusPosition{Seconds: before.Unix(), Nanoseconds: int32(before.Nanosecond())})
 	if err != nil {
 		return err
 	}
