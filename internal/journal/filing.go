@@ -206,10 +206,10 @@ func (r *round) record(record models.Record, value string) error {
 // forget takes a session out of all that was filed, in this round or before. What the history of its agent said of it
 // before stays, until that is as old as history may become: reads pass it over.
 func (r *round) forget(f store.Forgotten) error {
-	session, ids := appendSession(nil, kindRecord, f.SessionKey), appendSession(nil, kindID, f.SessionKey)
+	session, ids := sessionPrefix(kindRecord, f.SessionKey), sessionPrefix(kindID, f.SessionKey)
 	r.agents[f.AgentID] = true // it may know something from this session alone
 	if f.LastOfAgent {
-		session, ids = appendAgent(nil, kindRecord, f.AgentID), appendAgent(nil, kindID, f.AgentID)
+		session, ids = prefixOf(kindRecord, f.AgentID), prefixOf(kindID, f.AgentID)
 		maps.DeleteFunc(r.sessions, func(key store.SessionKey, _ *filing) bool { return key.AgentID == f.AgentID })
 		delete(r.topics, f.AgentID)
 		agent := agentPrefix(f.AgentID)

@@ -46,40 +46,38 @@ func logKey(position uint64) []byte {
 // logPosition is the reverse of logKey.
 func logPosition(key []byte) uint64 { return binary.BigEndian.Uint64(key[1:]) }
 
-// appendAgent appends a kind and an agent's ID, which ends with a zero byte: no ID holds one.
-func appendAgent(b []byte, kind byte, agentID string) []byte {
-	b = append(append(b, kind), agentID...)
-	return append(b, 0)
+// prefixOf returns what the keys of a kind begin with that are of an agent: its ID ends with a zero byte, which none holds.
+func prefixOf(kind byte, agentID string) []byte {
+	return append(append([]byte{kind}, agentID...), 0)
 }
 
-// appendSession appends a kind and a session's key.
-func appendSession(b []byte, kind byte, key store.SessionKey) []byte {
-	b = append(appendAgent(b, kind, key.AgentID), key.Topic...)
-	return append(b, 0)
+// sessionPrefix returns what the keys of a kind begin with that are of a session.
+func sessionPrefix(kind byte, key store.SessionKey) []byte {
+	return append(append(prefixOf(kind, key.AgentID), key.Topic...), 0)
 }
 
 // agentStateKey returns the key of what is known of an agent. It comes before those of its sessions, because
 // no topic is empty.
 func agentStateKey(agentID string) []byte {
-	return append(appendAgent(nil, kindRecord, agentID), partState)
+	return append(prefixOf(kindRecord, agentID), partState)
 }
 
 // sessionStateKey returns the key of what is known of a session. It comes before those of its records.
 func sessionStateKey(key store.SessionKey) []byte {
-	return append(appendSession(nil, kindRecord, key), partState)
+	return append(sessionPrefix(kindRecord, key), partState)
 }
 
 // recordPrefix returns what the keys of a session's records begin with.
 func recordPrefix(key store.SessionKey) []byte {
-	return append(appendSession(nil, kindRecord, key), partRecord)
+	return append(sessionPrefix(kindRecord, key), partRecord)
 }
 
 // agentPrefix returns what the keys of an agent's history begin with.
-func agentPrefix(agentID string) []byte { return appendAgent(nil, kindAgent, agentID) }
+func agentPrefix(agentID string) []byte { return prefixOf(kindAgent, agentID) }
 
 // idKey returns the key of a report ID.
 func idKey(key store.SessionKey, reportID string) []byte {
-	return append(appendSession(nil, kindID, key), reportID...)
+	return append(sessionPrefix(kindID, key), reportID...)
 }
 
 // placeSize is the length of an encoded position.
