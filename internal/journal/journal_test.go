@@ -350,20 +350,7 @@ func TestTrim(t *testing.T) {
 	}
 	require.NoError(t, j.fileUpTo(800))
 	key := store.SessionKey{AgentID: "a", Topic: "t"}
-	read := func(key store.SessionKey) (messages []string) {
-		var page store.HistoryPage
-		page.Journaled = 1
-		if key.Topic == "" {
-			require.NoError(t, j.CompleteAgent(key.AgentID, &page, nil, 1000))
-		} else {
-			require.NoError(t, j.CompleteSession(key, &page, nil, 1000))
-		}
-		for _, st := range page.Items {
-			messages = append(messages, st.Message)
-		}
-		return messages
-	}
-	require.Len(t, read(key), 400)
+	require.Len(t, messages(t, j, "a", "t"), 400)
 	held, err := j.Holds(key, "id-149", 1)
 	require.NoError(t, err)
 	require.True(t, held)
@@ -372,26 +359,41 @@ func TestTrim(t *testing.T) {
 	deleted, err := j.TrimSession(key, cut)
 	require.NoError(t, err)
 	require.Equal(t, 150, deleted)
-	require.Len(t, read(key), 250)
-	require.Equal(t, "message 150", read(key)[249])
+	require.Len(t, messages(t, j, "a", "t"), 250)
+	require.Equal(t, "message 150", messages(t, j, "a", "t")[249])
 	held, err = j.Holds(key, "id-149", 1)
 	require.NoError(t, err)
 	require.False(t, held)
 	held, err = j.Holds(key, "id-150", 1)
 	require.NoError(t, err)
 	require.True(t, held)
-	require.Len(t, read(store.SessionKey{AgentID: "a"}), 650)
+	require.Len(t, messages(t, j, "a", ""), 650)
 	require.NoError(t, j.TrimAgent("a", cut))
-	require.Len(t, read(store.SessionKey{AgentID: "a"}), 500)
+	require.Len(t, messages(t, j, "a", ""), 500)
 
 	deleted, err = j.TrimSession(key, epoch.Add(time.Hour))
 	require.NoError(t, err)
 	require.Equal(t, 249, deleted)
-	require.Equal(t, []string{"message 399"}, read(key), "the newest one stays")
+	require.Equal(t, []string{"message 399"}, messages(t, j, "a", "t"), "the newest one stays")
 	deleted, err = j.TrimSession(key, epoch.Add(time.Hour))
 	require.NoError(t, err)
 	require.Zero(t, deleted)
 	require.NoError(t, j.Close())
+}
+
+// messages reads what the journal has of a session, or of an agent where topic is empty.
+func messages(t testing.TB, j *Journal, agentID, topic string) (messages []string) {
+	t.Helper()
+	page := store.HistoryPage{Journaled: 1}
+	if topic == "" {
+		require.NoError(t, j.CompleteAgent(agentID, &page, nil, 1000))
+	} else {
+		require.NoError(t, j.CompleteSession(store.SessionKey{AgentID: agentID, Topic: topic}, &page, nil, 1000))
+	}
+	for _, st := range page.Items {
+		messages = append(messages, st.Message)
+	}
+	return messages
 }
 
 // TestLateRecordsFindTheirPlace files in many rounds what comes in any order.
@@ -469,6 +471,14 @@ func readFixture(t *testing.T, fixture string) {
 	require.Equal(t, string(want), shown(t, j, st))
 	last := recordOf("new", "t", 1)
 	require.Greater(t, record(t, j, st, last)[0].Sequence, uint64(121), "sequences go on")
+	before := messages(t, j, "agent/ü", "topic 1")
+	record(t, j, st, recordOf("agent/ü", "topic 1", 2))
+	require.NoError(t, j.File())
+	after := messages(t, j, "agent/ü", "topic 1")
+	require.Len(t, after, len(before)+1)
+	at := slices.Index(after, "message 2")
+	require.Equal(t, before, slices.Delete(slices.Clone(after), at, at+1), "a late record finds its place in what was filed")
+	require.Equal(t, "message 1", after[at+1])
 	version, err := j.engine.get(formatKey)
 	require.NoError(t, err)
 	require.Equal(t, string([]byte{formatVersion}), version, "a program of an earlier version refuses what this one may have written")
