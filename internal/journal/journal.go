@@ -75,6 +75,7 @@ type Journal struct {
 
 	appending sync.Mutex // one commit at a time
 	position  uint64     // of the last commit tried
+	commit    []byte     // memory for the next one
 	sequence  uint64     // the last one given
 
 	durable  atomic.Uint64 // the position of the last commit that is durable
@@ -292,6 +293,9 @@ func (e *engine) eachCommit(after uint64, visit func(position uint64, commit str
 	return iter.Error()
 }
 
+// keptCommit is how much memory at most is kept for the next commit.
+const keptCommit = 4 << 20
+
 // Append numbers records in their order and makes them durable, as one, with the sessions that the store forgot before
 // they came. Where it returns an error, which is a *Failure or ErrClosed, none of it took place, and none of it
 // will show after a restart of the journal.
@@ -306,7 +310,7 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record) e
 	if err := j.usable(); err != nil {
 		return err
 	}
-	commit := make([]byte, 0, 512*len(records)+64*len(forgotten))
+	commit := j.commit[:0]
 	for _, f := range forgotten {
 		commit = appendOp(commit, opForget, func(b []byte) []byte { return appendForgotten(b, f) })
 	}
@@ -318,6 +322,9 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record) e
 			kind, encode = opRenewal, appendRenewal
 		}
 		commit = appendOp(commit, kind, func(b []byte) []byte { return encode(b, &records[i]) })
+	}
+	if cap(commit) <= keptCommit {
+		j.commit = commit
 	}
 	j.position++
 	b := j.engine.db.NewBatchWithSize(len(commit) + 64)
