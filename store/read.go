@@ -5,9 +5,9 @@ import (
 	"iter"
 	"math"
 	"slices"
-	"strings"
 	"sync"
 
+	"github.com/kubeagents/kubeagents/internal/textsearch"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -81,11 +81,11 @@ type SessionQuery struct {
 // Agents returns at most limit of the agents that q selects, from those after a position on, or from the
 // first. The error is that of ctx.
 func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, limit int) (Page[models.Agent, AgentPosition], error) {
-	search := newSearch(q.Search)
+	pattern := textsearch.Compile(q.Search)
 	return list(ctx, &s.mu, lister[agent, models.Agent, AgentPosition]{
 		walk: func(after *AgentPosition) iter.Seq[*agent] { return s.agentsFrom(q, after) },
 		selects: func(a *agent) bool {
-			return (q.Source == "" || a.source.name == q.Source) && search.in(a.id, a.name)
+			return (q.Source == "" || a.source.name == q.Source) && pattern.MatchAny(a.id, a.name)
 		},
 		view:     (*agent).view,
 		position: (*agent).position,
@@ -108,12 +108,12 @@ func (s *Store) AgentSessions(ctx context.Context, q SessionQuery, after *Sessio
 }
 
 func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V) lister[session, V, SessionPosition] {
-	search := newSearch(q.Search)
+	pattern := textsearch.Compile(q.Search)
 	return lister[session, V, SessionPosition]{
 		walk: func(after *SessionPosition) iter.Seq[*session] { return s.sessionsFrom(q, after) },
 		selects: func(se *session) bool {
 			return (q.Source == "" || se.agent.source.name == q.Source) &&
-				search.in(se.agent.id, se.agent.name, se.topic, se.title)
+				pattern.MatchAny(se.agent.id, se.agent.name, se.topic, se.title)
 		},
 		view:     view,
 		position: (*session).position,
@@ -375,48 +375,4 @@ func (p *StatusPosition) place() *place {
 		return nil
 	}
 	return &place{time: p.Seconds, nanos: p.Nanoseconds, sequence: p.Sequence}
-}
-
-// search finds a text in any of several, in any case. Its zero value finds itself everywhere.
-type search struct{ runes []rune }
-
-func newSearch(text string) search {
-	return search{[]rune(strings.Map(fold, text))}
-}
-
-// in reports whether any of texts holds what is searched for.
-func (q search) in(texts ...string) bool {
-	if len(q.runes) == 0 {
-		return true
-	}
-	for _, text := range texts {
-		if q.within(text) {
-			return true
-		}
-	}
-	return false
-}
-
-func (q search) within(text string) bool {
-	for i, r := range text {
-		if fold(r) == q.runes[0] && q.at(text[i:]) {
-			return true
-		}
-	}
-	return false
-}
-
-// at reports whether text begins with what is searched for.
-func (q search) at(text string) bool {
-	i := 0
-	for _, r := range text {
-		if i == len(q.runes) {
-			return true
-		}
-		if fold(r) != q.runes[i] {
-			return false
-		}
-		i++
-	}
-	return i == len(q.runes)
 }

@@ -1,9 +1,9 @@
-package store
+package textsearch
 
 import "unicode"
 
-// fold returns the same rune for runes that differ only in case: Unicode's simple case folding, by way of
-// its least rune.
+// fold returns the same rune for all runes that differ only in case: the least rune of the orbit that
+// [unicode.SimpleFold] walks, in lower case if that is an ASCII letter.
 func fold(r rune) rune {
 	if r < 0x80 {
 		if 'A' <= r && r <= 'Z' {
