@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -292,16 +293,16 @@ func later(received int64, sequence uint64, received2 int64, sequence2 uint64) (
 // moveSessionsOf moves the sessions of a to the source that it has now, with the lock let go now and then:
 // an agent can have any number of sessions. Until a session is moved, lists by source pass it over.
 func (s *Store) moveSessionsOf(a *agent) {
-	var after *place
+	var after *ordered.Place
 	for more := true; more; {
 		after, more = s.moveSomeSessionsOf(a, after)
 	}
 }
 
-func (s *Store) moveSomeSessionsOf(a *agent, after *place) (_ *place, more bool) {
+func (s *Store) moveSomeSessionsOf(a *agent, after *ordered.Place) (_ *ordered.Place, more bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	next := a.sessions.before(&sessionInAgent, after)
+	next := a.sessions.Before(&sessionInAgent, after)
 	stale := make([]*session, 0, workPerLock)
 	for len(stale) < workPerLock {
 		se := next()

@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -13,13 +14,13 @@ type agent struct {
 	nameSeq    uint64 // the sequence that name is of
 	sourceSeq  uint64 // the sequence that source is of
 	registered int64
-	sessions   timeline[session] // by class and newest report
-	statuses   timeline[status]  // of all its sessions
-	count      int32             // sessions
-	active     int32             // sessions not expired
-	dropped    uint64            // the greatest sequence of a status that its sessions no longer hold; 0 for none
-	filed      StatusPosition    // of the newest status that is filed in the journal; zero for none
-	floor      place             // the last place of such a status: above it, none is missing
+	sessions   ordered.Timeline[session] // by class and newest report
+	statuses   ordered.Timeline[status]  // of all its sessions
+	count      int32                     // sessions
+	active     int32                     // sessions not expired
+	dropped    uint64                    // the greatest sequence of a status that its sessions no longer hold; 0 for none
+	filed      StatusPosition            // of the newest status that is filed in the journal; zero for none
+	floor      ordered.Place             // the last place of such a status: above it, none is missing
 
 	// What the indexes order by; see moveAgent.
 	source   *source
@@ -30,7 +31,7 @@ type agent struct {
 	teams *membership[agent]
 
 	slotInFleet, slotInSource uint8
-	inFleet, inSource         *leaf[agent]
+	inFleet, inSource         *ordered.Leaf[agent]
 }
 
 // source is where agents run. It lives as long as it has an agent.
@@ -40,17 +41,19 @@ type source struct {
 	roster
 }
 
-func (a *agent) seenPlace() place { return place{time: a.lastSeen, sequence: a.seenSeq} }
+func (a *agent) seenPlace() ordered.Place {
+	return ordered.Place{Time: a.lastSeen, Sequence: a.seenSeq}
+}
 
 // How agents are kept by their newest report, in the fleet and in their source.
 var (
-	agentInFleet = member[agent]{(*agent).seenPlace,
-		func(a *agent) (**leaf[agent], *uint8) { return &a.inFleet, &a.slotInFleet }}
-	agentInSource = member[agent]{(*agent).seenPlace,
-		func(a *agent) (**leaf[agent], *uint8) { return &a.inSource, &a.slotInSource }}
+	agentInFleet = ordered.Member[agent]{Place: (*agent).seenPlace,
+		Slot: func(a *agent) (**ordered.Leaf[agent], *uint8) { return &a.inFleet, &a.slotInFleet }}
+	agentInSource = ordered.Member[agent]{Place: (*agent).seenPlace,
+		Slot: func(a *agent) (**ordered.Leaf[agent], *uint8) { return &a.inSource, &a.slotInSource }}
 )
 
-func seenLater(a, b *agent) bool { return a.seenPlace().compare(b.seenPlace()) > 0 }
+func seenLater(a, b *agent) bool { return a.seenPlace().Compare(b.seenPlace()) > 0 }
 
 // newAgent makes an agent that has no session yet. The caller holds s.mu, and adds a session before it
 // lets go.
@@ -141,7 +144,7 @@ func (s *Store) removeAgent(a *agent) {
 
 // latest returns the status of a with the greatest (timestamp, sequence). The caller holds the store's
 // lock.
-func (a *agent) latest() *status { return a.statuses.newest() }
+func (a *agent) latest() *status { return a.statuses.Newest() }
 
 // view returns a as a read shows it. The caller holds the store's lock.
 func (a *agent) view() models.Agent {

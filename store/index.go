@@ -5,6 +5,7 @@ import (
 
 	"github.com/tidwall/btree"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -52,7 +53,7 @@ func (q queue) first() *session {
 }
 
 // from returns a walk of the items from the first that is not less than pivot up to the last of its class.
-func (ix index) from(pivot *agent) func() *agent {
+func (ix index) from(pivot *agent) ordered.Walk[agent] {
 	items := ix.tree.Iter()
 	more := items.Seek(pivot)
 	return func() *agent {

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"sync"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/internal/textsearch"
 	"github.com/kubeagents/kubeagents/models"
 )
@@ -45,7 +46,7 @@ func (p StatusPosition) Newer(q StatusPosition) bool {
 	if p.Sequence == 0 || q.Sequence == 0 {
 		return p.Sequence > 0 && q.Sequence == 0
 	}
-	return p.place().compare(*q.place()) > 0
+	return p.place().Compare(*q.place()) > 0
 }
 
 // newest returns the one of two that comes first in a history.
@@ -164,12 +165,12 @@ func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int)
 	if se == nil {
 		return session, history, false
 	}
-	return se.view(), s.historyPage(se.historyFrom(after), limit, se.dropped, place{time: math.MinInt64}), true
+	return se.view(), s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
 }
 
 // historyPage copies one page of a history out. Where statuses up to the sequence dropped are missing, and a journal
 // has them, none is above floor. The caller holds the store's lock.
-func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64, floor place) HistoryPage {
+func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64, floor ordered.Place) HistoryPage {
 	var page HistoryPage
 	page.Items = []models.AgentStatus{}
 	journaled := s.opts.Journaled && dropped > 0
@@ -179,7 +180,7 @@ func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64
 			break
 		}
 		page.Items, page.Positions = append(page.Items, st.view()), append(page.Positions, st.position())
-		if !journaled || st.place().compare(floor) > 0 {
+		if !journaled || st.place().Compare(floor) > 0 {
 			page.Complete = len(page.Items)
 		}
 	}
@@ -250,10 +251,10 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 		}
 		r = &src.roster
 	}
-	var walks []func() *agent
+	var walks []ordered.Walk[agent]
 	for c := range classesWhere(withStatus(q.Status), where(func(c class) bool { return !c.flag() }, q.Active)) {
 		if q.BySeen {
-			walks = append(walks, r.seen[c].before(r.agentIn, after.place()))
+			walks = append(walks, r.seen[c].Before(r.agentIn, after.place()))
 			continue
 		}
 		pivot := agent{class: c}
@@ -263,9 +264,9 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 		walks = append(walks, r.byID.from(&pivot))
 	}
 	if q.BySeen {
-		return merge(walks, seenLater)
+		return ordered.Merge(walks, seenLater)
 	}
-	return merge(walks, func(a, b *agent) bool { return a.id < b.id })
+	return ordered.Merge(walks, func(a, b *agent) bool { return a.id < b.id })
 }
 
 // sessionsFrom walks the sessions that q selects, but for its search, after a position, in its order; with a source and an agent
@@ -285,48 +286,42 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 		}
 		r = &src.roster
 	}
-	var walks []func() *session
+	var walks []ordered.Walk[session]
 	for c := range classesWhere(withStatus(q.Status), where(class.flag, q.Expired), where(class.lost, q.Lost)) {
 		switch {
 		case a != nil:
 			walks = append(walks, a.sessionsOf(c, after, q.Oldest))
 		case q.Oldest:
-			walks = append(walks, r.updated[c].after(r.sessionIn, after.place()))
+			walks = append(walks, r.updated[c].After(r.sessionIn, after.place()))
 		default:
-			walks = append(walks, r.updated[c].before(r.sessionIn, after.place()))
+			walks = append(walks, r.updated[c].Before(r.sessionIn, after.place()))
 		}
 	}
 	if q.Oldest {
-		return merge(walks, func(a, b *session) bool { return updatedLater(b, a) })
+		return ordered.Merge(walks, func(a, b *session) bool { return updatedLater(b, a) })
 	}
-	return merge(walks, updatedLater)
+	return ordered.Merge(walks, updatedLater)
 }
 
 // sessionsOf walks the sessions of a that are of class c after a position, newest update first, or oldest first. The
 // caller holds the store's lock.
-func (a *agent) sessionsOf(c class, after *SessionPosition, oldest bool) func() *session {
-	from := place{class: c, time: math.MaxInt64, sequence: math.MaxUint64}
-	walk := a.sessions.before
+func (a *agent) sessionsOf(c class, after *SessionPosition, oldest bool) ordered.Walk[session] {
+	from := ordered.Place{Group: uint8(c), Time: math.MaxInt64, Sequence: math.MaxUint64}
+	walk := a.sessions.Before
 	if oldest {
-		from = place{class: c, time: math.MinInt64}
-		walk = a.sessions.after
+		from = ordered.Place{Group: uint8(c), Time: math.MinInt64}
+		walk = a.sessions.After
 	}
 	if after != nil {
-		from.time, from.sequence = after.Updated, after.Sequence
+		from.Time, from.Sequence = after.Updated, after.Sequence
 	}
-	next := walk(&sessionInAgent, &from)
-	return func() *session {
-		if se := next(); se != nil && se.class == c {
-			return se
-		}
-		return nil
-	}
+	return walk(&sessionInAgent, &from).While(func(se *session) bool { return se.class == c })
 }
 
 // historyFrom walks the statuses of all sessions of a, newest first, after a position. The caller holds the
 // store's lock.
 func (a *agent) historyFrom(after *StatusPosition) iter.Seq[*status] {
-	return merge([]func() *status{a.statuses.before(&statusInAgent, after.place())}, nil)
+	return a.statuses.Before(&statusInAgent, after.place()).All()
 }
 
 // historyFrom walks the history, newest first, after a position. The caller holds the store's lock.
@@ -356,23 +351,23 @@ func (st *status) position() StatusPosition {
 	return StatusPosition{Seconds: st.sec, Nanoseconds: st.nsec, Sequence: st.sequence}
 }
 
-func (p *AgentPosition) place() *place {
+func (p *AgentPosition) place() *ordered.Place {
 	if p == nil {
 		return nil
 	}
-	return &place{time: p.LastSeen, sequence: p.Sequence}
+	return &ordered.Place{Time: p.LastSeen, Sequence: p.Sequence}
 }
 
-func (p *SessionPosition) place() *place {
+func (p *SessionPosition) place() *ordered.Place {
 	if p == nil {
 		return nil
 	}
-	return &place{time: p.Updated, sequence: p.Sequence}
+	return &ordered.Place{Time: p.Updated, Sequence: p.Sequence}
 }
 
-func (p *StatusPosition) place() *place {
+func (p *StatusPosition) place() *ordered.Place {
 	if p == nil {
 		return nil
 	}
-	return &place{time: p.Seconds, nanos: p.Nanoseconds, sequence: p.Sequence}
+	return &ordered.Place{Time: p.Seconds, Nanos: p.Nanoseconds, Sequence: p.Sequence}
 }

@@ -44,7 +44,7 @@ func (s *Store) removeSome(id string, now, last int64) (removed int) {
 	}
 	s.now = max(s.now, now)
 	var some []*session
-	next := a.sessions.before(&sessionInAgent, nil)
+	next := a.sessions.Before(&sessionInAgent, nil)
 	for work := 0; work < workPerLock; {
 		se := next()
 		if se == nil {

@@ -1,46 +1,49 @@
 package store
 
-import "github.com/kubeagents/kubeagents/models"
+import (
+	"github.com/kubeagents/kubeagents/internal/ordered"
+	"github.com/kubeagents/kubeagents/models"
+)
 
 // roster keeps the agents and sessions of the fleet, or of a part of it, in the orders of the lists, and counts them. It is
 // protected by the lock of its store.
 type roster struct {
 	byID    index
-	seen    [classes]timeline[agent]   // by their newest report
-	updated [classes]timeline[session] // by their newest report
-	counts  [classes]int               // sessions by class
+	seen    [classes]ordered.Timeline[agent]   // by their newest report
+	updated [classes]ordered.Timeline[session] // by their newest report
+	counts  [classes]int                       // sessions by class
 
-	agentIn   *member[agent]
-	sessionIn *member[session]
+	agentIn   *ordered.Member[agent]
+	sessionIn *ordered.Member[session]
 }
 
-func newRoster(agentIn *member[agent], sessionIn *member[session]) roster {
+func newRoster(agentIn *ordered.Member[agent], sessionIn *ordered.Member[session]) roster {
 	return roster{byID: newIndex(), agentIn: agentIn, sessionIn: sessionIn}
 }
 
 func (r *roster) addAgent(a *agent) {
 	r.byID.insert(a)
-	r.seen[a.class].insert(r.agentIn, a)
+	r.seen[a.class].Insert(r.agentIn, a)
 }
 
 func (r *roster) removeAgent(a *agent) {
 	r.byID.remove(a)
-	r.seen[a.class].remove(r.agentIn, a)
+	r.seen[a.class].Remove(r.agentIn, a)
 }
 
-func (r *roster) advanceAgent(a *agent) { r.seen[a.class].advance(r.agentIn, a) }
+func (r *roster) advanceAgent(a *agent) { r.seen[a.class].Advance(r.agentIn, a) }
 
 func (r *roster) addSession(se *session) {
-	r.updated[se.class].insert(r.sessionIn, se)
+	r.updated[se.class].Insert(r.sessionIn, se)
 	r.counts[se.class]++
 }
 
 func (r *roster) removeSession(se *session) {
-	r.updated[se.class].remove(r.sessionIn, se)
+	r.updated[se.class].Remove(r.sessionIn, se)
 	r.counts[se.class]--
 }
 
-func (r *roster) advanceSession(se *session) { r.updated[se.class].advance(r.sessionIn, se) }
+func (r *roster) advanceSession(se *session) { r.updated[se.class].Advance(r.sessionIn, se) }
 
 // summary counts what the roster holds.
 func (r *roster) summary() models.Summary {

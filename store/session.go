@@ -5,6 +5,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -41,7 +42,7 @@ type session struct {
 	class      class
 
 	slotInFleet, slotInSource, slotInAgent uint8
-	inFleet, inSource, inAgent             *leaf[session]
+	inFleet, inSource, inAgent             *ordered.Leaf[session]
 }
 
 // standing says which of the store's queues a session stands in.
@@ -60,24 +61,26 @@ type historyRef struct {
 	idHash uint32 // 0 where the report has no ID
 }
 
-func (se *session) updatedPlace() place { return place{time: se.updated, sequence: se.updatedSeq} }
+func (se *session) updatedPlace() ordered.Place {
+	return ordered.Place{Time: se.updated, Sequence: se.updatedSeq}
+}
 
-func (se *session) agentPlace() place {
-	return place{class: se.class, time: se.updated, sequence: se.updatedSeq}
+func (se *session) agentPlace() ordered.Place {
+	return ordered.Place{Group: uint8(se.class), Time: se.updated, Sequence: se.updatedSeq}
 }
 
 // How sessions are kept by their newest report, in the fleet, in their agent's source, and, class by class,
 // in their agent.
 var (
-	sessionInFleet = member[session]{(*session).updatedPlace,
-		func(se *session) (**leaf[session], *uint8) { return &se.inFleet, &se.slotInFleet }}
-	sessionInSource = member[session]{(*session).updatedPlace,
-		func(se *session) (**leaf[session], *uint8) { return &se.inSource, &se.slotInSource }}
-	sessionInAgent = member[session]{(*session).agentPlace,
-		func(se *session) (**leaf[session], *uint8) { return &se.inAgent, &se.slotInAgent }}
+	sessionInFleet = ordered.Member[session]{Place: (*session).updatedPlace,
+		Slot: func(se *session) (**ordered.Leaf[session], *uint8) { return &se.inFleet, &se.slotInFleet }}
+	sessionInSource = ordered.Member[session]{Place: (*session).updatedPlace,
+		Slot: func(se *session) (**ordered.Leaf[session], *uint8) { return &se.inSource, &se.slotInSource }}
+	sessionInAgent = ordered.Member[session]{Place: (*session).agentPlace,
+		Slot: func(se *session) (**ordered.Leaf[session], *uint8) { return &se.inAgent, &se.slotInAgent }}
 )
 
-func updatedLater(a, b *session) bool { return a.updatedPlace().compare(b.updatedPlace()) > 0 }
+func updatedLater(a, b *session) bool { return a.updatedPlace().Compare(b.updatedPlace()) > 0 }
 
 // newSession makes a session of a that has no status yet. The caller holds s.mu, and adds a status before
 // it lets go.
@@ -106,7 +109,7 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 			for _, t := range se.teams.all() {
 				t.advanceSession(se)
 			}
-			se.agent.sessions.advance(&sessionInAgent, se)
+			se.agent.sessions.Advance(&sessionInAgent, se)
 		}
 		return
 	}
@@ -122,7 +125,7 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 	for _, t := range se.teams.all() {
 		t.addSession(se)
 	}
-	se.agent.sessions.insert(&sessionInAgent, se)
+	se.agent.sessions.Insert(&sessionInAgent, se)
 	if !expired {
 		se.agent.active++
 	}
@@ -135,7 +138,7 @@ func (s *Store) unlistSession(se *session) {
 	for _, t := range se.teams.all() {
 		t.removeSession(se)
 	}
-	se.agent.sessions.remove(&sessionInAgent, se)
+	se.agent.sessions.Remove(&sessionInAgent, se)
 	if !se.class.flag() {
 		se.agent.active--
 	}
@@ -192,12 +195,12 @@ func (se *session) lifetime() int64 { return int64(se.ttl) * int64(time.Minute) 
 func (se *session) expiry() int64 { return se.updated + se.lifetime() }
 
 // find returns where p is in the history, and whether it is taken.
-func (se *session) find(p place) (int, bool) {
+func (se *session) find(p ordered.Place) (int, bool) {
 	// Most reports are the newest of their session.
-	if se.current().place().compare(p) < 0 {
+	if se.current().place().Compare(p) < 0 {
 		return len(se.history), false
 	}
-	return slices.BinarySearchFunc(se.history, p, func(ref historyRef, p place) int { return ref.place().compare(p) })
+	return slices.BinarySearchFunc(se.history, p, func(ref historyRef, p ordered.Place) int { return ref.place().Compare(p) })
 }
 
 // holds reports whether the history holds a report with this ID.

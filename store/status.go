@@ -8,6 +8,7 @@ import (
 	"time"
 	"unsafe"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -19,9 +20,9 @@ type status struct {
 	sec      int64 // of the timestamp, since the Unix epoch: RFC 3339 can write years that nanoseconds cannot
 	nsec     int32 // of the timestamp
 	kind     models.Status
-	slot     uint8         // in inAgent
-	text     string        // message, content and report ID, see packText
-	inAgent  *leaf[status] // of the agent's statuses
+	slot     uint8                 // in inAgent
+	text     string                // message, content and report ID, see packText
+	inAgent  *ordered.Leaf[status] // of the agent's statuses
 }
 
 // newStatus makes a status of what r, received at that time, says. It is in no history yet.
@@ -31,29 +32,31 @@ func newStatus(se *session, r *models.StatusReport, sequence uint64, received in
 		session:  se,
 		sequence: sequence,
 		received: received,
-		sec:      place.time,
-		nsec:     place.nanos,
+		sec:      place.Time,
+		nsec:     place.Nanos,
 		kind:     r.Status,
 		text:     packText(r.Message, r.Content, r.ReportID),
 	}
 }
 
 // placeOf returns the place in a history of the status of r, received at that time.
-func placeOf(r *models.StatusReport, sequence uint64, received int64) place {
+func placeOf(r *models.StatusReport, sequence uint64, received int64) ordered.Place {
 	timestamp := r.Timestamp
 	if timestamp.IsZero() {
 		timestamp = at(received)
 	}
-	return place{time: timestamp.Unix(), nanos: int32(timestamp.Nanosecond()), sequence: sequence}
+	return ordered.Place{Time: timestamp.Unix(), Nanos: int32(timestamp.Nanosecond()), Sequence: sequence}
 }
 
-func (st *status) place() place { return place{time: st.sec, nanos: st.nsec, sequence: st.sequence} }
+func (st *status) place() ordered.Place {
+	return ordered.Place{Time: st.sec, Nanos: st.nsec, Sequence: st.sequence}
+}
 
 func (st *status) timestamp() time.Time { return time.Unix(st.sec, int64(st.nsec)).UTC() }
 
 // statusInAgent is how statuses are kept in their agent.
-var statusInAgent = member[status]{(*status).place,
-	func(st *status) (**leaf[status], *uint8) { return &st.inAgent, &st.slot }}
+var statusInAgent = ordered.Member[status]{Place: (*status).place,
+	Slot: func(st *status) (**ordered.Leaf[status], *uint8) { return &st.inAgent, &st.slot }}
 
 // packText puts the texts of a report into one string: the lengths of the first two as uvarints, then all
 // three. One string costs one allocation and one header.
@@ -141,7 +144,7 @@ func (s *Store) add(st *status, i int, idHash uint32) {
 	if len(se.history) > 1 {
 		s.trimmable.moveToBack(se)
 	}
-	se.agent.statuses.insert(&statusInAgent, st)
+	se.agent.statuses.Insert(&statusInAgent, st)
 	s.statuses++
 	s.historyBytes += st.size()
 }
@@ -160,7 +163,7 @@ func (s *Store) dropOldest(se *session) {
 func (se *session) missing(st *status) {
 	se.dropped = max(se.dropped, st.sequence)
 	a := se.agent
-	if a.dropped == 0 || st.place().compare(a.floor) > 0 {
+	if a.dropped == 0 || st.place().Compare(a.floor) > 0 {
 		a.floor = st.place()
 	}
 	a.dropped = max(a.dropped, st.sequence)
@@ -168,7 +171,7 @@ func (se *session) missing(st *status) {
 
 // forget takes st out of everything but the history of its session. The caller holds s.mu.
 func (s *Store) forget(st *status) {
-	st.session.agent.statuses.remove(&statusInAgent, st)
+	st.session.agent.statuses.Remove(&statusInAgent, st)
 	s.statuses--
 	s.historyBytes -= st.size()
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"strconv"
 	"sync/atomic"
+
+	"github.com/kubeagents/kubeagents/internal/ordered"
 )
 
 // Team is a part of the fleet: the agents whose IDs it covers. Once it was added to a store, lists, counts and changes of a
@@ -21,8 +23,10 @@ type Team struct {
 func NewTeam(covers func(agentID string) bool) *Team {
 	t := &Team{covers: covers}
 	t.roster = newRoster(
-		&member[agent]{(*agent).seenPlace, func(a *agent) (**leaf[agent], *uint8) { return a.teams.in(t) }},
-		&member[session]{(*session).updatedPlace, func(se *session) (**leaf[session], *uint8) { return se.teams.in(t) }})
+		&ordered.Member[agent]{Place: (*agent).seenPlace,
+			Slot: func(a *agent) (**ordered.Leaf[agent], *uint8) { return a.teams.in(t) }},
+		&ordered.Member[session]{Place: (*session).updatedPlace,
+			Slot: func(se *session) (**ordered.Leaf[session], *uint8) { return se.teams.in(t) }})
 	return t
 }
 
@@ -50,7 +54,7 @@ type membership[T any] struct {
 
 // slotIn is where an item stands in a roster.
 type slotIn[T any] struct {
-	leaf *leaf[T]
+	leaf *ordered.Leaf[T]
 	slot uint8
 }
 
@@ -72,7 +76,7 @@ func (m *membership[T]) of() *teamSet {
 func (m *membership[T]) all() []*Team { return m.of().list() }
 
 // in returns where the item stands in the roster of t, of which it is.
-func (m *membership[T]) in(t *Team) (**leaf[T], *uint8) {
+func (m *membership[T]) in(t *Team) (**ordered.Leaf[T], *uint8) {
 	s := &m.at[slices.Index(m.set.all, t)]
 	return &s.leaf, &s.slot
 }
