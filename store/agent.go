@@ -53,6 +53,14 @@ var (
 		Slot: func(a *agent) (**ordered.Leaf[agent], *uint8) { return &a.inSource, &a.slotInSource }}
 )
 
+// classAndIDLess orders agents by class, then by ID.
+func classAndIDLess(a, b *agent) bool {
+	if a.class != b.class {
+		return a.class < b.class
+	}
+	return a.id < b.id
+}
+
 func seenLater(a, b *agent) bool { return a.seenPlace().Compare(b.seenPlace()) > 0 }
 
 // newAgent makes an agent that has no session yet. The caller holds s.mu, and adds a session before it

@@ -52,7 +52,7 @@ func (s *Store) dropSupersededOf(se *session) {
 // evict forgets the session that expired longest ago, if there is one, and counts that in bound. The
 // caller holds s.mu.
 func (s *Store) evict(bound *uint64) bool {
-	se := s.expired.first()
+	se := s.expired.First()
 	if se == nil {
 		return false
 	}

@@ -34,7 +34,7 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 	defer s.mu.Unlock()
 	s.now = max(s.now, now)
 	for work := 0; work < workPerLock; {
-		se := s.deadlines.first()
+		se := s.deadlines.First()
 		if se == nil || se.queuedAt > now {
 			s.forgetSome(now, workPerLock-work, &e)
 			break
@@ -64,7 +64,7 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 // caller holds s.mu.
 func (s *Store) forgetSome(now int64, work int, e *Expiry) {
 	for work > 0 {
-		se := s.expired.first()
+		se := s.expired.First()
 		if se == nil || s.retainedUntil(se) > now {
 			return
 		}
@@ -83,13 +83,25 @@ func (s *Store) retainedUntil(se *session) int64 {
 // nextDue returns a lower bound of the next instant at which something is due. The caller holds s.mu.
 func (s *Store) nextDue() int64 {
 	due := int64(math.MaxInt64)
-	if se := s.deadlines.first(); se != nil {
+	if se := s.deadlines.First(); se != nil {
 		due = se.queuedAt
 	}
-	if se := s.expired.first(); se != nil {
+	if se := s.expired.First(); se != nil {
 		due = min(due, s.retainedUntil(se))
 	}
 	return due
+}
+
+// queuedEarlier orders the sessions of a queue by the instant at which they are queued. Agent and topic, which never
+// change, tell apart those of the same instant.
+func queuedEarlier(a, b *session) bool {
+	if a.queuedAt != b.queuedAt {
+		return a.queuedAt < b.queuedAt
+	}
+	if a.agent != b.agent {
+		return a.agent.id < b.agent.id
+	}
+	return a.topic < b.topic
 }
 
 // enqueue puts se where its expiry is seen to. A renewed session keeps its place in the deadlines, which
@@ -109,11 +121,11 @@ func (s *Store) enqueue(se *session) {
 	due := expiry
 	if expired {
 		se.queued = inExpired
-		s.expired.insert(se)
+		s.expired.Insert(se)
 		due = s.retainedUntil(se)
 	} else {
 		se.queued = inDeadlines
-		s.deadlines.insert(se)
+		s.deadlines.Insert(se)
 	}
 	if due < s.due.Load() {
 		s.due.Store(due)
@@ -124,9 +136,9 @@ func (s *Store) enqueue(se *session) {
 func (s *Store) unqueue(se *session) {
 	switch se.queued {
 	case inDeadlines:
-		s.deadlines.remove(se)
+		s.deadlines.Remove(se)
 	case inExpired:
-		s.expired.remove(se)
+		s.expired.Remove(se)
 	}
 	se.queued = inNone
 }

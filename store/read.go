@@ -261,7 +261,7 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 		if after != nil {
 			pivot.id = after.ID + "\x00" // what comes next after the ID
 		}
-		walks = append(walks, r.byID.from(&pivot))
+		walks = append(walks, r.byID.From(&pivot).While(func(a *agent) bool { return a.class == c }))
 	}
 	if q.BySeen {
 		return ordered.Merge(walks, seenLater)

@@ -8,7 +8,7 @@ import (
 // roster keeps the agents and sessions of the fleet, or of a part of it, in the orders of the lists, and counts them. It is
 // protected by the lock of its store.
 type roster struct {
-	byID    index
+	byID    ordered.Set[agent]                 // by class and ID
 	seen    [classes]ordered.Timeline[agent]   // by their newest report
 	updated [classes]ordered.Timeline[session] // by their newest report
 	counts  [classes]int                       // sessions by class
@@ -18,16 +18,16 @@ type roster struct {
 }
 
 func newRoster(agentIn *ordered.Member[agent], sessionIn *ordered.Member[session]) roster {
-	return roster{byID: newIndex(), agentIn: agentIn, sessionIn: sessionIn}
+	return roster{byID: ordered.NewSet(classAndIDLess), agentIn: agentIn, sessionIn: sessionIn}
 }
 
 func (r *roster) addAgent(a *agent) {
-	r.byID.insert(a)
+	r.byID.Insert(a)
 	r.seen[a.class].Insert(r.agentIn, a)
 }
 
 func (r *roster) removeAgent(a *agent) {
-	r.byID.remove(a)
+	r.byID.Remove(a)
 	r.seen[a.class].Remove(r.agentIn, a)
 }
 
@@ -55,7 +55,7 @@ func (r *roster) summary() models.Summary {
 		ByStatus: active,
 	}
 	counts.Total = counts.Active + counts.Expired
-	return models.Summary{Agents: r.byID.tree.Len(), Sessions: counts}
+	return models.Summary{Agents: r.byID.Len(), Sessions: counts}
 }
 
 // byStatus counts the sessions that are expired, or those that are not.

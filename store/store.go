@@ -23,6 +23,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -61,8 +62,8 @@ type Store struct {
 
 	fleet     roster
 	teams     teams
-	deadlines queue // active sessions, by a lower bound of their expiry
-	expired   queue // expired sessions, by their expiry
+	deadlines ordered.Set[session] // active sessions, by a lower bound of their expiry
+	expired   ordered.Set[session] // expired sessions, by their expiry
 
 	trimmable    sessionList // those that hold more than their current status, by their newest report
 	statuses     int         // in all histories
@@ -88,8 +89,8 @@ func New(opts Options) *Store {
 		sessions:  make(map[sessionID]*session),
 		sources:   make(map[string]*source),
 		fleet:     newRoster(&agentInFleet, &sessionInFleet),
-		deadlines: newQueue(),
-		expired:   newQueue(),
+		deadlines: ordered.NewSet(queuedEarlier),
+		expired:   ordered.NewSet(queuedEarlier),
 	}
 	s.changes.ring = make([]change, 0, max(1, opts.EventWindow))
 	s.changes.wake = make(chan struct{}, 1)
