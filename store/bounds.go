@@ -32,7 +32,7 @@ func (s *Store) trimHistory() {
 // dropSuperseded drops the oldest status of the session that has been silent for longest, among those that hold more
 // than their current one. It reports whether there is one. The caller holds s.mu.
 func (s *Store) dropSuperseded() bool {
-	se := s.trimmable.front()
+	se := s.trimmable.Front()
 	if se == nil {
 		return false
 	}
@@ -45,7 +45,7 @@ func (s *Store) dropSuperseded() bool {
 func (s *Store) dropSupersededOf(se *session) {
 	s.dropOldest(se)
 	if len(se.history) == 1 {
-		s.trimmable.remove(se)
+		s.trimmable.Remove(se)
 	}
 }
 
@@ -59,38 +59,4 @@ func (s *Store) evict(bound *uint64) bool {
 	s.removeSession(se)
 	*bound++
 	return true
-}
-
-// sessionList is a list of sessions. It links them through their own fields, so that any one leaves it at no
-// cost. The zero value is empty.
-type sessionList struct{ root session }
-
-// front returns the first session, or nil where there is none.
-func (l *sessionList) front() *session {
-	if l.root.next == &l.root {
-		return nil
-	}
-	return l.root.next
-}
-
-// moveToBack makes se the last session, whether it is in the list or not.
-func (l *sessionList) moveToBack(se *session) {
-	if l.root.next == nil {
-		l.root.next, l.root.prev = &l.root, &l.root
-	}
-	if l.root.prev == se {
-		return
-	}
-	l.remove(se)
-	se.prev, se.next = l.root.prev, &l.root
-	se.prev.next, se.next.prev = se, se
-}
-
-// remove takes se out of the list, if it is in it.
-func (l *sessionList) remove(se *session) {
-	if se.next == nil {
-		return
-	}
-	se.prev.next, se.next.prev = se.next, se.prev
-	se.prev, se.next = nil, nil
 }

@@ -32,7 +32,7 @@ type session struct {
 	queued   standing
 	pinned   bool // a report of it is admitted, so that it is not forgotten; see Store.Admit
 
-	prev, next *session // in Store.trimmable
+	trimmable ordered.Links[session] // in Store.trimmable
 
 	// What the indexes order by; see moveSession.
 	source     *source // the agent's, but for a moment after that has changed
@@ -150,7 +150,7 @@ func (s *Store) removeSession(se *session) {
 	s.note(Removed, se, s.now).lastOfAgent = a.count == 1
 	s.unqueue(se)
 	s.unlistSession(se)
-	s.trimmable.remove(se)
+	s.trimmable.Remove(se)
 	for _, ref := range se.history {
 		s.forget(ref.status)
 	}

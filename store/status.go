@@ -142,7 +142,7 @@ func (s *Store) add(st *status, i int, idHash uint32) {
 	se.history = slices.Insert(se.history, i, historyRef{st, idHash})
 	se.countRun(i)
 	if len(se.history) > 1 {
-		s.trimmable.moveToBack(se)
+		s.trimmable.MoveToBack(se)
 	}
 	se.agent.statuses.Insert(&statusInAgent, st)
 	s.statuses++

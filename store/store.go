@@ -65,8 +65,8 @@ type Store struct {
 	deadlines ordered.Set[session] // active sessions, by a lower bound of their expiry
 	expired   ordered.Set[session] // expired sessions, by their expiry
 
-	trimmable    sessionList // those that hold more than their current status, by their newest report
-	statuses     int         // in all histories
+	trimmable    *ordered.List[session] // those that hold more than their current status, by their newest report
+	statuses     int                    // in all histories
 	historyBytes int64
 	bounds       Bounds
 	expiredTotal uint64
@@ -91,6 +91,7 @@ func New(opts Options) *Store {
 		fleet:     newRoster(&agentInFleet, &sessionInFleet),
 		deadlines: ordered.NewSet(queuedEarlier),
 		expired:   ordered.NewSet(queuedEarlier),
+		trimmable: ordered.NewList(func(se *session) *ordered.Links[session] { return &se.trimmable }),
 	}
 	s.changes.ring = make([]change, 0, max(1, opts.EventWindow))
 	s.changes.wake = make(chan struct{}, 1)
