@@ -10,6 +10,5 @@
 // the container writes. Removing an item therefore takes no search. An item needs one such field for each timeline
 // or list that can hold it at the same time.
 //
-// No container locks. Any number of goroutines may read one at the same time, but none while another one changes
-// it.
+// No container has a lock. Any number of goroutines may read one at the same time, but not while another one changes it.
 package ordered

@@ -63,7 +63,7 @@ func (m *listModel) RemoveAll(t *rapid.T) {
 	m.slice = nil
 }
 
-// Check compares the fronts, and whether an item that is in no list has no links.
+// Check compares the fronts, and requires that an item outside the list has no links.
 func (m *listModel) Check(t *rapid.T) {
 	if len(m.slice) == 0 {
 		require.Nil(t, m.list.Front())

@@ -5,9 +5,9 @@ import "github.com/tidwall/btree"
 // Timeline keeps items in the order of their places. It is fast if most insertions are at the end. The zero value
 // is empty.
 //
-// An item knows its leaf and its slot there, so that removing it takes no search, nor does inserting it at the end.
-// Among a million items, a move to the end takes a tenth of the time that it takes in a B-tree. If there are
-// several leaves, a B-tree of their fences finds the leaf of any other place.
+// Each item stores its leaf and its slot in that leaf, so removing it takes no search. Inserting it at the end takes
+// none either. Among a million items, a move to the end takes a tenth of the time that it takes in a B-tree. If there
+// are several leaves, a B-tree of their fences finds the leaf of any other place.
 //
 // No leaf is empty. No two items have the same place.
 type Timeline[T any] struct {
@@ -57,9 +57,8 @@ func (t *Timeline[T]) Remove(m *Member[T], item *T) {
 	}
 }
 
-// Advance moves item, which must be in t, to its place after that has become later. It is the only change of a
-// place that an item in t may make: call Advance before any other method. The new place must be later than every
-// other item's.
+// Advance moves item, which must be in t, to its new place. That must be later than its old place, and no other item
+// may have it. Call Advance right after the place has changed, before any other method of t.
 func (t *Timeline[T]) Advance(m *Member[T], item *T) {
 	leaf, slot := m.Slot(item)
 	if l := *leaf; l == t.last && int(*slot) == len(l.slots)-1 {

@@ -74,9 +74,7 @@ func take[T any](n int, items iter.Seq[T]) []T {
 // requireSame requires that got holds the very items of want.
 func requireSame[T any](t require.TestingT, want, got []*T) {
 	require.Len(t, got, len(want))
-	for i := range want {
-		require.Same(t, want[i], got[i], "%d", i)
-	}
+	require.True(t, slices.Equal(want, got), "other items")
 }
 
 func reversed[T any](items []T) []T {
