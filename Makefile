@@ -47,6 +47,7 @@ fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a time such as 10m)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzAuthorization -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzCookies -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/adapters -run '^$$' -fuzz FuzzReport -fuzztime $(FUZZTIME)
+	$(GO) test ./internal/adapters -run '^$$' -fuzz FuzzScanner -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/access -run '^$$' -fuzz FuzzTokens -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/journal -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 

@@ -650,7 +650,9 @@ func TestSignedWebhooks(t *testing.T) {
 			}
 			require.Equal(t, 401, s.ask("POST", "/webhook/status", body).Code, "neither signed nor with a token")
 			require.Equal(t, 401, s.ask("POST", "/webhook/status", body, "webhook-signature: v1,x").Code)
-			require.Equal(t, 413, send(secretText, "msg_4", now, strings.Repeat(" ", 9<<20)).Code)
+			tooLarge := send(secretText, "msg_4", now, strings.Repeat(" ", 9<<20))
+			require.Equal(t, 413, tooLarge.Code)
+			require.Contains(t, tooLarge.Body.String(), "a signed body must be at most 8 MiB")
 			if cfg.TokensFile == "" {
 				require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code, "the secret is about webhooks alone")
 				continue

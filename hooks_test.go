@@ -75,6 +75,8 @@ func TestHookOptions(t *testing.T) {
 		{"?agent_id=q&agent_name=Q&ttl_minutes=5", nil, sessionIn{"q", "Q", "claude-code", "t", "", "success", "Done", 5}},
 		{"?agent_id=q2&agent_name=Q&ttl_minutes=", []string{"X-Agent-Id: h", "X-Agent-Name: H"}, sessionIn{"h", "H", "claude-code", "t", "", "success", "Done", 30}},
 		{"?agent_id=", []string{"X-Agent-Id:  "}, sessionIn{"claude-code:b", "b", "claude-code", "t", "", "success", "Done", 30}},
+		{"", []string{"X-Agent-Id: caf\xe9", "X-Agent-Name: \xff"}, sessionIn{"caf\ufffd", "\ufffd", "claude-code", "t", "", "success", "Done", 30}},
+		{"?agent_id=caf%E9&agent_name=%FF", nil, sessionIn{"caf\ufffd", "\ufffd", "claude-code", "t", "", "success", "Done", 30}},
 		{"", []string{"X-Agent-Id: " + strings.Repeat("x", 300)}, sessionIn{strings.Repeat("x", 99) + "…", "b", "claude-code", "t", "", "success", "Done", 30}},
 	} {
 		w := s.ask("POST", "/webhook/claude-code"+test.target, stop, test.header...)
@@ -97,7 +99,11 @@ func TestHookOptions(t *testing.T) {
 		require.Contains(t, w.Body.String(), want)
 	}
 	require.Equal(t, 400, s.ask("POST", "/webhook/codex", "[]").Code)
-	require.Equal(t, 413, s.ask("POST", "/webhook/codex", `{"prompt":"`+strings.Repeat("x", 8<<20)+`"}`).Code)
+	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"Stop","session_id":"long","x":"`+strings.Repeat("x", 60<<20)+`"}`)
+	require.Equal(t, 200, w.Code, w.Body)
+	w = s.ask("POST", "/webhook/codex", `{"prompt":"`+strings.Repeat("x", 64<<20)+`"}`)
+	require.Equal(t, 413, w.Code)
+	require.Contains(t, w.Body.String(), "the body must be at most 64 MiB")
 	require.Equal(t, 405, s.ask("GET", "/webhook/codex", "").Code)
 	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"New"}`)
 	require.Equal(t, 200, w.Code)

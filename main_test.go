@@ -236,7 +236,7 @@ func TestContract(t *testing.T) {
 		{"POST", "/webhook/codex?event=Stop", `{"session_id":"1"}`, "X-Agent-Id: b", "/webhook/{client}", 200},
 		{"POST", "/webhook/codex", `[]`, "", "/webhook/{client}", 400},
 		{"POST", "/webhook/nobody", `{}`, "", "/webhook/{client}", 404},
-		{"POST", "/webhook/codex", strings.Repeat(" ", 9<<20), "", "/webhook/{client}", 413},
+		{"POST", "/webhook/codex", strings.Repeat(" ", 65<<20), "", "/webhook/{client}", 413},
 		{"POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "Accept: application/json, text/event-stream", "/mcp", 200},
 		{"POST", "/mcp", `{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Accept: application/json, text/event-stream", "/mcp", 202},
 		{"POST", "/mcp", `{}`, "", "/mcp", 400},

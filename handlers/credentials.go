@@ -89,10 +89,15 @@ func bearer(values []string) (string, error) {
 	return token, nil
 }
 
-// checkSignature reads the body of a signed webhook, checks it, and puts it back.
+// checkSignature reads the body of a signed webhook as sent, checks it, and puts it back. All of it is in memory meanwhile, so that
+// even a tool's event may be no larger than reports.
 func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*access.Grant, error) {
+	body, err := sentBody(r, "a signed body", maxBodyBytes)
+	if err != nil {
+		return nil, err
+	}
 	var in intake // for its body alone, which the endpoint reads again
-	if err := in.read(r.Body, r.ContentLength); err != nil {
+	if err := in.read(&body, r.ContentLength); err != nil {
 		return nil, err
 	}
 	grant, err := h.Access.Signatures.Grant(in.body, r.Header)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"math"
+	"net/http"
 	"strconv"
 	"strings"
 	"sync"
@@ -21,7 +22,6 @@ import (
 const (
 	maxReports     = 10_000
 	maxReportBytes = 1 << 20
-	maxBodyBytes   = 8 << 20
 )
 
 // intake is what one request to the webhook is decoded into. Its memory is used again by later requests;
@@ -50,11 +50,17 @@ func (in *intake) release() {
 	intakes.Put(in)
 }
 
-// read reads a body of at most maxBodyBytes; length is what the client says it has, or negative.
-func (in *intake) read(body io.Reader, length int64) error {
-	if length > maxBodyBytes {
-		return bodyTooLarge()
+// receive reads the body of a request.
+func (in *intake) receive(r *http.Request) error {
+	body, err := sentBody(r, "the body", maxBodyBytes)
+	if err != nil {
+		return err
 	}
+	return in.read(&body, r.ContentLength)
+}
+
+// read reads a body whose errors are for the client. length is its size in bytes, or negative if that is unknown.
+func (in *intake) read(body io.Reader, length int64) error {
 	in.body = in.body[:0]
 	for {
 		if len(in.body) == cap(in.body) {
@@ -63,18 +69,12 @@ func (in *intake) read(body io.Reader, length int64) error {
 		n, err := body.Read(in.body[len(in.body):cap(in.body)])
 		in.body = in.body[:len(in.body)+n]
 		switch {
-		case len(in.body) > maxBodyBytes:
-			return bodyTooLarge()
 		case err == io.EOF:
 			return nil
 		case err != nil:
-			return models.BadRequest("", "the body ended early or came too slowly")
+			return err
 		}
 	}
-}
-
-func bodyTooLarge() error {
-	return models.PayloadTooLarge(fmt.Sprintf("the body must be at most %d MiB", maxBodyBytes>>20))
 }
 
 // byteOrderMark is what some clients put before their JSON, and RFC 8259 lets a server ignore.

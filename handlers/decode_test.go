@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"slices"
 	"strings"
@@ -19,7 +21,7 @@ import (
 // decode decodes a body as the webhook does.
 func decode(body string) (in *intake, several bool, err error) {
 	in = intakes.New().(*intake)
-	if err := in.read(strings.NewReader(body), int64(len(body))); err != nil {
+	if err := in.receive(httptest.NewRequest(http.MethodPost, "/webhook/status", strings.NewReader(body))); err != nil {
 		return in, false, err
 	}
 	several, err = in.decode()
@@ -109,9 +111,15 @@ func TestNumbersBeyondFloat64(t *testing.T) {
 }
 
 func TestBodyThatBreaksOff(t *testing.T) {
-	err := intakes.New().(*intake).read(breaking{}, 10)
-	require.EqualError(t, err, "the body ended early or came too slowly")
-	require.Error(t, intakes.New().(*intake).read(breaking{}, maxBodyBytes+1), "its length alone says enough")
+	for length, want := range map[int64]string{
+		10:               "the body ended early or came too slowly",
+		-1:               "the body ended early or came too slowly",
+		maxBodyBytes + 1: "the body must be at most 8 MiB", // its length alone says enough
+	} {
+		r := httptest.NewRequest(http.MethodPost, "/webhook/status", breaking{})
+		r.ContentLength = length
+		require.EqualError(t, intakes.New().(*intake).receive(r), want)
+	}
 }
 
 type breaking struct{}

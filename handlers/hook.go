@@ -22,15 +22,16 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	in := intakes.Get().(*intake)
-	defer in.release()
-	if err := in.read(r.Body, r.ContentLength); err != nil {
-		return err
-	}
-	report, effect, err := client.Report(in.body, options)
+	body, err := sentBody(r, "the body", maxEventBytes)
 	if err != nil {
 		return err
 	}
+	report, effect, err := client.Report(&body, options)
+	if err != nil {
+		return err
+	}
+	in := intakes.Get().(*intake)
+	defer in.release()
 	h.Metrics.CountHook(client.Name, adapters.Effects[effect])
 	if effect != adapters.Nothing {
 		in.reports, in.faults = append(in.reports[:0], report), append(in.faults[:0], nil)

@@ -7,6 +7,7 @@ package adapters
 import (
 	"cmp"
 	"errors"
+	"io"
 	"maps"
 	"slices"
 	"strings"
@@ -115,9 +116,10 @@ const (
 // Effects names all of them, for metrics.
 var Effects = []string{"reports", "renews", "unknown", "nothing"}
 
-// Report makes a report of an event, the JSON of which is body. Where the effect is Nothing, there is none. It is valid, whatever
-// the body holds; the error, a *models.Error, says that this is no JSON object, or lacks the ID of a session.
-func (c *Client) Report(body []byte, o Options) (r models.StatusReport, effect Effect, err error) {
+// Report reads an event, a JSON object, to the end of body and makes a report of it. Memory does not grow with the event. Where the
+// effect is Nothing, there is no report. The report is valid, whatever the body holds. The error is one of body, or a *models.Error
+// that says that this is no JSON object, or lacks the ID of a session.
+func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effect Effect, err error) {
 	var e event
 	if err := e.decode(body, c.fields); err != nil {
 		return r, Nothing, err

@@ -39,7 +39,7 @@ func (h *hub) post(client, body string) (models.StatusReport, adapters.Effect) {
 	h.t.Helper()
 	h.now = h.now.Add(time.Minute)
 	h.opts.Now = h.now
-	r, effect, err := adapters.Named(client).Report([]byte(body), h.opts)
+	r, effect, err := adapters.Named(client).Report(strings.NewReader(body), h.opts)
 	require.NoError(h.t, err, body)
 	if effect != adapters.Nothing {
 		require.NoError(h.t, r.Validate(h.now), body)
@@ -318,7 +318,7 @@ func TestWhoReports(t *testing.T) {
 		{event("/a/b"), adapters.Options{AgentID: strings.Repeat("x", 101) + "\xff", AgentName: "\xff"}, strings.Repeat("x", 99) + "…", "\ufffd"},
 	} {
 		test.opts.Now = epoch
-		r, effect, err := adapters.Named("claude-code").Report([]byte(test.body), test.opts)
+		r, effect, err := adapters.Named("claude-code").Report(strings.NewReader(test.body), test.opts)
 		require.NoError(t, err)
 		require.Equal(t, adapters.Reports, effect)
 		require.NoError(t, r.Validate(epoch))
@@ -340,7 +340,7 @@ func TestTimesOfAClientsClock(t *testing.T) {
 		`null`:                            {},
 		`{"t":1}`:                         {},
 	} {
-		r, _, err := adapters.Named("gemini-cli").Report([]byte(`{"hook_event_name":"BeforeAgent","session_id":"s","timestamp":`+text+`}`), adapters.Options{Now: epoch})
+		r, _, err := adapters.Named("gemini-cli").Report(strings.NewReader(`{"hook_event_name":"BeforeAgent","session_id":"s","timestamp":`+text+`}`), adapters.Options{Now: epoch})
 		require.NoError(t, err)
 		require.Equal(t, want, r.Timestamp, text)
 	}
@@ -398,7 +398,7 @@ func TestWhatClientsMaySend(t *testing.T) {
 		"space and a line":  " \r\n" + event + "\n",
 		"null":              `{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/a/b","prompt":"Hi","tool_name":null}`,
 	} {
-		r, effect, err := adapters.Named("claude-code").Report([]byte(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
+		r, effect, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 		require.NoError(t, err, name)
 		require.Equal(t, adapters.Reports, effect)
 		require.Equal(t, models.StatusReport{AgentID: "claude-code:b", AgentName: "b", AgentSource: "claude-code", SessionTopic: "s", SessionTitle: "Hi",
@@ -409,20 +409,20 @@ func TestWhatClientsMaySend(t *testing.T) {
 		`  `:                         "the body must be a JSON object, and is empty",
 		`[]`:                         "the body must be a JSON object",
 		`"x"`:                        "the body must be a JSON object",
-		`{`:                          "the body must be a JSON object",
-		`{"session_id":"s"}x`:        "the body must be a JSON object: malformed at byte 18",
+		`{`:                          "the body must be a JSON object: unexpected end at byte 1",
+		`{"session_id":"s"}x`:        "nothing may follow the JSON object: unexpected data at byte 18",
 		`{"session_id":"s"}{}`:       "nothing may follow the JSON object",
 		`{"a":}`:                     "the body must be a JSON object: malformed at byte 5",
 		`{"hook_event_name":"Stop"}`: "the event has no ID of a session: session_id is missing",
 		`{"hook_event_name":"Stop","session_id":"\u0000"}`: "the event has no ID of a session: session_id is missing",
 	} {
-		_, _, err := adapters.Named("claude-code").Report([]byte(body), adapters.Options{Now: epoch})
+		_, _, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{Now: epoch})
 		require.ErrorContains(t, err, want, body)
 		var known *models.Error
 		require.ErrorAs(t, err, &known)
 		require.Equal(t, models.CodeBadRequest, known.Code)
 	}
-	_, effect, err := adapters.Named("claude-code").Report([]byte(`{"hook_event_name":"Setup"}`), adapters.Options{Now: epoch})
+	_, effect, err := adapters.Named("claude-code").Report(strings.NewReader(`{"hook_event_name":"Setup"}`), adapters.Options{Now: epoch})
 	require.NoError(t, err)
 	require.Equal(t, adapters.Nothing, effect)
 	require.Nil(t, adapters.Named("status"))
@@ -436,12 +436,12 @@ func TestOrderAndLackOfFields(t *testing.T) {
 			report := func(members map[string]json.RawMessage) (models.StatusReport, error) {
 				body, err := json.Marshal(members) // which sorts them
 				require.NoError(t, err)
-				r, _, err := adapters.Named(client).Report(body, adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
+				r, _, err := adapters.Named(client).Report(bytes.NewReader(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 				return r, err
 			}
 			var members map[string]json.RawMessage
 			require.NoError(t, json.Unmarshal([]byte(line), &members))
-			want, _, err := adapters.Named(client).Report([]byte(line), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
+			want, _, err := adapters.Named(client).Report(strings.NewReader(line), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 			require.NoError(t, err)
 			got, err := report(members)
 			require.NoError(t, err)
@@ -481,7 +481,7 @@ func TestLongAndHostileTexts(t *testing.T) {
 		}
 		h := newHub(t)
 		body := `{"hook_event_name":"UserPromptSubmit","session_id":` + string(quoted) + `,"cwd":` + string(quoted) + `,"prompt":` + string(quoted) + `}`
-		r, _, err := adapters.Named("claude-code").Report([]byte(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
+		r, _, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 		if err != nil {
 			require.Contains(t, []string{"lines", "separators of lines"}, name, "there is nothing before the end of what is looked at")
 			continue
@@ -493,7 +493,7 @@ func TestLongAndHostileTexts(t *testing.T) {
 		}
 		h.post("claude-code", body)
 	}
-	r, _, err := adapters.Named("claude-code").Report([]byte(`{"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"`+strings.Repeat("abcdefgh ", 20)+`"}`), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
+	r, _, err := adapters.Named("claude-code").Report(strings.NewReader(`{"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"`+strings.Repeat("abcdefgh ", 20)+`"}`), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 	require.NoError(t, err)
 	require.Equal(t, strings.TrimSpace(strings.Repeat("abcdefgh ", 13))+"…", r.SessionTitle, "it ends with a word")
 }
@@ -512,7 +512,7 @@ func FuzzReport(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, agentID, event string) {
 		for _, name := range adapters.Names() {
 			for _, capture := range adapters.Captures {
-				r, effect, err := adapters.Named(name).Report(bytes.Clone(body), adapters.Options{AgentID: agentID, AgentName: agentID, Event: event, Capture: capture, Now: epoch})
+				r, effect, err := adapters.Named(name).Report(bytes.NewReader(body), adapters.Options{AgentID: agentID, AgentName: agentID, Event: event, Capture: capture, Now: epoch})
 				if err != nil {
 					var known *models.Error
 					require.ErrorAs(t, err, &known)

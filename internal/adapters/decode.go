@@ -2,15 +2,16 @@ package adapters
 
 import (
 	"bytes"
+	"encoding/hex"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
-
-	"github.com/go-json-experiment/json/jsontext"
+	"unicode/utf8"
 
 	"github.com/kubeagents/kubeagents/models"
 )
@@ -54,33 +55,53 @@ type event [fieldCount]string
 // node is a place in an event's JSON.
 type node struct {
 	field    field
-	wanted   bool // what is here is the field, if it is no object
+	wanted   bool    // what is here is the field, if it is no object
+	whole    []field // fields that get what is here as compact JSON; see wholeName
+	hash     []field // fields that get its hash; see hashName
 	children map[string]*node
 	paths    map[field][]string // of a root: where each field may be
 }
 
+// A place that ends with one of these names stands for the whole value there, of any type but null. It may be a field in addition
+// to what the value, or a member of it, is. See take.
+const (
+	wholeName = "*" // its compact JSON, cut to maxWhole bytes
+	hashName  = "#" // the hash of its compact JSON, however long, as 16 hexadecimal digits
+)
+
+const maxWhole = 64 << 10
+
 // paths makes a tree of fields by their places: names of members, separated by dots. An array stands for what is in it, of which
-// the first that says something counts.
+// the first that says something counts. For example, "tool_input.command" is one argument of a tool, "tool_input.*" all of them as
+// JSON, and "tool_input.#" their hash.
 func paths(places map[string]field) *node {
 	root := &node{paths: map[field][]string{}}
 	for place, f := range places {
-		at := root
-		for name := range strings.SplitSeq(place, ".") {
-			if at.children == nil {
-				at.children = map[string]*node{}
-			}
-			next := at.children[name]
-			if next == nil {
-				next = &node{}
-				at.children[name] = next
-			}
-			at = next
-		}
-		at.field, at.wanted = f, true
+		root.add(strings.Split(place, "."), f)
 		root.paths[f] = append(root.paths[f], place)
 		slices.Sort(root.paths[f])
 	}
 	return root
+}
+
+// add makes f the field at the place below n that names lead to.
+func (n *node) add(names []string, f field) {
+	switch {
+	case len(names) == 0:
+		n.field, n.wanted = f, true
+	case names[0] == wholeName:
+		n.whole = append(n.whole, f)
+	case names[0] == hashName:
+		n.hash = append(n.hash, f)
+	default:
+		if n.children == nil {
+			n.children = map[string]*node{}
+		}
+		if n.children[names[0]] == nil {
+			n.children[names[0]] = &node{}
+		}
+		n.children[names[0]].add(names[1:], f)
+	}
 }
 
 // names says where a field may be.
@@ -88,159 +109,235 @@ func (n *node) names(f field) string { return strings.Join(n.paths[f], " or ") }
 
 // decoder decodes one event. Its memory is used again.
 type decoder struct {
-	source bytes.Buffer
-	json   *jsontext.Decoder
-	text   []byte
-	event  *event
+	scanner
+	event *event
 }
 
-var decoders = sync.Pool{New: func() any { return &decoder{json: jsontext.NewDecoder(new(bytes.Buffer))} }}
+var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
-// Everything passes that can be made sense of: nobody who waits for an agent can help what its tool sends.
-var lenient = []jsontext.Options{jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)}
+// maxPooled is the size of the largest text buffer that is kept for the next event.
+const maxPooled = 64 << 10
+
+func (d *decoder) release() {
+	d.event = nil
+	d.resetBytes(nil)
+	if cap(d.text) <= maxPooled {
+		decoders.Put(d)
+	}
+}
 
 // byteOrderMark is what some systems' pipes put before JSON.
-var byteOrderMark = []byte("\ufeff")
+const byteOrderMark = "\ufeff"
 
-// decode fills in what body says.
-func (e *event) decode(body []byte, root *node) error {
+// decode fills in what body says. The error is a *models.Error, or one of body.
+func (e *event) decode(body io.Reader, root *node) error {
 	d := decoders.Get().(*decoder)
-	defer func() {
-		d.source, d.event = bytes.Buffer{}, nil
-		decoders.Put(d)
-	}()
+	defer d.release()
+	d.reset(body)
+	return d.decode(e, root)
+}
+
+// decodeText fills in what a text says that an event holds.
+func (e *event) decodeText(text []byte, root *node) error {
+	d := decoders.Get().(*decoder)
+	defer d.release()
+	d.resetBytes(text)
+	return d.decode(e, root)
+}
+
+func (d *decoder) decode(e *event, root *node) error {
 	d.event = e
-	d.source = *bytes.NewBuffer(bytes.TrimPrefix(body, byteOrderMark))
-	d.json.Reset(&d.source, lenient...)
-	if d.json.PeekKind() != jsontext.KindBeginObject {
-		if _, err := d.json.ReadToken(); errors.Is(err, io.EOF) {
-			return models.BadRequest("", "the body must be a JSON object, and is empty")
-		} else if err != nil {
-			return malformed(err)
+	if c, err := d.peek(); err == nil && c == byteOrderMark[0] {
+		if err := d.literal(byteOrderMark); err != nil {
+			return d.fault(err)
 		}
+	}
+	switch c, err := d.token(); {
+	case errors.Is(err, io.EOF):
+		return models.BadRequest("", "the body must be a JSON object, and is empty")
+	case err != nil:
+		return d.fault(err)
+	case c != '{':
 		return models.BadRequest("", "the body must be a JSON object")
 	}
 	if err := d.object(root); err != nil {
-		return malformed(err)
+		return d.fault(err)
 	}
-	if _, err := d.json.ReadToken(); err == nil {
-		return models.BadRequest("", "nothing may follow the JSON object")
-	} else if !errors.Is(err, io.EOF) {
-		return malformed(err)
-	}
-	return nil
+	return d.nothingMore()
 }
 
-func malformed(err error) error {
-	var syntactic *jsontext.SyntacticError
-	if errors.As(err, &syntactic) {
-		return models.BadRequest("", "the body must be a JSON object: malformed at byte "+strconv.FormatInt(syntactic.ByteOffset, 10))
+// nothingMore returns an error unless the stream holds nothing more.
+func (d *decoder) nothingMore() error {
+	switch _, err := d.token(); {
+	case errors.Is(err, io.EOF):
+		return nil
+	case err != nil && !errors.Is(err, errMalformed):
+		return d.fault(err)
 	}
-	return models.BadRequest("", "the body must be a JSON object, and ends early")
+	return models.BadRequest("", fmt.Sprintf("nothing may follow the JSON object: unexpected data at byte %d", d.offset()))
+}
+
+// fault says what is wrong with a body, and where.
+func (d *decoder) fault(err error) error {
+	problem := ""
+	switch {
+	case errors.Is(err, errMalformed):
+		problem = "malformed"
+	case errors.Is(err, errTooDeep):
+		problem = "nested too deeply"
+	case errors.Is(err, io.EOF):
+		problem = "unexpected end"
+	default:
+		return err
+	}
+	return models.BadRequest("", fmt.Sprintf("the body must be a JSON object: %s at byte %d", problem, d.offset()))
 }
 
 // object decodes the next value, an object, at a place.
 func (d *decoder) object(at *node) error {
-	if _, err := d.json.ReadToken(); err != nil {
-		return err
-	}
-	for d.json.PeekKind() == jsontext.KindString {
-		name, err := d.json.ReadValue()
-		if err != nil {
-			return err
-		}
-		if err := d.value(at.child(name)); err != nil {
-			return err
-		}
-	}
-	_, err := d.json.ReadToken()
-	return err
+	return d.list('}', func() error { return d.member(at) })
 }
 
-// child returns the place of a member, nil where nothing is wanted of it.
-func (n *node) child(name jsontext.Value) *node {
-	var unquoted [64]byte
-	if bytes.IndexByte(name, '\\') < 0 {
-		return n.children[string(name[1:len(name)-1])]
-	}
-	plain, err := jsontext.AppendUnquote(unquoted[:0], name)
+// maxName is the length of the longest name of a member that can be wanted, in bytes.
+const maxName = 64
+
+// member decodes the next member of an object at a place.
+func (d *decoder) member(at *node) error {
+	name, whole, err := d.name(maxName)
 	if err != nil {
+		return err
+	}
+	var child *node // nil where nothing is wanted of it
+	if whole {
+		child = at.children[string(name)]
+	}
+	if err := d.colon(); err != nil {
+		return err
+	}
+	switch {
+	case child == nil:
+		return d.skip()
+	case child.whole != nil || child.hash != nil:
+		return d.whole(child)
+	}
+	return d.value(child)
+}
+
+// whole decodes the next value, at a place where it is wanted as a whole or by its hash.
+func (d *decoder) whole(at *node) error {
+	if _, err := d.token(); err != nil {
+		return err
+	}
+	limit := 0
+	if at.whole != nil {
+		limit = maxWhole
+	}
+	d.beginTake(max(limit, len("null")))
+	if err := d.value(at); err != nil {
+		return err
+	}
+	taken := d.endTake()
+	text, _ := taken.end()
+	if string(text) == "null" {
 		return nil
 	}
-	return n.children[string(plain)]
+	for _, f := range at.whole {
+		d.event.set(f, text)
+	}
+	for _, f := range at.hash {
+		d.event.set(f, hex.AppendEncode(nil, taken.digest.Sum(nil)))
+	}
+	return nil
 }
 
-// value decodes the next value, at a place; nil for one of which nothing is wanted.
+// maxLooked is the depth up to which arrays are searched. Deeper ones are only checked.
+const maxLooked = 100
+
+// value decodes the next value, at a place.
 func (d *decoder) value(at *node) error {
-	if at == nil {
-		return d.json.SkipValue()
-	}
-	switch d.json.PeekKind() {
-	case jsontext.KindBeginObject:
-		if at.children == nil {
-			return d.json.SkipValue()
-		}
-		return d.object(at)
-	case jsontext.KindBeginArray:
-		return d.array(at)
-	}
-	value, err := d.json.ReadValue()
-	if err != nil {
+	c, err := d.token()
+	switch {
+	case err != nil:
 		return err
+	case c == '"':
+		return d.str(at)
+	case c == '[' && d.depth < maxLooked:
+		return d.array(at)
+	case c == '{' && at.children != nil:
+		return d.object(at)
+	case c == '{' || c == '[':
+		return d.skip()
 	}
-	return d.scalar(at, value)
+	value, err := d.scalar(c, d.limit(at))
+	if c != 'n' {
+		d.set(at, value)
+	}
+	return err
 }
 
 // array decodes the next value, an array: what is in it stands at the same place. The words of a command belong together.
 func (d *decoder) array(at *node) error {
-	if _, err := d.json.ReadToken(); err != nil {
-		return err
+	if at.wanted && at.field == fieldCommand {
+		return d.command(at)
 	}
-	words := at.wanted && at.field == fieldCommand
-	var all []string
-	for d.json.PeekKind() != jsontext.KindEndArray {
-		if words && d.json.PeekKind() == jsontext.KindString && len(all) < 100 {
-			value, err := d.json.ReadValue()
-			if err != nil {
-				return err
-			}
-			all = append(all, d.unquote(value, fieldCommand))
-			continue
-		}
-		if err := d.value(at); err != nil {
-			return err
-		}
-	}
-	if len(all) > 0 && d.event[fieldCommand] == "" {
-		d.event[fieldCommand] = strings.Join(all, " ")
-	}
-	_, err := d.json.ReadToken()
-	return err
+	return d.list(']', func() error { return d.value(at) })
 }
 
-// scalar takes a value that is neither an object nor an array. A string where an object is wanted may hold that.
-func (d *decoder) scalar(at *node, value jsontext.Value) error {
-	if value.Kind() == jsontext.KindNull {
-		return nil
+// maxNested is the size of the longest string, in bytes, that is parsed as JSON where an object is wanted.
+const maxNested = 1 << 20
+
+// str decodes the next value, a string. Where an object is wanted, the string may hold its JSON.
+func (d *decoder) str(at *node) error {
+	limit := d.limit(at)
+	if at.children == nil {
+		value, _, err := d.string(limit)
+		d.set(at, value)
+		return err
 	}
-	if at.children != nil && value.Kind() == jsontext.KindString {
-		if object, err := jsontext.AppendUnquote(nil, value); err == nil && bytes.HasPrefix(bytes.TrimSpace(object), []byte("{")) {
-			var inner event
-			if inner.decode(object, &node{children: at.children}) == nil {
-				d.event.add(&inner)
-				return nil
-			}
-		}
+	value, whole, err := d.string(maxNested)
+	if err != nil || whole && d.nested(at, value) {
+		return err
 	}
-	if !at.wanted || d.event[at.field] != "" {
-		return nil
+	if len(value) > limit {
+		value = wholeRunes(value[:limit])
 	}
-	if value.Kind() == jsontext.KindString {
-		d.event[at.field] = d.unquote(value, at.field)
-		return nil
-	}
-	d.event[at.field] = string(value)
+	d.set(at, value)
 	return nil
+}
+
+// nested decodes the value of a string as an object at a place. It returns false if it is none.
+func (d *decoder) nested(at *node, text []byte) bool {
+	var inner event
+	if !bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) || inner.decodeText(text, &node{children: at.children}) != nil {
+		return false
+	}
+	d.event.add(&inner)
+	return true
+}
+
+// maxWords is how many words of a command are kept.
+const maxWords = 100
+
+// command decodes the next value, an array of the words of a command.
+func (d *decoder) command(at *node) error {
+	var all []byte
+	n, limit := 0, d.limit(at)
+	err := d.list(']', func() error {
+		if c, err := d.token(); err != nil || c != '"' {
+			return d.value(at)
+		}
+		word, _, err := d.string(max(0, limit-len(all)))
+		if n++; n > maxWords || err != nil || len(all) >= limit {
+			return err
+		}
+		if n > 1 {
+			all = append(all, ' ')
+		}
+		all = append(all, word...)
+		return nil
+	})
+	d.set(at, all)
+	return err
 }
 
 // add takes over what another event says and this one does not.
@@ -255,38 +352,40 @@ func (e *event) add(other *event) {
 // maxShown is how many characters of any field but those with content can be shown.
 const maxShown = 1000
 
-// unquote returns what a JSON string stands for, or as much of its beginning as can be kept of that field.
-func (d *decoder) unquote(value jsontext.Value, f field) string {
-	const perCharacter = 12 // two escapes, for a character outside of the first plane
-	limit := perCharacter * maxShown
-	switch f {
-	case fieldPrompt, fieldAnswer, fieldMessage, fieldError, fieldPlan, fieldQuestion:
-		limit = perCharacter * maxContent
+// limit returns how many bytes of what is at a place are kept.
+func (d *decoder) limit(at *node) int {
+	if !at.wanted || d.event[at.field] != "" {
+		return 0
 	}
-	d.text = d.text[:0]
-	if len(value) <= limit {
-		d.text, _ = jsontext.AppendUnquote(d.text, value)
-		return string(d.text)
-	}
-	d.text = append(append(d.text, value[:wholeEscapes(value, limit)]...), '"')
-	unquoted, _ := jsontext.AppendUnquote(nil, d.text)
-	return string(unquoted)
+	return at.field.limit()
 }
 
-// wholeEscapes returns where a JSON string can be cut, at about limit, without cutting an escape.
-func wholeEscapes(value jsontext.Value, limit int) int {
-	i := 1
-	for i < limit {
-		switch {
-		case value[i] != '\\':
-			i++
-		case value[i+1] == 'u':
-			i += 6
-		default:
-			i += 2
-		}
+// limit returns how many bytes of a field are kept.
+func (f field) limit() int {
+	const perCharacter = 12 // three times what one can take, because white space and the like is dropped later
+	switch f {
+	case fieldPrompt, fieldAnswer, fieldMessage, fieldError, fieldPlan, fieldQuestion:
+		return perCharacter * maxContent
 	}
-	return i
+	return perCharacter * maxShown
+}
+
+// set sets the field that is wanted at a place, unless it has a value.
+func (d *decoder) set(at *node, value []byte) {
+	if at.wanted {
+		d.event.set(at.field, value)
+	}
+}
+
+// set sets a field, unless it has a value.
+func (e *event) set(f field, value []byte) {
+	if e[f] != "" {
+		return
+	}
+	if !utf8.Valid(value) {
+		value = []byte(string([]rune(string(value)))) // U+FFFD for each invalid byte
+	}
+	e[f] = string(value)
 }
 
 // timestamp returns when the event happened, by its client's clock, where that can be right; else the zero time.

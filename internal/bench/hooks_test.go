@@ -1,12 +1,15 @@
 package bench
 
 import (
+	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -15,15 +18,20 @@ import (
 	"github.com/kubeagents/kubeagents/internal/load"
 )
 
+// outputLine is part of a tool's output, as it stands in JSON.
+const outputLine = `--- PASS: TestCheckout (0.01s)\n    checkout_test.go:42: \"ok\" → done\n`
+
+// output is as much of it as is sent at a time.
+var output = strings.Repeat(outputLine, 10_000)
+
 // postToolUse returns the event of Claude Code for the n-th session with a tool's output such that it has about size bytes. Two
 // events of a session, one after another, tell of different commands, so that each is an entry of the history.
 func postToolUse(n, command, size int) []byte {
-	const line = `--- PASS: TestCheckout (0.01s)\n    checkout_test.go:42: \"ok\" → done\n`
 	event := fmt.Sprintf(`{"session_id":"b634f3a5-ff80-4837-9113-%012d","transcript_path":"/home/dev/.claude/projects/-home-dev-payments/b634f3a5.jsonl",`+
 		`"cwd":"/home/dev/payments-%d","prompt_id":"e242e1fc-0218-43d5-a1f0-889c50ab244b","permission_mode":"default","effort":{"level":"high"},`+
 		`"hook_event_name":"PostToolUse","tool_name":"Bash","tool_input":{"command":"go test ./checkout -run Case%d","description":"Run the tests"},`+
 		`"tool_response":{"stdout":"%%s","stderr":"","interrupted":false,"isImage":false},"tool_use_id":"toolu_1","duration_ms":31}`, n, n/10, command)
-	return fmt.Appendf(nil, event, strings.Repeat(line, max(0, size-len(event))/len(line)))
+	return fmt.Appendf(nil, event, strings.Repeat(outputLine, max(0, size-len(event))/len(outputLine)))
 }
 
 // hooked returns, for each of as many connections, events of sessions that no other connection has.
@@ -37,8 +45,8 @@ func hooked(connections, sessions, size int) [][][]byte {
 	return list
 }
 
-// BenchmarkHook measures a tool's events: one of 2 KiB against a plain report, and one of 200 KiB against reading as many bytes;
-// and how much memory the server has in use when 64 agents send the latter.
+// BenchmarkHook measures a tool's events: one of 2 KiB against a plain report, one of 200 KiB against reading as many bytes, and
+// events of 32 MiB by their bytes; and how much memory the server has in use when 64 agents send the latter two.
 func BenchmarkHook(b *testing.B) {
 	b.Run("2KiB", func(b *testing.B) {
 		const sessions = connections * 64
@@ -58,6 +66,53 @@ func BenchmarkHook(b *testing.B) {
 		b.ReportMetric(perSecond, "events/s")
 		b.ReportMetric(float64(memory(b, server.pid, "VmHWM"))/(1<<20), "MiB_peak")
 	})
+	b.Run("32MiB", func(b *testing.B) {
+		size := 32 << 20
+		if testing.Short() {
+			size /= 16
+		}
+		server := startServer(b)
+		for b.Loop() {
+			postAtOnce(b, server, size)
+		}
+		b.ReportMetric(float64(size>>20*connections*b.N)/b.Elapsed().Seconds(), "MiB/s")
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(float64(memory(b, server.pid, "VmHWM"))/(1<<20), "MiB_peak")
+	})
+}
+
+// postAtOnce has each of 64 agents send an event with a tool's output of about size bytes, at once.
+func postAtOnce(b *testing.B, server process, size int) {
+	errs := make([]error, connections)
+	var agents sync.WaitGroup
+	for n := range errs {
+		agents.Go(func() { errs[n] = post(server, hugeEvent(n, size)) })
+	}
+	agents.Wait()
+	require.NoError(b, errors.Join(errs...))
+}
+
+// hugeEvent is postToolUse, in pieces that take little memory.
+func hugeEvent(n, size int) io.Reader {
+	before, after, _ := strings.Cut(string(postToolUse(n, n, 0)), `"stdout":"`)
+	body := []io.Reader{strings.NewReader(before + `"stdout":"`)}
+	for range size / len(output) {
+		body = append(body, strings.NewReader(output))
+	}
+	return io.MultiReader(append(body, strings.NewReader(after))...)
+}
+
+// post sends an event, which must be taken.
+func post(server process, event io.Reader) error {
+	response, err := http.Post("http://"+server.address+"/webhook/claude-code", "application/json", event) //nolint:noctx // the server bounds it
+	if err != nil {
+		return err
+	}
+	defer response.Body.Close() //nolint:errcheck // only its status is asked for
+	if response.StatusCode != http.StatusOK {
+		return errors.New(response.Status)
+	}
+	return nil
 }
 
 // BenchmarkHookLatency measures how long an agent waits for the answer to an event of 2 KiB while 1,000 come each second, in memory

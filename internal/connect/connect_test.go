@@ -1,6 +1,7 @@
 package connect_test
 
 import (
+	"bytes"
 	"encoding/json"
 	"os"
 	"os/exec"
@@ -52,7 +53,7 @@ func TestEventsAreKnown(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(c.Lines(open)), &settings))
 		require.Greater(t, len(settings.Hooks), 7)
 		for event := range settings.Hooks {
-			_, effect, err := adapters.Named(c.Name).Report([]byte(`{"session_id":"s","sessionId":"s","conversation_id":"s"}`), adapters.Options{Event: event})
+			_, effect, err := adapters.Named(c.Name).Report(strings.NewReader(`{"session_id":"s","sessionId":"s","conversation_id":"s"}`), adapters.Options{Event: event})
 			require.NoError(t, err)
 			require.NotEqual(t, adapters.Unknown, effect, "%s: %s", c.Name, event)
 		}
@@ -107,7 +108,7 @@ await tell("session.idle", { sessionID: "s" })
 		require.NoError(t, json.Unmarshal([]byte(line), &post))
 		require.Equal(t, `"https://hub.example.com/webhook/opencode"`, string(post[0]))
 		require.Contains(t, string(post[1]), `"Authorization":"Bearer ka_x"`)
-		r, effect, err := adapters.Named("opencode").Report(post[2], adapters.Options{Capture: adapters.CaptureFull})
+		r, effect, err := adapters.Named("opencode").Report(bytes.NewReader(post[2]), adapters.Options{Capture: adapters.CaptureFull})
 		require.NoError(t, err)
 		require.NotEqual(t, adapters.Unknown, effect)
 		require.Equal(t, "opencode:shop", r.AgentID)
