@@ -42,6 +42,7 @@ demo: ## run the server and replay a recorded day of 200 agents to it
 
 fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a time such as 10m)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzReports -fuzztime $(FUZZTIME)
+	$(GO) test ./handlers -run '^$$' -fuzz FuzzGzip -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzCursor -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzPath -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzAuthorization -fuzztime $(FUZZTIME)

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"bytes"
+	"compress/gzip"
 	"context"
 	"fmt"
 	"io"
@@ -661,6 +663,28 @@ func TestSignedWebhooks(t *testing.T) {
 			require.Equal(t, 401, s.ask("GET", "/api/agents", "", "webhook-signature: v1,x").Code)
 		}
 	})
+}
+
+// TestSignaturesAreOverWhatIsSent holds that of a compressed webhook the stream is signed, not what it inflates to.
+func TestSignaturesAreOverWhatIsSent(t *testing.T) {
+	s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
+	key, err := webhooks.NewWebhook(secretText)
+	require.NoError(t, err)
+	var stream bytes.Buffer
+	compress := gzip.NewWriter(&stream)
+	plain := `{"hook_event_name":"Stop","session_id":"t","cwd":"/a/b"` + strings.Repeat(" ", 20<<20) + "}"
+	_, err = compress.Write([]byte(plain))
+	require.NoError(t, err)
+	require.NoError(t, compress.Close())
+	for signed, want := range map[string]int{stream.String(): 200, plain: 401} {
+		now := time.Now()
+		signature, err := key.Sign("msg_1", now, []byte(signed))
+		require.NoError(t, err)
+		w := s.ask("POST", "/webhook/codex", stream.String(), "Content-Encoding: gzip", "webhook-id: msg_1",
+			fmt.Sprintf("webhook-timestamp: %d", now.Unix()), "webhook-signature: "+signature)
+		require.Equal(t, want, w.Code, w.Body)
+	}
+	require.Len(t, sessionsOf(t, s, ""), 1)
 }
 
 func TestRemoval(t *testing.T) {

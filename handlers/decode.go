@@ -51,12 +51,13 @@ func (in *intake) release() {
 }
 
 // receive reads the body of a request.
-func (in *intake) receive(r *http.Request) error {
-	body, err := sentBody(r, "the body", maxBodyBytes)
+func (in *intake) receive(w http.ResponseWriter, r *http.Request) error {
+	body, err := openPayload(w, r, maxBodyBytes)
 	if err != nil {
 		return err
 	}
-	return in.read(&body, r.ContentLength)
+	defer body.Close() //nolint:errcheck // it never fails
+	return in.read(body, body.length)
 }
 
 // read reads a body whose errors are for the client. length is its size in bytes, or negative if that is unknown.

@@ -20,8 +20,13 @@ import (
 
 // decode decodes a body as the webhook does.
 func decode(body string) (in *intake, several bool, err error) {
+	return decodeRequest(httptest.NewRequest(http.MethodPost, "/webhook/status", strings.NewReader(body)))
+}
+
+// decodeRequest decodes the body of a request as the webhook does.
+func decodeRequest(r *http.Request) (in *intake, several bool, err error) {
 	in = intakes.New().(*intake)
-	if err := in.receive(httptest.NewRequest(http.MethodPost, "/webhook/status", strings.NewReader(body))); err != nil {
+	if err := in.receive(httptest.NewRecorder(), r); err != nil {
 		return in, false, err
 	}
 	several, err = in.decode()
@@ -116,9 +121,13 @@ func TestBodyThatBreaksOff(t *testing.T) {
 		-1:               "the body ended early or came too slowly",
 		maxBodyBytes + 1: "the body must be at most 8 MiB", // its length alone says enough
 	} {
-		r := httptest.NewRequest(http.MethodPost, "/webhook/status", breaking{})
-		r.ContentLength = length
-		require.EqualError(t, intakes.New().(*intake).receive(r), want)
+		for _, coding := range []string{"identity", "gzip"} {
+			r := httptest.NewRequest(http.MethodPost, "/webhook/status", breaking{})
+			r.ContentLength = length
+			r.Header.Set("Content-Encoding", coding)
+			_, _, err := decodeRequest(r)
+			require.EqualError(t, err, want)
+		}
 	}
 }
 
@@ -162,6 +171,30 @@ func FuzzReports(f *testing.F) {
 			require.True(t, r.Timestamp.IsZero() || r.Timestamp.UTC().Year() >= 0 && r.Timestamp.UTC().Year() <= 9999)
 			assert.LessOrEqual(t, len(r.AgentID), 4*models.MaxAgentID)
 		}
+	})
+}
+
+// FuzzGzip holds that a body says what it says when it is sent compressed, and that no stream is taken that is not whole.
+func FuzzGzip(f *testing.F) {
+	for _, body := range nasty {
+		f.Add([]byte(body))
+		f.Add(compressed(body))
+	}
+	f.Fuzz(func(t *testing.T, body []byte) {
+		want, several, wantErr := decode(string(body))
+		got, gotSeveral, err := decodeRequest(compressedRequest(compressed(string(body))))
+		require.Equal(t, wantErr, err)
+		require.Equal(t, several, gotSeveral)
+		require.Equal(t, want.reports, got.reports)
+		require.Equal(t, want.faults, got.faults)
+
+		if _, _, err := decodeRequest(compressedRequest(body)); err != nil {
+			var known *models.Error
+			require.ErrorAs(t, err, &known)
+		}
+		stream := compressed(string(body))
+		_, _, err = decodeRequest(compressedRequest(stream[:len(stream)*9/10]))
+		require.EqualError(t, err, "the gzip body is truncated")
 	})
 }
 

@@ -101,15 +101,16 @@ func (h *Handler) AfterReplay(answer Endpoint) http.HandlerFunc {
 const retryAfter = "5"
 
 var statusOfCode = map[models.Code]int{
-	models.CodeBadRequest:       http.StatusBadRequest,
-	models.CodeUnauthorized:     http.StatusUnauthorized,
-	models.CodeForbidden:        http.StatusForbidden,
-	models.CodeNotFound:         http.StatusNotFound,
-	models.CodeMethodNotAllowed: http.StatusMethodNotAllowed,
-	models.CodePayloadTooLarge:  http.StatusRequestEntityTooLarge,
-	models.CodeTooManyRequests:  http.StatusTooManyRequests,
-	models.CodeUnavailable:      http.StatusServiceUnavailable,
-	models.CodeInternal:         http.StatusInternalServerError,
+	models.CodeBadRequest:           http.StatusBadRequest,
+	models.CodeUnauthorized:         http.StatusUnauthorized,
+	models.CodeForbidden:            http.StatusForbidden,
+	models.CodeNotFound:             http.StatusNotFound,
+	models.CodeMethodNotAllowed:     http.StatusMethodNotAllowed,
+	models.CodePayloadTooLarge:      http.StatusRequestEntityTooLarge,
+	models.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	models.CodeTooManyRequests:      http.StatusTooManyRequests,
+	models.CodeUnavailable:          http.StatusServiceUnavailable,
+	models.CodeInternal:             http.StatusInternalServerError,
 }
 
 // fail answers a request with an error. The text of one that is not a *models.Error goes to the log alone.

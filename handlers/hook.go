@@ -22,11 +22,12 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	body, err := sentBody(r, "the body", maxEventBytes)
+	body, err := openPayload(w, r, maxEventBytes)
 	if err != nil {
 		return err
 	}
-	report, effect, err := client.Report(&body, options)
+	defer body.Close() //nolint:errcheck // it never fails
+	report, effect, err := client.Report(body, options)
 	if err != nil {
 		return err
 	}

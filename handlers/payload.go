@@ -1,18 +1,96 @@
 package handlers
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"sync"
+
+	"github.com/klauspost/compress/gzip"
 
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Size limits of a body, in bytes.
+// Size limits of a body, in bytes. They apply to the body as sent and to the decompressed body.
 const (
 	maxBodyBytes  = 8 << 20  // of reports
 	maxEventBytes = 64 << 20 // of a tool's event
 )
+
+// payload reads the body of a webhook, and decompresses it on the way if it is compressed, in the memory of one gzip reader. Its
+// errors, except io.EOF, are *models.Error.
+type payload struct {
+	sent     limited
+	inflated limited      // from sent
+	inflater *gzip.Reader // nil if the body is not compressed
+	length   int64        // in bytes; negative if unknown
+}
+
+// openPayload returns the body of a request, of at most limit bytes. The caller closes it.
+func openPayload(w http.ResponseWriter, r *http.Request, limit int64) (*payload, error) {
+	compressed, err := isCompressed(r.Header["Content-Encoding"])
+	if err != nil {
+		w.Header().Set("Accept-Encoding", "gzip, identity") // RFC 9110, section 15.5.16
+		return nil, err
+	}
+	p := &payload{length: r.ContentLength}
+	if p.sent, err = sentBody(r, "the body", limit); err != nil {
+		return nil, err
+	}
+	if compressed {
+		err = p.inflate(limit)
+	}
+	return p, err
+}
+
+// inflate makes p decompress the body.
+func (p *payload) inflate(limit int64) error {
+	p.length = -1
+	p.inflater = inflaters.Get().(*gzip.Reader)
+	p.inflated = limited{source: p.inflater, what: "the decompressed body", limit: limit, left: limit, explain: inflateError}
+	if err := p.inflater.Reset(&p.sent); err != nil {
+		p.Close() //nolint:errcheck // it never fails
+		return inflateError(err)
+	}
+	return nil
+}
+
+// Read implements io.Reader.
+func (p *payload) Read(b []byte) (int, error) {
+	if p.inflater != nil {
+		return p.inflated.Read(b)
+	}
+	return p.sent.Read(b)
+}
+
+// Close returns the gzip reader to its pool. It never fails.
+func (p *payload) Close() error {
+	if p.inflater != nil {
+		p.inflater.Reset(http.NoBody) //nolint:errcheck // it lets go of the body
+		inflaters.Put(p.inflater)
+		p.inflater = nil
+	}
+	return nil
+}
+
+var inflaters = sync.Pool{New: func() any { return new(gzip.Reader) }}
+
+// isCompressed reports whether the values of the header Content-Encoding name gzip. Any other encoding is an error (RFC 9110,
+// section 8.4).
+func isCompressed(values []string) (compressed bool, err error) {
+	for name := range strings.SplitSeq(strings.ToLower(strings.Join(values, ",")), ",") {
+		switch name = strings.TrimSpace(name); {
+		case name == "" || name == "identity":
+		case (name == "gzip" || name == "x-gzip") && !compressed:
+			compressed = true
+		default:
+			return false, models.UnsupportedMediaType("Content-Encoding", "must be gzip (once) or identity")
+		}
+	}
+	return compressed, nil
+}
 
 // sentBody returns the body of a request as sent, of at most limit bytes; what names it in the error.
 func sentBody(r *http.Request, what string, limit int64) (body limited, err error) {
@@ -25,6 +103,18 @@ func sentBody(r *http.Request, what string, limit int64) (body limited, err erro
 
 func brokenOff(error) error {
 	return models.BadRequest("", "the body ended early or came too slowly")
+}
+
+// inflateError turns an error of a gzip reader into one for the client.
+func inflateError(err error) error {
+	var known *models.Error
+	switch {
+	case errors.As(err, &known):
+		return known
+	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
+		return models.BadRequest("", "the gzip body is truncated")
+	}
+	return models.BadRequest("", "the gzip body is corrupt, or is not gzip")
 }
 
 // limited reads a source up to a limit, in bytes.

@@ -40,7 +40,7 @@ type batchError struct {
 func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	in := intakes.Get().(*intake)
 	defer in.release()
-	if err := in.receive(r); err != nil {
+	if err := in.receive(w, r); err != nil {
 		return err
 	}
 	key := r.Header.Get(idempotencyKey)

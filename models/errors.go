@@ -5,15 +5,16 @@ type Code string
 
 // The codes of the wire contract.
 const (
-	CodeBadRequest       Code = "bad_request"
-	CodeUnauthorized     Code = "unauthorized"
-	CodeForbidden        Code = "forbidden"
-	CodeNotFound         Code = "not_found"
-	CodeMethodNotAllowed Code = "method_not_allowed"
-	CodePayloadTooLarge  Code = "payload_too_large"
-	CodeTooManyRequests  Code = "too_many_requests"
-	CodeUnavailable      Code = "unavailable"
-	CodeInternal         Code = "internal_error"
+	CodeBadRequest           Code = "bad_request"
+	CodeUnauthorized         Code = "unauthorized"
+	CodeForbidden            Code = "forbidden"
+	CodeNotFound             Code = "not_found"
+	CodeMethodNotAllowed     Code = "method_not_allowed"
+	CodePayloadTooLarge      Code = "payload_too_large"
+	CodeUnsupportedMediaType Code = "unsupported_media_type"
+	CodeTooManyRequests      Code = "too_many_requests"
+	CodeUnavailable          Code = "unavailable"
+	CodeInternal             Code = "internal_error"
 )
 
 // Error is a failure that a client may be told of. Any other error is internal: it goes to the log, and
@@ -59,6 +60,11 @@ func NotFound(what string) *Error {
 // PayloadTooLarge says which limit a request is over.
 func PayloadTooLarge(message string) *Error {
 	return &Error{Code: CodePayloadTooLarge, Message: message}
+}
+
+// UnsupportedMediaType says what a header that describes the body must be.
+func UnsupportedMediaType(field, message string) *Error {
+	return &Error{Code: CodeUnsupportedMediaType, Message: field + " " + message, Field: field}
 }
 
 // Unavailable says what the server can't do now, but may be able to later.
