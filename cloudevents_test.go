@@ -68,6 +68,7 @@ func TestCloudEvents(t *testing.T) {
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t","data":[` + report + `,` + report + `]}`, []string{"Content-Type: application/cloudevents+json; charset=utf-8"}, 200, `"accepted":2`},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t"}`, []string{"Content-Type: application/cloudevents+json"}, 400, "there is no report in the body"},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t","data":"no report"}`, []string{"Content-Type: application/cloudevents+json"}, 400, "a report must be an object, not a string"},
+		{`{"specversion":"1.0","id":"4","source":"x","type":"t","data":{"agent_id":"ci","session_topic":"build","status":"success","message":"` + "\xff" + `\ud83d"}}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
 		{`{`, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent"},
 		{``, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent"},
 		{`[]`, []string{"Content-Type: application/cloudevents-batch+json"}, 400, "send CloudEvents one by one"},

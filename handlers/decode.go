@@ -5,12 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"net/http"
-	"strconv"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -30,7 +27,7 @@ type intake struct {
 	body    []byte
 	source  bytes.Buffer // reads body
 	decoder *jsontext.Decoder
-	text    []byte // the strings of the report being decoded
+	draft   draft // of the report being decoded
 	reports []models.StatusReport
 	faults  []error // what was wrong with each report, or nil
 
@@ -81,16 +78,18 @@ func (in *intake) read(body io.Reader, length int64) error {
 // byteOrderMark is what some clients put before their JSON, and RFC 8259 lets a server ignore.
 var byteOrderMark = []byte("\ufeff")
 
+// lenient makes jsontext accept whatever the grammar allows. Anything else that is wrong is a fault of one report alone.
+var lenient = []jsontext.Options{jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)}
+
 // decode parses the body into reports and faults: a fault concerns one report alone. several says whether
 // the client sent more than one, be it as an array or one after another. An error concerns the request:
 // then nothing of it may be used.
 func (in *intake) decode() (several bool, err error) {
 	in.reports, in.faults = in.reports[:0], in.faults[:0]
-	in.source = *bytes.NewBuffer(bytes.TrimPrefix(in.body, byteOrderMark))
-	in.decoder.Reset(&in.source)
+	in.decodeFrom(bytes.TrimPrefix(in.body, byteOrderMark))
 	switch in.decoder.PeekKind() {
 	case jsontext.KindBeginArray:
-		several, err = true, in.decodeArray()
+		several, err = true, readArray(in.decoder, in.decodeReport)
 	default:
 		err = in.decodeSequence()
 		several = len(in.reports) > 1
@@ -99,26 +98,32 @@ func (in *intake) decode() (several bool, err error) {
 	case err != nil:
 		return several, syntaxError(err)
 	case len(in.reports) == 0:
-		return several, models.BadRequest("", "there is no report in the body")
+		return several, noReport()
 	case !several && in.faults[0] == nil && in.decoder.InputOffset() > maxReportBytes:
 		return several, reportTooLarge()
 	}
 	return several, nil
 }
 
-func (in *intake) decodeArray() error {
-	if _, err := in.decoder.ReadToken(); err != nil {
+func (in *intake) decodeFrom(text []byte) {
+	in.source = *bytes.NewBuffer(text)
+	in.decoder.Reset(&in.source, lenient...)
+}
+
+// readArray reads an array, and makes sure that nothing follows. It calls read for each element.
+func readArray(d *jsontext.Decoder, read func() error) error {
+	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
-	for in.decoder.PeekKind() != jsontext.KindEndArray {
-		if err := in.decodeReport(); err != nil {
+	for d.PeekKind() != jsontext.KindEndArray {
+		if err := read(); err != nil {
 			return err
 		}
 	}
-	if _, err := in.decoder.ReadToken(); err != nil {
+	if _, err := d.ReadToken(); err != nil {
 		return err
 	}
-	if _, err := in.decoder.ReadToken(); err == nil {
+	if _, err := d.ReadToken(); err == nil {
 		return models.BadRequest("", "nothing may follow the array of reports")
 	} else if !errors.Is(err, io.EOF) {
 		return err
@@ -143,89 +148,77 @@ func (in *intake) decodeSequence() error {
 // decodeReport decodes the next value as a report.
 func (in *intake) decodeReport() error {
 	if len(in.reports) == maxReports {
-		return models.PayloadTooLarge(fmt.Sprintf("a request must hold at most %d reports", maxReports))
+		return tooManyReports()
 	}
-	start := in.decoder.InputOffset()
-	var report models.StatusReport
-	var fault, err error
-	if kind := in.decoder.PeekKind(); kind == jsontext.KindBeginObject {
-		fault, err = in.decodeObject(&report)
-	} else if err = in.decoder.SkipValue(); err == nil {
-		fault = models.BadRequest("", "a report must be an object, not "+nameOfKind(kind))
-	}
+	report, fault, err := in.nextReport()
 	if err != nil {
 		return err
-	}
-	if fault == nil && in.decoder.InputOffset()-start > maxReportBytes {
-		fault = reportTooLarge()
 	}
 	in.reports = append(in.reports, report)
 	in.faults = append(in.faults, fault)
 	return nil
 }
 
+// nextReport decodes the next value as a report. The error is one of syntax.
+func (in *intake) nextReport() (report models.StatusReport, fault, err error) {
+	start := in.decoder.InputOffset()
+	if kind := in.decoder.PeekKind(); kind == jsontext.KindBeginObject {
+		report, fault, err = in.decodeObject()
+	} else if err = in.decoder.SkipValue(); err == nil {
+		fault = models.BadRequest("", "a report must be an object, not "+nameOfKind(kind))
+	}
+	if err == nil && fault == nil && in.decoder.InputOffset()-start > maxReportBytes {
+		fault = reportTooLarge()
+	}
+	return report, fault, err
+}
+
+func noReport() error { return models.BadRequest("", "there is no report in the body") }
+
+func tooManyReports() error {
+	return models.PayloadTooLarge(fmt.Sprintf("a request must hold at most %d reports", maxReports))
+}
+
 func reportTooLarge() error {
 	return models.PayloadTooLarge(fmt.Sprintf("one report must be at most %d MiB", maxReportBytes>>20))
 }
 
-// decodeObject decodes the next value, an object. The fault is the first value that is not of its field's
-// type; the error is one of syntax.
-func (in *intake) decodeObject(r *models.StatusReport) (fault, err error) {
+// decodeObject decodes the next value, an object. The fault is that of the first invalid member; the error is one of syntax.
+func (in *intake) decodeObject() (report models.StatusReport, fault, err error) {
 	if _, err := in.decoder.ReadToken(); err != nil {
-		return nil, err
+		return report, nil, err
 	}
-	in.text = in.text[:0]
-	var ends [fieldCount]struct{ from, to int }
+	in.draft.begin()
 	for in.decoder.PeekKind() == jsontext.KindString {
-		name, err := in.decoder.ReadValue()
+		wrong, err := in.decodeMember()
 		if err != nil {
-			return nil, err
+			return report, nil, err
 		}
-		f := fieldNamed(name)
-		if f == unknownField {
-			if err := in.decoder.SkipValue(); err != nil {
-				return nil, err
-			}
-			continue
-		}
-		value, err := in.decoder.ReadValue()
-		if err != nil {
-			return nil, err
-		}
-		if fault != nil || value.Kind() == jsontext.KindNull {
-			continue
-		}
-		if f == fieldTTLMinutes {
-			r.TTLMinutes, fault = parseTTL(value)
-			continue
-		}
-		if value.Kind() != jsontext.KindString {
-			fault = models.BadRequest(fieldNames[f], "must be a string, not "+nameOfKind(value.Kind()))
-			continue
-		}
-		from := len(in.text)
-		in.text = unquote(in.text, value)
-		switch f {
-		case fieldStatus:
-			r.Status, fault = models.ParseStatus("status", in.text[from:])
-			in.text = in.text[:from]
-		case fieldTimestamp:
-			r.Timestamp, fault = parseTimestamp(in.text[from:])
-			in.text = in.text[:from]
-		default:
-			ends[f].from, ends[f].to = from, len(in.text)
+		if fault == nil {
+			fault = wrong
 		}
 	}
 	if _, err := in.decoder.ReadToken(); err != nil {
+		return report, nil, err
+	}
+	return in.draft.end(), fault, nil
+}
+
+// decodeMember decodes the next member of an object.
+func (in *intake) decodeMember() (fault, err error) {
+	name, err := in.decoder.ReadValue()
+	if err != nil {
 		return nil, err
 	}
-
-	text := string(in.text) // one allocation for all strings of a report
-	part := func(f field) string { return text[ends[f].from:ends[f].to] }
-	r.AgentID, r.AgentName, r.AgentSource = part(fieldAgentID), part(fieldAgentName), part(fieldAgentSource)
-	r.SessionTopic, r.SessionTitle = part(fieldSessionTopic), part(fieldSessionTitle)
-	r.Message, r.Content, r.ReportID = part(fieldMessage), part(fieldContent), part(fieldReportID)
-	return fault, nil
+	f := fieldNamed(name)
+	if f == unknownField {
+		return nil, in.decoder.SkipValue()
+	}
+	value, err := in.decoder.ReadValue()
+	if err != nil {
+		return nil, err
+	}
+	return in.draft.set(f, value), nil
 }
 
 // field is a field of a status report.
@@ -254,7 +247,7 @@ var fieldNames = [fieldCount]string{"", "agent_id", "agent_name", "agent_source"
 func fieldNamed(name jsontext.Value) field {
 	var unescaped [16]byte
 	if bytes.IndexByte(name, '\\') >= 0 {
-		name = unquote(unescaped[:0], name)
+		name, _ = jsontext.AppendUnquote(unescaped[:0], name)
 	} else {
 		name = name[1 : len(name)-1]
 	}
@@ -264,38 +257,6 @@ func fieldNamed(name jsontext.Value) field {
 		}
 	}
 	return unknownField
-}
-
-// unquote appends what a JSON string, which the decoder has checked, stands for.
-func unquote(dst []byte, value jsontext.Value) []byte {
-	if bytes.IndexByte(value, '\\') < 0 {
-		return append(dst, value[1:len(value)-1]...)
-	}
-	dst, _ = jsontext.AppendUnquote(dst, value)
-	return dst
-}
-
-// parseTimestamp parses a time by RFC 3339, which lets "T" and "Z" be small as well.
-func parseTimestamp(text []byte) (t time.Time, err error) {
-	if err = t.UnmarshalText(text); err != nil {
-		err = t.UnmarshalText(bytes.ToUpper(text))
-	}
-	if err != nil {
-		return time.Time{}, models.BadRequest("timestamp", "must be a time in RFC 3339, such as 2026-11-20T07:01:18Z")
-	}
-	return t, nil
-}
-
-// parseTTL parses a number of minutes. It may be out of range, but is whole.
-func parseTTL(value jsontext.Value) (int, error) {
-	if value.Kind() != jsontext.KindNumber {
-		return 0, models.BadRequest("ttl_minutes", "must be a number, not "+nameOfKind(value.Kind()))
-	}
-	n, err := strconv.ParseFloat(string(value), 64)
-	if err == nil && n != math.Trunc(n) {
-		return 0, models.BadRequest("ttl_minutes", "must be a whole number")
-	}
-	return int(max(-1, min(n, models.MaxTTLMinutes+1))), nil
 }
 
 func nameOfKind(k jsontext.Kind) string {
@@ -321,9 +282,6 @@ func syntaxError(err error) error {
 	var syntactic *jsontext.SyntacticError
 	if !errors.As(err, &syntactic) {
 		return err
-	}
-	if errors.Is(err, jsontext.ErrDuplicateName) {
-		return models.BadRequest(syntactic.JSONPointer.LastToken(), "must not be there twice in one object")
 	}
 	cause := strings.TrimPrefix(syntactic.Err.Error(), "jsontext: ")
 	return models.BadRequest("", fmt.Sprintf("malformed JSON at byte %d: %s", syntactic.ByteOffset, cause))

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -69,6 +70,10 @@ func TestFaultsNameTheField(t *testing.T) {
 		`{"agent_id":"a"} null`:                    "a report must be an object, not null",
 		`[{"agent_id":"` + over(1<<20) + `"},{}]`:  "one report must be at most 1 MiB",
 		`{"agent_i\u0064":false,"status":"wrong"}`: "agent_id must be a string, not a boolean",
+		`{"status":"pending","status":"failed"}`:   "status must not be there twice in one object",
+		`{"agent_id":null,"agent_i\u0064":"a"}`:    "agent_id must not be there twice in one object",
+		`{"status":"\ud83d"}`:                      "status must be one of running, pending, success, failed",
+		"{\"timestamp\":\"\xff\"}":                 "timestamp must be a time in RFC 3339, such as 2026-11-20T07:01:18Z",
 	} {
 		in, _, err := decode(body)
 		require.NoError(t, err)
@@ -78,23 +83,55 @@ func TestFaultsNameTheField(t *testing.T) {
 	}
 }
 
+// TestTextThatIsNotUnicode has strings that grammar allows, and that are no text, stand for it where people read it, and be a fault
+// where they name something.
+func TestTextThatIsNotUnicode(t *testing.T) {
+	for name, test := range map[string]struct{ text, want string }{
+		"the first half of a pair":        {`a\ud83d`, "a\ufffd"},
+		"the second half of a pair":       {`\udd16 a`, "\ufffd a"},
+		"two first halves":                {`\uD83D\uD83D`, "\ufffd\ufffd"},
+		"half a pair before a whole one":  {`\ud83d\ud83e\udd16`, "\ufffd🤖"},
+		"half a pair before an escape":    {`\ud83d\n`, "\ufffd\n"},
+		"bytes that begin no character":   {"a\xff\xfe", "a\ufffd\ufffd"},
+		"a character that is cut":         {"\xe2\x82 ", "\ufffd\ufffd "},
+		"a half that is encoded as UTF-8": {"\xed\xa0\xbd", "\ufffd\ufffd\ufffd"},
+		"half a pair and such bytes":      {"\\ud83d\xff", "\ufffd\ufffd"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			in, _, err := decode(fmt.Sprintf(`{"message":"%s","content":"%[1]s","session_title":"%[1]s","%[1]s":1}`, test.text))
+			require.NoError(t, err)
+			require.NoError(t, in.faults[0])
+			require.Equal(t, models.StatusReport{Message: test.want, Content: test.want, SessionTitle: test.want}, in.reports[0])
+			for _, field := range []string{"agent_id", "session_topic", "report_id", "agent_name", "agent_source"} {
+				in, _, err := decode(fmt.Sprintf(`[{"%s":"%s"},{"message":"m"}]`, field, test.text))
+				require.NoError(t, err)
+				require.EqualError(t, in.faults[0], field+" must be valid Unicode: no lone surrogates, no invalid UTF-8")
+				require.Equal(t, field, in.faults[0].(*models.Error).Field)
+				require.NoError(t, in.faults[1])
+			}
+		})
+	}
+	in, _, err := decode(`{"agent_id":"\ud83e\udd16 \ufffd"}`)
+	require.NoError(t, err)
+	require.NoError(t, in.faults[0], "a whole pair, and U+FFFD where that was sent")
+	require.Equal(t, "🤖 \ufffd", in.reports[0].AgentID)
+}
+
 func over(n int) string { return strings.Repeat("x", n+1) }
 
 func TestMalformedBodiesAreRefusedWhole(t *testing.T) {
 	for body, want := range map[string]string{
-		``:                            "there is no report in the body",
-		`[]`:                          "there is no report in the body",
-		`{`:                           "malformed JSON at byte 1: unexpected EOF",
-		`{"agent_id":"a"`:             "malformed JSON",
-		`{"agent_id":"a"}]`:           "malformed JSON",
-		`[{}`:                         "malformed JSON",
-		`[{}] {}`:                     "nothing may follow the array of reports",
-		`{"status":"a","status":"b"}`: "status must not be there twice in one object",
-		"{\"agent_id\":\"\xff\"}":     "invalid UTF-8",
-		`{"agent_id":"\ud800"}`:       "malformed JSON",
-		`nul`:                         "malformed JSON",
-		`agent_id=a&status=running`:   "malformed JSON",
-		strings.Repeat(`[`, 200_000):  "malformed JSON",
+		``:                           "there is no report in the body",
+		`[]`:                         "there is no report in the body",
+		`{`:                          "malformed JSON at byte 1: unexpected EOF",
+		`{"agent_id":"a"`:            "malformed JSON",
+		`{"agent_id":"a"}]`:          "malformed JSON",
+		`[{}`:                        "malformed JSON",
+		`[{}] {}`:                    "nothing may follow the array of reports",
+		`{"agent_id":"\ud80"}`:       "malformed JSON",
+		`nul`:                        "malformed JSON",
+		`agent_id=a&status=running`:  "malformed JSON",
+		strings.Repeat(`[`, 200_000): "malformed JSON",
 		`{"x":` + strings.Repeat(`{"a":`, 200_000):  "malformed JSON",
 		strings.Repeat(" ", 9<<20):                  "the body must be at most 8 MiB",
 		"[" + strings.Repeat("{},", 10_000) + "{}]": "a request must hold at most 10000 reports",
@@ -137,6 +174,7 @@ func (breaking) Read([]byte) (int, error) { return 0, errors.New("reset by peer"
 
 var nasty = []string{
 	``, `null`, `"bare"`, `1e400`, `[]`, `{}`, `[{}]`, `{"agent_id":1e400}`, `{"ttl_minutes":1e400}`, `{"a":1,"a":2}`, "\xff\xfe", "{\"agent_id\":\"\xc3\x28\"}",
+	`{"agent_id":"\ud83d","message":"\udd16"}`, `[{"status":"failed","status":"failed"},{"agent_id":"b"}]`,
 	strings.Repeat("[", 200_000), strings.Repeat(`{"a":`, 200_000), `{"agent_id":"\u0000","session_topic":"\ud83e\udd16","status":"running"}`,
 	`{"agent_id":"a","session_topic":"t","status":"running"}` + "\n" + `{"agent_id":"a","session_topic":"t","status":"failed","timestamp":"0000-01-01T00:00:00+23:59"}`,
 	`{"timestamp":"9999-12-31T23:59:59.999999999-23:59"}`, `{"content":"` + strings.Repeat("é", 10_001) + `"}`,
@@ -170,6 +208,9 @@ func FuzzReports(f *testing.F) {
 			}
 			require.True(t, r.Timestamp.IsZero() || r.Timestamp.UTC().Year() >= 0 && r.Timestamp.UTC().Year() <= 9999)
 			assert.LessOrEqual(t, len(r.AgentID), 4*models.MaxAgentID)
+			for _, text := range []string{r.AgentID, r.AgentName, r.AgentSource, r.SessionTopic, r.SessionTitle, r.Message, r.Content, r.ReportID} {
+				require.True(t, utf8.ValidString(text), "%q", text)
+			}
 		}
 	})
 }

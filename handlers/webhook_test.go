@@ -108,13 +108,36 @@ func TestEachReportOfABatchStandsAlone(t *testing.T) {
 	require.JSONEq(t, `{"success":true,"message":"Statuses reported successfully","accepted":1,"rejected":0,"errors":[]}`, w.Body.String())
 }
 
+func TestAReportThatIsNoTextCostsItsNeighboursNothing(t *testing.T) {
+	bad := []string{
+		reportOf("2", `,"agent_id":"b"`), `{"agent_id":"\ud83d","session_topic":"3","status":"running"}`,
+		"{\"agent_id\":\"a\",\"session_topic\":\"4\xff\",\"status\":\"running\"}", reportOf("5", `,"x":{"y":1,"y":2},"x":"`+"\xff"+`\ud83d"`),
+	}
+	for name, body := range map[string]string{
+		"in an array":       "[" + reportOf("1", "") + "," + strings.Join(bad, ",") + "," + reportOf("6", `,"message":"\ud83d"`) + "]",
+		"one after another": reportOf("1", "") + "\n" + strings.Join(bad, "\n") + reportOf("6", `,"message":"\ud83d"`),
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHandler(10, slog.New(slog.DiscardHandler))
+			w := post(h, body)
+			require.Equal(t, http.StatusMultiStatus, w.Code)
+			require.JSONEq(t, `{"success":false,"message":"3 of 6 reports were accepted","accepted":3,"rejected":3,"errors":[
+				{"index":1,"error":"bad_request","message":"agent_id must not be there twice in one object","field":"agent_id"},
+				{"index":2,"error":"bad_request","message":"agent_id must be valid Unicode: no lone surrogates, no invalid UTF-8","field":"agent_id"},
+				{"index":3,"error":"bad_request","message":"session_topic must be valid Unicode: no lone surrogates, no invalid UTF-8","field":"session_topic"}]}`, w.Body.String())
+			for _, topic := range []string{"1", "5", "6"} {
+				require.Equal(t, 1, historyLen(t, h, topic))
+			}
+		})
+	}
+}
+
 func TestMalformedJSONStoresNothing(t *testing.T) {
 	h := newHandler(10, slog.New(slog.DiscardHandler))
 	for _, body := range []string{
 		reportOf("1", "") + reportOf("2", "") + "{",
 		"[" + reportOf("1", "") + ",",
 		"[" + reportOf("1", "") + "] x",
-		reportOf("1", "") + `{"agent_id":"a","agent_id":"b"}`,
 	} {
 		require.Equal(t, http.StatusBadRequest, post(h, body).Code, body)
 	}
