@@ -1,11 +1,11 @@
 package main
 
 import (
-	"strings"
-	"testing"
-
+	"fmt"
 	"net/http"
 	"net/http/httptest"
+	"strings"
+	"testing"
 
 	cloudevents "github.com/cloudevents/sdk-go/v2"
 	"github.com/cloudevents/sdk-go/v2/binding"
@@ -68,14 +68,115 @@ func TestCloudEvents(t *testing.T) {
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t","data":[` + report + `,` + report + `]}`, []string{"Content-Type: application/cloudevents+json; charset=utf-8"}, 200, `"accepted":2`},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t"}`, []string{"Content-Type: application/cloudevents+json"}, 400, "there is no report in the body"},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t","data":"no report"}`, []string{"Content-Type: application/cloudevents+json"}, 400, "a report must be an object, not a string"},
-		{`{"specversion":"1.0","id":"4","source":"x","type":"t","data":{"agent_id":"ci","session_topic":"build","status":"success","message":"` + "\xff" + `\ud83d"}}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
 		{`{`, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent"},
 		{``, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent"},
-		{`[]`, []string{"Content-Type: application/cloudevents-batch+json"}, 400, "send CloudEvents one by one"},
+		{`{"specversion":"1.0","id":"4","source":"x","type":"t","data":{"agent_id":"ci","session_topic":"build","status":"success","message":"` + "\xff" + `\ud83d"}}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
 	} {
 		w := s.ask(http.MethodPost, "/webhook/status", test.body, test.header...)
 		require.Equal(t, test.want, w.Code, "%s %v: %s", test.body, test.header, w.Body)
 		require.Contains(t, w.Body.String(), test.says)
 		require.False(t, strings.Contains(w.Body.String(), "\n\t"))
 	}
+}
+
+// TestBatchesOfCloudEvents has the SDK's own encoder send several events at once.
+func TestBatchesOfCloudEvents(t *testing.T) {
+	s := newTestServer(t, nil)
+	batch := func(ids ...string) (events []cloudevents.Event) {
+		for _, id := range ids {
+			event := cloudevents.NewEvent()
+			event.SetID(id)
+			event.SetSource("https://ci.example.com/jobs")
+			event.SetType("com.example.status")
+			require.NoError(t, event.SetData(cloudevents.ApplicationJSON, map[string]string{"agent_id": "ci", "session_topic": "build", "status": "running", "message": id}))
+			events = append(events, event)
+		}
+		return events
+	}
+	for _, test := range []struct {
+		ids     []string
+		entries int
+		header  string
+	}{
+		{[]string{"1", "2"}, 2, ""},
+		{[]string{"1", "2"}, 2, ""},      // a retry
+		{[]string{"3", "2", "4"}, 4, ""}, // with others, in another order
+		{[]string{"4", "5"}, 5, "a key of the request"},
+		{[]string{"6"}, 6, ""},
+	} {
+		r, err := cehttp.NewHTTPRequestFromEvents(t.Context(), "http://hub/webhook/status", batch(test.ids...))
+		require.NoError(t, err)
+		r.Header.Set("Idempotency-Key", test.header)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		require.Equal(t, 200, w.Code, w.Body)
+		require.Contains(t, w.Body.String(), fmt.Sprintf(`"accepted":%d,`, len(test.ids)))
+		_, page, ok := s.store.Session("ci", "build", nil, 100)
+		require.True(t, ok)
+		require.Len(t, page.Items, test.entries, test.ids)
+	}
+	event := batch("6")[0]
+	r := httptest.NewRequest("POST", "/webhook/status", nil)
+	require.NoError(t, cehttp.WriteRequest(t.Context(), binding.ToMessage(&event), r))
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	require.Equal(t, 200, w.Code)
+	_, page, _ := s.store.Session("ci", "build", nil, 100)
+	require.Len(t, page.Items, 6, "the same event, alone")
+}
+
+func TestEachEventOfABatchStandsAlone(t *testing.T) {
+	s := newTestServer(t, nil)
+	event := func(id, more string) string {
+		return `{"specversion":"1.0","id":"` + id + `","source":"x","type":"t",` + more + `}`
+	}
+	report := reportOf("a", "t", "running")
+	good := event("good", `"data":`+report)
+	for name, test := range map[string]struct{ event, says string }{
+		"one without an attribute":            {`{"specversion":"1.0","id":"1","source":"x","data":` + report + `}`, "malformed CloudEvent: type: MUST be a non-empty string"},
+		"one of another version":              {`{"specversion":"9.9","id":"1","source":"x","type":"t","data":` + report + `}`, "malformed CloudEvent"},
+		"one that is no object":               {`7`, "a CloudEvent must be an object, not a number"},
+		"one without attributes":              {`{}`, "malformed CloudEvent"},
+		"one that is a batch":                 {`[` + good + `]`, "a CloudEvent must be an object, not an array"},
+		"one without data":                    {event("1", `"subject":"s"`), "data is required: a status report"},
+		"one with data that is no report":     {event("1", `"data":"x"`), "a report must be an object, not a string"},
+		"one with several reports":            {event("1", `"data":[`+report+`]`), "a report must be an object, not an array"},
+		"one with several, one after another": {event("1", `"datacontenttype":"text/plain","data":"{} {}"`), "data must be one status report"},
+		"one with a report at fault":          {event("1", `"data":{"agent_id":"a"}`), "session_topic is required"},
+		"one with a field twice":              {event("1", `"data":{"agent_id":"a","agent_id":"b"}`), "agent_id must not be there twice"},
+		"one with an ID that is no text":      {event("1", `"data":{"agent_id":"\ud83d","session_topic":"t","status":"running"}`), "agent_id must be valid Unicode"},
+		"one with data that is malformed":     {event("1", `"data_base64":"ew=="`), "malformed JSON at byte 1"},
+		"one with base64 that is malformed":   {event("1", `"data_base64":"!"`), "malformed CloudEvent"},
+		"one with too much":                   {event("1", `"data":{"x":"`+strings.Repeat("x", 1<<20)+`"}`), "one report must be at most 1 MiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, contentType := range []string{"application/cloudevents-batch+json", "Application/CloudEvents-Batch+JSON; charset=UTF-8"} {
+				w := s.ask("POST", "/webhook/status", "["+good+","+test.event+","+good+"]", "Content-Type: "+contentType)
+				require.Equal(t, 207, w.Code, w.Body)
+				require.Contains(t, w.Body.String(), `"accepted":2,"rejected":1,"errors":[{"index":1,"error":`)
+				require.Contains(t, w.Body.String(), test.says)
+			}
+		})
+	}
+	_, page, _ := s.store.Session("a", "t", nil, 100)
+	require.Len(t, page.Items, 1)
+
+	for body, want := range map[string]string{
+		"[" + good + "," + event("2", `"data_base64":"e30="`): "malformed JSON",
+		"[" + good + "] 1":                 "nothing may follow the array of reports",
+		"[" + good + "," + good[:30] + "]": "malformed JSON",
+		"[]":                               "there is no report in the body",
+		"":                                 "there is no report in the body",
+		"{}":                               "a batch of CloudEvents must be an array, not an object",
+		"\xff":                             "malformed JSON at byte 0",
+	} {
+		w := s.ask("POST", "/webhook/status", body, "Content-Type: application/cloudevents-batch+json")
+		require.Equal(t, 400, w.Code, w.Body)
+		require.Contains(t, w.Body.String(), want)
+	}
+	w := s.ask("POST", "/webhook/status", "["+strings.Repeat(good+",", 10_000)+good+"]", "Content-Type: application/cloudevents-batch+json")
+	require.Equal(t, 413, w.Code)
+	w = s.ask("POST", "/webhook/status", "[]", "Content-Type: application/cloudevents-batch+xml")
+	require.Equal(t, 415, w.Code)
+	require.Contains(t, w.Body.String(), "Content-Type of a batch of CloudEvents must be application/cloudevents-batch+json")
 }

@@ -4,35 +4,135 @@ import (
 	"bytes"
 	"crypto/sha256"
 	"encoding/base64"
+	"errors"
 	"io"
 	"net/http"
 	"strings"
 
+	"github.com/cloudevents/sdk-go/v2/event"
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
+	"github.com/go-json-experiment/json/jsontext"
 
 	"github.com/kubeagents/kubeagents/models"
 )
 
+// batchPrefix begins the media types of several CloudEvents.
+const batchPrefix = "application/cloudevents-batch"
+
 // isCloudEvent reports whether a request brings a CloudEvent: as a whole, or in headers and the body.
 func isCloudEvent(header http.Header) bool {
-	return header["Ce-Specversion"] != nil || len(header["Content-Type"]) > 0 && strings.HasPrefix(strings.ToLower(header["Content-Type"][0]), "application/cloudevents")
+	return header["Ce-Specversion"] != nil || strings.HasPrefix(contentType(header), "application/cloudevents")
+}
+
+// isCloudEventBatch reports whether a request brings several CloudEvents.
+func isCloudEventBatch(header http.Header) bool {
+	return strings.HasPrefix(contentType(header), batchPrefix)
+}
+
+// contentType returns the header Content-Type, in lower case.
+func contentType(header http.Header) string {
+	if values := header["Content-Type"]; len(values) > 0 {
+		return strings.ToLower(values[0])
+	}
+	return ""
 }
 
 // unwrap takes a CloudEvent (CloudEvents 1.0, HTTP protocol binding) out of a request whose body was read: the body is its data from
-// now on. It returns a key that is the same for every retry of the event, because source and id tell events apart.
+// now on. It returns the event's key.
 func (in *intake) unwrap(r *http.Request) (key string, err error) {
-	if strings.HasPrefix(strings.ToLower(r.Header.Get("Content-Type")), "application/cloudevents-batch") {
-		return "", models.BadRequest("Content-Type", "must not be that of a batch: send CloudEvents one by one, or reports as an array")
-	}
 	r.Body = io.NopCloser(bytes.NewReader(in.body))
-	event, err := cehttp.NewEventFromHTTPRequest(r)
+	e, err := cehttp.NewEventFromHTTPRequest(r)
 	if err == nil {
-		err = event.Validate()
+		err = e.Validate()
 	}
 	if err != nil {
-		return "", models.BadRequest("", "malformed CloudEvent: "+strings.Join(strings.Fields(err.Error()), " "))
+		return "", malformedEvent(err)
 	}
-	in.body = append(in.body[:0], event.Data()...)
-	sum := sha256.Sum256([]byte(event.Source() + "\x00" + event.ID()))
-	return "ce:" + base64.RawURLEncoding.EncodeToString(sum[:]), nil
+	in.body = append(in.body[:0], e.Data()...)
+	return keyOfEvent(e), nil
+}
+
+func malformedEvent(err error) error {
+	return models.BadRequest("", "malformed CloudEvent: "+strings.Join(strings.Fields(err.Error()), " "))
+}
+
+// keyOfEvent returns a key that is the same for every retry of an event: source and id identify it.
+func keyOfEvent(e *event.Event) string {
+	sum := sha256.Sum256([]byte(e.Source() + "\x00" + e.ID()))
+	return "ce:" + base64.RawURLEncoding.EncodeToString(sum[:])
+}
+
+// decodeEvents parses the body, a batch of CloudEvents (CloudEvents 1.0, JSON event format), as decode parses an array. The data of
+// each event is a report; if it has no ID, it gets the event's key.
+func (in *intake) decodeEvents(header http.Header) error {
+	if name, _, _ := strings.Cut(contentType(header), ";"); strings.TrimSpace(name) != batchPrefix+"+json" {
+		return models.UnsupportedMediaType("Content-Type", "of a batch of CloudEvents must be "+batchPrefix+"+json")
+	}
+	in.reports, in.faults = in.reports[:0], in.faults[:0]
+	events := jsontext.NewDecoder(bytes.NewBuffer(bytes.TrimPrefix(in.body, byteOrderMark)), lenient...)
+	if kind := events.PeekKind(); kind != jsontext.KindBeginArray && kind != jsontext.KindInvalid {
+		return models.BadRequest("", "a batch of CloudEvents must be an array, not "+nameOfKind(kind))
+	}
+	err := readArray(events, func() error {
+		e, err := events.ReadValue()
+		if err == nil {
+			err = in.decodeEvent(e)
+		}
+		return err
+	})
+	switch {
+	case errors.Is(err, io.EOF), err == nil && len(in.reports) == 0:
+		return noReport()
+	case err != nil:
+		return syntaxError(err)
+	}
+	return nil
+}
+
+func (in *intake) decodeEvent(text jsontext.Value) error {
+	if len(in.reports) == maxReports {
+		return tooManyReports()
+	}
+	report, fault := in.reportOfEvent(text)
+	in.reports = append(in.reports, report)
+	in.faults = append(in.faults, fault)
+	return nil
+}
+
+// reportOfEvent returns the report that is the data of an event.
+func (in *intake) reportOfEvent(text jsontext.Value) (report models.StatusReport, fault error) {
+	if kind := text.Kind(); kind != jsontext.KindBeginObject {
+		return report, models.BadRequest("", "a CloudEvent must be an object, not "+nameOfKind(kind))
+	}
+	var e event.Event
+	err := e.UnmarshalJSON(text)
+	if err == nil {
+		err = e.Validate()
+	}
+	if err != nil {
+		return report, malformedEvent(err)
+	}
+	report, fault = in.decodeAlone(e.Data())
+	if report.ReportID == "" {
+		report.ReportID = keyOfEvent(&e)
+	}
+	return report, fault
+}
+
+// decodeAlone decodes a text that must hold exactly one report.
+func (in *intake) decodeAlone(text []byte) (report models.StatusReport, fault error) {
+	if len(bytes.TrimSpace(text)) == 0 {
+		return report, models.BadRequest("data", "is required: a status report")
+	}
+	in.decodeFrom(text)
+	report, fault, err := in.nextReport()
+	if err == nil {
+		if _, err = in.decoder.ReadToken(); errors.Is(err, io.EOF) {
+			return report, fault
+		}
+	}
+	if err == nil {
+		return report, models.BadRequest("data", "must be one status report")
+	}
+	return report, syntaxError(err)
 }

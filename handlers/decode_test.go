@@ -30,7 +30,7 @@ func decodeRequest(r *http.Request) (in *intake, several bool, err error) {
 	if err := in.receive(httptest.NewRecorder(), r); err != nil {
 		return in, false, err
 	}
-	several, err = in.decode()
+	several, err = in.decodeRequest(r)
 	return in, several, err
 }
 

@@ -43,19 +43,8 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	if err := in.receive(w, r); err != nil {
 		return err
 	}
-	key := r.Header.Get(idempotencyKey)
-	if isCloudEvent(r.Header) {
-		eventKey, err := in.unwrap(r)
-		if err != nil {
-			return err
-		}
-		key = cmp.Or(key, eventKey)
-	}
-	several, err := in.decode()
+	several, err := in.decodeRequest(r)
 	if err != nil {
-		return err
-	}
-	if err := in.addKey(key, several); err != nil {
 		return err
 	}
 	env := envelopeOf(w)
@@ -73,6 +62,28 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	w.Header()["Content-Type"] = jsonType // net/http itself names the length of an answer as short as this
 	w.Write(reported)                     //nolint:errcheck // the client is gone, and nobody else is to be told
 	return nil
+}
+
+// decodeRequest decodes the body that was read of a request; see [intake.decode].
+func (in *intake) decodeRequest(r *http.Request) (several bool, err error) {
+	key := r.Header.Get(idempotencyKey)
+	switch {
+	case isCloudEventBatch(r.Header):
+		several, err = true, in.decodeEvents(r.Header)
+	case isCloudEvent(r.Header):
+		var eventKey string
+		if eventKey, err = in.unwrap(r); err != nil {
+			return false, err
+		}
+		key = cmp.Or(key, eventKey)
+		several, err = in.decode()
+	default:
+		several, err = in.decode()
+	}
+	if err != nil {
+		return several, err
+	}
+	return several, in.addKey(key, several)
 }
 
 // accept validates the reports of in and has the valid ones recorded of agents that the grant is for. Afterwards the faults
