@@ -247,6 +247,7 @@ func TestContract(t *testing.T) {
 		{"POST", "/mcp", strings.Repeat(" ", 2<<20), "Accept: application/json, text/event-stream", "/mcp", 413},
 		{"POST", "/mcp", `{}`, "Content-Type: text/plain", "/mcp", 415},
 		{"GET", "/connect", "", "", "/connect", 200},
+		{"GET", "/connect/", "", "", "/connect", 308},
 		{"GET", "/connect", "", "Host: $(x)", "/connect", 400},
 		{"GET", "/connect/codex", "", "", "/connect/{client}", 200},
 		{"GET", "/connect/codex", "", "Host: $(x)", "/connect/{client}", 400},
@@ -297,7 +298,7 @@ func TestContract(t *testing.T) {
 		{"GET", "/openapi.yaml", "", "If-None-Match: *", "/openapi.yaml", 304},
 		{"GET", "/nowhere", "", "", "", 404},
 		{"GET", "/assets/old/main.js", "", "", "", 404},
-		{"GET", "/api/agents/", "", "", "", 404},
+		{"GET", "/api/agents/", "", "", "/api/agents", 200},
 		{"DRAIN", "", "", "", "", 0},
 		{"GET", "/health", "", "", "/health", 503},
 		{"GET", "/health/live", "", "", "/health/live", 200},
@@ -564,6 +565,61 @@ func TestIDsOfAnyScriptRoundTrip(t *testing.T) {
 		s.get(t, "/api/sessions?agent_id="+url.QueryEscape(id), &page)
 		require.Len(t, page.Sessions, 1)
 		s.get(t, "/api/agents/"+url.PathEscape(id)+"/status", &struct{}{})
+	}
+}
+
+func TestSlashesThatAreDoubledOrAtTheEnd(t *testing.T) {
+	s := newTestServer(t, nil)
+	for _, id := range []string{"a", "a/b", "/", "a//b/", "//", "gone/"} {
+		s.report(t, reportOf(id, "t/", "running"))
+	}
+	for name, test := range map[string]struct {
+		method, target, body string
+		status               int
+		says                 string
+	}{
+		"a report finds its route":                        {"POST", "/webhook/status/", reportOf("a", "2", "running"), 200, "successfully"},
+		"a report finds its route by doubled slashes":     {"POST", "//webhook//status", reportOf("a", "2", "running"), 200, "successfully"},
+		"a report finds its route by many":                {"POST", "///webhook////status//?x=/", reportOf("a", "2", "running"), 200, "successfully"},
+		"an event finds its route":                        {"POST", "/webhook/claude-code/", `{"session_id":"s","hook_event_name":"Stop"}`, 200, ""},
+		"an event of an unknown client does not":          {"POST", "/webhook/nobody/", `{}`, 404, "no such client"},
+		"a message of MCP finds its route":                {"POST", "/mcp/", `{}`, 415, ""},
+		"a list finds its route":                          {"GET", "/api/agents/", "", 200, `"agents":[`},
+		"an ID with a slash at its end stays as it is":    {"GET", "/api/agents/a%2F%2Fb%2F", "", 200, `"agent_id":"a//b/"`},
+		"an ID before a slash at the end":                 {"GET", "/api/agents/a%2Fb/", "", 200, `"agent_id":"a/b"`},
+		"an ID of a slash":                                {"GET", "//api/agents/%2f/", "", 200, `"agent_id":"/"`},
+		"an ID of slashes":                                {"GET", "/api//agents/%2F%2F", "", 200, `"agent_id":"//"`},
+		"a topic with a slash at its end":                 {"GET", "/api/agents/a//sessions/t%2F/", "", 200, `"session_topic":"t/"`},
+		"a name that is encoded is no route":              {"POST", "/webhook%2Fstatus", reportOf("a", "2", "running"), 404, "no such route"},
+		"an encoded slash at the end is of the client":    {"POST", "/webhook/status%2F", reportOf("a", "2", "running"), 404, "no such client"},
+		"a method that is not taken is said to be so":     {"GET", "/webhook/status/", "", 405, "this path takes POST"},
+		"health is seen":                                  {"GET", "/health/", "", 200, `"status":"ok"`},
+		"the page is seen":                                {"GET", "//", "", 200, "<!doctype html>"},
+		"of the profiles the list stays where it was":     {"GET", "/debug/pprof/", "", 404, "no such route"},
+		"there are no files without a name":               {"GET", "/assets/", "", 404, "no such file"},
+		"removal finds its route":                         {"DELETE", "/api/agents/gone%2F/", "", 204, ""},
+		"removal of a session does not remove its agent":  {"DELETE", "/api/agents/a/sessions/", "", 405, ""},
+		"removal of nobody's session does not find agent": {"DELETE", "/api/agents//sessions/t", "", 404, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := s.ask(test.method, test.target, test.body)
+			require.Equal(t, test.status, w.Code, w.Body)
+			require.Contains(t, w.Body.String(), test.says)
+			require.Empty(t, w.Header().Get("Location"))
+		})
+	}
+	page := s.ask("GET", "/", "").Body.String()
+	asset := regexp.MustCompile(`assets/[^"]+/main.js`).FindString(page)
+	require.Equal(t, 200, s.ask("GET", "//"+asset, "").Code, "a browser at // asks for this")
+	for target, location := range map[string]string{"/connect/": "../connect", "//connect///": "../../../connect"} {
+		w := s.ask("GET", target, "")
+		require.Equal(t, 308, w.Code, "else the links of the page lead nowhere")
+		require.Equal(t, location, w.Header().Get("Location"))
+		base, err := url.Parse("http://hub/prefix" + target)
+		require.NoError(t, err)
+		page, err := base.Parse(location)
+		require.NoError(t, err)
+		require.Equal(t, 200, s.ask("GET", strings.TrimPrefix(page.Path, "/prefix"), "").Code)
 	}
 }
 

@@ -11,8 +11,14 @@ import (
 )
 
 // Connect serves the page that says what to paste into the settings of each tool: GET /connect. Everybody may see it: it tells
-// nothing but the address that it was asked at, and whether tokens are wanted there.
+// nothing but the address that it was asked at, and whether tokens are wanted there. Its links are relative, so a path with a trailing
+// slash is redirected to the one without.
 func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
+	if trimmed := strings.TrimRight(r.URL.Path, "/"); trimmed != r.URL.Path {
+		w.Header().Set("Location", strings.Repeat("../", len(r.URL.Path)-len(trimmed))+"connect")
+		w.WriteHeader(http.StatusPermanentRedirect)
+		return nil
+	}
 	server, err := h.reachedAt(w, r)
 	if err != nil {
 		return err

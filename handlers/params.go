@@ -5,6 +5,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
@@ -29,12 +30,25 @@ func pathParam(r *http.Request, name string) string {
 }
 
 // EncodedPath has the router match the path as it is encoded, so that an ID may hold a slash, written as
-// %2F, and is decoded just once.
+// %2F, and is decoded just once. Doubled slashes count as one, and a trailing slash is ignored: no ID is empty.
 func EncodedPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		chi.RouteContext(r.Context()).RoutePath = r.URL.EscapedPath()
+		ctx := chi.RouteContext(r.Context())
+		ctx.RoutePath = trimmedPath(ctx.Routes, r.URL.EscapedPath())
 		next.ServeHTTP(w, r)
 	})
+}
+
+// trimmedPath returns a path without doubled slashes, and without a trailing slash unless a route wants it.
+func trimmedPath(routes chi.Routes, path string) string {
+	for strings.Contains(path, "//") {
+		path = strings.ReplaceAll(path, "//", "/")
+	}
+	trimmed := strings.TrimSuffix(path, "/")
+	if trimmed == "" || trimmed == path || routes.Match(chi.NewRouteContext(), http.MethodGet, path) {
+		return path
+	}
+	return trimmed
 }
 
 // params reads the parameters of a query. The first that is not as it must be is kept in err.

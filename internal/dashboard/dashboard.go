@@ -99,7 +99,7 @@ var contentTypes = map[string]string{
 // Asset serves a file of the page: GET /assets/*. Its address changes when it does, so that a browser keeps it for good.
 // The error is a *models.Error.
 func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) error {
-	name, current := strings.CutPrefix(strings.TrimPrefix(r.URL.Path, "/"), d.prefix)
+	name, current := strings.CutPrefix(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), d.prefix)
 	f, ok := d.files[name]
 	if !ok || !current || path.Ext(name) == ".html" {
 		w.Header().Set("Cache-Control", "no-store")
