@@ -119,6 +119,13 @@ func (c *contract) holdEvents(t *testing.T) {
 	hold("reset", "ReasonEvent")
 	s.report(t, `{"agent_id":"a","agent_name":"A","agent_source":"codex","session_topic":"t","session_title":"T","status":"pending","message":"m","ttl_minutes":1}`)
 	hold("status", "StatusEvent")
+	for _, body := range []string{
+		`{"hook_event_name":"PermissionRequest","session_id":"t","tool_name":"Bash"}`,
+		`{"hook_event_name":"PostToolUse","session_id":"t","tool_name":"Bash"}`,
+	} {
+		require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=a&agent_host=laptop", body).Code)
+		hold("status", "StatusEvent")
+	}
 	s.report(t, reportOf("a", "t", "running"))
 	hold("status", "StatusEvent")
 	s.store.Expire(time.Now().Add(90 * time.Second))
@@ -379,4 +386,32 @@ func TestManySubscribers(t *testing.T) {
 			require.Less(t, slowest[i], 10*time.Millisecond)
 		}
 	})
+}
+
+// TestEventsTellOfQuestions holds that the stream says which question a report opens, and how others closed.
+func TestEventsTellOfQuestions(t *testing.T) {
+	s := newTestServer(t, nil)
+	server := httptest.NewServer(s)
+	t.Cleanup(server.Close)
+	events, _ := listen(t, server.URL, "")
+	event := func(rest string) map[string]any {
+		require.Equal(t, 200, s.ask("POST", "/webhook/opencode?agent_host=laptop", `{"directory":"/home/dev/payments",`+rest+`}`).Code)
+		return events.requireNext(t, "status")
+	}
+	event(`"type":"chat.message","properties":{"sessionID":"t","prompt":"Go"}`)
+	asked := event(`"type":"permission.asked","properties":{"id":"p1","sessionID":"t","permission":"bash","patterns":["make"]}`)
+	require.Equal(t, "pending", asked["status"])
+	require.Equal(t, "laptop", asked["agent_host"])
+	require.Equal(t, asked["question"], asked["asked"])
+	require.EqualValues(t, 1, asked["open_question_count"])
+	second := event(`"type":"permission.asked","properties":{"id":"p2","sessionID":"t","permission":"edit","patterns":["a.go"]}`)
+	require.Equal(t, asked["question"], second["question"], "the oldest one is shown")
+	require.EqualValues(t, 2, second["open_question_count"])
+	require.NotEqual(t, second["question"], second["asked"])
+	closed := event(`"type":"permission.replied","properties":{"requestID":"p1","sessionID":"t","reply":"reject"}`)
+	require.Equal(t, second["asked"], closed["question"])
+	require.Equal(t, []any{map[string]any{"id": asked["asked"].(map[string]any)["id"], "outcome": "denied", "by": "permission.replied"}}, closed["closed_questions"])
+	last := event(`"type":"session.idle","properties":{"sessionID":"t"}`)
+	require.Equal(t, "success", last["status"])
+	require.NotContains(t, last, "question")
 }

@@ -9,6 +9,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -56,8 +57,8 @@ func TestHooksOfClients(t *testing.T) {
 	}
 	scrape := s.ask("GET", "/metrics", "").Body.String()
 	for _, line := range []string{
-		`kubeagents_hook_events_total{client="claude-code",effect="reports"} 8`,
-		`kubeagents_hook_events_total{client="claude-code",effect="renews"} 1`,
+		`kubeagents_hook_events_total{client="claude-code",effect="reports"} 9`,
+		`kubeagents_reports_total{outcome="renewed"} 4`,
 		`kubeagents_reports_total{outcome="ignored"} 5`,
 	} {
 		require.Contains(t, scrape, line+"\n")
@@ -67,7 +68,7 @@ func TestHooksOfClients(t *testing.T) {
 func TestHookOptions(t *testing.T) {
 	s := newTestServer(t, nil)
 	const stop = `{"hook_event_name":"Stop","session_id":"t","cwd":"/a/b"}`
-	for _, test := range []struct {
+	for n, test := range []struct {
 		target string
 		header []string
 		want   sessionIn
@@ -79,7 +80,8 @@ func TestHookOptions(t *testing.T) {
 		{"?agent_id=caf%E9&agent_name=%FF", nil, sessionIn{"caf\ufffd", "\ufffd", "claude-code", "t", "", "success", "Done", 30}},
 		{"", []string{"X-Agent-Id: " + strings.Repeat("x", 300)}, sessionIn{strings.Repeat("x", 99) + "…", "b", "claude-code", "t", "", "success", "Done", 30}},
 	} {
-		w := s.ask("POST", "/webhook/claude-code"+test.target, stop, test.header...)
+		test.want.Topic = fmt.Sprint("t", n) // a session stays with its agent
+		w := s.ask("POST", "/webhook/claude-code"+test.target, strings.Replace(stop, `"t"`, strconv.Quote(test.want.Topic), 1), test.header...)
 		require.Equal(t, 200, w.Code, w.Body)
 		require.Equal(t, test.want, sessionsOf(t, s, "")[0])
 	}
@@ -117,16 +119,17 @@ func TestHooksAreGuarded(t *testing.T) {
 	event := func(n int) string {
 		return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"%d"}`, n)
 	}
-	w := s.ask("POST", "/webhook/codex", event(1), holders["of team"].header()...)
+	w := s.ask("POST", "/webhook/codex?agent_host=laptop", event(1), holders["of team"].header()...)
 	require.Equal(t, 403, w.Code, "the ID that it would have is not the team's")
+	require.JSONEq(t, `{"error":"forbidden","field":"agent_id","message":"the token does not cover the agent \"codex:b@laptop\"; it needs that ID among its agents or, for any host, \"codex:b@*\""}`, w.Body.String())
 	require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["of team"].token, event(1)).Code)
 	key := append(holders["reports"].header(), "Idempotency-Key: k1")
 	for range 2 {
 		require.Equal(t, 200, s.ask("POST", "/webhook/codex", event(2), key...).Code)
 	}
-	_, page, ok := s.store.Session("codex:b", "t", nil, 10)
-	require.True(t, ok)
-	require.Len(t, page.Items, 1, "a retry changes nothing")
+	_, page, ok := s.store.Session("team/b", "t", nil, 10)
+	require.True(t, ok, "it stays with the agent that its first event named")
+	require.Len(t, page.Items, 2, "a retry changes nothing")
 	refused := 0
 	for n := range 150 {
 		if s.ask("POST", "/webhook/codex", event(n), holders["reports"].header()...).Code == 429 {

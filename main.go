@@ -242,8 +242,10 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	}
 	h.Replayed()
 	background.Go(func() { hub.Run(backgroundCtx) })
-	background.Go(func() { expire(backgroundCtx, rec, m, logger, cfg.ExpiryInterval) })
+	background.Go(func() { expire(backgroundCtx, st, rec, m, logger, cfg.ExpiryInterval) })
 	if j != nil {
+		defer func() { j.Alive(time.Now()) }()
+		background.Go(func() { every(backgroundCtx, aliveEvery, j.Alive) })
 		background.Go(func() { trimHistory(backgroundCtx, rec, logger, cfg.HistoryRetention) })
 		background.Go(func() { obey(backgroundCtx, j, cfg.DataDir, logger) })
 	}
@@ -377,8 +379,18 @@ func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config
 	}
 	logger.Info("read the journal", "directory", cfg.DataDir, "sessions", done.Sessions, "records", done.Records,
 		"took", time.Since(started).Round(time.Millisecond))
+	if done.Spared > 0 {
+		logger.Info("sessions whose TTL ran out while the server was down have some more time to report", "sessions", done.Spared)
+	}
+	if done.Ahead > 0 {
+		logger.Warn("the clock was set back: some sessions were last updated at what is the future now; they expire by their TTL from now on",
+			"sessions", done.Ahead)
+	}
 	return nil
 }
+
+// aliveEvery is how often the journal is told that the server runs.
+const aliveEvery = time.Minute
 
 // newServer returns a server that gives up on clients that are too slow. Its connections are encrypted as encryption says, if
 // that is not nil.
@@ -411,8 +423,14 @@ func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logge
 }
 
 // expire expires sessions, and forgets those whose retention is over, each interval until ctx ends.
-func expire(ctx context.Context, rec *recorder.Recorder, m *metrics.Metrics, logger *slog.Logger, interval time.Duration) {
+func expire(ctx context.Context, st *store.Store, rec *recorder.Recorder, m *metrics.Metrics, logger *slog.Logger, interval time.Duration) {
+	last := time.Now()
 	every(ctx, interval, func(now time.Time) {
+		if by := setBack(last.Round(0), now.Round(0), now.Sub(last)); by > 0 {
+			st.ClockSetBack(by)
+			logger.Warn("the clock was set back: sessions expire as if it had not been", "by", by.Round(time.Millisecond))
+		}
+		last = now
 		e := rec.Expire(now)
 		took := time.Since(now)
 		m.ObserveExpiry(took)
@@ -420,6 +438,15 @@ func expire(ctx context.Context, rec *recorder.Recorder, m *metrics.Metrics, log
 			logger.Debug("expiry", "expired", e.Expired, "lost", e.Lost, "removed", e.Removed, "took", took)
 		}
 	})
+}
+
+// setBack returns by how much the clock was set back between two times that it told, 0 where it was not. elapsed is how much time
+// passed between them. What is less than a second is none: clocks are adjusted a little all the time.
+func setBack(from, to time.Time, elapsed time.Duration) time.Duration {
+	if by := elapsed - to.Sub(from); by >= time.Second {
+		return by
+	}
+	return 0
 }
 
 // trimHistory deletes history that is older than the retention, some hundred times in each retention, until ctx ends.

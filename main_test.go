@@ -513,11 +513,11 @@ func TestExpiryTellsTheTruth(t *testing.T) {
 func TestExpiryTicker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 10})
-		st.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+		st.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
 		ctx, cancel := context.WithCancel(t.Context())
 		var wg sync.WaitGroup
 		m := metrics.New(st, "test")
-		wg.Go(func() { expire(ctx, recorder.New(st, nil, m), m, slog.New(slog.DiscardHandler), time.Second) })
+		wg.Go(func() { expire(ctx, st, recorder.New(st, nil, m), m, slog.New(slog.DiscardHandler), time.Second) })
 		time.Sleep(59 * time.Second)
 		synctest.Wait()
 		require.Equal(t, 1, st.Summary().Sessions.Active)
@@ -1032,7 +1032,7 @@ func newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
 		}
 	}
 	for n := range 5 { // on their way to be lost
-		s.store.Accept([]models.StatusReport{of(n*sessions/5, models.Running)}, now.Add(-2*time.Hour), nil)
+		s.store.Accept(nil, []models.StatusReport{of(n*sessions/5, models.Running)}, now.Add(-2*time.Hour), nil)
 	}
 	for n := range sessions {
 		st := models.Running
@@ -1042,7 +1042,7 @@ func newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
 		case n%(sessions/4) == 1:
 			st = models.Pending
 		}
-		s.store.Accept([]models.StatusReport{of(n, st)}, now, nil)
+		s.store.Accept(nil, []models.StatusReport{of(n, st)}, now, nil)
 	}
 	summary := s.store.Summary().Sessions
 	require.Equal(b, []int{sessions, 5, 4}, []int{summary.Total, summary.Lost, summary.ByStatus.Pending})

@@ -40,12 +40,13 @@ func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
 // listAgents returns a page of the agents that a grant is for and that p asks for.
 func (h *Handler) listAgents(ctx context.Context, grant *access.Grant, p *params) (list agentList, err error) {
 	q := store.AgentQuery{
-		Team:   grant.Team(),
-		Status: p.status("status"),
-		Source: p.text("source", models.MaxAgentSource),
-		Active: p.flag("active"),
-		Search: p.text("search", maxSearch),
-		BySeen: p.bySeen(),
+		Team:    grant.Team(),
+		Status:  p.status("status"),
+		Source:  p.text("source", models.MaxAgentSource),
+		Active:  p.flag("active"),
+		Waiting: p.flag("waiting"),
+		Search:  p.text("search", maxSearch),
+		BySeen:  p.bySeen(),
 	}
 	after, limit := p.afterAgent(q), p.limit(defaultAgents)
 	if p.err != nil {

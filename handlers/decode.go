@@ -229,6 +229,7 @@ const (
 	fieldAgentID
 	fieldAgentName
 	fieldAgentSource
+	fieldAgentHost
 	fieldSessionTopic
 	fieldSessionTitle
 	fieldStatus
@@ -240,7 +241,7 @@ const (
 	fieldCount
 )
 
-var fieldNames = [fieldCount]string{"", "agent_id", "agent_name", "agent_source", "session_topic", "session_title",
+var fieldNames = [fieldCount]string{"", "agent_id", "agent_name", "agent_source", "agent_host", "session_topic", "session_title",
 	"status", "timestamp", "message", "content", "ttl_minutes", "report_id"}
 
 // fieldNamed returns the field that a JSON string names.

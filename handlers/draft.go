@@ -68,6 +68,7 @@ func (d *draft) end() (r models.StatusReport) {
 	part := func(f field) string { return text[d.spans[f].from:d.spans[f].to] }
 	r = d.report
 	r.AgentID, r.AgentName, r.AgentSource = part(fieldAgentID), part(fieldAgentName), part(fieldAgentSource)
+	r.AgentHost = part(fieldAgentHost)
 	r.SessionTopic, r.SessionTitle = part(fieldSessionTopic), part(fieldSessionTitle)
 	r.Message, r.Content, r.ReportID = part(fieldMessage), part(fieldContent), part(fieldReportID)
 	return r

@@ -53,6 +53,7 @@ func (h *Handler) hookOptions(r *http.Request) (adapters.Options, error) {
 	o := adapters.Options{
 		AgentID:   r.Header.Get("X-Agent-Id"),
 		AgentName: r.Header.Get("X-Agent-Name"),
+		AgentHost: r.Header.Get("X-Agent-Host"),
 		Capture:   cmp.Or(h.Capture, adapters.CaptureFull),
 		Now:       time.Now(),
 	}
@@ -64,7 +65,8 @@ func (h *Handler) hookOptions(r *http.Request) (adapters.Options, error) {
 		value, _ := p.get(name)
 		return cmp.Or(strings.TrimSpace(header), value)
 	}
-	o.AgentID, o.AgentName, o.Event = say(o.AgentID, "agent_id"), say(o.AgentName, "agent_name"), say("", "event")
+	o.AgentID, o.AgentName = say(o.AgentID, "agent_id"), say(o.AgentName, "agent_name")
+	o.AgentHost, o.Event = say(o.AgentHost, "agent_host"), say("", "event")
 	if text, _ := p.get("ttl_minutes"); text != "" {
 		minutes, err := strconv.Atoi(text)
 		if err != nil || minutes < 0 || minutes > models.MaxTTLMinutes {

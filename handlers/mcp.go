@@ -109,6 +109,7 @@ type (
 		SessionTopic string `json:"session_topic" jsonschema:"the task that the agent works on: the same in all calls about it"`
 		AgentName    string `json:"agent_name,omitempty" jsonschema:"the agent's name for people"`
 		AgentSource  string `json:"agent_source,omitempty" jsonschema:"the tool that the agent runs in, such as claude-code"`
+		AgentHost    string `json:"agent_host,omitempty" jsonschema:"the machine that the agent runs on"`
 		SessionTitle string `json:"session_title,omitempty" jsonschema:"the task in a few words, for people"`
 		Message      string `json:"message,omitempty" jsonschema:"one line for people: what is done, or what is asked of them"`
 		Content      string `json:"content,omitempty" jsonschema:"more to read, where one line is not enough"`
@@ -133,19 +134,21 @@ type (
 		ExpiresAt    time.Time     `json:"expires_at" jsonschema:"report again before then, or the session counts as expired"`
 	}
 	listAgentsArgs struct {
-		Status models.Status `json:"status,omitempty" jsonschema:"of the agent's latest report"`
-		Source string        `json:"source,omitempty" jsonschema:"the tool that it runs in"`
-		Search string        `json:"search,omitempty" jsonschema:"part of its ID or name"`
-		Active *bool         `json:"active,omitempty" jsonschema:"whether it has a session that is not expired"`
-		Sort   string        `json:"sort,omitempty" jsonschema:"agent_id, or -last_seen for the newest first"`
-		Limit  int           `json:"limit,omitempty"`
-		Cursor string        `json:"cursor,omitempty" jsonschema:"the next_cursor of the page before"`
+		Status  models.Status `json:"status,omitempty" jsonschema:"of the agent's latest report"`
+		Source  string        `json:"source,omitempty" jsonschema:"the tool that it runs in"`
+		Search  string        `json:"search,omitempty" jsonschema:"part of its ID or name"`
+		Active  *bool         `json:"active,omitempty" jsonschema:"whether it has a session that is not expired"`
+		Waiting *bool         `json:"waiting,omitempty" jsonschema:"whether one of its sessions waits for a person or a resource"`
+		Sort    string        `json:"sort,omitempty" jsonschema:"agent_id, or -last_seen for the newest first"`
+		Limit   int           `json:"limit,omitempty"`
+		Cursor  string        `json:"cursor,omitempty" jsonschema:"the next_cursor of the page before"`
 	}
 	listSessionsArgs struct {
 		Status  models.Status `json:"status,omitempty"`
 		AgentID string        `json:"agent_id,omitempty"`
 		Source  string        `json:"source,omitempty" jsonschema:"the tool that the agent runs in"`
 		Expired *bool         `json:"expired,omitempty" jsonschema:"whether it was not renewed in time"`
+		Idle    *bool         `json:"idle,omitempty" jsonschema:"whether it is at an empty prompt and has done nothing yet"`
 		Lost    *bool         `json:"lost,omitempty" jsonschema:"whether it expired while running or pending: nobody knows what became of it"`
 		Search  string        `json:"search,omitempty" jsonschema:"part of the agent's ID or name, the topic or the title"`
 		Sort    string        `json:"sort,omitempty" jsonschema:"-last_updated for the newest first, or last_updated"`
@@ -194,13 +197,13 @@ func (h *Handler) mcpServer() *mcp.Server {
 		})
 	addTool(h, s, access.Read, reads("list_agents", "List agents", "List agents, with their latest status and how many sessions they have."),
 		func(ctx context.Context, c caller, in listAgentsArgs) (agentList, error) {
-			return h.listAgents(ctx, c.grant, asked("status", in.Status, "source", in.Source, "search", in.Search, "active", in.Active,
+			return h.listAgents(ctx, c.grant, asked("status", in.Status, "source", in.Source, "search", in.Search, "active", in.Active, "waiting", in.Waiting,
 				"sort", in.Sort, "limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor))
 		})
 	addTool(h, s, access.Read, reads("list_sessions", "List sessions", "List sessions of all agents, newest update first. status=pending with expired=false are those that wait for somebody."),
 		func(ctx context.Context, c caller, in listSessionsArgs) (sessionList[models.FleetSession], error) {
 			return h.listSessions(ctx, c.grant, asked("status", in.Status, "agent_id", in.AgentID, "source", in.Source, "expired", in.Expired,
-				"lost", in.Lost, "search", in.Search, "sort", in.Sort, "limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor))
+				"lost", in.Lost, "idle", in.Idle, "search", in.Search, "sort", in.Sort, "limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor))
 		})
 	addTool(h, s, access.Read, reads("get_session", "Get a session", "Get a session and its status history, newest first."),
 		func(_ context.Context, c caller, in getSessionArgs) (sessionDetail, error) {
@@ -263,7 +266,7 @@ func schemaOf[T any]() *jsonschema.Schema {
 		panic("make a tool's schema: " + err.Error()) // its type is ours
 	}
 	for name, limit := range map[string]int{"agent_id": models.MaxAgentID, "session_topic": models.MaxSessionTopic, "agent_name": models.MaxAgentName,
-		"agent_source": models.MaxAgentSource, "session_title": models.MaxSessionTitle, "message": models.MaxMessage, "content": models.MaxContent} {
+		"agent_source": models.MaxAgentSource, "agent_host": models.MaxAgentHost, "session_title": models.MaxSessionTitle, "message": models.MaxMessage, "content": models.MaxContent} {
 		if p := schema.Properties[name]; p != nil {
 			p.MaxLength = new(limit)
 		}
@@ -306,7 +309,7 @@ func (h *Handler) reportFor(c caller, args sessionArgs, status models.Status) (r
 	in := intakes.Get().(*intake)
 	defer in.release()
 	in.reports = append(in.reports[:0], models.StatusReport{
-		AgentID: args.AgentID, AgentName: args.AgentName, AgentSource: args.AgentSource, SessionTopic: args.SessionTopic, SessionTitle: args.SessionTitle,
+		AgentID: args.AgentID, AgentName: args.AgentName, AgentSource: args.AgentSource, AgentHost: args.AgentHost, SessionTopic: args.SessionTopic, SessionTitle: args.SessionTitle,
 		Status: status, Message: args.Message, Content: args.Content, TTLMinutes: args.TTLMinutes,
 	})
 	in.faults = append(in.faults[:0], nil)

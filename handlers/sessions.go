@@ -16,6 +16,7 @@ type sessionList[S any] struct {
 
 type sessionDetail struct {
 	Session       models.Session       `json:"session"`
+	Questions     []models.Question    `json:"questions,omitempty"` // those that are open, oldest first
 	StatusHistory []models.AgentStatus `json:"status_history"`
 	NextCursor    string               `json:"next_cursor,omitzero"`
 }
@@ -38,6 +39,7 @@ func (h *Handler) listSessions(ctx context.Context, grant *access.Grant, p *para
 		Status:  p.status("status"),
 		Expired: p.flag("expired"),
 		Lost:    p.flag("lost"),
+		Idle:    p.flag("idle"),
 		Search:  p.text("search", maxSearch),
 		Oldest:  p.oldest(),
 	}
@@ -67,6 +69,7 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 		AgentID: pathParam(r, "agent_id"),
 		Status:  p.status("status"),
 		Expired: p.flag("expired"),
+		Idle:    p.flag("idle"),
 	}
 	after, limit := p.afterSession(q), p.limit(defaultAgentSessions)
 	if p.err != nil {
@@ -99,7 +102,7 @@ func (h *Handler) readSession(grant *access.Grant, key store.SessionKey, p *para
 	if p.err != nil {
 		return detail, p.err
 	}
-	session, page, ok := h.Store.Session(key.AgentID, key.Topic, after, limit)
+	session, questions, page, ok := h.Store.SessionInFull(key.AgentID, key.Topic, after, limit)
 	if !ok || !grant.Covers(key.AgentID) {
 		return detail, models.NotFound("session")
 	}
@@ -108,7 +111,7 @@ func (h *Handler) readSession(grant *access.Grant, key store.SessionKey, p *para
 			return detail, err
 		}
 	}
-	return sessionDetail{session, page.Items, cursorOf(page.Next, statusCursor)}, nil
+	return sessionDetail{session, questions, page.Items, cursorOf(page.Next, statusCursor)}, nil
 }
 
 // Summary counts the fleet: GET /api/summary.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"strconv"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -95,16 +96,13 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 		if in.faults[i] == nil {
 			in.faults[i] = in.reports[i].Validate(now)
 		}
-		if in.faults[i] == nil && !grant.Covers(in.reports[i].AgentID) {
-			in.faults[i] = errOtherAgent
-		}
 		if in.faults[i] == nil {
 			valid = append(valid, in.reports[i])
 		}
 	}
 	count := metrics.Reports{Invalid: len(in.reports) - len(valid)}
 	var err error
-	if in.outcomes, err = h.Recorder.Accept(valid, now, in.outcomes[:0]); err != nil {
+	if in.outcomes, err = h.Recorder.Accept(grant.Team(), valid, now, in.outcomes[:0]); err != nil {
 		count.Unavailable = len(valid)
 		h.Metrics.CountReports(count)
 		in.refuse(unrecorded(err))
@@ -126,15 +124,25 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 			count.Ignored++
 		case store.Refused:
 			count.Refused++
-			in.faults[i] = models.Unavailable("there is no room for another session; those that are known go on")
+			in.faults[i] = models.Unavailable("there is no room for what this report would begin; sessions that are known go on")
+		case store.Foreign:
+			count.Invalid++
+			in.faults[i] = otherAgent(&valid[next])
 		}
 		next++
 	}
 	h.Metrics.CountReports(count)
 }
 
-// errOtherAgent is the fault of a report of an agent that the token is not for.
-var errOtherAgent = &models.Error{Code: models.CodeForbidden, Field: "agent_id", Message: "the token is not for an agent with this agent_id"}
+// otherAgent is the fault of a report of an agent that the token does not cover.
+func otherAgent(r *models.StatusReport) error {
+	message := "the token is not for an agent with this agent_id"
+	if r.Event != nil && r.Event.Find { // then nobody gave one
+		folder, _, _ := strings.Cut(r.AgentID, "@")
+		message = fmt.Sprintf("the token does not cover the agent %q; it needs that ID among its agents or, for any host, %q", r.AgentID, folder+"@*")
+	}
+	return &models.Error{Code: models.CodeForbidden, Field: "agent_id", Message: message}
+}
 
 // unrecorded says why reports could not be made durable.
 func unrecorded(err error) *models.Error {

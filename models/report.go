@@ -12,6 +12,7 @@ const (
 	MaxAgentID      = 100
 	MaxAgentName    = 200
 	MaxAgentSource  = 200
+	MaxAgentHost    = 200
 	MaxSessionTopic = 500
 	MaxSessionTitle = 200
 	MaxMessage      = 1_000
@@ -30,6 +31,7 @@ type StatusReport struct {
 	AgentID      string
 	AgentName    string
 	AgentSource  string
+	AgentHost    string // the machine that the agent runs on
 	SessionTopic string
 	SessionTitle string
 	Status       Status
@@ -39,35 +41,11 @@ type StatusReport struct {
 	TTLMinutes   int    // the session's TTL from now on
 	ReportID     string // the same for every retry of one report
 
-	// What follows is not on the wire: it is how events of an agent's tool, which knows nothing of sessions here, become reports.
-	Effect     Effect
-	FirstTitle bool // SessionTitle counts only where the session has no title
+	// What follows is not on the wire.
+	Event *Event // how an event of an agent's tool, which knows nothing of sessions here, became this report; nil for one of another
 }
 
-// Conditional reports whether what the report does depends on the session as it is.
-func (r *StatusReport) Conditional() bool { return r.Effect != Sets || r.FirstTitle }
-
-// Effect is what a report does to the status of its session, if that is known. One that only renews the session leaves its
-// status and its history as they are.
-type Effect uint8
-
-const (
-	// Sets has the status of the report join the history.
-	Sets Effect = iota
-	// Repeats sets the status, unless the current one is the same, with the same message, and was received within
-	// [RepeatWindow]: then it renews.
-	Repeats
-	// Alters sets the status where the current one is another; else it renews.
-	Alters
-	// Concludes sets the status where the session is running or pending; else it renews.
-	Concludes
-	// Ends sets the status where the session is running or pending. Else, or where the session is unknown, it does nothing.
-	Ends
-	// Renews renews. An unknown session begins with the status; without one, nothing happens to it.
-	Renews
-)
-
-// RepeatWindow is how long a status is not to be repeated; see [Repeats].
+// RepeatWindow is how long an event does not repeat the status and the message that its session has.
 const RepeatWindow = time.Second
 
 // Record is a status report that the server has accepted: Sequence orders it among all records, and
@@ -80,6 +58,11 @@ type Record struct {
 	Sequence uint64
 	Received time.Time
 	Base     Base
+	ByEvent  bool  // it was made of an event; of a renewal: its base was
+	Turn     *Turn // what is under way since; nil where the record leaves that as it was
+
+	Shown  uint64           // the sequence of the question that the status tells of; 0 for none, or for the one that the record opens
+	Closed []ClosedQuestion // what the status's entry in the history tells of
 }
 
 // Base is the record whose status a renewal left as it was. The zero value is none.
@@ -91,6 +74,14 @@ type Base struct {
 // Renewal reports whether the record only renewed its session.
 func (r *Record) Renewal() bool { return r.Base.Sequence != 0 }
 
+// Shows returns the sequence of the question that the record's status tells of, 0 for none.
+func (r *Record) Shows() uint64 {
+	if r.Shown == 0 && r.Turn != nil && r.Turn.Asks != nil && !r.Renewal() {
+		return r.Sequence
+	}
+	return r.Shown
+}
+
 // Validate returns a bad_request error that names the first field at fault and what is allowed, or nil.
 // now is the server's time.
 func (r *StatusReport) Validate(now time.Time) error {
@@ -100,7 +91,7 @@ func (r *StatusReport) Validate(now time.Time) error {
 	if err := ValidateName("session_topic", r.SessionTopic, true, MaxSessionTopic); err != nil {
 		return err
 	}
-	if r.Status == 0 && r.Effect != Renews {
+	if r.Status == 0 && r.Event == nil {
 		return BadRequest("status", "is required: one of "+statusList())
 	}
 	if err := r.validateTimestamp(now); err != nil {
@@ -110,6 +101,9 @@ func (r *StatusReport) Validate(now time.Time) error {
 		return err
 	}
 	if err := ValidateName("agent_source", r.AgentSource, false, MaxAgentSource); err != nil {
+		return err
+	}
+	if err := ValidateName("agent_host", r.AgentHost, false, MaxAgentHost); err != nil {
 		return err
 	}
 	if err := ValidateName("session_title", r.SessionTitle, false, MaxSessionTitle); err != nil {
@@ -124,6 +118,11 @@ func (r *StatusReport) Validate(now time.Time) error {
 	if r.TTLMinutes < 0 || r.TTLMinutes > MaxTTLMinutes {
 		return BadRequest("ttl_minutes", fmt.Sprintf(
 			"must be a whole number from %d to %d, or 0 to keep the session's", MinTTLMinutes, MaxTTLMinutes))
+	}
+	if r.Event != nil && r.Event.Asks != nil {
+		if err := r.Event.Asks.Validate(); err != nil {
+			return err
+		}
 	}
 	return ValidateName("report_id", r.ReportID, false, MaxReportID)
 }

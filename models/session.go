@@ -9,21 +9,26 @@ type Session struct {
 	Title          string    `json:"title,omitzero"`
 	Created        time.Time `json:"created"`             // receipt of its first report; UTC
 	LastUpdated    time.Time `json:"last_updated"`        // receipt of its newest report; UTC
-	ExpiresAt      time.Time `json:"expires_at"`          // LastUpdated and the TTL; UTC
+	ExpiresAt      time.Time `json:"expires_at"`          // UTC
 	Expired        bool      `json:"expired"`             // not renewed within its TTL
 	ExpiredAt      time.Time `json:"expired_at,omitzero"` // ExpiresAt, once expired
 	Lost           bool      `json:"lost"`                // expired while running or pending
 	TTLMinutes     int       `json:"ttl_minutes"`
 	CurrentStatus  Status    `json:"current_status"`
 	CurrentMessage string    `json:"current_message,omitzero"`
-	StatusSince    time.Time `json:"status_since"` // timestamp of the first of the newest statuses, one after another, that are the same; UTC
+	Idle           bool      `json:"idle,omitzero"` // at an empty prompt, and has done nothing yet; the status is success
+	StatusSince    time.Time `json:"status_since"`  // timestamp of the first of the newest statuses, one after another, that are the same; UTC
+
+	OpenQuestions int       `json:"open_question_count,omitzero"`
+	Question      *Question `json:"question,omitempty"` // the oldest open one, without its content and choices; never changed
 }
 
 // FleetSession is a session in a list over the whole fleet, with the agent that it belongs to.
 type FleetSession struct {
 	Session
 	AgentName   string `json:"agent_name,omitzero"`
-	AgentSource string `json:"agent_source,omitzero"`
+	AgentSource string `json:"agent_source,omitzero"` // of the session itself, where it tells one
+	AgentHost   string `json:"agent_host,omitzero"`
 }
 
 // Needs are the sessions that need somebody.
@@ -46,7 +51,8 @@ type SessionCounts struct {
 	Active   int          `json:"active"`
 	Expired  int          `json:"expired"`
 	Lost     int          `json:"lost"`
-	ByStatus StatusCounts `json:"by_status"` // of the active ones
+	Idle     int          `json:"idle"`      // of the active ones, those at an empty prompt that have done nothing yet
+	ByStatus StatusCounts `json:"by_status"` // of the other active ones
 }
 
 // StatusCounts counts sessions by their current status.

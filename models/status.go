@@ -14,19 +14,25 @@ const (
 	Pending        // waits for input or a resource
 	Success
 	Failed
+	// Idle is that of a session at an empty prompt that has done nothing yet. On the wire it is [Success], with a word beside
+	// it; no agent can report it.
+	Idle
 )
 
 // Statuses lists every status that an agent can report, in the order of their numbers.
 var Statuses = [...]Status{Running, Pending, Success, Failed}
 
-var statusNames = [...]string{"", "running", "pending", "success", "failed"}
+var statusNames = [...]string{"", "running", "pending", "success", "failed", "success"}
 
 // String returns the status as it stands on the wire, or "" for the zero value.
-func (s Status) String() string {
-	if int(s) >= len(statusNames) {
-		return ""
+func (s Status) String() string { return nameOf(statusNames[:], uint8(s)) }
+
+// OnWire returns the status that s is on the wire: [Success] for [Idle], else s.
+func (s Status) OnWire() Status {
+	if s == Idle {
+		return Success
 	}
-	return statusNames[s]
+	return s
 }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -52,7 +58,7 @@ func ParseStatus[Text ~string | ~[]byte](field string, name Text) (Status, error
 	return 0, BadRequest(field, "must be one of "+statusList())
 }
 
-func statusList() string { return strings.Join(statusNames[1:], ", ") }
+func statusList() string { return strings.Join(statusNames[1:len(Statuses)+1], ", ") }
 
 // AgentStatus is one entry of a status history: what an agent reported, and when.
 type AgentStatus struct {
@@ -63,4 +69,8 @@ type AgentStatus struct {
 	ReceivedAt   time.Time `json:"received_at"` // when the server received it; UTC
 	Message      string    `json:"message,omitzero"`
 	Content      string    `json:"content,omitzero"`
+	Idle         bool      `json:"idle,omitzero"` // the session was at an empty prompt, and had done nothing yet
+
+	QuestionID      string           `json:"question_id,omitzero"`       // of the question that it tells of
+	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // with it, or since the entry before
 }

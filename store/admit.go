@@ -20,56 +20,59 @@ type Doubt struct {
 	Dropped         uint64 // no status of the session that memory has dropped has a greater sequence
 }
 
-// admitted is what the store notes of admitted reports until they are settled.
-type admitted struct {
-	pinned []*session              // known sessions that they are of
-	begun  map[SessionKey]struct{} // sessions that they begin
-	bytes  int64                   // of statuses, in those
-	ids    map[reportKey]struct{}  // of theirs
-}
-
-type reportKey struct {
-	SessionKey
-	reportID string
-}
-
-// Admit finds out which reports, which must be valid, are new and have room, and adds that to ad. Each of these gets
-// a receipt time, as with [Store.Accept], but none is part of the state: make the records durable, have
+// Admit finds out which reports of a team, nil for the whole fleet, which must be valid, are new and have room, and adds that to
+// ad. Each of these gets a receipt time, as with [Store.Accept], but none is part of the state: make the records durable, have
 // them applied, and then, whether that went well or not, call [Store.Settle]. Until then their sessions are not
 // forgotten, and room is kept for those that they begin.
 //
 // Reports may be admitted in several calls, but only by one caller at a time: duplicates among the reports admitted
-// share one fate. A conditional report has a call of its own. ok is false, and it is not admitted, where another one of
-// its session is that is not settled.
-func (s *Store) Admit(reports []models.StatusReport, now time.Time, ad *Admission) (ok bool) {
+// share one fate. A report of an event has a call of its own. ok is false, and none is admitted, where what they do depends on one
+// of their session that is not settled: that holds for an event after any report, and for any report after an event.
+func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) (ok bool) {
 	s.Expire(now)
+	if len(reports) > 1 && slices.ContainsFunc(reports, func(r models.StatusReport) bool { return r.Event != nil }) {
+		panic("a report of an event among others")
+	}
+	if s.dependOnUnsettled(team, reports) {
+		return false
+	}
 	for chunk := range slices.Chunk(reports, reportsPerLock) {
-		if !s.admitChunk(chunk, instant(now), ad) {
-			return false
-		}
+		s.admitChunk(team, chunk, now, ad)
 	}
 	return true
 }
 
-func (s *Store) admitChunk(reports []models.StatusReport, now int64, ad *Admission) (ok bool) {
+// dependOnUnsettled reports whether what reports do depends on reports of their sessions that are not settled.
+func (s *Store) dependOnUnsettled(team *Team, reports []models.StatusReport) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	if len(reports) == 0 || reports[0].Event == nil && !s.admitted.events {
+		return false
+	}
+	for i := range reports {
+		r := reports[i] // which may get another agent
+		_, se, ok := s.locate(team, &r)
+		if ok && (se != nil && se.pinned || se == nil && s.admitted.hasBegun(&r)) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *Store) admitChunk(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.now = max(s.now, now)
+	s.now = max(s.now, s.time(now))
 	for i := range reports {
-		if reports[i].Conditional() {
-			if len(reports) > 1 {
-				panic("a conditional report among others")
-			}
-			return s.admitConditional(reports[i], now, ad)
-		}
-		outcome, dropped := s.admit(&reports[i])
-		s.conclude(outcome, dropped, models.Record{StatusReport: reports[i]}, now, ad)
+		s.received = max(s.received+1, instant(now))
+		record := models.Record{StatusReport: reports[i], Received: at(s.received)}
+		outcome, dropped := s.admit(team, &record)
+		ad.add(outcome, dropped, &record)
 	}
-	return true
 }
 
-// conclude adds the outcome of a report, and, where it is to be recorded, its record to ad. The caller holds s.mu.
-func (s *Store) conclude(outcome Outcome, dropped uint64, record models.Record, now int64, ad *Admission) {
+// add adds the outcome of a report, and, where it is to be recorded, its record.
+func (ad *Admission) add(outcome Outcome, dropped uint64, record *models.Record) {
 	ad.Outcomes = append(ad.Outcomes, outcome)
 	if outcome != Stored && outcome != Renewed {
 		return
@@ -77,54 +80,47 @@ func (s *Store) conclude(outcome Outcome, dropped uint64, record models.Record, 
 	if dropped > 0 {
 		ad.Doubts = append(ad.Doubts, Doubt{len(ad.Outcomes) - 1, len(ad.Records), dropped})
 	}
-	s.received = max(s.received+1, now)
-	record.Received = at(s.received)
-	ad.Records = append(ad.Records, record)
+	ad.Records = append(ad.Records, *record)
 }
 
-// admitConditional admits a conditional report. It returns false where its session is not settled. The caller holds s.mu.
-func (s *Store) admitConditional(r models.StatusReport, now int64, ad *Admission) (ok bool) {
-	_, se := s.lookup(r.AgentID, r.SessionTopic)
-	if se == nil && s.admitted.hasBegun(&r) || se != nil && se.pinned {
-		return false
+// admit makes of a report what is to be recorded of it, and returns what is to become of it. dropped is not 0 where the journal may
+// hold its ID. The caller holds s.mu.
+func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) {
+	_, se, ok := s.locate(team, &r.StatusReport)
+	if !ok {
+		return Foreign, 0
 	}
-	outcome, base := settle(&r, se, max(s.received+1, now))
-	switch outcome {
-	case Renewed:
-		s.pin(se)
-		s.conclude(outcome, 0, models.Record{StatusReport: r, Base: base}, now, ad)
-	case Stored:
-		outcome, dropped := s.admit(&r)
-		s.conclude(outcome, dropped, models.Record{StatusReport: r}, now, ad)
-	default:
-		s.conclude(outcome, 0, models.Record{}, now, ad)
+	event, received := r.Event != nil, r.Received
+	outcome := s.decide(r, se, s.received)
+	if r.Received = received; outcome != Stored && outcome != Renewed {
+		return outcome, 0
 	}
-	return true
-}
-
-// admit returns what is to become of r. dropped is not 0 where the journal may hold its ID. The caller
-// holds s.mu.
-func (s *Store) admit(r *models.StatusReport) (_ Outcome, dropped uint64) {
-	_, se := s.lookup(r.AgentID, r.SessionTopic)
-	if r.ReportID != "" && (se != nil && se.holds(r.ReportID) || !s.admitted.addID(r)) {
+	if outcome == Stored && r.ReportID != "" && !s.admitted.addID(&r.StatusReport) {
 		return Duplicate, 0
 	}
+	s.admitted.events = s.admitted.events || event
 	if se == nil {
-		if !s.admitted.hasBegun(r) {
-			if !s.makeRoom(r) {
-				s.bounds.Refused++
-				s.admitted.removeID(r)
-				return Refused, 0
-			}
-			s.admitted.begin(r)
-		}
-		return Stored, 0
+		return s.admitFirst(&r.StatusReport), 0
 	}
 	s.pin(se)
-	if r.ReportID != "" {
+	if outcome == Stored && r.ReportID != "" {
 		dropped = se.dropped
 	}
-	return Stored, dropped
+	return outcome, dropped
+}
+
+// admitFirst keeps room for the session that r begins, if there is any. The caller holds s.mu.
+func (s *Store) admitFirst(r *models.StatusReport) Outcome {
+	if s.admitted.hasBegun(r) {
+		return Stored
+	}
+	if !s.makeRoom(r) {
+		s.bounds.Refused++
+		s.admitted.removeID(r)
+		return Refused
+	}
+	s.admitted.begin(r)
+	return Stored
 }
 
 // pin keeps se from being forgotten until [Store.Settle]. The caller holds s.mu.
@@ -150,50 +146,73 @@ func (s *Store) Settle() {
 	clear(s.admitted.pinned)
 	s.admitted.pinned = s.admitted.pinned[:0]
 	clear(s.admitted.begun)
+	clear(s.admitted.found)
+	s.admitted.events = false
 	clear(s.admitted.ids)
 	s.admitted.bytes = 0
 }
 
-func keyOf(r *models.StatusReport) SessionKey { return SessionKey{r.AgentID, r.SessionTopic} }
-
-// addID notes the ID of r. It reports false where it is there already.
-func (ad *admitted) addID(r *models.StatusReport) bool {
-	key := reportKey{keyOf(r), r.ReportID}
-	if _, ok := ad.ids[key]; ok {
-		return false
+// Accept makes records of the reports of a team, nil for the whole fleet, which must be valid, in their order, and applies them. It
+// appends what became of each to outcomes, and returns that.
+//
+// now is the server's time. Each record gets a receipt time of its own, as much as a nanosecond apart per
+// report, so that lists by last update are in the order of receipt. Nothing of the reports' memory is
+// kept. Safe for concurrent use.
+func (s *Store) Accept(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) []Outcome {
+	s.Expire(now)
+	for chunk := range slices.Chunk(reports, reportsPerLock) {
+		var moved []*agent
+		outcomes, moved = s.acceptChunk(team, chunk, now, outcomes)
+		s.announce()
+		for _, a := range moved {
+			s.moveSessionsOf(a)
+		}
 	}
-	if ad.ids == nil {
-		ad.ids = map[reportKey]struct{}{}
-	}
-	ad.ids[key] = struct{}{}
-	return true
+	return outcomes
 }
 
-func (ad *admitted) removeID(r *models.StatusReport) { delete(ad.ids, reportKey{keyOf(r), r.ReportID}) }
-
-func (ad *admitted) hasBegun(r *models.StatusReport) bool {
-	_, ok := ad.begun[keyOf(r)]
-	return ok
-}
-
-// begin keeps room for the session that r begins.
-func (ad *admitted) begin(r *models.StatusReport) {
-	if ad.begun == nil {
-		ad.begun = map[SessionKey]struct{}{}
+// acceptChunk accepts reports under one hold of the lock. It also returns the agents that changed their
+// source.
+func (s *Store) acceptChunk(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) ([]Outcome, []*agent) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var moved []*agent
+	s.now = max(s.now, s.time(now))
+	for i := range reports {
+		s.received = max(s.received+1, instant(now))
+		outcome, a := s.accept(team, &reports[i])
+		outcomes = append(outcomes, outcome)
+		if a != nil {
+			moved = append(moved, a)
+		}
 	}
-	ad.begun[keyOf(r)] = struct{}{}
-	ad.bytes += reportSize(r)
+	return outcomes, moved
 }
 
-// begins gives up the room that is kept for the session of r, which is to be made now.
-func (ad *admitted) begins(r *models.StatusReport) {
-	if ad.hasBegun(r) {
-		delete(ad.begun, keyOf(r))
-		ad.bytes = max(0, ad.bytes-reportSize(r))
+// accept makes a record of r, received at s.received, and applies it. It also returns the agent if that changed its
+// source. The caller holds s.mu.
+func (s *Store) accept(team *Team, r *models.StatusReport) (Outcome, *agent) {
+	record := models.Record{StatusReport: *r}
+	a, se, ok := s.locate(team, &record.StatusReport)
+	if !ok {
+		return Foreign, nil
 	}
-}
-
-// reportSize returns the bytes of memory that the status of r takes.
-func reportSize(r *models.StatusReport) int64 {
-	return sizeOf(len(r.Message) + len(r.Content) + len(r.ReportID))
+	outcome := s.decide(&record, se, s.received)
+	if outcome != Stored && outcome != Renewed {
+		return outcome, nil
+	}
+	if se == nil {
+		if !s.makeRoom(&record.StatusReport) {
+			s.bounds.Refused++
+			return Refused, nil
+		}
+		a = s.agents[record.AgentID] // making room may have taken its last session
+	}
+	record.Sequence, record.Received = s.sequence+1, at(s.received)
+	applied, moved := s.apply(&record, a, se)
+	if applied == Duplicate {
+		return Duplicate, nil
+	}
+	s.sequence++
+	return outcome, moved
 }

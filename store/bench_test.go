@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"testing"
 	"time"
@@ -40,7 +41,7 @@ func fill(st *store.Store, sessions, perAgent int) (now time.Time) {
 				TTLMinutes:   60,
 			})
 		}
-		st.Accept(reports, now, nil)
+		st.Accept(nil, reports, now, nil)
 	}
 	return now
 }
@@ -63,6 +64,49 @@ func BenchmarkMemory(b *testing.B) {
 			b.ReportMetric(0, "ns/op")
 		})
 	}
+}
+
+// turnOfEvents are the reports of the events of one turn of a tool, with a prompt, a call and an answer.
+func turnOfEvents(agent, id string, call uint64) []models.StatusReport {
+	event := func(name string, status models.Status, message string, e models.Event) models.StatusReport {
+		e.Name, e.Find, e.FirstName, e.FirstTitle = name, true, true, true
+		return models.StatusReport{AgentID: agent, AgentName: "payments", AgentSource: "claude-code", AgentHost: "laptop", SessionTopic: id,
+			Status: status, Message: message, Content: message, TTLMinutes: 60, Event: &e}
+	}
+	reports := []models.StatusReport{
+		event("SessionStart", models.Idle, "Session started", models.Event{Counts: models.Unknown}),
+		event("UserPromptSubmit", models.Running, "Fix the flaky test in payment/checkout_test.go", models.Event{Counts: models.Anywhere, Closes: models.ClosesAll}),
+		event("PreToolUse", models.Running, "Bash: go test ./payment", models.Event{Counts: models.Anywhere, Call: call, Same: 7, Group: 7, Stage: models.CallStarts}),
+		event("PostToolUse", models.Running, "Bash: go test ./payment", models.Event{Counts: models.AtWork, Call: call, Same: 7, Group: 7, Stage: models.CallEnds, Closes: models.ClosesOwn}),
+		event("Stop", models.Success, "The test waited for a goroutine that nobody had started; it is fixed.", models.Event{Counts: models.Anywhere, Closes: models.ClosesAll}),
+	}
+	reports[1].SessionTitle = reports[1].Message
+	return reports
+}
+
+// BenchmarkMemoryOfEvents measures what a session takes of which a tool's events told, after one turn without a question.
+func BenchmarkMemoryOfEvents(b *testing.B) {
+	for b.Loop() {
+		var before, after runtime.MemStats
+		runtime.GC()
+		runtime.ReadMemStats(&before)
+		st := newStore(nil)
+		now, random := epoch, rand.New(rand.NewPCG(1, 2))
+		for n := range scaled(million) {
+			id := fmt.Sprintf("%08x-5c1e-4a5e-9d2b-%012x", random.Uint32(), n)
+			for _, report := range turnOfEvents(fmt.Sprintf("claude-code:payments-%d@laptop", n/10), id, uint64(n+1)) {
+				st.Accept(nil, []models.StatusReport{report}, now, nil)
+			}
+			if n%1000 == 0 {
+				now = now.Add(time.Minute / 1000)
+			}
+		}
+		runtime.GC()
+		runtime.ReadMemStats(&after)
+		b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/float64(scaled(million)), "B/session")
+		runtime.KeepAlive(st)
+	}
+	b.ReportMetric(0, "ns/op")
 }
 
 // BenchmarkExpireNoneDue measures a tick among a million sessions of which none is due.
@@ -90,7 +134,7 @@ func BenchmarkAcceptAmong(b *testing.B) {
 						SessionTopic: fmt.Sprintf("Fix flaky test in payment/checkout_test.go (%d)", n%10),
 						Status:       models.Running, Timestamp: now, Message: "Running go test ./..."}
 				}
-				outcomes = st.Accept(batch, now, outcomes[:0])
+				outcomes = st.Accept(nil, batch, now, outcomes[:0])
 				stored += len(outcomes)
 			}
 			b.ReportMetric(float64(stored)/b.Elapsed().Seconds(), "reports/s")

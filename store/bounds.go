@@ -19,14 +19,33 @@ func (s *Store) makeRoom(r *models.StatusReport) bool {
 	return true
 }
 
+// makeRoomForQuestion makes room for the question that t opens; its content is dropped where there is none for that. It reports
+// whether there is room now. The caller holds s.mu.
+func (s *Store) makeRoomForQuestion(t *models.Turn) bool {
+	room := s.makeRoomFor(openOverhead + questionSize(t.Asks))
+	if room || t.Asks.Content == "" {
+		return room
+	}
+	asks := *t.Asks
+	asks.Content, asks.ContentCut = "", true
+	t.Asks = &asks
+	return s.makeRoomFor(openOverhead + questionSize(t.Asks))
+}
+
+// makeRoomFor makes room for so many bytes of a session that is known. It reports whether there is room now. The caller holds s.mu.
+func (s *Store) makeRoomFor(size int64) bool {
+	for s.historyBytes+size > s.opts.HistoryMaxBytes {
+		if !s.dropSuperseded() {
+			return false
+		}
+	}
+	return true
+}
+
 // trimHistory holds the history within its bytes, as far as statuses that are not current allow. The
 // caller holds s.mu.
 func (s *Store) trimHistory() {
-	for s.historyBytes > s.opts.HistoryMaxBytes {
-		if !s.dropSuperseded() {
-			return
-		}
-	}
+	s.makeRoomFor(0)
 }
 
 // dropSuperseded drops the oldest status of the session that has been silent for longest, among those that hold more

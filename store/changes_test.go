@@ -40,7 +40,7 @@ func follow(sessions map[store.SessionKey]models.FleetSession, changes []store.C
 		sessions[key] = c.Session
 		for other, se := range sessions { // what a report says of its agent
 			if other.AgentID == key.AgentID {
-				se.AgentName, se.AgentSource = c.Session.AgentName, c.Session.AgentSource
+				se.AgentName, se.AgentHost = c.Session.AgentName, c.Session.AgentHost
 				sessions[other] = se
 			}
 		}
@@ -67,7 +67,7 @@ func TestChangesLeadFromOneListToTheNext(t *testing.T) {
 		now := epoch
 		act := func() {
 			if rapid.Bool().Draw(t, "report") {
-				st.Accept([]models.StatusReport{drawReport(t, now), drawReport(t, now)}, now, nil)
+				st.Accept(nil, []models.StatusReport{drawReport(t, now), drawReport(t, now)}, now, nil)
 			} else {
 				now = now.Add(time.Duration(rapid.IntRange(0, 400).Draw(t, "seconds")) * time.Second)
 				st.Expire(now)

@@ -1,21 +1,13 @@
 package store
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
 
 	"github.com/kubeagents/kubeagents/models"
 )
-
-// SessionKey names a session.
-type SessionKey struct{ AgentID, Topic string }
-
-// Forgotten is a session that the store forgot.
-type Forgotten struct {
-	SessionKey
-	LastOfAgent bool // its agent was forgotten with it
-}
 
 // AgentState is what a store knows of an agent beside its sessions. Instants are Unix nanoseconds; each sequence is that of the
 // record that told what stands before it, 0 for none.
@@ -24,6 +16,8 @@ type AgentState struct {
 	NameSequence     uint64
 	Source           string
 	SourceSequence   uint64
+	Host             string
+	HostSequence     uint64
 	Registered       int64
 	LastSeen         int64
 	LastSeenSequence uint64
@@ -40,6 +34,10 @@ type SessionState struct {
 	Updated         int64
 	UpdatedSequence uint64
 	Filed           StatusPosition // as for an agent
+	Source          string         // its own
+	SourceSequence  uint64
+	ByEvent         bool       // an event of a tool began it
+	Turn            *TurnState // nil where it never had anything under way
 }
 
 // Restored is a session of an earlier run: its newest statuses, newest first, and what was known of it and
@@ -107,9 +105,9 @@ func (s *Store) fileChunk(filings []Filing) {
 		if se == nil {
 			continue
 		}
-		f.Known, f.SessionBefore = true, se.filed
-		se.filed = se.filed.newest(f.Newest)
-		f.State = SessionState{se.title, se.titleSeq, int(se.ttl), se.ttlSeq, se.created, se.updated, se.updatedSeq, se.filed}
+		f.Known, f.SessionBefore = true, se.filed()
+		se.setFiled(se.filed().newest(f.Newest))
+		f.State = se.state()
 	}
 }
 
@@ -121,7 +119,27 @@ func (s *Store) AgentState(id string) (state AgentState, ok bool) {
 	if a == nil {
 		return state, false
 	}
-	return AgentState{a.name, a.nameSeq, a.source.name, a.sourceSeq, a.registered, a.lastSeen, a.seenSeq, a.filed}, true
+	return AgentState{
+		Name: a.name, NameSequence: a.nameSeq,
+		Source: a.source.name, SourceSequence: a.sourceSeq,
+		Host: a.host, HostSequence: a.hostSeq,
+		Registered: a.registered, LastSeen: a.lastSeen, LastSeenSequence: a.seenSeq,
+		Filed: a.filed,
+	}, true
+}
+
+// state returns what the store knows of se beside its statuses. The caller holds the store's lock.
+func (se *session) state() SessionState {
+	state := SessionState{
+		Title: se.title, TitleSequence: se.titleSeq,
+		TTLMinutes: int(se.ttl), TTLSequence: se.ttlSeq,
+		Created: se.created, Updated: se.updated, UpdatedSequence: se.updatedSeq,
+		Filed: se.filed(), ByEvent: se.byEvent, Turn: se.turnState(),
+	}
+	if se.sourceSeq > 0 {
+		state.Source, state.SourceSequence = se.source.name, se.sourceSeq
+	}
+	return state
 }
 
 // Restore puts a session of an earlier run into the store, which must not know it yet, as applying its records
@@ -131,7 +149,7 @@ func (s *Store) Restore(r *Restored, now time.Time) {
 	if len(r.Records) == 0 {
 		return
 	}
-	if moved := s.restore(r, instant(now)); moved != nil {
+	if moved := s.restore(r, s.time(now)); moved != nil {
 		s.moveSessionsOf(moved)
 	}
 }
@@ -147,28 +165,16 @@ func (s *Store) restore(r *Restored, now int64) (moved *agent) {
 		a = s.newAgent(r.AgentID, math.MaxInt64)
 	}
 	se := s.newSession(a, r.Topic, math.MaxInt64)
-	se.history = make([]historyRef, 0, len(r.Records))
-	source := a.sourceName()
-	updated, updatedSeq := r.Session.Updated, r.Session.UpdatedSequence
-	for _, record := range slices.Backward(r.Records) {
-		received := instant(record.Received)
-		source = describe(a, se, &record.StatusReport, record.Sequence, source)
-		s.add(newStatus(se, &record.StatusReport, record.Sequence, received), len(se.history), hashID(record.ReportID))
-		updated, updatedSeq = later(updated, updatedSeq, received, record.Sequence)
-		se.created = min(se.created, received)
-	}
-	source = describeState(a, se, r, source)
+	last := s.restoreHistory(se, r)
+	ofAgent, own := describeEarlier(se, r)
+	s.historyBytes += se.turn.size()
 	if r.Next != nil {
 		se.missing(&status{session: se, sec: r.Next.Seconds, nsec: r.Next.Nanoseconds, sequence: r.Next.Sequence})
 		se.dropped, a.dropped = max(se.dropped, r.Dropped), max(a.dropped, r.Dropped)
 	}
-
-	src := s.sourceOf(a, source)
-	if a.source != nil && a.source != src {
-		moved = a
-	}
 	a.registered = min(a.registered, se.created)
-	s.renew(a, se, src, updatedSeq, updated, updated)
+	se.renewed = s.renewedAt(instant(last.Received))
+	moved = s.list(se, s.sourceOf(a, ofAgent), own, &last)
 	seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
 	s.moveAgent(a, a.source, seen, seenSeq)
 	s.sequence, s.received = max(s.sequence, a.seenSeq), max(s.received, a.lastSeen)
@@ -176,17 +182,57 @@ func (s *Store) restore(r *Restored, now int64) (moved *agent) {
 	return moved
 }
 
-// describeState is describe for what an earlier run knew.
-func describeState(a *agent, se *session, r *Restored, source string) string {
-	describe(a, se, &models.StatusReport{SessionTitle: r.Session.Title}, r.Session.TitleSequence, source)
-	describe(a, se, &models.StatusReport{TTLMinutes: r.Session.TTLMinutes}, r.Session.TTLSequence, source)
-	describe(a, se, &models.StatusReport{AgentName: r.Agent.Name}, r.Agent.NameSequence, source)
-	se.filed, a.filed = r.Session.Filed, a.filed.newest(r.Agent.Filed)
-	if r.Session.UpdatedSequence > 0 {
-		se.created = min(se.created, r.Session.Created)
-		a.registered = min(a.registered, r.Agent.Registered)
+// restoreHistory puts the records of r into the history of se, which is empty. It returns the newest receipt that is known, as a
+// record that says nothing else. The caller holds s.mu.
+func (s *Store) restoreHistory(se *session, r *Restored) models.Record {
+	updated, updatedSeq := r.Session.Updated, r.Session.UpdatedSequence
+	se.history = make([]historyRef, 0, len(r.Records))
+	for _, record := range slices.Backward(r.Records) {
+		e := entryOf(&record)
+		if e.received < se.created {
+			se.created, se.byEvent = e.received, record.ByEvent
+		}
+		s.add(newStatus(se, &record, e), len(se.history), hashID(record.ReportID))
+		updated, updatedSeq = later(updated, updatedSeq, e.received, record.Sequence)
 	}
-	return describe(a, se, &models.StatusReport{AgentSource: r.Agent.Source}, r.Agent.SourceSequence, source)
+	return models.Record{Sequence: updatedSeq, Received: at(updated)}
+}
+
+// describeEarlier takes over what an earlier run knew of se and its agent, and what the records say. It returns the names of their
+// sources, "" for what they had. The caller holds the store's lock.
+func describeEarlier(se *session, r *Restored) (ofAgent, own string) {
+	a := se.agent
+	for _, record := range slices.Backward(r.Records) {
+		of, its := describe(a, se, &record.StatusReport, record.Sequence)
+		ofAgent, own = cmp.Or(of, ofAgent), cmp.Or(its, own)
+	}
+	describe(a, se, &models.StatusReport{SessionTitle: r.Session.Title}, r.Session.TitleSequence)
+	describe(a, se, &models.StatusReport{TTLMinutes: r.Session.TTLMinutes}, r.Session.TTLSequence)
+	describe(a, se, &models.StatusReport{AgentName: r.Agent.Name}, r.Agent.NameSequence)
+	describe(a, se, &models.StatusReport{AgentHost: r.Agent.Host}, r.Agent.HostSequence)
+	if r.Session.SourceSequence > se.sourceSeq {
+		own, se.sourceSeq = r.Session.Source, r.Session.SourceSequence
+	}
+	if r.Agent.SourceSequence > a.sourceSeq {
+		ofAgent, a.sourceSeq = r.Agent.Source, r.Agent.SourceSequence
+	}
+	resume(se, r)
+	return ofAgent, own
+}
+
+// resume takes over since when an earlier run knew se and its agent, and what was under way. The caller holds the store's lock.
+func resume(se *session, r *Restored) {
+	a := se.agent
+	se.setFiled(r.Session.Filed)
+	a.filed = a.filed.newest(r.Agent.Filed)
+	se.turn, se.turnSeq = r.Session.Turn.restored()
+	if r.Session.UpdatedSequence == 0 {
+		return
+	}
+	if r.Session.Created <= se.created {
+		se.created, se.byEvent = r.Session.Created, r.Session.ByEvent
+	}
+	a.registered = min(a.registered, r.Agent.Registered)
 }
 
 // Knows reports whether the store knows a session.
@@ -218,4 +264,52 @@ func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 	for len(se.history) > 1 && se.history[0].timestamp().Before(before) {
 		s.dropSupersededOf(se)
 	}
+}
+
+// downtimeGrace is how long at most a session that would have expired while the server was down has got since its start.
+const downtimeGrace = 10 * time.Minute
+
+// Loading says that it is now, before the records of an earlier run are applied: the expiry of those that were received later,
+// because the clock was set back since, counts from now.
+func (s *Store) Loading(now time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.now = max(s.now, s.time(now))
+}
+
+// Loaded says that all records of an earlier run are applied; it ran at lastRan at the latest that is known beside them. Sessions that were running or pending
+// and expired since then get until their TTL from now on, 10 minutes at most. It returns how many these are, and how many sessions
+// were reported at what is the future now.
+func (s *Store) Loaded(lastRan, now time.Time) (spared, ahead int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for se := range s.sessionsFrom(SessionQuery{}, nil) {
+		if se.updated <= instant(now)+clockTolerance {
+			break
+		}
+		ahead++
+	}
+	downSince := instant(lastRan)
+	if ahead == 0 {
+		downSince = max(downSince, s.received)
+	}
+	for _, se := range s.lostSince(downSince) {
+		se.renewed = s.now + min(se.lifetime(), int64(downtimeGrace)) - se.lifetime()
+		s.moveSession(se, se.source, se.updated, se.updatedSeq)
+		s.enqueue(se)
+		s.moveAgent(se.agent, se.agent.source, se.agent.lastSeen, se.agent.seenSeq)
+		spared++
+	}
+	return spared, ahead
+}
+
+// lostSince returns the sessions that were lost after an instant. The caller holds s.mu.
+func (s *Store) lostSince(since int64) (lost []*session) {
+	next := s.expired.From(&session{queuedAt: since + 1, agent: new(agent)})
+	for se := next(); se != nil; se = next() {
+		if se.class.lost() {
+			lost = append(lost, se)
+		}
+	}
+	return lost
 }

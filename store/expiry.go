@@ -1,7 +1,6 @@
 package store
 
 import (
-	"math"
 	"time"
 )
 
@@ -19,8 +18,8 @@ type Expiry struct {
 // concurrent use.
 func (s *Store) Expire(now time.Time) Expiry {
 	var total Expiry
-	for s.due.Load() <= instant(now) {
-		some := s.expireSome(instant(now))
+	for s.due.Load() <= s.time(now) {
+		some := s.expireSome(s.time(now))
 		s.announce()
 		total.Expired += some.Expired
 		total.Lost += some.Lost
@@ -43,10 +42,10 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 		s.moveSession(se, se.source, se.updated, se.updatedSeq)
 		s.enqueue(se)
 		work++
-		if se.class.flag() {
+		if se.class.expired() {
 			a := se.agent
 			s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
-			s.note(Expired, se, now)
+			s.note(Expired, se, s.wall(now))
 			work += 5
 			e.Expired++
 			if se.class.lost() {
@@ -73,72 +72,4 @@ func (s *Store) forgetSome(now int64, work int, e *Expiry) {
 		s.bounds.SessionRetention++
 		e.Removed++
 	}
-}
-
-// retainedUntil returns when se, which is expired, is to be forgotten.
-func (s *Store) retainedUntil(se *session) int64 {
-	return se.queuedAt + int64(s.opts.SessionRetention)
-}
-
-// nextDue returns a lower bound of the next instant at which something is due. The caller holds s.mu.
-func (s *Store) nextDue() int64 {
-	due := int64(math.MaxInt64)
-	if se := s.deadlines.First(); se != nil {
-		due = se.queuedAt
-	}
-	if se := s.expired.First(); se != nil {
-		due = min(due, s.retainedUntil(se))
-	}
-	return due
-}
-
-// queuedEarlier orders the sessions of a queue by the instant at which they are queued. Agent and topic, which never
-// change, tell apart those of the same instant.
-func queuedEarlier(a, b *session) bool {
-	if a.queuedAt != b.queuedAt {
-		return a.queuedAt < b.queuedAt
-	}
-	if a.agent != b.agent {
-		return a.agent.id < b.agent.id
-	}
-	return a.topic < b.topic
-}
-
-// enqueue puts se where its expiry is seen to. A renewed session keeps its place in the deadlines, which
-// comes too early then: it finds its new one when that is reached, so that most reports need not move
-// it. A pinned session that is expired stands in no queue, so that nothing forgets it. The caller holds s.mu.
-func (s *Store) enqueue(se *session) {
-	expiry := se.expiry()
-	expired := se.class.flag()
-	if se.queued == inDeadlines && !expired && se.queuedAt <= expiry || se.queued == inExpired && expired && se.queuedAt == expiry {
-		return
-	}
-	s.unqueue(se)
-	if expired && se.pinned {
-		return // until Settle
-	}
-	se.queuedAt = expiry
-	due := expiry
-	if expired {
-		se.queued = inExpired
-		s.expired.Insert(se)
-		due = s.retainedUntil(se)
-	} else {
-		se.queued = inDeadlines
-		s.deadlines.Insert(se)
-	}
-	if due < s.due.Load() {
-		s.due.Store(due)
-	}
-}
-
-// unqueue takes se out of its queue. The caller holds s.mu.
-func (s *Store) unqueue(se *session) {
-	switch se.queued {
-	case inDeadlines:
-		s.deadlines.Remove(se)
-	case inExpired:
-		s.expired.Remove(se)
-	}
-	se.queued = inNone
 }

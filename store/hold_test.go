@@ -17,7 +17,7 @@ import (
 func TestOneHoldOfTheLockDoesALimitedAmountOfWork(t *testing.T) {
 	const sessions = 5000
 	s, now := holdStore(sessions)
-	l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, (*session).view)
+	l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, s.view)
 	var page Page[models.Session, SessionPosition]
 	var after *SessionPosition
 	holds := 0
@@ -69,7 +69,7 @@ func BenchmarkHold(b *testing.B) {
 	})
 	b.Run("search-of-1000000", func(b *testing.B) {
 		s, _ := holdStore(1_000_000)
-		l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, (*session).view)
+		l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, s.view)
 		var holds []time.Duration
 		for b.Loop() {
 			var page Page[models.Session, SessionPosition]
@@ -88,7 +88,7 @@ func holdStore(sessions int) (*Store, int64) {
 	s := New(Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 40, MaxSessions: sessions})
 	now := time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
 	for n := range sessions {
-		s.Accept([]models.StatusReport{{
+		s.Accept(nil, []models.StatusReport{{
 			AgentID: fmt.Sprintf("host-%06d:claude", n/10), AgentName: "Backend refactor", AgentSource: "claude-code",
 			SessionTopic: fmt.Sprintf("Fix flaky test in payment/checkout_test.go (%d)", n%10), Status: models.Running,
 			Timestamp: now, Message: "Running go test ./...",

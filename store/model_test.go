@@ -33,8 +33,15 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 		m.received = now
 	}
 	history := m.history(r.AgentID, r.SessionTopic)
+	if r.ReportID != "" && slices.ContainsFunc(history, func(held models.Record) bool { return held.ReportID == r.ReportID }) {
+		return store.Duplicate
+	}
 	outcome, base := store.Stored, models.Base{}
-	if r.Conditional() {
+	if r.Timestamp.After(m.received) {
+		r.Timestamp = time.Time{}
+	}
+	event := r.Event != nil
+	if event {
 		if r, base, outcome = m.settle(r, history); outcome == store.Ignored {
 			return outcome
 		}
@@ -44,37 +51,46 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 			return store.Refused
 		}
 	}
-	if outcome == store.Stored && r.ReportID != "" && slices.ContainsFunc(history, func(held models.Record) bool { return held.ReportID == r.ReportID }) {
-		return store.Duplicate
-	}
 	m.sequence++
-	record := models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received, Base: base}
+	record := models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received, Base: base, ByEvent: event}
+	if outcome == store.Renewed {
+		record.ByEvent = history[0].ByEvent
+	}
 	m.records = append(m.records, record)
 	m.known[r.AgentID] = describe(m.known[r.AgentID], record)
 	return outcome
 }
 
-// settle returns what is recorded of a conditional report.
+// settle returns what is recorded of the report of an event that is about no question.
 func (m *model) settle(r models.StatusReport, history []models.Record) (models.StatusReport, models.Base, store.Outcome) {
+	e := r.Event
+	r.Event = nil
 	if len(history) == 0 {
-		if r.Effect == models.Ends || r.Status == 0 {
+		if e.Counts&models.Unknown == 0 || r.Status == 0 {
 			return r, models.Base{}, store.Ignored
 		}
 		return r, models.Base{}, store.Stored
 	}
 	current := history[0]
-	if r.FirstTitle && m.session(id{r.AgentID, r.SessionTopic}, models.Agent{}).Title != "" {
+	if e.FirstTitle && m.session(id{r.AgentID, r.SessionTopic}, models.Agent{}).Title != "" {
 		r.SessionTitle = ""
 	}
-	unfinished := current.Status == models.Running || current.Status == models.Pending
-	again := current.Status == r.Status
+	if e.FirstName && m.known[r.AgentID].Name != "" {
+		r.AgentName = ""
+	}
+	counts := r.Status != 0 && e.Counts&models.StateOf(current.Status) != 0
+	if models.StateOf(current.Status)&models.AtWork != 0 && e.Interrupts != "" {
+		counts, r.Status, r.Message, r.Content = true, models.Failed, e.Interrupts, ""
+	}
+	again := current.Status == r.Status && current.Message == r.Message && m.received.Sub(current.Received) < models.RepeatWindow
 	switch {
-	case r.Effect == models.Ends && !unfinished:
-		return r, models.Base{}, store.Ignored
-	case r.Effect == models.Renews, r.Effect == models.Alters && again, r.Effect == models.Concludes && !unfinished,
-		r.Effect == models.Repeats && again && current.Message == r.Message && m.received.Sub(current.Received) < models.RepeatWindow:
-	default:
+	case counts && !again:
+		if !r.Timestamp.After(when(current)) {
+			r.Timestamp = m.received
+		}
 		return r, models.Base{}, store.Stored
+	case !counts && e.Silent:
+		return r, models.Base{}, store.Ignored
 	}
 	r.Status, r.Timestamp, r.Message, r.Content, r.ReportID = current.Status, when(current), current.Message, current.Content, current.ReportID
 	return r, models.Base{Sequence: current.Sequence, Received: current.Received}, store.Renewed
@@ -173,6 +189,7 @@ func describe(a models.Agent, r models.Record) models.Agent {
 	a.ID = r.AgentID
 	a.Name = cmp.Or(r.AgentName, a.Name)
 	a.Source = cmp.Or(r.AgentSource, a.Source)
+	a.Host = cmp.Or(r.AgentHost, a.Host)
 	if a.Registered.IsZero() {
 		a.Registered = r.Received
 	}
@@ -191,9 +208,10 @@ func (m *model) session(i id, a models.Agent) models.FleetSession {
 			CurrentStatus:  current.Status,
 			CurrentMessage: current.Message,
 		},
-		AgentName:   a.Name,
-		AgentSource: a.Source,
+		AgentName: a.Name,
+		AgentHost: a.Host,
 	}
+	se.Idle = current.Status == models.Idle
 	for _, r := range history {
 		if r.Status != current.Status {
 			break
@@ -210,7 +228,9 @@ func (m *model) session(i id, a models.Agent) models.FleetSession {
 		se.LastUpdated = r.Received
 		se.Title = cmp.Or(r.SessionTitle, se.Title)
 		se.TTLMinutes = cmp.Or(r.TTLMinutes, se.TTLMinutes)
+		se.AgentSource = cmp.Or(r.AgentSource, se.AgentSource)
 	}
+	se.AgentSource = cmp.Or(se.AgentSource, a.Source)
 	se.ExpiresAt = se.LastUpdated.Add(time.Duration(se.TTLMinutes) * time.Minute)
 	if se.Expired = !se.ExpiresAt.After(m.now); se.Expired {
 		se.ExpiredAt = se.ExpiresAt
@@ -229,6 +249,12 @@ func (m *model) agents() []models.Agent {
 				a.SessionCount++
 				if !se.Expired {
 					a.ActiveSessionCount++
+					if se.CurrentStatus == models.Pending {
+						a.WaitingSessionCount++
+					}
+				}
+				if se.Lost {
+					a.LostSessionCount++
 				}
 			}
 		}
@@ -275,6 +301,8 @@ func summaryOf(sessions []models.FleetSession) models.Summary {
 			sum.Sessions.ByStatus.Success++
 		case models.Failed:
 			sum.Sessions.ByStatus.Failed++
+		case models.Idle:
+			sum.Sessions.Idle++
 		}
 	}
 	sum.Agents = len(agents)
@@ -284,7 +312,7 @@ func summaryOf(sessions []models.FleetSession) models.Summary {
 func view(r models.Record) models.AgentStatus {
 	return models.AgentStatus{
 		AgentID: r.AgentID, SessionTopic: r.SessionTopic, Status: r.Status, Timestamp: when(r),
-		ReceivedAt: r.Received.UTC(), Message: r.Message, Content: r.Content,
+		ReceivedAt: r.Received.UTC(), Message: r.Message, Content: r.Content, Idle: r.Status == models.Idle,
 	}
 }
 

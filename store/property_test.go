@@ -25,6 +25,7 @@ const all = 1 << 20
 var (
 	agentIDs = []string{"a", "A/b", "代理", "z%25"}
 	sources  = []string{"", "", "cursor", "codex"}
+	hosts    = []string{"", "", "laptop"}
 	topics   = []string{"t", "t/2", "прогон", "..."}
 	titles   = []string{"", "", "Fix", "Wartung"}
 )
@@ -34,6 +35,7 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 		AgentID:      rapid.SampledFrom(agentIDs).Draw(t, "agent"),
 		AgentName:    rapid.SampledFrom(titles).Draw(t, "name"),
 		AgentSource:  rapid.SampledFrom(sources).Draw(t, "source"),
+		AgentHost:    rapid.SampledFrom(hosts).Draw(t, "host"),
 		SessionTopic: rapid.SampledFrom(topics).Draw(t, "topic"),
 		SessionTitle: rapid.SampledFrom(titles).Draw(t, "title"),
 		Status:       rapid.SampledFrom(models.Statuses[:]).Draw(t, "status"),
@@ -42,9 +44,15 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 		TTLMinutes:   rapid.SampledFrom([]int{0, 0, 1, 5, 60}).Draw(t, "ttl"),
 		ReportID:     rapid.SampledFrom([]string{"", "", "", "r1", "r2", "r3"}).Draw(t, "report"),
 	}
-	r.Effect = rapid.SampledFrom([]models.Effect{0, 0, 0, models.Repeats, models.Alters, models.Concludes, models.Ends, models.Renews}).Draw(t, "effect")
-	if r.FirstTitle = rapid.Bool().Draw(t, "first title"); r.Effect == models.Renews && rapid.Bool().Draw(t, "no status") {
-		r.Status = 0
+	if rapid.Bool().Draw(t, "event") {
+		r.Event = &models.Event{
+			Counts:     models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")) &^ models.Waiting,
+			Silent:     rapid.Bool().Draw(t, "silent"),
+			Interrupts: rapid.SampledFrom([]string{"", "Interrupted"}).Draw(t, "interrupts"),
+			FirstTitle: rapid.Bool().Draw(t, "first title"),
+			FirstName:  rapid.Bool().Draw(t, "first name"),
+		}
+		r.Status = rapid.SampledFrom([]models.Status{0, models.Idle, models.Running, models.Success, models.Failed}).Draw(t, "status of an event")
 	}
 	if age := rapid.IntRange(-3, 20).Draw(t, "age"); age < 18 {
 		r.Timestamp = now.Add(-time.Duration(age) * time.Minute)
@@ -75,7 +83,7 @@ func TestStoreEqualsModel(t *testing.T) {
 					reports = append(reports, drawReport(t, now))
 					want = append(want, m.accept(reports[len(reports)-1], now))
 				}
-				require.Equal(t, want, s.Accept(reports, now, nil))
+				require.Equal(t, want, s.Accept(nil, reports, now, nil))
 			},
 			"time passes": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(1, 400).Draw(t, "seconds")) * time.Second)
@@ -142,7 +150,7 @@ func TestApplyInAnyOrder(t *testing.T) {
 			r := drawReport(t, now)
 			r.ReportID = "" // a retry is found out before it becomes a record
 			if len(m.records) == 0 {
-				r.Effect, r.Status = models.Sets, models.Running
+				r.Event, r.Status = nil, models.Running
 			}
 			m.accept(r, now)
 		}
@@ -153,10 +161,12 @@ func TestApplyInAnyOrder(t *testing.T) {
 		rnd.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
 
 		s := store.New(opts)
+		s.Loading(m.received)
 		for _, r := range records {
 			s.Apply(r)
 			if rnd.IntN(10) == 0 {
-				s.Expire(r.Received)
+				now = now.Add(time.Duration(rnd.IntN(10)) * time.Second)
+				s.Expire(now)
 			}
 		}
 		m.expire(now)
@@ -262,18 +272,20 @@ func allSessions(t require.TestingT, s *store.Store, q store.SessionQuery, limit
 
 func drawAgentQuery(t *rapid.T) store.AgentQuery {
 	return store.AgentQuery{
-		Status: models.Status(rapid.IntRange(0, 4).Draw(t, "status")),
-		Source: rapid.SampledFrom(append(sources, "nowhere")).Draw(t, "source"),
-		Active: drawBool(t, "active"),
-		Search: rapid.SampledFrom([]string{"", "", "a", "F", "理"}).Draw(t, "search"),
-		BySeen: rapid.Bool().Draw(t, "by seen"),
+		Status:  models.Status(rapid.IntRange(0, 4).Draw(t, "status")),
+		Source:  rapid.SampledFrom(append(sources, "nowhere")).Draw(t, "source"),
+		Active:  drawBool(t, "active"),
+		Waiting: drawBool(t, "waiting"),
+		Search:  rapid.SampledFrom([]string{"", "", "a", "F", "理"}).Draw(t, "search"),
+		BySeen:  rapid.Bool().Draw(t, "by seen"),
 	}
 }
 
 func agentMatches(q store.AgentQuery, a models.Agent) bool {
-	return (q.Status == 0 || a.LatestStatus == q.Status) &&
+	return (q.Status == 0 || a.LatestStatus.OnWire() == q.Status) &&
 		(q.Source == "" || a.Source == q.Source) &&
 		(q.Active == nil || (a.ActiveSessionCount > 0) == *q.Active) &&
+		(q.Waiting == nil || (a.WaitingSessionCount > 0) == *q.Waiting) &&
 		contains(q.Search, a.ID, a.Name)
 }
 
@@ -284,6 +296,7 @@ func drawSessionQuery(t *rapid.T) store.SessionQuery {
 		Status:  models.Status(rapid.IntRange(0, 4).Draw(t, "status")),
 		Expired: drawBool(t, "expired"),
 		Lost:    drawBool(t, "lost"),
+		Idle:    drawBool(t, "idle"),
 		Search:  rapid.SampledFrom([]string{"", "", "T", "fIx", "ПРО"}).Draw(t, "search"),
 		Oldest:  rapid.Bool().Draw(t, "oldest first"),
 	}
@@ -292,7 +305,8 @@ func drawSessionQuery(t *rapid.T) store.SessionQuery {
 func sessionMatches(q store.SessionQuery, se models.FleetSession) bool {
 	return (q.AgentID == "" || se.AgentID == q.AgentID) &&
 		(q.Source == "" || se.AgentSource == q.Source) &&
-		(q.Status == 0 || se.CurrentStatus == q.Status) &&
+		(q.Status == 0 || se.CurrentStatus.OnWire() == q.Status) &&
+		(q.Idle == nil || se.Idle == *q.Idle) &&
 		(q.Expired == nil || se.Expired == *q.Expired) &&
 		(q.Lost == nil || se.Lost == *q.Lost) &&
 		contains(q.Search, se.AgentID, se.AgentName, se.Topic, se.Title)

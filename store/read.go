@@ -4,7 +4,6 @@ import (
 	"context"
 	"iter"
 	"math"
-	"slices"
 	"sync"
 
 	"github.com/kubeagents/kubeagents/internal/ordered"
@@ -21,50 +20,15 @@ type Page[V, P any] struct {
 	Next  *P
 }
 
-// AgentPosition is a place in a list of agents.
-type AgentPosition struct {
-	ID       string
-	LastSeen int64 // Unix nanoseconds
-	Sequence uint64
-}
-
-// SessionPosition is a place in a list of sessions.
-type SessionPosition struct {
-	Updated  int64 // Unix nanoseconds
-	Sequence uint64
-}
-
-// StatusPosition is a place in a status history.
-type StatusPosition struct {
-	Seconds     int64 // since the Unix epoch
-	Nanoseconds int32
-	Sequence    uint64
-}
-
-// Newer reports whether p comes before q in a history. Every position does so before the zero value.
-func (p StatusPosition) Newer(q StatusPosition) bool {
-	if p.Sequence == 0 || q.Sequence == 0 {
-		return p.Sequence > 0 && q.Sequence == 0
-	}
-	return p.place().Compare(*q.place()) > 0
-}
-
-// newest returns the one of two that comes first in a history.
-func (p StatusPosition) newest(q StatusPosition) StatusPosition {
-	if q.Newer(p) {
-		return q
-	}
-	return p
-}
-
 // AgentQuery selects agents. Its zero value selects them all, by ID.
 type AgentQuery struct {
-	Team   *Team         // of which it is; nil for any
-	Status models.Status // the latest one; 0 for any
-	Source string        // "" for any
-	Active *bool         // whether it has an active session; nil for either
-	Search string        // a part of its ID or name, in any case; "" for any
-	BySeen bool          // newest report first
+	Team    *Team         // of which it is; nil for any
+	Status  models.Status // the latest one; 0 for any
+	Source  string        // "" for any
+	Active  *bool         // whether it has an active session; nil for either
+	Waiting *bool         // whether it has a session that is active and pending; nil for either
+	Search  string        // a part of its ID or name, in any case; "" for any
+	BySeen  bool          // newest report first
 }
 
 // SessionQuery selects sessions. Its zero value selects them all.
@@ -75,6 +39,7 @@ type SessionQuery struct {
 	Status  models.Status // the current one; 0 for any
 	Expired *bool         // nil for either
 	Lost    *bool         // nil for either
+	Idle    *bool         // whether it has done nothing yet; nil for either
 	Search  string        // a part of agent ID, agent name, topic or title, in any case; "" for any
 	Oldest  bool          // oldest update first, instead of newest
 }
@@ -96,7 +61,7 @@ func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, 
 // Sessions returns at most limit of the sessions that q selects, in its order, from those after a
 // position on, or from the first. The error is that of ctx.
 func (s *Store) Sessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (Page[models.FleetSession, SessionPosition], error) {
-	return list(ctx, &s.mu, sessionLister(s, q, (*session).fleetView), after, limit)
+	return list(ctx, &s.mu, sessionLister(s, q, s.fleetView), after, limit)
 }
 
 // AgentSessions is [Store.Sessions] for the agent that q names. ok is false where there is no such agent.
@@ -104,7 +69,7 @@ func (s *Store) AgentSessions(ctx context.Context, q SessionQuery, after *Sessio
 	if _, ok := s.Agent(q.AgentID); !ok || !q.Team.Covers(q.AgentID) {
 		return page, false, nil
 	}
-	page, err = list(ctx, &s.mu, sessionLister(s, q, (*session).view), after, limit)
+	page, err = list(ctx, &s.mu, sessionLister(s, q, s.view), after, limit)
 	return page, true, err
 }
 
@@ -113,7 +78,7 @@ func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V) liste
 	return lister[session, V, SessionPosition]{
 		walk: func(after *SessionPosition) iter.Seq[*session] { return s.sessionsFrom(q, after) },
 		selects: func(se *session) bool {
-			return (q.Source == "" || se.agent.source.name == q.Source) &&
+			return (q.Source == "" || se.source.name == q.Source) &&
 				pattern.MatchAny(se.agent.id, se.agent.name, se.topic, se.title)
 		},
 		view:     view,
@@ -159,13 +124,23 @@ func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest
 // Session returns a session and at most limit entries of its status history, newest first, from those
 // after a position on, or from the newest. ok is false where there is no such session.
 func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int) (session models.Session, history HistoryPage, ok bool) {
+	session, _, history, ok = s.SessionInFull(agentID, topic, after, limit)
+	return session, history, ok
+}
+
+// SessionInFull is [Store.Session] with the questions that are open, in full, oldest first.
+func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limit int) (session models.Session, questions []models.Question, history HistoryPage, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, se := s.lookup(agentID, topic)
 	if se == nil {
-		return session, history, false
+		return session, nil, history, false
 	}
-	return se.view(), s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
+	questions = []models.Question{}
+	if !se.class.expired() {
+		questions = se.turn.questions()
+	}
+	return s.view(se), questions, s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
 }
 
 // historyPage copies one page of a history out. Where statuses up to the sequence dropped are missing, and a journal
@@ -252,7 +227,7 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 		r = &src.roster
 	}
 	var walks []ordered.Walk[agent]
-	for c := range classesWhere(withStatus(q.Status), where(func(c class) bool { return !c.flag() }, q.Active)) {
+	for c := range where(agentClasses, withStatus[agentClass](q.Status), with(agentClass.active, q.Active), with(agentClass.waiting, q.Waiting)) {
 		if q.BySeen {
 			walks = append(walks, r.seen[c].Before(r.agentIn, after.place()))
 			continue
@@ -287,7 +262,7 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 		r = &src.roster
 	}
 	var walks []ordered.Walk[session]
-	for c := range classesWhere(withStatus(q.Status), where(class.flag, q.Expired), where(class.lost, q.Lost)) {
+	for c := range where(classes, withStatus[class](q.Status), with(class.expired, q.Expired), with(class.lost, q.Lost), with(class.idle, q.Idle)) {
 		switch {
 		case a != nil:
 			walks = append(walks, a.sessionsOf(c, after, q.Oldest))
@@ -301,73 +276,4 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 		return ordered.Merge(walks, func(a, b *session) bool { return updatedLater(b, a) })
 	}
 	return ordered.Merge(walks, updatedLater)
-}
-
-// sessionsOf walks the sessions of a that are of class c after a position, newest update first, or oldest first. The
-// caller holds the store's lock.
-func (a *agent) sessionsOf(c class, after *SessionPosition, oldest bool) ordered.Walk[session] {
-	from := ordered.Place{Group: uint8(c), Time: math.MaxInt64, Sequence: math.MaxUint64}
-	walk := a.sessions.Before
-	if oldest {
-		from = ordered.Place{Group: uint8(c), Time: math.MinInt64}
-		walk = a.sessions.After
-	}
-	if after != nil {
-		from.Time, from.Sequence = after.Updated, after.Sequence
-	}
-	return walk(&sessionInAgent, &from).While(func(se *session) bool { return se.class == c })
-}
-
-// historyFrom walks the statuses of all sessions of a, newest first, after a position. The caller holds the
-// store's lock.
-func (a *agent) historyFrom(after *StatusPosition) iter.Seq[*status] {
-	return a.statuses.Before(&statusInAgent, after.place()).All()
-}
-
-// historyFrom walks the history, newest first, after a position. The caller holds the store's lock.
-func (se *session) historyFrom(after *StatusPosition) iter.Seq[*status] {
-	end := len(se.history)
-	if after != nil {
-		end, _ = se.find(*after.place())
-	}
-	return func(yield func(*status) bool) {
-		for _, ref := range slices.Backward(se.history[:end]) {
-			if !yield(ref.status) {
-				return
-			}
-		}
-	}
-}
-
-func (a *agent) position() AgentPosition {
-	return AgentPosition{ID: a.id, LastSeen: a.lastSeen, Sequence: a.seenSeq}
-}
-
-func (se *session) position() SessionPosition {
-	return SessionPosition{Updated: se.updated, Sequence: se.updatedSeq}
-}
-
-func (st *status) position() StatusPosition {
-	return StatusPosition{Seconds: st.sec, Nanoseconds: st.nsec, Sequence: st.sequence}
-}
-
-func (p *AgentPosition) place() *ordered.Place {
-	if p == nil {
-		return nil
-	}
-	return &ordered.Place{Time: p.LastSeen, Sequence: p.Sequence}
-}
-
-func (p *SessionPosition) place() *ordered.Place {
-	if p == nil {
-		return nil
-	}
-	return &ordered.Place{Time: p.Updated, Sequence: p.Sequence}
-}
-
-func (p *StatusPosition) place() *ordered.Place {
-	if p == nil {
-		return nil
-	}
-	return &ordered.Place{Time: p.Seconds, Nanos: p.Nanoseconds, Sequence: p.Sequence}
 }

@@ -12,7 +12,7 @@ func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 	if se == nil {
 		return false
 	}
-	s.now = max(s.now, instant(now))
+	s.now = max(s.now, s.time(now))
 	s.removeSession(se)
 	return true
 }
@@ -25,7 +25,7 @@ func (s *Store) RemoveAgent(id string, now time.Time) (removed int) {
 	last := s.received
 	s.mu.RUnlock()
 	for {
-		n := s.removeSome(id, instant(now), last)
+		n := s.removeSome(id, s.time(now), last)
 		if n == 0 {
 			return removed
 		}

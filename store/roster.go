@@ -5,18 +5,6 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// roster keeps the agents and sessions of the fleet, or of a part of it, in the orders of the lists, and counts them. It is
-// protected by the lock of its store.
-type roster struct {
-	byID    ordered.Set[agent]                 // by class and ID
-	seen    [classes]ordered.Timeline[agent]   // by their newest report
-	updated [classes]ordered.Timeline[session] // by their newest report
-	counts  [classes]int                       // sessions by class
-
-	agentIn   *ordered.Member[agent]
-	sessionIn *ordered.Member[session]
-}
-
 func newRoster(agentIn *ordered.Member[agent], sessionIn *ordered.Member[session]) roster {
 	return roster{byID: ordered.NewSet(classAndIDLess), agentIn: agentIn, sessionIn: sessionIn}
 }
@@ -49,16 +37,19 @@ func (r *roster) advanceSession(se *session) { r.updated[se.class].Advance(r.ses
 func (r *roster) summary() models.Summary {
 	active, expired := r.byStatus(false), r.byStatus(true)
 	counts := models.SessionCounts{
-		Active:   active.Running + active.Pending + active.Success + active.Failed,
-		Expired:  expired.Running + expired.Pending + expired.Success + expired.Failed,
+		Expired:  total(expired) + r.counts[classOf(models.Idle, true)],
 		Lost:     expired.Running + expired.Pending,
+		Idle:     r.counts[classOf(models.Idle, false)],
 		ByStatus: active,
 	}
+	counts.Active = total(active) + counts.Idle
 	counts.Total = counts.Active + counts.Expired
 	return models.Summary{Agents: r.byID.Len(), Sessions: counts}
 }
 
-// byStatus counts the sessions that are expired, or those that are not.
+func total(c models.StatusCounts) int { return c.Running + c.Pending + c.Success + c.Failed }
+
+// byStatus counts the sessions that are expired, or those that are not, but for those that have done nothing yet.
 func (r *roster) byStatus(expired bool) models.StatusCounts {
 	of := func(st models.Status) int { return r.counts[classOf(st, expired)] }
 	return models.StatusCounts{

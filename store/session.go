@@ -1,65 +1,13 @@
 package store
 
 import (
+	"iter"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
-
-// sessionID finds a session.
-type sessionID struct {
-	agent *agent
-	topic string
-}
-
-// session is one task of an agent.
-type session struct {
-	agent    *agent
-	topic    string
-	title    string
-	titleSeq uint64 // the sequence that title is of
-	ttlSeq   uint64 // the sequence that ttl is of
-	created  int64
-	history  []historyRef   // oldest first, none of the newest missing; never empty once the session is in the store
-	filed    StatusPosition // of the newest status that is filed in the journal; zero for none
-	dropped  uint64         // the greatest sequence of a status that the history no longer holds; 0 for none
-	queuedAt int64          // see enqueue
-	ttl      uint16         // minutes
-	run      uint16         // so many of the newest statuses in the history are of the same kind
-	queued   standing
-	pinned   bool // a report of it is admitted, so that it is not forgotten; see Store.Admit
-
-	trimmable ordered.Links[session] // in Store.trimmable
-
-	// What the indexes order by; see moveSession.
-	source     *source // the agent's, but for a moment after that has changed
-	updated    int64
-	updatedSeq uint64               // the sequence of the record that updated is of
-	teams      *membership[session] // in the agent's, but for a moment after those have changed
-	class      class
-
-	slotInFleet, slotInSource, slotInAgent uint8
-	inFleet, inSource, inAgent             *ordered.Leaf[session]
-}
-
-// standing says which of the store's queues a session stands in.
-type standing uint8
-
-const (
-	inNone standing = iota
-	inDeadlines
-	inExpired
-)
-
-// historyRef is one place in a session's history. The report ID's hash spares a look at each status for
-// every retry.
-type historyRef struct {
-	*status
-	idHash uint32 // 0 where the report has no ID
-}
 
 func (se *session) updatedPlace() ordered.Place {
 	return ordered.Place{Time: se.updated, Sequence: se.updatedSeq}
@@ -81,90 +29,6 @@ var (
 )
 
 func updatedLater(a, b *session) bool { return a.updatedPlace().Compare(b.updatedPlace()) > 0 }
-
-// newSession makes a session of a that has no status yet. The caller holds s.mu, and adds a status before
-// it lets go.
-func (s *Store) newSession(a *agent, topic string, received int64) *session {
-	se := &session{
-		agent:   a,
-		topic:   strings.Clone(topic),
-		created: received,
-		ttl:     uint16(s.opts.DefaultTTL / time.Minute),
-	}
-	s.sessions[sessionID{a, se.topic}] = se
-	a.count++
-	return se
-}
-
-// moveSession moves se to where src, its agent's teams, its state, and its newest report say, in the indexes of lists, and
-// keeps the counts. The caller holds s.mu, and moves the agent afterwards.
-func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq uint64) {
-	expired := updated+se.lifetime() <= s.now
-	class := classOf(se.current().kind, expired)
-	if class == se.class && src == se.source && se.teams.of() == se.agent.teams.of() {
-		if updated != se.updated || updatedSeq != se.updatedSeq {
-			se.updated, se.updatedSeq = updated, updatedSeq
-			s.fleet.advanceSession(se)
-			src.advanceSession(se)
-			for _, t := range se.teams.all() {
-				t.advanceSession(se)
-			}
-			se.agent.sessions.Advance(&sessionInAgent, se)
-		}
-		return
-	}
-	if se.source != nil {
-		s.unlistSession(se)
-	}
-	se.class, se.source, se.updated, se.updatedSeq = class, src, updated, updatedSeq
-	if set := se.agent.teams.of(); set != se.teams.of() {
-		se.teams = memberOf[session](set)
-	}
-	s.fleet.addSession(se)
-	src.addSession(se)
-	for _, t := range se.teams.all() {
-		t.addSession(se)
-	}
-	se.agent.sessions.Insert(&sessionInAgent, se)
-	if !expired {
-		se.agent.active++
-	}
-}
-
-// unlistSession takes se out of the indexes of lists and out of the counts. The caller holds s.mu.
-func (s *Store) unlistSession(se *session) {
-	s.fleet.removeSession(se)
-	se.source.removeSession(se)
-	for _, t := range se.teams.all() {
-		t.removeSession(se)
-	}
-	se.agent.sessions.Remove(&sessionInAgent, se)
-	if !se.class.flag() {
-		se.agent.active--
-	}
-}
-
-// removeSession forgets se, and its agent with its last session. The caller holds s.mu.
-func (s *Store) removeSession(se *session) {
-	a := se.agent
-	s.note(Removed, se, s.now).lastOfAgent = a.count == 1
-	s.unqueue(se)
-	s.unlistSession(se)
-	s.trimmable.Remove(se)
-	for _, ref := range se.history {
-		s.forget(ref.status)
-	}
-	delete(s.sessions, sessionID{a, se.topic})
-	a.count--
-	if s.opts.Journaled {
-		s.forgotten = append(s.forgotten, Forgotten{SessionKey{a.id, se.topic}, a.count == 0})
-	}
-	if a.count == 0 {
-		s.removeAgent(a)
-		return
-	}
-	s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
-}
 
 // current returns the status with the greatest (timestamp, sequence).
 func (se *session) current() *status { return se.history[len(se.history)-1].status }
@@ -188,11 +52,26 @@ func (se *session) countRun(i int) {
 	}
 }
 
-// lifetime returns the TTL in nanoseconds.
-func (se *session) lifetime() int64 { return int64(se.ttl) * int64(time.Minute) }
+// lifetime returns the TTL in nanoseconds, which is longer while a question is open.
+func (se *session) lifetime() int64 {
+	ttl := int64(se.ttl) * int64(time.Minute)
+	if se.turn.asks() {
+		return max(ttl, int64(models.QuestionTTL))
+	}
+	return ttl
+}
 
-// expiry returns the instant at which the session expires, or has.
-func (se *session) expiry() int64 { return se.updated + se.lifetime() }
+// filed returns the position of the newest status that is filed in the journal; zero for none.
+func (se *session) filed() StatusPosition {
+	return StatusPosition{Seconds: se.filedSec, Nanoseconds: se.filedNanos, Sequence: se.filedSeq}
+}
+
+func (se *session) setFiled(p StatusPosition) {
+	se.filedSec, se.filedNanos, se.filedSeq = p.Seconds, p.Nanoseconds, p.Sequence
+}
+
+// expiry returns the instant at which the session expires, or has, as in Store.time.
+func (se *session) expiry() int64 { return se.renewed + se.lifetime() }
 
 // find returns where p is in the history, and whether it is taken.
 func (se *session) find(p ordered.Place) (int, bool) {
@@ -214,8 +93,8 @@ func (se *session) holds(reportID string) bool {
 	return false
 }
 
-// view returns se as a read shows it. The caller holds the store's lock.
-func (se *session) view() models.Session {
+// view returns se as a read shows it. The caller holds s.mu.
+func (s *Store) view(se *session) models.Session {
 	current := se.current()
 	v := models.Session{
 		AgentID:        se.agent.id,
@@ -223,21 +102,73 @@ func (se *session) view() models.Session {
 		Title:          se.title,
 		Created:        at(se.created),
 		LastUpdated:    at(se.updated),
-		ExpiresAt:      at(se.expiry()),
-		Expired:        se.class.flag(),
+		ExpiresAt:      s.wall(se.expiry()),
+		Expired:        se.class.expired(),
 		Lost:           se.class.lost(),
 		TTLMinutes:     int(se.ttl),
 		CurrentStatus:  current.kind,
 		CurrentMessage: current.message(),
+		Idle:           current.kind == models.Idle,
 		StatusSince:    se.since().timestamp(),
 	}
 	if v.Expired {
 		v.ExpiredAt = v.ExpiresAt
+	} else if se.turn.asks() {
+		v.Question, v.OpenQuestions = se.turn.oldest(), len(se.turn.open)
 	}
 	return v
 }
 
-// fleetView returns se as a list over the fleet shows it. The caller holds the store's lock.
-func (se *session) fleetView() models.FleetSession {
-	return models.FleetSession{Session: se.view(), AgentName: se.agent.name, AgentSource: se.agent.source.name}
+// fleetView returns se as a list over the fleet shows it. The caller holds s.mu.
+func (s *Store) fleetView(se *session) models.FleetSession {
+	return models.FleetSession{Session: s.view(se), AgentName: se.agent.name, AgentSource: se.source.name, AgentHost: se.agent.host}
+}
+
+// Newer reports whether p comes before q in a history. Every position does so before the zero value.
+func (p StatusPosition) Newer(q StatusPosition) bool {
+	if p.Sequence == 0 || q.Sequence == 0 {
+		return p.Sequence > 0 && q.Sequence == 0
+	}
+	return p.place().Compare(*q.place()) > 0
+}
+
+// newest returns the one of two that comes first in a history.
+func (p StatusPosition) newest(q StatusPosition) StatusPosition {
+	if q.Newer(p) {
+		return q
+	}
+	return p
+}
+
+func (p *StatusPosition) place() *ordered.Place {
+	if p == nil {
+		return nil
+	}
+	return &ordered.Place{Time: p.Seconds, Nanos: p.Nanoseconds, Sequence: p.Sequence}
+}
+
+func (p *SessionPosition) place() *ordered.Place {
+	if p == nil {
+		return nil
+	}
+	return &ordered.Place{Time: p.Updated, Sequence: p.Sequence}
+}
+
+func (se *session) position() SessionPosition {
+	return SessionPosition{Updated: se.updated, Sequence: se.updatedSeq}
+}
+
+// historyFrom walks the history, newest first, after a position. The caller holds the store's lock.
+func (se *session) historyFrom(after *StatusPosition) iter.Seq[*status] {
+	end := len(se.history)
+	if after != nil {
+		end, _ = se.find(*after.place())
+	}
+	return func(yield func(*status) bool) {
+		for _, ref := range slices.Backward(se.history[:end]) {
+			if !yield(ref.status) {
+				return
+			}
+		}
+	}
 }

@@ -3,7 +3,6 @@ package store
 import (
 	"encoding/binary"
 	"hash/maphash"
-	"slices"
 	"strings"
 	"time"
 	"unsafe"
@@ -12,40 +11,37 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// status is one entry of a session's history. It never changes, but for its places in lists.
-type status struct {
-	session  *session
-	sequence uint64
-	received int64
-	sec      int64 // of the timestamp, since the Unix epoch: RFC 3339 can write years that nanoseconds cannot
-	nsec     int32 // of the timestamp
-	kind     models.Status
-	slot     uint8                 // in inAgent
-	text     string                // message, content and report ID, see packText
-	inAgent  *ordered.Leaf[status] // of the agent's statuses
-}
-
-// newStatus makes a status of what r, received at that time, says. It is in no history yet.
-func newStatus(se *session, r *models.StatusReport, sequence uint64, received int64) *status {
-	place := placeOf(r, sequence, received)
+// newStatus makes a status of what r says, which is of the record that e is of. It is in no history yet.
+func newStatus(se *session, r *models.Record, e entry) *status {
+	place := placeOf(&r.StatusReport, e)
 	return &status{
 		session:  se,
-		sequence: sequence,
-		received: received,
+		sequence: e.sequence,
+		received: e.received,
 		sec:      place.Time,
 		nsec:     place.Nanos,
 		kind:     r.Status,
-		text:     packText(r.Message, r.Content, r.ReportID),
+		byEvent:  r.ByEvent,
+		noted:    r.Shows() != 0 || len(r.Closed) > 0,
+		text:     packText(r),
 	}
 }
 
-// placeOf returns the place in a history of the status of r, received at that time.
-func placeOf(r *models.StatusReport, sequence uint64, received int64) ordered.Place {
+// entryOf returns that of the status that r tells.
+func entryOf(r *models.Record) entry {
+	if r.Renewal() {
+		return entry{r.Base.Sequence, instant(r.Base.Received)}
+	}
+	return entry{r.Sequence, instant(r.Received)}
+}
+
+// placeOf returns the place in a history of the status of r.
+func placeOf(r *models.StatusReport, e entry) ordered.Place {
 	timestamp := r.Timestamp
 	if timestamp.IsZero() {
-		timestamp = at(received)
+		timestamp = at(e.received)
 	}
-	return ordered.Place{Time: timestamp.Unix(), Nanos: int32(timestamp.Nanosecond()), Sequence: sequence}
+	return ordered.Place{Time: timestamp.Unix(), Nanos: int32(timestamp.Nanosecond()), Sequence: e.sequence}
 }
 
 func (st *status) place() ordered.Place {
@@ -58,26 +54,78 @@ func (st *status) timestamp() time.Time { return time.Unix(st.sec, int64(st.nsec
 var statusInAgent = ordered.Member[status]{Place: (*status).place,
 	Slot: func(st *status) (**ordered.Leaf[status], *uint8) { return &st.inAgent, &st.slot }}
 
-// packText puts the texts of a report into one string: the lengths of the first two as uvarints, then all
-// three. One string costs one allocation and one header.
-func packText(message, content, reportID string) string {
-	var lengths [2 * binary.MaxVarintLen16]byte
-	n := binary.PutUvarint(lengths[:], uint64(len(message)))
-	n += binary.PutUvarint(lengths[n:], uint64(len(content)))
+// packText puts the texts of a record's status into one string: the lengths of message and content as uvarints, then these and the
+// report ID. Where the status tells of questions, the length of the report ID comes third, and the questions last. One string costs
+// one allocation and one header.
+func packText(r *models.Record) string {
+	var lengths [3 * binary.MaxVarintLen16]byte
+	notes := packNotes(r.Shows(), r.Closed)
+	n := binary.PutUvarint(lengths[:], uint64(len(r.Message)))
+	n += binary.PutUvarint(lengths[n:], uint64(len(r.Content)))
+	if notes != nil {
+		n += binary.PutUvarint(lengths[n:], uint64(len(r.ReportID)))
+	}
 	var b strings.Builder
-	b.Grow(n + len(message) + len(content) + len(reportID))
+	b.Grow(n + len(r.Message) + len(r.Content) + len(r.ReportID) + len(notes))
 	b.Write(lengths[:n])
-	b.WriteString(message)
-	b.WriteString(content)
-	b.WriteString(reportID)
+	b.WriteString(r.Message)
+	b.WriteString(r.Content)
+	b.WriteString(r.ReportID)
+	b.Write(notes)
 	return b.String()
+}
+
+// packNotes returns what a status tells of questions: the one that is open, by the sequence of its record, and those that closed,
+// each as its outcome and its texts. It returns nil where it tells of none.
+func packNotes(shown uint64, closed []models.ClosedQuestion) []byte {
+	if shown == 0 && len(closed) == 0 {
+		return nil
+	}
+	b := binary.AppendUvarint(nil, shown)
+	for i := range closed {
+		b = append(b, byte(closed[i].Outcome))
+		for _, text := range [...]string{closed[i].ID, closed[i].By, closed[i].Answer} {
+			b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
+		}
+	}
+	return b
+}
+
+// notes returns what the status tells of questions: see packNotes.
+func (st *status) notes() (shown uint64, closed []models.ClosedQuestion) {
+	_, _, _, rest := st.parts()
+	if rest == "" {
+		return 0, nil
+	}
+	n, rest := cutUvarint(rest)
+	for rest != "" {
+		c := models.ClosedQuestion{Outcome: models.QuestionOutcome(rest[0])}
+		rest = rest[1:]
+		for _, text := range [...]*string{&c.ID, &c.By, &c.Answer} {
+			var size int
+			size, rest = cutUvarint(rest)
+			*text, rest = rest[:size], rest[size:]
+		}
+		closed = append(closed, c)
+	}
+	return uint64(n), closed
 }
 
 // unpack returns the texts of the report.
 func (st *status) unpack() (message, content, reportID string) {
-	messageLen, rest := cutUvarint(st.text)
-	contentLen, rest := cutUvarint(rest)
-	return rest[:messageLen], rest[messageLen : messageLen+contentLen], rest[messageLen+contentLen:]
+	message, content, reportID, _ = st.parts()
+	return message, content, reportID
+}
+
+// parts returns what packText put together.
+func (st *status) parts() (message, content, reportID, notes string) {
+	n, rest := cutUvarint(st.text)
+	m, rest := cutUvarint(rest)
+	if !st.noted {
+		return rest[:n], rest[n : n+m], rest[n+m:], ""
+	}
+	k, rest := cutUvarint(rest)
+	return rest[:n], rest[n : n+m], rest[n+m : n+m+k], rest[n+m+k:]
 }
 
 // cutUvarint returns the uvarint that s begins with, and what follows.
@@ -119,67 +167,11 @@ func hashID(reportID string) uint32 {
 	return uint32(maphash.String(idSeed, reportID)) | 1
 }
 
-// add puts st into the history of its session, at place i. A status beyond the limit of the history is
-// dropped: the oldest one, which may be st itself. Where statuses were dropped before, one that is older than
-// all that are left is dropped too, so that the history has no gap. The caller holds s.mu.
-func (s *Store) add(st *status, i int, idHash uint32) {
-	se := st.session
-	full := len(se.history) >= s.opts.HistoryLimit
-	switch older := i == 0 && len(se.history) > 0; {
-	case older && full:
-		s.bounds.HistoryLimit++
-		se.missing(st)
-		return
-	case older && se.dropped > 0:
-		s.bounds.HistoryMaxBytes++
-		se.missing(st)
-		return
-	case full:
-		s.bounds.HistoryLimit++
-		s.dropOldest(se)
-		i--
-	}
-	se.history = slices.Insert(se.history, i, historyRef{st, idHash})
-	se.countRun(i)
-	if len(se.history) > 1 {
-		s.trimmable.MoveToBack(se)
-	}
-	se.agent.statuses.Insert(&statusInAgent, st)
-	s.statuses++
-	s.historyBytes += st.size()
-}
-
-// dropOldest takes the oldest status out of the history of se, which may be the only one for a moment.
-// The caller holds s.mu.
-func (s *Store) dropOldest(se *session) {
-	se.missing(se.history[0].status)
-	s.forget(se.history[0].status)
-	se.history[0] = historyRef{}
-	se.history = se.history[1:] // append makes a new array when this one is used up
-	se.run = min(se.run, uint16(len(se.history)))
-}
-
-// missing notes that the history does not hold st, which it was to. The caller holds the store's lock.
-func (se *session) missing(st *status) {
-	se.dropped = max(se.dropped, st.sequence)
-	a := se.agent
-	if a.dropped == 0 || st.place().Compare(a.floor) > 0 {
-		a.floor = st.place()
-	}
-	a.dropped = max(a.dropped, st.sequence)
-}
-
-// forget takes st out of everything but the history of its session. The caller holds s.mu.
-func (s *Store) forget(st *status) {
-	st.session.agent.statuses.Remove(&statusInAgent, st)
-	s.statuses--
-	s.historyBytes -= st.size()
-}
-
 // view returns st as a read shows it. The caller holds the store's lock.
 func (st *status) view() models.AgentStatus {
 	message, content, _ := st.unpack()
-	return models.AgentStatus{
+	shown, closed := st.notes()
+	v := models.AgentStatus{
 		AgentID:      st.session.agent.id,
 		SessionTopic: st.session.topic,
 		Status:       st.kind,
@@ -187,5 +179,27 @@ func (st *status) view() models.AgentStatus {
 		ReceivedAt:   at(st.received),
 		Message:      message,
 		Content:      content,
+		Idle:         st.kind == models.Idle,
+
+		ClosedQuestions: closed,
 	}
+	if shown != 0 {
+		v.QuestionID = models.QuestionID(shown)
+	}
+	return v
+}
+
+// shorten returns s, or as much of its beginning as the content of a status may have.
+func shorten(s string) string {
+	n := 0
+	for i := range s {
+		if n++; n > models.MaxContent {
+			return s[:i]
+		}
+	}
+	return s
+}
+
+func (st *status) position() StatusPosition {
+	return StatusPosition{Seconds: st.sec, Nanoseconds: st.nsec, Sequence: st.sequence}
 }

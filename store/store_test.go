@@ -31,7 +31,7 @@ func newStore(change func(*store.Options)) *store.Store {
 }
 
 func accept(st *store.Store, now time.Time, reports ...models.StatusReport) []store.Outcome {
-	return st.Accept(reports, now, nil)
+	return st.Accept(nil, reports, now, nil)
 }
 
 func running(agent, topic string) models.StatusReport {
@@ -236,7 +236,7 @@ func TestEverythingAtOnce(t *testing.T) {
 						Status: models.Statuses[rnd.IntN(4)], TTLMinutes: 1 + rnd.IntN(3), Timestamp: now.Add(-time.Duration(rnd.IntN(100)) * time.Second),
 					})
 				}
-				st.Accept(batch, now, nil)
+				st.Accept(nil, batch, now, nil)
 			}
 		})
 	}
@@ -294,7 +294,7 @@ func TestWhoNeedsSomebody(t *testing.T) {
 	st := store.New(store.Options{DefaultTTL: 3 * time.Hour, SessionRetention: 1000 * time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 30, MaxSessions: 1000})
 	report := func(topic string, status models.Status, at time.Duration, ttl int) {
 		r := models.StatusReport{AgentID: "a/" + topic[:1], SessionTopic: topic, Status: status, TTLMinutes: ttl}
-		require.Equal(t, []store.Outcome{store.Stored}, st.Accept([]models.StatusReport{r}, epoch.Add(at), nil))
+		require.Equal(t, []store.Outcome{store.Stored}, st.Accept(nil, []models.StatusReport{r}, epoch.Add(at), nil))
 	}
 	report("failed long ago", models.Failed, 0, 0)
 	report("lost", models.Running, time.Minute, 1)

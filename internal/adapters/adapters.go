@@ -7,11 +7,17 @@ package adapters
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"io"
 	"maps"
+	"math"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
+
+	"github.com/cespare/xxhash/v2"
 
 	"github.com/kubeagents/kubeagents/models"
 )
@@ -21,8 +27,10 @@ type Client struct {
 	Name   string // as it stands in an address, and as the source of its agents
 	fields *node
 	name   func(e *event) string // of an event, for its meaning, with what is not what it seems taken out; nil for its first field
-	detail map[string]field      // what tells events of one name apart, by that name
+	detail map[string][]field    // what tells events of one name apart, by that name; the first with a meaning of its own counts
 	events map[string]meaning    // by name, and by name, a slash and the detail, which comes first
+	shared bool                  // IDs of its sessions are not unique by themselves
+	orphan bool                  // a session that only tools' events tell of is that of a subagent, whose parent they do not name
 }
 
 // clients are all there are, in the order in which people look for them.
@@ -79,16 +87,36 @@ type Options struct {
 	Event      string // the name of the event, for clients that do not say it
 	AgentID    string
 	AgentName  string
+	AgentHost  string // the machine that the agent runs on
 	TTLMinutes int
 	Capture    Capture
 	Now        time.Time // the server's time
 }
 
-// Meaning of an event: what it does to its session, and what there is to say.
+// meaning of an event: what it does to its session, and what there is to say. Each table of a client names, for every event that
+// starts a state, the events that end it, and in which states of the session an event's status counts.
 type meaning struct {
-	status models.Status
-	effect models.Effect
-	says   func(e *event) text
+	status     models.Status
+	counts     models.States // the states of the session in which the status is entered
+	silent     bool          // where it does not count, nothing happens; else the session is renewed
+	interrupts bool          // a session that is at work was interrupted, whatever it is at now
+	says       func(e *event) text
+
+	asks    models.QuestionKind // the event asks a question of this kind
+	hints   bool                // it says only that something is asked
+	binds   bool                // what it asks is about the call that started last
+	stage   models.CallStage
+	closes  models.Closes
+	outcome func(e *event) models.QuestionOutcome // of what it closes
+	adapt   func(e *event, m meaning) meaning     // to what else the event says; nil for no need
+	about   func(e *event) about                  // which call or request it is about; nil for what most events say of it
+}
+
+// about is which call or request an event is about, by what is the same for all events about it; "" where the event does not say.
+type about struct {
+	call  string // its ID
+	same  string // for calls with the same tool and input
+	group string // for a question and the results that close it; same, unless it says otherwise
 }
 
 // text is what an event says.
@@ -97,13 +125,14 @@ type text struct {
 	detail  string // with whom or what, in one line
 	content string // all of it
 	named   bool   // the detail does not speak for itself: the label stands before it
+	after   string // what follows the detail in any case; holds nothing private
 }
 
 // Effect is what became of an event that is a report.
 type Effect int
 
 const (
-	// Reports means that it tells a status.
+	// Reports means that it tells a status, or opens or closes a question.
 	Reports Effect = iota
 	// Renews means that it changes nothing, but shows that its session goes on.
 	Renews
@@ -128,13 +157,7 @@ func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effec
 		e[fieldEvent] = o.Event
 	}
 	m, known := c.meaningOf(&e)
-	effect = Reports
-	switch {
-	case !known:
-		effect = Unknown
-	case m.status == 0:
-		effect = Renews
-	}
+	effect = m.effect(known)
 	topic := name(e.first(fieldSession, fieldSession2, fieldSession3), models.MaxSessionTopic)
 	if topic == "" {
 		if effect != Reports {
@@ -142,36 +165,167 @@ func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effec
 		}
 		return r, Nothing, models.BadRequest("", "the event has no ID of a session: "+c.fields.names(fieldSession)+" is missing")
 	}
-
-	folder := name(lastFolder(e.first(fieldFolder, fieldFolder2)), models.MaxAgentName)
 	r = models.StatusReport{
-		AgentID:      name(o.AgentID, models.MaxAgentID),
-		AgentName:    cmp.Or(name(o.AgentName, models.MaxAgentName), folder),
 		AgentSource:  c.Name,
+		AgentHost:    given(o.AgentHost, models.MaxAgentHost),
 		SessionTopic: topic,
 		Status:       m.status,
 		Timestamp:    e.timestamp(o.Now),
 		TTLMinutes:   o.TTLMinutes,
-		Effect:       m.effect,
+		Event:        m.event(&e),
+	}
+	c.nameAgent(&r, &e, o)
+	m.say(&r, &e, o.Capture)
+	return r, effect, nil
+}
+
+// effect returns what becomes of an event with this meaning.
+func (m *meaning) effect(known bool) Effect {
+	switch {
+	case !known:
+		return Unknown
+	case m.status == 0 && m.asks == 0 && m.closes == models.ClosesNone:
+		return Renews
+	}
+	return Reports
+}
+
+// nameAgent says of which agent a report is: what the settings of its tool say, or else that of the session, which the first event
+// named by the tool, the folder that it works in, and the machine.
+func (c *Client) nameAgent(r *models.StatusReport, e *event, o Options) {
+	folder := name(lastFolder(e.first(fieldFolder, fieldFolder2)), models.MaxAgentName)
+	r.AgentID, r.AgentName = given(o.AgentID, models.MaxAgentID), given(o.AgentName, models.MaxAgentName)
+	if r.AgentName == "" {
+		r.AgentName, r.Event.FirstName = folder, true
 	}
 	if r.AgentID == "" {
-		r.AgentID = name(strings.TrimSuffix(c.Name+":"+folder, ":"), models.MaxAgentID)
+		r.AgentID, r.Event.Find, r.Event.Orphan = c.agentID(folder, r.AgentHost), !c.shared, c.orphan
 	}
+}
+
+// maxHostInID is how many characters of a host an agent's ID holds.
+const maxHostInID = 50
+
+// agentID returns the ID of an agent that nobody named: <client>:<folder>@<host>, without what is not known.
+func (c *Client) agentID(folder, host string) string {
+	at := ""
+	if host != "" {
+		at = "@" + cut(host, maxHostInID, false)
+	}
+	id := strings.TrimSuffix(c.Name+":"+folder, ":")
+	return cut(id, models.MaxAgentID-utf8.RuneCountInString(at), false) + at
+}
+
+// unexpanded is a variable that a tool was to expand, and did not: $X, ${X}, $(command), %X% or $env:X.
+var unexpanded = regexp.MustCompile(`^(\$(env:)?[A-Za-z_][A-Za-z0-9_]*|\$\{[^}]*\}|\$\([^)]*\)|%[A-Za-z_][A-Za-z0-9_]*%)$`)
+
+// given returns what the settings of a tool say as an ID or a name, "" where that is nothing, or a variable that nobody expanded.
+func given(value string, limit int) string {
+	if value = name(value, limit); unexpanded.MatchString(value) {
+		return ""
+	}
+	return value
+}
+
+// event returns what an event with this meaning does to its session.
+func (m *meaning) event(e *event) *models.Event {
+	ev := &models.Event{
+		Name:     line(e[fieldEvent], 100),
+		Counts:   m.counts,
+		Silent:   m.silent,
+		Subagent: name(e[fieldSubagent], models.MaxAgentID),
+		Stage:    m.stage,
+		Hints:    m.hints,
+		Binds:    m.binds,
+		Closes:   m.closes,
+	}
+	if m.interrupts {
+		ev.Interrupts = "Interrupted"
+	}
+	if m.outcome != nil {
+		ev.Outcome = m.outcome(e)
+	}
+	if going := e.all(fieldBackgroundID); m.closes == models.ClosesAll && len(going) > 0 {
+		ev.Going = going
+	}
+	m.identify(ev, e)
+	return ev
+}
+
+// identify says which call the event is about, where that matters.
+func (m *meaning) identify(ev *models.Event, e *event) {
+	if m.stage == 0 && m.asks == 0 && m.closes == models.ClosesNone {
+		return
+	}
+	which := ownCall
+	if m.about != nil {
+		which = m.about
+	}
+	a := which(e)
+	ev.Call = hash(a.call)
+	if a.same != "" {
+		ev.Same = hash(ev.Subagent + "\x00" + a.same)
+	}
+	if ev.Group = ev.Same; a.group != "" {
+		ev.Group = hash(ev.Subagent + "\x00" + a.group)
+	}
+}
+
+// ownCall is about the tool call that the event names: by its ID, and by its tool and input.
+func ownCall(e *event) about {
+	a := about{call: e[fieldCall]}
+	if e[fieldTool] != "" {
+		a.same = e[fieldTool] + "\x00" + e.input()
+	}
+	return a
+}
+
+// hash returns a hash of s that is never 0, or 0 for "".
+func hash(s string) uint64 {
+	if s == "" {
+		return 0
+	}
+	return max(1, xxhash.Sum64String(s))
+}
+
+// say has a report say what its event does, as far as it is to be kept.
+func (m *meaning) say(r *models.StatusReport, e *event, capture Capture) {
+	var said text
 	if m.says != nil {
-		said := m.says(&e)
-		r.Message = said.message(o.Capture)
-		if o.Capture == CaptureFull {
-			r.Content = content(said.content)
+		said = m.says(e)
+		r.Message = said.message(capture)
+		if capture == CaptureFull {
+			r.Content = content(said.content, maxContent)
 		}
 	}
-	if o.Capture != CaptureNone {
-		r.SessionTitle = title(e[fieldTitle])
-		if r.SessionTitle == "" { // the first prompt that the server hears of gives it
-			r.SessionTitle = title(e[fieldPrompt])
-			r.FirstTitle = r.SessionTitle != ""
+	if m.asks != 0 {
+		r.Event.Asks = m.question(r, e, said, capture)
+	}
+	if capture == CaptureNone {
+		return
+	}
+	r.SessionTitle = title(e[fieldTitle])
+	if r.SessionTitle == "" && r.Event.Subagent == "" { // the first prompt of a person that the server hears of gives it
+		if typed, injected := promptOf(e[fieldPrompt]); !injected {
+			r.SessionTitle = title(typed)
+			r.Event.FirstTitle = r.SessionTitle != ""
 		}
 	}
-	return r, effect, nil
+}
+
+// question returns what an event asks.
+func (m *meaning) question(r *models.StatusReport, e *event, said text, capture Capture) *models.Question {
+	q := &models.Question{Kind: m.asks, Text: r.Message, AskedBy: r.Event.Subagent, RequestedAs: r.Event.Name}
+	if capture != CaptureFull {
+		return q
+	}
+	q.Content, q.ContentCut = cutBytes(content(cmp.Or(said.content, said.detail), math.MaxInt), models.MaxQuestionContent)
+	for _, choice := range e.all(fieldChoice) {
+		if choice = line(choice, models.MaxChoice); choice != "" && len(q.Choices) < models.MaxChoices {
+			q.Choices = append(q.Choices, choice)
+		}
+	}
+	return q
 }
 
 // meaningOf returns what an event means. One that is not known renews its session.
@@ -181,27 +335,49 @@ func (c *Client) meaningOf(e *event) (m meaning, known bool) {
 		name = c.name(e)
 	}
 	m, known = c.events[name]
-	if detail, ok := c.detail[name]; ok {
-		if special, ok := c.events[name+"/"+e[detail]]; ok {
+	for _, f := range c.detail[name] {
+		if special, ok := c.events[name+"/"+e[f]]; ok {
 			m, known = special, true
+			break
 		}
 	}
-	if !known || e[fieldSubagent] != "" && (m.status == models.Success || m.status == models.Failed) {
-		return meaning{effect: models.Renews}, known // the end of a subagent is not that of its session
+	if !known {
+		return renews, false
 	}
-	return m, known
+	if m.adapt != nil {
+		m = m.adapt(e, m)
+	}
+	if e[fieldSubagent] != "" {
+		return m.ofSubagent(), true
+	}
+	return m, true
+}
+
+// ofSubagent returns what an event means that is of a subagent: it renews its parent's session, and opens and closes questions in
+// it. Where the session is not known, its parent is at work.
+func (m meaning) ofSubagent() meaning {
+	if m.status != models.Running || m.counts&models.Unknown == 0 {
+		m.status = 0
+	}
+	m.counts &= models.Unknown
+	m.interrupts = false
+	if m.closes == models.ClosesAll {
+		m.closes = models.ClosesAsker
+	}
+	return m
 }
 
 // message returns what is shown of a text.
 func (t text) message(capture Capture) string {
-	detail := line(t.detail, models.MaxMessage)
+	limit := models.MaxMessage - utf8.RuneCountInString(t.after)
+	detail := line(t.detail, limit)
 	switch {
 	case capture != CaptureFull || detail == "":
-		return line(t.label, models.MaxMessage)
+		detail = line(t.label, limit)
 	case t.named:
-		return line(t.label+": "+detail, models.MaxMessage)
+		detail = line(t.label+": "+detail, limit)
 	}
-	return detail
+	return detail + t.after
 }
 
 // What events say.
@@ -254,30 +430,114 @@ func patched(command string) string {
 // question says what an agent asks of whoever it works for.
 func question(label string) func(*event) text {
 	return func(e *event) text {
-		asked := e.first(fieldQuestion, fieldPlan, fieldMessage)
-		return text{label: label, detail: asked, content: asked}
+		asked := e.first(fieldPlan, fieldQuestion, fieldMessage)
+		all := asked
+		if e[fieldPlan] == "" && e[fieldInput] != "" {
+			all = e[fieldInput]
+		}
+		return text{label: label, detail: strings.TrimLeft(asked, "# "), content: all}
 	}
+}
+
+// permission says what may be done only if somebody allows it.
+func permission(e *event) text {
+	t := tool(e)
+	t.content = cmp.Or(e[fieldInput], t.detail)
+	return t
 }
 
 // failure says what went wrong: its kind, which is one of the client's own words, and more.
 func failure(e *event) text {
 	kind := cmp.Or(line(e[fieldErrorKind], 100), "Error")
 	more := e.first(fieldError, fieldAnswer)
+	if strings.Contains(e[fieldAnswer], "reset") { // it says when a limit does
+		more = e[fieldAnswer]
+	}
 	return text{label: kind, named: e[fieldErrorKind] != "", detail: more, content: more}
 }
 
-// What most clients' events mean.
+// prompted says what a prompt says, in words.
+func prompted(e *event) text {
+	said, _ := promptOf(e[fieldPrompt])
+	return text{label: "Prompt", detail: said, content: said}
+}
+
+// done says what an agent answered at the end of its turn, and how much it left at work.
+func done(e *event) text {
+	t := text{label: "Done", detail: e[fieldAnswer], content: e[fieldAnswer]}
+	switch n := e.running(); {
+	case n == 1:
+		t.after = " · 1 background task still running"
+	case n > 1:
+		t.after = fmt.Sprintf(" · %d background tasks still running", n)
+	}
+	return t
+}
+
+// What most clients' events mean. Where a state starts, the comment says what ends it.
 var (
-	starts   = meaning{models.Success, models.Renews, fixed("Session started")}
-	prompts  = meaning{models.Running, models.Sets, says("Prompt", fieldPrompt)}
-	works    = meaning{models.Running, models.Repeats, tool}
-	asks     = meaning{models.Pending, models.Sets, tool}
-	notifies = meaning{models.Pending, models.Alters, says("Permission needed", fieldMessage)}
-	answers  = meaning{models.Success, models.Sets, says("Done", fieldAnswer)}
-	fails    = meaning{models.Failed, models.Sets, failure}
-	ends     = meaning{models.Failed, models.Ends, because("Session ended", fieldReason)}
-	renews   = meaning{effect: models.Renews}
+	renews = meaning{}
+
+	// A session begins at an empty prompt, and has nothing to do until there is one.
+	begins = meaning{status: models.Idle, counts: models.Unknown, says: fixed("Session started")}
+	// A process starts: what an earlier one of the session was at work on came to no end.
+	starts = meaning{status: models.Idle, counts: models.Unknown, says: fixed("Session started"), interrupts: true, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+
+	// A turn starts; answers, fails, ends, starts or the tool's own interruption ends it.
+	prompts = meaning{status: models.Running, counts: models.Anywhere, says: prompted, closes: models.ClosesAll, outcome: always(models.Withdrawn), adapt: prompt}
+	// A tool call starts; called or the end of the turn ends it. Some tools tell of no prompts: a call starts a turn, too.
+	calls = meaning{status: models.Running, counts: models.Anywhere, says: tool, stage: models.CallStarts}
+	// A tool call ended, as the answer to the question whether it may be made. It may come late: it starts no turn.
+	called = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, says: tool, stage: models.CallEnds, closes: models.ClosesOwn, outcome: always(models.Answered)}
+	// Something happens in a turn that is no call. It starts no turn either.
+	works = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, says: tool}
+
+	// A question is open from here on; what closes it is at [models.Closes].
+	asks    = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, says: permission}
+	chooses = meaning{status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question"), stage: models.CallStarts}
+	plans   = meaning{status: models.Running, counts: models.Unknown, asks: models.Plan, says: question("Plan to approve"), stage: models.CallStarts}
+	// Somebody is told that a question is open, of which there may be nothing else.
+	hints = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, hints: true, binds: true, says: says("Permission needed", fieldMessage)}
+
+	// A turn ended.
+	answers     = meaning{status: models.Success, counts: models.Anywhere, says: done, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	fails       = meaning{status: models.Failed, counts: models.AtWork | models.AtPrompt | models.Unknown, says: failure, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	interrupted = meaning{status: models.Failed, counts: models.AtWork, says: fixed("Interrupted"), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	// The session ended: a turn that is still under way failed.
+	ends = meaning{status: models.Failed, counts: models.AtWork, silent: true, says: because("Session ended", fieldReason), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	// A subagent ended, and nobody needs to answer it any more.
+	subagentEnds = meaning{closes: models.ClosesAsker, outcome: always(models.Withdrawn)}
 )
+
+// always returns the same outcome for every event.
+func always(o models.QuestionOutcome) func(*event) models.QuestionOutcome {
+	return func(*event) models.QuestionOutcome { return o }
+}
+
+// known returns m for sessions that are known: it begins none.
+func (m meaning) known() meaning {
+	m.counts &^= models.Unknown
+	return m
+}
+
+// with returns m with another status, in the states of m.
+func (m meaning) with(status models.Status, says func(*event) text) meaning {
+	m.status, m.says = status, says
+	return m
+}
+
+// prompt adapts what a prompt means: one without a text replaces nothing in the middle of a turn, and one that the tool made itself
+// closes no question of a subagent.
+func prompt(e *event, m meaning) meaning {
+	said, injected := promptOf(e[fieldPrompt])
+	switch {
+	case said == "":
+		m.counts, m.closes = models.Unknown|models.Finished|models.AtPrompt, models.ClosesNone
+	case injected:
+		m.closes = models.ClosesAsker
+	}
+	return m
+}
 
 // with returns a table with all entries of several; where they meet, the last one counts.
 func with[V any](tables ...map[string]V) map[string]V {

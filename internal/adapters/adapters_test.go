@@ -43,7 +43,7 @@ func (h *hub) post(client, body string) (models.StatusReport, adapters.Effect) {
 	require.NoError(h.t, err, body)
 	if effect != adapters.Nothing {
 		require.NoError(h.t, r.Validate(h.now), body)
-		require.True(h.t, h.store.Accept([]models.StatusReport{r}, h.now, nil)[0].Acknowledged())
+		require.True(h.t, h.store.Accept(nil, []models.StatusReport{r}, h.now, nil)[0].Acknowledged())
 	}
 	return r, effect
 }
@@ -148,19 +148,20 @@ func TestEvents(t *testing.T) {
 				{`{"hook_event_name":"Notification","session_id":"s","notification_type":"idle_prompt","message":"waits"}`, "-"},
 				{`{"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"\n\n  Mend the\tbuild\u0007 \nand more","session_title":""}`, "running|Mend the build|Mend the build|1"},
 				{`{"hook_event_name":"PreToolUse","session_id":"s","tool_name":"AskUserQuestion","tool_input":{"questions":[{"question":"Which branch?","header":"Branch"},{"question":"Sure?"}]}}`, "pending|Which branch?|Mend the build|2"},
-				{`{"hook_event_name":"PermissionRequest","session_id":"s","tool_name":"AskUserQuestion","tool_input":{"questions":[{"question":"Which branch?"}]}}`, "pending|AskUserQuestion: Which branch?|Mend the build|3"},
-				{`{"hook_event_name":"PostToolUse","session_id":"s","tool_name":"Read","tool_input":{"file_path":"/a/b.go","limit":3}}`, "running|Read: /a/b.go|Mend the build|4"},
-				{`{"hook_event_name":"PreToolUse","session_id":"s","tool_name":"ExitPlanMode","tool_input":{"plan":"# Plan\n1. test"}}`, "pending|# Plan|Mend the build|5"},
-				{`{"hook_event_name":"SubagentStop","session_id":"s","agent_id":"x","last_assistant_message":"found"}`, "pending|# Plan|Mend the build|5"},
-				{`{"hook_event_name":"Stop","session_id":"s","agent_id":"x","last_assistant_message":"found"}`, "pending|# Plan|Mend the build|5"},
-				{`{"hook_event_name":"PostToolUseFailure","session_id":"s","agent_id":"x","tool_name":"mcp__db__query","tool_input":{"sql":"select 1"},"error":"no"}`, "running|mcp__db__query|Mend the build|6"},
-				{`{"hook_event_name":"Notification","session_id":"s","notification_type":"elicitation_dialog","message":"Which account?"}`, "pending|Which account?|Mend the build|7"},
-				{`{"hook_event_name":"StopFailure","session_id":"s","error":"rate_limit","error_details":"429 Too Many"}`, "failed|rate_limit: 429 Too Many|Mend the build|8"},
-				{`{"hook_event_name":"SessionStart","session_id":"s","source":"resume","session_title":"Build"}`, "failed|rate_limit: 429 Too Many|Build|8"},
-				{`{"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"again"}`, "running|again|Build|9"},
-				{`{"hook_event_name":"Brandnew","session_id":"s"}`, "running|again|Build|9"},
-				{`{"hook_event_name":"SessionEnd","session_id":"s","reason":"prompt_input_exit"}`, "failed|Session ended: prompt_input_exit|Build|10"},
-				{`{"hook_event_name":"SessionEnd","session_id":"s","reason":"other"}`, "failed|Session ended: prompt_input_exit|Build|10"},
+				{`{"hook_event_name":"PermissionRequest","session_id":"s","tool_name":"AskUserQuestion","tool_input":{"questions":[{"question":"Which branch?","header":"Branch"},{"question":"Sure?"}]}}`, "pending|Which branch?|Mend the build|2"},
+				{`{"hook_event_name":"PostToolUse","session_id":"s","tool_name":"Read","tool_input":{"file_path":"/a/b.go","limit":3}}`, "pending|Which branch?|Mend the build|2"},
+				{`{"hook_event_name":"PostToolUse","session_id":"s","tool_name":"AskUserQuestion","tool_input":{"questions":[{"question":"Which branch?","header":"Branch"},{"question":"Sure?"}]}}`, "running|AskUserQuestion: Which branch?|Mend the build|3"},
+				{`{"hook_event_name":"PreToolUse","session_id":"s","tool_name":"ExitPlanMode","tool_input":{"plan":"# Plan\n1. test"}}`, "pending|Plan|Mend the build|4"},
+				{`{"hook_event_name":"SubagentStop","session_id":"s","agent_id":"x","last_assistant_message":"found"}`, "pending|Plan|Mend the build|4"},
+				{`{"hook_event_name":"Stop","session_id":"s","agent_id":"x","last_assistant_message":"found"}`, "pending|Plan|Mend the build|4"},
+				{`{"hook_event_name":"PostToolUseFailure","session_id":"s","agent_id":"x","tool_name":"mcp__db__query","tool_input":{"sql":"select 1"},"error":"no"}`, "pending|Plan|Mend the build|4"},
+				{`{"hook_event_name":"Notification","session_id":"s","notification_type":"elicitation_dialog","message":"Which account?"}`, "pending|Plan|Mend the build|4"},
+				{`{"hook_event_name":"StopFailure","session_id":"s","error":"rate_limit","error_details":"429 Too Many"}`, "failed|rate_limit: 429 Too Many|Mend the build|5"},
+				{`{"hook_event_name":"SessionStart","session_id":"s","source":"resume","session_title":"Build"}`, "failed|rate_limit: 429 Too Many|Build|5"},
+				{`{"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"again"}`, "running|again|Build|6"},
+				{`{"hook_event_name":"Brandnew","session_id":"s"}`, "running|again|Build|6"},
+				{`{"hook_event_name":"SessionEnd","session_id":"s","reason":"prompt_input_exit"}`, "failed|Session ended: prompt_input_exit|Build|7"},
+				{`{"hook_event_name":"SessionEnd","session_id":"s","reason":"other"}`, "failed|Session ended: prompt_input_exit|Build|7"},
 			},
 			{
 				{`{"hook_event_name":"PreCompact","session_id":"s"}`, "-"},
@@ -198,8 +199,8 @@ func TestEvents(t *testing.T) {
 				{`{"hook_event_name":"stop","conversation_id":"s","workspace_roots":["/w/shop"],"status":"completed","loop_count":0}`, "success|Done|Add a cart|7"},
 				{`{"hook_event_name":"beforeSubmitPrompt","conversation_id":"s","workspace_roots":["/w/shop"],"prompt":"More"}`, "running|More|Add a cart|8"},
 				{`{"hook_event_name":"stop","conversation_id":"s","workspace_roots":["/w/shop"],"status":"aborted"}`, "failed|Aborted|Add a cart|9"},
-				{`{"hook_event_name":"stop","conversation_id":"s","workspace_roots":["/w/shop"],"status":"error","error_message":"boom"}`, "failed|boom|Add a cart|10"},
-				{`{"hook_event_name":"sessionEnd","conversation_id":"s","workspace_roots":["/w/shop"],"reason":"window_close"}`, "failed|boom|Add a cart|10"},
+				{`{"hook_event_name":"stop","conversation_id":"s","workspace_roots":["/w/shop"],"status":"error","error_message":"boom"}`, "failed|Aborted|Add a cart|9"},
+				{`{"hook_event_name":"sessionEnd","conversation_id":"s","workspace_roots":["/w/shop"],"reason":"window_close"}`, "failed|Aborted|Add a cart|9"},
 			},
 		},
 		"copilot": {
@@ -208,8 +209,9 @@ func TestEvents(t *testing.T) {
 				{`{"hookEventName":"userPromptSubmitted","sessionId":"s","cwd":"/w/shop","prompt":"Ship it"}`, "running|Ship it|Ship it|2"},
 				{`{"hookEventName":"preToolUse","sessionId":"s","cwd":"/w/shop","toolName":"bash","toolArgs":"{\"command\":\"make ship\",\"description\":\"Ship\"}"}`, "running|bash: make ship|Ship it|3"},
 				{`{"hookEventName":"postToolUse","sessionId":"s","cwd":"/w/shop","toolName":"view","toolArgs":{"path":"/w/shop/a"},"toolResult":{"resultType":"success","textResultForLlm":"ok"}}`, "running|view: /w/shop/a|Ship it|4"},
-				{`{"hookEventName":"permissionRequest","sessionId":"s","cwd":"/w/shop","toolName":"bash","toolInput":{"command":"rm x"}}`, "pending|bash: rm x|Ship it|5"},
-				{`{"hookEventName":"errorOccurred","sessionId":"s","cwd":"/w/shop","error":{"message":"slow","name":"E"},"errorContext":"model_call","recoverable":true}`, "pending|bash: rm x|Ship it|5"},
+				{`{"hookName":"permissionRequest","hookEventName":"permissionRequest","sessionId":"s","cwd":"/w/shop","toolName":"bash","toolInput":{"command":"rm x"}}`, "running|view: /w/shop/a|Ship it|4"},
+				{`{"hook_event_name":"Notification","sessionId":"s","cwd":"/w/shop","notification_type":"permission_prompt","message":"Run command: rm x","title":"Permission needed"}`, "pending|Run command: rm x|Ship it|5"},
+				{`{"hookEventName":"errorOccurred","sessionId":"s","cwd":"/w/shop","error":{"message":"slow","name":"E"},"errorContext":"model_call","recoverable":true}`, "pending|Run command: rm x|Ship it|5"},
 				{`{"hookEventName":"errorOccurred","sessionId":"s","cwd":"/w/shop","error":{"message":"gone","name":"E"},"errorContext":"model_call","recoverable":false}`, "failed|model_call: gone|Ship it|6"},
 				{`{"hookEventName":"sessionEnd","sessionId":"s","cwd":"/w/shop","reason":"error","error":"gone"}`, "failed|model_call: gone|Ship it|6"},
 				{`{"hookEventName":"userPromptSubmitted","sessionId":"s","cwd":"/w/shop","prompt":"Again"}`, "running|Again|Ship it|7"},
@@ -217,9 +219,9 @@ func TestEvents(t *testing.T) {
 				{`{"hookEventName":"sessionEnd","sessionId":"s","cwd":"/w/shop","reason":"user_exit"}`, "success|Shipped.|Ship it|8"},
 				{`{"hookEventName":"userPromptSubmitted","sessionId":"s","cwd":"/w/shop","prompt":"Once more"}`, "running|Once more|Ship it|9"},
 				{`{"hookEventName":"agentStop","sessionId":"s","cwd":"/w/shop","stopReason":"end_turn"}`, "success|Done|Ship it|10"},
-				{`{"hookEventName":"sessionEnd","sessionId":"s","cwd":"/w/shop","reason":"timeout"}`, "failed|Timed out|Ship it|11"},
-				{`{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/w/shop","prompt":"as VS Code"}`, "running|as VS Code|Ship it|12"},
-				{`{"hookEventName":"sessionEnd","sessionId":"s","cwd":"/w/shop","reason":"user_exit"}`, "failed|Session ended: user_exit|Ship it|13"},
+				{`{"hookEventName":"sessionEnd","sessionId":"s","cwd":"/w/shop","reason":"timeout"}`, "success|Done|Ship it|10"},
+				{`{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/w/shop","prompt":"as VS Code"}`, "running|as VS Code|Ship it|11"},
+				{`{"hookEventName":"sessionEnd","sessionId":"s","cwd":"/w/shop","reason":"user_exit"}`, "failed|Session ended: user_exit|Ship it|12"},
 			},
 		},
 		"opencode": {
@@ -231,12 +233,13 @@ func TestEvents(t *testing.T) {
 				{`{"type":"session.updated","directory":"/w/shop","properties":{"info":{"id":"s","title":"Counting tests"}}}`, "running|Count the tests|Counting tests|2"},
 				{`{"type":"tool.execute.before","directory":"/w/shop","properties":{"sessionID":"s","tool":"bash","args":{"command":"ls","description":"List"}}}`, "running|bash: ls|Counting tests|3"},
 				{`{"type":"permission.updated","directory":"/w/shop","properties":{"id":"p","sessionID":"s","type":"bash","pattern":"rm *","title":"Run rm"}}`, "pending|bash: rm *|Counting tests|4"},
-				{`{"type":"permission.replied","directory":"/w/shop","properties":{"sessionID":"s","permissionID":"p","response":"once"}}`, "running|Working|Counting tests|5"},
+				{`{"type":"permission.replied","directory":"/w/shop","properties":{"sessionID":"s","permissionID":"p","response":"once"}}`, "running|bash: ls|Counting tests|5"},
 				{`{"type":"permission.asked","directory":"/w/shop","properties":{"id":"p","sessionID":"s","permission":"edit","patterns":["a.go","b.go"]}}`, "pending|edit: a.go b.go|Counting tests|6"},
 				{`{"type":"message.updated","directory":"/w/shop","properties":{"info":{"id":"m","sessionID":"s","role":"assistant"}}}`, "pending|edit: a.go b.go|Counting tests|6"},
 				{`{"type":"session.error","directory":"/w/shop","properties":{"sessionID":"s","error":{"name":"APIError","data":{"message":"overloaded"}}}}`, "failed|APIError: overloaded|Counting tests|7"},
 				{`{"type":"session.idle","directory":"/w/shop","properties":{"sessionID":"s"}}`, "failed|APIError: overloaded|Counting tests|7"},
-				{`{"type":"session.status","directory":"/w/shop","properties":{"sessionID":"s","status":{"type":"busy"}}}`, "running|Working|Counting tests|8"},
+				{`{"type":"session.status","directory":"/w/shop","properties":{"sessionID":"s","status":{"type":"busy"}}}`, "failed|APIError: overloaded|Counting tests|7"},
+				{`{"type":"chat.message","directory":"/w/shop","properties":{"sessionID":"s","prompt":"Again"}}`, "running|Again|Counting tests|8"},
 				{`{"type":"session.idle","directory":"/w/shop","properties":{"sessionID":"s"}}`, "success|Done|Counting tests|9"},
 				{`{"type":"session.deleted","directory":"/w/shop","properties":{"info":{"id":"s","title":"Counting tests"}}}`, "success|Done|Counting tests|9"},
 			},
@@ -256,9 +259,9 @@ func TestEvents(t *testing.T) {
 				{`{"statusUpdate":{"taskId":"s","contextId":"c","status":{"state":"TASK_STATE_WORKING","message":{"parts":[{"text":"On it"}]}}}}`, "running|On it||3"},
 				{`{"artifactUpdate":{"taskId":"s","artifact":{}}}`, "running|On it||3"},
 				{`{"statusUpdate":{"taskId":"s","status":{"state":"TASK_STATE_REJECTED"}}}`, "failed|Rejected||4"},
-				{`{"statusUpdate":{"taskId":"s","status":{"state":"TASK_STATE_CANCELED"}}}`, "failed|Canceled||5"},
-				{`{"statusUpdate":{"taskId":"s","status":{"state":"TASK_STATE_FAILED"}}}`, "failed|Failed||6"},
-				{`{"statusUpdate":{"taskId":"s","status":{"state":"TASK_STATE_UNSPECIFIED"}}}`, "failed|Failed||6"},
+				{`{"statusUpdate":{"taskId":"s","status":{"state":"TASK_STATE_CANCELED"}}}`, "failed|Rejected||4"},
+				{`{"statusUpdate":{"taskId":"s","status":{"state":"TASK_STATE_FAILED"}}}`, "failed|Rejected||4"},
+				{`{"statusUpdate":{"taskId":"s","status":{"state":"TASK_STATE_UNSPECIFIED"}}}`, "failed|Rejected||4"},
 			},
 		},
 	} {
@@ -356,7 +359,10 @@ func TestCapture(t *testing.T) {
 			var messages, titles strings.Builder
 			for _, line := range capture(t, file) {
 				r, _ := h.post(client, line)
-				fmt.Fprintln(&messages, r.Message, r.Content)
+				fmt.Fprintln(&messages, r.Message, r.Content, r.Event.Answer)
+				if r.Event.Asks != nil {
+					fmt.Fprintln(&messages, *r.Event.Asks)
+				}
 				fmt.Fprintln(&titles, r.SessionTitle)
 			}
 			for _, word := range private {
@@ -402,7 +408,8 @@ func TestWhatClientsMaySend(t *testing.T) {
 		require.NoError(t, err, name)
 		require.Equal(t, adapters.Reports, effect)
 		require.Equal(t, models.StatusReport{AgentID: "claude-code:b", AgentName: "b", AgentSource: "claude-code", SessionTopic: "s", SessionTitle: "Hi",
-			FirstTitle: true, Status: models.Running, Message: "Hi", Content: "Hi"}, r, name)
+			Status: models.Running, Message: "Hi", Content: "Hi", Event: r.Event}, r, name)
+		require.True(t, r.Event.FirstTitle && r.Event.FirstName && r.Event.Find, name)
 	}
 	for body, want := range map[string]string{
 		``:                           "the body must be a JSON object, and is empty",

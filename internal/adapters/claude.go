@@ -8,69 +8,145 @@ var claudeCode = &Client{
 	Name:   "claude-code",
 	fields: paths(hookFields),
 	detail: hookDetails,
-	events: hookEvents,
+	events: with(hookEvents, map[string]meaning{
+		// Another session begins where this one forks, or where its words are cleared: that has an ID of its own.
+		"SessionStart/fork": begins,
+
+		"PermissionDenied": {closes: models.ClosesOwn, outcome: always(models.Denied), stage: models.CallEnds},
+		// All calls of a model's answer have ended: what was asked and is open still was refused.
+		"PostToolBatch": {closes: models.ClosesAsker, outcome: always(models.Denied)},
+
+		// An MCP server asks, until its dialog closes.
+		"Elicitation":       {status: models.Running, counts: models.Unknown, asks: models.Text, says: question("Question"), about: elicitation},
+		"ElicitationResult": {closes: models.ClosesOwn, outcome: elicited, about: elicitationResult},
+
+		// These come after the events that say what is asked, if these are sent.
+		"Notification/permission_prompt":        hints,
+		"Notification/worker_permission_prompt": hints,
+		"Notification/elicitation_dialog":       {status: models.Running, counts: models.Unknown, asks: models.Text, hints: true, says: question("Question")},
+		"Notification/elicitation_url_dialog":   {status: models.Running, counts: models.Unknown, asks: models.Text, hints: true, says: question("Question")},
+		"Notification/elicitation_response":     {closes: models.ClosesHinted, outcome: always(models.Answered)},
+		"Notification/elicitation_complete":     {closes: models.ClosesHinted, outcome: always(models.Answered)},
+		// The prompt is empty, and no dialog is open: a turn that counts as running was interrupted, of which nothing was told.
+		"Notification/idle_prompt": interrupted,
+
+		"UserPromptExpansion": renews,
+		"PreModelSwitch":      renews,
+		"PostModelSwitch":     renews,
+		"Setup":               renews,
+		"TeammateIdle":        renews,
+		"TaskCreated":         renews,
+		"TaskCompleted":       renews,
+		"ConfigChange":        renews,
+		"CwdChanged":          renews,
+		"DirectoryAdded":      renews,
+		"FileChanged":         renews,
+		"InstructionsLoaded":  renews,
+		"MessageDisplay":      renews,
+		"WorktreeCreate":      renews,
+		"WorktreeRemove":      renews,
+	}),
 }
 
 // hookFields are where Claude Code has what, and those who took over the form of its hooks.
 var hookFields = map[string]field{
-	"hook_event_name":               fieldEvent,
-	"session_id":                    fieldSession,
-	"agent_id":                      fieldSubagent,
-	"cwd":                           fieldFolder,
-	"timestamp":                     fieldTimestamp,
-	"session_title":                 fieldTitle,
-	"prompt":                        fieldPrompt,
-	"last_assistant_message":        fieldAnswer,
-	"message":                       fieldMessage,
-	"notification_type":             fieldKind,
-	"reason":                        fieldReason,
-	"error":                         fieldErrorKind,
-	"error_details":                 fieldError,
-	"tool_name":                     fieldTool,
-	"tool_input":                    fieldCommand,
-	"tool_input.command":            fieldCommand,
-	"tool_input.file_path":          fieldPath,
-	"tool_input.notebook_path":      fieldPath,
-	"tool_input.path":               fieldPath,
-	"tool_input.pattern":            fieldPattern,
-	"tool_input.query":              fieldQuery,
-	"tool_input.url":                fieldURL,
-	"tool_input.description":        fieldDescription,
-	"tool_input.prompt":             fieldToolPrompt,
-	"tool_input.skill":              fieldToolPrompt,
-	"tool_input.question":           fieldQuestion,
-	"tool_input.questions.question": fieldQuestion,
-	"tool_input.plan":               fieldPlan,
+	"hook_event_name":                    fieldEvent,
+	"session_id":                         fieldSession,
+	"agent_id":                           fieldSubagent,
+	"cwd":                                fieldFolder,
+	"timestamp":                          fieldTimestamp,
+	"session_title":                      fieldTitle,
+	"prompt":                             fieldPrompt,
+	"last_assistant_message":             fieldAnswer,
+	"message":                            fieldMessage,
+	"notification_type":                  fieldKind,
+	"reason":                             fieldReason,
+	"source":                             fieldSource,
+	"error":                              fieldErrorKind,
+	"error_details":                      fieldError,
+	"is_interrupt":                       fieldInterrupt,
+	"background_tasks.id":                fieldBackgroundID,
+	"background_tasks.status":            fieldBackgroundStatus,
+	"mcp_server_name":                    fieldServer,
+	"elicitation_id":                     fieldCall,
+	"action":                             fieldOutcome,
+	"requested_schema.*":                 fieldInput,
+	"tool_name":                          fieldTool,
+	"tool_use_id":                        fieldCall,
+	"tool_input":                         fieldCommand,
+	"tool_input.*":                       fieldInput,
+	"tool_input.#":                       fieldInputHash,
+	"tool_input.command":                 fieldCommand,
+	"tool_input.file_path":               fieldPath,
+	"tool_input.notebook_path":           fieldPath,
+	"tool_input.path":                    fieldPath,
+	"tool_input.pattern":                 fieldPattern,
+	"tool_input.query":                   fieldQuery,
+	"tool_input.url":                     fieldURL,
+	"tool_input.description":             fieldDescription,
+	"tool_input.prompt":                  fieldToolPrompt,
+	"tool_input.skill":                   fieldToolPrompt,
+	"tool_input.question":                fieldQuestion,
+	"tool_input.questions.question":      fieldQuestion,
+	"tool_input.questions.options.label": fieldChoice,
+	"tool_input.plan":                    fieldPlan,
 }
 
-var hookDetails = map[string]field{
-	"Notification": fieldKind,
-	"PreToolUse":   fieldTool,
+// hookDetails are what tells their events apart.
+var hookDetails = map[string][]field{
+	"SessionStart":       {fieldSource},
+	"Notification":       {fieldKind},
+	"PreToolUse":         {fieldTool},
+	"PostToolUseFailure": {fieldInterrupt},
+	"PermissionRequest":  {fieldTool},
 }
 
+// hookEvents are what events mean that several tools send under the same names.
 var hookEvents = map[string]meaning{
-	"SessionStart":       starts,
-	"UserPromptSubmit":   prompts,
-	"PreToolUse":         works,
-	"PostToolUse":        works,
-	"PostToolUseFailure": works,
-	"PermissionRequest":  asks,
-	"Stop":               answers,
-	"StopFailure":        fails,
-	"SessionEnd":         ends,
-	"Notification":       renews,
-	"SubagentStart":      renews,
-	"SubagentStop":       renews,
-	"PreCompact":         renews,
-	"PostCompact":        renews,
+	"SessionStart":         begins,
+	"SessionStart/startup": starts,
+	"SessionStart/resume":  starts,
+	"SessionStart/clear":   starts,
+	"SessionStart/compact": renews, // it comes in the middle of a turn
+	"UserPromptSubmit":     prompts,
+	"PreToolUse":           calls,
+	"PostToolUse":          called,
+	"PostToolUseFailure":   called,
+	"PermissionRequest":    asks,
+	"Stop":                 answers,
+	"StopFailure":          fails,
+	"SessionEnd":           ends,
+	"Notification":         renews,
+	"SubagentStart":        renews,
+	"SubagentStop":         subagentEnds,
+	"PreCompact":           renews,
+	"PostCompact":          renews,
 
-	"PreToolUse/AskUserQuestion":    {models.Pending, models.Sets, question("Question")},
-	"PreToolUse/ExitPlanMode":       {models.Pending, models.Sets, question("Plan to approve")},
-	"PreToolUse/request_user_input": {models.Pending, models.Sets, question("Question")},
+	"PostToolUseFailure/true": interrupted,
 
-	// These come after the events that say what is asked: what those said stays.
-	"Notification/permission_prompt":        notifies,
-	"Notification/worker_permission_prompt": notifies,
-	"Notification/elicitation_dialog":       {models.Pending, models.Alters, question("Question")},
-	"Notification/elicitation_url_dialog":   {models.Pending, models.Alters, question("Question")},
+	"PreToolUse/AskUserQuestion":           chooses,
+	"PreToolUse/request_user_input":        chooses,
+	"PreToolUse/ExitPlanMode":              plans,
+	"PermissionRequest/AskUserQuestion":    {status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question")},
+	"PermissionRequest/request_user_input": {status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question")},
+	"PermissionRequest/ExitPlanMode":       {status: models.Running, counts: models.Unknown, asks: models.Plan, says: question("Plan to approve")},
+}
+
+// elicitation is about what an MCP server asks. Its result may say no more than which server that is.
+func elicitation(e *event) about {
+	return about{call: e[fieldCall], same: "elicitation\x00" + e[fieldServer] + "\x00" + e[fieldMessage], group: "elicitation\x00" + e[fieldServer]}
+}
+
+func elicitationResult(e *event) about {
+	return about{call: e[fieldCall], group: "elicitation\x00" + e[fieldServer]}
+}
+
+func elicited(e *event) models.QuestionOutcome {
+	switch e[fieldOutcome] {
+	case "accept":
+		return models.Answered
+	case "decline":
+		return models.Denied
+	}
+	return models.Withdrawn
 }

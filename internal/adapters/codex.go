@@ -1,9 +1,10 @@
 package adapters
 
-import "github.com/kubeagents/kubeagents/models"
-
 // codex is OpenAI's Codex CLI, by its hooks, which have the form of Claude Code's, or by its older notify program, whose fields
 // have names with dashes: https://developers.openai.com/codex/hooks and https://developers.openai.com/codex/config-advanced.
+//
+// It tells nothing of a turn that fails, nor of a call that is denied, nor of a request that is refused: the next event of the turn's
+// end does.
 var codex = &Client{
 	Name: "codex",
 	fields: paths(with(hookFields, map[string]field{
@@ -14,8 +15,10 @@ var codex = &Client{
 	})),
 	detail: hookDetails,
 	events: with(hookEvents, map[string]meaning{
-		"Interrupt":           {models.Failed, models.Sets, because("Interrupted", fieldReason)},
+		"SessionStart/fork":   begins,
+		"Interrupt":           interrupted.with(interrupted.status, because("Interrupted", fieldReason)),
 		"agent-turn-complete": answers,
-		"approval-requested":  asks,
+		"PreModelRequest":     renews,
+		"PostModelRequest":    renews,
 	}),
 }

@@ -1,8 +1,15 @@
 package adapters
 
-import "github.com/kubeagents/kubeagents/models"
+import (
+	"strings"
+
+	"github.com/kubeagents/kubeagents/models"
+)
 
 // cursor is the Cursor editor and its CLI: https://cursor.com/docs/agent/hooks.
+//
+// It has no event that says that somebody is asked. Without a window it tells of no prompt, and of the end of the session instead of
+// that of a turn. A subagent has a conversation of its own, and its events do not say whose: they begin no session.
 var cursor = &Client{
 	Name: "cursor",
 	fields: paths(with(hookFields, map[string]field{
@@ -12,33 +19,57 @@ var cursor = &Client{
 		"cwd":             fieldFolder2,
 		"text":            fieldAnswer,
 		"status":          fieldReason,
+		"final_status":    fieldOutcome,
 		"command":         fieldCommand,
 		"file_path":       fieldPath,
 		"error_message":   fieldError,
 	})),
-	detail: map[string]field{"stop": fieldReason},
+	name:   cursorEvent,
+	orphan: true,
+	detail: map[string][]field{"stop": {fieldReason}, "sessionEnd": {fieldReason, fieldOutcome}, "postToolUseFailure": {fieldInterrupt}},
 	events: map[string]meaning{
-		"sessionStart":         starts,
+		"sessionStart":         begins, // it may come late
 		"beforeSubmitPrompt":   prompts,
-		"preToolUse":           works,
-		"postToolUse":          works,
-		"postToolUseFailure":   works,
-		"beforeShellExecution": {models.Running, models.Repeats, toolNamed("Shell")},
-		"afterShellExecution":  {models.Running, models.Repeats, toolNamed("Shell")},
-		"beforeMCPExecution":   works,
-		"afterMCPExecution":    works,
-		"beforeReadFile":       {models.Running, models.Repeats, toolNamed("Read")},
-		"afterFileEdit":        {models.Running, models.Repeats, toolNamed("Edit")},
-		"afterAgentResponse":   {models.Running, models.Repeats, says("Answer", fieldAnswer)},
+		"preToolUse":           cursorCalls,
+		"postToolUse":          called.known(),
+		"postToolUseFailure":   called.known(),
+		"beforeShellExecution": cursorWorks.with(models.Running, toolNamed("Shell")), // for every command: it asks nobody
+		"afterShellExecution":  works.known().with(models.Running, toolNamed("Shell")),
+		"beforeMCPExecution":   cursorWorks,
+		"afterMCPExecution":    works.known(),
+		"beforeReadFile":       works.known().with(models.Running, toolNamed("Read")),
+		"afterFileEdit":        works.known().with(models.Running, toolNamed("Edit")),
+		"afterAgentResponse":   works.known().with(models.Running, says("Answer", fieldAnswer)),
 		"afterAgentThought":    renews,
 		"subagentStart":        renews,
-		"subagentStop":         renews,
+		"subagentStop":         renews, // what it says is of the subagent
 		"preCompact":           renews,
-		"sessionEnd":           ends,
+		"workspaceOpen":        renews,
+
+		"postToolUseFailure/true": interrupted,
 
 		"stop":           renews,
-		"stop/completed": {models.Success, models.Sets, fixed("Done")},
-		"stop/error":     {models.Failed, models.Sets, failure},
-		"stop/aborted":   {models.Failed, models.Sets, fixed("Aborted")},
+		"stop/completed": answers.with(models.Success, fixed("Done")),
+		"stop/error":     fails,
+		"stop/aborted":   interrupted.with(models.Failed, fixed("Aborted")),
+
+		"sessionEnd":           ends,
+		"sessionEnd/completed": {status: models.Success, counts: models.AtWork, silent: true, says: fixed("Done"), closes: models.ClosesAll, outcome: always(models.Withdrawn)},
+		"sessionEnd/error":     ends.with(models.Failed, failure),
+		"sessionEnd/aborted":   ends.with(models.Failed, fixed("Aborted")),
 	},
+}
+
+var (
+	// Without a window, a call is the first that is heard of a turn.
+	cursorCalls = calls.known()
+	cursorWorks = meaning{status: models.Running, counts: models.Anywhere &^ models.Unknown, says: tool}
+)
+
+// cursorEvent returns the event's name. What an MCP server was started with is taken out: it is not what a tool is called with.
+func cursorEvent(e *event) string {
+	if strings.HasSuffix(e[fieldEvent], "MCPExecution") && e[fieldQuery] == "" {
+		e[fieldCommand] = ""
+	}
+	return e[fieldEvent]
 }

@@ -25,6 +25,7 @@ const (
 	fieldSession2 // and 3: other places where a session's ID may be
 	fieldSession3
 	fieldSubagent
+	fieldParent // the session that the subagent's belongs to
 	fieldFolder // that the agent works in
 	fieldFolder2
 	fieldTimestamp
@@ -46,6 +47,17 @@ const (
 	fieldToolPrompt
 	fieldQuestion
 	fieldPlan
+	fieldInput         // all that a tool is called with, as JSON
+	fieldInputHash     // a hash of that
+	fieldCall          // the ID of a tool call, or of a request
+	fieldCallOfRequest // the ID of the tool call that a request is about
+	fieldInterrupt     // whether a person interrupted the call
+	fieldSource        // why a session starts
+	fieldOutcome       // what was answered, or how something ended
+	fieldServer        // the MCP server that asks
+	fieldChoice        // and the next ones: of these, all count; see lists
+	fieldBackgroundID  // of what goes on after the end of a turn
+	fieldBackgroundStatus
 	fieldCount
 )
 
@@ -69,7 +81,8 @@ const (
 	hashName  = "#" // the hash of its compact JSON, however long, as 16 hexadecimal digits
 )
 
-const maxWhole = 64 << 10
+// maxWhole is more than a question shows, so that it can tell whether it shows all of it.
+const maxWhole = models.MaxQuestionContent + utf8.UTFMax
 
 // paths makes a tree of fields by their places: names of members, separated by dots. An array stands for what is in it, of which
 // the first that says something counts. For example, "tool_input.command" is one argument of a tool, "tool_input.*" all of them as
@@ -354,7 +367,7 @@ const maxShown = 1000
 
 // limit returns how many bytes of what is at a place are kept.
 func (d *decoder) limit(at *node) int {
-	if !at.wanted || d.event[at.field] != "" {
+	if !at.wanted || d.event[at.field] != "" && !at.field.isList() {
 		return 0
 	}
 	return at.field.limit()
@@ -377,13 +390,17 @@ func (d *decoder) set(at *node, value []byte) {
 	}
 }
 
-// set sets a field, unless it has a value.
+// set sets a field, unless it has a value, or adds it to a list.
 func (e *event) set(f field, value []byte) {
-	if e[f] != "" {
+	if e[f] != "" && !f.isList() {
 		return
 	}
 	if !utf8.Valid(value) {
 		value = []byte(string([]rune(string(value)))) // U+FFFD for each invalid byte
+	}
+	if f.isList() {
+		e.addTo(f, string(value))
+		return
 	}
 	e[f] = string(value)
 }

@@ -11,62 +11,114 @@ import (
 var openCode = &Client{
 	Name: "opencode",
 	fields: paths(map[string]field{
-		"type":                          fieldEvent,
-		"directory":                     fieldFolder, // which the plugin adds
-		"properties.sessionID":          fieldSession,
-		"properties.info.sessionID":     fieldSession2,
-		"properties.part.sessionID":     fieldSession2,
-		"properties.info.id":            fieldSession3,
-		"properties.info.directory":     fieldFolder2,
-		"properties.info.title":         fieldTitle,
-		"properties.prompt":             fieldPrompt, // of chat.message
-		"properties.status.type":        fieldKind,
-		"properties.status.message":     fieldMessage,
-		"properties.tool":               fieldTool,
-		"properties.args.command":       fieldCommand,
-		"properties.args.filePath":      fieldPath,
-		"properties.args.path":          fieldPath,
-		"properties.args.pattern":       fieldPattern,
-		"properties.args.query":         fieldQuery,
-		"properties.args.url":           fieldURL,
-		"properties.args.description":   fieldDescription,
-		"properties.title":              fieldMessage, // of permission.updated
-		"properties.type":               fieldTool,
-		"properties.permission":         fieldTool, // of permission.asked
-		"properties.action":             fieldTool, // of permission.v2.asked
-		"properties.pattern":            fieldCommand,
-		"properties.patterns":           fieldCommand,
-		"properties.resources":          fieldCommand,
-		"properties.questions.question": fieldQuestion,
-		"properties.error.name":         fieldErrorKind,
-		"properties.error.data.message": fieldError,
+		"type":                               fieldEvent,
+		"directory":                          fieldFolder, // which the plugin adds
+		"properties.sessionID":               fieldSession,
+		"properties.info.sessionID":          fieldSession2,
+		"properties.part.sessionID":          fieldSession2,
+		"properties.info.id":                 fieldSession3,
+		"properties.info.directory":          fieldFolder2,
+		"properties.info.title":              fieldTitle,
+		"properties.prompt":                  fieldPrompt, // of chat.message
+		"properties.status.type":             fieldKind,
+		"properties.status.message":          fieldMessage,
+		"properties.subagent":                fieldSubagent, // which the plugin adds
+		"properties.callID":                  fieldCallOfRequest,
+		"properties.tool.callID":             fieldCallOfRequest,
+		"properties.source.callID":           fieldCallOfRequest,
+		"properties.id":                      fieldCall, // of a request
+		"properties.requestID":               fieldCall,
+		"properties.permissionID":            fieldCall,
+		"properties.reply":                   fieldOutcome,
+		"properties.response":                fieldOutcome,
+		"properties.metadata.*":              fieldInput,
+		"properties.questions.*":             fieldInput,
+		"properties.tool":                    fieldTool,
+		"properties.args.command":            fieldCommand,
+		"properties.args.filePath":           fieldPath,
+		"properties.args.path":               fieldPath,
+		"properties.args.pattern":            fieldPattern,
+		"properties.args.query":              fieldQuery,
+		"properties.args.url":                fieldURL,
+		"properties.args.description":        fieldDescription,
+		"properties.title":                   fieldMessage, // of permission.updated
+		"properties.type":                    fieldTool,
+		"properties.permission":              fieldTool, // of permission.asked
+		"properties.action":                  fieldTool, // of permission.v2.asked
+		"properties.pattern":                 fieldCommand,
+		"properties.patterns":                fieldCommand,
+		"properties.resources":               fieldCommand,
+		"properties.questions.question":      fieldQuestion,
+		"properties.questions.options.label": fieldChoice,
+		"properties.error.name":              fieldErrorKind,
+		"properties.error.data.message":      fieldError,
 	}),
 	name:   openCodeEvent,
-	detail: map[string]field{"session.status": fieldKind},
+	detail: map[string][]field{"session.status": {fieldKind}, "session.error": {fieldErrorKind}},
 	events: map[string]meaning{
-		"session.created":       starts,
-		"chat.message":          prompts,
-		"session.status":        renews,
-		"session.status/busy":   {models.Running, models.Alters, fixed("Working")},
-		"session.status/retry":  {models.Running, models.Repeats, says("Retrying", fieldMessage)},
-		"tool.execute.before":   works,
-		"tool.execute.after":    works,
-		"permission.updated":    {models.Pending, models.Sets, permission},
-		"permission.asked":      {models.Pending, models.Sets, permission},
-		"permission.v2.asked":   {models.Pending, models.Sets, permission},
-		"permission.replied":    {models.Running, models.Alters, fixed("Working")},
-		"permission.v2.replied": {models.Running, models.Alters, fixed("Working")},
-		"question.asked":        {models.Pending, models.Sets, question("Question")},
-		"question.replied":      {models.Running, models.Alters, fixed("Working")},
-		"question.rejected":     renews,
-		"session.idle":          {models.Success, models.Concludes, fixed("Done")}, // it comes after an error, too
-		"session.error":         fails,
-		"session.deleted":       {models.Failed, models.Ends, fixed("Session deleted")},
-		"session.updated":       renews,
-		"session.compacted":     renews,
-		"message.updated":       renews,
-		"message.part.updated":  renews,
+		"session.created": begins,
+		"chat.message":    prompts,
+
+		// A status says less than the events around it. It is busy once more just before a turn ends.
+		"session.status":       renews,
+		"session.status/busy":  {status: models.Running, counts: models.Unknown | models.AtPrompt, says: fixed("Working")},
+		"session.status/retry": {status: models.Running, counts: models.Unknown | models.AtPrompt | models.AtWork, says: says("Retrying", fieldMessage)},
+		"session.status/idle":  openCodeIdle,
+		"session.idle":         openCodeIdle,
+		"session.error":        fails,
+		"session.deleted":      ends.with(models.Failed, fixed("Session deleted")),
+
+		"session.error/MessageAbortedError": interrupted,
+
+		// Each request has an ID of its own; a call can ask twice.
+		"tool.execute.before":   {status: models.Running, counts: models.Anywhere, says: tool},
+		"tool.execute.after":    {status: models.Running, counts: called.counts, says: tool, closes: models.ClosesOwn, outcome: always(models.Answered), about: callOfRequest},
+		"permission.updated":    openCodeAsks,
+		"permission.asked":      openCodeAsks,
+		"permission.v2.asked":   openCodeAsks,
+		"permission.replied":    openCodeReplied,
+		"permission.v2.replied": openCodeReplied,
+		"question.asked":        openCodeChooses,
+		"question.v2.asked":     openCodeChooses,
+		"question.replied":      openCodeReplied,
+		"question.v2.replied":   openCodeReplied,
+		"question.rejected":     {closes: models.ClosesOwn, outcome: always(models.Denied), about: request},
+		"question.v2.rejected":  {closes: models.ClosesOwn, outcome: always(models.Denied), about: request},
+
+		"session.updated":      renews,
+		"session.compacted":    renews,
+		"message.updated":      renews,
+		"message.part.updated": renews,
 	},
+}
+
+var (
+	openCodeIdle    = meaning{status: models.Success, counts: models.AtWork | models.Unknown, says: fixed("Done"), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	openCodeAsks    = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, says: openCodePermission, about: request}
+	openCodeChooses = meaning{status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question"), about: request}
+	openCodeReplied = meaning{closes: models.ClosesOwn, outcome: replied, about: request}
+)
+
+// request is about a request, and the call that it is about.
+func request(e *event) about {
+	a := callOfRequest(e)
+	a.call = e[fieldCall]
+	return a
+}
+
+// callOfRequest is about a call that a request may be about.
+func callOfRequest(e *event) about {
+	if e[fieldCallOfRequest] == "" {
+		return about{}
+	}
+	return about{group: "call\x00" + e[fieldCallOfRequest]}
+}
+
+func replied(e *event) models.QuestionOutcome {
+	if e[fieldOutcome] == "reject" {
+		return models.Denied
+	}
+	return models.Answered
 }
 
 // openCodeEvent returns the event's name. A title that OpenCode gave before it knew better is taken out of the event.
@@ -84,7 +136,11 @@ func openCodeEvent(e *event) string {
 	return name
 }
 
-// permission says what may be done only if somebody says so.
-func permission(e *event) text {
-	return text{label: line(e.first(fieldTool, fieldKind), 100), detail: e.first(fieldCommand, fieldMessage), named: true}
+// openCodePermission says what may be done only if somebody allows it.
+func openCodePermission(e *event) text {
+	t := text{label: line(e.first(fieldTool, fieldKind), 100), detail: e.first(fieldCommand, fieldMessage), named: true}
+	if t.content = e[fieldInput]; t.content == "" || t.content == "{}" {
+		t.content = t.detail
+	}
+	return t
 }

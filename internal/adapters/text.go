@@ -55,10 +55,21 @@ func name(s string, limit int) string {
 // maxContent is how many characters of prompts and answers are kept.
 const maxContent = 10_000
 
-// content returns s with its lines, of at most maxContent characters.
-func content(s string) string {
+// content returns s with its lines, of at most limit characters.
+func content(s string, limit int) string {
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\r\n", "\n"), "\ufffd")
-	return cut(strings.TrimSpace(mapped(s, func(r rune) bool { return r == '\n' || r == '\t' })), maxContent, false)
+	return cut(strings.TrimSpace(mapped(s, func(r rune) bool { return r == '\n' || r == '\t' })), limit, false)
+}
+
+// cutBytes returns s, or as much of its beginning as makes limit bytes, and whether that is not all of it.
+func cutBytes(s string, limit int) (string, bool) {
+	if len(s) <= limit {
+		return s, false
+	}
+	for limit > 0 && !utf8.RuneStart(s[limit]) {
+		limit--
+	}
+	return s[:limit], true
 }
 
 // plain returns s, as UTF-8, with a space for each control character.

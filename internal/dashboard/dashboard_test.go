@@ -23,7 +23,7 @@ import (
 
 func newDashboard(t *testing.T, reports ...models.StatusReport) *dashboard.Dashboard {
 	st := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 30, MaxSessions: 1000, EventWindow: 100})
-	st.Accept(reports, time.Now(), nil)
+	st.Accept(nil, reports, time.Now(), nil)
 	d, err := dashboard.New(st)
 	require.NoError(t, err)
 	return d

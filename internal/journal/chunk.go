@@ -129,11 +129,15 @@ func appendRecords(b []byte, entries []entry) ([]byte, error) {
 // its status, and then, as varints, by how much its sequence and its receipt time (Unix nanoseconds) are greater; with
 // flagTimestamp, as a varint, by how many seconds its timestamp is after its receipt, and as a uvarint the nanoseconds of
 // that; as a uvarint its TTL; a byte with a bit for each of its strings that is another than that before, the lowest for the
-// first; and these strings.
+// first; and these strings; with flagHost the host, and with flagQuestions what [appendShown] says. What is under way is not
+// in a history: the state of a session holds it.
 func appendDifferences(b []byte, before, r *models.Record) []byte {
-	flags := byte(0)
-	if !r.Timestamp.IsZero() {
-		flags = flagTimestamp
+	flags := flagsOf(r) &^ flagTurn
+	if r.AgentHost != before.AgentHost {
+		flags |= flagHost
+	}
+	if r.Shows() != 0 {
+		flags |= flagQuestions
 	}
 	b = append(b, flags, byte(r.Status))
 	b = binary.AppendVarint(b, int64(r.Sequence-before.Sequence))
@@ -151,6 +155,12 @@ func appendDifferences(b []byte, before, r *models.Record) []byte {
 			b[at] |= 1 << i
 			b = appendString(b, *texts[i])
 		}
+	}
+	if flags&flagHost != 0 {
+		b = appendString(b, r.AgentHost)
+	}
+	if flags&flagQuestions != 0 {
+		b = appendShown(b, r.Shows(), r.Closed)
 	}
 	return b
 }
@@ -172,6 +182,13 @@ func (d *decoder) applyDifferences(r *models.Record) {
 		if differ&(1<<i) != 0 {
 			*text = d.string()
 		}
+	}
+	if flags&flagHost != 0 {
+		r.AgentHost = d.string()
+	}
+	r.ByEvent, r.Shown, r.Closed = flags&flagEvent != 0, 0, nil
+	if flags&flagQuestions != 0 {
+		r.Shown, r.Closed = d.uvarint(), d.closed()
 	}
 }
 

@@ -16,7 +16,8 @@ import (
 //	1: records and forgotten sessions
 //	2: renewals, in the log alone
 //	3: chunks of records that say what differs from one to the next
-const formatVersion = 3
+//	4: hosts, what was made of events, questions, sources of sessions, and when the server last ran
+const formatVersion = 4
 
 // What an operation of a commit is.
 const (
@@ -25,8 +26,14 @@ const (
 	opRenewal = 3 // from format 2 on
 )
 
-// flagTimestamp says that a record holds a timestamp of its own.
-const flagTimestamp = 1
+// The flags of a record.
+const (
+	flagTimestamp = 1 << iota // it holds a timestamp of its own
+	flagHost                  // it holds a host: in a chunk, another one than the record before; from format 4 on, as all that follow
+	flagEvent                 // it was made of an event
+	flagTurn                  // it says what is under way
+	flagQuestions             // its status tells of questions
+)
 
 // flagLastOfAgent says that an agent was forgotten with its session.
 const flagLastOfAgent = 1
@@ -52,13 +59,31 @@ func complete(r *models.Record) bool {
 	return r.Status.String() != "" && r.AgentID != "" && r.SessionTopic != ""
 }
 
+// flagsOf returns the flags of a record, but for that of its host.
+func flagsOf(r *models.Record) (flags byte) {
+	if !r.Timestamp.IsZero() {
+		flags |= flagTimestamp
+	}
+	if r.ByEvent {
+		flags |= flagEvent
+	}
+	if r.Turn != nil {
+		flags |= flagTurn
+	}
+	if r.Shown != 0 || len(r.Closed) > 0 {
+		flags |= flagQuestions
+	}
+	return flags
+}
+
 // appendRecord appends a record: its flags, its status, and then, as varints (uvarints where they can't be negative), sequence,
 // receipt time (Unix nanoseconds), timestamp (Unix seconds, nanoseconds; only with flagTimestamp) and TTL; then
-// as strings agent ID, topic, report ID, agent name, agent source, title, message and content.
+// as strings agent ID, topic, report ID, agent name, agent source, title, message and content, with flagHost the host, with
+// flagTurn what [appendTurn] says, and with flagQuestions what [appendShown] says.
 func appendRecord(b []byte, r *models.Record) []byte {
-	flags := byte(0)
-	if !r.Timestamp.IsZero() {
-		flags = flagTimestamp
+	flags := flagsOf(r)
+	if r.AgentHost != "" {
+		flags |= flagHost
 	}
 	b = append(b, flags, byte(r.Status))
 	b = binary.AppendUvarint(b, r.Sequence)
@@ -70,6 +95,15 @@ func appendRecord(b []byte, r *models.Record) []byte {
 	b = binary.AppendUvarint(b, uint64(r.TTLMinutes))
 	for _, text := range textsOf(r) {
 		b = appendString(b, *text)
+	}
+	if flags&flagHost != 0 {
+		b = appendString(b, r.AgentHost)
+	}
+	if flags&flagTurn != 0 {
+		b = appendTurn(b, r.Turn)
+	}
+	if flags&flagQuestions != 0 {
+		b = appendShown(b, r.Shown, r.Closed)
 	}
 	return b
 }
@@ -88,6 +122,16 @@ func decodeRecord(value string) (r models.Record, err error) {
 	r.TTLMinutes = int(d.uvarint())
 	for _, text := range textsOf(&r) {
 		*text = d.string()
+	}
+	if flags&flagHost != 0 {
+		r.AgentHost = d.string()
+	}
+	r.ByEvent = flags&flagEvent != 0
+	if flags&flagTurn != 0 {
+		r.Turn = d.turn()
+	}
+	if flags&flagQuestions != 0 {
+		r.Shown, r.Closed = d.uvarint(), d.closed()
 	}
 	if d.failed || !complete(&r) {
 		return r, errMalformed
@@ -130,7 +174,7 @@ func placeOf(r *models.Record) store.StatusPosition {
 
 // view returns a record as a read shows it.
 func view(r *models.Record) models.AgentStatus {
-	return models.AgentStatus{
+	v := models.AgentStatus{
 		AgentID:      r.AgentID,
 		SessionTopic: r.SessionTopic,
 		Status:       r.Status,
@@ -138,7 +182,13 @@ func view(r *models.Record) models.AgentStatus {
 		ReceivedAt:   r.Received,
 		Message:      r.Message,
 		Content:      r.Content,
+		Idle:         r.Status == models.Idle,
 	}
+	v.ClosedQuestions = r.Closed
+	if shown := r.Shows(); shown != 0 {
+		v.QuestionID = models.QuestionID(shown)
+	}
+	return v
 }
 
 // appendForgotten appends a forgotten session: its flags, then agent ID and topic.
@@ -217,14 +267,15 @@ func eachDecoded(commit string, record func(r models.Record, value string) error
 }
 
 // appendAgentState appends the state of an agent: as uvarints the sequences, as varints the instants, then the
-// strings, all in the order of its fields.
+// strings, all in the order of its fields; from format 4 on, the host and its sequence follow.
 func appendAgentState(b []byte, a store.AgentState) []byte {
 	b = binary.AppendUvarint(b, a.NameSequence)
 	b = binary.AppendUvarint(b, a.SourceSequence)
 	b = binary.AppendVarint(b, a.Registered)
 	b = binary.AppendVarint(b, a.LastSeen)
 	b = appendPosition(binary.AppendUvarint(b, a.LastSeenSequence), a.Filed)
-	return appendString(appendString(b, a.Name), a.Source)
+	b = appendString(appendString(b, a.Name), a.Source)
+	return binary.AppendUvarint(appendString(b, a.Host), a.HostSequence)
 }
 
 func decodeAgentState(value string) (a store.AgentState, err error) {
@@ -232,10 +283,14 @@ func decodeAgentState(value string) (a store.AgentState, err error) {
 	a.NameSequence, a.SourceSequence = d.uvarint(), d.uvarint()
 	a.Registered, a.LastSeen, a.LastSeenSequence, a.Filed = d.varint(), d.varint(), d.uvarint(), d.position()
 	a.Name, a.Source = d.string(), d.string()
+	if d.rest != "" {
+		a.Host, a.HostSequence = d.string(), d.uvarint()
+	}
 	return a, d.err()
 }
 
-// appendSessionState appends the state of a session, as appendAgentState does.
+// appendSessionState appends the state of a session, as appendAgentState does; from format 4 on, its source and the sequence of
+// that follow, whether an event began it, and what it has under way.
 func appendSessionState(b []byte, s store.SessionState) []byte {
 	b = binary.AppendUvarint(b, s.TitleSequence)
 	b = binary.AppendUvarint(b, uint64(s.TTLMinutes))
@@ -243,7 +298,9 @@ func appendSessionState(b []byte, s store.SessionState) []byte {
 	b = binary.AppendVarint(b, s.Created)
 	b = binary.AppendVarint(b, s.Updated)
 	b = appendPosition(binary.AppendUvarint(b, s.UpdatedSequence), s.Filed)
-	return appendString(b, s.Title)
+	b = appendString(b, s.Title)
+	b = binary.AppendUvarint(appendString(b, s.Source), s.SourceSequence)
+	return appendTurnState(appendBool(b, s.ByEvent), s.Turn)
 }
 
 func decodeSessionState(value string) (s store.SessionState, err error) {
@@ -251,6 +308,10 @@ func decodeSessionState(value string) (s store.SessionState, err error) {
 	s.TitleSequence, s.TTLMinutes, s.TTLSequence = d.uvarint(), int(d.uvarint()), d.uvarint()
 	s.Created, s.Updated, s.UpdatedSequence, s.Filed = d.varint(), d.varint(), d.uvarint(), d.position()
 	s.Title = d.string()
+	if d.rest != "" {
+		s.Source, s.SourceSequence = d.string(), d.uvarint()
+		s.ByEvent, s.Turn = d.bool(), d.turnState()
+	}
 	return s, d.err()
 }
 

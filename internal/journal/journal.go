@@ -17,6 +17,7 @@
 //
 //	0x00 "format"                       the version of all that follows, a uvarint
 //	0x00 "filed"                        how far the log is filed: position and sequence
+//	0x00 "alive"                        when the server last ran, in Unix nanoseconds, a varint
 //	'l' position                        a commit that is not filed: records, and sessions that were forgotten
 //	's' agent 0x00                      what is known of an agent beside its sessions
 //	's' agent topic 0x00                what is known of a session beside its records

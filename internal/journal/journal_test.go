@@ -32,12 +32,18 @@ var (
 // replayed opens a journal and reads it into a store.
 func replayed(t testing.TB, fs vfs.FS, dir string) (*Journal, *store.Store, error) {
 	t.Helper()
+	return replayedAt(t, fs, dir, epoch)
+}
+
+// replayedAt opens the journal in dir at some time, and a store that it was replayed into.
+func replayedAt(t testing.TB, fs vfs.FS, dir string, now time.Time) (*Journal, *store.Store, error) {
+	t.Helper()
 	j, err := Open(Options{Dir: dir, FS: fs, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		return nil, nil, err
 	}
 	st := store.New(opts)
-	if err := j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}); err != nil {
+	if err := j.Replay(t.Context(), st, opts.HistoryLimit, now, func(Progress) {}); err != nil {
 		j.Close() //nolint:errcheck // the test is about another error
 		return nil, nil, err
 	}
@@ -83,7 +89,10 @@ func show(t testing.TB, j *Journal, st *store.Store) (string, error) {
 	require.NoError(t, err)
 	for _, se := range sessions.Items {
 		dump(se)
-		_, page, _ := st.Session(se.AgentID, se.Topic, nil, 1000)
+		_, questions, page, _ := st.SessionInFull(se.AgentID, se.Topic, nil, 1000)
+		if len(questions) > 0 {
+			dump(questions)
+		}
 		if err := j.CompleteSession(store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}, &page, nil, 1000); err != nil {
 			return "", err
 		}
@@ -292,7 +301,7 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 	require.NoError(t, j.engine.db.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
 	require.NoError(t, j.Close())
 	_, _, err = replayed(t, fs, "data")
-	require.ErrorContains(t, err, "its format is version 4, and this program knows versions 1 to 3")
+	require.ErrorContains(t, err, "its format is version 5, and this program knows versions 1 to 4")
 
 	fs = vfs.NewMem()
 	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})
@@ -460,11 +469,14 @@ func TestFixture(t *testing.T) {
 	}
 }
 
+// fixtureRead is when fixtures are read: soon after they were written.
+var fixtureRead = epoch.Add(62 * time.Minute)
+
 func readFixture(t *testing.T, fixture string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join(fixture, "data"))))
-	j, st, err := replayed(t, nil, dir)
+	j, st, err := replayedAt(t, nil, dir, fixtureRead)
 	require.NoError(t, err)
 	want, err := os.ReadFile(filepath.Join(fixture, "shown.json"))
 	require.NoError(t, err)
@@ -508,14 +520,55 @@ func writeFixture(t *testing.T, dir, fixture string) {
 			require.NoError(t, j.File())
 		}
 	}
+	recordQuestions(t, j, st)
+	j.Alive(epoch.Add(50 * time.Minute))
 	st.Remove(store.SessionKey{AgentID: "gone", Topic: "t"})
 	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil))
-	want := shown(t, j, st)
 	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(fixture))
 	require.NoError(t, os.CopyFS(filepath.Join(fixture, "data"), os.DirFS(dir)))
-	require.NoError(t, os.WriteFile(filepath.Join(fixture, "shown.json"), []byte(want), 0o600))
+	j, st, err = replayedAt(t, nil, dir, fixtureRead)
+	require.NoError(t, err)
+	require.NoError(t, os.WriteFile(filepath.Join(fixture, "shown.json"), []byte(shown(t, j, st)), 0o600))
+	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(dir))
+}
+
+// recordQuestions records a session that asks three questions; the first one is answered, so that the second one shows.
+func recordQuestions(t *testing.T, j *Journal, st *store.Store) {
+	t.Helper()
+	event := func(n int, status models.Status, message string) models.Record {
+		r := recordOf("claude-code:payments@laptop", "0f4c", n)
+		r.Status, r.Message, r.ReportID, r.Timestamp, r.Received = status, message, "", time.Time{}, epoch.Add(time.Hour+time.Duration(n)*time.Second)
+		r.AgentSource, r.AgentHost, r.ByEvent = "claude-code", "laptop", true
+		return r
+	}
+	record(t, j, st, event(1, models.Idle, "Session started"))
+	beneath := models.Beneath{Status: models.Running, Message: "Bash: make", Content: "make"}
+	asks := event(2, models.Pending, "Bash: make")
+	asks.Turn = &models.Turn{
+		Asks:  &models.Question{Kind: models.Permission, Text: "Bash: make", Content: "make\nall", RequestedAs: "PermissionRequest"},
+		Open:  []models.OpenQuestion{{Call: 7, Same: 8, Group: 8}},
+		Calls: []models.Call{{Call: 7, Same: 8}}, Beneath: beneath,
+	}
+	first := record(t, j, st, asks)[0]
+	require.NoError(t, j.File())
+	open := []models.OpenQuestion{{Sequence: first.Sequence, Call: 7, Same: 8, Group: 8}}
+	for n, asked := range []*models.Question{
+		{Kind: models.Choice, Text: "Which?", Choices: []string{"one", "two"}, AskedBy: "sub"},
+		{Kind: models.Plan, Text: "Plan", Content: "all of", ContentCut: true},
+	} {
+		open = append(open, models.OpenQuestion{Hinted: n == 0})
+		also := event(3+n, models.Pending, first.Message) // which renews the first
+		also.Base = models.Base{Sequence: first.Sequence, Received: first.Received}
+		also.Shown = first.Sequence
+		also.Turn = &models.Turn{Asks: asked, Open: slices.Clone(open), Beneath: beneath}
+		open[n+1].Sequence = record(t, j, st, also)[0].Sequence
+	}
+	answered := event(5, models.Pending, "Which?")
+	answered.Shown, answered.Turn = open[1].Sequence, &models.Turn{Open: open[1:], Beneath: beneath}
+	answered.Closed = []models.ClosedQuestion{{ID: models.QuestionID(first.Sequence), Outcome: models.Answered, By: "PostToolUse", Answer: "yes"}}
+	record(t, j, st, answered)
 }
 
 func TestOneJournalADirectory(t *testing.T) {

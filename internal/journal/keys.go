@@ -26,6 +26,7 @@ const (
 var (
 	formatKey = []byte{kindMeta, 'f', 'o', 'r', 'm', 'a', 't'}
 	filedKey  = []byte{kindMeta, 'f', 'i', 'l', 'e', 'd'}
+	aliveKey  = []byte{kindMeta, 'a', 'l', 'i', 'v', 'e'}
 )
 
 // end returns the key that follows every key with this prefix, whose last byte is not 0xFF.

@@ -16,6 +16,10 @@ import (
 // Progress is how far a replay has come.
 type Progress struct {
 	Sessions, Records int
+
+	// What is known at its end: how many sessions would have been lost while the server was down, and have got some time now, and how
+	// many were reported at what is the future now, because the clock was set back.
+	Spared, Ahead int
 }
 
 // replayAtOnce is about how many bytes of encoded records go from the reader of the journal to the store at a
@@ -47,6 +51,7 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	j.filing.Lock() // nothing is filed meanwhile
 	defer j.filing.Unlock()
 	j.store = st
+	st.Loading(now)
 	var done Progress
 	restored := make(chan []*store.Restored, 4)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -76,6 +81,11 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	if err := j.replayLog(st, &done); err != nil {
 		return j.unreadable(err)
 	}
+	last, err := j.engine.lastAlive()
+	if err != nil {
+		return j.unreadable(err)
+	}
+	done.Spared, done.Ahead = st.Loaded(last, now)
 	st.Expire(now)
 	progress(done)
 	return nil

@@ -62,7 +62,7 @@ func (f *Filter) selects(c *store.Change) bool {
 		return false
 	}
 	for _, st := range f.Statuses {
-		if st == c.Session.CurrentStatus {
+		if st == c.Session.CurrentStatus.OnWire() {
 			return true
 		}
 	}
@@ -80,9 +80,11 @@ type sessionFields struct {
 	AgentID     string        `json:"agent_id"`
 	AgentName   string        `json:"agent_name,omitzero"`
 	AgentSource string        `json:"agent_source,omitzero"`
+	AgentHost   string        `json:"agent_host,omitzero"`
 	Topic       string        `json:"session_topic"`
 	Title       string        `json:"title,omitzero"`
 	Status      models.Status `json:"status"`
+	Idle        bool          `json:"idle,omitzero"`
 	Message     string        `json:"message,omitzero"`
 	Timestamp   time.Time     `json:"timestamp"`
 	StatusSince time.Time     `json:"status_since"`
@@ -92,6 +94,9 @@ type sessionFields struct {
 	TTLMinutes  int           `json:"ttl_minutes"`
 	Expired     bool          `json:"expired"`
 	Lost        bool          `json:"lost"`
+
+	OpenQuestions int              `json:"open_question_count,omitzero"`
+	Question      *models.Question `json:"question,omitempty"`
 }
 
 type statusFields struct {
@@ -99,6 +104,9 @@ type statusFields struct {
 	Previous models.Status `json:"previous_status,omitzero"`
 	New      bool          `json:"new"`
 	Revived  bool          `json:"revived"`
+
+	Asked  *models.Question        `json:"asked,omitempty"`
+	Closed []models.ClosedQuestion `json:"closed_questions,omitempty"`
 }
 
 type removedFields struct {
@@ -110,16 +118,16 @@ type removedFields struct {
 func (h *Hub) eventOf(c *store.Change) *Event {
 	se := &c.Session
 	fields := sessionFields{
-		AgentID: se.AgentID, AgentName: se.AgentName, AgentSource: se.AgentSource, Topic: se.Topic, Title: se.Title,
-		Status: se.CurrentStatus, Message: se.CurrentMessage, Timestamp: c.Timestamp, StatusSince: se.StatusSince,
+		AgentID: se.AgentID, AgentName: se.AgentName, AgentSource: se.AgentSource, AgentHost: se.AgentHost, Topic: se.Topic, Title: se.Title,
+		Status: se.CurrentStatus, Idle: se.Idle, Message: se.CurrentMessage, Timestamp: c.Timestamp, StatusSince: se.StatusSince,
 		Created: se.Created, LastUpdated: se.LastUpdated, ExpiresAt: se.ExpiresAt, TTLMinutes: se.TTLMinutes,
-		Expired: se.Expired, Lost: se.Lost,
+		Expired: se.Expired, Lost: se.Lost, OpenQuestions: se.OpenQuestions, Question: se.Question,
 	}
 	var data any = fields
 	t, name := typeOf(c.Kind)
 	switch t {
 	case TypeStatus:
-		data = statusFields{fields, c.Previous, c.Previous == 0, c.Revived}
+		data = statusFields{fields, c.Previous, c.Previous == 0, c.Revived, c.Asked, c.Closed}
 	case TypeRemoved:
 		data = removedFields{fields, c.LastOfAgent}
 	}

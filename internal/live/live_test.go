@@ -200,8 +200,8 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 						reports = append(reports, models.StatusReport{AgentID: rapid.SampledFrom(agents).Draw(rt, "of"),
 							SessionTopic: rapid.SampledFrom(agents).Draw(rt, "topic"), Status: rapid.SampledFrom(models.Statuses[:]).Draw(rt, "status")})
 					}
-					st.Accept(reports, now, nil)
-					shadow.Accept(reports, now, nil)
+					st.Accept(nil, reports, now, nil)
+					shadow.Accept(nil, reports, now, nil)
 				case "pass":
 					now = now.Add(time.Duration(rapid.IntRange(0, 200).Draw(rt, "seconds")) * time.Second)
 					st.Expire(now)
@@ -264,7 +264,7 @@ func TestManyAtOnce(t *testing.T) {
 		for i := range reporters {
 			reporting.Go(func() {
 				for n := range each {
-					st.Accept([]models.StatusReport{{AgentID: agents[rand.IntN(len(agents))], SessionTopic: fmt.Sprint(i, n%7), Status: models.Running}}, time.Now(), nil)
+					st.Accept(nil, []models.StatusReport{{AgentID: agents[rand.IntN(len(agents))], SessionTopic: fmt.Sprint(i, n%7), Status: models.Running}}, time.Now(), nil)
 					time.Sleep(time.Duration(rand.IntN(1000)) * time.Microsecond)
 				}
 			})
@@ -346,7 +346,7 @@ func TestASlowSubscriberIsCutOffAndComesBack(t *testing.T) {
 		require.ErrorIs(t, err, live.ErrFull)
 
 		for range 5 {
-			st.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+			st.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
 		}
 		time.Sleep(time.Second)
 		synctest.Wait()
@@ -375,7 +375,7 @@ func TestASilentStreamIsKeptAlive(t *testing.T) {
 		defer sub.Close()
 		_, err = sub.Next(t.Context())
 		require.NoError(t, err)
-		st.Accept([]models.StatusReport{{AgentID: "b", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+		st.Accept(nil, []models.StatusReport{{AgentID: "b", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
 		started := time.Now()
 		events, err := sub.Next(t.Context())
 		require.NoError(t, err)
@@ -394,7 +394,7 @@ func TestWhatCannotBeResumedIsReset(t *testing.T) {
 		defer stop()
 		first := hub.Position()
 		for range 9 {
-			st.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+			st.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
 		}
 		for _, since := range []string{first, other.Position(), "x", "-", strings.TrimSuffix(first, "0") + "10", strings.TrimSuffix(first, "0") + "-1"} {
 			sub, err := hub.Subscribe(live.Filter{Types: live.TypeRemoved}, since, func() {})

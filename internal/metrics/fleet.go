@@ -53,6 +53,8 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	sessions(models.Pending, "active", active.Pending)
 	sessions(models.Success, "active", active.Success)
 	sessions(models.Failed, "active", active.Failed)
+	gauge(sessionsDesc, int64(stats.Sessions.Idle), "idle", "active")
+	gauge(sessionsDesc, int64(stats.ExpiredIdle), "idle", "expired")
 	sessions(models.Running, "lost", expired.Running)
 	sessions(models.Pending, "lost", expired.Pending)
 	sessions(models.Success, "expired", expired.Success)

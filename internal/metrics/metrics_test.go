@@ -29,10 +29,10 @@ func TestScrape(t *testing.T) {
 	at := func(agent, topic string, status models.Status) []models.StatusReport {
 		return []models.StatusReport{{AgentID: agent, SessionTopic: topic, Status: status}}
 	}
-	st.Accept(at("a", "lost", models.Pending), now.Add(-2*time.Minute), nil)
-	st.Accept(at("a", "done", models.Success), now.Add(-2*time.Minute), nil)
-	st.Accept(at("b", "on", models.Running), now, nil)
-	st.Accept(at("b", "on", models.Running), now, nil) // drops the one before
+	st.Accept(nil, at("a", "lost", models.Pending), now.Add(-2*time.Minute), nil)
+	st.Accept(nil, at("a", "done", models.Success), now.Add(-2*time.Minute), nil)
+	st.Accept(nil, at("b", "on", models.Running), now, nil)
+	st.Accept(nil, at("b", "on", models.Running), now, nil) // drops the one before
 	m.CountReports(metrics.Reports{Stored: 3, Duplicate: 1, Invalid: 2, Refused: 1})
 	m.ObserveRequest("/api/agents/{agent_id}", http.MethodGet, http.StatusOK, 3*time.Millisecond)
 	m.ObserveRequest("", "BREW", http.StatusNotFound, time.Millisecond)
@@ -71,7 +71,7 @@ func TestScrape(t *testing.T) {
 func TestNoLabelIsChosenByAClient(t *testing.T) {
 	st := store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 3})
 	m := metrics.New(st, "test")
-	st.Accept([]models.StatusReport{{AgentID: "chosen-id", AgentName: "chosen-name", AgentSource: "chosen-source", SessionTopic: "chosen-topic",
+	st.Accept(nil, []models.StatusReport{{AgentID: "chosen-id", AgentName: "chosen-name", AgentSource: "chosen-source", SessionTopic: "chosen-topic",
 		SessionTitle: "chosen-title", Status: models.Running, Message: "chosen-message", Content: "chosen-content", ReportID: "chosen-report"}}, time.Now(), nil)
 	m.ObserveRequest("", "CHOSEN-METHOD", http.StatusNotFound, 0)
 	require.NotContains(t, strings.ToLower(scrape(t, m)), "chosen")

@@ -39,6 +39,7 @@ type Recorder struct {
 
 // call is a call of Accept that waits for its group.
 type call struct {
+	team     *store.Team // whose reports these are; nil for the whole fleet
 	reports  []models.StatusReport
 	now      time.Time
 	outcomes []store.Outcome
@@ -55,13 +56,14 @@ func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
 	return &Recorder{store: st, journal: j, metrics: m}
 }
 
-// Accept makes records of reports, which must be valid, in their order; a conditional one must come alone. It appends what
-// became of each to outcomes, and returns that. Where it returns an error, none of them could be made durable, and none left a trace.
+// Accept makes records of the reports of a team, nil for the whole fleet, which must be valid, in their order; one of an event must
+// come alone. It appends what became of each to outcomes, and returns that. Where it returns an error, none of them could be made
+// durable, and none left a trace.
 //
 // now is the server's time. Nothing of the reports' memory is kept.
-func (r *Recorder) Accept(reports []models.StatusReport, now time.Time, outcomes []store.Outcome) ([]store.Outcome, error) {
+func (r *Recorder) Accept(team *store.Team, reports []models.StatusReport, now time.Time, outcomes []store.Outcome) ([]store.Outcome, error) {
 	if r.journal == nil {
-		return r.store.Accept(reports, now, outcomes), nil
+		return r.store.Accept(team, reports, now, outcomes), nil
 	}
 	if f := r.journal.Failure(); f != nil {
 		return outcomes, f
@@ -69,7 +71,7 @@ func (r *Recorder) Accept(reports []models.StatusReport, now time.Time, outcomes
 	if len(reports) == 0 {
 		return outcomes, nil
 	}
-	c := &call{reports: reports, now: now, outcomes: outcomes, turn: make(chan bool, 1)}
+	c := &call{team: team, reports: reports, now: now, outcomes: outcomes, turn: make(chan bool, 1)}
 	r.do(c)
 	return c.outcomes, c.err
 }
@@ -239,7 +241,7 @@ func (r *Recorder) record(group []*call) []*call {
 		return group
 	}
 	for i, c := range group {
-		if !r.store.Admit(c.reports, c.now, ad) { // what it does depends on what comes before it
+		if !r.store.Admit(c.team, c.reports, c.now, ad) { // what it does depends on what comes before it
 			r.putBack(group[i:])
 			group = group[:i]
 			break

@@ -70,7 +70,7 @@ func failAt(t *testing.T, d *disk) bool {
 
 	acknowledged, refused := 0, 0
 	for i := range 12 {
-		_, err := h.recorder.Accept([]models.StatusReport{numbered(i), numbered(i + 100)}, h.now, nil)
+		_, err := h.recorder.Accept(nil, []models.StatusReport{numbered(i), numbered(i + 100)}, h.now, nil)
 		if err == nil {
 			acknowledged++
 			require.Zero(t, refused, "taken after a refusal while the disk fails")
@@ -88,7 +88,7 @@ func failAt(t *testing.T, d *disk) bool {
 	requireNumbered(t, h, acknowledged, refused > 0)
 	d.mended.Store(true)
 	for err := journal.ErrClosed; err != nil; runtime.Gosched() { // soon, by itself
-		_, err = h.recorder.Accept([]models.StatusReport{numbered(1000), numbered(1100)}, h.now, nil)
+		_, err = h.recorder.Accept(nil, []models.StatusReport{numbered(1000), numbered(1100)}, h.now, nil)
 	}
 	requireNumbered(t, h, acknowledged+1, false)
 	require.NoError(t, h.journal.Close())
@@ -142,7 +142,7 @@ func TestACrashLosesNothingAcknowledged(t *testing.T) {
 		for w := range acknowledged {
 			wg.Go(func() {
 				for i := 0; ctx.Err() == nil; i++ {
-					_, err := h.recorder.Accept([]models.StatusReport{{AgentID: "a", SessionTopic: fmt.Sprint(w),
+					_, err := h.recorder.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: fmt.Sprint(w),
 						Status: models.Running, Message: fmt.Sprint(i), ReportID: fmt.Sprint(i)}}, h.now, nil)
 					if err != nil {
 						t.Error(err)
@@ -193,7 +193,7 @@ func TestAClosedJournalTakesNothing(t *testing.T) {
 	h.accept(t, numbered(1))
 	require.NoError(t, h.journal.Close())
 	require.NoError(t, h.journal.Close())
-	_, err := h.recorder.Accept([]models.StatusReport{numbered(2)}, h.now, nil)
+	_, err := h.recorder.Accept(nil, []models.StatusReport{numbered(2)}, h.now, nil)
 	require.True(t, errors.Is(err, journal.ErrClosed))
 	_, page, _ := h.store.Session("a", "t", nil, 10)
 	require.Len(t, page.Items, 1)

@@ -1,0 +1,172 @@
+package journal
+
+import (
+	"encoding/binary"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// appendTurn appends what a session has under way after a record: the question that the record opens, if any; the
+// questions that are open, those that closed, and the calls in flight, each with how many they are; and the status beneath. Hashes
+// are eight bytes.
+func appendTurn(b []byte, t *models.Turn) []byte {
+	b = appendBool(b, t.Asks != nil)
+	if t.Asks != nil {
+		b = appendQuestion(b, t.Asks)
+	}
+	b = binary.AppendUvarint(b, uint64(len(t.Open)))
+	for i := range t.Open {
+		b = appendOpen(b, &t.Open[i])
+	}
+	b = appendClosed(b, t.Closed)
+	return appendBeneath(appendCalls(b, t.Calls), &t.Beneath)
+}
+
+// turn is the reverse of appendTurn.
+func (d *decoder) turn() *models.Turn {
+	t := new(models.Turn)
+	if d.bool() {
+		t.Asks = d.question()
+	}
+	t.Open, t.Closed = several(d, (*decoder).open), d.closed()
+	t.Calls, t.Beneath = d.calls(), d.beneath()
+	return t
+}
+
+// appendShown appends which question a status tells of, by the sequence of the record that opened it, a uvarint, and the closed
+// questions that it tells of.
+func appendShown(b []byte, shown uint64, closed []models.ClosedQuestion) []byte {
+	return appendClosed(binary.AppendUvarint(b, shown), closed)
+}
+
+// appendClosed appends how many questions closed, and of each its outcome, its ID, what closed it and the answer.
+func appendClosed(b []byte, all []models.ClosedQuestion) []byte {
+	b = binary.AppendUvarint(b, uint64(len(all)))
+	for i := range all {
+		b = appendString(append(b, byte(all[i].Outcome)), all[i].ID)
+		b = appendString(appendString(b, all[i].By), all[i].Answer)
+	}
+	return b
+}
+
+func (d *decoder) closed() []models.ClosedQuestion {
+	return several(d, func(d *decoder) models.ClosedQuestion {
+		return models.ClosedQuestion{Outcome: models.QuestionOutcome(d.byte()), ID: d.string(), By: d.string(), Answer: d.string()}
+	})
+}
+
+// appendTurnState appends what a session has under way: whether there is anything, the sequence of the record that told it as a
+// uvarint, and then as appendTurn does, with each open question as a whole.
+func appendTurnState(b []byte, t *store.TurnState) []byte {
+	if b = appendBool(b, t != nil); t == nil {
+		return b
+	}
+	b = binary.AppendUvarint(b, t.Sequence)
+	b = binary.AppendUvarint(b, uint64(len(t.Open)))
+	for i := range t.Open {
+		b = appendQuestion(appendOpen(b, &t.Open[i].OpenQuestion), &t.Open[i].Question)
+	}
+	b = appendClosed(b, t.Closed)
+	return appendBeneath(appendCalls(b, t.Calls), &t.Beneath)
+}
+
+// turnState is the reverse of appendTurnState.
+func (d *decoder) turnState() *store.TurnState {
+	if !d.bool() {
+		return nil
+	}
+	t := &store.TurnState{Sequence: d.uvarint()}
+	t.Open = several(d, func(d *decoder) store.OpenState {
+		return store.OpenState{OpenQuestion: d.open(), Question: *d.question()}
+	})
+	t.Closed, t.Calls, t.Beneath = d.closed(), d.calls(), d.beneath()
+	return t
+}
+
+func appendOpen(b []byte, q *models.OpenQuestion) []byte {
+	b = appendBool(binary.AppendUvarint(b, q.Sequence), q.Hinted)
+	for _, hash := range [...]uint64{q.Call, q.Same, q.Group} {
+		b = binary.BigEndian.AppendUint64(b, hash)
+	}
+	return b
+}
+
+func (d *decoder) open() models.OpenQuestion {
+	return models.OpenQuestion{Sequence: d.uvarint(), Hinted: d.bool(), Call: d.hash(), Same: d.hash(), Group: d.hash()}
+}
+
+func appendCalls(b []byte, calls []models.Call) []byte {
+	b = binary.AppendUvarint(b, uint64(len(calls)))
+	for _, call := range calls {
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, call.Call), call.Same)
+	}
+	return b
+}
+
+func (d *decoder) calls() []models.Call {
+	return several(d, func(d *decoder) models.Call { return models.Call{Call: d.hash(), Same: d.hash()} })
+}
+
+func appendBeneath(b []byte, beneath *models.Beneath) []byte {
+	return appendString(appendString(append(b, byte(beneath.Status)), beneath.Message), beneath.Content)
+}
+
+func (d *decoder) beneath() models.Beneath {
+	return models.Beneath{Status: models.Status(d.byte()), Message: d.string(), Content: d.string()}
+}
+
+// appendQuestion appends a question, but for its ID, which follows from its record: its kind, whether its content was cut, when
+// it was asked (Unix nanoseconds, 0 for the zero time, as a varint), and its texts; the choices begin with how many they are.
+func appendQuestion(b []byte, q *models.Question) []byte {
+	b = appendBool(append(b, byte(q.Kind)), q.ContentCut)
+	b = binary.AppendVarint(b, nanoseconds(q.AskedAt))
+	for _, text := range [...]string{q.Text, q.Content, q.AskedBy, q.RequestedAs} {
+		b = appendString(b, text)
+	}
+	b = binary.AppendUvarint(b, uint64(len(q.Choices)))
+	for _, choice := range q.Choices {
+		b = appendString(b, choice)
+	}
+	return b
+}
+
+func (d *decoder) question() *models.Question {
+	q := &models.Question{Kind: models.QuestionKind(d.byte()), ContentCut: d.bool()}
+	if asked := d.varint(); asked != 0 {
+		q.AskedAt = time.Unix(0, asked).UTC()
+	}
+	for _, text := range [...]*string{&q.Text, &q.Content, &q.AskedBy, &q.RequestedAs} {
+		*text = d.string()
+	}
+	q.Choices = several(d, (*decoder).string)
+	return q
+}
+
+// several decodes how many of something there are, and these.
+func several[T any](d *decoder, one func(*decoder) T) []T {
+	var all []T
+	for n := d.uvarint(); n > 0 && !d.failed; n-- {
+		all = append(all, one(d))
+	}
+	return all
+}
+
+func appendBool(b []byte, is bool) []byte {
+	if is {
+		return append(b, 1)
+	}
+	return append(b, 0)
+}
+
+func (d *decoder) bool() bool { return d.byte() != 0 }
+
+// hash reads eight bytes.
+func (d *decoder) hash() uint64 {
+	b := d.bytes(8)
+	if d.failed {
+		return 0
+	}
+	return binary.BigEndian.Uint64([]byte(b))
+}

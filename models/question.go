@@ -1,0 +1,139 @@
+package models
+
+import (
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// Limits of a question.
+const (
+	// MaxQuestionContent is how many bytes of a question's content are kept.
+	MaxQuestionContent = 64 << 10
+	// MaxOpenQuestions is how many questions of one session may be open. A further one is not recorded.
+	MaxOpenQuestions = 100
+	// MaxChoices is how many choices a question may offer, and MaxChoice how many characters each may have.
+	MaxChoices = 50
+	MaxChoice  = 500
+)
+
+// QuestionTTL is the least TTL of a session while one of its questions is open: waiting is not silence.
+const QuestionTTL = 24 * time.Hour
+
+// Question is something that a session asks of a person. It is open until it is answered, denied, withdrawn or expired.
+type Question struct {
+	ID          string       `json:"id"` // unique among all questions of a server
+	Kind        QuestionKind `json:"kind"`
+	Text        string       `json:"text"`                       // in one line
+	Content     string       `json:"content,omitzero"`           // in full; not in lists
+	ContentCut  bool         `json:"content_truncated,omitzero"` // the content was longer than [MaxQuestionContent]
+	Choices     []string     `json:"choices,omitempty"`          // not in lists
+	AskedAt     time.Time    `json:"asked_at"`                   // receipt of the event that asked; UTC
+	AskedBy     string       `json:"asked_by,omitzero"`          // the subagent that asks; "" for the agent itself
+	RequestedAs string       `json:"-"`                          // the event that asked, as its tool calls it
+}
+
+// QuestionKind says what a question asks for. The zero value is none.
+type QuestionKind uint8
+
+// The kinds of questions.
+const (
+	Permission QuestionKind = iota + 1 // to do something
+	Choice                             // of one or more of several choices
+	Plan                               // to approve a plan
+	Text                               // free text
+)
+
+var questionKindNames = [...]string{"", "permission", "choice", "plan", "text"}
+
+// String returns the kind as it stands on the wire, or "" for the zero value.
+func (k QuestionKind) String() string { return nameOf(questionKindNames[:], uint8(k)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (k QuestionKind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (k *QuestionKind) UnmarshalText(text []byte) error {
+	n, err := parseName("kind", questionKindNames[:], text)
+	*k = QuestionKind(n)
+	return err
+}
+
+// QuestionOutcome says how a question closed. The zero value is that of an open one.
+type QuestionOutcome uint8
+
+// The outcomes of questions.
+const (
+	Answered  QuestionOutcome = iota + 1
+	Denied                    // the answer was no
+	Withdrawn                 // nobody needs to answer any more
+	Expired                   // its session expired first
+)
+
+var questionOutcomeNames = [...]string{"", "answered", "denied", "withdrawn", "expired"}
+
+// String returns the outcome as it stands on the wire, or "" for the zero value.
+func (o QuestionOutcome) String() string { return nameOf(questionOutcomeNames[:], uint8(o)) }
+
+// MarshalText implements encoding.TextMarshaler.
+func (o QuestionOutcome) MarshalText() ([]byte, error) { return []byte(o.String()), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (o *QuestionOutcome) UnmarshalText(text []byte) error {
+	n, err := parseName("outcome", questionOutcomeNames[:], text)
+	*o = QuestionOutcome(n)
+	return err
+}
+
+// nameOf returns the name with this number, or "" where there is none.
+func nameOf(names []string, n uint8) string {
+	if int(n) >= len(names) {
+		return ""
+	}
+	return names[n]
+}
+
+// parseName returns the number of a name, of which the first is none, or a bad_request error that names field.
+func parseName(field string, names []string, text []byte) (uint8, error) {
+	n := slices.Index(names, string(text))
+	if n <= 0 {
+		return 0, BadRequest(field, "must be one of "+strings.Join(names[1:], ", "))
+	}
+	return uint8(n), nil
+}
+
+// ClosedQuestion says how a question closed.
+type ClosedQuestion struct {
+	ID      string          `json:"id"`
+	Outcome QuestionOutcome `json:"outcome"`
+	By      string          `json:"by,omitzero"`     // what closed it, where known: the event, as its tool calls it, or who answered
+	Answer  string          `json:"answer,omitzero"` // what was answered, where known
+}
+
+// QuestionID returns the ID of the question that the record with this sequence asked.
+func QuestionID(sequence uint64) string { return "q" + strconv.FormatUint(sequence, 36) }
+
+// Validate returns a bad_request error that names what of a question is at fault, or nil.
+func (q *Question) Validate() error {
+	if q.Kind == 0 || q.Kind.String() == "" {
+		return BadRequest("question.kind", "must be one of "+strings.Join(questionKindNames[1:], ", "))
+	}
+	if err := validateLength("question.text", q.Text, MaxMessage); err != nil {
+		return err
+	}
+	if len(q.Content) > MaxQuestionContent || !utf8.ValidString(q.Content) {
+		return BadRequest("question.content", fmt.Sprintf("must be UTF-8 of at most %d bytes", MaxQuestionContent))
+	}
+	if len(q.Choices) > MaxChoices {
+		return BadRequest("question.choices", fmt.Sprintf("must be at most %d", MaxChoices))
+	}
+	for _, choice := range q.Choices {
+		if err := validateLength("question.choices", choice, MaxChoice); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,45 @@
+package store
+
+import (
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// decide makes of a report, received at that time, what is to be recorded of it. Its session is nil where it is not known. The
+// outcome is Stored, Renewed, Ignored, Duplicate, or Refused where there is no room for a question. The caller holds s.mu.
+func (s *Store) decide(record *models.Record, se *session, received int64) Outcome {
+	if record.Timestamp.After(at(received)) {
+		record.Timestamp = time.Time{}
+	}
+	if se != nil && record.ReportID != "" && se.holds(record.ReportID) {
+		return Duplicate
+	}
+	if record.Event == nil {
+		withdraw(record, se)
+		return Stored
+	}
+	settled, outcome := settle(&record.StatusReport, se, received)
+	if settled.Turn != nil && settled.Turn.Asks != nil && !s.makeRoomForQuestion(settled.Turn) {
+		s.bounds.Refused++
+		return Refused
+	}
+	*record = settled
+	return outcome
+}
+
+// withdraw has a record that no event is behind tell that the open questions of its session are withdrawn.
+func withdraw(record *models.Record, se *session) {
+	if se == nil || !se.turn.asks() {
+		return
+	}
+	record.Turn, record.Closed = new(models.Turn), se.turn.closed
+	outcome, by := models.Withdrawn, "status report"
+	if se.class.expired() {
+		outcome, by = models.Expired, ""
+	}
+	for i := range se.turn.open {
+		record.Closed = append(record.Closed[:len(record.Closed):len(record.Closed)], models.ClosedQuestion{
+			ID: models.QuestionID(se.turn.open[i].Sequence), Outcome: outcome, By: by})
+	}
+}

@@ -1,0 +1,81 @@
+package store
+
+import (
+	"math"
+	"slices"
+)
+
+// SetTeams has the store know these teams and no others. It returns once their lists and counts are complete. They can be
+// read as long as the team is known; of one that no longer is, lists and counts show less and less. It costs what the store
+// holds, with the lock let go again and again. One caller at a time may set teams.
+func (s *Store) SetTeams(all []*Team) {
+	s.mu.Lock()
+	gone := s.teams.replace(all)
+	s.mu.Unlock()
+	var after *AgentPosition
+	for more := true; more; {
+		var moved []*agent
+		moved, after, more = s.rejoinSome(after)
+		for _, a := range moved {
+			s.moveSessionsOf(a)
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for key, set := range s.teams.sets {
+		if slices.ContainsFunc(set.all, func(t *Team) bool { return slices.Contains(gone, t) }) {
+			delete(s.teams.sets, key)
+		}
+	}
+	for _, t := range all {
+		if t.settled.Load() == math.MaxUint64 {
+			t.settled.Store(s.changes.count.Load())
+		}
+	}
+}
+
+// replace returns the teams that were known before and are not among all. The caller holds the store's lock.
+func (ts *teams) replace(all []*Team) (gone []*Team) {
+	for _, t := range ts.all {
+		if !slices.Contains(all, t) {
+			gone = append(gone, t)
+		}
+	}
+	for _, t := range all {
+		if !slices.Contains(ts.all, t) {
+			ts.last++
+			t.number = ts.last
+			t.settled.Store(math.MaxUint64)
+		}
+	}
+	ts.all = slices.Clone(all)
+	if ts.sets == nil {
+		ts.sets = map[string]*teamSet{}
+	}
+	return gone
+}
+
+// rejoinSome has some agents join and leave teams, those after a position first, and returns the ones whose sessions have to.
+func (s *Store) rejoinSome(after *AgentPosition) (moved []*agent, reached *AgentPosition, more bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var some []*agent
+	for a := range s.agentsFrom(AgentQuery{}, after) {
+		if len(some) == workPerLock {
+			more = true
+			break
+		}
+		some = append(some, a)
+		position := a.position()
+		reached = &position
+	}
+	for _, a := range some {
+		if set := s.teams.of(a.id); set != a.teams.of() {
+			s.unlistAgent(a)
+			a.teams = memberOf[agent](set)
+			s.listAgent(a)
+			moved = append(moved, a)
+		}
+	}
+	return moved, reached, more
+}

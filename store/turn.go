@@ -1,0 +1,211 @@
+package store
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// asks reports whether a question is open. A nil turn has none.
+func (t *turn) asks() bool { return t != nil && len(t.open) > 0 }
+
+// size returns the bytes of memory that t takes.
+func (t *turn) size() (n int64) {
+	if t == nil {
+		return 0
+	}
+	n = turnOverhead + int64(len(t.open))*openOverhead + int64(len(t.calls))*callSize
+	n += int64(len(t.beneath.Message) + len(t.beneath.Content))
+	for i := range t.closed {
+		n += closedOverhead + int64(len(t.closed[i].By)+len(t.closed[i].Answer))
+	}
+	for i := range t.open {
+		n += questionSize(t.open[i].full)
+	}
+	return n
+}
+
+// What the parts of a turn take beyond their texts, about.
+const (
+	turnOverhead   = 128
+	openOverhead   = 448
+	callSize       = 16
+	closedOverhead = 80
+)
+
+func questionSize(q *models.Question) int64 {
+	if q == nil {
+		return 0
+	}
+	n := len(q.Text) + len(q.Content) + len(q.AskedBy)
+	for _, choice := range q.Choices {
+		n += len(choice) + 16
+	}
+	return int64(n)
+}
+
+// copyOf returns t as a record tells of it; what is changed there changes nothing in t.
+func (t *turn) copyOf() (c models.Turn) {
+	if t == nil {
+		return c
+	}
+	for i := range t.open {
+		c.Open = append(c.Open, t.open[i].OpenQuestion)
+	}
+	c.Closed, c.Calls, c.Beneath = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath
+	return c
+}
+
+// turnOf returns what is under way after the record with this sequence that tells r, nil for nothing, with what is known of the
+// questions that were open before.
+func turnOf(r *models.Turn, sequence uint64, before *turn) *turn {
+	if len(r.Open) == 0 && len(r.Calls) == 0 && len(r.Closed) == 0 {
+		return nil
+	}
+	t := &turn{closed: slices.Clone(r.Closed), calls: slices.Clone(r.Calls), beneath: r.Beneath}
+	t.beneath.Message, t.beneath.Content = strings.Clone(r.Beneath.Message), strings.Clone(r.Beneath.Content)
+	for i := range t.closed {
+		t.closed[i].By, t.closed[i].Answer = strings.Clone(t.closed[i].By), strings.Clone(t.closed[i].Answer)
+	}
+	for _, q := range r.Open {
+		if q.Sequence == 0 {
+			q.Sequence = sequence
+		}
+		t.open = append(t.open, openQuestion{OpenQuestion: q})
+		if known := before.find(q.Sequence); known != nil {
+			last := &t.open[len(t.open)-1]
+			last.full, last.brief = known.full, known.brief
+		}
+	}
+	return t
+}
+
+// find returns the open question that the record with this sequence asked, nil where there is none.
+func (t *turn) find(sequence uint64) *openQuestion {
+	if t == nil {
+		return nil
+	}
+	i := slices.IndexFunc(t.open, func(q openQuestion) bool { return q.Sequence == sequence })
+	if i < 0 {
+		return nil
+	}
+	return &t.open[i]
+}
+
+// fill takes over what the record with this sequence, received at that time, asks, where that is open and not known yet.
+func (t *turn) fill(asked *models.Question, sequence uint64, received int64) {
+	q := t.find(sequence)
+	if q == nil || q.full != nil {
+		return
+	}
+	full := *asked
+	full.ID = models.QuestionID(sequence)
+	if full.AskedAt.IsZero() {
+		full.AskedAt = at(received)
+	}
+	full.Text, full.Content, full.AskedBy = strings.Clone(asked.Text), strings.Clone(asked.Content), strings.Clone(asked.AskedBy)
+	full.Choices = slices.Clone(asked.Choices)
+	for i := range full.Choices {
+		full.Choices[i] = strings.Clone(full.Choices[i])
+	}
+	brief := full
+	brief.Content, brief.Choices = "", nil
+	q.full, q.brief = &full, &brief
+}
+
+// oldest returns the oldest open question as lists show it, nil where there is none.
+func (t *turn) oldest() *models.Question {
+	if !t.asks() {
+		return nil
+	}
+	return t.open[0].view().brief
+}
+
+// view returns q; where nothing is known of what it asks yet, with its ID alone.
+func (q openQuestion) view() openQuestion {
+	if q.full == nil {
+		q.full = &models.Question{ID: models.QuestionID(q.Sequence), Kind: models.Permission}
+		q.brief = q.full
+	}
+	return q
+}
+
+// questions returns the open questions in full, oldest first.
+func (t *turn) questions() []models.Question {
+	all := []models.Question{}
+	if t == nil {
+		return all
+	}
+	for i := range t.open {
+		all = append(all, *t.open[i].view().full)
+	}
+	return all
+}
+
+// closedSince returns how the questions of before closed that are not open in t. told is what the record that t follows from
+// says of that.
+func (t *turn) closedSince(before *turn, told ...[]models.ClosedQuestion) (closed []models.ClosedQuestion) {
+	if !before.asks() {
+		return nil
+	}
+	for i := range before.open {
+		if t.find(before.open[i].Sequence) != nil {
+			continue
+		}
+		how := models.ClosedQuestion{ID: models.QuestionID(before.open[i].Sequence), Outcome: models.Withdrawn}
+		for _, list := range told {
+			if j := slices.IndexFunc(list, func(c models.ClosedQuestion) bool { return c.ID == how.ID }); j >= 0 {
+				how = list[j]
+			}
+		}
+		closed = append(closed, how)
+	}
+	return closed
+}
+
+// TurnState is what a session has under way, as a journal keeps it.
+type TurnState struct {
+	Sequence uint64 // of the record that told it
+	Open     []OpenState
+	Closed   []models.ClosedQuestion
+	Calls    []models.Call
+	Beneath  models.Beneath
+}
+
+// OpenState is an open question as a journal keeps it.
+type OpenState struct {
+	models.OpenQuestion
+	Question models.Question
+}
+
+// turnState returns what se has under way, nil where nothing ever was. The caller holds the store's lock.
+func (se *session) turnState() *TurnState {
+	if se.turnSeq == 0 {
+		return nil
+	}
+	state := &TurnState{Sequence: se.turnSeq}
+	if t := se.turn; t != nil {
+		state.Closed, state.Calls, state.Beneath = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath
+		for i := range t.open {
+			state.Open = append(state.Open, OpenState{t.open[i].OpenQuestion, *t.open[i].view().full})
+		}
+	}
+	return state
+}
+
+// restored returns the turn that a state is of. A nil state is none.
+func (state *TurnState) restored() (t *turn, sequence uint64) {
+	if state == nil {
+		return nil, 0
+	}
+	told := models.Turn{Closed: state.Closed, Calls: state.Calls, Beneath: state.Beneath}
+	for i := range state.Open {
+		told.Open = append(told.Open, state.Open[i].OpenQuestion)
+	}
+	t = turnOf(&told, state.Sequence, nil)
+	for i := range state.Open {
+		t.fill(&state.Open[i].Question, state.Open[i].Sequence, 0)
+	}
+	return t, state.Sequence
+}
