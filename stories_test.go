@@ -1,0 +1,218 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/recorder"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// story is what tools post, and what is shown then.
+type story struct {
+	Story string
+	Steps []struct {
+		Post    string
+		Headers map[string]string
+		Body    json.RawMessage
+		Raw     string
+		Expect  *expectation
+	}
+}
+
+// expectation is what is shown of the sessions with a topic.
+type expectation struct {
+	Topic      string
+	Sessions   int
+	Status     string
+	StatusNot  []string `json:"status_not"`
+	Message    string
+	MessageNot string `json:"message_not"`
+	TitleNot   string `json:"title_not"`
+	AgentNot   string `json:"agent_not"`
+	History    int
+}
+
+// TestStories replays each story alone, with every event sent twice, together with another session of the same story, and with a
+// restart after each step in turn.
+func TestStories(t *testing.T) {
+	files, err := filepath.Glob("testdata/stories/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		require.NoError(t, err)
+		var told story
+		require.NoError(t, json.Unmarshal(text, &told))
+		require.NotEmpty(t, told.Steps)
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+			t.Parallel()
+			t.Run("alone", func(t *testing.T) { told.replay(t, newTestServer(t, nil), telling{}) })
+			t.Run("every event twice", func(t *testing.T) { told.replay(t, newTestServer(t, nil), telling{times: 2}) })
+			t.Run("beside another session", func(t *testing.T) { told.replay(t, newTestServer(t, nil), telling{others: 1}) })
+			for i := range told.Steps {
+				t.Run(fmt.Sprint("restarted after step ", i+1), func(t *testing.T) {
+					fs := vfs.NewMem()
+					s := startOn(t, fs)
+					told.replay(t, s.server, telling{after: i + 1, then: func() *server {
+						require.NoError(t, s.journal.Close())
+						s = startOn(t, fs)
+						return s.server
+					}})
+					require.NoError(t, s.journal.Close())
+				})
+			}
+		})
+	}
+}
+
+// telling is how a story is told.
+type telling struct {
+	times  int // each event is sent; once unless it says otherwise
+	others int // sessions that live the same story at the same time
+	after  int // so many steps, another server takes over
+	then   func() *server
+}
+
+func (told *story) replay(t *testing.T, s *server, how telling) {
+	for i, step := range told.Steps {
+		for other := range 1 + how.others {
+			session := sessionOf(other)
+			if step.Expect != nil {
+				step.Expect.hold(t, s, session)
+				continue
+			}
+			body := session(string(step.Body) + step.Raw)
+			times := max(1, how.times)
+			if strings.HasPrefix(step.Post, "/webhook/status") { // which takes reports, not events
+				times = 1
+			}
+			var headers []string
+			for name, value := range step.Headers {
+				headers = append(headers, name+": "+value)
+			}
+			for range times {
+				w := s.ask("POST", step.Post, body, headers...)
+				require.Equal(t, 200, w.Code, "%s: %s", body, w.Body)
+			}
+		}
+		if how.after == i+1 {
+			s = how.then()
+		}
+	}
+}
+
+// sessionOf returns how what a story says is said of another session: its ID is its own.
+func sessionOf(other int) func(text string) string {
+	id := fmt.Sprintf("%08d-5c1e-4a5e-9d2b-3f1c5b7a9e00", other)
+	return func(text string) string {
+		text = regexp.MustCompile(`"S(-[a-z0-9]+)?"`).ReplaceAllString(text, `"`+id+`$1"`)
+		text = strings.ReplaceAll(text, "{{now}}", time.Now().UTC().Format(time.RFC3339Nano))
+		return strings.ReplaceAll(text, "{{now+4m}}", time.Now().Add(4*time.Minute).UTC().Format(time.RFC3339Nano))
+	}
+}
+
+func (e *expectation) hold(t *testing.T, s *server, session func(string) string) {
+	t.Helper()
+	topic := strings.Trim(session(`"`+e.Topic+`"`), `"`)
+	var shown []sessionIn
+	for _, se := range sessionsOf(t, s, "limit=1000") {
+		if se.Topic == topic {
+			shown = append(shown, se)
+		}
+	}
+	require.Len(t, shown, max(1, e.Sessions))
+	se := shown[0]
+	if e.Status != "" {
+		require.Equal(t, e.Status, se.Status, "%+v", se)
+	}
+	require.NotContains(t, e.StatusNot, se.Status, "%+v", se)
+	require.Contains(t, se.Message, e.Message)
+	for _, part := range []struct{ text, not string }{{se.Message, e.MessageNot}, {se.Title, e.TitleNot}, {se.AgentID, e.AgentNot}} {
+		if part.not != "" {
+			require.NotContains(t, part.text, part.not)
+		}
+	}
+	if e.History > 0 {
+		_, page, ok := s.store.Session(se.AgentID, se.Topic, nil, 100)
+		require.True(t, ok)
+		require.Len(t, page.Items, e.History)
+	}
+}
+
+// journaled is a server with a journal.
+type journaled struct {
+	*server
+	journal *journal.Journal
+}
+
+// startOn starts a server with the journal on fs.
+func startOn(t *testing.T, fs vfs.FS) journaled {
+	t.Helper()
+	j, err := journal.Open(journal.Options{Dir: "data", FS: fs})
+	require.NoError(t, err)
+	s := newGuardedServer(t, func(o *store.Options) { o.Journaled = true }, config.Config{}, func(p *handlers.Parts) {
+		p.Journal, p.Recorder = j, recorder.New(p.Store, j, p.Metrics)
+	})
+	require.NoError(t, j.Replay(t.Context(), s.store, 100, time.Now(), func(journal.Progress) {}))
+	s.handlers.Replayed()
+	return journaled{s, j}
+}
+
+// TestContractOfQuestions holds that what reads and events show of questions is as the contract says, and that questions are found.
+func TestContractOfQuestions(t *testing.T) {
+	s, c := newTestServer(t, nil), newContract(t)
+	position := s.handlers.Hub.Position()
+	event := func(rest string) {
+		w := s.ask("POST", "/webhook/claude-code", `{"session_id":"t","cwd":"/home/dev/payments",`+rest+`}`, "X-Agent-Host: laptop")
+		require.Equal(t, 200, w.Code, w.Body)
+	}
+	get := func(route, target string) string {
+		r := httptest.NewRequest("GET", target, nil)
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		require.Equal(t, 200, w.Code, w.Body)
+		c.hold(t, route, r, w)
+		return w.Body.String()
+	}
+	const agent, session = "/api/agents/claude-code:payments@laptop", "/api/agents/claude-code:payments@laptop/sessions/t"
+	event(`"hook_event_name":"SessionStart","source":"startup"`)
+	require.Contains(t, get("/api/sessions", "/api/sessions?idle=true&status=success"), `"idle":true`)
+	require.Contains(t, get("/api/summary", "/api/summary"), `"idle":1,"by_status":{"running":0,"pending":0,"success":0,"failed":0}`)
+	event(`"hook_event_name":"UserPromptSubmit","prompt":"Colour it"`)
+	event(`"hook_event_name":"PreToolUse","tool_name":"AskUserQuestion","tool_use_id":"1","tool_input":{"questions":[{"question":"Which?","options":[{"label":"red"},{"label":"blue"}]}]}`)
+	event(`"hook_event_name":"PermissionRequest","agent_id":"sub","tool_name":"Bash","tool_input":{"command":"make"}`)
+
+	require.Contains(t, get("/api/agents", "/api/agents?waiting=true"), `"host":"laptop"`)
+	require.Contains(t, get("/api/agents", "/api/agents?waiting=false"), `"agents":[]`)
+	require.Contains(t, get("/api/agents/{agent_id}", agent), `"waiting_session_count":1,"lost_session_count":0`)
+	require.Contains(t, get("/api/sessions", "/api/sessions?status=pending"), `"open_question_count":2,"question":{"id":"`)
+	require.NotContains(t, get("/api/sessions", "/api/sessions?status=pending"), `"choices"`)
+	detail := get("/api/agents/{agent_id}/sessions/{session_topic}", session)
+	require.Contains(t, detail, `"kind":"choice","text":"Which?"`)
+	require.Contains(t, detail, `"choices":["red","blue"]`)
+	require.Contains(t, detail, `"kind":"permission","text":"Bash: make","content":"{\"command\":\"make\"}"`)
+	require.Contains(t, detail, `"asked_by":"sub"`)
+
+	event(`"hook_event_name":"PostToolUse","tool_name":"AskUserQuestion","tool_use_id":"1","tool_input":{}`)
+	event(`"hook_event_name":"Stop"`)
+	require.Contains(t, get("/api/agents/{agent_id}/status", agent+"/status"), `"closed_questions":[{"id":"`)
+	detail = get("/api/agents/{agent_id}/sessions/{session_topic}", session)
+	require.Contains(t, detail, `"outcome":"answered","by":"PostToolUse"`)
+	require.Contains(t, detail, `"outcome":"withdrawn","by":"Stop"`)
+	require.NotContains(t, detail, `"questions"`)
+	require.NotEmpty(t, position)
+}
