@@ -3,6 +3,7 @@ package store
 import (
 	"strings"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -28,10 +29,10 @@ func (s *Store) find(team *Team, tool, id string) (found *session) {
 	if src == nil {
 		return nil
 	}
-	next := s.tools.From(&session{topic: id, source: src, agent: new(agent)})
+	next := s.namesakes(src, id)
 	for range mostFound {
 		se := next()
-		if se == nil || se.topic != id || se.source != src {
+		if se == nil {
 			break
 		}
 		if team.Covers(se.agent.id) && (found == nil || updatedLater(se, found)) {
@@ -41,11 +42,35 @@ func (s *Store) find(team *Team, tool, id string) (found *session) {
 	return found
 }
 
+// namesakes walks the sessions that a tool calls by this ID, those alone that its events began. The caller holds the store's lock.
+func (s *Store) namesakes(tool *source, id string) ordered.Walk[session] {
+	return s.tools.From(&session{topic: id, source: tool, agent: new(agent)}).While(func(se *session) bool {
+		return se.topic == id && se.source == tool
+	})
+}
+
+// findAsNamed is find for the session of the agent that r names, which mostly is the one. It returns nil where it is not known, or
+// may not be the only one. The caller holds the store's lock.
+func (s *Store) findAsNamed(team *Team, r *models.StatusReport) *session {
+	if s.ambiguous > 0 {
+		return nil
+	}
+	a, se := s.lookup(r.AgentID, r.SessionTopic)
+	if se == nil || !se.inTools || se.source.name != r.AgentSource || !team.Covers(a.id) {
+		return nil
+	}
+	return se
+}
+
 // locate returns the agent and the session that r is of, nil where there is none, and has r name that agent. ok is false where
 // there is no such session, and r names an agent that is not of the team. The caller holds the store's lock.
 func (s *Store) locate(team *Team, r *models.StatusReport) (a *agent, se *session, ok bool) {
 	if r.Event != nil && r.Event.Find {
-		if se := s.find(team, r.AgentSource, r.SessionTopic); se != nil {
+		se := s.findAsNamed(team, r)
+		if se == nil {
+			se = s.find(team, r.AgentSource, r.SessionTopic)
+		}
+		if se != nil {
 			if r.AgentID = se.agent.id; se.agent.host != "" {
 				r.AgentHost = ""
 			}

@@ -124,15 +124,22 @@ func (s *Store) findable(se *session) {
 		s.unfindable(se)
 		return
 	}
+	if s.namesakes(se.source, se.topic)() != nil {
+		s.ambiguous++
+	}
 	s.tools.Insert(se)
 	se.inTools = true
 }
 
 // unfindable has no event find se. The caller holds s.mu.
 func (s *Store) unfindable(se *session) {
-	if se.inTools {
-		s.tools.Remove(se)
-		se.inTools = false
+	if !se.inTools {
+		return
+	}
+	s.tools.Remove(se)
+	se.inTools = false
+	if s.namesakes(se.source, se.topic)() != nil {
+		s.ambiguous--
 	}
 }
 

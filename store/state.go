@@ -38,6 +38,7 @@ type Store struct {
 	sources  map[string]*source
 
 	tools     ordered.Set[session] // those that events began, by what events find them by; see find
+	ambiguous int                  // how many more there are of them than tools and IDs
 	fleet     roster
 	teams     teams
 	deadlines ordered.Set[session] // active sessions, by a lower bound of their expiry

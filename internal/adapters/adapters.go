@@ -14,6 +14,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 	"unicode/utf8"
 
@@ -149,14 +150,26 @@ var Effects = []string{"reports", "renews", "unknown", "nothing"}
 // effect is Nothing, there is no report. The report is valid, whatever the body holds. The error is one of body, or a *models.Error
 // that says that this is no JSON object, or lacks the ID of a session.
 func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effect Effect, err error) {
-	var e event
+	e := events.Get().(*event)
+	defer func() {
+		*e = event{}
+		events.Put(e)
+	}()
 	if err := e.decode(body, c.fields); err != nil {
 		return r, Nothing, err
 	}
+	return c.report(e, o)
+}
+
+// events holds events for those that come next: one is larger than what is reported of it.
+var events = sync.Pool{New: func() any { return new(event) }}
+
+// report makes a report of an event.
+func (c *Client) report(e *event, o Options) (r models.StatusReport, effect Effect, err error) {
 	if e[fieldEvent] == "" {
 		e[fieldEvent] = o.Event
 	}
-	m, known := c.meaningOf(&e)
+	m, known := c.meaningOf(e)
 	effect = m.effect(known)
 	topic := name(e.first(fieldSession, fieldSession2, fieldSession3), models.MaxSessionTopic)
 	if topic == "" {
@@ -172,10 +185,10 @@ func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effec
 		Status:       m.status,
 		Timestamp:    e.timestamp(o.Now),
 		TTLMinutes:   o.TTLMinutes,
-		Event:        m.event(&e),
+		Event:        m.event(e),
 	}
-	c.nameAgent(&r, &e, o)
-	m.say(&r, &e, o.Capture)
+	c.nameAgent(&r, e, o)
+	m.say(&r, e, o.Capture)
 	return r, effect, nil
 }
 
@@ -263,11 +276,9 @@ func (m *meaning) identify(ev *models.Event, e *event) {
 	}
 	a := which(e)
 	ev.Call = hash(a.call)
-	if a.same != "" {
-		ev.Same = hash(ev.Subagent + "\x00" + a.same)
-	}
+	ev.Same = hash(a.same, ev.Subagent)
 	if ev.Group = ev.Same; a.group != "" {
-		ev.Group = hash(ev.Subagent + "\x00" + a.group)
+		ev.Group = hash(a.group, ev.Subagent)
 	}
 }
 
@@ -280,12 +291,19 @@ func ownCall(e *event) about {
 	return a
 }
 
-// hash returns a hash of s that is never 0, or 0 for "".
-func hash(s string) uint64 {
+// hash returns a hash of s, and of what else there is, that is never 0, or 0 where s is "".
+func hash(s string, more ...string) uint64 {
 	if s == "" {
 		return 0
 	}
-	return max(1, xxhash.Sum64String(s))
+	var digest xxhash.Digest
+	digest.Reset()
+	digest.WriteString(s) //nolint:errcheck // it never fails
+	for _, part := range more {
+		digest.WriteString("\x00") //nolint:errcheck // see above
+		digest.WriteString(part)   //nolint:errcheck // see above
+	}
+	return max(1, digest.Sum64())
 }
 
 // say has a report say what its event does, as far as it is to be kept.

@@ -74,7 +74,20 @@ func cutBytes(s string, limit int) (string, bool) {
 
 // plain returns s, as UTF-8, with a space for each control character.
 func plain(s string) string {
+	if isPlain(s) {
+		return s
+	}
 	return mapped(strings.ToValidUTF8(s, "\ufffd"), func(rune) bool { return false })
+}
+
+// isPlain reports whether s is of printable ASCII characters alone, as most names and lines are.
+func isPlain(s string) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return true
 }
 
 func mapped(s string, kept func(rune) bool) string {
