@@ -374,6 +374,30 @@ func TestTheRecordedDay(t *testing.T) {
 	require.NotEmpty(t, p.texts(".stretch"))
 }
 
+// TestAReadTakesNoChangeBack has a session change after a read of the list was answered, but before the page has the answer.
+func TestAReadTakesNoChangeBack(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "fix one", "running", ""))
+	p := open(in, t, s, "?view=sessions&search=fix").live()
+	p.await("document.querySelectorAll('.row').length == 1")
+	p.run(do(`const real = window.fetch, held = []
+		window.fetch = async (...args) => {
+			if (window.release) return new Promise(() => {})
+			const answer = await real(...args)
+			window.answered ||= args[0].includes('search=fix')
+			await new Promise((go) => held.push(go))
+			return answer
+		}
+		window.letGo = () => { window.release = true; for (const go of held) go() }`))
+	s.report(t, reportOf("a", "fix two", "running", "")) // of which only a read tells, because of the search
+	p.await("window.answered")
+	s.report(t, reportOf("a", "fix one", "pending", `"message":"May I?"`))
+	p.await("document.querySelector('.row').innerText.includes('May I?')")
+	p.run(do("letGo()"))
+	p.await("document.querySelectorAll('.row').length == 2")
+	require.Equal(t, []string{"May I?"}, p.texts(".row .message"))
+}
+
 func TestFiltersStandInTheAddress(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)

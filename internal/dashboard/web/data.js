@@ -17,9 +17,12 @@ class Refused extends Error {
 }
 
 /** get reads from the API. It throws a Refused with the server's own words, or what fetch throws. */
-export async function get(path, signal) {
+export const get = async (path, signal) => (await read(path, signal)).data
+
+/** read is get, and says after which event of the stream the answer was made. */
+async function read(path, signal) {
   const answer = await fetch(path, {signal, headers: {Accept: 'application/json'}})
-  if (answer.ok) return answer.json()
+  if (answer.ok) return {data: await answer.json(), after: numberOf(answer.headers.get('X-Event-Id') ?? '')}
   if (answer.status === 401) location.reload() // the sign-in has ended: the server shows its form
   const {message} = await answer.json().catch(() => ({}))
   throw new Refused(answer.status, message ?? answer.statusText)
@@ -35,10 +38,12 @@ export async function warm(paths) {
     if (answer.ok) remember(path, await answer.json())
     return answer.headers.get('X-Event-Id')
   }))
-  const number = (id) => Number(id.split('-')[1])
   const ids = answers.map(({value}) => value).filter(Boolean)
-  return ids.sort((a, b) => number(a) - number(b))[0] ?? ''
+  return ids.sort((a, b) => numberOf(a) - numberOf(b))[0] ?? ''
 }
+
+/** numberOf returns the place of an event among all of them, by its ID. */
+const numberOf = (id) => Number(id.split('-')[1])
 
 function remember(path, value) {
   cache.delete(path)
@@ -133,22 +138,33 @@ export function useList(path, name, {selects = () => true, relevant = () => true
   const [pages, setPages] = useState(0) // read so far: with each, more is another one, even where it brought nothing new
   const current = state.path === path ? state : opened(path, first, name)
 
+  const keep = useRef()
+  keep.current = {selects, patch, key, place}
+  const meanwhile = useRef() // changes during a read, which may not show them
+
   useRefresh(async (signal) => {
+    const changes = meanwhile.current = []
     try {
-      const page = await get(path, signal)
+      const {data: page, after} = await read(path, signal)
       remember(path, page)
-      set((old) => old.path === path ? joined(old, page, name, key) : opened(path, page, name))
+      const missed = changes.filter((change) => numberOf(change.id) > after)
+      set((old) => {
+        const next = old.path === path ? joined(old, page, name, key) : opened(path, page, name)
+        return missed.length ? {...next, rows: followed(next, missed, keep.current)} : next
+      })
       return true
     } catch (error) {
       if (!signal.aborted) set((old) => ({...(old.path === path ? old : current), error}))
       return error.status === 404 || error.status === 400
+    } finally {
+      if (meanwhile.current === changes) meanwhile.current = null
     }
   }, relevant, path)
 
-  const keep = useRef()
-  keep.current = {selects, patch, key, place}
   useEffect(() => subscribe((changes) => {
-    if (changes) set((old) => (old.rows ? {...old, rows: followed(old, changes, keep.current)} : old))
+    if (!changes) return
+    meanwhile.current?.push(...changes)
+    set((old) => (old.rows ? {...old, rows: followed(old, changes, keep.current)} : old))
   }), [])
 
   const more = useCallback(async () => {

@@ -22,7 +22,7 @@ export function openStream(address, since, tell) {
   }
   const take = (type) => (event) => {
     last = event.lastEventId
-    waiting.push({...JSON.parse(event.data), type})
+    waiting.push({...JSON.parse(event.data), type, id: event.lastEventId})
     if (!timer) flush()
   }
   const retry = () => {
