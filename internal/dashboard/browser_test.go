@@ -159,6 +159,49 @@ func reportOf(agent, topic, status, more string) string {
 	return strings.TrimSuffix(string(b), "}") + more + "}"
 }
 
+// claude sends events of a session of Claude Code, each a JSON object without what is the same for all of them.
+func (s *server) claude(t testing.TB, session, folder, host string, events ...string) {
+	t.Helper()
+	for _, event := range events {
+		body := fmt.Sprintf(`{"session_id":%q,"cwd":%q,%s`, session, "/home/dev/"+folder, strings.TrimPrefix(event, "{"))
+		r, err := http.NewRequest(http.MethodPost, s.url("webhook/claude-code"), strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("X-Agent-Host", host)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		answer, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode, "%s", answer)
+	}
+}
+
+// Events of Claude Code.
+const (
+	starts = `{"hook_event_name":"SessionStart","source":"startup"}`
+	stops  = `{"hook_event_name":"Stop","last_assistant_message":"All done."}`
+	plans  = `{"hook_event_name":"PreToolUse","tool_name":"ExitPlanMode","tool_use_id":"plan","tool_input":{"plan":"# Three steps\n\n1. Measure"}}`
+	picks  = `{"hook_event_name":"PreToolUse","tool_name":"AskUserQuestion","tool_use_id":"pick","tool_input":{"questions":[` +
+		`{"question":"Which rates?","options":[{"label":"Old ones","description":"of last year"},{"label":"New ones"}]}]}}`
+)
+
+func prompts(text string) string {
+	return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","prompt":%q}`, text)
+}
+
+// asks asks whether a command may be run; with a subagent, that asks.
+func asks(command, subagent string) string {
+	return bash("PermissionRequest", command, subagent)
+}
+
+// runs says that a command has run.
+func runs(command string) string { return bash("PostToolUse", command, "") }
+
+func bash(event, command, subagent string) string {
+	b, _ := json.Marshal(map[string]any{"hook_event_name": event, "agent_id": subagent, "tool_name": "Bash", "tool_input": map[string]string{"command": command}})
+	return string(b)
+}
+
 // tab is a page in a browser. It fails its test at the end where there was an error in the console, or a request to
 // another host.
 type tab struct {
@@ -305,6 +348,12 @@ func (p *tab) texts(selector string) []string {
 	return eval[[]string](p, fmt.Sprintf("[...document.querySelectorAll(%q)].map((e) => e.innerText.trim())", selector))
 }
 
+// names returns the text of each element that a selector finds, wherever its parts are.
+func (p *tab) names(selector string) []string {
+	p.Helper()
+	return eval[[]string](p, fmt.Sprintf("[...document.querySelectorAll(%q)].map((e) => e.textContent)", selector))
+}
+
 // live waits until the page follows the stream.
 func (p *tab) live() *tab {
 	p.Helper()
@@ -374,6 +423,105 @@ func TestTheRecordedDay(t *testing.T) {
 	require.NotEmpty(t, p.texts(".stretch"))
 }
 
+// TestWhatIsAskedIsShown has questions open and close under an open page: in short where people look for who waits, in full on the
+// page of their session.
+func TestWhatIsAskedIsShown(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.claude(t, "1", "payments", "laptop-a", starts, prompts("Fix the test"))
+	p := open(in, t, s, "").live()
+	detail := open(in, t, s, "?agent=claude-code:payments@laptop-a&session=1").live()
+	detail.await("document.querySelectorAll('.entry').length == 2")
+	require.Empty(t, detail.texts(".questions"))
+
+	s.claude(t, "1", "payments", "laptop-a", asks("rm -rf build\necho", "sub-1"))
+	s.claude(t, "2", "payments", "laptop-b", prompts("Plan"), plans)
+	p.await("document.querySelectorAll('.row').length == 2")
+	require.Equal(t, []string{"Permission Bash: rm -rf build", "Plan Three steps"}, p.texts(".message"))
+	require.Equal(t, []string{"by subagent sub-1"}, p.texts(".asides"))
+	require.Equal(t, []string{"payments@laptop-a", "payments@laptop-b"}, p.names(".agent-name"))
+	s.claude(t, "1", "payments", "laptop-a", asks("make", ""), picks)
+	p.await("document.querySelector('.asides')?.innerText.includes('+2 more')")
+
+	detail.await("document.querySelectorAll('.questions > li').length == 3")
+	require.Equal(t, []string{"Permission", "Permission", "Choice"}, detail.texts(".questions .kind"))
+	require.Contains(t, detail.texts(".questions .asked")[0], "ago by subagent sub-1")
+	require.Equal(t, []string{"command:\n  rm -rf build\n  echo", "command: make",
+		"questions:\n  - question: Which rates?\n    options:\n      - label: Old ones\n        description: of last year\n      - label: New ones"}, detail.texts(".questions pre"))
+	require.Equal(t, []string{"Old ones", "New ones"}, detail.texts(".choices li"))
+	require.Empty(t, detail.texts(".entry pre, .says"), "nothing of it twice")
+	require.Regexp(t, `^expires in (1d|23h 59m) \(TTL 30m, longer while a question is open\)$`, detail.texts(".ttl")[0])
+
+	s.claude(t, "1", "payments", "laptop-a", bash("PermissionDenied", "rm -rf build\necho", "sub-1"))
+	p.await("document.querySelector('.message')?.innerText == 'Plan Three steps'") // it has waited for longer now
+	require.Equal(t, []string{"Permission Bash: make"}, p.texts(".row:has(.asides) .message"))
+	require.Equal(t, []string{"+1 more"}, p.texts(".asides"))
+	detail.await("document.querySelectorAll('.questions > li').length == 2 && document.querySelector('.closed')")
+	require.Equal(t, []string{"Bash: rm -rf build denied by PermissionDenied"}, detail.texts(".closed"))
+
+	s.claude(t, "1", "payments", "laptop-a", runs("make"), stops)
+	p.await("document.querySelectorAll('.row').length == 1 && document.title == '(1) KubeAgents'")
+	detail.await("!document.querySelector('.questions') && document.querySelectorAll('.closed').length == 3")
+	require.ElementsMatch(t, []string{"Bash: rm -rf build denied by PermissionDenied", "Bash: make answered by PostToolUse", "Which rates? withdrawn by Stop"}, detail.texts(".closed"))
+	require.Equal(t, []string{"All done."}, detail.texts(".says"))
+}
+
+// TestALongQuestionScrolls asks for more than is kept, on a phone.
+func TestALongQuestionScrolls(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.claude(t, "1", "payments", "laptop-a", prompts("Fix"), asks(strings.Repeat("make all ", 10_000), ""))
+	p := open(in, t, s, "?agent=claude-code:payments@laptop-a&session=1")
+	p.run(resize(390))
+	p.await("document.querySelector('.questions')?.innerText.includes('Cut at 64 KiB.')")
+	require.True(t, eval[bool](p, "(({clientHeight, scrollHeight, clientWidth, scrollWidth}) => clientHeight < 400 && scrollHeight > 10000 && clientWidth == scrollWidth)(document.querySelector('.questions pre'))"))
+	require.Zero(t, eval[int](p, "Math.max(0, document.documentElement.scrollWidth - innerWidth)"))
+}
+
+// TestIdleIsNoSuccess starts a session, and has it begin its first turn under an open page.
+func TestIdleIsNoSuccess(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.claude(t, "1", "payments", "laptop-a", starts)
+	s.report(t, reportOf("b", "fine", "success", ""))
+	p := open(in, t, s, "?view=sessions").live()
+	list := func(query string) string {
+		p.run(chromedp.Navigate(s.url(query)), shown("main#content h1"))
+		p.live().await("!document.querySelector('.skeleton')")
+		return strings.Join(p.texts(".row .name"), " ")
+	}
+	require.Equal(t, "fine 1", list("?view=sessions"))
+	require.Equal(t, []string{"success", "idle"}, p.texts(".row .status"))
+	require.Equal(t, "fine", list("?view=sessions&status=success"))
+	require.Equal(t, "fine", list("?view=sessions&status=success&state=active"))
+	require.Equal(t, "1", list("?view=sessions&status=idle"))
+	require.Equal(t, "idle", eval[string](p, "document.querySelector('.choice select').value"))
+
+	list("?view=board")
+	p.await("document.querySelector('#column-idle .count')?.innerText == '1' && document.querySelector('#column-success .count').innerText == '1'")
+	require.Equal(t, []string{"1"}, p.texts("[aria-labelledby=column-idle] .name"))
+	require.Equal(t, []string{"fine"}, p.texts("[aria-labelledby=column-success] .name"))
+	s.claude(t, "1", "payments", "laptop-a", prompts("Go on"))
+	p.await("document.querySelector('[aria-labelledby=column-running] .name') && !document.querySelector('[aria-labelledby=column-idle] .name')")
+	s.claude(t, "2", "payments", "laptop-a", starts)
+	p.await("document.querySelector('[aria-labelledby=column-idle] .name')?.innerText == '2'")
+	require.Equal(t, []string{"fine"}, p.texts("[aria-labelledby=column-success] .name"))
+
+	list("")
+	p.await("document.querySelector('.fleet')?.innerText == '1 running, 1 idle, 3 active sessions of 2 agents'")
+	list("?agent=claude-code:payments@laptop-a&session=2")
+	p.await("document.querySelector('.entry .status')?.innerText == 'idle' && document.querySelector('.stretch.idle')")
+}
+
+// TestAnAgentsNameHoldsForAllItsSessions and its host does; a source is a session's own.
+func TestAnAgentsNameHoldsForAllItsSessions(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "one", "running", `"agent_source":"codex","agent_name":"Anna"`), reportOf("b", "other", "running", ""))
+	p := open(in, t, s, "?view=sessions").live()
+	p.await("document.querySelectorAll('.row').length == 2")
+	p.run(do("window.fetch = () => new Promise(() => {})")) // from now on, only the stream tells
+	s.report(t, reportOf("a", "two", "running", `"agent_source":"cursor","agent_name":"Berta","agent_host":"laptop-b"`))
+	p.await("document.querySelectorAll('.row').length == 3")
+	require.Equal(t, []string{"Berta@laptop-b cursor", "b", "Berta@laptop-b codex"}, p.names(".row .who"))
+}
+
 // TestAReadTakesNoChangeBack has a session change after a read of the list was answered, but before the page has the answer.
 func TestAReadTakesNoChangeBack(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
@@ -396,6 +544,22 @@ func TestAReadTakesNoChangeBack(t *testing.T) {
 	p.run(do("letGo()"))
 	p.await("document.querySelectorAll('.row').length == 2")
 	require.Equal(t, []string{"May I?"}, p.texts(".row .message"))
+}
+
+// TestTheFirstViewIsTheSame compares what the page shows before any script with what they make of it.
+func TestTheFirstViewIsTheSame(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "waits", "pending", `"message":"Shall I go on?"`), reportOf("b", "broken", "failed", `"agent_host":"db-1","agent_source":"cron","message":"No space left"`))
+	s.claude(t, "1", "payments", "laptop-a", prompts("Fix"), asks("make", ""), asks("rm -rf build", ""), plans)
+	s.claude(t, "2", "payments", "laptop-b", prompts("Look"), asks("ls", "sub-1"))
+	s.claude(t, "3", "payments", "laptop-b", prompts("Choose"), picks)
+	s.claude(t, "4", "payments", "laptop-b", starts)
+	p := open(in, t, s, "").live()
+	p.await("document.querySelectorAll('.row').length == 5")
+	texts := "[...of.querySelectorAll('.fleet, .row :is(.status, .name, .message, .asides, .who)')].map((e) => e.textContent.replace(/\\s/g, ''))"
+	want := eval[[]string](p, "((of) => "+texts+")(document)")
+	require.Len(t, want, 1+5*4+2)
+	require.Equal(t, want, eval[[]string](p, "fetch('./').then((answer) => answer.text()).then((page) => new DOMParser().parseFromString(page, 'text/html')).then((of) => "+texts+")"))
 }
 
 func TestFiltersStandInTheAddress(t *testing.T) {
@@ -543,10 +707,13 @@ func TestNotifications(t *testing.T) {
 	s.report(t, reportOf("a", "t", "pending", `"message":"Still here"`), reportOf("a", "t", "failed", ""), reportOf("a", "t", "pending", ""))
 	p.await("told.length == 2")
 	require.Equal(t, []string{"Anna waits for you | t\nMay I?", "Anna waits for you | t"}, eval[[]string](p, "told"), "not again while it waits, and not of a failure")
+	s.claude(t, "1", "payments", "laptop-a", prompts("Fix"), asks("make", ""), asks("ls", ""), asks("ls", ""), runs("make"))
+	p.await("told.length == 4")
+	require.Equal(t, []string{"payments on laptop-a waits for you | Fix\nBash: make", "payments on laptop-a waits for you | Fix\nBash: ls"}, eval[[]string](p, "told.slice(2)"), "of each question once")
 	p.run(click(".sheet label:nth-of-type(1)"))
 	s.report(t, reportOf("a", "t2", "pending", ""))
-	p.await("document.title == '(2) KubeAgents'")
-	require.Len(t, eval[[]string](p, "told"), 2, "switched off")
+	p.await("document.title == '(3) KubeAgents'")
+	require.Len(t, eval[[]string](p, "told"), 4, "switched off")
 }
 
 // hostile are texts that are to be shown as they are, and to break nothing.
@@ -566,15 +733,21 @@ func TestWhatAgentsSendIsText(t *testing.T) {
 			return string(b)
 		}
 		content, _ := json.Marshal(strings.Repeat(text+" ", 10_000/(len([]rune(text))+1)))
-		reports = append(reports, fmt.Sprintf(`{"agent_id":%s,"agent_name":%s,"agent_source":%s,"session_topic":%s,"session_title":%s,"status":"%s","message":%s,"content":%s}`,
+		reports = append(reports, fmt.Sprintf(`{"agent_id":%s,"agent_name":%s,"agent_source":%s,"agent_host":%[3]s,"session_topic":%s,"session_title":%s,"status":"%s","message":%s,"content":%s}`,
 			field(100), field(200), field(200), field(500), field(200), []string{"pending", "failed"}[i%2], field(1000), content))
 	}
 	s.report(t, reports...)
+	for i, text := range hostile {
+		choice, _ := json.Marshal(map[string]any{"hook_event_name": "PreToolUse", "tool_name": "AskUserQuestion", "agent_id": text, "tool_use_id": "x",
+			"tool_input": map[string]any{"questions": []any{map[string]any{"question": text, "options": []any{map[string]string{"label": text, text: text}}}}}})
+		s.claude(t, fmt.Sprint(i), "hostile", "host", prompts("Ask"), asks(text+"\n"+text, text), string(choice))
+	}
 	p := open(in, t, s, "").live()
 	for _, width := range []int64{1280, 360} {
 		p.run(resize(width))
 		queries := []string{"", "?view=sessions", "?view=board", "?view=agents"}
-		for _, text := range hostile {
+		for i, text := range hostile {
+			queries = append(queries, fmt.Sprintf("?agent=claude-code:hostile@host&session=%d", i))
 			runes := []rune(text)
 			agent := string(runes[:min(100, len(runes))])
 			queries = append(queries, "?"+url.Values{"agent": {agent}}.Encode(), "?"+url.Values{"agent": {agent}, "session": {text}}.Encode())
@@ -601,6 +774,9 @@ func TestAccessibility(t *testing.T) {
 		s.report(t, reportOf("a", fmt.Sprint(i), "running", `"timestamp":"2026-11-24T01:00:00Z"`), reportOf("a", fmt.Sprint(i), status, `"agent_name":"Anna","agent_source":"codex","message":"What it says","content":"Several\nlines"`))
 		s.report(t, reportOf("b", fmt.Sprint(i), status, `"ttl_minutes":1,"message":"Lost"`))
 	}
+	s.claude(t, "1", "payments", "laptop-a", starts, prompts("Fix"), asks("make", "sub-1"), runs("ls"), plans, picks, asks(strings.Repeat("make all ", 10_000), ""))
+	s.claude(t, "2", "payments", "laptop-b", starts, prompts("Fix"), asks("make", ""), runs("make"))
+	s.claude(t, "3", "payments", "laptop-b", starts)
 	for scheme, width := range map[string]int64{"light": 1280, "dark": 390} {
 		{
 			p := open(in, t, s, "").live()
@@ -611,7 +787,8 @@ func TestAccessibility(t *testing.T) {
 						{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}}))
 			}
 			e.requireAccessible(string(axe), "empty")
-			for _, query := range []string{"", "?view=sessions", "?view=sessions&search=nothing", "?view=board", "?view=agents", "?agent=a", "?agent=a&session=1", "?agent=nobody", "?agent=a&session=none"} {
+			for _, query := range []string{"", "?view=sessions", "?view=sessions&search=nothing", "?view=board", "?view=agents", "?agent=a", "?agent=a&session=1",
+				"?agent=claude-code:payments@laptop-a", "?agent=claude-code:payments@laptop-a&session=1", "?agent=claude-code:payments@laptop-b&session=2", "?agent=nobody", "?agent=a&session=none"} {
 				p.run(chromedp.Navigate(s.url(query)), shown("main#content h1"))
 				p.live().await("document.querySelector('.row, .entry, .nothing, .trouble') && !document.querySelector('.skeleton')")
 				p.requireAccessible(string(axe), fmt.Sprintf("%q %s %d", query, scheme, width))

@@ -3,12 +3,14 @@ package dashboard_test
 import (
 	"crypto/sha256"
 	"encoding/base64"
+	"fmt"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -16,6 +18,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -65,9 +68,41 @@ func TestThePageShowsWhoWaitsBeforeAnyScript(t *testing.T) {
 	require.NotContains(t, page, "<img src=x")
 	require.NotContains(t, page, ">fine<")
 
+	require.NotContains(t, page, " idle, ", "nobody is")
+
 	other := get(pageOf(d), "/?view=agents").Body.String()
 	require.NotContains(t, other, ">first<")
 	require.Contains(t, other, "<title>KubeAgents</title>")
+}
+
+// eventsOf returns the reports of a session of Claude Code, each event a JSON object without what is the same for all of them.
+func eventsOf(t *testing.T, session, folder, host string, events ...string) (reports []models.StatusReport) {
+	for _, event := range events {
+		body := fmt.Sprintf(`{"session_id":%q,"cwd":%q,%s`, session, "/home/dev/"+folder, strings.TrimPrefix(event, "{"))
+		report, _, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{AgentHost: host, Capture: adapters.CaptureFull, Now: time.Now()})
+		require.NoError(t, err)
+		reports = append(reports, report)
+	}
+	return reports
+}
+
+// TestThePageShowsWhatIsAskedBeforeAnyScript has two agents of one name, on two hosts, ask; another one is idle.
+func TestThePageShowsWhatIsAskedBeforeAnyScript(t *testing.T) {
+	asks := `{"hook_event_name":"PermissionRequest","agent_id":"sub-1","tool_name":"Bash","tool_input":{"command":"rm -rf <b>"}}`
+	also := `{"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"make"}}`
+	d := newDashboard(t, slices.Concat(
+		eventsOf(t, "1", "payments", "laptop-a", asks, also, also[:len(also)-3]+`2"}}`),
+		eventsOf(t, "2", "payments", "laptop-b", also),
+		eventsOf(t, "3", "payments", "laptop-b", `{"hook_event_name":"SessionStart","source":"startup"}`))...)
+	page := get(pageOf(d), "/").Body.String()
+	require.Contains(t, page, `<span class="message"><span class="kind">Permission</span> <bdi>Bash: rm -rf &lt;b&gt;</bdi></span>`+
+		`<span class="asides"><span>by subagent <bdi>sub-1</bdi></span><span>+2 more</span></span>`)
+	require.Contains(t, page, `<span class="kind">Permission</span> <bdi>Bash: make</bdi></span></span>`, "nothing beside it")
+	for _, host := range []string{"laptop-a", "laptop-b"} {
+		require.Contains(t, page, `<bdi>payments</bdi><span class="host">@<bdi>`+host+`</bdi></span>`)
+	}
+	require.Contains(t, page, `<strong>0</strong> running, <strong>1</strong> idle, <strong>3</strong> active sessions of <strong>2</strong> agents`)
+	require.NotContains(t, page, "session=3", "nobody needs to do anything about it")
 }
 
 // TestThePolicyAllowsThePageAndNothingElse holds the policy to what the page is made of.

@@ -6,6 +6,7 @@ import (
 	"html/template"
 	"net/http"
 	"net/url"
+	"slices"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -46,6 +47,7 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant) (v view, err erro
 	v.Summary = d.store.TeamSummary(grant.Team())
 	needs, err := d.store.Needs(r.Context(), grant.Team(), v.Now, shown)
 	v.Pending = needs.Pending
+	slices.SortStableFunc(v.Pending, func(a, b models.FleetSession) int { return since(a).Compare(since(b)) })
 	v.Lost = needs.Lost[:min(len(needs.Lost), shown-len(v.Pending))]
 	v.Failed = needs.Failed[:min(len(needs.Failed), shown-len(v.Pending)-len(v.Lost))]
 	return v, err
@@ -69,12 +71,10 @@ var functions = template.FuncMap{
 	"agent": func(se models.FleetSession) string { return cmp.Or(se.AgentName, se.AgentID) },
 	"state": state,
 	"ago":   func(now, then time.Time) string { return brief(now.Sub(then)) },
-	"since": func(se models.FleetSession) time.Time {
-		if se.Expired {
-			return se.ExpiredAt
-		}
-		return se.StatusSince
-	},
+	"since": since,
+	"kind":  func(q *models.Question) string { return kinds[q.Kind] },
+	// further returns how many questions are open beside the one that is shown.
+	"further": func(se models.FleetSession) int { return max(0, se.OpenQuestions-1) },
 	"instant": func(t time.Time) string { return t.Format(time.RFC3339Nano) },
 }
 
@@ -88,6 +88,20 @@ func state(se models.FleetSession) string {
 	}
 	return se.CurrentStatus.String()
 }
+
+// since returns since when a session stands as it does, or, where a question is open, waits for the answer.
+func since(se models.FleetSession) time.Time {
+	switch {
+	case se.Expired:
+		return se.ExpiredAt
+	case se.Question != nil:
+		return se.Question.AskedAt
+	}
+	return se.StatusSince
+}
+
+// kinds says what questions ask for. parts.js does the same.
+var kinds = map[models.QuestionKind]string{models.Permission: "Permission", models.Choice: "Choice", models.Plan: "Plan", models.Text: "Question"}
 
 // brief writes a duration as people say it: its greatest two units. time.js does the same.
 func brief(d time.Duration) string {

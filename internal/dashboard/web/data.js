@@ -116,15 +116,20 @@ export function useQuery(path, relevant = () => true) {
 /** keyOf tells sessions apart. */
 export const keyOf = (row) => `${row.agent_id}\n${row.session_topic}`
 
-/** changed returns a row as it is after a change of its session. */
+/** changed returns the row of a session as it is after a change of it. */
 export function changed(row, change) {
   if (change.type === 'removed') return null
   return {
     ...row, title: change.title, current_status: change.status, current_message: change.message, status_since: change.status_since,
     last_updated: change.last_updated, expires_at: change.expires_at, expired: change.expired, lost: change.lost, ttl_minutes: change.ttl_minutes,
-    agent_name: change.agent_name, agent_source: change.agent_source,
+    idle: change.idle, question: change.question, open_question_count: change.open_question_count,
+    agent_name: change.agent_name, agent_source: change.agent_source, agent_host: change.agent_host,
   }
 }
+
+/** renamed returns the row of a session after a change of another one of its agent: of that, name and host hold for all. */
+const renamed = (row, {agent_name, agent_host}) =>
+  (row.agent_name === agent_name && row.agent_host === agent_host ? row : {...row, agent_name, agent_host})
 
 /**
  * useList returns {rows, page, error, more, loading} of a list of the API, page by page: page is the first one, and more, where there
@@ -189,10 +194,14 @@ export function useList(path, name, {selects = () => true, relevant = () => true
 /** followed returns the rows of a list after changes. */
 function followed({rows, cursor}, changes, {selects, patch, key, place}) {
   const byKey = new Map(changes.map((change) => [key(change), change]))
+  const ofAgent = new Map(patch === changed ? changes.map((change) => [change.agent_id, change]) : [])
   const known = rows.filter((row) => byKey.has(key(row)))
-  const after = known.length
-    ? rows.map((row) => (byKey.has(key(row)) ? patch(row, byKey.get(key(row))) : row)).filter((row) => row && selects(row))
-    : rows
+  const next = (row) => {
+    const own = byKey.get(key(row)), other = ofAgent.get(row.agent_id)
+    const after = own ? patch(row, own) : row
+    return after && other ? renamed(after, other) : after
+  }
+  const after = known.length || ofAgent.size ? rows.map(next).filter((row) => row && selects(row)) : rows
   if (!place || place === 'last' && cursor) return after
   for (const row of known) byKey.delete(key(row))
   const begun = [...byKey.values()].map((change) => patch({agent_id: change.agent_id, session_topic: change.session_topic, created: change.created}, change))

@@ -101,7 +101,7 @@ function Told() {
   useEffect(() => subscribe((changes) => {
     const news = (changes ?? []).filter(kindOf)
     if (news.length > 3) set(`${news.length} sessions need you`)
-    else if (news.length) set(news.map((change) => `${agentOf(change)}: ${titleOf(change)} is ${kindOf(change)}. ${change.message ?? ''}`).join(' '))
+    else if (news.length) set(news.map((change) => `${agentOf(change)}: ${titleOf(change)} is ${kindOf(change)}. ${change.asked?.text ?? change.message ?? ''}`).join(' '))
   }), [])
   return html`<p class="unseen" aria-live="polite">${text}</p>`
 }

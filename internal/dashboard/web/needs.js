@@ -3,7 +3,7 @@ import {html, useMemo} from './html.js'
 import {useList, useQuery} from './data.js'
 import {href} from './route.js'
 import {useNow} from './time.js'
-import {FirstReport, Heading, Nothing, Rows, Trouble, Waiting} from './parts.js'
+import {FirstReport, Heading, Nothing, Rows, Trouble, Waiting, sinceOf} from './parts.js'
 
 const hour = 3_600_000
 const lostShown = 20
@@ -18,6 +18,12 @@ export const paths = {
 const isPending = (row) => row.current_status === 'pending' && !row.expired
 const isFailed = (row) => row.current_status === 'failed'
 const isLost = (row) => row.lost
+
+/** longerSince orders rows by since when they wait; texts tell apart what is of the same millisecond. */
+function longerSince(a, b) {
+  const [from, to] = [sinceOf(a), sinceOf(b)]
+  return Date.parse(from) - Date.parse(to) || (from < to ? -1 : from > to ? 1 : 0)
+}
 
 /** useCounts returns how many need somebody, and the summary that it is from. */
 export function useCounts() {
@@ -43,17 +49,22 @@ export function Needs({counts}) {
   const {summary, waiting, lost, failed} = counts
   const pending = useList(paths.pending, 'sessions', {selects: isPending, place: 'last', relevant: (change) => change.status === 'pending' || change.previous_status === 'pending'})
   const gone = useList(paths.lost, 'sessions', {selects: isLost, place: 'first', relevant: (change) => change.lost || change.revived || change.type !== 'status'})
-  const longest = useMemo(() => pending.rows?.toSorted((a, b) => (a.status_since < b.status_since ? -1 : 1)), [pending.rows])
+  const longest = useMemo(() => pending.rows?.toSorted(longerSince), [pending.rows])
   if (summary?.sessions.total === 0) return html`<${Heading}>Needs you<//><${FirstReport} />`
   const error = pending.error ?? gone.error ?? failed.error
   return html`
     <${Heading}>Needs you<//>
-    ${summary && html`<p class="fleet"><strong>${summary.sessions.by_status.running.toLocaleString()}</strong> running, <strong>${summary.sessions.active.toLocaleString()}</strong> active sessions of <strong>${summary.agents.toLocaleString()}</strong> agents</p>`}
+    ${summary && html`<${Fleet} ...${summary} />`}
     <${Trouble} error=${error} />
     <${Group} id="pending" title="Pending" count=${waiting} list=${pending} rows=${longest} all=${{view: 'sessions', status: 'pending', state: 'active', sort: 'last_updated'}} empty="Nobody waits for you." icon="check" />
     <${Group} id="lost" title="Lost" count=${lost} list=${gone} rows=${gone.rows} all=${{view: 'sessions', state: 'lost'}} />
     <${Group} id="failed" title="Failed in the last hour" count=${failed.rows?.length} list=${{...failed, more: !failed.whole}} rows=${failed.rows} all=${{view: 'sessions', status: 'failed'}} />
   `
+}
+
+function Fleet({agents, sessions: {by_status: {running}, idle, active}}) {
+  const count = (n) => html`<strong>${n.toLocaleString()}</strong>`
+  return html`<p class="fleet">${count(running)} running, ${idle > 0 && html`${count(idle)} idle, `}${count(active)} active sessions of ${count(agents)} agents</p>`
 }
 
 function Group({id, title, count, list, rows, all, empty, icon}) {

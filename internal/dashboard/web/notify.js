@@ -23,13 +23,14 @@ const read = () => {
 /** kindOf says of what kind a change is, if it is one to be told of. */
 export function kindOf(change) {
   if (change.type === 'expired') return change.lost ? 'lost' : null
+  if (change.asked) return 'pending'
   if (change.type !== 'status' || change.previous_status === change.status && !change.revived) return null
   return change.status === 'pending' || change.status === 'failed' ? change.status : null
 }
 
 function tell(kind, change) {
-  const note = new Notification(`${agentOf(change)} ${kinds[kind].label}`, {
-    body: [change.title || change.session_topic, change.message].filter(Boolean).join('\n').slice(0, 300),
+  const note = new Notification(`${agentOf(change)}${change.agent_host ? ` on ${change.agent_host}` : ''} ${kinds[kind].label}`, {
+    body: [change.title || change.session_topic, change.asked?.text ?? change.message].filter(Boolean).join('\n').slice(0, 300),
     tag: `${kind}\n${change.agent_id}\n${change.session_topic}`, // one, however many tabs are open
     icon: new URL('favicon.svg', document.baseURI).href,
   })

@@ -6,10 +6,13 @@ import {Ago} from './time.js'
 
 export const statuses = ['running', 'pending', 'success', 'failed']
 
-const icons = {running: 'activity', pending: 'hourglass', success: 'circle-check', failed: 'circle-x', lost: 'ghost', expired: 'clock'}
+const icons = {running: 'activity', pending: 'hourglass', success: 'circle-check', failed: 'circle-x', idle: 'terminal', lost: 'ghost', expired: 'clock'}
+
+/** statusOf returns the status of a session, or of an entry of its history: idle is one of its own here. */
+export const statusOf = (of) => (of.idle ? 'idle' : of.current_status ?? of.status)
 
 /** stateOf says in one word how a session stands: its status, or lost, or expired. */
-export const stateOf = (row) => (row.lost ? 'lost' : row.expired ? 'expired' : row.current_status)
+export const stateOf = (row) => (row.lost ? 'lost' : row.expired ? 'expired' : statusOf(row))
 
 export const titleOf = (row) => row.title || row.session_topic
 export const agentOf = (row) => row.agent_name || row.agent_id
@@ -21,8 +24,22 @@ export const Icon = ({name}) => html`<svg class="icon" aria-hidden="true" focusa
 /** Status shows a status by word, icon and colour. */
 export const Status = ({state}) => html`<span class=${`status ${state}`}><${Icon} name=${icons[state]} />${state}</span>`
 
-/** sinceOf returns since when a session stands as it does. */
-export const sinceOf = (row) => (row.expired ? row.expires_at : row.status_since)
+/** sinceOf returns since when a session stands as it does, or, where a question is open, waits for the answer. */
+export const sinceOf = (row) => (row.expired ? row.expires_at : row.question?.asked_at ?? row.status_since)
+
+/** AgentName tells agents of the same name apart by their hosts. */
+export const AgentName = ({name, host}) => html`<span class="agent-name"><bdi>${name}</bdi>${host && html`<span class="host">@<bdi>${host}</bdi></span>`}</span>`
+
+/** Kind says what a question asks for. */
+export const Kind = ({of}) => html`<span class="kind">${{permission: 'Permission', choice: 'Choice', plan: 'Plan', text: 'Question'}[of]}</span>`
+
+/** Message is what a session says in a list, or what it asks. */
+function Message({row: {question, open_question_count: open, current_message: message}}) {
+  if (!question) return message && html`<span class="message" dir="auto">${message}</span>`
+  const asides = [question.asked_by && html`by subagent <bdi>${question.asked_by}</bdi>`, open > 1 && `+${open - 1} more`].filter(Boolean)
+  return html`<span class="message"><${Kind} of=${question.kind} /> <bdi>${question.text || message}</bdi></span>
+    ${asides.length > 0 && html`<span class="asides">${asides.map((aside) => html`<span>${aside}</span>`)}</span>`}`
+}
 
 /** SessionRow is one session in a list. */
 export function SessionRow({row, gone}) {
@@ -32,10 +49,10 @@ export function SessionRow({row, gone}) {
       <${Status} state=${state} />
       <span class="what">
         <span class="name" dir="auto">${titleOf(row)}</span>
-        ${row.current_message && html`<span class="message" dir="auto">${row.current_message}</span>`}
+        <${Message} row=${row} />
       </span>
-      <span class="who"><bdi>${agentOf(row)}</bdi>${row.agent_source && html` <span class="source">${row.agent_source}</span>`}</span>
-      <${Ago} time=${sinceOf(row)} label=${`${state} since`} />
+      <span class="who"><${AgentName} name=${agentOf(row)} host=${row.agent_host} />${row.agent_source && html` <span class="source">${row.agent_source}</span>`}</span>
+      <${Ago} time=${sinceOf(row)} label=${row.question ? 'asked' : `${state} since`} />
     </a>
   </li>`
 }

@@ -3,7 +3,7 @@ import {html, useMemo, useRef} from './html.js'
 import {useList, useQuery} from './data.js'
 import {agentHref} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
-import {Heading, Icon, More, Status, Trouble, Waiting, sinceOf, stateOf, titleOf} from './parts.js'
+import {AgentName, Heading, Icon, Kind, More, Status, Trouble, Waiting, stateOf, statusOf, titleOf} from './parts.js'
 
 const keyOfStatus = (row) => `${row.timestamp}\n${row.received_at}`
 const unpatched = (row) => row
@@ -17,13 +17,14 @@ export function Session({params: {agent, session: topic}}) {
   const session = list.page?.session
   const missing = error?.status === 404
   return html`
-    <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><bdi>${of?.name || agent}</bdi></a></p>
+    <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><${AgentName} name=${of?.name || agent} host=${of?.host} /></a></p>
     <${Heading}>${session ? titleOf(session) : topic}<//>
     <${Trouble} error=${error} />
     ${session && !missing && html`<${Standing} session=${session} agent=${of} />
+      <${Questions} questions=${list.page.questions} />
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}
-    ${!missing && (list.rows ? html`<${History} entries=${list.rows} />` : !error && html`<${Waiting} />`)}
+    ${!missing && (list.rows ? html`<${History} entries=${list.rows} questions=${list.page.questions} />` : !error && html`<${Waiting} />`)}
     ${!missing && html`<${More} ...${list} />`}
   `
 }
@@ -33,23 +34,67 @@ function Standing({session, agent}) {
   const state = stateOf(session)
   return html`
     <dl class="facts">
-      <div><dt>Status</dt><dd><${Status} state=${state} /> <${Ago} time=${sinceOf(session)} label="since" before="for " />${session.expired && html` (was ${session.current_status})`}</dd></div>
+      <div><dt>Status</dt><dd><${Status} state=${state} /> <${Ago} time=${session.expired ? session.expires_at : session.status_since} label="since" before="for " />${session.expired && html` (was ${statusOf(session)})`}</dd></div>
+      ${agent?.host && html`<div><dt>Host</dt><dd><bdi>${agent.host}</bdi></dd></div>`}
       ${agent?.source && html`<div><dt>Source</dt><dd dir="auto">${agent.source}</dd></div>`}
       ${session.title && html`<div><dt>Topic</dt><dd dir="auto">${session.session_topic}</dd></div>`}
       <div><dt>Begun</dt><dd><${Ago} time=${session.created} after=" ago" /></dd></div>
       <div><dt>Last report</dt><dd><${Ago} time=${session.last_updated} after=" ago" /></dd></div>
       <div class="wide"><dt>TTL</dt><dd><${TTL} session=${session} /></dd></div>
     </dl>
-    ${session.current_message && html`<p class=${`says ${state}`} dir="auto">${session.current_message}</p>`}
+    ${session.current_message && !session.question && html`<p class=${`says ${state}`} dir="auto">${session.current_message}</p>`}
   `
+}
+
+/** Questions shows those that are open in full. */
+function Questions({questions}) {
+  if (!questions.length) return null
+  return html`<section aria-labelledby="questions">
+    <h2 id="questions">Open questions <span class="count pending">${questions.length}</span></h2>
+    <ol class="questions">${questions.map((question) => html`<${Question} key=${question.id} question=${question} />`)}</ol>
+  </section>`
+}
+
+function Question({question: {kind, text, content, content_truncated, choices, asked_at, asked_by}}) {
+  return html`<li>
+    <p class="asked"><${Kind} of=${kind} /> <span>asked <${Ago} time=${asked_at} after=" ago" />${asked_by && html` by subagent <bdi>${asked_by}</bdi>`}</span></p>
+    ${text && html`<p class=${text.length > 200 ? '' : 'text'} dir="auto">${text}</p>`}
+    ${choices && html`<ul class="choices" aria-label="Choices">${choices.map((choice) => html`<li dir="auto">${choice}</li>`)}</ul>`}
+    ${content && content !== text && html`<pre dir="auto" tabindex="0">${readable(content)}</pre>`}
+    ${content_truncated && html`<p class="quiet">Cut at 64 KiB.</p>`}
+  </li>`
+}
+
+/** readable lays out the JSON of a tool's input, with the line breaks of its texts; any other content stays as it is. */
+export function readable(content) {
+  try {
+    const input = JSON.parse(content)
+    return typeof input === 'object' && input ? fieldsOf(input, '') : content
+  } catch {
+    return content
+  }
+}
+
+/** fieldsOf writes one field a line. What is inside a field is indented, so that no text can pass for a field. */
+function fieldsOf(of, indent) {
+  const list = Array.isArray(of), inner = `${indent}  `
+  const write = (value) => {
+    if (value && typeof value === 'object') return list ? ` ${fieldsOf(value, inner).trimStart()}` : `\n${fieldsOf(value, inner)}`
+    const text = String(value).replace(/\n$/, '')
+    return text.includes('\n') ? `\n${text.replace(/^/gm, inner)}` : ` ${text}`
+  }
+  const name = (key) => (list ? '-' : `${/^[\w-]+$/.test(key) ? key : JSON.stringify(key)}:`)
+  return Object.entries(of).map(([key, value]) => `${indent}${name(key)}${write(value)}`).join('\n')
 }
 
 function TTL({session}) {
   const now = useNow()
-  const whole = session.ttl_minutes * 60_000
-  const left = Math.min(whole, Math.max(0, Date.parse(session.expires_at) - now))
-  const text = left ? `expires in ${brief(left)}` : `expired ${brief(now - Date.parse(session.expires_at))} ago`
-  return html`<span class="ttl"><progress max=${whole} value=${left} aria-label="TTL left" /><span title=${exact(session.expires_at)}>${text} (TTL ${brief(whole)})</span></span>`
+  const expires = Date.parse(session.expires_at)
+  const own = session.ttl_minutes * 60_000
+  const whole = session.question ? Math.max(own, expires - Date.parse(session.last_updated)) : own
+  const left = Math.min(whole, Math.max(0, expires - now))
+  const text = left ? `expires in ${brief(left)}` : `expired ${brief(now - expires)} ago`
+  return html`<span class="ttl"><progress max=${whole} value=${left} aria-label="TTL left" /><span title=${exact(session.expires_at)}>${text} (TTL ${brief(own)}${whole > own ? ', longer while a question is open' : ''})</span></span>`
 }
 
 /** stretches returns the times in which a session was the same, oldest first: {status, from, to} in milliseconds. */
@@ -58,16 +103,17 @@ export function stretches(session, entries, now) {
   for (const entry of entries.toReversed()) {
     const at = Date.parse(entry.timestamp)
     const last = list.at(-1)
-    if (last?.status === entry.status) continue
+    const status = statusOf(entry)
+    if (last?.status === status) continue
     if (last) last.to = at
-    list.push({status: entry.status, from: at})
+    list.push({status, from: at})
   }
   const last = list.at(-1)
   if (!last) return list
   const heard = Math.max(last.from, Date.parse(session.last_updated))
   const ended = last.status === 'success' || last.status === 'failed'
   last.to = ended ? Math.max(last.from, Math.min(heard, last.from + 1)) : session.expired ? heard : Math.max(heard, now)
-  if (session.expired && !ended) list.push({status: 'lost', from: heard, to: Math.max(heard, Date.parse(session.expires_at))})
+  if (session.lost) list.push({status: 'lost', from: heard, to: Math.max(heard, Date.parse(session.expires_at))})
   return list
 }
 
@@ -91,7 +137,7 @@ function Timeline({session, entries, whole}) {
   </section>`
 }
 
-const label = (status) => ({lost: 'no word', running: 'running', pending: 'pending', success: 'success', failed: 'failed'})[status]
+const label = (status) => ({lost: 'no word', running: 'running', pending: 'pending', success: 'success', failed: 'failed', idle: 'idle'})[status]
 
 /** merged makes one stretch of those that are too short to be seen. */
 function merged(list, least) {
@@ -104,25 +150,35 @@ function merged(list, least) {
   return out
 }
 
-function History({entries}) {
+function History({entries, questions}) {
   const day = useRef()
   day.current = ''
+  const texts = new Map(entries.map((entry) => [entry.question_id, entry.message])) // of questions, by their IDs
+  const open = new Set(questions.map((question) => question.id))
   return html`<ol class="history">${entries.map((entry) => {
     const on = dayOf(entry.timestamp)
     const first = on !== day.current
     day.current = on
-    return html`<${Entry} key=${keyOfStatus(entry)} entry=${entry} day=${first && on} />`
+    return html`<${Entry} key=${keyOfStatus(entry)} entry=${entry} day=${first && on} open=${open.has(entry.question_id)} texts=${texts} />`
   })}</ol>`
 }
 
-function Entry({entry, day}) {
-  const long = entry.content && (entry.content.length > 600 || entry.content.split('\n').length > 8)
+/** Entry is one of the history. The content of an open question stands above. */
+function Entry({entry, day, open, texts}) {
+  const content = open ? '' : entry.question_id ? readable(entry.content ?? '') : entry.content
+  const told = content && content !== entry.message
+  const long = told && (content.length > 600 || content.split('\n').length > 8)
   return html`<li class="entry">
     ${day && html`<p class="day">${day}</p>`}
-    <div class="line"><time datetime=${entry.timestamp} title=${exact(entry.timestamp)}>${clockTime(entry.timestamp)}</time><${Status} state=${entry.status} />
+    <div class="line"><time datetime=${entry.timestamp} title=${exact(entry.timestamp)}>${clockTime(entry.timestamp)}</time><${Status} state=${statusOf(entry)} />
       ${entry.message && html`<span class="message" dir="auto">${entry.message}</span>`}</div>
-    ${entry.content && (long
-      ? html`<details><summary>Content, ${entry.content.length.toLocaleString()} characters</summary><pre dir="auto" tabindex="0">${entry.content}</pre></details>`
-      : html`<pre dir="auto">${entry.content}</pre>`)}
+    ${told && (long
+      ? html`<details><summary>Content, ${content.length.toLocaleString()} characters</summary><pre dir="auto" tabindex="0">${content}</pre></details>`
+      : html`<pre dir="auto">${content}</pre>`)}
+    ${entry.closed_questions?.map((closed) => html`<${Closed} key=${closed.id} closed=${closed} text=${texts.get(closed.id)} />`)}
   </li>`
 }
+
+/** Closed says how a question closed; text is what it asked, where the history says. */
+const Closed = ({closed: {outcome, by, answer}, text}) => html`<p class="closed">
+  ${text ? html`<q dir="auto">${text}</q>` : 'A question'} ${outcome}${by && html` by <bdi>${by}</bdi>`}${answer && html`: <bdi class="answer">${answer}</bdi>`}</p>`

@@ -2,15 +2,18 @@
 import {html, useEffect, useRef, useState} from './html.js'
 import {get, useList} from './data.js'
 import {go, href} from './route.js'
-import {Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, statuses} from './parts.js'
+import {Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, statusOf, statuses} from './parts.js'
 
 const states = ['active', 'expired', 'lost']
+const words = [...statuses, 'idle'] // as people see them
 
 /** queryOf returns the API's parameters for those of the address. */
 function queryOf({status, state, source, agent_id, search, sort}, limit = 50) {
   const query = new URLSearchParams()
   const add = (name, value) => { if (value) query.set(name, value) }
+  if (status === 'idle') query.set('idle', 'true')
   add('status', statuses.includes(status) && status)
+  if (status === 'success') query.set('idle', 'false')
   if (state === 'active') add('expired', 'false')
   if (state === 'expired') add('expired', 'true')
   if (state === 'lost') add('lost', 'true')
@@ -24,7 +27,7 @@ function queryOf({status, state, source, agent_id, search, sort}, limit = 50) {
 
 /** selecting returns whether a row, once selected, still is after a change: what the server searched for stays found. */
 const selecting = ({status, state, source}) => (row) =>
-  (!status || row.current_status === status) && (!source || row.agent_source === source) &&
+  (!status || statusOf(row) === status) && (!source || row.agent_source === source) &&
   (!state || (state === 'active' ? !row.expired : state === 'expired' ? row.expired : row.lost))
 
 /** placing returns where a session comes that a change brings in, if that can be said here: what is searched for, the server finds. */
@@ -36,7 +39,7 @@ export function Sessions({params}) {
     <${Head} params=${params} view="sessions" />
     <${Filters} params=${params} view="sessions" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label="Sessions" />` : html`<${Nothing} icon="search">No session is like that.<//>`) : !list.error && html`<${Waiting} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label="Sessions" />` : html`<${Nothing} icon="search">No sessions match these filters.<//>`) : !list.error && html`<${Waiting} />`}
     <${More} ...${list} />
   `
 }
@@ -47,15 +50,16 @@ export function Board({params, counts}) {
     <${Head} params=${params} view="board" />
     <${Filters} params=${params} view="board" />
     <div class="board">
-      ${statuses.map((status) => html`<${Column} key=${status} status=${status} params=${params} count=${filtered ? undefined : counts.summary?.sessions.by_status[status]} />`)}
+      ${words.map((status) => html`<${Column} key=${status} status=${status} params=${params} count=${filtered || !counts.summary ? undefined : {idle: counts.summary.sessions.idle, ...counts.summary.sessions.by_status}[status]} />`)}
     </div>
   `
 }
 
 function Column({status, params, count}) {
   const of = {...params, status, state: 'active'}
+  const reported = status === 'idle' ? 'success' : status
   const list = useList(queryOf(of, 30), 'sessions', {
-    selects: selecting(of), place: placing(of), relevant: (change) => change.status === status || change.previous_status === status,
+    selects: selecting(of), place: placing(of), relevant: (change) => change.status === reported || change.previous_status === reported,
   })
   return html`<section class="column" aria-labelledby=${`column-${status}`}>
     <h2 id=${`column-${status}`}><${Status} state=${status} /> ${count !== undefined && html`<span class="count">${count.toLocaleString()}</span>`}</h2>
@@ -77,7 +81,7 @@ export function Filters({params, view}) {
   return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
     <${Search} value=${params.search} onChange=${(search) => set({search})} />
     ${view === 'sessions' && html`
-      <${Choice} label="Status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />
+      <${Choice} label="Status" value=${params.status} of=${words} onChange=${(status) => set({status})} />
       <${Choice} label="State" value=${params.state} of=${states} onChange=${(state) => set({state})} />`}
     ${view === 'agents' && html`<${Choice} label="Latest status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />`}
     <${Known} label="Source" name="source" value=${params.source} onChange=${(source) => set({source})} />
