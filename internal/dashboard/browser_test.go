@@ -510,6 +510,34 @@ func TestIdleIsNoSuccess(t *testing.T) {
 	p.await("document.querySelector('.entry .status')?.innerText == 'idle' && document.querySelector('.stretch.idle')")
 }
 
+// TestAgentsThatWait finds them, and follows what becomes of them.
+func TestAgentsThatWait(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	for _, host := range []string{"laptop-a", "laptop-b"} {
+		s.claude(t, "on "+host, "payments", host, prompts("Fix"))
+	}
+	s.claude(t, "asks", "payments", "laptop-a", prompts("Fix"), asks("make", ""))
+	s.claude(t, "works", "payments", "laptop-a", prompts("Look"))
+	p := open(in, t, s, "?view=agents").live()
+	p.await("document.querySelectorAll('.row').length == 2")
+	require.ElementsMatch(t, []string{"payments@laptop-a", "payments@laptop-b"}, p.names(".row .name"))
+	require.Equal(t, []string{"1 waiting"}, p.texts(".row .badge"))
+	require.Equal(t, []string{"running", "running"}, p.texts(".row .status"), "its latest status does not tell")
+
+	p.run(click(".check input"))
+	p.await("document.querySelectorAll('.row').length == 1 && location.search == '?view=agents&waiting=true'")
+	require.Equal(t, []string{"payments@laptop-a"}, p.names(".row .name"))
+	again := open(in, t, s, "?view=agents&waiting=true").live()
+	again.await("document.querySelector('.check input').checked && document.querySelectorAll('.row').length == 1")
+
+	s.claude(t, "on laptop-b", "payments", "laptop-b", asks("make", ""))
+	p.await("document.querySelectorAll('.row').length == 2")
+	s.claude(t, "asks", "payments", "laptop-a", runs("make"))
+	again.await("document.querySelectorAll('.row').length == 1 && document.querySelector('.row .name').textContent == 'payments@laptop-b'")
+	again.run(click(".row"))
+	again.await("document.querySelector('.counts')?.innerText.includes('1 waiting') && document.querySelector('.facts').innerText.includes('laptop-b')")
+}
+
 // TestAnAgentsNameHoldsForAllItsSessions and its host does; a source is a session's own.
 func TestAnAgentsNameHoldsForAllItsSessions(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
@@ -787,7 +815,7 @@ func TestAccessibility(t *testing.T) {
 						{Name: "prefers-color-scheme", Value: scheme}, {Name: "prefers-reduced-motion", Value: "reduce"}}}))
 			}
 			e.requireAccessible(string(axe), "empty")
-			for _, query := range []string{"", "?view=sessions", "?view=sessions&search=nothing", "?view=board", "?view=agents", "?agent=a", "?agent=a&session=1",
+			for _, query := range []string{"", "?view=sessions", "?view=sessions&search=nothing", "?view=board", "?view=agents", "?view=agents&waiting=true", "?agent=a", "?agent=a&session=1",
 				"?agent=claude-code:payments@laptop-a", "?agent=claude-code:payments@laptop-a&session=1", "?agent=claude-code:payments@laptop-b&session=2", "?agent=nobody", "?agent=a&session=none"} {
 				p.run(chromedp.Navigate(s.url(query)), shown("main#content h1"))
 				p.live().await("document.querySelector('.row, .entry, .nothing, .trouble') && !document.querySelector('.skeleton')")

@@ -4,13 +4,13 @@ import {useList, useQuery} from './data.js'
 import {agentHref, href} from './route.js'
 import {Ago} from './time.js'
 import {Filters} from './sessions.js'
-import {Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, statuses} from './parts.js'
+import {AgentName, Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, statuses} from './parts.js'
 
 const keyOfAgent = (row) => row.agent_id
 
-/** patched takes over what a change says of an agent; how many sessions it has, the server says soon after. */
+/** patched takes over what a change says of an agent; the rest, such as how many sessions it has, the server says soon after. */
 const patched = (row, change) => (change.agent_removed ? null : {
-  ...row, name: change.agent_name, source: change.agent_source,
+  ...row, name: change.agent_name, host: change.agent_host,
   ...(change.type === 'status' && {latest_status: change.status, latest_message: change.message, last_seen: change.last_updated}),
 })
 
@@ -18,12 +18,13 @@ export function Agents({params}) {
   const query = new URLSearchParams({sort: '-last_seen', limit: 50})
   for (const name of ['search', 'source']) if (params[name]) query.set(name, params[name])
   if (statuses.includes(params.status)) query.set('status', params.status)
+  if (params.waiting === 'true') query.set('waiting', 'true')
   const list = useList(`api/agents?${query}`, 'agents', {key: keyOfAgent, patch: patched, selects: (row) => !params.status || row.latest_status === params.status})
   return html`
     <${Heading}>Agents<//>
     <${Filters} params=${params} view="agents" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${Nothing} icon="search">No agent is like that.<//>`) : !list.error && html`<${Waiting} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${Nothing} icon="search">No agents match these filters.<//>`) : !list.error && html`<${Waiting} />`}
     <${More} ...${list} />
   `
 }
@@ -33,14 +34,20 @@ function AgentRow({row, gone}) {
     <a class="row agent" href=${agentHref(row.agent_id)}>
       <${Status} state=${row.latest_status} />
       <span class="what">
-        <span class="name" dir="auto">${row.name || row.agent_id}</span>
+        <span class="name"><${AgentName} name=${row.name || row.agent_id} host=${row.host} /></span>
         <span class="message" dir="auto">${row.latest_message ?? ''}</span>
       </span>
-      <span class="who">${row.source && html`<span class="source" dir="auto">${row.source}</span>`} <span class="number">${row.active_session_count} of ${row.session_count} active</span></span>
+      <span class="who">${row.source && html`<span class="source" dir="auto">${row.source}</span>`} <span class="number">${row.active_session_count} of ${row.session_count} active</span>
+        <${Badges} agent=${row} /></span>
       <${Ago} time=${row.last_seen} label="last seen" />
     </a>
   </li>`
 }
+
+/** Badges say how many of an agent's sessions wait, and how many are lost. */
+const Badges = ({agent: {waiting_session_count: waiting, lost_session_count: lost}}) => html`
+  ${waiting > 0 && html`<span class="badge pending">${waiting.toLocaleString()} waiting</span>`}
+  ${lost > 0 && html`<span class="badge lost">${lost.toLocaleString()} lost</span>`}`
 
 export function Agent({params}) {
   const id = params.agent
@@ -56,8 +63,9 @@ export function Agent({params}) {
       <dl class="facts">
         <div><dt>Latest</dt><dd><${Status} state=${agent.latest_status} /></dd></div>
         <div><dt>ID</dt><dd dir="auto">${agent.agent_id}</dd></div>
+        ${agent.host && html`<div><dt>Host</dt><dd><bdi>${agent.host}</bdi></dd></div>`}
         ${agent.source && html`<div><dt>Source</dt><dd dir="auto">${agent.source}</dd></div>`}
-        <div><dt>Sessions</dt><dd>${agent.active_session_count} active of ${agent.session_count}</dd></div>
+        <div><dt>Sessions</dt><dd class="counts">${agent.active_session_count} active of ${agent.session_count} <${Badges} agent=${agent} /></dd></div>
         <div><dt>Registered</dt><dd><${Ago} time=${agent.registered} after=" ago" /></dd></div>
         <div><dt>Last seen</dt><dd><${Ago} time=${agent.last_seen} after=" ago" /></dd></div>
       </dl>

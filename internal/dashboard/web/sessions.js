@@ -83,7 +83,8 @@ export function Filters({params, view}) {
     ${view === 'sessions' && html`
       <${Choice} label="Status" value=${params.status} of=${words} onChange=${(status) => set({status})} />
       <${Choice} label="State" value=${params.state} of=${states} onChange=${(state) => set({state})} />`}
-    ${view === 'agents' && html`<${Choice} label="Latest status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />`}
+    ${view === 'agents' && html`<${Choice} label="Latest status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />
+      <label class="choice check"><input type="checkbox" checked=${params.waiting === 'true'} onChange=${(event) => set({waiting: event.target.checked && 'true'})} />Waiting</label>`}
     <${Known} label="Source" name="source" value=${params.source} onChange=${(source) => set({source})} />
     ${view !== 'agents' && html`<${Known} label="Agent" name="agent_id" value=${params.agent_id} onChange=${(agent_id) => set({agent_id})} />`}
     ${view === 'sessions' && html`<label class="choice">Order <select value=${params.sort ?? ''} onChange=${(event) => set({sort: event.target.value})}>
