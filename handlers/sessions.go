@@ -15,7 +15,7 @@ type sessionList[S any] struct {
 }
 
 type sessionDetail struct {
-	Session       models.Session       `json:"session"`
+	Session       models.FleetSession  `json:"session"`
 	Questions     []models.Question    `json:"questions,omitempty"` // those that are open, oldest first
 	StatusHistory []models.AgentStatus `json:"status_history"`
 	NextCursor    string               `json:"next_cursor,omitzero"`

@@ -18,5 +18,6 @@ type Agent struct {
 	LostSessionCount    int `json:"lost_session_count"`
 
 	LatestStatus  Status `json:"latest_status"`
+	LatestIdle    bool   `json:"latest_idle,omitzero"` // the session that told it is idle: see Session
 	LatestMessage string `json:"latest_message,omitzero"`
 }

@@ -51,6 +51,7 @@ func (a *agent) view() models.Agent {
 		LostSessionCount:    int(a.lost),
 
 		LatestStatus:  latest.kind,
+		LatestIdle:    latest.kind == models.Idle,
 		LatestMessage: latest.message(),
 	}
 }

@@ -259,7 +259,7 @@ func (m *model) agents() []models.Agent {
 			}
 		}
 		latest := m.agentHistory(a.ID)[0]
-		a.LatestStatus, a.LatestMessage = latest.Status, latest.Message
+		a.LatestStatus, a.LatestMessage, a.LatestIdle = latest.Status, latest.Message, latest.Status == models.Idle
 		list = append(list, a)
 	}
 	slices.SortFunc(list, func(a, b models.Agent) int { return strings.Compare(a.ID, b.ID) })

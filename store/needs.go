@@ -28,11 +28,19 @@ func (s *Store) Needs(ctx context.Context, team *Team, now time.Time, limit int)
 		return list[:min(len(list), limit)]
 	}
 	pending := read(SessionQuery{Status: models.Pending, Expired: new(false), Oldest: true}, searched*limit+1)
-	slices.SortStableFunc(pending, func(a, b models.FleetSession) int { return a.StatusSince.Compare(b.StatusSince) })
+	slices.SortStableFunc(pending, func(a, b models.FleetSession) int { return waitsSince(&a).Compare(waitsSince(&b)) })
 	failed := read(SessionQuery{Status: models.Failed}, limit+1)
 	if old := slices.IndexFunc(failed, func(se models.FleetSession) bool { return now.Sub(se.LastUpdated) > time.Hour }); old >= 0 {
 		failed = failed[:old]
 	}
 	n.Pending, n.Lost, n.Failed = first(pending), first(read(SessionQuery{Lost: new(true)}, limit+1)), first(failed)
 	return n, err
+}
+
+// waitsSince returns since when a pending session waits: for the answer to its oldest question, where it asks one.
+func waitsSince(se *models.FleetSession) time.Time {
+	if se.Question != nil {
+		return se.Question.AskedAt
+	}
+	return se.StatusSince
 }

@@ -124,12 +124,13 @@ func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest
 // Session returns a session and at most limit entries of its status history, newest first, from those
 // after a position on, or from the newest. ok is false where there is no such session.
 func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int) (session models.Session, history HistoryPage, ok bool) {
-	session, _, history, ok = s.SessionInFull(agentID, topic, after, limit)
-	return session, history, ok
+	full, _, history, ok := s.SessionInFull(agentID, topic, after, limit)
+	return full.Session, history, ok
 }
 
-// SessionInFull is [Store.Session] with the questions that are open, in full, oldest first.
-func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limit int) (session models.Session, questions []models.Question, history HistoryPage, ok bool) {
+// SessionInFull is [Store.Session] with what a list over the fleet shows of the agent, and with the questions that are open, in full,
+// oldest first.
+func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limit int) (session models.FleetSession, questions []models.Question, history HistoryPage, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, se := s.lookup(agentID, topic)
@@ -140,7 +141,7 @@ func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limi
 	if !se.class.expired() {
 		questions = se.turn.questions()
 	}
-	return s.view(se), questions, s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
+	return s.fleetView(se), questions, s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
 }
 
 // historyPage copies one page of a history out. Where statuses up to the sequence dropped are missing, and a journal

@@ -42,8 +42,7 @@ var copilot = &Client{
 	detail: map[string][]field{"SessionStart": {fieldSource}, "Notification": {fieldKind}, "PreToolUse": {fieldTool}, "PostToolUseFailure": {fieldInterrupt},
 		"sessionStart": {fieldSource}, "notification": {fieldKind}, "preToolUse": {fieldTool}, "sessionEnd": {fieldReason}, "errorOccurred": {fieldKind}},
 	events: with(hookEvents, map[string]meaning{
-		"sessionStart":          begins,
-		"sessionStart/startup":  starts,
+		"sessionStart":          begins, // of a new session it may come after the first prompt
 		"sessionStart/resume":   starts,
 		"userPromptSubmitted":   prompts,
 		"userPromptTransformed": renews,

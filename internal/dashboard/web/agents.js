@@ -11,7 +11,7 @@ const keyOfAgent = (row) => row.agent_id
 /** patched takes over what a change says of an agent; the rest, such as how many sessions it has, the server says soon after. */
 const patched = (row, change) => (change.agent_removed ? null : {
   ...row, name: change.agent_name, host: change.agent_host,
-  ...(change.type === 'status' && {latest_status: change.status, latest_message: change.message, last_seen: change.last_updated}),
+  ...(change.type === 'status' && {latest_status: change.status, latest_idle: change.idle, latest_message: change.message, last_seen: change.last_updated}),
 })
 
 export function Agents({params}) {
@@ -32,7 +32,7 @@ export function Agents({params}) {
 function AgentRow({row, gone}) {
   return html`<li class=${gone ? 'gone' : ''}>
     <a class="row agent" href=${agentHref(row.agent_id)}>
-      <${Status} state=${row.latest_status} />
+      <${Status} state=${row.latest_idle ? 'idle' : row.latest_status} />
       <span class="what">
         <span class="name"><${AgentName} name=${row.name || row.agent_id} host=${row.host} /></span>
         <span class="message" dir="auto">${row.latest_message ?? ''}</span>

@@ -1,6 +1,6 @@
 // One session: how it stands, and how it came to that.
 import {html, useMemo, useRef} from './html.js'
-import {useList, useQuery} from './data.js'
+import {useList} from './data.js'
 import {agentHref} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
 import {AgentName, Heading, Icon, Kind, More, Status, Trouble, Waiting, stateOf, statusOf, titleOf} from './parts.js'
@@ -12,31 +12,30 @@ export function Session({params: {agent, session: topic}}) {
   const path = `api/agents/${encodeURIComponent(agent)}/sessions/${encodeURIComponent(topic)}`
   const relevant = (change) => change.agent_id === agent && change.session_topic === topic
   const list = useList(path, 'status_history', {key: keyOfStatus, patch: unpatched, relevant})
-  const {data: of} = useQuery(`api/agents/${encodeURIComponent(agent)}`, (change) => change.agent_id === agent)
   const {error} = list
   const session = list.page?.session
   const missing = error?.status === 404
   return html`
-    <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><${AgentName} name=${of?.name || agent} host=${of?.host} /></a></p>
+    <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><${AgentName} name=${session?.agent_name || agent} host=${session?.agent_host} /></a></p>
     <${Heading}>${session ? titleOf(session) : topic}<//>
     <${Trouble} error=${error} />
-    ${session && !missing && html`<${Standing} session=${session} agent=${of} />
-      <${Questions} questions=${list.page.questions} />
+    ${session && !missing && html`<${Standing} session=${session} />
+      <${Questions} questions=${list.page.questions ?? []} />
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}
-    ${!missing && (list.rows ? html`<${History} entries=${list.rows} questions=${list.page.questions} />` : !error && html`<${Waiting} />`)}
+    ${!missing && (list.rows ? html`<${History} entries=${list.rows} questions=${list.page.questions ?? []} />` : !error && html`<${Waiting} />`)}
     ${!missing && html`<${More} ...${list} />`}
   `
 }
 
 /** Standing says how a session stands, and how much of its TTL is left. */
-function Standing({session, agent}) {
+function Standing({session}) {
   const state = stateOf(session)
   return html`
     <dl class="facts">
       <div><dt>Status</dt><dd><${Status} state=${state} /> <${Ago} time=${session.expired ? session.expires_at : session.status_since} label="since" before="for " />${session.expired && html` (was ${statusOf(session)})`}</dd></div>
-      ${agent?.host && html`<div><dt>Host</dt><dd><bdi>${agent.host}</bdi></dd></div>`}
-      ${agent?.source && html`<div><dt>Source</dt><dd dir="auto">${agent.source}</dd></div>`}
+      ${session.agent_host && html`<div><dt>Host</dt><dd><bdi>${session.agent_host}</bdi></dd></div>`}
+      ${session.agent_source && html`<div><dt>Source</dt><dd dir="auto">${session.agent_source}</dd></div>`}
       ${session.title && html`<div><dt>Topic</dt><dd dir="auto">${session.session_topic}</dd></div>`}
       <div><dt>Begun</dt><dd><${Ago} time=${session.created} after=" ago" /></dd></div>
       <div><dt>Last report</dt><dd><${Ago} time=${session.last_updated} after=" ago" /></dd></div>
