@@ -200,21 +200,21 @@ func TestConnect(t *testing.T) {
 		header []string
 		want   string
 	}{
-		{open, nil, "http://example.com/webhook/codex'"}, // httptest's
-		{open, []string{"Host: hub:8080"}, "http://hub:8080/webhook/codex'"},
-		{open, []string{"Host: [::1]:8080"}, "http://[::1]:8080/webhook/codex'"},
-		{open, []string{"Host: hub", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https"}, "http://hub/webhook/codex'"},
-		{guarded, []string{"Host: hub", "X-Forwarded-Host: hub.example.com", "X-Forwarded-Proto: https"}, "https://hub.example.com/webhook/codex'"},
+		{open, nil, "http://example.com/webhook/codex"}, // httptest's
+		{open, []string{"Host: hub:8080"}, "http://hub:8080/webhook/codex"},
+		{open, []string{"Host: [::1]:8080"}, "http://[::1]:8080/webhook/codex"},
+		{open, []string{"Host: hub", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https"}, "http://hub/webhook/codex"},
+		{guarded, []string{"Host: hub", "X-Forwarded-Host: hub.example.com", "X-Forwarded-Proto: https"}, "https://hub.example.com/webhook/codex"},
 	} {
 		w := test.server.ask("GET", "/connect/codex", "", test.header...)
 		require.Equal(t, 200, w.Code)
 		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
 		require.True(t, json.Valid(w.Body.Bytes()))
-		require.Contains(t, w.Body.String(), test.want)
+		require.Contains(t, w.Body.String(), `\"`+test.want+`\"`)
 		require.Equal(t, test.server == guarded, strings.Contains(w.Body.String(), "$KUBEAGENTS_TOKEN"))
 		w = test.server.ask("GET", "/connect", "", test.header...)
 		require.Equal(t, 200, w.Code)
-		require.Contains(t, w.Body.String(), strings.TrimSuffix(test.want, "/webhook/codex'")+"/connect/")
+		require.Contains(t, w.Body.String(), strings.TrimSuffix(test.want, "/webhook/codex")+"/connect/")
 		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'")
 	}
 	for _, host := range []string{"", "hub;rm", "hub'", `hub"`, "$(x)", "a b", "hub/x", "<script>", "hub:", "hub:x", "ü"} {

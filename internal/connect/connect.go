@@ -9,7 +9,7 @@ import (
 	"text/template"
 )
 
-// The environment variables that the lines name. They are those of the machine that the agent runs on.
+// The environment variables that the lines name, on the machine that the agent runs on.
 const (
 	TokenVariable   = "KUBEAGENTS_TOKEN"    // holds the token, where the server wants one
 	AgentIDVariable = "KUBEAGENTS_AGENT_ID" // may hold the ID of the agent
@@ -47,16 +47,12 @@ var Clients = []Client{
 		Name: "codex", Title: "Codex",
 		Paths: []Path{{"you", "~/.codex/hooks.json"}},
 		Note:  "Codex asks once whether it may run these commands: open /hooks and trust them.",
-		lines: func(s Server) string {
-			return hooks(s, "codex", "", []string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "Stop", "SubagentStart", "SubagentStop", "PreCompact", "SessionEnd"}, 5)
-		},
+		lines: codex,
 	},
 	{
 		Name: "gemini-cli", Title: "Gemini CLI",
 		Paths: []Path{{"you", "~/.gemini/settings.json"}, {"a project", ".gemini/settings.json"}},
-		lines: func(s Server) string {
-			return hooks(s, "gemini-cli", "kubeagents", []string{"SessionStart", "BeforeAgent", "BeforeTool", "AfterTool", "Notification", "AfterAgent", "PreCompress", "SessionEnd"}, 5000)
-		},
+		lines: geminiCLI,
 	},
 	{
 		Name: "cursor", Title: "Cursor",
@@ -139,45 +135,50 @@ func encode(v any, indent string) string {
 // list is a JSON array of one object.
 func list(o object) []object { return []object{o} }
 
-// claudeCode posts events itself. SessionStart is for commands alone.
+// claudeCode has commands alone: Claude Code drops, in silence, what an http hook would post to a name of a private address.
 func claudeCode(s Server) string {
-	headers, variables := object{{"X-Agent-Id", "$" + AgentIDVariable}}, []string{AgentIDVariable}
-	if s.Tokens {
-		headers = append(object{{"Authorization", "Bearer $" + TokenVariable}}, headers...)
-		variables = append([]string{TokenVariable}, variables...)
-	}
-	post := object{
-		{"type", "http"}, {"url", s.Address + "/webhook/claude-code"}, {"headers", headers}, {"allowedEnvVars", variables}, {"timeout", 5},
-	}
-	events := object{{"SessionStart", list(object{{"hooks", list(object{{"type", "command"}, {"command", command(s, "claude-code", "")}, {"timeout", 5}})}})}}
-	for _, event := range []string{"UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "PostToolUseFailure", "Notification",
-		"Stop", "StopFailure", "SubagentStart", "SubagentStop", "PreCompact", "SessionEnd"} {
-		events = append(events, member{event, list(object{{"hooks", list(post)}})})
-	}
-	return encode(object{{"hooks", events}}, "  ")
+	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse",
+		"PostToolUseFailure", "Notification", "Stop", "StopFailure", "SubagentStart",
+		"SubagentStop", "PreCompact", "SessionEnd"},
+		object{{"type", "command"}, {"command", command(s, "claude-code", "")}, {"timeout", 5}})
 }
 
-// command is a shell's command that posts an event from its standard input. It says nothing, and never fails: the agent goes on
-// whether there is a server or not.
-func command(s Server, client, query string) string {
-	headers := `-H "X-Agent-Id: $` + AgentIDVariable + `"`
-	if s.Tokens {
-		headers = `-H "Authorization: Bearer $` + TokenVariable + `" ` + headers
-	}
-	return "curl -s -m 3 -o /dev/null " + headers + " --data-binary @- '" + s.Address + "/webhook/" + client + query + "' || true"
+func codex(s Server) string {
+	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "Stop",
+		"SubagentStart", "SubagentStop", "PreCompact", "SessionEnd"},
+		object{{"type", "command"}, {"command", command(s, "codex", "")}, {"timeout", 5}})
 }
 
-// hooks is the form of hooks of Codex and Gemini CLI.
-func hooks(s Server, client, name string, names []string, timeout int) string {
-	hook := object{{"type", "command"}, {"command", command(s, client, "")}, {"timeout", timeout}}
-	if name != "" {
-		hook = append(object{{"name", name}}, hook...)
-	}
+func geminiCLI(s Server) string {
+	return hooks([]string{"SessionStart", "BeforeAgent", "BeforeTool", "AfterTool", "Notification", "AfterAgent", "PreCompress", "SessionEnd"},
+		object{{"name", "kubeagents"}, {"type", "command"}, {"command", command(s, "gemini-cli", "")}, {"timeout", 5000}})
+}
+
+// hooks returns settings that run the same hook at each event, in the form that Claude Code, Codex and Gemini CLI share.
+func hooks(names []string, hook object) string {
 	events := object{}
-	for _, event := range names {
-		events = append(events, member{event, list(object{{"hooks", list(hook)}})})
+	for _, name := range names {
+		events = append(events, member{name, list(object{{"hooks", list(hook)}})})
 	}
 	return encode(object{{"hooks", events}}, "  ")
+}
+
+// command is a shell command that posts an event from its standard input. It prints nothing and never fails, so that the agent goes
+// on whether there is a server or not, and waits for the server for 3 seconds at most.
+//
+// The headers reach curl by a pipe, since its arguments are visible to every user of the machine. The event stays on standard input:
+// where that is a socket, it can be read, but not opened by a name such as /dev/fd/4. The outer sh is for tools that run their
+// hooks in the user's own shell.
+func command(s Server, client, query string) string {
+	format := `X-Agent-Id: %s\nX-Agent-Host: %s\n`
+	values := `"$` + AgentIDVariable + `" "$(uname -n)"`
+	if s.Tokens {
+		format = `Authorization: Bearer %s\n` + format
+		values = `"$` + TokenVariable + `" ` + values
+	}
+	return `sh -c '{ printf "` + format + `" ` + values +
+		` | { curl -s -m 3 --connect-timeout 2 -o /dev/null -H @/dev/fd/3 --data-binary @- "` + s.Address + "/webhook/" + client + query +
+		`" <&4; } 3<&0; } 2>/dev/null 4<&0 || true'`
 }
 
 func cursor(s Server) string {
@@ -219,43 +220,57 @@ func openCode(s Server) string {
 	return b.String()
 }
 
-// plugin passes events on. Those of a subagent's session become its parent's, but for its own end.
+// plugin passes events on, one after another. Those of a subagent's session become its parent's, except for its own end.
 var plugin = template.Must(template.New("").Parse(`// Reports what OpenCode does to KubeAgents, at {{.Address}}.
+import { hostname } from "node:os"
+
 export const KubeAgents = async ({ directory }) => {
   const parents = new Map() // of the sessions of subagents
-  const post = (type, properties) => {
-    fetch("{{.Address}}/webhook/opencode", {
-      method: "POST",
-      headers: {
-        "Content-Type": "application/json",
-        "X-Agent-Id": process.env.{{.AgentIDVariable}} ?? "",
+  let sent = Promise.resolve()
+  let waiting = 0
+  const post = (type, sessionID, properties) => {
+    if (waiting >= 100) return sent // the server is slow or away
+    let root = sessionID
+    while (parents.has(root)) root = parents.get(root)
+    if (root !== sessionID) properties = { ...properties, sessionID: root, childSessionID: sessionID }
+    const body = JSON.stringify({ type, directory, properties })
+    waiting++
+    const send = () =>
+      fetch("{{.Address}}/webhook/opencode", {
+        method: "POST",
+        headers: {
+          "Content-Type": "application/json",
+          "X-Agent-Id": process.env.{{.AgentIDVariable}} ?? "",
+          "X-Agent-Host": hostname(),
 {{- if .Tokens}}
-        Authorization: ` + "`Bearer ${process.env.{{.TokenVariable}}}`" + `,
+          Authorization: ` + "`Bearer ${process.env.{{.TokenVariable}}}`" + `,
 {{- end}}
-      },
-      body: JSON.stringify({ type, directory, properties }),
-      signal: AbortSignal.timeout(3000),
-    }).catch(() => {}) // OpenCode goes on whether there is a server or not
+        },
+        body,
+        signal: AbortSignal.timeout(3000),
+      })
+    sent = sent.then(send).catch(() => {}).finally(() => waiting--) // OpenCode goes on whether there is a server or not
+    return sent
   }
-  const told = /^(session\.(created|updated|status|idle|error|deleted|compacted)|permission\.|question\.)/
+  const reported = /^(session\.(created|updated|status|idle|error|deleted|compacted)|permission\.|question\.)/
   return {
     event: async ({ event: { type, properties } }) => {
-      if (!told.test(type)) return
+      if (!reported.test(type)) return
       const id = properties.sessionID ?? properties.info?.id
       if (properties.info?.parentID) parents.set(id, properties.info.parentID)
-      const parent = parents.get(id)
-      if (!parent) post(type, properties)
-      else if (!type.startsWith("session.")) post(type, { ...properties, sessionID: parent })
+      if (!parents.has(id) || !type.startsWith("session.")) await post(type, id, properties)
     },
     "chat.message": async ({ sessionID }, { parts }) => {
       if (parents.has(sessionID)) return
       const prompt = parts.filter((part) => part.type === "text" && !part.synthetic).map((part) => part.text).join("\n")
-      post("chat.message", { sessionID, prompt })
+      post("chat.message", sessionID, { sessionID, prompt })
     },
-    "tool.execute.before": async ({ tool, sessionID }, { args }) =>
-      post("tool.execute.before", { sessionID: parents.get(sessionID) ?? sessionID, tool, args }),
-    "tool.execute.after": async ({ tool, sessionID, args }) =>
-      post("tool.execute.after", { sessionID: parents.get(sessionID) ?? sessionID, tool, args }),
+    "tool.execute.before": async ({ tool, sessionID, callID }, { args }) => {
+      post("tool.execute.before", sessionID, { sessionID, callID, tool, args })
+    },
+    "tool.execute.after": async ({ tool, sessionID, callID, args }) => {
+      post("tool.execute.after", sessionID, { sessionID, callID, tool, args })
+    },
   }
 }
 `))

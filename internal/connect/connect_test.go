@@ -3,12 +3,20 @@ package connect_test
 import (
 	"bytes"
 	"encoding/json"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
@@ -60,22 +68,157 @@ func TestEventsAreKnown(t *testing.T) {
 	}
 }
 
-// TestCommandsSayNothing runs a command that a client would run, with no server there.
-func TestCommandsSayNothing(t *testing.T) {
+// commandsOf returns the shell commands in a client's lines, each once.
+func commandsOf(t *testing.T, c connect.Client, s connect.Server) []string {
+	t.Helper()
+	var settings any
+	require.NoError(t, json.Unmarshal([]byte(c.Lines(s)), &settings))
+	commands := map[string]bool{}
+	var walk func(any)
+	walk = func(v any) {
+		switch v := v.(type) {
+		case map[string]any:
+			for name, member := range v {
+				if command, ok := member.(string); ok && (name == "command" || name == "bash") && command != "command" {
+					commands[command] = true
+				}
+				walk(member)
+			}
+		case []any:
+			for _, element := range v {
+				walk(element)
+			}
+		}
+	}
+	walk(settings)
+	return slices.Collect(maps.Keys(commands))
+}
+
+// shells are those of this machine that a tool may run its hooks in, or that its sh may be.
+func shells(t *testing.T) (found [][]string) {
+	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
 		t.Skip("there is no curl: install it, and run go test ./internal/connect")
 	}
-	var settings struct {
-		Hooks map[string][]struct {
-			Hooks []struct{ Command string }
+	for _, shell := range [][]string{{"sh"}, {"dash"}, {"bash"}, {"zsh"}, {"fish"}, {"busybox", "sh"}} {
+		if _, err := exec.LookPath(shell[0]); err == nil {
+			found = append(found, append(shell, "-c"))
 		}
 	}
-	require.NoError(t, json.Unmarshal([]byte(connect.Named("codex").Lines(connect.Server{Address: "http://127.0.0.1:1", Tokens: true})), &settings))
-	cmd := exec.CommandContext(t.Context(), "sh", "-c", settings.Hooks["Stop"][0].Hooks[0].Command)
-	cmd.Stdin = strings.NewReader(`{"hook_event_name":"Stop"}`)
+	return found
+}
+
+// runCommand runs a command as a tool does, with these variables alone, and holds that it prints nothing and succeeds.
+func runCommand(t *testing.T, shell []string, command, event string, variables ...string) {
+	t.Helper()
+	if shell[0] != "fish" {
+		command = strings.Replace(command, "sh -c", strings.Join(shell, " "), 1)
+	}
+	cmd := exec.CommandContext(t.Context(), shell[0], append(shell[1:], command)...)
+	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir()}, variables...)
+	cmd.Stdin = socketOf(t, event)
 	out, err := cmd.CombinedOutput()
+	require.NoError(t, err, "%s: %s", shell, out)
+	require.Empty(t, string(out), "%s", shell)
+}
+
+// socketOf returns one end of a socket that gives text: Node's children have sockets for standard input.
+func socketOf(t *testing.T, text string) *os.File {
+	t.Helper()
+	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
-	require.Empty(t, out)
+	reader, writer := os.NewFile(uintptr(ends[0]), "reader"), os.NewFile(uintptr(ends[1]), "writer")
+	t.Cleanup(func() { reader.Close() }) //nolint:errcheck // it was read
+	go func() {
+		io.WriteString(writer, text) //nolint:errcheck // the command may not want it
+		writer.Close()               //nolint:errcheck // as above
+	}()
+	return reader
+}
+
+// TestCommandsSayNothing runs every command that a client would run, in every shell, with no server there and no variable set.
+func TestCommandsSayNothing(t *testing.T) {
+	for _, shell := range shells(t) {
+		for _, c := range connect.Clients {
+			if c.Name == "mcp" || c.Name == "opencode" {
+				continue
+			}
+			for _, command := range commandsOf(t, c, connect.Server{Address: "http://127.0.0.1:1", Tokens: true}) {
+				runCommand(t, shell, command, `{"hook_event_name":"Stop"}`)
+			}
+		}
+	}
+}
+
+// TestCommandsPost holds that a command posts its standard input as it is, and names the agent and the machine in headers.
+func TestCommandsPost(t *testing.T) {
+	event := `{"hook_event_name":"Stop","x":"` + strings.Repeat("é\\n\"'$(x)", 300_000) + "\"}\n"
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	type post struct {
+		header http.Header
+		body   string
+		path   string
+	}
+	posts := make(chan post, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+		body, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		posts <- post{r.Header, string(body), r.URL.String()}
+	}))
+	defer server.Close()
+	for _, shell := range shells(t) {
+		for _, tokens := range []bool{true, false} {
+			command := commandsOf(t, *connect.Named("codex"), connect.Server{Address: server.URL, Tokens: tokens})[0]
+			runCommand(t, shell, command, event, "KUBEAGENTS_TOKEN=ka_x", "KUBEAGENTS_AGENT_ID=mine")
+			got := <-posts
+			require.True(t, event == got.body, "%s: %d bytes of %d", shell, len(got.body), len(event))
+			require.Equal(t, "/webhook/codex", got.path)
+			require.Equal(t, []string{host}, got.header["X-Agent-Host"])
+			require.Equal(t, []string{"mine"}, got.header["X-Agent-Id"])
+			require.Equal(t, tokens, got.header.Get("Authorization") == "Bearer ka_x")
+			runCommand(t, shell, command, "{}")
+			require.NotContains(t, (<-posts).header, "X-Agent-Id", "the variable is not set")
+		}
+	}
+}
+
+// TestCommandsHideTheToken looks at the arguments of all processes while a command posts.
+func TestCommandsHideTheToken(t *testing.T) {
+	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
+		t.Skip("there is no /proc: run go test ./internal/connect on Linux")
+	}
+	const token = "ka_seen_by_nobody"
+	arguments := make(chan string, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		var all strings.Builder
+		files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
+		for _, file := range files {
+			line, _ := os.ReadFile(file) // unless the process has ended
+			all.Write(line)
+		}
+		arguments <- all.String()
+	}))
+	defer server.Close()
+	command := commandsOf(t, *connect.Named("claude-code"), connect.Server{Address: server.URL, Tokens: true})[0]
+	for _, shell := range shells(t) {
+		runCommand(t, shell, command, "{}", "KUBEAGENTS_TOKEN="+token)
+		got := <-arguments
+		require.Contains(t, got, server.URL, "the command is to be among them")
+		require.NotContains(t, got, token)
+	}
+}
+
+// TestCommandsEnd holds that a server that never answers holds up the tool for 3 seconds at most.
+func TestCommandsEnd(t *testing.T) {
+	t.Parallel()
+	release := make(chan struct{})
+	server := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) { <-release }))
+	defer server.Close()
+	defer close(release)
+	began := time.Now()
+	runCommand(t, shells(t)[0], commandsOf(t, *connect.Named("claude-code"), connect.Server{Address: server.URL})[0], "{}")
+	require.Less(t, time.Since(began), 4*time.Second)
 }
 
 // TestPlugin has Node run OpenCode's plugin, and holds what it posts.
@@ -87,27 +230,37 @@ func TestPlugin(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubeagents.mjs"), []byte(connect.Named("opencode").Lines(guarded)), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "run.mjs"), []byte(`
 process.env.KUBEAGENTS_TOKEN = "ka_x"
-globalThis.fetch = async (url, o) => { console.log(JSON.stringify([url, o.headers, JSON.parse(o.body)])) }
+let delay = 60 // the first post takes the longest, and comes first all the same
+globalThis.fetch = async (url, o) => {
+  await new Promise((done) => setTimeout(done, delay))
+  delay = delay / 2
+  console.log(JSON.stringify([url, o.headers, JSON.parse(o.body)]))
+}
 const { KubeAgents } = await import("./kubeagents.mjs")
 const hooks = await KubeAgents({ directory: "/w/shop" })
-const tell = (type, properties) => hooks.event({ event: { type, properties } })
-await tell("session.created", { info: { id: "s", title: "New session - x" } })
+const tell = (type, properties) => { hooks.event({ event: { type, properties } }) } // OpenCode does not wait for it
+tell("session.created", { info: { id: "s", title: "New session - x" } })
 await hooks["chat.message"]({ sessionID: "s" }, { parts: [{ type: "text", text: "Go" }, { type: "text", text: "hidden", synthetic: true }] })
-await tell("message.part.updated", { part: { sessionID: "s" } })
-await tell("session.created", { info: { id: "child", parentID: "s", title: "Child session - x" } })
-await hooks["tool.execute.before"]({ tool: "bash", sessionID: "child" }, { args: { command: "ls" } })
-await tell("permission.asked", { sessionID: "child", permission: "bash", patterns: ["ls"] })
-await tell("session.idle", { sessionID: "child" })
-await tell("session.idle", { sessionID: "s" })
+tell("message.part.updated", { part: { sessionID: "s" } })
+tell("session.created", { info: { id: "child", parentID: "s", title: "Child session - x" } })
+await hooks["tool.execute.before"]({ tool: "bash", sessionID: "child", callID: "call1" }, { args: { command: "ls" } })
+tell("session.created", { info: { id: "grandchild", parentID: "child", title: "Child session - y" } })
+tell("permission.asked", { id: "per_1", sessionID: "grandchild", permission: "bash", patterns: ["ls"], tool: { callID: "call2" } })
+tell("session.idle", { sessionID: "child" })
+tell("session.idle", { sessionID: "s" })
 `), 0o600))
 	out, err := exec.CommandContext(t.Context(), "node", filepath.Join(dir, "run.mjs")).Output()
 	require.NoError(t, err)
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	require.Contains(t, string(out), `"callID":"call1"`)
+	require.Contains(t, string(out), `{"id":"per_1","sessionID":"s","permission":"bash","patterns":["ls"],"tool":{"callID":"call2"},"childSessionID":"grandchild"}`)
 	var got []string
 	for line := range strings.Lines(string(out)) {
 		var post []json.RawMessage
 		require.NoError(t, json.Unmarshal([]byte(line), &post))
 		require.Equal(t, `"https://hub.example.com/webhook/opencode"`, string(post[0]))
-		require.Contains(t, string(post[1]), `"Authorization":"Bearer ka_x"`)
+		require.Contains(t, string(post[1]), `"X-Agent-Host":"`+host+`","Authorization":"Bearer ka_x"`)
 		r, effect, err := adapters.Named("opencode").Report(bytes.NewReader(post[2]), adapters.Options{Capture: adapters.CaptureFull})
 		require.NoError(t, err)
 		require.NotEqual(t, adapters.Unknown, effect)
