@@ -41,6 +41,7 @@ var Clients = []Client{
 	{
 		Name: "claude-code", Title: "Claude Code",
 		Paths: []Path{{"you", "~/.claude/settings.json"}, {"a project", ".claude/settings.json"}},
+		Note:  "The commands print nothing, so they decide nothing: Claude Code asks for permission as it does without them.",
 		lines: claudeCode,
 	},
 	{
@@ -61,7 +62,7 @@ var Clients = []Client{
 	},
 	{
 		Name: "copilot", Title: "GitHub Copilot",
-		Paths: []Path{{"a project", ".github/hooks/kubeagents.json"}},
+		Paths: []Path{{"you", "~/.copilot/hooks/kubeagents.json"}, {"a project", ".github/hooks/kubeagents.json"}},
 		Note:  "For Copilot CLI and for the cloud agent, which must be able to reach this server.",
 		lines: copilot,
 	},
@@ -135,17 +136,18 @@ func encode(v any, indent string) string {
 // list is a JSON array of one object.
 func list(o object) []object { return []object{o} }
 
-// claudeCode has commands alone: Claude Code drops, in silence, what an http hook would post to a name of a private address.
+// claudeCode has commands alone: Claude Code drops, in silence, what an http hook would post to a name of a private address. It
+// leaves out WorktreeCreate, whose hook would have to make the worktree, and events that come often and say nothing of the status.
 func claudeCode(s Server) string {
-	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse",
-		"PostToolUseFailure", "Notification", "Stop", "StopFailure", "SubagentStart",
-		"SubagentStop", "PreCompact", "SessionEnd"},
+	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PermissionDenied", "PostToolUse",
+		"PostToolUseFailure", "PostToolBatch", "Notification", "Elicitation", "ElicitationResult", "Stop", "StopFailure", "SubagentStart",
+		"SubagentStop", "PreCompact", "PostCompact", "SessionEnd"},
 		object{{"type", "command"}, {"command", command(s, "claude-code", "")}, {"timeout", 5}})
 }
 
 func codex(s Server) string {
-	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "Stop",
-		"SubagentStart", "SubagentStop", "PreCompact", "SessionEnd"},
+	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PostToolUse", "Stop", "Interrupt",
+		"SubagentStart", "SubagentStop", "PreCompact", "PostCompact", "SessionEnd"},
 		object{{"type", "command"}, {"command", command(s, "codex", "")}, {"timeout", 5}})
 }
 
@@ -191,10 +193,11 @@ func cursor(s Server) string {
 	return encode(object{{"version", 1}, {"hooks", events}}, "  ")
 }
 
-// copilot has the address say the name of the event, because the event may not.
+// copilot has the address say the name of the event, because the event may not. It leaves out permissionRequest, which comes for
+// every call, before Copilot decides whether to ask: a notification comes when it does ask.
 func copilot(s Server) string {
 	events := object{}
-	for _, event := range []string{"sessionStart", "userPromptSubmitted", "preToolUse", "postToolUse", "postToolUseFailure", "permissionRequest",
+	for _, event := range []string{"sessionStart", "userPromptSubmitted", "preToolUse", "postToolUse", "postToolUseFailure", "notification",
 		"agentStop", "subagentStart", "subagentStop", "preCompact", "errorOccurred", "sessionEnd"} {
 		events = append(events, member{event, list(object{{"type", "command"}, {"bash", command(s, "copilot", "?event="+event)}, {"timeoutSec", 5}})})
 	}
@@ -271,6 +274,7 @@ export const KubeAgents = async ({ directory }) => {
     "tool.execute.after": async ({ tool, sessionID, callID, args }) => {
       post("tool.execute.after", sessionID, { sessionID, callID, tool, args })
     },
+    dispose: () => Promise.race([sent, new Promise((done) => setTimeout(done, 3000))]),
   }
 }
 `))

@@ -248,6 +248,8 @@ tell("session.created", { info: { id: "grandchild", parentID: "child", title: "C
 tell("permission.asked", { id: "per_1", sessionID: "grandchild", permission: "bash", patterns: ["ls"], tool: { callID: "call2" } })
 tell("session.idle", { sessionID: "child" })
 tell("session.idle", { sessionID: "s" })
+await hooks.dispose()
+process.exit() // as OpenCode does: what was not posted by now is lost
 `), 0o600))
 	out, err := exec.CommandContext(t.Context(), "node", filepath.Join(dir, "run.mjs")).Output()
 	require.NoError(t, err)
