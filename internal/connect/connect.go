@@ -25,6 +25,7 @@ type Server struct {
 type Client struct {
 	Name  string // as in an address
 	Title string
+	Since string // the oldest version that understands the lines, "" for any
 	Paths []Path // where the lines go
 	Note  string // what else there is to know, "" for nothing
 	lines func(Server) string
@@ -39,35 +40,36 @@ func (c *Client) Lines(s Server) string { return c.lines(s) }
 // Clients are all there are, in the order in which they are shown.
 var Clients = []Client{
 	{
-		Name: "claude-code", Title: "Claude Code",
+		Name: "claude-code", Title: "Claude Code", Since: "2.1.101",
 		Paths: []Path{{"you", "~/.claude/settings.json"}, {"a project", ".claude/settings.json"}},
-		Note:  "The commands print nothing, so they decide nothing: Claude Code asks for permission as it does without them.",
+		Note: "Check claude --version first: an older version ignores a whole settings file that names an event it does not know. " +
+			"The commands print nothing, so they decide nothing: Claude Code asks for permission as it does without them.",
 		lines: claudeCode,
 	},
 	{
-		Name: "codex", Title: "Codex",
+		Name: "codex", Title: "Codex", Since: "0.141",
 		Paths: []Path{{"you", "~/.codex/hooks.json"}},
 		Note:  "Codex asks once whether it may run these commands: open /hooks and trust them.",
 		lines: codex,
 	},
 	{
-		Name: "gemini-cli", Title: "Gemini CLI",
+		Name: "gemini-cli", Title: "Gemini CLI", Since: "0.27",
 		Paths: []Path{{"you", "~/.gemini/settings.json"}, {"a project", ".gemini/settings.json"}},
 		lines: geminiCLI,
 	},
 	{
-		Name: "cursor", Title: "Cursor",
+		Name: "cursor", Title: "Cursor", Since: "1.7",
 		Paths: []Path{{"you", "~/.cursor/hooks.json"}, {"a project", ".cursor/hooks.json"}},
 		lines: cursor,
 	},
 	{
-		Name: "copilot", Title: "GitHub Copilot",
+		Name: "copilot", Title: "GitHub Copilot", Since: "1.0.50",
 		Paths: []Path{{"you", "~/.copilot/hooks/kubeagents.json"}, {"a project", ".github/hooks/kubeagents.json"}},
 		Note:  "For Copilot CLI and for the cloud agent, which must be able to reach this server.",
 		lines: copilot,
 	},
 	{
-		Name: "opencode", Title: "OpenCode",
+		Name: "opencode", Title: "OpenCode", Since: openCodeSince,
 		Paths: []Path{{"you", "~/.config/opencode/plugins/kubeagents.js"}, {"a project", ".opencode/plugins/kubeagents.js"}},
 		lines: openCode,
 	},
@@ -212,19 +214,22 @@ func mcp(s Server) string {
 	return encode(object{{"mcpServers", object{{"kubeagents", server}}}}, "  ")
 }
 
+// openCodeSince is the oldest version that waits for a plugin's last posts before it ends.
+const openCodeSince = "1.17"
+
 func openCode(s Server) string {
 	var b strings.Builder
 	if err := plugin.Execute(&b, struct {
 		Server
-		TokenVariable, AgentIDVariable string
-	}{s, TokenVariable, AgentIDVariable}); err != nil {
+		TokenVariable, AgentIDVariable, Since string
+	}{s, TokenVariable, AgentIDVariable, openCodeSince}); err != nil {
 		panic("write the plugin: " + err.Error()) // it is a template of ours
 	}
 	return b.String()
 }
 
 // plugin passes events on, one after another. Those of a subagent's session become its parent's, except for its own end.
-var plugin = template.Must(template.New("").Parse(`// Reports what OpenCode does to KubeAgents, at {{.Address}}.
+var plugin = template.Must(template.New("").Parse(`// Reports what OpenCode does to KubeAgents, at {{.Address}}. For OpenCode {{.Since}} or later.
 import { hostname } from "node:os"
 
 export const KubeAgents = async ({ directory }) => {

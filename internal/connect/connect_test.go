@@ -221,6 +221,16 @@ func TestCommandsEnd(t *testing.T) {
 	require.Less(t, time.Since(began), 4*time.Second)
 }
 
+// TestSince holds that it is said of each tool from which version on it understands its lines.
+func TestSince(t *testing.T) {
+	for _, c := range connect.Clients {
+		if c.Name != "mcp" {
+			require.Regexp(t, `^[0-9]+\.[0-9]+(\.[0-9]+)?$`, c.Since, c.Name)
+		}
+	}
+	require.Contains(t, connect.Named("opencode").Lines(open), "For OpenCode "+connect.Named("opencode").Since+" or later.")
+}
+
 // TestPlugin has Node run OpenCode's plugin, and holds what it posts.
 func TestPlugin(t *testing.T) {
 	if _, err := exec.LookPath("node"); err != nil {
