@@ -1,7 +1,8 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# What make test-clients runs, each at the version whose events are known.
-CLIENTS ?= @anthropic-ai/claude-code@2.1.197 @openai/codex@0.169.0 @google/gemini-cli@0.61.0
+# What make test-clients runs, each at the version whose events are known; Claude Code also at the oldest that /connect names.
+CLIENTS ?= @anthropic-ai/claude-code@2.1.332 oldest-claude-code@npm:@anthropic-ai/claude-code@2.1.101 \
+	@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @github/copilot@1.0.102
 PAIRS ?= 11
 FUZZTIME ?= 100000x
 
@@ -19,10 +20,10 @@ token: ## make a token; its line goes to the file TOKENS (NAME=ci SCOPES=report,
 test: ## run the tests
 	$(GO) test ./...
 
-test-clients: ## install Claude Code, Codex and Gemini CLI from npm into a scratch folder, and have them report (Node.js 20 or later)
+test-clients: ## install agents' tools from npm into a scratch folder, and have them report (Node.js 20 or later; tmux; root for one)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	npm install --prefix "$$scratch" --no-fund --no-audit --loglevel=error $(CLIENTS) && \
-	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test . -count=1 -run TestReal -v
+	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test . -count=1 -run TestReal -timeout 10m -v
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test . -count=1 -run TestProgramKilled -v

@@ -1,14 +1,19 @@
 package main
 
 import (
+	"bytes"
+	"cmp"
 	"context"
+	"encoding/json"
 	"io"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -16,11 +21,22 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// clientsVariable names the folder that npm installed the clients into; see make test-clients.
-const clientsVariable = "KUBEAGENTS_CLIENTS"
+// clientsVariable names the folder that npm installed the clients into; see make test-clients. Where capturesVariable names a
+// folder, what each client posted is kept in it.
+const (
+	clientsVariable  = "KUBEAGENTS_CLIENTS"
+	capturesVariable = "KUBEAGENTS_CAPTURES"
+)
+
+// The clients that npm installed, by the names of their files.
+const (
+	newestClaudeCode = "claude"
+	oldestClaudeCode = "../oldest-claude-code/cli.js" // at the version that /connect names
+)
 
 // workplace is a machine that clients run on: a home and a project of their own, and a server that they report to.
 type workplace struct {
@@ -31,9 +47,30 @@ type workplace struct {
 	token         string // that the server wants
 	home, project string
 	bin           string
+
+	mu     sync.Mutex
+	posted []posting // guarded by mu
+}
+
+// posting is an event that a client posted.
+type posting struct {
+	path   string // with its query
+	header http.Header
+	body   []byte
+	status int // of the answer
 }
 
 func newWorkplace(t testing.TB) *workplace {
+	t.Helper()
+	p := prepareWorkplace(t)
+	listening := httptest.NewServer(p)
+	t.Cleanup(listening.Close)
+	p.address = listening.URL
+	return p
+}
+
+// prepareWorkplace returns a workplace whose server is not listening yet.
+func prepareWorkplace(t testing.TB) *workplace {
 	t.Helper()
 	installed := os.Getenv(clientsVariable)
 	if installed == "" {
@@ -44,10 +81,54 @@ func newWorkplace(t testing.TB) *workplace {
 		model: startModelAPI(t), home: t.TempDir(), bin: filepath.Join(installed, "node_modules", ".bin")}
 	p.project = filepath.Join(p.home, "payments")
 	require.NoError(t, os.Mkdir(p.project, 0o700))
-	listening := httptest.NewServer(p.server.Handler)
-	t.Cleanup(listening.Close)
-	p.address = listening.URL
+	t.Cleanup(p.keepCaptures)
 	return p
+}
+
+// ServeHTTP is the server's, and remembers what is posted to it.
+func (p *workplace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	if r.Method != http.MethodPost {
+		p.server.ServeHTTP(w, r)
+		return
+	}
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	r.Body = io.NopCloser(bytes.NewReader(body))
+	answer := httptest.NewRecorder()
+	p.server.ServeHTTP(answer, r)
+	p.mu.Lock()
+	p.posted = append(p.posted, posting{r.URL.String(), r.Header, body, answer.Code})
+	p.mu.Unlock()
+	for name, values := range answer.Header() {
+		w.Header()[name] = values
+	}
+	w.WriteHeader(answer.Code)
+	w.Write(answer.Body.Bytes()) //nolint:errcheck // its client is gone
+}
+
+// postings returns what was posted so far.
+func (p *workplace) postings() []posting {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return slices.Clone(p.posted)
+}
+
+// keepCaptures writes down what was posted, if that is asked for.
+func (p *workplace) keepCaptures() {
+	folder := os.Getenv(capturesVariable)
+	if folder == "" {
+		return
+	}
+	var lines bytes.Buffer
+	for _, posted := range p.postings() {
+		line, err := json.Marshal(map[string]any{"path": posted.path, "body": json.RawMessage(posted.body)})
+		require.NoError(p.t, err)
+		lines.WriteString(strings.ReplaceAll(string(line), p.home, "/home/dev") + "\n")
+	}
+	p.write(filepath.Join(folder, strings.ReplaceAll(p.t.Name(), "/", "-")+".ndjson"), lines.String())
 }
 
 // paste puts what the server shows for a client into a file.
@@ -75,11 +156,34 @@ func (p *workplace) run(environment []string, client string, args ...string) {
 	defer cancel()
 	cmd := exec.CommandContext(ctx, filepath.Join(p.bin, client), args...)
 	cmd.Dir = p.project
-	cmd.Env = append([]string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "KUBEAGENTS_TOKEN=" + p.token, "NO_COLOR=1", "CI=1"}, environment...)
+	cmd.Env = append(p.environment(), append(environment, "NO_COLOR=1", "CI=1")...)
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	require.NoError(p.t, err, "%s", out)
 	require.Contains(p.t, string(out), modelSays, "%s", out)
+}
+
+func (p *workplace) environment() []string {
+	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "KUBEAGENTS_TOKEN=" + p.token}
+}
+
+// agentOf returns the agent that a client's events made.
+func (p *workplace) agentOf(client string) (found models.Agent) {
+	p.t.Helper()
+	for _, id := range []string{client + ":payments@" + hostname(p.t), client + ":payments"} {
+		if agent, ok := p.server.store.Agent(id); ok {
+			return agent
+		}
+	}
+	require.Fail(p.t, "there is no agent", "of %s", client)
+	return found
+}
+
+func hostname(t testing.TB) string {
+	t.Helper()
+	host, err := os.Hostname()
+	require.NoError(t, err)
+	return host
 }
 
 // histories returns what the server knows of the sessions of an agent: of each, the oldest first, its statuses and messages in
@@ -99,45 +203,87 @@ func (p *workplace) histories(agentID string) (titles []string, histories [][]st
 	return titles, histories
 }
 
-// holdRuns holds what is known of two runs, one without a tool and one with one.
-func (p *workplace) holdRuns(client, tool string) {
+// runs are what is to be known of two runs of a client, one without a tool and one with one.
+type runs struct {
+	client, tool string
+	titles       []string // of the sessions: those of the prompts unless the client has better ones
+	end          string   // the message with which they end: what the model says unless the client does not pass it on
+}
+
+// holdRuns holds what is known of two runs, and that every event arrived and says which machine it comes from.
+func (p *workplace) holdRuns(want runs) {
 	p.t.Helper()
 	require.FileExists(p.t, filepath.Join(p.project, "made-by-tool"))
-	titles, histories := p.histories(client + ":payments")
-	require.Equal(p.t, []string{"Fix the flaky checkout test", promptForTool}, titles)
+	for _, posted := range p.postings() {
+		require.Equal(p.t, http.StatusOK, posted.status, "%s", posted.body)
+		require.Equal(p.t, []string{hostname(p.t)}, posted.header["X-Agent-Host"], "%s", posted.body)
+		require.True(p.t, json.Valid(posted.body), "%s", posted.body)
+	}
+	if want.titles == nil {
+		want.titles = prompts
+	}
+	end := cmp.Or(want.end, modelSays)
+	agent := p.agentOf(want.client)
+	titles, histories := p.histories(agent.ID)
+	require.Equal(p.t, want.titles, titles)
 	for i, want := range [][]string{
-		{"success|Session started", "running|Fix the flaky checkout test", "success|" + modelSays},
-		{"success|Session started", "running|" + promptForTool, "running|" + tool + ": touch made-by-tool", "success|" + modelSays},
+		{"success|Session started", "running|" + prompts[0], "success|" + end},
+		{"success|Session started", "running|" + promptForTool, "running|" + want.tool + ": touch made-by-tool", "success|" + end},
 	} {
 		require.Equal(p.t, want, histories[i])
 	}
-	agent, ok := p.server.store.Agent(client + ":payments")
-	require.True(p.t, ok)
-	require.Equal(p.t, models.Agent{ID: client + ":payments", Name: "payments", Source: client, Registered: agent.Registered, LastSeen: agent.LastSeen,
-		SessionCount: 2, ActiveSessionCount: 2, LatestStatus: models.Success, LatestMessage: modelSays}, agent)
+	require.Equal(p.t, "payments", agent.Name)
+	require.Equal(p.t, want.client, agent.Source)
+	require.Equal(p.t, 2, agent.SessionCount)
+	require.Equal(p.t, 2, agent.ActiveSessionCount)
+	require.Equal(p.t, models.Success, agent.LatestStatus)
+	require.Equal(p.t, end, agent.LatestMessage)
 }
 
 var prompts = []string{"Fix the flaky checkout test", promptForTool}
 
-func TestRealClaudeCode(t *testing.T) {
-	t.Parallel()
-	p := newWorkplace(t)
-	environment := []string{"ANTHROPIC_BASE_URL=" + p.model, "ANTHROPIC_API_KEY=none", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "DISABLE_AUTOUPDATER=1"}
+// claudeKey is what Claude Code takes for a key of Anthropic's API.
+const claudeKey = "sk-ant-none-0000000000000000"
+
+func (p *workplace) claudeEnvironment() []string {
+	return []string{"ANTHROPIC_BASE_URL=" + p.model, "ANTHROPIC_API_KEY=" + claudeKey, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "DISABLE_AUTOUPDATER=1"}
+}
+
+// runClaudeCode has Claude Code work in the project, and holds what is then known.
+func (p *workplace) runClaudeCode(client string) {
+	p.t.Helper()
 	p.paste("claude-code", filepath.Join(p.home, ".claude/settings.json"))
 	for _, prompt := range prompts {
-		p.run(environment, "claude", "-p", prompt, "--allowedTools", "Bash")
+		p.run(p.claudeEnvironment(), client, "-p", prompt, "--allowedTools", "Bash")
 	}
-	p.holdRuns("claude-code", "Bash")
+	p.holdRuns(runs{client: "claude-code", tool: "Bash"})
+}
+
+func TestRealClaudeCode(t *testing.T) {
+	t.Parallel()
+	newWorkplace(t).runClaudeCode(newestClaudeCode)
+}
+
+// TestRealClaudeCodeOldest has the oldest version that /connect names report.
+func TestRealClaudeCodeOldest(t *testing.T) {
+	t.Parallel()
+	p := newWorkplace(t)
+	text, err := os.ReadFile(filepath.Join(p.bin, filepath.Dir(oldestClaudeCode), "package.json"))
+	require.NoError(t, err)
+	var installed struct{ Version string }
+	require.NoError(t, json.Unmarshal(text, &installed))
+	require.Equal(t, connect.Named("claude-code").Since, installed.Version)
+	p.runClaudeCode(oldestClaudeCode)
 }
 
 // TestRealClaudeCodeByMCP has Claude Code's model call a tool of the server.
 func TestRealClaudeCodeByMCP(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	environment := []string{"ANTHROPIC_BASE_URL=" + p.model, "ANTHROPIC_API_KEY=none", "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "DISABLE_AUTOUPDATER=1"}
 	settings := filepath.Join(p.project, "mcp.json")
 	p.paste("mcp", settings)
-	p.run(environment, "claude", "-p", promptForMCP, "--mcp-config", settings, "--strict-mcp-config", "--allowedTools", "mcp__kubeagents__report_status")
+	environment := append(p.claudeEnvironment(), "ENABLE_TOOL_SEARCH=false") // so that the model is offered the tool at once
+	p.run(environment, newestClaudeCode, "-p", promptForMCP, "--mcp-config", settings, "--strict-mcp-config", "--allowedTools", "mcp__kubeagents__report_status")
 	_, histories := p.histories("by-mcp")
 	require.Equal(t, [][]string{{"pending|Which one?"}}, histories)
 }
@@ -149,12 +295,12 @@ func TestRealCodex(t *testing.T) {
 	p.write(filepath.Join(p.home, ".codex/config.toml"), strings.Join([]string{
 		`model = "gpt-5"`, `model_provider = "standin"`,
 		`[model_providers.standin]`, `name = "stand-in"`, `base_url = "` + p.model + `/v1"`, `wire_api = "responses"`, `env_key = "STANDIN_KEY"`,
-		`[features]`, `hooks = true`, "",
+		"",
 	}, "\n"))
 	for _, prompt := range prompts {
 		p.run([]string{"STANDIN_KEY=none"}, "codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust", prompt)
 	}
-	p.holdRuns("codex", "Bash")
+	p.holdRuns(runs{client: "codex", tool: "Bash"})
 }
 
 func TestRealGeminiCLI(t *testing.T) {
@@ -169,5 +315,28 @@ func TestRealGeminiCLI(t *testing.T) {
 	for _, prompt := range prompts {
 		p.run([]string{"GEMINI_API_KEY=none", "GOOGLE_GEMINI_BASE_URL=" + p.model}, "gemini", "-m", "gemini-2.5-flash", "-p", prompt, "--yolo", "--skip-trust")
 	}
-	p.holdRuns("gemini-cli", "run_shell_command")
+	p.holdRuns(runs{client: "gemini-cli", tool: "run_shell_command"})
+}
+
+func TestRealOpenCode(t *testing.T) {
+	t.Parallel()
+	p := newWorkplace(t)
+	p.paste("opencode", filepath.Join(p.home, ".config/opencode/plugins/kubeagents.js"))
+	p.write(filepath.Join(p.home, ".config/opencode/opencode.json"), `{"model":"anthropic/claude-sonnet-4-5","small_model":"anthropic/claude-sonnet-4-5",
+		"provider":{"anthropic":{"options":{"baseURL":"`+p.model+`/v1","apiKey":"none"}}},"autoupdate":false,"permission":{"bash":"allow"}}`)
+	for _, prompt := range prompts {
+		p.run([]string{"OPENCODE_DISABLE_MODELS_FETCH=1"}, "opencode", append([]string{"run"}, strings.Fields(prompt)...)...)
+	}
+	p.holdRuns(runs{client: "opencode", tool: "bash", titles: []string{modelSays, modelSays}, end: "Done"})
+}
+
+func TestRealCopilot(t *testing.T) {
+	t.Parallel()
+	p := newWorkplace(t)
+	p.paste("copilot", filepath.Join(p.home, ".copilot/hooks/kubeagents.json"))
+	environment := []string{"COPILOT_OFFLINE=true", "COPILOT_PROVIDER_BASE_URL=" + p.model, "COPILOT_PROVIDER_TYPE=anthropic", "COPILOT_MODEL=claude-sonnet-4-5"}
+	for _, prompt := range prompts {
+		p.run(environment, "copilot", "-p", prompt, "--allow-all-tools")
+	}
+	p.holdRuns(runs{client: "copilot", tool: "bash", end: "Done"})
 }

@@ -12,10 +12,17 @@ import (
 
 // What stand-in models do, by what a prompt says; to any other, they answer "All done.".
 const (
-	promptForTool = "USE_TOOL to make a file"    // has the model call the shell
-	promptForMCP  = "USE_MCP to say how it goes" // has the model call report_status of KubeAgents' MCP server
-	modelSays     = "All done."
+	promptForTool   = "USE_TOOL to make a file"    // has the model call the shell
+	promptForMCP    = "USE_MCP to say how it goes" // has the model call report_status of KubeAgents' MCP server
+	promptForDialog = "USE_DIALOG to read a file"  // has the model call Claude Code's shell twice at once: to read a file, which somebody must allow, and to sleep
+	modelSays       = "All done."
 )
+
+// toolCall is a call of a tool by the model.
+type toolCall struct {
+	tool string
+	args map[string]any
+}
 
 // startModelAPI serves the least of three makers' APIs that their command lines need to run without a network: Anthropic's
 // messages (https://platform.claude.com/docs/en/api/messages-streaming), OpenAI's responses
@@ -42,35 +49,42 @@ func startModelAPI(t testing.TB) (address string) {
 	return server.URL
 }
 
-// callFor returns the tool that the model is to call, "" for none, and with what.
-func callFor(asks string, results ...string) (tool string, args map[string]any) {
-	for _, result := range results {
-		if strings.Contains(asks, result) {
-			return "", nil // it was called
+// callsFor returns what the model is to call at once. result is what marks the result of a call.
+func callsFor(asks, result string) []toolCall {
+	prompt, at := "", -1
+	for _, known := range []string{promptForTool, promptForMCP, promptForDialog} {
+		if i := strings.LastIndex(asks, known); i > at {
+			prompt, at = known, i
 		}
+	}
+	if strings.LastIndex(asks, result) > at {
+		return nil // it was called
 	}
 	offers := func(name string) bool { return strings.Contains(asks, `"name":"`+name+`"`) }
 	switch {
-	case strings.Contains(asks, promptForMCP) && offers("mcp__kubeagents__report_status"):
-		return "mcp__kubeagents__report_status", map[string]any{"agent_id": "by-mcp", "session_topic": "mcp", "status": "pending", "message": "Which one?"}
-	case !strings.Contains(asks, promptForTool):
-		return "", nil
+	case prompt == promptForMCP && offers("mcp__kubeagents__report_status"):
+		return []toolCall{{"mcp__kubeagents__report_status", map[string]any{"agent_id": "by-mcp", "session_topic": "mcp", "status": "pending", "message": "Which one?"}}}
+	case prompt == promptForDialog && offers("Bash"):
+		return []toolCall{
+			{"Bash", map[string]any{"command": "cat /etc/hostname", "description": "Read a file"}},
+			{"Bash", map[string]any{"command": "sleep 2", "description": "Wait"}},
+		}
+	case prompt != promptForTool:
+		return nil
 	}
-	for _, known := range []struct {
-		name string
-		args map[string]any
-	}{
+	for _, known := range []toolCall{
 		{"Bash", map[string]any{"command": "touch made-by-tool", "description": "Make a file"}},
+		{"bash", map[string]any{"command": "touch made-by-tool", "description": "Make a file"}},
 		{"run_shell_command", map[string]any{"command": "touch made-by-tool"}},
 		{"exec_command", map[string]any{"cmd": "touch made-by-tool"}},
 		{"shell_command", map[string]any{"command": "touch made-by-tool"}},
 		{"shell", map[string]any{"command": []string{"touch", "made-by-tool"}}},
 	} {
-		if offers(known.name) {
-			return known.name, known.args
+		if offers(known.tool) {
+			return []toolCall{known}
 		}
 	}
-	return "", nil
+	return nil
 }
 
 // streamed writes an event of a stream.
@@ -84,13 +98,7 @@ func streamed(w io.Writer, name string, data map[string]any) {
 }
 
 func answerAnthropic(w http.ResponseWriter, asks string) {
-	tool, args := callFor(asks, `"tool_result"`)
-	block, delta, stop := map[string]any{"type": "text", "text": ""}, map[string]any{"type": "text_delta", "text": modelSays}, "end_turn"
-	if tool != "" {
-		input, _ := json.Marshal(args)
-		block = map[string]any{"type": "tool_use", "id": "toolu_1", "name": tool, "input": map[string]any{}}
-		delta, stop = map[string]any{"type": "input_json_delta", "partial_json": string(input)}, "tool_use"
-	}
+	calls := callsFor(asks, `"tool_result"`)
 	message := map[string]any{"id": "msg_1", "type": "message", "role": "assistant", "model": "stand-in", "content": []any{}, "usage": map[string]any{"input_tokens": 1, "output_tokens": 1}}
 	if !strings.Contains(asks, `"stream":true`) {
 		message["content"], message["stop_reason"] = []any{map[string]any{"type": "text", "text": modelSays}}, "end_turn"
@@ -100,18 +108,32 @@ func answerAnthropic(w http.ResponseWriter, asks string) {
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	streamed(w, "message_start", map[string]any{"message": message})
-	streamed(w, "content_block_start", map[string]any{"index": 0, "content_block": block})
-	streamed(w, "content_block_delta", map[string]any{"index": 0, "delta": delta})
-	streamed(w, "content_block_stop", map[string]any{"index": 0})
+	stop := "end_turn"
+	for i, c := range calls {
+		stop = "tool_use"
+		input, _ := json.Marshal(c.args)
+		streamBlock(w, i, map[string]any{"type": "tool_use", "id": fmt.Sprintf("toolu_%d_%d", len(asks), i), "name": c.tool, "input": map[string]any{}},
+			map[string]any{"type": "input_json_delta", "partial_json": string(input)})
+	}
+	if len(calls) == 0 {
+		streamBlock(w, 0, map[string]any{"type": "text", "text": ""}, map[string]any{"type": "text_delta", "text": modelSays})
+	}
 	streamed(w, "message_delta", map[string]any{"delta": map[string]any{"stop_reason": stop}, "usage": map[string]any{"output_tokens": 1}})
 	streamed(w, "message_stop", map[string]any{})
 }
 
+// streamBlock writes one block of the content of a message of Anthropic's API.
+func streamBlock(w io.Writer, index int, block, delta map[string]any) {
+	streamed(w, "content_block_start", map[string]any{"index": index, "content_block": block})
+	streamed(w, "content_block_delta", map[string]any{"index": index, "delta": delta})
+	streamed(w, "content_block_stop", map[string]any{"index": index})
+}
+
 func answerOpenAI(w http.ResponseWriter, asks string) {
 	item := map[string]any{"type": "message", "id": "m1", "role": "assistant", "content": []any{map[string]any{"type": "output_text", "text": modelSays}}}
-	if tool, args := callFor(asks, `"function_call_output"`); tool != "" {
-		input, _ := json.Marshal(args)
-		item = map[string]any{"type": "function_call", "id": "f1", "call_id": "call1", "name": tool, "arguments": string(input)}
+	if calls := callsFor(asks, `"function_call_output"`); len(calls) > 0 {
+		input, _ := json.Marshal(calls[0].args)
+		item = map[string]any{"type": "function_call", "id": "f1", "call_id": "call1", "name": calls[0].tool, "arguments": string(input)}
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
 	streamed(w, "response.created", map[string]any{"response": map[string]any{"id": "r1"}})
@@ -122,8 +144,8 @@ func answerOpenAI(w http.ResponseWriter, asks string) {
 
 func answerGemini(w http.ResponseWriter, asks string, stream bool) {
 	part := map[string]any{"text": modelSays}
-	if tool, args := callFor(asks, `"functionResponse"`); tool != "" {
-		part = map[string]any{"functionCall": map[string]any{"name": tool, "args": args}}
+	if calls := callsFor(asks, `"functionResponse"`); len(calls) > 0 {
+		part = map[string]any{"functionCall": map[string]any{"name": calls[0].tool, "args": calls[0].args}}
 	}
 	answer, _ := json.Marshal(map[string]any{
 		"candidates":    []any{map[string]any{"content": map[string]any{"role": "model", "parts": []any{part}}, "finishReason": "STOP", "index": 0}},
