@@ -583,3 +583,63 @@ func TestBackupIsSent(t *testing.T) {
 	require.Equal(t, 404, status, "what was removed stays so")
 	require.Zero(t, p.stop(t))
 }
+
+// TestClocksAndDowntimeAtTheStart starts a server on the journal of an earlier one, which took a report at another time and ran for a
+// minute more, and holds what the log says, and until when the session has to report.
+func TestClocksAndDowntimeAtTheStart(t *testing.T) {
+	for name, test := range map[string]struct {
+		reported time.Duration // since the start
+		log      string
+		expires  time.Duration // since the start
+	}{
+		"it went on a moment ago":                         {-2 * time.Minute, "", 28 * time.Minute},
+		"the TTL ran out while the server was down":       {-time.Hour, "sessions whose TTL ran out while the server was down have some more time to report\" sessions=1", 10 * time.Minute},
+		"the clock has been set back by an hour and more": {time.Hour, "the clock was set back: some sessions were last updated at what is the future now; they expire by their TTL from now on\" sessions=1", 30 * time.Minute},
+	} {
+		t.Run(name, func(t *testing.T) {
+			fs, started := vfs.NewMem(), time.Now()
+			open := func() (*store.Store, *journal.Journal) {
+				j, err := journal.Open(journal.Options{Dir: "data", FS: fs, Logger: slog.New(slog.DiscardHandler)})
+				require.NoError(t, err)
+				return store.New(store.Options{DefaultTTL: 30 * time.Minute, SessionRetention: time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 20, MaxSessions: 10, Journaled: true}), j
+			}
+			reported := started.Add(test.reported)
+			st, j := open()
+			require.NoError(t, j.Replay(t.Context(), st, 10, reported, func(journal.Progress) {}))
+			_, err := recorder.New(st, j, metrics.New(st, "test")).Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, reported, nil)
+			require.NoError(t, err)
+			j.Alive(reported.Add(time.Minute))
+			require.NoError(t, j.Close())
+
+			st, j = open()
+			var log bytes.Buffer
+			require.NoError(t, replay(t.Context(), j, st, config.Config{HistoryLimit: 10}, slog.New(slog.NewTextHandler(&log, nil))))
+			require.NoError(t, j.Close())
+			for _, line := range []string{"some more time", "set back"} {
+				require.Equal(t, strings.Contains(test.log, line), strings.Contains(log.String(), line), log.String())
+			}
+			require.Contains(t, log.String(), test.log)
+			se, _, ok := st.Session("a", "t", nil, 1)
+			require.True(t, ok)
+			require.False(t, se.Expired)
+			require.WithinDuration(t, started.Add(test.expires), se.ExpiresAt, 10*time.Second)
+		})
+	}
+}
+
+func TestHowFarAClockWasSetBack(t *testing.T) {
+	noon := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
+	for name, test := range map[string]struct {
+		to            time.Time
+		elapsed, want time.Duration
+	}{
+		"it went on":                            {noon.Add(time.Second), time.Second, 0},
+		"it was adjusted by a little":           {noon.Add(100 * time.Millisecond), time.Second, 0},
+		"it was set forward":                    {noon.Add(time.Hour), time.Second, 0},
+		"it was set back by an hour":            {noon.Add(time.Second - time.Hour), time.Second, time.Hour},
+		"it was set back by less than passed":   {noon.Add(time.Second), 3 * time.Second, 2 * time.Second},
+		"the machine slept, and its clock went": {noon.Add(8 * time.Hour), time.Second, 0},
+	} {
+		require.Equal(t, test.want, setBack(noon, test.to, test.elapsed), name)
+	}
+}

@@ -410,7 +410,7 @@ func TestEventsTellOfQuestions(t *testing.T) {
 	require.NotEqual(t, second["question"], second["asked"])
 	closed := event(`"type":"permission.replied","properties":{"requestID":"p1","sessionID":"t","reply":"reject"}`)
 	require.Equal(t, second["asked"], closed["question"])
-	require.Equal(t, []any{map[string]any{"id": asked["asked"].(map[string]any)["id"], "outcome": "denied", "by": "permission.replied"}}, closed["closed_questions"])
+	require.Equal(t, []any{map[string]any{"id": asked["asked"].(map[string]any)["id"], "text": "bash: make", "outcome": "denied", "by": "permission.replied"}}, closed["closed_questions"])
 	last := event(`"type":"session.idle","properties":{"sessionID":"t"}`)
 	require.Equal(t, "success", last["status"])
 	require.NotContains(t, last, "question")

@@ -211,7 +211,7 @@ func TestContractOfQuestions(t *testing.T) {
 	event(`"hook_event_name":"Stop"`)
 	require.Contains(t, get("/api/agents/{agent_id}/status", agent+"/status"), `"closed_questions":[{"id":"`)
 	detail = get("/api/agents/{agent_id}/sessions/{session_topic}", session)
-	require.Contains(t, detail, `"outcome":"answered","by":"PostToolUse"`)
+	require.Contains(t, detail, `"text":"Which?","outcome":"answered","by":"PostToolUse"`)
 	require.Contains(t, detail, `"outcome":"withdrawn","by":"Stop"`)
 	require.NotContains(t, detail, `"questions"`)
 	require.NotEmpty(t, position)

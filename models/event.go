@@ -11,7 +11,7 @@ type Event struct {
 	FirstName bool // AgentName counts only where the agent has no name
 
 	// What it does to the status.
-	Counts     States // the states of the session in which the report's status is entered
+	Counts     States // the states of the session in which the report's status is entered, or its question opened
 	Silent     bool   // where the status does not count, the event does nothing at all; else it renews
 	Interrupts string // where the session is at work, it becomes failed, with this message; "" for no such thing
 	FirstTitle bool   // SessionTitle counts only where the session has no title

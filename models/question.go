@@ -108,9 +108,15 @@ func parseName(field string, names []string, text []byte) (uint8, error) {
 // ClosedQuestion says how a question closed.
 type ClosedQuestion struct {
 	ID      string          `json:"id"`
+	Text    string          `json:"text,omitzero"` // of the question
 	Outcome QuestionOutcome `json:"outcome"`
 	By      string          `json:"by,omitzero"`     // what closed it, where known: the event, as its tool calls it, or who answered
 	Answer  string          `json:"answer,omitzero"` // what was answered, where known
+}
+
+// Closed returns how q, the ID of which it has, closed.
+func (q *Question) Closed(outcome QuestionOutcome, by, answer string) ClosedQuestion {
+	return ClosedQuestion{ID: q.ID, Text: q.Text, Outcome: outcome, By: by, Answer: answer}
 }
 
 // QuestionID returns the ID of the question that the record with this sequence asked.

@@ -100,9 +100,16 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 	}
 	s.admitted.events = s.admitted.events || event
 	if se == nil {
-		return s.admitFirst(&r.StatusReport), 0
+		if outcome = s.admitFirst(&r.StatusReport); outcome == Stored {
+			s.admitted.ask(r.Turn)
+		}
+		return outcome, 0
 	}
 	s.pin(se)
+	s.admitted.ask(r.Turn)
+	if !event && r.Turn != nil {
+		s.admitted.withdraw(se)
+	}
 	if outcome == Stored && r.ReportID != "" {
 		dropped = se.dropped
 	}
@@ -147,6 +154,7 @@ func (s *Store) Settle() {
 	s.admitted.pinned = s.admitted.pinned[:0]
 	clear(s.admitted.begun)
 	clear(s.admitted.found)
+	clear(s.admitted.withdrawn)
 	s.admitted.events = false
 	clear(s.admitted.ids)
 	s.admitted.bytes = 0

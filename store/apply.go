@@ -29,6 +29,7 @@ func (s *Store) applyChunk(records []models.Record) (moved []*agent) {
 		r := &records[i]
 		s.sequence = max(s.sequence, r.Sequence)
 		s.received = max(s.received, instant(r.Received))
+		s.admitted.asks(r.Turn)
 		a, se := s.lookup(r.AgentID, r.SessionTopic)
 		if se == nil {
 			s.admitted.begins(&r.StatusReport)

@@ -10,32 +10,45 @@ func (s *Store) makeRoom(r *models.StatusReport) bool {
 			return false
 		}
 	}
-	size := sizeOf(len(r.Message)+len(r.Content)+len(r.ReportID)) + s.admitted.bytes
-	for s.historyBytes+size > s.opts.HistoryMaxBytes {
-		if !s.dropSuperseded() && !s.evict(&s.bounds.HistoryMaxBytes) {
-			return false
+	return s.makeRoomFor(reportSize(r) + s.admitted.bytes)
+}
+
+// makeRoomForQuestion makes room for the question that r opens in se, nil for a session that it begins, as makeRoom does, and for its
+// status; the question's content is dropped where there is none for that. It reports whether there is room now. The caller holds s.mu.
+func (s *Store) makeRoomForQuestion(r *models.Record, se *session) bool {
+	if se != nil && se.queued == inExpired { // it is not to make room for itself
+		s.unqueue(se)
+		defer s.enqueue(se)
+	}
+	fits := func() bool {
+		size := s.admitted.bytes + questionRoom(r.Turn)
+		if !r.Renewal() {
+			size += reportSize(&r.StatusReport)
 		}
+		return s.makeRoomFor(size)
 	}
-	return true
+	if fits() {
+		return true
+	}
+	asks := *r.Turn.Asks
+	asks.Content, asks.ContentCut = "", asks.ContentCut || asks.Content != ""
+	r.Turn.Asks = &asks
+	if !r.Renewal() {
+		r.Content = ""
+	}
+	return fits()
 }
 
-// makeRoomForQuestion makes room for the question that t opens; its content is dropped where there is none for that. It reports
-// whether there is room now. The caller holds s.mu.
-func (s *Store) makeRoomForQuestion(t *models.Turn) bool {
-	room := s.makeRoomFor(openOverhead + questionSize(t.Asks))
-	if room || t.Asks.Content == "" {
-		return room
-	}
-	asks := *t.Asks
-	asks.Content, asks.ContentCut = "", true
-	t.Asks = &asks
-	return s.makeRoomFor(openOverhead + questionSize(t.Asks))
+// questionRoom returns how many bytes of memory the question that t opens takes at most, with all that t says beside other questions.
+func questionRoom(t *models.Turn) int64 {
+	room := turnOverhead + openOverhead + questionSize(t.Asks) + callSize*int64(len(t.Calls))
+	return room + int64(len(t.Beneath.Message)+len(t.Beneath.Content))
 }
 
-// makeRoomFor makes room for so many bytes of a session that is known. It reports whether there is room now. The caller holds s.mu.
+// makeRoomFor makes room for so many bytes. It reports whether there is room now. The caller holds s.mu.
 func (s *Store) makeRoomFor(size int64) bool {
 	for s.historyBytes+size > s.opts.HistoryMaxBytes {
-		if !s.dropSuperseded() {
+		if !s.dropSuperseded() && !s.evict(&s.bounds.HistoryMaxBytes) {
 			return false
 		}
 	}
@@ -45,7 +58,8 @@ func (s *Store) makeRoomFor(size int64) bool {
 // trimHistory holds the history within its bytes, as far as statuses that are not current allow. The
 // caller holds s.mu.
 func (s *Store) trimHistory() {
-	s.makeRoomFor(0)
+	for s.historyBytes > s.opts.HistoryMaxBytes && s.dropSuperseded() {
+	}
 }
 
 // dropSuperseded drops the oldest status of the session that has been silent for longest, among those that hold more

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"slices"
 	"time"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -16,11 +17,11 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 		return Duplicate
 	}
 	if record.Event == nil {
-		withdraw(record, se)
+		s.withdraw(record, se, received)
 		return Stored
 	}
 	settled, outcome := settle(&record.StatusReport, se, received)
-	if settled.Turn != nil && settled.Turn.Asks != nil && !s.makeRoomForQuestion(settled.Turn) {
+	if settled.Turn != nil && settled.Turn.Asks != nil && !s.makeRoomForQuestion(&settled, se) {
 		s.bounds.Refused++
 		return Refused
 	}
@@ -28,18 +29,20 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 	return outcome
 }
 
-// withdraw has a record that no event is behind tell that the open questions of its session are withdrawn.
-func withdraw(record *models.Record, se *session) {
-	if se == nil || !se.turn.asks() {
+// withdraw has a record that no event is behind tell that the open questions of its session are withdrawn, unless another one does
+// that is admitted. Its status is the newest then, whatever its timestamp says. The caller holds s.mu.
+func (s *Store) withdraw(record *models.Record, se *session, received int64) {
+	if _, done := s.admitted.withdrawn[se]; done || se == nil || !se.turn.asks() {
 		return
 	}
+	record.Timestamp = se.arrival(record.Timestamp, received)
 	record.Turn, record.Closed = new(models.Turn), se.turn.closed
 	outcome, by := models.Withdrawn, "status report"
 	if se.class.expired() {
 		outcome, by = models.Expired, ""
 	}
-	for i := range se.turn.open {
-		record.Closed = append(record.Closed[:len(record.Closed):len(record.Closed)], models.ClosedQuestion{
-			ID: models.QuestionID(se.turn.open[i].Sequence), Outcome: outcome, By: by})
+	record.Closed = slices.Clone(record.Closed)
+	for _, q := range se.turn.open {
+		record.Closed = append(record.Closed, q.view().full.Closed(outcome, by, ""))
 	}
 }

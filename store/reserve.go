@@ -41,6 +41,28 @@ func (ad *admitted) begin(r *models.StatusReport) {
 	ad.bytes += reportSize(r)
 }
 
+// withdraw notes that an admitted report withdraws the open questions of se.
+func (ad *admitted) withdraw(se *session) {
+	if ad.withdrawn == nil {
+		ad.withdrawn = map[*session]struct{}{}
+	}
+	ad.withdrawn[se] = struct{}{}
+}
+
+// ask keeps room for the question that t opens, if it does.
+func (ad *admitted) ask(t *models.Turn) {
+	if t != nil && t.Asks != nil {
+		ad.bytes += questionRoom(t)
+	}
+}
+
+// asks gives up the room that is kept for the question that t opens, which is to be opened now.
+func (ad *admitted) asks(t *models.Turn) {
+	if t != nil && t.Asks != nil {
+		ad.bytes = max(0, ad.bytes-questionRoom(t))
+	}
+}
+
 // toolKeyOf names the session of r by its tool, in the place of its agent.
 func toolKeyOf(r *models.StatusReport) SessionKey { return SessionKey{r.AgentSource, r.SessionTopic} }
 

@@ -2,6 +2,7 @@ package store
 
 import (
 	"slices"
+	"time"
 
 	"github.com/kubeagents/kubeagents/models"
 )
@@ -89,7 +90,7 @@ func (d *decision) repeatsQuestion() bool {
 		return d.isOpen(e.Call) || d.identify()
 	case e.Same != 0:
 		n := d.alike()
-		return n > 0 && n >= d.inFlight()
+		return n > 0 && n >= d.inFlight(d.event.Same)
 	}
 	return false
 }
@@ -121,10 +122,10 @@ func (d *decision) alike() (n int) {
 	return n
 }
 
-// inFlight returns how many calls are in flight with the same subagent, tool and input as that of the event.
-func (d *decision) inFlight() (n int) {
+// inFlight returns how many calls are in flight with this subagent, tool and input; 0 where these are not known.
+func (d *decision) inFlight(same uint64) (n int) {
 	for _, call := range d.turn.Calls {
-		if call.Same == d.event.Same {
+		if same != 0 && call.Same == same {
 			n++
 		}
 	}
@@ -176,11 +177,12 @@ func (d *decision) closeWhere(outcome models.QuestionOutcome, by, answer string,
 	kept := make([]models.OpenQuestion, 0, len(d.turn.Open))
 	for i := range d.turn.Open {
 		q := &d.turn.Open[i]
-		if !closes(q, d.before.find(q.Sequence).view().full) {
+		asked := d.before.find(q.Sequence).view().full
+		if !closes(q, asked) {
 			kept = append(kept, *q)
 			continue
 		}
-		d.noteClosed(models.ClosedQuestion{ID: models.QuestionID(q.Sequence), Outcome: outcome, By: by, Answer: answer})
+		d.noteClosed(asked.Closed(outcome, by, answer))
 	}
 	d.turn.Open = kept
 }
@@ -192,9 +194,9 @@ func (d *decision) noteClosed(closed models.ClosedQuestion) {
 	d.changed = true
 }
 
-// open opens the question that the event asks, if there is room for one.
+// open opens the question that the event asks, if the session is in a state for it and there is room for one.
 func (d *decision) open() {
-	if d.event.Asks == nil || len(d.turn.Open) >= models.MaxOpenQuestions {
+	if d.event.Asks == nil || d.event.Counts&models.StateOf(d.beneath().Status) == 0 || len(d.turn.Open) >= models.MaxOpenQuestions {
 		return
 	}
 	if len(d.turn.Open) == 0 {
@@ -216,26 +218,38 @@ func (d *decision) ask() {
 	d.turn.Open = append(d.turn.Open, q)
 }
 
-// bind has a question without an ID be about a call in flight of which nothing is asked yet: one with the same subagent, tool and
-// input, or, where the event says no more, the one that started last.
+// bind has a question without an ID be about a call in flight: the only one with its subagent, tool and input, or, where the event
+// does not say these, the one that started last of those of which nothing is asked yet. Of several with all that in common, any
+// result closes the first question about them.
 func (d *decision) bind(q *models.OpenQuestion) {
-	for _, call := range slices.Backward(d.turn.Calls) {
-		if d.asksAbout(call) || call.Same != q.Same && !d.event.Binds {
-			continue
-		}
-		if q.Call = call.Call; d.event.Binds {
-			q.Group = call.Same
-		}
+	switch alike := d.inFlight(q.Same); {
+	case alike == 1:
+		i := slices.IndexFunc(d.turn.Calls, func(call models.Call) bool { return call.Same == q.Same })
+		q.Call = d.turn.Calls[i].Call
 		return
+	case alike > 1 || !d.event.Binds:
+		return
+	}
+	for _, call := range slices.Backward(d.turn.Calls) {
+		if !d.asked(call) {
+			q.Call, q.Group = call.Call, call.Same
+			return
+		}
 	}
 }
 
-// asksAbout reports whether a question about a call is open.
-func (d *decision) asksAbout(call models.Call) bool {
-	if call.Call != 0 {
-		return d.isOpen(call.Call)
+// asked reports whether a question about a call is open; of calls that nothing tells apart, about as many as there are.
+func (d *decision) asked(call models.Call) bool {
+	alike := 0
+	for _, q := range d.turn.Open {
+		if call.Call != 0 && q.Call == call.Call {
+			return true
+		}
+		if q.Group == call.Same {
+			alike++
+		}
 	}
-	return d.first(func(q models.OpenQuestion) bool { return q.Call == 0 && q.Group == call.Same }) != nil
+	return call.Same != 0 && alike >= d.inFlight(call.Same)
 }
 
 // maxCalls is how many calls of a session are known to be in flight.
@@ -358,20 +372,26 @@ func (d *decision) enterQuestion(shown uint64, received int64) Outcome {
 	return d.enterStatus(models.Beneath{Status: models.Pending, Message: q.Text, Content: shorten(q.Content)}, received)
 }
 
-// enterStatus has the record tell a status. Its time is that of the event; one that is not later than the newest status of the
-// session, or ahead of the receipt, is that of the receipt.
+// enterStatus has the record tell a status.
 func (d *decision) enterStatus(next models.Beneath, received int64) Outcome {
 	r := &d.record
 	r.Status, r.Message, r.Content = next.Status, next.Message, next.Content
 	if len(d.turn.Closed) > 0 {
 		r.Closed, d.turn.Closed, d.changed = d.turn.Closed, nil, true
 	}
-	newest, receipt := d.se.current().timestamp(), at(received)
-	if !r.Timestamp.After(newest) || r.Timestamp.After(receipt) {
-		r.Timestamp = receipt
-	}
-	if !r.Timestamp.After(newest) { // which was told by a clock that was ahead, before the server held that back
-		r.Timestamp = newest.Add(1)
-	}
+	r.Timestamp = d.se.arrival(r.Timestamp, received)
 	return Stored
+}
+
+// arrival returns the time of a status that becomes the newest of se, whatever time it says: one that is not later than the newest
+// status of the session, or ahead of the receipt, is that of the receipt.
+func (se *session) arrival(said time.Time, received int64) time.Time {
+	newest, receipt := se.current().timestamp(), at(received)
+	if !said.After(newest) || said.After(receipt) {
+		said = receipt
+	}
+	if !said.After(newest) { // which was told by a clock that was ahead, before the server held that back
+		said = newest.Add(1)
+	}
+	return said
 }

@@ -256,12 +256,13 @@ type changes struct {
 
 // admitted is what the store notes of admitted reports until they are settled.
 type admitted struct {
-	pinned []*session              // known sessions that they are of
-	begun  map[SessionKey]struct{} // sessions that they begin
-	found  map[SessionKey]struct{} // the same, by their sources instead of their agents
-	events bool                    // there is a report of an event among them
-	bytes  int64                   // of statuses, in those
-	ids    map[reportKey]struct{}  // of theirs
+	pinned    []*session              // known sessions that they are of
+	begun     map[SessionKey]struct{} // sessions that they begin
+	found     map[SessionKey]struct{} // the same, by their sources instead of their agents
+	events    bool                    // there is a report of an event among them
+	withdrawn map[*session]struct{}   // whose open questions one of them withdraws
+	bytes     int64                   // of statuses, in those, and of all questions
+	ids       map[reportKey]struct{}  // of theirs
 }
 
 type reportKey struct {

@@ -84,7 +84,7 @@ func packNotes(shown uint64, closed []models.ClosedQuestion) []byte {
 	b := binary.AppendUvarint(nil, shown)
 	for i := range closed {
 		b = append(b, byte(closed[i].Outcome))
-		for _, text := range [...]string{closed[i].ID, closed[i].By, closed[i].Answer} {
+		for _, text := range [...]string{closed[i].ID, closed[i].Text, closed[i].By, closed[i].Answer} {
 			b = append(binary.AppendUvarint(b, uint64(len(text))), text...)
 		}
 	}
@@ -101,7 +101,7 @@ func (st *status) notes() (shown uint64, closed []models.ClosedQuestion) {
 	for rest != "" {
 		c := models.ClosedQuestion{Outcome: models.QuestionOutcome(rest[0])}
 		rest = rest[1:]
-		for _, text := range [...]*string{&c.ID, &c.By, &c.Answer} {
+		for _, text := range [...]*string{&c.ID, &c.Text, &c.By, &c.Answer} {
 			var size int
 			size, rest = cutUvarint(rest)
 			*text, rest = rest[:size], rest[size:]

@@ -18,7 +18,7 @@ func (t *turn) size() (n int64) {
 	n = turnOverhead + int64(len(t.open))*openOverhead + int64(len(t.calls))*callSize
 	n += int64(len(t.beneath.Message) + len(t.beneath.Content))
 	for i := range t.closed {
-		n += closedOverhead + int64(len(t.closed[i].By)+len(t.closed[i].Answer))
+		n += closedOverhead + int64(len(t.closed[i].Text)+len(t.closed[i].By)+len(t.closed[i].Answer))
 	}
 	for i := range t.open {
 		n += questionSize(t.open[i].full)
@@ -66,7 +66,8 @@ func turnOf(r *models.Turn, sequence uint64, before *turn) *turn {
 	t := &turn{closed: slices.Clone(r.Closed), calls: slices.Clone(r.Calls), beneath: r.Beneath}
 	t.beneath.Message, t.beneath.Content = strings.Clone(r.Beneath.Message), strings.Clone(r.Beneath.Content)
 	for i := range t.closed {
-		t.closed[i].By, t.closed[i].Answer = strings.Clone(t.closed[i].By), strings.Clone(t.closed[i].Answer)
+		closed := &t.closed[i]
+		closed.Text, closed.By, closed.Answer = strings.Clone(closed.Text), strings.Clone(closed.By), strings.Clone(closed.Answer)
 	}
 	for _, q := range r.Open {
 		if q.Sequence == 0 {
@@ -104,7 +105,8 @@ func (t *turn) fill(asked *models.Question, sequence uint64, received int64) {
 	if full.AskedAt.IsZero() {
 		full.AskedAt = at(received)
 	}
-	full.Text, full.Content, full.AskedBy = strings.Clone(asked.Text), strings.Clone(asked.Content), strings.Clone(asked.AskedBy)
+	full.Text, full.Content = strings.Clone(asked.Text), strings.Clone(asked.Content)
+	full.AskedBy, full.RequestedAs = strings.Clone(asked.AskedBy), strings.Clone(asked.RequestedAs)
 	full.Choices = slices.Clone(asked.Choices)
 	for i := range full.Choices {
 		full.Choices[i] = strings.Clone(full.Choices[i])
@@ -153,10 +155,10 @@ func (t *turn) closedSince(before *turn, told ...[]models.ClosedQuestion) (close
 		if t.find(before.open[i].Sequence) != nil {
 			continue
 		}
-		how := models.ClosedQuestion{ID: models.QuestionID(before.open[i].Sequence), Outcome: models.Withdrawn}
+		how := before.open[i].view().full.Closed(models.Withdrawn, "", "")
 		for _, list := range told {
 			if j := slices.IndexFunc(list, func(c models.ClosedQuestion) bool { return c.ID == how.ID }); j >= 0 {
-				how = list[j]
+				how.Outcome, how.By, how.Answer = list[j].Outcome, strings.Clone(list[j].By), strings.Clone(list[j].Answer)
 			}
 		}
 		closed = append(closed, how)

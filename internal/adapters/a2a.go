@@ -16,8 +16,8 @@ var a2a = &Client{
 	events: map[string]meaning{
 		"submitted":      a2aWorks.with(models.Running, says("Submitted", fieldMessage)),
 		"working":        a2aWorks,
-		"input-required": {status: models.Running, counts: models.Unknown, asks: models.Text, closes: models.ClosesAll, outcome: always(models.Withdrawn), says: says("Input required", fieldMessage), about: state},
-		"auth-required":  {status: models.Running, counts: models.Unknown, asks: models.Permission, closes: models.ClosesAll, outcome: always(models.Withdrawn), says: says("Authorization required", fieldMessage), about: state},
+		"input-required": {status: models.Running, counts: a2aGoesOn, asks: models.Text, closes: models.ClosesAll, outcome: always(models.Withdrawn), says: says("Input required", fieldMessage), about: state},
+		"auth-required":  {status: models.Running, counts: a2aGoesOn, asks: models.Permission, closes: models.ClosesAll, outcome: always(models.Withdrawn), says: says("Authorization required", fieldMessage), about: state},
 		"completed":      a2aEnds.with(models.Success, a2aAnswer),
 		"failed":         a2aEnds.with(models.Failed, says("Failed", fieldMessage)),
 		"rejected":       a2aEnds.with(models.Failed, says("Rejected", fieldMessage)),

@@ -30,6 +30,7 @@ type Client struct {
 	name   func(e *event) string // of an event, for its meaning, with what is not what it seems taken out; nil for its first field
 	detail map[string][]field    // what tells events of one name apart, by that name; the first with a meaning of its own counts
 	events map[string]meaning    // by name, and by name, a slash and the detail, which comes first
+	call   func(e *event) about  // which tool call an event is about; nil for ownCall
 	shared bool                  // IDs of its sessions are not unique by themselves
 	orphan bool                  // a session that only tools' events tell of is that of a subagent, whose parent they do not name
 }
@@ -98,7 +99,7 @@ type Options struct {
 // starts a state, the events that end it, and in which states of the session an event's status counts.
 type meaning struct {
 	status     models.Status
-	counts     models.States // the states of the session in which the status is entered
+	counts     models.States // the states of the session in which the status is entered, or the question opened
 	silent     bool          // where it does not count, nothing happens; else the session is renewed
 	interrupts bool          // a session that is at work was interrupted, whatever it is at now
 	says       func(e *event) text
@@ -185,7 +186,7 @@ func (c *Client) report(e *event, o Options) (r models.StatusReport, effect Effe
 		Status:       m.status,
 		Timestamp:    e.timestamp(o.Now),
 		TTLMinutes:   o.TTLMinutes,
-		Event:        m.event(e),
+		Event:        c.event(&m, e),
 	}
 	c.nameAgent(&r, e, o)
 	m.say(&r, e, o.Capture)
@@ -241,7 +242,7 @@ func given(value string, limit int) string {
 }
 
 // event returns what an event with this meaning does to its session.
-func (m *meaning) event(e *event) *models.Event {
+func (c *Client) event(m *meaning, e *event) *models.Event {
 	ev := &models.Event{
 		Name:     line(e[fieldEvent], 100),
 		Counts:   m.counts,
@@ -261,18 +262,21 @@ func (m *meaning) event(e *event) *models.Event {
 	if going := e.all(fieldBackgroundID); m.closes == models.ClosesAll && len(going) > 0 {
 		ev.Going = going
 	}
-	m.identify(ev, e)
+	c.identify(m, ev, e)
 	return ev
 }
 
 // identify says which call the event is about, where that matters.
-func (m *meaning) identify(ev *models.Event, e *event) {
+func (c *Client) identify(m *meaning, ev *models.Event, e *event) {
 	if m.stage == 0 && m.asks == 0 && m.closes == models.ClosesNone {
 		return
 	}
 	which := ownCall
-	if m.about != nil {
+	switch {
+	case m.about != nil:
 		which = m.about
+	case c.call != nil:
+		which = c.call
 	}
 	a := which(e)
 	ev.Call = hash(a.call)
@@ -287,6 +291,16 @@ func ownCall(e *event) about {
 	a := about{call: e[fieldCall]}
 	if e[fieldTool] != "" {
 		a.same = e[fieldTool] + "\x00" + e.input()
+	}
+	return a
+}
+
+// commandCall is about the tool call that the event names, a command by itself: what is asked about one may be told without the rest of
+// the input.
+func commandCall(e *event) about {
+	a := ownCall(e)
+	if e[fieldCommand] != "" {
+		a.same = "command\x00" + e[fieldCommand]
 	}
 	return a
 }
@@ -377,7 +391,9 @@ func (m meaning) ofSubagent() meaning {
 	if m.status != models.Running || m.counts&models.Unknown == 0 {
 		m.status = 0
 	}
-	m.counts &= models.Unknown
+	if m.asks == 0 {
+		m.counts &= models.Unknown
+	}
 	m.interrupts = false
 	if m.closes == models.ClosesAll {
 		m.closes = models.ClosesAsker
@@ -510,12 +526,12 @@ var (
 	// Something happens in a turn that is no call. It starts no turn either.
 	works = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, says: tool}
 
-	// A question is open from here on; what closes it is at [models.Closes].
-	asks    = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, says: permission}
-	chooses = meaning{status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question"), stage: models.CallStarts}
-	plans   = meaning{status: models.Running, counts: models.Unknown, asks: models.Plan, says: question("Plan to approve"), stage: models.CallStarts}
+	// A question is open from here on, whatever the session was at; what closes it is at [models.Closes].
+	asks    = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, says: permission}
+	chooses = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question"), stage: models.CallStarts}
+	plans   = meaning{status: models.Running, counts: models.Anywhere, asks: models.Plan, says: question("Plan to approve"), stage: models.CallStarts}
 	// Somebody is told that a question is open, of which there may be nothing else.
-	hints = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, hints: true, binds: true, says: says("Permission needed", fieldMessage)}
+	hints = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, hints: true, binds: true, says: says("Permission needed", fieldMessage)}
 
 	// A turn ended.
 	answers     = meaning{status: models.Success, counts: models.Anywhere, says: done, closes: models.ClosesAll, outcome: always(models.Withdrawn)}

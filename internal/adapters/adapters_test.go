@@ -129,6 +129,154 @@ func TestCaptures(t *testing.T) {
 	}
 }
 
+// TestCapturedDialogs replays what clients posted while their dialogs were on the screen, or would have been, and holds the status, the
+// message and the open questions after each line. Their prompts name the tools to call.
+func TestCapturedDialogs(t *testing.T) {
+	for _, test := range []struct {
+		client, file string
+		want         []string
+	}{
+		{"claude-code", "claude-code-2.1.332-interactive", []string{
+			"success: Session started []",
+			"running: TOOLS []",
+			"running: Bash: sleep 2 []",
+			"running: Read: /etc/hosts []",
+			"pending: Read: /etc/hosts [Read: /etc/hosts]",
+			"pending: Read: /etc/hosts [Read: /etc/hosts]",
+			"pending: Read: /etc/hosts [Read: /etc/hosts]",
+			"running: Read: /etc/hosts []",
+			"running: Read: /etc/hosts []",
+			"running: Read: /etc/hosts []",
+			"success: All done. []",
+			"success: All done. []",
+			"running: TOOLS []",
+			"running: Bash: touch q1 []",
+			"pending: Bash: touch q1 [Bash: touch q1]",
+			"failed: Session ended: other []",
+			"success: Session started []",
+			"running: TOOLS []",
+			"running: Bash: touch x []",
+			"pending: Bash: touch x [Bash: touch x]",
+			"pending: Bash: touch x [Bash: touch x]",
+			"running: TOOLS []",
+			"running: Bash: touch q2 []",
+			"pending: Bash: touch q2 [Bash: touch q2]",
+			"pending: Bash: touch q2 [Bash: touch q2]",
+			"pending: Bash: touch q2 [Bash: touch q2]",
+			"running: Bash: ls []",
+			"running: Bash: touch q2 []",
+			"pending: Bash: touch q2 [Bash: touch q2]",
+			"pending: Bash: touch q2 [Bash: touch q2]",
+			"failed: Session ended: other []",
+			"success: Session started []",
+			"running: TOOLS []",
+			"running: Read: /etc/hosts []",
+			"running: Bash: ls []",
+			"running: Read: /etc/passwd []",
+			"pending: Read: /etc/passwd [Read: /etc/passwd]",
+			"pending: Read: /etc/passwd [Read: /etc/passwd, Read: /etc/hosts]",
+			"pending: Read: /etc/passwd [Read: /etc/passwd, Read: /etc/hosts]",
+			"pending: Read: /etc/passwd [Read: /etc/passwd, Read: /etc/hosts]",
+			"pending: Read: /etc/passwd [Read: /etc/passwd, Read: /etc/hosts]",
+			"pending: Read: /etc/passwd [Read: /etc/passwd]",
+			"running: Read: /etc/passwd []",
+			"running: Read: /etc/passwd []",
+			"running: Read: /etc/passwd []",
+			"success: All done. []",
+			"success: All done. []",
+			"running: TOOLS []",
+			"pending: Which colour? [Which colour?]",
+			"pending: Which colour? [Which colour?]",
+		}},
+		{"claude-code", "claude-code-2.1.332-print", []string{
+			"success: Session started []",
+			"running: TOOLS []",
+			"running: Bash: touch x []",
+			"running: Bash: touch x []",
+			"running: Bash: false []",
+			"running: Read: /nope []",
+			"pending: Read: /nope [Read: /nope]",
+			"pending: Read: /nope [Read: /nope]",
+			"running: Bash: false []",
+			"running: Bash: false []",
+			"success: All done. []",
+			"success: All done. []",
+			"success: Session started []",
+			"running: TOOLS []",
+			"running: Bash: touch x []",
+			"pending: Bash: touch x [Bash: touch x]",
+			"pending: Bash: touch x [Bash: touch x]",
+			"pending: Bash: touch x [Bash: touch x, Bash: touch y]",
+			"running: Bash: touch y []",
+			"running: Bash: touch y []",
+			"success: All done. []",
+			"success: All done. []",
+			"success: Session started []",
+			"running: FAIL500 []",
+			"running: FAIL500 []",
+			"failed: unknown: API Error: 400 stand-in says no []",
+			"failed: unknown: API Error: 400 stand-in says no []",
+			"success: Session started []",
+			"running: TOOLS []",
+			"running: Bash: sleep 3 []",
+			"running: Agent: sub []",
+			"running: Agent: sub []",
+			"running: Agent: sub []",
+			"running: Bash: sleep 3 []",
+			"running: Bash: sleep 3 []",
+			"running: Bash: sleep 3 []",
+			"running: Agent \"sub\" finished []",
+			"running: Agent \"sub\" finished []",
+			"success: All done. · 1 background task still running []",
+			"running: Background command \"Wait\" completed (exit code 0) []",
+			"running: Background command \"Wait\" completed (exit code 0) []",
+			"success: All done. []",
+			"success: All done. []",
+		}},
+		{"copilot", "copilot-1.0.102-interactive", []string{
+			"success: Session started []",
+			"running: TOOLS []",
+			"running: bash: touch zzz []",
+			"running: bash: ls []",
+			"running: bash: ls []",
+			"running: bash: ls []",
+			"pending: Run command: touch zzz [Run command: touch zzz]",
+			"pending: Run command: touch zzz [Run command: touch zzz]",
+		}},
+	} {
+		t.Run(test.file, func(t *testing.T) {
+			h := newHub(t)
+			got := []string{}
+			for _, line := range capture(t, test.file) {
+				r, _ := h.post(test.client, h.unwrap(line))
+				require.Equal(t, test.client+":payments", r.AgentID)
+				se, questions, _, ok := h.store.SessionInFull(r.AgentID, r.SessionTopic, nil, 1)
+				require.True(t, ok)
+				asked := []string{}
+				for _, q := range questions {
+					asked = append(asked, q.Text)
+				}
+				prompt, _, _ := strings.Cut(se.CurrentMessage, ":[{")
+				got = append(got, fmt.Sprintf("%s: %s [%s]", se.CurrentStatus, prompt, strings.Join(asked, ", ")))
+			}
+			require.Equal(t, test.want, got)
+		})
+	}
+}
+
+// unwrap returns what was posted, whose event's name may stand in the address.
+func (h *hub) unwrap(line string) string {
+	var wrapped struct {
+		EVENT string
+		P     json.RawMessage
+	}
+	require.NoError(h.t, json.Unmarshal([]byte(line), &wrapped))
+	if h.opts.Event = wrapped.EVENT; wrapped.EVENT != "" {
+		return string(wrapped.P)
+	}
+	return line
+}
+
 // capture returns the lines that a client posted.
 func capture(t testing.TB, name string) []string {
 	text, err := os.ReadFile(filepath.Join("testdata/captures", name+".ndjson"))

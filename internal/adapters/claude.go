@@ -17,34 +17,35 @@ var claudeCode = &Client{
 		"PostToolBatch": {closes: models.ClosesAsker, outcome: always(models.Denied)},
 
 		// An MCP server asks, until its dialog closes.
-		"Elicitation":       {status: models.Running, counts: models.Unknown, asks: models.Text, says: question("Question"), about: elicitation},
+		"Elicitation":       {status: models.Running, counts: models.Anywhere, asks: models.Text, says: question("Question"), about: elicitation},
 		"ElicitationResult": {closes: models.ClosesOwn, outcome: elicited, about: elicitationResult},
 
 		// These come after the events that say what is asked, if these are sent.
 		"Notification/permission_prompt":        hints,
 		"Notification/worker_permission_prompt": hints,
-		"Notification/elicitation_dialog":       {status: models.Running, counts: models.Unknown, asks: models.Text, hints: true, says: question("Question")},
-		"Notification/elicitation_url_dialog":   {status: models.Running, counts: models.Unknown, asks: models.Text, hints: true, says: question("Question")},
+		"Notification/elicitation_dialog":       {status: models.Running, counts: models.Anywhere, asks: models.Text, hints: true, says: question("Question")},
+		"Notification/elicitation_url_dialog":   {status: models.Running, counts: models.Anywhere, asks: models.Text, hints: true, says: question("Question")},
 		"Notification/elicitation_response":     {closes: models.ClosesHinted, outcome: always(models.Answered)},
 		"Notification/elicitation_complete":     {closes: models.ClosesHinted, outcome: always(models.Answered)},
 		// The prompt is empty, and no dialog is open: a turn that counts as running was interrupted, of which nothing was told.
 		"Notification/idle_prompt": interrupted,
 
-		"UserPromptExpansion": renews,
-		"PreModelSwitch":      renews,
-		"PostModelSwitch":     renews,
-		"Setup":               renews,
-		"TeammateIdle":        renews,
-		"TaskCreated":         renews,
-		"TaskCompleted":       renews,
-		"ConfigChange":        renews,
-		"CwdChanged":          renews,
-		"DirectoryAdded":      renews,
-		"FileChanged":         renews,
-		"InstructionsLoaded":  renews,
-		"MessageDisplay":      renews,
-		"WorktreeCreate":      renews,
-		"WorktreeRemove":      renews,
+		"UserPromptExpansion":  renews,
+		"PreSkillShellCommand": renews,
+		"PreModelSwitch":       renews,
+		"PostModelSwitch":      renews,
+		"Setup":                renews,
+		"TeammateIdle":         renews,
+		"TaskCreated":          renews,
+		"TaskCompleted":        renews,
+		"ConfigChange":         renews,
+		"CwdChanged":           renews,
+		"DirectoryAdded":       renews,
+		"FileChanged":          renews,
+		"InstructionsLoaded":   renews,
+		"MessageDisplay":       renews,
+		"WorktreeCreate":       renews,
+		"WorktreeRemove":       renews,
 	}),
 }
 
@@ -127,9 +128,9 @@ var hookEvents = map[string]meaning{
 	"PreToolUse/AskUserQuestion":           chooses,
 	"PreToolUse/request_user_input":        chooses,
 	"PreToolUse/ExitPlanMode":              plans,
-	"PermissionRequest/AskUserQuestion":    {status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question")},
-	"PermissionRequest/request_user_input": {status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question")},
-	"PermissionRequest/ExitPlanMode":       {status: models.Running, counts: models.Unknown, asks: models.Plan, says: question("Plan to approve")},
+	"PermissionRequest/AskUserQuestion":    {status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question")},
+	"PermissionRequest/request_user_input": {status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question")},
+	"PermissionRequest/ExitPlanMode":       {status: models.Running, counts: models.Anywhere, asks: models.Plan, says: question("Plan to approve")},
 }
 
 // elicitation is about what an MCP server asks. Its result may say no more than which server that is.

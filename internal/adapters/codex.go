@@ -13,6 +13,7 @@ var codex = &Client{
 		"last-assistant-message": fieldAnswer,
 		"input-messages":         fieldPrompt,
 	})),
+	call:   commandCall, // what is asked also says why
 	detail: hookDetails,
 	events: with(hookEvents, map[string]meaning{
 		"SessionStart/fork":   begins,

@@ -1,6 +1,10 @@
 package adapters
 
-import "github.com/kubeagents/kubeagents/models"
+import (
+	"strings"
+
+	"github.com/kubeagents/kubeagents/models"
+)
 
 // copilot is GitHub's Copilot CLI and its cloud agent, whose events may not say their names: the address does. It also knows the
 // names and fields of Claude Code's hooks, as VS Code uses them:
@@ -39,6 +43,7 @@ var copilot = &Client{
 		"toolInput.command":    fieldCommand,
 	})),
 	name: copilotEvent,
+	call: commandCall,
 	detail: map[string][]field{"SessionStart": {fieldSource}, "Notification": {fieldKind}, "PreToolUse": {fieldTool}, "PostToolUseFailure": {fieldInterrupt},
 		"sessionStart": {fieldSource}, "notification": {fieldKind}, "preToolUse": {fieldTool}, "sessionEnd": {fieldReason}, "errorOccurred": {fieldKind}},
 	events: with(hookEvents, map[string]meaning{
@@ -58,7 +63,7 @@ var copilot = &Client{
 		// It is sent for every call, before the rules decide whether somebody is asked.
 		"permissionRequest": renews,
 		"PermissionRequest": renews,
-		// This one is sent where somebody is. It does not say of which call: that is the one that started last.
+		// This one is sent where somebody is. Of which call is known for commands; else it is the one that started last.
 		"notification/permission_prompt": copilotAsks,
 		"Notification/permission_prompt": copilotAsks,
 		// Of these the start of the call says more.
@@ -79,9 +84,17 @@ var copilot = &Client{
 }
 
 var (
-	copilotAsks  = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, binds: true, says: says("Permission needed", fieldMessage), about: notified}
-	copilotHints = meaning{status: models.Running, counts: models.Unknown, asks: models.Choice, hints: true, binds: true, says: says("Question", fieldMessage)}
+	copilotAsks  = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, binds: true, says: says("Permission needed", fieldMessage), about: copilotNotified}
+	copilotHints = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, hints: true, binds: true, says: says("Question", fieldMessage)}
 )
+
+// copilotNotified is about what somebody is notified of: a command is part of the message.
+func copilotNotified(e *event) about {
+	if command, ok := strings.CutPrefix(e[fieldMessage], "Run command: "); ok {
+		return about{same: "command\x00" + command}
+	}
+	return notified(e)
+}
 
 // copilotEvent returns the event's name. One of a subagent, which has a session of its own, becomes one of its parent's.
 func copilotEvent(e *event) string {

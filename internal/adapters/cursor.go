@@ -68,7 +68,7 @@ var (
 
 // cursorEvent returns the event's name. What an MCP server was started with is taken out: it is not what a tool is called with.
 func cursorEvent(e *event) string {
-	if strings.HasSuffix(e[fieldEvent], "MCPExecution") && e[fieldQuery] == "" {
+	if strings.HasSuffix(e[fieldEvent], "MCPExecution") {
 		e[fieldCommand] = ""
 	}
 	return e[fieldEvent]

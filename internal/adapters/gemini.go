@@ -21,6 +21,7 @@ var geminiCLI = &Client{
 		"details.toolName":         fieldToolPrompt,
 		"details.prompt":           fieldToolPrompt,
 	})),
+	call:   geminiCall,
 	detail: map[string][]field{"SessionStart": {fieldSource}, "Notification": {fieldKind}, "BeforeTool": {fieldTool}},
 	events: map[string]meaning{
 		"SessionStart":         begins,
@@ -41,12 +42,12 @@ var geminiCLI = &Client{
 
 		"BeforeTool/ask_user":       chooses,
 		"BeforeTool/exit_plan_mode": plans,
-		// It is sent where a dialog is shown, and does not say of which call: that is the one that started last.
+		// It is sent where a dialog is shown. Of which call is known for commands and edits; else it is the one that started last.
 		"Notification/ToolPermission": geminiAsks,
 	},
 }
 
-var geminiAsks = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, binds: true, says: geminiPermission, about: notified,
+var geminiAsks = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, binds: true, says: geminiPermission, about: geminiDialog,
 	adapt: func(e *event, m meaning) meaning {
 		switch e[fieldOutcome] {
 		case "ask_user", "exit_plan_mode": // of which the start of the call says more
@@ -83,6 +84,29 @@ func geminiPermission(e *event) text {
 	}
 	return t
 }
+
+// geminiCall is about a call by the command that it runs or the file that it edits, which is what is told of it where it is asked about.
+func geminiCall(e *event) about {
+	a := commandCall(e)
+	if e[fieldTool] == "replace" || e[fieldTool] == "write_file" {
+		a.same = edited(e)
+	}
+	return a
+}
+
+// geminiDialog is about what a dialog asks. The diff in it changes when a person edits that.
+func geminiDialog(e *event) about {
+	switch e[fieldOutcome] {
+	case "exec":
+		return commandCall(e)
+	case "edit":
+		return about{same: edited(e)}
+	}
+	return notified(e)
+}
+
+// edited is the same for a call that edits a file, and for the dialog about it: paths may be relative or absolute.
+func edited(e *event) string { return "edit\x00" + lastFolder(e[fieldPath]) }
 
 // notified is about what somebody is notified of.
 func notified(e *event) about {

@@ -22,7 +22,7 @@ var openCode = &Client{
 		"properties.prompt":                  fieldPrompt, // of chat.message
 		"properties.status.type":             fieldKind,
 		"properties.status.message":          fieldMessage,
-		"properties.subagent":                fieldSubagent, // which the plugin adds
+		"properties.childSessionID":          fieldSubagent, // which the plugin adds
 		"properties.callID":                  fieldCallOfRequest,
 		"properties.tool.callID":             fieldCallOfRequest,
 		"properties.source.callID":           fieldCallOfRequest,
@@ -89,13 +89,15 @@ var openCode = &Client{
 		"session.compacted":    renews,
 		"message.updated":      renews,
 		"message.part.updated": renews,
+		"todo.updated":         renews,
+		"command.executed":     renews,
 	},
 }
 
 var (
 	openCodeIdle    = meaning{status: models.Success, counts: models.AtWork | models.Unknown, says: fixed("Done"), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
-	openCodeAsks    = meaning{status: models.Running, counts: models.Unknown, asks: models.Permission, says: openCodePermission, about: request}
-	openCodeChooses = meaning{status: models.Running, counts: models.Unknown, asks: models.Choice, says: question("Question"), about: request}
+	openCodeAsks    = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, says: openCodePermission, about: request}
+	openCodeChooses = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question"), about: request}
 	openCodeReplied = meaning{closes: models.ClosesOwn, outcome: replied, about: request}
 )
 
@@ -124,6 +126,9 @@ func replied(e *event) models.QuestionOutcome {
 // openCodeEvent returns the event's name. A title that OpenCode gave before it knew better is taken out of the event.
 func openCodeEvent(e *event) string {
 	name := e[fieldEvent]
+	if name == "session.error" && e[fieldSession] == "" {
+		return "" // it is of the server
+	}
 	if !strings.HasPrefix(name, "session.") {
 		e[fieldTitle] = ""
 		if e[fieldSession2] == "" {

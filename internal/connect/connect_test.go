@@ -277,7 +277,11 @@ process.exit() // as OpenCode does: what was not posted by now is lost
 		require.NoError(t, err)
 		require.NotEqual(t, adapters.Unknown, effect)
 		require.Equal(t, "opencode:shop", r.AgentID)
-		got = append(got, strings.Join([]string{r.SessionTopic, r.Status.String(), r.Message}, "|"))
+		asks := ""
+		if r.Event.Asks != nil {
+			asks = r.Event.Asks.Kind.String() + " of " + r.Event.Subagent
+		}
+		got = append(got, strings.Join([]string{r.SessionTopic, r.Status.String(), r.Message, asks}, "|"))
 	}
-	require.Equal(t, []string{"s|success|Session started", "s|running|Go", "s|running|bash: ls", "s|pending|bash: ls", "s|success|Done"}, got)
+	require.Equal(t, []string{"s|success|Session started|", "s|running|Go|", "s|running|bash: ls|", "s|running|bash: ls|permission of grandchild", "s|success|Done|"}, got)
 }

@@ -567,7 +567,7 @@ func recordQuestions(t *testing.T, j *Journal, st *store.Store) {
 	}
 	answered := event(5, models.Pending, "Which?")
 	answered.Shown, answered.Turn = open[1].Sequence, &models.Turn{Open: open[1:], Beneath: beneath}
-	answered.Closed = []models.ClosedQuestion{{ID: models.QuestionID(first.Sequence), Outcome: models.Answered, By: "PostToolUse", Answer: "yes"}}
+	answered.Closed = []models.ClosedQuestion{{ID: models.QuestionID(first.Sequence), Text: "Bash: make", Outcome: models.Answered, By: "PostToolUse", Answer: "yes"}}
 	record(t, j, st, answered)
 }
 

@@ -41,19 +41,19 @@ func appendShown(b []byte, shown uint64, closed []models.ClosedQuestion) []byte 
 	return appendClosed(binary.AppendUvarint(b, shown), closed)
 }
 
-// appendClosed appends how many questions closed, and of each its outcome, its ID, what closed it and the answer.
+// appendClosed appends how many questions closed, and of each its outcome, its ID, its text, what closed it and the answer.
 func appendClosed(b []byte, all []models.ClosedQuestion) []byte {
 	b = binary.AppendUvarint(b, uint64(len(all)))
 	for i := range all {
 		b = appendString(append(b, byte(all[i].Outcome)), all[i].ID)
-		b = appendString(appendString(b, all[i].By), all[i].Answer)
+		b = appendString(appendString(appendString(b, all[i].Text), all[i].By), all[i].Answer)
 	}
 	return b
 }
 
 func (d *decoder) closed() []models.ClosedQuestion {
 	return several(d, func(d *decoder) models.ClosedQuestion {
-		return models.ClosedQuestion{Outcome: models.QuestionOutcome(d.byte()), ID: d.string(), By: d.string(), Answer: d.string()}
+		return models.ClosedQuestion{Outcome: models.QuestionOutcome(d.byte()), ID: d.string(), Text: d.string(), By: d.string(), Answer: d.string()}
 	})
 }
 

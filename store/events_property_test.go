@@ -1,0 +1,193 @@
+package store_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// drawEvent draws the report of an event that does anything that an event can do. What it is about is drawn from so little that events
+// meet.
+func drawEvent(t *rapid.T, now time.Time) models.StatusReport {
+	r := drawReport(t, now)
+	hash := func(label string) uint64 { return rapid.Uint64Range(0, 2).Draw(t, label) }
+	e := &models.Event{
+		Name:       "Event",
+		Find:       rapid.Bool().Draw(t, "find"),
+		Orphan:     rapid.Bool().Draw(t, "orphan"),
+		FirstName:  rapid.Bool().Draw(t, "first name"),
+		FirstTitle: rapid.Bool().Draw(t, "first title"),
+		Counts:     models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")),
+		Silent:     rapid.Bool().Draw(t, "silent"),
+		Interrupts: rapid.SampledFrom([]string{"", "", "Interrupted"}).Draw(t, "interrupts"),
+		Subagent:   rapid.SampledFrom([]string{"", "", "sub"}).Draw(t, "subagent"),
+		Call:       hash("call"), Same: hash("same"), Group: hash("group"),
+		Stage:   models.CallStage(rapid.Uint8Range(0, uint8(models.CallEnds)).Draw(t, "stage")),
+		Closes:  models.Closes(rapid.Uint8Range(0, uint8(models.ClosesAll)).Draw(t, "closes")),
+		Outcome: rapid.SampledFrom([]models.QuestionOutcome{models.Answered, models.Denied, models.Withdrawn}).Draw(t, "outcome"),
+		Answer:  rapid.SampledFrom([]string{"", "yes"}).Draw(t, "answer"),
+		Going:   rapid.SampledFrom([][]string{nil, {"sub"}}).Draw(t, "going"),
+	}
+	if rapid.Bool().Draw(t, "asks") {
+		e.Asks = &models.Question{Kind: models.Choice, Text: rapid.SampledFrom([]string{"Which?", "Sure?"}).Draw(t, "text"),
+			Content: rapid.SampledFrom([]string{"", "all of it"}).Draw(t, "question in full"), Choices: []string{"yes", "no"}, AskedBy: e.Subagent}
+		r.Message = e.Asks.Text
+		e.Hints, e.Binds = rapid.Bool().Draw(t, "hints"), rapid.Bool().Draw(t, "binds")
+	}
+	r.AgentSource, r.ReportID, r.Event = rapid.SampledFrom([]string{"cursor", "codex"}).Draw(t, "tool"), "", e
+	r.Status = rapid.SampledFrom([]models.Status{0, models.Idle, models.Running, models.Success, models.Failed}).Draw(t, "status of an event")
+	return r
+}
+
+// TestEverythingAgreesWithTheOpenQuestions has events alone tell of sessions, and holds every read to what is open in each.
+func TestEverythingAgreesWithTheOpenQuestions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		st := newStore(func(o *store.Options) {
+			o.SessionRetention, o.EventWindow = 72*time.Hour, 1000
+			o.HistoryLimit = rapid.SampledFrom([]int{1, 2, 1000}).Draw(t, "history limit")
+		})
+		now := epoch
+		seen, position := listed(t, st), st.EventPosition()
+		t.Repeat(map[string]func(*rapid.T){
+			"event": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
+				accept(st, now, drawEvent(t, now))
+			},
+			"time passes": func(t *rapid.T) {
+				now = now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour)
+				st.Expire(now)
+			},
+			"": func(t *rapid.T) {
+				requireAgreement(t, st)
+				follow(seen, changesOf(t, st, position))
+				position = st.EventPosition()
+				require.Equal(t, listed(t, st), seen, "the changes lead here")
+			},
+		})
+		for _, a := range allAgents(t, st, store.AgentQuery{}, all) {
+			st.RemoveAgent(a.ID, now)
+		}
+		require.Zero(t, st.Stats().HistoryBytes, "questions take no room any more")
+	})
+}
+
+// requireAgreement holds lists and counts to the sessions, and each session to its open questions and its history.
+func requireAgreement(t *rapid.T, st *store.Store) {
+	sessions := allSessions(t, st, store.SessionQuery{}, all)
+	waiting, lost := map[string]int{}, map[string]int{}
+	pending := []models.FleetSession{}
+	for _, se := range sessions {
+		full, questions, page, ok := st.SessionInFull(se.AgentID, se.Topic, nil, all)
+		require.True(t, ok)
+		require.Equal(t, se, full)
+		requireTold(t, full.Session, questions, page.Items)
+		require.True(t, slices.IsSortedFunc(questions, func(a, b models.Question) int { return a.AskedAt.Compare(b.AskedAt) }))
+		require.True(t, slices.IsSortedFunc(page.Items, func(a, b models.AgentStatus) int { return b.ReceivedAt.Compare(a.ReceivedAt) }),
+			"what came later stands above")
+		if se.Lost {
+			lost[se.AgentID]++
+		}
+		if len(questions) > 0 {
+			waiting[se.AgentID]++
+			pending = append(pending, se)
+		}
+	}
+	require.Equal(t, summaryOf(sessions), st.Summary())
+	require.Equal(t, pending, allSessions(t, st, store.SessionQuery{Status: models.Pending, Expired: new(false)}, all))
+	for _, a := range allAgents(t, st, store.AgentQuery{}, all) {
+		require.Equal(t, waiting[a.ID], a.WaitingSessionCount)
+		require.Equal(t, lost[a.ID], a.LostSessionCount)
+	}
+	for _, a := range allAgents(t, st, store.AgentQuery{Waiting: new(true)}, all) {
+		require.NotZero(t, waiting[a.ID])
+		delete(waiting, a.ID)
+	}
+	require.Empty(t, waiting, "all who wait are found")
+}
+
+// TestWhatWasAdmittedAppliesInAnyOrder has a store admit reports and events, and applies the records of that to another one in any
+// order, some of them again: it shows the same, as does one that takes the reports without a journal.
+func TestWhatWasAdmittedAppliesInAnyOrder(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		change := func(limit int) func(o *store.Options) {
+			return func(o *store.Options) { o.HistoryLimit = limit }
+		}
+		limit := rapid.SampledFrom([]int{1, 2, 5, 1000}).Draw(t, "history limit")
+		first, second, atOnce := newStore(change(limit)), newStore(change(limit)), newStore(change(limit))
+		now := epoch
+		var records []models.Record
+		for i := range rapid.IntRange(1, 60).Draw(t, "reports") {
+			now = now.Add(time.Duration(rapid.IntRange(0, 3000).Draw(t, "seconds")) * time.Second)
+			reports := []models.StatusReport{drawEvent(t, now)}
+			if rapid.IntRange(0, 4).Draw(t, "kind") == 0 {
+				reports = []models.StatusReport{drawReport(t, now), drawReport(t, now)}
+				for n := range reports {
+					reports[n].Event, reports[n].Status = nil, rapid.SampledFrom(models.Statuses[:]).Draw(t, "status")
+					reports[n].ReportID = fmt.Sprint(i, n) // a retry is found out before it becomes a record
+				}
+			}
+			records = append(records, admit(t, first, reports, now, uint64(len(records)))...)
+			accept(atOnce, now, reports...)
+		}
+		if len(records) == 0 {
+			return
+		}
+		again := append(slices.Clone(records), rapid.SliceOf(rapid.SampledFrom(records)).Draw(t, "repeated")...)
+		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
+		rnd.Shuffle(len(again), func(i, j int) { again[i], again[j] = again[j], again[i] })
+		second.Loading(now)
+		second.Apply(again...)
+		first.Expire(now)
+		second.Expire(now)
+		require.Equal(t, readsOf(t, first), readsOf(t, second))
+		atOnce.Expire(now)
+		require.Equal(t, readsOf(t, first), readsOf(t, atOnce), "as where each is applied at once")
+	})
+}
+
+// admit has a store admit reports, and applies the records of that, which come after a number of others, and which it returns.
+func admit(t require.TestingT, st *store.Store, reports []models.StatusReport, now time.Time, before uint64) []models.Record {
+	var ad store.Admission
+	require.True(t, st.Admit(nil, reports, now, &ad))
+	for i := range ad.Records {
+		ad.Records[i].Sequence = before + uint64(i) + 1
+	}
+	st.Apply(ad.Records...)
+	st.Settle()
+	return ad.Records
+}
+
+// reads are all that reads show.
+type reads struct {
+	Summary   models.Summary
+	Agents    []models.Agent
+	Sessions  []models.FleetSession
+	Questions [][]models.Question
+	Histories [][]models.AgentStatus
+	OfAgents  [][]models.AgentStatus
+	Bytes     int64
+}
+
+func readsOf(t require.TestingT, st *store.Store) reads {
+	r := reads{Summary: st.Summary(), Agents: allAgents(t, st, store.AgentQuery{}, all), Sessions: allSessions(t, st, store.SessionQuery{}, all),
+		Bytes: st.Stats().HistoryBytes}
+	for _, se := range r.Sessions {
+		_, questions, page, ok := st.SessionInFull(se.AgentID, se.Topic, nil, all)
+		require.True(t, ok)
+		r.Questions, r.Histories = append(r.Questions, questions), append(r.Histories, page.Items)
+	}
+	for _, a := range r.Agents {
+		_, page, ok := st.AgentStatus(a.ID, nil, all)
+		require.True(t, ok)
+		r.OfAgents = append(r.OfAgents, page.Items)
+	}
+	return r
+}

@@ -1,0 +1,198 @@
+package store_test
+
+import (
+	"fmt"
+	"hash/fnv"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// feed sends the events of one session to a store, a minute after one another.
+type feed struct {
+	t     testing.TB
+	store *store.Store
+	now   time.Time
+}
+
+func newFeed(t testing.TB, change func(*store.Options)) *feed {
+	return &feed{t: t, now: epoch, store: newStore(func(o *store.Options) {
+		o.EventWindow = 1000
+		if change != nil {
+			change(o)
+		}
+	})}
+}
+
+// report returns what an adapter makes of an event.
+func report(status models.Status, message string, e models.Event) models.StatusReport {
+	if e.Name == "" {
+		e.Name = "Event"
+	}
+	return models.StatusReport{AgentID: "claude-code:payments", AgentSource: "claude-code", SessionTopic: "s", Status: status, Message: message, Event: &e}
+}
+
+// send sends reports, each a minute after the one before, and returns what became of the last one.
+func (f *feed) send(reports ...models.StatusReport) (last store.Outcome) {
+	f.t.Helper()
+	for _, r := range reports {
+		require.NoError(f.t, r.Validate(f.now))
+		f.now = f.now.Add(time.Minute)
+		last = accept(f.store, f.now, r)[0]
+	}
+	return last
+}
+
+// after has time pass.
+func (f *feed) after(d time.Duration) {
+	f.now = f.now.Add(d)
+	f.store.Expire(f.now)
+}
+
+// session returns the session, its open questions, and its history, newest first. It holds what is true of every session that only
+// events tell of.
+func (f *feed) session() (models.Session, []models.Question, []models.AgentStatus) {
+	f.t.Helper()
+	se, questions, page, ok := f.store.SessionInFull("claude-code:payments", "s", nil, all)
+	require.True(f.t, ok)
+	return se.Session, questions, page.Items
+}
+
+// shown returns what a person sees of the session: its status, its message, and the texts of its open questions.
+func (f *feed) shown() string {
+	f.t.Helper()
+	se, questions, _ := f.session()
+	said := fmt.Sprintf("%s %s", se.CurrentStatus, se.CurrentMessage)
+	if se.Expired {
+		said = "expired " + said
+	}
+	texts := []string{}
+	for _, q := range questions {
+		texts = append(texts, q.Text)
+	}
+	require.Equal(f.t, len(questions), se.OpenQuestions)
+	return fmt.Sprint(said, " ", texts)
+}
+
+// closed returns how the session's questions closed, as its history tells, oldest first.
+func (f *feed) closed() (outcomes []models.QuestionOutcome) {
+	f.t.Helper()
+	_, _, history := f.session()
+	for i := range history {
+		for _, c := range history[len(history)-1-i].ClosedQuestions {
+			outcomes = append(outcomes, c.Outcome)
+		}
+	}
+	return outcomes
+}
+
+// hashed returns a hash of s, as adapters make one.
+func hashed(s string) uint64 {
+	if s == "" {
+		return 0
+	}
+	h := fnv.New64a()
+	h.Write([]byte(s)) //nolint:errcheck // it never fails
+	return max(1, h.Sum64())
+}
+
+// of returns an event of a subagent, "" for the agent itself, about a call with this ID, "" for none, and this tool and input.
+func of(subagent, id, call string) models.Event {
+	e := models.Event{Subagent: subagent, Call: hashed(id)}
+	if call != "" {
+		e.Same = hashed(subagent + "/" + call)
+		e.Group = e.Same
+	}
+	return e
+}
+
+const goesOn = models.AtWork | models.AtPrompt | models.Unknown
+
+// What tools' events mean, as adapters say it.
+
+func begins() models.StatusReport {
+	return report(models.Idle, "Session started", models.Event{Counts: models.Unknown})
+}
+
+func prompts(text string) models.StatusReport {
+	return report(models.Running, text, models.Event{Counts: models.Anywhere, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+}
+
+func starts(subagent, id, call string) models.StatusReport {
+	e := of(subagent, id, call)
+	e.Counts, e.Stage = models.Anywhere, models.CallStarts
+	return ofSubagent(report(models.Running, call, e))
+}
+
+func ends(subagent, id, call string) models.StatusReport {
+	e := of(subagent, id, call)
+	e.Counts, e.Stage, e.Closes, e.Outcome = goesOn, models.CallEnds, models.ClosesOwn, models.Answered
+	return ofSubagent(report(models.Running, call, e))
+}
+
+func asks(subagent, id, call string) models.StatusReport {
+	e := of(subagent, id, call)
+	e.Counts = models.Anywhere
+	e.Asks = &models.Question{Kind: models.Permission, Text: subagent + call + "?", AskedBy: subagent}
+	return ofSubagent(report(models.Running, e.Asks.Text, e))
+}
+
+func denied(subagent, id, call string) models.StatusReport {
+	e := of(subagent, id, call)
+	e.Stage, e.Closes, e.Outcome = models.CallEnds, models.ClosesOwn, models.Denied
+	return ofSubagent(report(0, "", e))
+}
+
+func batchEnds(subagent string) models.StatusReport {
+	return report(0, "", models.Event{Subagent: subagent, Closes: models.ClosesAsker, Outcome: models.Denied})
+}
+
+func subagentEnds(subagent string) models.StatusReport {
+	return report(0, "", models.Event{Subagent: subagent, Closes: models.ClosesAsker, Outcome: models.Withdrawn})
+}
+
+func hints(text string) models.StatusReport {
+	return report(models.Running, text, models.Event{Counts: models.Anywhere, Hints: true, Binds: true, Asks: &models.Question{Kind: models.Permission, Text: text}})
+}
+
+func hintEnds() models.StatusReport {
+	return report(0, "", models.Event{Closes: models.ClosesHinted, Outcome: models.Answered})
+}
+
+func renews(subagent string) models.StatusReport {
+	return report(0, "", models.Event{Subagent: subagent})
+}
+
+func answers(going ...string) models.StatusReport {
+	return report(models.Success, "Done", models.Event{Counts: models.Anywhere, Closes: models.ClosesAll, Outcome: models.Withdrawn, Going: going})
+}
+
+func fails() models.StatusReport {
+	return report(models.Failed, "Error", models.Event{Counts: goesOn, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+}
+
+// backAtPrompt is an event that says that the prompt is empty and that no dialog is open.
+func backAtPrompt() models.StatusReport {
+	return report(models.Failed, "Interrupted", models.Event{Counts: models.AtWork, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+}
+
+func sessionEnds() models.StatusReport {
+	return report(models.Failed, "Session ended", models.Event{Counts: models.AtWork, Silent: true, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+}
+
+// processStarts is an event that says that the session's process has started, perhaps again.
+func processStarts() models.StatusReport {
+	return report(models.Idle, "Session started", models.Event{Counts: models.Unknown, Interrupts: "Interrupted", Closes: models.ClosesAll, Outcome: models.Withdrawn})
+}
+
+// ofSubagent returns what an adapter makes of an event that may be of a subagent.
+func ofSubagent(r models.StatusReport) models.StatusReport {
+	if r.Event.Subagent != "" && r.Event.Asks == nil {
+		r.Event.Counts &= models.Unknown
+	}
+	return r
+}
