@@ -217,6 +217,10 @@ func TestConnect(t *testing.T) {
 		require.Contains(t, w.Body.String(), strings.TrimSuffix(test.want, "/webhook/codex")+"/connect/")
 		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'")
 	}
+	w := guarded.ask("GET", "/connect", "", "Host: hub", "Accept: */*")
+	require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
+	require.Contains(t, w.Body.String(), "\nClaude Code 2.1.101 or later\n  curl -fsS http://hub/connect/claude-code\n  for you: ~/.claude/settings.json\n")
+	require.Contains(t, w.Body.String(), "KUBEAGENTS_TOKEN")
 	for _, host := range []string{"", "hub;rm", "hub'", `hub"`, "$(x)", "a b", "hub/x", "<script>", "hub:", "hub:x", "ü"} {
 		for _, target := range []string{"/connect", "/connect/codex"} {
 			r := httptest.NewRequest("GET", target, nil)
@@ -226,7 +230,7 @@ func TestConnect(t *testing.T) {
 			require.Equal(t, 400, w.Code, "%q", host)
 		}
 	}
-	w := open.ask("GET", "/connect/status", "")
+	w = open.ask("GET", "/connect/status", "")
 	require.Equal(t, 404, w.Code)
 	require.Contains(t, w.Body.String(), "/connect/ goes on with claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
 }

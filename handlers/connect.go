@@ -10,9 +10,9 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Connect serves the page that says what to paste into the settings of each tool: GET /connect. Everybody may see it: it tells
-// nothing but the address that it was asked at, and whether tokens are wanted there. Its links are relative, so a path with a trailing
-// slash is redirected to the one without.
+// Connect serves the page that says what to paste into the settings of each tool: GET /connect, or the same in short as plain text for
+// clients that ask for no HTML. Everybody may see it: it tells nothing but the address that it was asked at, and whether tokens are
+// wanted there. Its links are relative, so a path with a trailing slash is redirected to the one without.
 func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
 	if trimmed := strings.TrimRight(r.URL.Path, "/"); trimmed != r.URL.Path {
 		w.Header().Set("Location", strings.Repeat("../", len(r.URL.Path)-len(trimmed))+"connect")
@@ -23,7 +23,20 @@ func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	w.Header().Add("Vary", "Accept")
+	if accept := r.Header.Get("Accept"); accept != "" && !strings.Contains(accept, "text/html") {
+		writeText(w, connect.Overview(server))
+		return nil
+	}
 	return h.Dashboard.Connect(w, r, server)
+}
+
+// writeText answers with plain text that depends on the address that was asked.
+func writeText(w http.ResponseWriter, text string) {
+	header := w.Header()
+	header.Set("Content-Type", "text/plain; charset=utf-8")
+	header["Cache-Control"] = noStore
+	io.WriteString(w, text) //nolint:errcheck // the client is gone, and nobody else is to be told
 }
 
 // ConnectClient serves the lines for one tool, as they are: GET /connect/{client}.
@@ -36,10 +49,7 @@ func (h *Handler) ConnectClient(w http.ResponseWriter, r *http.Request) error {
 	if client == nil {
 		return models.NotFound("client: /connect/ goes on with " + strings.Join(connect.Names(), ", "))
 	}
-	header := w.Header()
-	header.Set("Content-Type", "text/plain; charset=utf-8")
-	header["Cache-Control"] = noStore
-	io.WriteString(w, client.Lines(server)) //nolint:errcheck // the client is gone, and nobody else is to be told
+	writeText(w, client.Lines(server))
 	return nil
 }
 

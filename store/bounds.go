@@ -39,12 +39,6 @@ func (s *Store) makeRoomForQuestion(r *models.Record, se *session) bool {
 	return fits()
 }
 
-// questionRoom returns how many bytes of memory the question that t opens takes at most, with all that t says beside other questions.
-func questionRoom(t *models.Turn) int64 {
-	room := turnOverhead + openOverhead + questionSize(t.Asks) + callSize*int64(len(t.Calls))
-	return room + int64(len(t.Beneath.Message)+len(t.Beneath.Content))
-}
-
 // makeRoomFor makes room for so many bytes. It reports whether there is room now. The caller holds s.mu.
 func (s *Store) makeRoomFor(size int64) bool {
 	for s.historyBytes+size > s.opts.HistoryMaxBytes {

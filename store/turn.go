@@ -45,6 +45,12 @@ func questionSize(q *models.Question) int64 {
 	return int64(n)
 }
 
+// questionRoom returns how many bytes of memory the question that t opens takes at most, with all that t says beside other questions.
+func questionRoom(t *models.Turn) int64 {
+	room := turnOverhead + openOverhead + questionSize(t.Asks) + callSize*int64(len(t.Calls))
+	return room + int64(len(t.Beneath.Message)+len(t.Beneath.Content))
+}
+
 // copyOf returns t as a record tells of it; what is changed there changes nothing in t.
 func (t *turn) copyOf() (c models.Turn) {
 	if t == nil {

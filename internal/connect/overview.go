@@ -1,0 +1,34 @@
+package connect
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Overview returns, as plain text, which tools report to a server: from which version on, where their lines go, and how to get these.
+func Overview(s Server) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Paste the lines of each tool that you use into its settings, and its runs show up at %s.\n", s.Address)
+	if s.Tokens {
+		fmt.Fprintf(&b, "Put a token with the scope \"report\" into the environment variable %s of your agents.\n", TokenVariable)
+	}
+	b.WriteString("The commands need sh and curl 7.55 or later.\n")
+	for i := range Clients {
+		Clients[i].overview(&b, s)
+	}
+	return b.String()
+}
+
+func (c *Client) overview(b *strings.Builder, s Server) {
+	fmt.Fprintf(b, "\n%s", c.Title)
+	if c.Since != "" {
+		fmt.Fprintf(b, " %s or later", c.Since)
+	}
+	fmt.Fprintf(b, "\n  curl -fsS %s/connect/%s\n", s.Address, c.Name)
+	for _, path := range c.Paths {
+		fmt.Fprintf(b, "  for %s: %s\n", path.Of, path.Path)
+	}
+	if c.Note != "" {
+		fmt.Fprintf(b, "  %s\n", c.Note)
+	}
+}
