@@ -103,6 +103,7 @@ func TestWhatClosesAQuestion(t *testing.T) {
 		"a hint asks where nothing else does":                               {[]models.StatusReport{prompts("Go"), starts("", "1", "rm"), hints("Permission needed")}, "pending Permission needed [Permission needed]", nil},
 		"a hint is about the call that started last":                        {[]models.StatusReport{prompts("Go"), starts("", "1", "rm"), starts("", "2", "ls"), hints("Permission needed"), ends("", "1", "rm")}, "pending Permission needed [Permission needed]", nil},
 		"the result of that call closes a hint":                             {[]models.StatusReport{prompts("Go"), starts("", "1", "rm"), starts("", "2", "ls"), hints("Permission needed"), ends("", "2", "ls")}, "running ls []", []models.QuestionOutcome{a}},
+		"the result of a call closes a hint and the question itself":        {[]models.StatusReport{prompts("Go"), starts("", "1", "rm"), hints("Permission needed"), asks("", "", "rm"), ends("", "1", "rm")}, "running rm []", []models.QuestionOutcome{a, a}},
 		"the end of a hint closes it":                                       {[]models.StatusReport{prompts("Go"), hints("Permission needed"), hintEnds()}, "running Go []", []models.QuestionOutcome{a}},
 		"what does not say its call is about the one that has its input":    {[]models.StatusReport{prompts("Go"), starts("", "", "rm"), starts("", "", "ls"), notified("rm"), ends("", "", "ls")}, "pending rm? [rm?]", nil},
 	} {

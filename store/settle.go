@@ -141,7 +141,9 @@ func (d *decision) close() {
 		return
 	case models.ClosesOwn:
 		own := d.own()
-		closes = func(q *models.OpenQuestion, _ *models.Question) bool { return q == own }
+		closes = func(q *models.OpenQuestion, _ *models.Question) bool {
+			return own != nil && (q == own || q.Call != 0 && q.Call == own.Call)
+		}
 	case models.ClosesHinted:
 		closes = func(q *models.OpenQuestion, _ *models.Question) bool { return q.Hinted }
 	case models.ClosesAsker:
