@@ -167,16 +167,13 @@ func (p *workplace) environment() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "KUBEAGENTS_TOKEN=" + p.token}
 }
 
-// agentOf returns the agent that a client's events made.
-func (p *workplace) agentOf(client string) (found models.Agent) {
+// agentOf returns the agent that a client's events made: they name its folder and its machine.
+func (p *workplace) agentOf(client string) models.Agent {
 	p.t.Helper()
-	for _, id := range []string{client + ":payments@" + hostname(p.t), client + ":payments"} {
-		if agent, ok := p.server.store.Agent(id); ok {
-			return agent
-		}
-	}
-	require.Fail(p.t, "there is no agent", "of %s", client)
-	return found
+	id := client + ":payments@" + hostname(p.t)
+	agent, ok := p.server.store.Agent(id)
+	require.True(p.t, ok, "there is no agent %s", id)
+	return agent
 }
 
 func hostname(t testing.TB) string {
