@@ -48,12 +48,16 @@ func (s *Store) applyChunk(records []models.Record) (moved []*agent) {
 func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved *agent) {
 	e := entryOf(r)
 	var before view
+	var known told
 	index, held := 0, false // where its status belongs in the history, and whether that is there
 	if se != nil {
-		before = viewOf(a, se)
+		before = view{se.current().kind, se.class.expired()}
 		if index, held = se.find(placeOf(&r.StatusReport, e)); !held && r.ReportID != "" && se.holds(r.ReportID) {
 			return Duplicate, nil
 		}
+	}
+	if held {
+		known = toldOf(a, se)
 	}
 	a, se = s.begin(r, e, a, se)
 	ofAgent, own := describe(a, se, &r.StatusReport, r.Sequence)
@@ -63,7 +67,7 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 	progress := s.proceed(se, r)
 	s.renew(se, r, e)
 	moved = s.list(se, s.sourceOf(a, ofAgent), own, r)
-	if held && viewOf(a, se).told == before.told {
+	if held && toldOf(a, se) == known {
 		return Duplicate, nil
 	}
 	s.noteReport(se, r, before, progress)
@@ -91,7 +95,6 @@ func (s *Store) noteReport(se *session, r *models.Record, before view, p progres
 
 // view is what of the state of a session matters to those who follow changes, as it was before one.
 type view struct {
-	told    told
 	status  models.Status
 	expired bool
 }
@@ -104,14 +107,11 @@ type told struct {
 	updatedSequence, seenSequence             uint64
 }
 
-// viewOf returns that. The caller holds the store's lock.
-func viewOf(a *agent, se *session) view {
-	return view{
-		told: told{
-			se.titleSeq, se.ttlSeq, se.sourceSeq, se.turnSeq, a.nameSeq, a.sourceSeq, a.hostSeq,
-			se.created, se.updated, a.registered, a.lastSeen, se.updatedSeq, a.seenSeq,
-		},
-		status: se.current().kind, expired: se.class.expired(),
+// toldOf returns that. The caller holds the store's lock.
+func toldOf(a *agent, se *session) told {
+	return told{
+		se.titleSeq, se.ttlSeq, se.sourceSeq, se.turnSeq, a.nameSeq, a.sourceSeq, a.hostSeq,
+		se.created, se.updated, a.registered, a.lastSeen, se.updatedSeq, a.seenSeq,
 	}
 }
 
@@ -148,8 +148,11 @@ type progress struct {
 
 // proceed takes over what is under way in se after a record, where no later record says. The caller holds s.mu.
 func (s *Store) proceed(se *session, r *models.Record) (p progress) {
-	tells := r.Turn != nil || !r.ByEvent && !r.Renewal()
-	if !tells {
+	switch tells := r.Turn != nil || !r.ByEvent && !r.Renewal(); {
+	case !tells:
+		return p
+	case r.Turn == nil && se.turn == nil:
+		se.turnSeq = max(se.turnSeq, r.Sequence)
 		return p
 	}
 	size, before := se.turn.size(), se.turn
