@@ -117,12 +117,12 @@ func (j *Journal) fileSome() (err error) {
 	if err := j.usable(); err != nil {
 		return err
 	}
-	from, taken, durable := j.filedTo.Load().position, 0, j.durable.Load()
+	from, taken, applied := j.filedTo.Load().position, 0, j.applied()
 	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), sessions: map[store.SessionKey]*filing{},
 		topics: map[string][]entry{}, renewed: map[store.SessionKey]bool{}, agents: map[string]bool{}, forgotten: map[string]bool{}}
 	defer func() { r.batch.Close() }() //nolint:errcheck // it only lets go of memory
 	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
-		if position > durable || taken >= fileAtOnce {
+		if position > applied || taken >= fileAtOnce {
 			return errEnough
 		}
 		taken += len(commit)
@@ -149,6 +149,13 @@ func (j *Journal) fileSome() (err error) {
 	j.filedTo.Store(&r.to)
 	j.unfiled.Add(-int64(taken))
 	return nil
+}
+
+// applied returns the position of the last commit whose records are applied.
+func (j *Journal) applied() uint64 {
+	j.applying.Lock()
+	defer j.applying.Unlock()
+	return j.durable.Load()
 }
 
 // noteFiling notes how a round of filing ended. Where the engine can't be used, that has a failure of its own.

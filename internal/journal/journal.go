@@ -79,6 +79,7 @@ type Journal struct {
 	commit    []byte     // memory for the next one
 	sequence  uint64     // the last one given
 
+	applying sync.Mutex    // held from when a commit is durable until its records are applied; nothing is filed meanwhile
 	durable  atomic.Uint64 // the position of the last commit that is durable
 	forgetAt atomic.Uint64 // the position of the last durable commit that says that a session was forgotten
 	unfiled  atomic.Int64  // bytes of commits that are durable and not filed
@@ -298,9 +299,10 @@ func (e *engine) eachCommit(after uint64, visit func(position uint64, commit str
 const keptCommit = 4 << 20
 
 // Append numbers records in their order and makes them durable, as one, with the sessions that the store forgot before
-// they came. Where it returns an error, which is a *Failure or ErrClosed, none of it took place, and none of it
-// will show after a restart of the journal.
-func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record) error {
+// they came. Once they are durable it calls apply, which has the store of the journal take over all that: nothing of it is filed
+// before, since with records the journal files what the store knows of their sessions. Where it returns an error, which is a *Failure
+// or ErrClosed, none of it took place, and none of it will show after a restart of the journal; apply was not called.
+func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record, apply func()) error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
 	if err := j.waitForFiler(); err != nil {
@@ -334,6 +336,8 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record) e
 		return failureOf(err)
 	}
 	b.Close() //nolint:errcheck // it only lets go of memory
+	j.applying.Lock()
+	defer j.applying.Unlock()
 	if len(forgotten) > 0 {
 		j.forgetAt.Store(j.position)
 	}
@@ -342,6 +346,7 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record) e
 	if j.unfiled.Add(int64(len(commit))) >= fileFrom {
 		notify(j.fileSoon)
 	}
+	apply()
 	return nil
 }
 

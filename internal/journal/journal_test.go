@@ -53,8 +53,7 @@ func replayedAt(t testing.TB, fs vfs.FS, dir string, now time.Time) (*Journal, *
 // record appends records, applies them, and returns them.
 func record(t testing.TB, j *Journal, st *store.Store, records ...models.Record) []models.Record {
 	t.Helper()
-	require.NoError(t, j.Append(nil, records))
-	st.Apply(records...)
+	require.NoError(t, j.Append(nil, records, func() { st.Apply(records...) }))
 	return records
 }
 
@@ -341,7 +340,7 @@ func TestWhatIsForgottenGivesItsSpaceBack(t *testing.T) {
 
 	st.Expire(epoch.Add(48 * time.Hour))
 	require.Zero(t, st.Summary().Sessions.Total)
-	require.NoError(t, j.Append(st.TakeForgotten(), nil))
+	require.NoError(t, j.Append(st.TakeForgotten(), nil, func() {}))
 	require.NoError(t, j.Reclaim())
 	require.Less(t, tables(), int64(1<<20))
 	require.NoError(t, j.Close())
@@ -442,7 +441,7 @@ func TestWhatCantBeFiledIsRefusedBeforeLong(t *testing.T) {
 	j.filing.Unlock()
 
 	var failure *Failure
-	require.ErrorAs(t, j.Append(nil, []models.Record{recordOf("a", "t", 2)}), &failure)
+	require.ErrorAs(t, j.Append(nil, []models.Record{recordOf("a", "t", 2)}, func() { t.Error("applied") }), &failure)
 	require.Contains(t, failure.Cause, "can't be filed")
 	require.Equal(t, failure, j.Failure(), "nobody has to wait to be told")
 	require.Contains(t, shown(t, j, st), "message 1", "reads go on")
@@ -523,7 +522,7 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	recordQuestions(t, j, st)
 	j.Alive(epoch.Add(50 * time.Minute))
 	st.Remove(store.SessionKey{AgentID: "gone", Topic: "t"})
-	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil))
+	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil, func() {}))
 	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(fixture))
 	require.NoError(t, os.CopyFS(filepath.Join(fixture, "data"), os.DirFS(dir)))

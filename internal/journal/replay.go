@@ -44,7 +44,7 @@ func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int,
 	if len(forgotten) == 0 {
 		return nil
 	}
-	return j.Append(forgotten, nil)
+	return j.Append(forgotten, nil, func() {})
 }
 
 func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int, now time.Time, progress func(Progress)) error {

@@ -136,11 +136,7 @@ func (r *Recorder) removeFor(m *removal) error {
 	if err != nil || len(forgotten) == 0 {
 		return err
 	}
-	if err := r.append(forgotten, nil); err != nil {
-		return err
-	}
-	m.count = m.apply()
-	return nil
+	return r.append(forgotten, nil, func() { m.count = m.apply() })
 }
 
 // sessionToForget returns a session as it is to be told to the journal, or nothing where there is none.
@@ -249,10 +245,7 @@ func (r *Recorder) record(group []*call) []*call {
 	}
 	err := r.resolve(ad)
 	if err == nil {
-		err = r.append(nil, ad.Records)
-	}
-	if err == nil {
-		r.store.Apply(ad.Records...)
+		err = r.append(nil, ad.Records, func() { r.store.Apply(ad.Records...) })
 	}
 	clear(ad.Records) // which hold memory of requests
 
@@ -295,8 +288,9 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 	return nil
 }
 
-// append makes records durable, and tells the journal what the store forgot and what it is about to forget.
-func (r *Recorder) append(removed []store.Forgotten, records []models.Record) error {
+// append makes records durable, and tells the journal what the store forgot and what it is about to forget. Then it has apply do
+// that, and take over the records, if there is anything.
+func (r *Recorder) append(removed []store.Forgotten, records []models.Record, apply func()) error {
 	r.forgotten = append(r.forgotten, r.store.TakeForgotten()...)
 	forgotten := r.forgotten
 	if len(removed) > 0 {
@@ -306,12 +300,11 @@ func (r *Recorder) append(removed []store.Forgotten, records []models.Record) er
 		return nil
 	}
 	started := time.Now()
-	if err := r.journal.Append(forgotten, records); err != nil {
-		return err
-	}
-	r.metrics.ObserveCommit(len(records), time.Since(started))
-	r.forgotten = nil
-	return nil
+	return r.journal.Append(forgotten, records, func() {
+		r.metrics.ObserveCommit(len(records), time.Since(started))
+		r.forgotten = nil
+		apply()
+	})
 }
 
 // TrimHistory drops the statuses that are older than before, but for the current one of each session, from memory and from the
