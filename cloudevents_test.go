@@ -65,6 +65,9 @@ func TestCloudEvents(t *testing.T) {
 		{report, []string{"Ce-Specversion: 1.0", "Ce-Id: 1", "Ce-Source: x"}, 400, "malformed CloudEvent: type: MUST be a non-empty string"},
 		{report, []string{"Ce-Specversion: 9.9", "Ce-Id: 1", "Ce-Source: x", "Ce-Type: t"}, 400, "malformed CloudEvent"},
 		{`{"specversion":"1.0","id":"2","source":"x","type":"t","data_base64":"eyJhZ2VudF9pZCI6ImNpIiwic2Vzc2lvbl90b3BpYyI6ImJ1aWxkIiwic3RhdHVzIjoic3VjY2VzcyJ9"}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
+		{"\ufeff" + `{"specversion": "1.0", "id": "2b", "source": "x", "type": "t", "data_base64": "eyJhZ2VudF9pZCI6ImNpIiwic2Vzc2lvbl90b3BpYyI6ImJ1aWxkIiwic3RhdHVzIjoic3VjY2VzcyJ9"}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
+		{`{"specversion":"1.0","id":"2c","source":"x","type":"t","data_base64":1}`, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent: a member is not of the type that it must have"},
+		{`{"datacontentencoding":null,"specversion":"0.3","id":"2d","source":"x","type":"t","data":` + report + `}`, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent"},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t","data":[` + report + `,` + report + `]}`, []string{"Content-Type: application/cloudevents+json; charset=utf-8"}, 200, `"accepted":2`},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t"}`, []string{"Content-Type: application/cloudevents+json"}, 400, "there is no report in the body"},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t","data":"no report"}`, []string{"Content-Type: application/cloudevents+json"}, 400, "a report must be an object, not a string"},
@@ -147,6 +150,7 @@ func TestEachEventOfABatchStandsAlone(t *testing.T) {
 		"one with an ID that is no text":      {event("1", `"data":{"agent_id":"\ud83d","session_topic":"t","status":"running"}`), "agent_id must be valid Unicode"},
 		"one with data that is malformed":     {event("1", `"data_base64":"ew=="`), "malformed JSON at byte 1"},
 		"one with base64 that is malformed":   {event("1", `"data_base64":"!"`), "malformed CloudEvent"},
+		"one with base64 that is no text":     {event("1", `"data_base64":1`), "malformed CloudEvent: a member is not of the type that it must have"},
 		"one with too much":                   {event("1", `"data":{"x":"`+strings.Repeat("x", 1<<20)+`"}`), "one report must be at most 1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -158,6 +162,9 @@ func TestEachEventOfABatchStandsAlone(t *testing.T) {
 			}
 		})
 	}
+	w := s.ask("POST", "/webhook/status", `[{"specversion": "1.0", "id": "spaced", "source": "x", "type": "t", "data_base64": "eyJhZ2VudF9pZCI6ImEiLCJzZXNzaW9uX3RvcGljIjoiYjY0Iiwic3RhdHVzIjoicnVubmluZyJ9"}]`,
+		"Content-Type: application/cloudevents-batch+json")
+	require.Equal(t, 200, w.Code, w.Body)
 	_, page, _ := s.store.Session("a", "t", nil, 100)
 	require.Len(t, page.Items, 1)
 
@@ -174,7 +181,7 @@ func TestEachEventOfABatchStandsAlone(t *testing.T) {
 		require.Equal(t, 400, w.Code, w.Body)
 		require.Contains(t, w.Body.String(), want)
 	}
-	w := s.ask("POST", "/webhook/status", "["+strings.Repeat(good+",", 10_000)+good+"]", "Content-Type: application/cloudevents-batch+json")
+	w = s.ask("POST", "/webhook/status", "["+strings.Repeat(good+",", 10_000)+good+"]", "Content-Type: application/cloudevents-batch+json")
 	require.Equal(t, 413, w.Code)
 	w = s.ask("POST", "/webhook/status", "[]", "Content-Type: application/cloudevents-batch+xml")
 	require.Equal(t, 415, w.Code)

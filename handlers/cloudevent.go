@@ -21,7 +21,12 @@ const batchPrefix = "application/cloudevents-batch"
 
 // isCloudEvent reports whether a request brings a CloudEvent: as a whole, or in headers and the body.
 func isCloudEvent(header http.Header) bool {
-	return header["Ce-Specversion"] != nil || strings.HasPrefix(contentType(header), "application/cloudevents")
+	return header["Ce-Specversion"] != nil || isWhole(header)
+}
+
+// isWhole reports whether the body is a CloudEvent as a whole.
+func isWhole(header http.Header) bool {
+	return strings.HasPrefix(contentType(header), "application/cloudevents")
 }
 
 // isCloudEventBatch reports whether a request brings several CloudEvents.
@@ -40,16 +45,40 @@ func contentType(header http.Header) string {
 // unwrap takes a CloudEvent (CloudEvents 1.0, HTTP protocol binding) out of a request whose body was read: the body is its data from
 // now on. It returns the event's key.
 func (in *intake) unwrap(r *http.Request) (key string, err error) {
-	r.Body = io.NopCloser(bytes.NewReader(in.body))
-	e, err := cehttp.NewEventFromHTTPRequest(r)
-	if err == nil {
-		err = e.Validate()
+	if isWhole(r.Header) {
+		in.body = compact(in.body)
 	}
+	r.Body = io.NopCloser(bytes.NewReader(in.body))
+	e, err := parseEvent(func() (*event.Event, error) { return cehttp.NewEventFromHTTPRequest(r) })
 	if err != nil {
-		return "", malformedEvent(err)
+		return "", err
 	}
 	in.body = append(in.body[:0], e.Data()...)
 	return keyOfEvent(e), nil
+}
+
+// parseEvent has parse decode a CloudEvent, and checks it. The SDK panics at some members that are not of the type that they must have.
+func parseEvent(parse func() (*event.Event, error)) (e *event.Event, err error) {
+	defer func() {
+		if recover() != nil {
+			e, err = nil, malformedEvent(errors.New("a member is not of the type that it must have"))
+		}
+	}()
+	if e, err = parse(); err == nil {
+		err = e.Validate()
+	}
+	if err != nil {
+		return nil, malformedEvent(err)
+	}
+	return e, nil
+}
+
+// compact takes the white space out of JSON, in place, and a byte order mark before it: the SDK takes white space before data_base64
+// for a part of that. It returns what is not JSON as it is.
+func compact(text jsontext.Value) jsontext.Value {
+	text = bytes.TrimPrefix(text, byteOrderMark)
+	text.Compact(lenient...) //nolint:errcheck // who parses it finds out what is wrong
+	return text
 }
 
 func malformedEvent(err error) error {
@@ -104,17 +133,16 @@ func (in *intake) reportOfEvent(text jsontext.Value) (report models.StatusReport
 	if kind := text.Kind(); kind != jsontext.KindBeginObject {
 		return report, models.BadRequest("", "a CloudEvent must be an object, not "+nameOfKind(kind))
 	}
-	var e event.Event
-	err := e.UnmarshalJSON(text)
-	if err == nil {
-		err = e.Validate()
-	}
+	e, err := parseEvent(func() (*event.Event, error) {
+		e := new(event.Event)
+		return e, e.UnmarshalJSON(compact(text.Clone()))
+	})
 	if err != nil {
-		return report, malformedEvent(err)
+		return report, err
 	}
 	report, fault = in.decodeAlone(e.Data())
 	if report.ReportID == "" {
-		report.ReportID = keyOfEvent(&e)
+		report.ReportID = keyOfEvent(e)
 	}
 	return report, fault
 }

@@ -3,7 +3,7 @@ package journal
 import (
 	"runtime"
 	"testing"
-	
+
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
