@@ -8,6 +8,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
@@ -27,6 +28,8 @@ type Recorder struct {
 	store   *store.Store
 	journal *journal.Journal // nil where there is none
 	metrics *metrics.Metrics
+
+	lost atomic.Int64 // sessions lost since the start, as far as the journal knows that the server ran then; negative before the first look
 
 	mu      sync.Mutex
 	waiting []*call // in the order in which they came
@@ -53,7 +56,9 @@ var errUnrecorded = errors.New("the group was not recorded")
 
 // New returns a recorder for st, whose journal is j; nil where it has none.
 func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
-	return &Recorder{store: st, journal: j, metrics: m}
+	r := &Recorder{store: st, journal: j, metrics: m}
+	r.lost.Store(-1)
+	return r
 }
 
 // Accept makes records of the reports of a team, nil for the whole fleet, which must be valid, in their order; one of an event must
@@ -79,10 +84,23 @@ func (r *Recorder) Accept(team *store.Team, reports []models.StatusReport, now t
 // Expire brings the store to the time now, and tells the journal what it forgot.
 func (r *Recorder) Expire(now time.Time) store.Expiry {
 	e := r.store.Expire(now)
-	if r.journal != nil && r.store.HasForgotten() && r.journal.Failure() == nil {
+	if r.journal == nil {
+		return e
+	}
+	r.noteLost(now)
+	if r.store.HasForgotten() && r.journal.Failure() == nil {
 		r.do(&call{now: now, turn: make(chan bool, 1)})
 	}
 	return e
+}
+
+// noteLost has the journal know that the server ran when sessions were lost, so that the next run does not give them more time, as it
+// does where the TTL ran out while the server was down.
+func (r *Recorder) noteLost(now time.Time) {
+	lost := int64(r.store.Stats().LostTotal)
+	if known := r.lost.Swap(lost); known >= 0 && known != lost {
+		r.journal.Alive(now)
+	}
 }
 
 // RemoveSession has the journal and the store forget a session, and returns 0 where there is none, else 1. Where it returns an

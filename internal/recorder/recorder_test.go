@@ -257,6 +257,28 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 	})
 }
 
+// TestWhatWasLostStaysLost holds that a session that was shown as lost is so after a restart, however soon the server was killed.
+func TestWhatWasLostStaysLost(t *testing.T) {
+	for name, downFor := range map[string]time.Duration{"at once": 0, "an hour later": time.Hour} {
+		t.Run(name, func(t *testing.T) {
+			h := &hub{fs: vfs.NewMem(), now: epoch, opts: store.Options{DefaultTTL: time.Minute, SessionRetention: 24 * time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 20, MaxSessions: 10, Journaled: true}}
+			h.open(t)
+			h.recorder.Expire(h.now)
+			h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running})
+			h.now = h.now.Add(2 * time.Minute)
+			require.Equal(t, 1, h.store.Expire(h.now).Lost, "by a read")
+			h.recorder.Expire(h.now)
+			before := h.state(t)
+			require.NoError(t, h.journal.Close())
+
+			h.now = h.now.Add(downFor)
+			h.open(t)
+			require.Equal(t, before, h.state(t))
+			require.NoError(t, h.journal.Close())
+		})
+	}
+}
+
 func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 	r := models.StatusReport{
 		AgentID:      rapid.SampledFrom([]string{"a", "a/b", "ü"}).Draw(t, "agent"),
