@@ -296,6 +296,7 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 		}
 		if held {
 			ad.Outcomes[d.Outcome] = store.Duplicate
+			handOn(record, ad.Records[d.Record+1:])
 			*record = models.Record{}
 			duplicates++
 		}
@@ -304,6 +305,24 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 		ad.Records = slices.DeleteFunc(ad.Records, func(r models.Record) bool { return r.AgentID == "" })
 	}
 	return nil
+}
+
+// handOn has the next record of the session of a duplicate do what that was to do first: withdraw the questions that are open.
+func handOn(duplicate *models.Record, later []models.Record) {
+	if duplicate.Turn == nil {
+		return
+	}
+	i := slices.IndexFunc(later, func(r models.Record) bool {
+		return r.AgentID == duplicate.AgentID && r.SessionTopic == duplicate.SessionTopic
+	})
+	if i < 0 {
+		return
+	}
+	r := &later[i]
+	r.Turn, r.Closed = duplicate.Turn, duplicate.Closed
+	if said := r.Timestamp; said.IsZero() && r.Received.Before(duplicate.Timestamp) || !said.IsZero() && said.Before(duplicate.Timestamp) {
+		r.Timestamp = duplicate.Timestamp
+	}
 }
 
 // append makes records durable, and tells the journal what the store forgot and what it is about to forget. Then it has apply do

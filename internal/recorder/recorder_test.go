@@ -279,6 +279,32 @@ func TestWhatWasLostStaysLost(t *testing.T) {
 	}
 }
 
+// TestARetryBesideANewReport holds that a question is withdrawn by the new report of a request whose first one is a retry that only the
+// journal knows.
+func TestARetryBesideANewReport(t *testing.T) {
+	h := &hub{fs: vfs.NewMem(), now: epoch, opts: store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 10, Journaled: true}}
+	h.open(t)
+	report := func(id string, at time.Time) models.StatusReport {
+		return models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running, ReportID: id, Timestamp: at}
+	}
+	h.accept(t, report("1", epoch))
+	h.now = h.now.Add(time.Minute)
+	h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running, Event: &models.Event{
+		Name: "PermissionRequest", Counts: models.Anywhere, Call: 1, Asks: &models.Question{Kind: models.Permission, Text: "May I?"},
+	}})
+	require.Equal(t, 1, h.state(t).Summary.Sessions.ByStatus.Pending)
+
+	outcomes := h.accept(t, report("1", epoch), report("2", epoch.Add(time.Second)))
+	require.Equal(t, []store.Outcome{store.Duplicate, store.Stored}, outcomes)
+	after := h.state(t)
+	require.Equal(t, models.Running, after.Sessions[0].CurrentStatus)
+	require.Empty(t, after.Questions[0])
+	require.Len(t, after.Histories[0], 3)
+	require.Len(t, after.Histories[0][0].ClosedQuestions, 1)
+	require.Equal(t, "status report", after.Histories[0][0].ClosedQuestions[0].By)
+	require.NoError(t, h.journal.Close())
+}
+
 func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 	r := models.StatusReport{
 		AgentID:      rapid.SampledFrom([]string{"a", "a/b", "ü"}).Draw(t, "agent"),
