@@ -307,13 +307,13 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 	return nil
 }
 
-// handOn has the next record of the session of a duplicate do what that was to do first: withdraw the questions that are open.
+// handOn has the next report of the session of a duplicate do what that was to do first: withdraw the questions that are open.
 func handOn(duplicate *models.Record, later []models.Record) {
 	if duplicate.Turn == nil {
 		return
 	}
 	i := slices.IndexFunc(later, func(r models.Record) bool {
-		return r.AgentID == duplicate.AgentID && r.SessionTopic == duplicate.SessionTopic
+		return !r.ByEvent && r.Turn == nil && r.AgentID == duplicate.AgentID && r.SessionTopic == duplicate.SessionTopic
 	})
 	if i < 0 {
 		return
