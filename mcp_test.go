@@ -171,6 +171,42 @@ func TestMCP(t *testing.T) {
 	require.ErrorContains(t, err, `unknown tool "nothing"`)
 }
 
+// TestMCPTellsQuestions holds that tools return what is open and how it closed, as their schemas say.
+func TestMCPTellsQuestions(t *testing.T) {
+	s := newTestServer(t, nil)
+	session := connectMCP(t, s, "")
+	for _, event := range []string{
+		`"hook_event_name":"UserPromptSubmit","prompt":"Tidy up"`,
+		`"hook_event_name":"PreToolUse","tool_name":"Bash","tool_use_id":"1","tool_input":{"command":"rm a"}`,
+		`"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"rm a"}`,
+		`"hook_event_name":"PostToolUse","tool_name":"Bash","tool_use_id":"1","tool_input":{"command":"rm a"}`,
+		`"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"rm b"}`,
+	} {
+		require.Equal(t, 200, s.ask("POST", "/webhook/claude-code", `{"session_id":"s","cwd":"/src/shop",`+event+`}`).Code)
+	}
+	type told struct {
+		Question struct{ Kind, Text string }
+	}
+	var needs struct{ Pending []told }
+	require.Empty(t, call(t, session, "who_needs_me", nil, &needs))
+	require.Len(t, needs.Pending, 1)
+	require.Equal(t, "permission", needs.Pending[0].Question.Kind)
+	require.Equal(t, "Bash: rm b", needs.Pending[0].Question.Text)
+	var list struct{ Sessions []told }
+	require.Empty(t, call(t, session, "list_sessions", object{"status": "pending"}, &list))
+	require.Len(t, list.Sessions, 1)
+	var detail struct {
+		Questions     []struct{ Kind, Content string }
+		StatusHistory []struct {
+			Closed []struct{ Outcome, By string } `json:"closed_questions"`
+		} `json:"status_history"`
+	}
+	require.Empty(t, call(t, session, "get_session", object{"agent_id": "claude-code:shop", "session_topic": "s"}, &detail))
+	require.Equal(t, "permission", detail.Questions[0].Kind)
+	require.Equal(t, "answered", detail.StatusHistory[1].Closed[0].Outcome)
+	require.Equal(t, "PostToolUse", detail.StatusHistory[1].Closed[0].By)
+}
+
 // TestMCPIsGuarded holds that scopes and agents of a token hold for tools as everywhere, also where many call at once.
 func TestMCPIsGuarded(t *testing.T) {
 	path, holders := tokensFile(t, everyScope)

@@ -259,8 +259,11 @@ func schemaOf[T any]() *jsonschema.Schema {
 	for _, status := range models.Statuses {
 		statuses = append(statuses, status.String())
 	}
+	// Without these, the schema would have the numbers of what is text in JSON.
 	schema, err := jsonschema.For[T](&jsonschema.ForOptions{TypeSchemas: map[reflect.Type]*jsonschema.Schema{
-		reflect.TypeFor[models.Status](): {Type: "string", Enum: statuses},
+		reflect.TypeFor[models.Status]():          {Type: "string", Enum: statuses},
+		reflect.TypeFor[models.QuestionKind]():    {Type: "string", Enum: namesOf[models.QuestionKind]()},
+		reflect.TypeFor[models.QuestionOutcome](): {Type: "string", Enum: namesOf[models.QuestionOutcome]()},
 	}})
 	if err != nil {
 		panic("make a tool's schema: " + err.Error()) // its type is ours
@@ -278,6 +281,17 @@ func schemaOf[T any]() *jsonschema.Schema {
 		p.Minimum, p.Maximum = new(1.0), new(float64(maxLimit))
 	}
 	return schema
+}
+
+// namesOf returns the names of all values of a type but that of its zero value.
+func namesOf[T interface {
+	~uint8
+	String() string
+}]() (names []any) {
+	for value := T(1); value.String() != ""; value++ {
+		names = append(names, value.String())
+	}
+	return names
 }
 
 // asked makes parameters of pairs of names and values; those that are empty are left out.
