@@ -233,6 +233,8 @@ var plugin = template.Must(template.New("").Parse(`// Reports what OpenCode does
 import { hostname } from "node:os"
 
 export const KubeAgents = async ({ directory }) => {
+  // In the address, since fetch refuses headers with letters beyond Latin-1.
+  const agent = new URLSearchParams({ agent_id: process.env.{{.AgentIDVariable}} ?? "", agent_host: hostname() })
   const parents = new Map() // of the sessions of subagents
   let sent = Promise.resolve()
   let waiting = 0
@@ -244,12 +246,10 @@ export const KubeAgents = async ({ directory }) => {
     const body = JSON.stringify({ type, directory, properties })
     waiting++
     const send = () =>
-      fetch("{{.Address}}/webhook/opencode", {
+      fetch("{{.Address}}/webhook/opencode?" + agent, {
         method: "POST",
         headers: {
           "Content-Type": "application/json",
-          "X-Agent-Id": process.env.{{.AgentIDVariable}} ?? "",
-          "X-Agent-Host": hostname(),
 {{- if .Tokens}}
           Authorization: ` + "`Bearer ${process.env.{{.TokenVariable}}}`" + `,
 {{- end}}

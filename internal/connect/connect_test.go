@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -231,6 +232,15 @@ func TestSince(t *testing.T) {
 	require.Contains(t, connect.Named("opencode").Lines(open), "For OpenCode "+connect.Named("opencode").Since+" or later.")
 }
 
+// sorted returns an address with the parameters of its query in the order of their names.
+func sorted(t testing.TB, address string) string {
+	t.Helper()
+	parsed, err := url.Parse(address)
+	require.NoError(t, err)
+	parsed.RawQuery = parsed.Query().Encode()
+	return parsed.String()
+}
+
 // TestPlugin has Node run OpenCode's plugin, and holds what it posts.
 func TestPlugin(t *testing.T) {
 	if _, err := exec.LookPath("node"); err != nil {
@@ -240,6 +250,7 @@ func TestPlugin(t *testing.T) {
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubeagents.mjs"), []byte(connect.Named("opencode").Lines(guarded)), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "run.mjs"), []byte(`
 process.env.KUBEAGENTS_TOKEN = "ka_x"
+process.env.KUBEAGENTS_AGENT_ID = "ci/代理"
 let delay = 60 // the first post takes the longest, and comes first all the same
 globalThis.fetch = async (url, o) => {
   await new Promise((done) => setTimeout(done, delay))
@@ -271,8 +282,10 @@ process.exit() // as OpenCode does: what was not posted by now is lost
 	for line := range strings.Lines(string(out)) {
 		var post []json.RawMessage
 		require.NoError(t, json.Unmarshal([]byte(line), &post))
-		require.Equal(t, `"https://hub.example.com/webhook/opencode"`, string(post[0]))
-		require.Contains(t, string(post[1]), `"X-Agent-Host":"`+host+`","Authorization":"Bearer ka_x"`)
+		var address string
+		require.NoError(t, json.Unmarshal(post[0], &address))
+		require.Equal(t, "https://hub.example.com/webhook/opencode?"+url.Values{"agent_id": {"ci/代理"}, "agent_host": {host}}.Encode(), sorted(t, address))
+		require.Contains(t, string(post[1]), `"Authorization":"Bearer ka_x"`)
 		r, effect, err := adapters.Named("opencode").Report(bytes.NewReader(post[2]), adapters.Options{Capture: adapters.CaptureFull})
 		require.NoError(t, err)
 		require.NotEqual(t, adapters.Unknown, effect)
