@@ -200,8 +200,12 @@ func TestHowATokenIsSent(t *testing.T) {
 	require.Equal(t, 400, post("?access_token=%zz"))
 	require.Equal(t, 401, s.ask("GET", "/api/agents?access_token="+reads, "").Code, "for webhooks alone")
 	require.Equal(t, 200, post("", "Authorization: bearer  "+reports), "the scheme is in any case")
-	for _, header := range []string{"Basic " + reports, reports, "Bearer", "Bearer ", "Token " + reports} {
+	for _, header := range []string{"Basic " + reports, reports, "Token " + reports} {
 		require.Equal(t, 400, post("", "Authorization: "+header), header)
+	}
+	for _, header := range []string{"Bearer", "Bearer ", "bearer   "} { // as a command sends it whose variable is not set
+		require.Equal(t, 401, post("", "Authorization: "+header), header)
+		require.Equal(t, 200, post("?access_token="+reports, "Authorization: "+header), header)
 	}
 	for _, token := range []string{reports + "x", reports[:len(reports)-1], strings.ToLower(reports), strings.Repeat("x", 10_000), "\x00", reports + " " + reports} {
 		require.Equal(t, 401, post("", "Authorization: Bearer "+token), token)

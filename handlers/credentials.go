@@ -73,7 +73,8 @@ func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	}
 }
 
-// bearer reads the header Authorization (RFC 6750, section 2.1).
+// bearer reads the header Authorization (RFC 6750, section 2.1). Without a token, as a command sends it whose variable is not set, it
+// counts as absent.
 func bearer(values []string) (string, error) {
 	const scheme = "Bearer"
 	switch {
@@ -83,10 +84,10 @@ func bearer(values []string) (string, error) {
 		return "", models.BadRequest("Authorization", "must be there once")
 	}
 	name, token, _ := strings.Cut(values[0], " ")
-	if token = strings.TrimSpace(token); !strings.EqualFold(name, scheme) || token == "" {
+	if !strings.EqualFold(name, scheme) {
 		return "", models.BadRequest("Authorization", "must be Bearer and a token")
 	}
-	return token, nil
+	return strings.TrimSpace(token), nil
 }
 
 // checkSignature reads the body of a signed webhook as sent, checks it, and puts it back. All of it is in memory meanwhile, so that
