@@ -248,6 +248,7 @@ func TestContract(t *testing.T) {
 		{"POST", "/mcp", `{}`, "Content-Type: text/plain", "/mcp", 415},
 		{"GET", "/connect", "", "", "/connect", 200},
 		{"GET", "/connect/", "", "", "/connect", 308},
+		{"GET", "/connect/", "", "Accept: */*", "/connect", 200},
 		{"GET", "/connect", "", "Host: $(x)", "/connect", 400},
 		{"GET", "/connect/codex", "", "", "/connect/{client}", 200},
 		{"GET", "/connect/codex", "", "Host: $(x)", "/connect/{client}", 400},

@@ -12,13 +12,8 @@ import (
 
 // Connect serves the page that says what to paste into the settings of each tool: GET /connect, or the same in short as plain text for
 // clients that ask for no HTML. Everybody may see it: it tells nothing but the address that it was asked at, and whether tokens are
-// wanted there. Its links are relative, so a path with a trailing slash is redirected to the one without.
+// wanted there. The page's links are relative, so a browser is redirected from a path with a trailing slash to the one without.
 func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
-	if trimmed := strings.TrimRight(r.URL.Path, "/"); trimmed != r.URL.Path {
-		w.Header().Set("Location", strings.Repeat("../", len(r.URL.Path)-len(trimmed))+"connect")
-		w.WriteHeader(http.StatusPermanentRedirect)
-		return nil
-	}
 	server, err := h.reachedAt(w, r)
 	if err != nil {
 		return err
@@ -26,6 +21,11 @@ func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
 	w.Header().Add("Vary", "Accept")
 	if accept := r.Header.Get("Accept"); accept != "" && !strings.Contains(accept, "text/html") {
 		writeText(w, connect.Overview(server))
+		return nil
+	}
+	if trimmed := strings.TrimRight(r.URL.Path, "/"); trimmed != r.URL.Path {
+		w.Header().Set("Location", strings.Repeat("../", len(r.URL.Path)-len(trimmed))+"connect")
+		w.WriteHeader(http.StatusPermanentRedirect)
 		return nil
 	}
 	return h.Dashboard.Connect(w, r, server)
