@@ -377,7 +377,7 @@ func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config
 	if err != nil {
 		return err
 	}
-	logger.Info("read the journal", "directory", cfg.DataDir, "sessions", done.Sessions, "records", done.Records,
+	logger.Info("read the journal", "directory", cfg.DataDir, "sessions", st.Summary().Sessions.Total, "records", done.Records,
 		"took", time.Since(started).Round(time.Millisecond))
 	if done.Spared > 0 {
 		logger.Info("sessions whose TTL ran out while the server was down have some more time to report", "sessions", done.Spared)
