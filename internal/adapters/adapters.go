@@ -352,6 +352,9 @@ func (m *meaning) question(r *models.StatusReport, e *event, said text, capture 
 		return q
 	}
 	q.Content, q.ContentCut = cutBytes(content(cmp.Or(said.content, said.detail), math.MaxInt), models.MaxQuestionContent)
+	if len(e.all(fieldHeader)) > 1 { // the content says which choices are of which question
+		return q
+	}
 	for _, choice := range e.all(fieldChoice) {
 		if choice = line(choice, models.MaxChoice); choice != "" && len(q.Choices) < models.MaxChoices {
 			q.Choices = append(q.Choices, choice)

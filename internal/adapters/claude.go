@@ -89,6 +89,7 @@ var hookFields = map[string]field{
 	"tool_input.skill":                   fieldToolPrompt,
 	"tool_input.question":                fieldQuestion,
 	"tool_input.questions.question":      fieldQuestion,
+	"tool_input.questions.header":        fieldHeader,
 	"tool_input.questions.options.label": fieldChoice,
 	"tool_input.plan":                    fieldPlan,
 }

@@ -58,6 +58,7 @@ const (
 	fieldChoice        // and the next ones: of these, all count; see lists
 	fieldBackgroundID  // of what goes on after the end of a turn
 	fieldBackgroundStatus
+	fieldHeader // of each question that is asked at once
 	fieldCount
 )
 

@@ -49,6 +49,7 @@ var openCode = &Client{
 		"properties.patterns":                fieldCommand,
 		"properties.resources":               fieldCommand,
 		"properties.questions.question":      fieldQuestion,
+		"properties.questions.header":        fieldHeader,
 		"properties.questions.options.label": fieldChoice,
 		"properties.error.name":              fieldErrorKind,
 		"properties.error.data.message":      fieldError,

@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
+	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -633,4 +634,27 @@ func toolStories() map[string]story {
 func TestErrorsOfNoSession(t *testing.T) {
 	_, effect := newHub(t).post("opencode", `{"type":"session.error","properties":{"error":{"name":"APIError"}}}`)
 	require.Equal(t, adapters.Nothing, effect)
+}
+
+// TestChoices holds that choices are those of the one question that is asked; of several, the content says which are of which.
+func TestChoices(t *testing.T) {
+	one := `{"question":"Which branch?","header":"Branch","options":[{"label":"main"},{"label":"next"}]}`
+	two := one + `,{"question":"Sure?","header":"Sure","options":[{"label":"yes"}]}`
+	for client, event := range map[string]string{
+		"claude-code": `{"hook_event_name":"PreToolUse","session_id":"s","tool_name":"AskUserQuestion","tool_input":{"questions":[%s]}}`,
+		"codex":       `{"hook_event_name":"PreToolUse","session_id":"s","tool_name":"request_user_input","tool_input":{"questions":[%s]}}`,
+		"opencode":    `{"type":"question.asked","properties":{"id":"q","sessionID":"s","questions":[%s]}}`,
+	} {
+		asks := func(questions string) *models.Question {
+			r, _, err := adapters.Named(client).Report(strings.NewReader(fmt.Sprintf(event, questions)), adapters.Options{Capture: adapters.CaptureFull})
+			require.NoError(t, err)
+			require.NotNil(t, r.Event.Asks, client)
+			return r.Event.Asks
+		}
+		require.Equal(t, []string{"main", "next"}, asks(one).Choices, client)
+		several := asks(two)
+		require.Equal(t, "Which branch?", several.Text, client)
+		require.Empty(t, several.Choices, client)
+		require.Contains(t, several.Content, "Sure?", client)
+	}
 }
