@@ -430,7 +430,7 @@ func TestWhatIsAskedIsShown(t *testing.T) {
 	s.claude(t, "1", "payments", "laptop-a", starts, prompts("Fix the test"))
 	p := open(in, t, s, "").live()
 	detail := open(in, t, s, "?agent=claude-code:payments@laptop-a&session=1").live()
-	detail.await("document.querySelectorAll('.entry').length == 2")
+	detail.await("document.querySelectorAll('.entry').length == 2 && document.title == 'Fix the test · KubeAgents'")
 	require.Empty(t, detail.texts(".questions"))
 
 	s.claude(t, "1", "payments", "laptop-a", asks("rm -rf build\necho", "sub-1"))
@@ -536,6 +536,7 @@ func TestAgentsThatWait(t *testing.T) {
 	again.await("document.querySelectorAll('.row').length == 1 && document.querySelector('.row .name').textContent == 'payments@laptop-b'")
 	again.run(click(".row"))
 	again.await("document.querySelector('.counts')?.innerText.includes('1 waiting') && document.querySelector('.facts').innerText.includes('laptop-b')")
+	again.await("document.querySelector('h1').textContent == 'payments@laptop-b' && document.title.endsWith('payments@laptop-b · KubeAgents')")
 }
 
 // TestAnAgentsNameHoldsForAllItsSessions and its host does; a source is a session's own.

@@ -1,10 +1,10 @@
 // The agents: all of them, and one.
-import {html} from './html.js'
+import {html, useEffect} from './html.js'
 import {useList, useQuery} from './data.js'
 import {agentHref, href} from './route.js'
 import {Ago} from './time.js'
 import {Filters} from './sessions.js'
-import {AgentName, Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, statuses} from './parts.js'
+import {AgentName, Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, nameAtHost, statuses} from './parts.js'
 
 const keyOfAgent = (row) => row.agent_id
 
@@ -49,15 +49,18 @@ const Badges = ({agent: {waiting_session_count: waiting, lost_session_count: los
   ${waiting > 0 && html`<span class="badge pending">${waiting.toLocaleString()} waiting</span>`}
   ${lost > 0 && html`<span class="badge lost">${lost.toLocaleString()} lost</span>`}`
 
-export function Agent({params}) {
+export function Agent({params, onName}) {
   const id = params.agent
   const path = `api/agents/${encodeURIComponent(id)}`
   const {data: agent, error} = useQuery(path, (change) => change.agent_id === id)
   const list = useList(`api/sessions?agent_id=${encodeURIComponent(id)}&limit=50`, 'sessions', {relevant: (change) => change.agent_id === id})
   const missing = error?.status === 404
+  const name = agent?.name || id
+  const shown = nameAtHost(name, agent?.host)
+  useEffect(() => onName(shown), [shown])
   return html`
     <p class="back"><a href=${href({view: 'agents'})}><${Icon} name="arrow-left" />Agents</a></p>
-    <${Heading}>${agent?.name || id}<//>
+    <${Heading}><${AgentName} name=${name} host=${agent?.host} /><//>
     <${Trouble} error=${error ?? list.error} />
     ${agent && !missing && html`
       <dl class="facts">

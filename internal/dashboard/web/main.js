@@ -17,14 +17,16 @@ function App() {
   const counts = useCounts()
   const [help, setHelp] = useState(false)
   const View = shown[view]
-  useTab(counts, view, params)
+  const at = view + (params.agent ?? '') + (params.session ?? '')
+  const [named, setNamed] = useState({})
+  useTab(counts, view, named.at === at ? named.name : params.session ?? params.agent)
   useKeys(() => setHelp(true))
   return html`
     <a class="skip" href="#content" onClick=${(event) => { event.preventDefault(); document.querySelector('h1')?.focus() }}>Skip to content</a>
     <${Bar} view=${view} counts=${counts} onHelp=${() => setHelp(true)} />
     <main id="content">
       ${counts.error && !counts.summary && html`<${Trouble} error=${counts.error} />`}
-      <${View} key=${view + (params.agent ?? '') + (params.session ?? '')} params=${params} counts=${counts} />
+      <${View} key=${at} params=${params} counts=${counts} onName=${(name) => setNamed({at, name})} />
     </main>
     <${Told} />
     ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
@@ -82,9 +84,9 @@ function SignOut() {
     <button class="plain" title=${`Sign out (${viewer})`} aria-label=${`Sign out (${viewer})`}><${Icon} name="log-out" /></button></form>`
 }
 
-/** useTab has the tab's title and icon say who needs somebody. */
-function useTab({waiting, lost, failing, summary}, view, params) {
-  const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', agent: `${params.agent} · `, session: `${params.session} · `}
+/** useTab has the tab's title and icon say who needs somebody. name is that of the session or agent on view. */
+function useTab({waiting, lost, failing, summary}, view, name) {
+  const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', agent: `${name} · `, session: `${name} · `}
   useEffect(() => {
     document.title = `${waiting ? `(${waiting}) ` : ''}${names[view]}KubeAgents`
     if (!summary) return
@@ -92,7 +94,7 @@ function useTab({waiting, lost, failing, summary}, view, params) {
     if (waiting) query.set('waiting', Math.min(waiting, 99))
     else if (lost || failing) query.set('trouble', 'true')
     document.querySelector('link[rel=icon]').href = `favicon.svg${query.size ? `?${query}` : ''}`
-  }, [waiting, lost, failing, view, params, Boolean(summary)])
+  }, [waiting, lost, failing, view, name, Boolean(summary)])
 }
 
 /** Told says to a screen reader what begins to wait, fails, or is lost. */

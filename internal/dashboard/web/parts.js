@@ -30,6 +30,9 @@ export const sinceOf = (row) => (row.expired ? row.expires_at : row.question?.as
 /** AgentName tells agents of the same name apart by their hosts. */
 export const AgentName = ({name, host}) => html`<span class="agent-name"><bdi>${name}</bdi>${host && html`<span class="host">@<bdi>${host}</bdi></span>`}</span>`
 
+/** nameAtHost is what AgentName shows, as text. */
+export const nameAtHost = (name, host) => (host ? `${name}@${host}` : name)
+
 /** Kind says what a question asks for. */
 export const Kind = ({of}) => html`<span class="kind">${{permission: 'Permission', choice: 'Choice', plan: 'Plan', text: 'Question'}[of]}</span>`
 

@@ -1,5 +1,5 @@
 // One session: how it stands, and how it came to that.
-import {html, useMemo, useRef} from './html.js'
+import {html, useEffect, useMemo, useRef} from './html.js'
 import {useList} from './data.js'
 import {agentHref} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
@@ -8,16 +8,18 @@ import {AgentName, Heading, Icon, Kind, More, Status, Trouble, Waiting, stateOf,
 const keyOfStatus = (row) => `${row.timestamp}\n${row.received_at}`
 const unpatched = (row) => row
 
-export function Session({params: {agent, session: topic}}) {
+export function Session({params: {agent, session: topic}, onName}) {
   const path = `api/agents/${encodeURIComponent(agent)}/sessions/${encodeURIComponent(topic)}`
   const relevant = (change) => change.agent_id === agent && change.session_topic === topic
   const list = useList(path, 'status_history', {key: keyOfStatus, patch: unpatched, relevant})
   const {error} = list
   const session = list.page?.session
   const missing = error?.status === 404
+  const title = session ? titleOf(session) : topic
+  useEffect(() => onName(title), [title])
   return html`
     <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><${AgentName} name=${session?.agent_name || agent} host=${session?.agent_host} /></a></p>
-    <${Heading}>${session ? titleOf(session) : topic}<//>
+    <${Heading}>${title}<//>
     <${Trouble} error=${error} />
     ${session && !missing && html`<${Standing} session=${session} />
       <${Questions} questions=${list.page.questions ?? []} />
