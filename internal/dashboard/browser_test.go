@@ -476,6 +476,40 @@ func TestALongQuestionScrolls(t *testing.T) {
 	require.Zero(t, eval[int](p, "Math.max(0, document.documentElement.scrollWidth - innerWidth)"))
 }
 
+// TestFactsAlign opens a session of a host with a long name, and its agent, on a phone and on a tablet.
+func TestFactsAlign(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.claude(t, "0b7e3c1a-5d22-4e61-9a53-3f1f2c7d9e10", "web", "ip-10-23-41-1.internal.example.com", prompts("Move"))
+	agent := "?agent=claude-code:web@ip-10-23-41-1.internal.example.com"
+	for _, query := range []string{agent, agent + "&session=0b7e3c1a-5d22-4e61-9a53-3f1f2c7d9e10"} {
+		p := open(in, t, s, query).live()
+		p.await("document.querySelectorAll('.facts > div').length == 7")
+		for width, columns := range map[int64]int{390: 2, 760: 4} {
+			p.run(resize(width))
+			require.LessOrEqual(t, eval[int](p, "new Set([...document.querySelectorAll('.facts > div')].map((e) => e.offsetLeft)).size"), columns, "%s at %d", query, width)
+			require.True(t, eval[bool](p, "[...document.querySelectorAll('.facts .long')].filter((e) => e.innerText.startsWith('Host') || e.innerText.startsWith('Topic')).every((e) => e.querySelector('dd').offsetHeight < 30)"), "one line: %s at %d", query, width)
+		}
+	}
+}
+
+// TestTheBarOfAPhoneKeepsItsHeight has it show all three badges.
+func TestTheBarOfAPhoneKeepsItsHeight(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	for _, width := range []int64{360, 390} {
+		p.run(resize(width))
+		heights := eval[[]int](p, `((tabs) => {
+			const before = tabs.offsetHeight
+			const badges = ['12', '34', '56+'].map((n) => Object.assign(document.createElement('span'), {className: 'badge', textContent: n}))
+			tabs.querySelector('a').append(...badges)
+			const after = [before, tabs.offsetHeight, Math.max(0, tabs.scrollWidth - innerWidth), new Set(badges.map((e) => e.offsetTop)).size]
+			badges.forEach((e) => e.remove())
+			return after
+		})(document.querySelector('.tabs'))`)
+		require.Equal(t, []int{heights[0], heights[0], 0, 1}, heights, "at %d", width)
+	}
+}
+
 // TestIdleIsNoSuccess starts a session, and has it begin its first turn under an open page.
 func TestIdleIsNoSuccess(t *testing.T) {
 	in, s := openBrowser(t), serve(t)

@@ -4,7 +4,7 @@ import {useList, useQuery} from './data.js'
 import {agentHref, href} from './route.js'
 import {Ago} from './time.js'
 import {Filters} from './sessions.js'
-import {AgentName, Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, nameAtHost, statuses} from './parts.js'
+import {AgentName, Fact, Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, nameAtHost, statuses} from './parts.js'
 
 const keyOfAgent = (row) => row.agent_id
 
@@ -65,10 +65,10 @@ export function Agent({params, onName}) {
     ${agent && !missing && html`
       <dl class="facts">
         <div><dt>Latest</dt><dd><${Status} state=${agent.latest_status} /></dd></div>
-        <div><dt>ID</dt><dd dir="auto">${agent.agent_id}</dd></div>
-        ${agent.host && html`<div><dt>Host</dt><dd><bdi>${agent.host}</bdi></dd></div>`}
-        ${agent.source && html`<div><dt>Source</dt><dd dir="auto">${agent.source}</dd></div>`}
-        <div><dt>Sessions</dt><dd class="counts">${agent.active_session_count} active of ${agent.session_count} <${Badges} agent=${agent} /></dd></div>
+        <${Fact} name="ID" text=${agent.agent_id} />
+        <${Fact} name="Host" text=${agent.host} />
+        <${Fact} name="Source" text=${agent.source} />
+        <div class="long"><dt>Sessions</dt><dd class="counts">${agent.active_session_count} active of ${agent.session_count} <${Badges} agent=${agent} /></dd></div>
         <div><dt>Registered</dt><dd><${Ago} time=${agent.registered} after=" ago" /></dd></div>
         <div><dt>Last seen</dt><dd><${Ago} time=${agent.last_seen} after=" ago" /></dd></div>
       </dl>

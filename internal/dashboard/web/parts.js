@@ -33,6 +33,9 @@ export const AgentName = ({name, host}) => html`<span class="agent-name"><bdi>${
 /** nameAtHost is what AgentName shows, as text. */
 export const nameAtHost = (name, host) => (host ? `${name}@${host}` : name)
 
+/** Fact is one of a list of facts. A long text takes more room, and breaks between its parts rather than inside them. */
+export const Fact = ({name, text}) => text && html`<div class=${text.length > 14 ? 'long' : ''}><dt>${name}</dt><dd dir="auto">${text.split(/(?=[.@])|(?<=[:/_])/).map((part, i) => html`${i > 0 && html`<wbr />`}${part}`)}</dd></div>`
+
 /** Kind says what a question asks for. */
 export const Kind = ({of}) => html`<span class="kind">${{permission: 'Permission', choice: 'Choice', plan: 'Plan', text: 'Question'}[of]}</span>`
 

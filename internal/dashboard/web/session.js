@@ -3,7 +3,7 @@ import {html, useEffect, useMemo, useRef} from './html.js'
 import {useList} from './data.js'
 import {agentHref} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
-import {AgentName, Heading, Icon, Kind, More, Status, Trouble, Waiting, stateOf, statusOf, titleOf} from './parts.js'
+import {AgentName, Fact, Heading, Icon, Kind, More, Status, Trouble, Waiting, stateOf, statusOf, titleOf} from './parts.js'
 
 const keyOfStatus = (row) => `${row.timestamp}\n${row.received_at}`
 const unpatched = (row) => row
@@ -35,10 +35,10 @@ function Standing({session}) {
   const state = stateOf(session)
   return html`
     <dl class="facts">
-      <div><dt>Status</dt><dd><${Status} state=${state} /> <${Ago} time=${session.expired ? session.expires_at : session.status_since} label="since" before="for " />${session.expired && html` (was ${statusOf(session)})`}</dd></div>
-      ${session.agent_host && html`<div><dt>Host</dt><dd><bdi>${session.agent_host}</bdi></dd></div>`}
-      ${session.agent_source && html`<div><dt>Source</dt><dd dir="auto">${session.agent_source}</dd></div>`}
-      ${session.title && html`<div><dt>Topic</dt><dd dir="auto">${session.session_topic}</dd></div>`}
+      <div class="long"><dt>Status</dt><dd><${Status} state=${state} /> <${Ago} time=${session.expired ? session.expires_at : session.status_since} label="since" before="for " />${session.expired && html` (was ${statusOf(session)})`}</dd></div>
+      <${Fact} name="Host" text=${session.agent_host} />
+      <${Fact} name="Source" text=${session.agent_source} />
+      ${session.title && html`<${Fact} name="Topic" text=${session.session_topic} />`}
       <div><dt>Begun</dt><dd><${Ago} time=${session.created} after=" ago" /></dd></div>
       <div><dt>Last report</dt><dd><${Ago} time=${session.last_updated} after=" ago" /></dd></div>
       <div class="wide"><dt>TTL</dt><dd><${TTL} session=${session} /></dd></div>
