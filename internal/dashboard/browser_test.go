@@ -617,11 +617,13 @@ func TestTheFirstViewIsTheSame(t *testing.T) {
 	s.claude(t, "2", "payments", "laptop-b", prompts("Look"), asks("ls", "sub-1"))
 	s.claude(t, "3", "payments", "laptop-b", prompts("Choose"), picks)
 	s.claude(t, "4", "payments", "laptop-b", starts)
+	s.claude(t, "5", "payments", "laptop-b", prompts("Plan"), strings.Replace(plans, "# Three steps", "PLAN: three steps", 1))
 	p := open(in, t, s, "").live()
-	p.await("document.querySelectorAll('.row').length == 5")
+	p.await("document.querySelectorAll('.row').length == 6")
+	require.Contains(t, p.texts(".message"), "PLAN: three steps", "its kind is in the text")
 	texts := "[...of.querySelectorAll('.fleet, .row :is(.status, .name, .message, .asides, .who)')].map((e) => e.textContent.replace(/\\s/g, ''))"
 	want := eval[[]string](p, "((of) => "+texts+")(document)")
-	require.Len(t, want, 1+5*4+2)
+	require.Len(t, want, 1+6*4+2)
 	require.Equal(t, want, eval[[]string](p, "fetch('./').then((answer) => answer.text()).then((page) => new DOMParser().parseFromString(page, 'text/html')).then((of) => "+texts+")"))
 }
 

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -72,7 +73,7 @@ var functions = template.FuncMap{
 	"state": state,
 	"ago":   func(now, then time.Time) string { return brief(now.Sub(then)) },
 	"since": since,
-	"kind":  func(q *models.Question) string { return kinds[q.Kind] },
+	"kind":  kind,
 	// further returns how many questions are open beside the one that is shown.
 	"further": func(se models.FleetSession) int { return max(0, se.OpenQuestions-1) },
 	"instant": func(t time.Time) string { return t.Format(time.RFC3339Nano) },
@@ -102,6 +103,16 @@ func since(se models.FleetSession) time.Time {
 
 // kinds says what questions ask for. parts.js does the same.
 var kinds = map[models.QuestionKind]string{models.Permission: "Permission", models.Choice: "Choice", models.Plan: "Plan", models.Text: "Question"}
+
+// kind says what a session's question asks for, or "" where its text begins with that.
+func kind(se models.FleetSession) string {
+	kind, text := kinds[se.Question.Kind], cmp.Or(se.Question.Text, se.CurrentMessage)
+	n := len(kind)
+	if len(text) >= n && strings.EqualFold(text[:n], kind) && (len(text) == n || strings.ContainsRune(" \t\n:", rune(text[n]))) {
+		return ""
+	}
+	return kind
+}
 
 // brief writes a duration as people say it: its greatest two units. time.js does the same.
 func brief(d time.Duration) string {

@@ -36,14 +36,17 @@ export const nameAtHost = (name, host) => (host ? `${name}@${host}` : name)
 /** Fact is one of a list of facts. A long text takes more room, and breaks between its parts rather than inside them. */
 export const Fact = ({name, text}) => text && html`<div class=${text.length > 14 ? 'long' : ''}><dt>${name}</dt><dd dir="auto">${text.split(/(?=[.@])|(?<=[:/_])/).map((part, i) => html`${i > 0 && html`<wbr />`}${part}`)}</dd></div>`
 
-/** Kind says what a question asks for. */
-export const Kind = ({of}) => html`<span class="kind">${{permission: 'Permission', choice: 'Choice', plan: 'Plan', text: 'Question'}[of]}</span>`
+/** Kind says what a question asks for, unless its text begins with that. */
+export function Kind({of, text = ''}) {
+  const kind = {permission: 'Permission', choice: 'Choice', plan: 'Plan', text: 'Question'}[of]
+  return !new RegExp(`^${kind}([\\s:]|$)`, 'i').test(text) && html`<span class="kind">${kind}</span> `
+}
 
 /** Message is what a session says in a list, or what it asks. */
 function Message({row: {question, open_question_count: open, current_message: message}}) {
   if (!question) return message && html`<span class="message" dir="auto">${message}</span>`
   const asides = [question.asked_by && html`by subagent <bdi>${question.asked_by}</bdi>`, open > 1 && `+${open - 1} more`].filter(Boolean)
-  return html`<span class="message"><${Kind} of=${question.kind} /> <bdi>${question.text || message}</bdi></span>
+  return html`<span class="message"><${Kind} of=${question.kind} text=${question.text || message} /><bdi>${question.text || message}</bdi></span>
     ${asides.length > 0 && html`<span class="asides">${asides.map((aside) => html`<span>${aside}</span>`)}</span>`}`
 }
 

@@ -58,7 +58,7 @@ function Questions({questions}) {
 
 function Question({question: {kind, text, content, content_truncated, choices, asked_at, asked_by}}) {
   return html`<li>
-    <p class="asked"><${Kind} of=${kind} /> <span>asked <${Ago} time=${asked_at} after=" ago" />${asked_by && html` by subagent <bdi>${asked_by}</bdi>`}</span></p>
+    <p class="asked"><${Kind} of=${kind} text=${text} /><span>asked <${Ago} time=${asked_at} after=" ago" />${asked_by && html` by subagent <bdi>${asked_by}</bdi>`}</span></p>
     ${text && html`<p class=${text.length > 200 ? '' : 'text'} dir="auto">${text}</p>`}
     ${choices && html`<ul class="choices" aria-label="Choices">${choices.map((choice) => html`<li dir="auto">${choice}</li>`)}</ul>`}
     ${content && content !== text && html`<pre dir="auto" tabindex="0">${readable(content)}</pre>`}
