@@ -445,6 +445,8 @@ func TestWhatIsAskedIsShown(t *testing.T) {
 	detail.await("document.querySelectorAll('.questions > li').length == 3")
 	require.Equal(t, []string{"Permission", "Permission", "Choice"}, detail.texts(".questions .kind"))
 	require.Contains(t, detail.texts(".questions .asked")[0], "ago by subagent sub-1")
+	require.Equal(t, []string{"command:\n  rm -rf build\n  echo", "command: make", ""}, detail.texts(".questions pre"), "the choices say enough")
+	detail.run(click(".questions summary"))
 	require.Equal(t, []string{"command:\n  rm -rf build\n  echo", "command: make",
 		"questions:\n  - question: Which rates?\n    options:\n      - label: Old ones\n        description: of last year\n      - label: New ones"}, detail.texts(".questions pre"))
 	require.Equal(t, []string{"Old ones", "New ones"}, detail.texts(".choices li"))

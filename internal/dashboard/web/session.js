@@ -56,13 +56,16 @@ function Questions({questions}) {
   </section>`
 }
 
+/** Question shows one. Where there are choices, they say enough: its content is folded. */
 function Question({question: {kind, text, content, content_truncated, choices, asked_at, asked_by}}) {
+  const full = html`
+    ${content && content !== text && html`<pre dir="auto" tabindex="0">${readable(content)}</pre>`}
+    ${content_truncated && html`<p class="quiet">Cut at 64 KiB.</p>`}`
   return html`<li>
     <p class="asked"><${Kind} of=${kind} text=${text} /><span>asked <${Ago} time=${asked_at} after=" ago" />${asked_by && html` by subagent <bdi>${asked_by}</bdi>`}</span></p>
     ${text && html`<p class=${text.length > 200 ? '' : 'text'} dir="auto">${text}</p>`}
     ${choices && html`<ul class="choices" aria-label="Choices">${choices.map((choice) => html`<li dir="auto">${choice}</li>`)}</ul>`}
-    ${content && content !== text && html`<pre dir="auto" tabindex="0">${readable(content)}</pre>`}
-    ${content_truncated && html`<p class="quiet">Cut at 64 KiB.</p>`}
+    ${choices && content && content !== text ? html`<details><summary>In full</summary>${full}</details>` : full}
   </li>`
 }
 
