@@ -660,7 +660,11 @@ func TestFiltersStandInTheAddress(t *testing.T) {
 		p.run(chromedp.Navigate(s.url(query)), shown("main#content h1"))
 		p.await("!document.querySelector('.skeleton')")
 		p.await(fmt.Sprintf("document.querySelectorAll('.row').length == %d", want))
+		require.Len(t, p.texts(".clear"), 1, query)
 	}
+	p.run(chromedp.Navigate(s.url("?view=sessions&idle=true")), shown("main#content h1"))
+	p.await("document.querySelectorAll('.row').length == 4")
+	require.Empty(t, p.texts(".clear"), "the API's parameter is no filter of the page")
 }
 
 func TestKeys(t *testing.T) {

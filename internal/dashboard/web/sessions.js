@@ -75,6 +75,12 @@ function Head({params, view}) {
   return html`<div class="head"><${Heading}>Sessions<//><nav class="switch" aria-label="As">${tab('sessions', 'list', 'List')}${tab('board', 'columns-3', 'Board')}</nav></div>`
 }
 
+const filters = {
+  sessions: ['search', 'status', 'state', 'source', 'agent_id', 'sort'],
+  board: ['search', 'source', 'agent_id'],
+  agents: ['search', 'status', 'waiting', 'source'],
+}
+
 /** Filters change the address, from which everything else follows. */
 export function Filters({params, view}) {
   const set = (change) => go(href({...params, view, ...change}), {replace: 'search' in change || 'source' in change || 'agent_id' in change})
@@ -89,7 +95,7 @@ export function Filters({params, view}) {
     ${view !== 'agents' && html`<${Known} label="Agent" name="agent_id" value=${params.agent_id} onChange=${(agent_id) => set({agent_id})} />`}
     ${view === 'sessions' && html`<label class="choice">Order <select value=${params.sort ?? ''} onChange=${(event) => set({sort: event.target.value})}>
       <option value="">newest first</option><option value="last_updated">oldest first</option></select></label>`}
-    ${Object.keys(params).some((name) => name !== 'view') && html`<a class="clear" href=${href({view})}><${Icon} name="x" />Clear</a>`}
+    ${filters[view].some((name) => params[name]) && html`<a class="clear" href=${href({view})}><${Icon} name="x" />Clear</a>`}
   </form>`
 }
 
