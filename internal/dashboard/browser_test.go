@@ -557,6 +557,7 @@ func TestAgentsThatWait(t *testing.T) {
 	p := open(in, t, s, "?view=agents").live()
 	p.await("document.querySelectorAll('.row').length == 2")
 	require.ElementsMatch(t, []string{"payments@laptop-a", "payments@laptop-b"}, p.names(".row .name"))
+	require.Equal(t, s.url("connect"), eval[string](p, "document.querySelector('.head a').href"))
 	require.Equal(t, []string{"1 waiting"}, p.texts(".row .badge"))
 	require.Equal(t, []string{"running", "running"}, p.texts(".row .status"), "its latest status does not tell")
 

@@ -21,7 +21,7 @@ export function Agents({params}) {
   if (params.waiting === 'true') query.set('waiting', 'true')
   const list = useList(`api/agents?${query}`, 'agents', {key: keyOfAgent, patch: patched, selects: (row) => !params.status || row.latest_status === params.status})
   return html`
-    <${Heading}>Agents<//>
+    <div class="head"><${Heading}>Agents<//><a class="add" href="connect">Connect a tool</a></div>
     <${Filters} params=${params} view="agents" />
     <${Trouble} error=${list.error} />
     ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${Nothing} icon="search">No agents match these filters.<//>`) : !list.error && html`<${Waiting} />`}

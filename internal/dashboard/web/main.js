@@ -157,7 +157,7 @@ function Help({onClose}) {
   return html`<dialog ref=${dialog} onClose=${onClose} onClick=${(event) => event.target === dialog.current && dialog.current.close()} aria-labelledby="help-title">
     <h2 id="help-title">Keys</h2>
     <dl class="keys">${keys.map(([key, says]) => html`<div><dt>${key.split(' ').map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${says}</dd></div>`)}</dl>
-    <p><a href="connect">Connect your agent</a></p>
+    <p><a href="connect">Connect a tool</a></p>
     <form method="dialog"><button>Close</button></form>
   </dialog>`
 }
