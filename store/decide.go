@@ -32,7 +32,10 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 // withdraw has a record that no event is behind tell that the open questions of its session are withdrawn, unless another one does
 // that is admitted. Its status is the newest then, whatever its timestamp says. The caller holds s.mu.
 func (s *Store) withdraw(record *models.Record, se *session, received int64) {
-	if _, done := s.admitted.withdrawn[se]; done || se == nil || !se.turn.asks() {
+	if se == nil || !se.turn.asks() {
+		return
+	}
+	if _, done := s.admitted.withdrawn[se]; done {
 		return
 	}
 	record.Timestamp = se.arrival(record.Timestamp, received)
