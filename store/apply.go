@@ -48,7 +48,7 @@ func (s *Store) applyChunk(records []models.Record) (moved []*agent) {
 func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved *agent) {
 	e := entryOf(r)
 	var before view
-	var known told
+	var known attributes
 	index, held := 0, false // where its status belongs in the history, and whether that is there
 	if se != nil {
 		before = view{se.current().kind, se.class.expired()}
@@ -57,7 +57,7 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 		}
 	}
 	if held {
-		known = toldOf(a, se)
+		known = attributesOf(a, se)
 	}
 	a, se = s.begin(r, e, a, se)
 	ofAgent, own := describe(a, se, &r.StatusReport, r.Sequence)
@@ -67,7 +67,7 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 	progress := s.proceed(se, r)
 	s.renew(se, r, e)
 	moved = s.list(se, s.sourceOf(a, ofAgent), own, r)
-	if held && toldOf(a, se) == known {
+	if held && attributesOf(a, se) == known {
 		return Duplicate, nil
 	}
 	s.noteReport(se, r, before, progress)
@@ -99,17 +99,18 @@ type view struct {
 	expired bool
 }
 
-// told is what records told of an agent and a session beside statuses.
-type told struct {
+// attributes identifies what is known of an agent and a session beside statuses: by the sequences and the times of the records that
+// said so. Where they are equal before and after a record, it said nothing new.
+type attributes struct {
 	title, ttl, own, turn, name, source, host uint64
 	created, updated                          int64
 	registered, seen                          int64
 	updatedSequence, seenSequence             uint64
 }
 
-// toldOf returns that. The caller holds the store's lock.
-func toldOf(a *agent, se *session) told {
-	return told{
+// attributesOf returns the attributes of se and its agent a. The caller holds the store's lock.
+func attributesOf(a *agent, se *session) attributes {
+	return attributes{
 		se.titleSeq, se.ttlSeq, se.sourceSeq, se.turnSeq, a.nameSeq, a.sourceSeq, a.hostSeq,
 		se.created, se.updated, a.registered, a.lastSeen, se.updatedSeq, a.seenSeq,
 	}

@@ -307,7 +307,7 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 	return nil
 }
 
-// handOn has the next report of the session of a duplicate do what that was to do first: withdraw the questions that are open.
+// handOn has the next report of the same session withdraw the open questions, if the duplicate, which is not recorded, was to do so.
 func handOn(duplicate *models.Record, later []models.Record) {
 	if duplicate.Turn == nil {
 		return
@@ -320,7 +320,11 @@ func handOn(duplicate *models.Record, later []models.Record) {
 	}
 	r := &later[i]
 	r.Turn, r.Closed = duplicate.Turn, duplicate.Closed
-	if said := r.Timestamp; said.IsZero() && r.Received.Before(duplicate.Timestamp) || !said.IsZero() && said.Before(duplicate.Timestamp) {
+	timestamp := r.Timestamp
+	if timestamp.IsZero() {
+		timestamp = r.Received
+	}
+	if timestamp.Before(duplicate.Timestamp) {
 		r.Timestamp = duplicate.Timestamp
 	}
 }
