@@ -222,6 +222,11 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	backgroundCtx, stopBackground := context.WithCancel(context.Background())
 	defer stopBackground()
 
+	hangup := make(chan os.Signal, 1)
+	if len(watched) > 0 { // before anybody can know that the server runs: without this, SIGHUP ends the program
+		signal.Notify(hangup, syscall.SIGHUP)
+		defer signal.Stop(hangup)
+	}
 	served := make(chan error, 1)
 	background.Go(func() {
 		if encryption != nil {
@@ -233,7 +238,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	logger.Info("serving", "address", listener.Addr().String(), "version", version.String(), "tls", encryption != nil)
 	warnOfOpenness(cfg, logger)
 	if len(watched) > 0 {
-		background.Go(func() { watchFiles(backgroundCtx, watched) })
+		background.Go(func() { watchFiles(backgroundCtx, watched, hangup) })
 	}
 	if j == nil {
 		logger.Info("state is kept in memory only: it ends with this process; set DATA_DIR to keep it")
@@ -324,11 +329,8 @@ func warnOfOpenness(cfg config.Config, logger *slog.Logger) {
 // lookEvery is how often files are looked at that are read again when they change.
 const lookEvery = time.Second
 
-// watchFiles looks at files until ctx ends: now and then, and at once when the program gets SIGHUP.
-func watchFiles(ctx context.Context, all []*watch.Files) {
-	hangup := make(chan os.Signal, 1)
-	signal.Notify(hangup, syscall.SIGHUP)
-	defer signal.Stop(hangup)
+// watchFiles looks at files until ctx ends: now and then, and at once on a signal from hangup.
+func watchFiles(ctx context.Context, all []*watch.Files, hangup <-chan os.Signal) {
 	ticker := time.NewTicker(lookEvery)
 	defer ticker.Stop()
 	for {
