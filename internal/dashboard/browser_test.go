@@ -370,13 +370,13 @@ func TestAPendingSessionAppearsByItself(t *testing.T) {
 
 	s.report(t, reportOf("b", "new", "pending", `"message":"May I?"`))
 	p.await("document.querySelector('#group-pending')?.closest('section').innerText.includes('May I?')")
-	require.Equal(t, "(1) KubeAgents", eval[string](p, "document.title"))
-	require.Contains(t, eval[string](p, "document.querySelector('link[rel=icon]').href"), "favicon.svg?waiting=1")
+	p.await("document.title == '(1) KubeAgents'") // which follows what is shown, as the icon and what is read out do
+	p.await("document.querySelector('link[rel=icon]').href.endsWith('favicon.svg?waiting=1')")
 
 	s.report(t, reportOf("a", "older", "pending", `"timestamp":"2026-11-20T07:00:00Z"`), reportOf("c", "broken", "failed", ""))
 	p.await("document.querySelectorAll('.group .row').length == 3")
 	require.Equal(t, []string{"older", "new", "broken"}, p.texts(".row .name"), "who has waited for longest comes first")
-	require.Contains(t, p.texts("[aria-live=polite]")[0], "broken is failed")
+	p.await("document.querySelector('[aria-live=polite]').innerText.includes('broken is failed')")
 
 	s.report(t, reportOf("a", "older", "running", ""), reportOf("b", "new", "success", ""))
 	p.await("document.title == 'KubeAgents' && document.querySelectorAll('.group .row').length == 1")
