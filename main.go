@@ -269,7 +269,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 
 // openAccess returns who is let in, and the files that say so.
 func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (guard handlers.Access, watched []*watch.Files, err error) {
-	limits := access.Limits{Reports: access.Rate(cfg.RateLimitReports), Reads: access.Rate(cfg.RateLimitReads)}
+	limits := access.Limits{Reports: access.Rate(cfg.RateLimitReports), Reads: access.Rate(cfg.RateLimitReads), TeamShare: cfg.TeamShare}
 	guard = handlers.Access{Limits: access.NewAddresses(limits), MaxInFlight: cfg.MaxInFlight, Proxies: cfg.TrustedProxies,
 		Origins: cfg.CORSAllowedOrigins.Names}
 	if cfg.WebhookSecret != "" {

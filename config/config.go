@@ -41,6 +41,7 @@ type Config struct {
 	TokensFile         string           `env:"TOKENS_FILE" allowed:"a file of tokens; none to let everybody in"`
 	MetricsPublic      bool             `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
 	WebhookSecret      Secret           `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while one takes over from another"`
+	TeamShare          float64          `env:"TEAM_SHARE" envDefault:"0.5" allowed:"a part of each bound, from 0.001 to 1"`
 	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
 	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
 	MaxInFlight        int              `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
@@ -107,6 +108,7 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("MaxSessions", 1 <= c.MaxSessions && c.MaxSessions <= 100_000_000)
 	check("EventWindow", 100 <= c.EventWindow && c.EventWindow <= 1_000_000)
 	check("MaxSubscribers", 0 <= c.MaxSubscribers && c.MaxSubscribers <= 1_000_000)
+	check("TeamShare", 0.001 <= c.TeamShare && c.TeamShare <= 1)
 	check("RateLimitReports", 0 <= c.RateLimitReports && c.RateLimitReports <= 10_000_000)
 	check("RateLimitReads", 0 <= c.RateLimitReads && c.RateLimitReads <= 10_000_000)
 	check("MaxInFlight", 0 <= c.MaxInFlight && c.MaxInFlight <= 1_000_000)

@@ -115,8 +115,8 @@ func TestALaterEventRenamesNobody(t *testing.T) {
 
 // TestEventsFindSessionsOfTheirTeamAlone has two teams, each with agents of its own, send events with the same ID of a session.
 func TestEventsFindSessionsOfTheirTeamAlone(t *testing.T) {
-	ours := store.NewTeam(func(id string) bool { return strings.HasPrefix(id, "codex:our") })
-	theirs := store.NewTeam(func(id string) bool { return strings.HasPrefix(id, "codex:their") })
+	ours := store.NewTeam(store.Share{}, func(id string) bool { return strings.HasPrefix(id, "codex:our") })
+	theirs := store.NewTeam(store.Share{}, func(id string) bool { return strings.HasPrefix(id, "codex:their") })
 	for _, known := range []bool{true, false} {
 		f := newFeed(t, nil)
 		if known {

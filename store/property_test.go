@@ -129,7 +129,7 @@ type team struct {
 }
 
 func newTeam(ids []string) team {
-	return team{store.NewTeam(func(id string) bool { return slices.Contains(ids, id) }), ids}
+	return team{store.NewTeam(store.Share{}, func(id string) bool { return slices.Contains(ids, id) }), ids}
 }
 
 // TestApplyInAnyOrder holds that the same records lead to the same state in any order, with any repeated,

@@ -199,6 +199,7 @@ type roster struct {
 // team cost what they would if there were no other agents. Teams may overlap.
 type Team struct {
 	covers  func(agentID string) bool
+	share   Share
 	number  uint64        // among the teams of its store
 	settled atomic.Uint64 // changes after the one with this number say that they are of the team, if they are
 

@@ -323,7 +323,7 @@ func TestWhoNeedsSomebody(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, []string{"waits longest"}, topics(needs.Pending))
 	require.True(t, needs.More)
-	of := store.NewTeam(func(id string) bool { return id == "a/f" })
+	of := store.NewTeam(store.Share{}, func(id string) bool { return id == "a/f" })
 	st.SetTeams([]*store.Team{of})
 	needs, err = st.Needs(t.Context(), of, now, 1)
 	require.NoError(t, err)

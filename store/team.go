@@ -7,9 +7,9 @@ import (
 	"github.com/kubeagents/kubeagents/internal/ordered"
 )
 
-// NewTeam returns a team of the agents for whose IDs covers holds, which must always say the same.
-func NewTeam(covers func(agentID string) bool) *Team {
-	t := &Team{covers: covers}
+// NewTeam returns a team of the agents for whose IDs covers holds, which must always say the same, and what it may use up.
+func NewTeam(share Share, covers func(agentID string) bool) *Team {
+	t := &Team{covers: covers, share: share}
 	t.roster = newRoster(
 		&ordered.Member[agent]{Place: (*agent).seenPlace,
 			Slot: func(a *agent) (**ordered.Leaf[agent], *uint8) { return a.teams.in(t) }},
@@ -20,6 +20,14 @@ func NewTeam(covers func(agentID string) bool) *Team {
 
 // Covers reports whether an agent with this ID is of the team. A nil team is the whole fleet.
 func (t *Team) Covers(agentID string) bool { return t == nil || t.covers(agentID) }
+
+// Share returns what the team may use up. A nil team is the whole fleet, which has no share.
+func (t *Team) Share() Share {
+	if t == nil {
+		return Share{}
+	}
+	return t.share
+}
 
 // Settled returns the number of a change after which every one tells its teams: see [Change.Teams].
 func (t *Team) Settled() uint64 { return t.settled.Load() }

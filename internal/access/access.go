@@ -54,6 +54,7 @@ type Grant struct {
 	name    string
 	scopes  Scope
 	team    *store.Team     // nil for every agent
+	share   store.Share     // of each bound
 	expires time.Time       // zero for never
 	ended   context.Context // ends when the grant does
 	reports *rate.Limiter   // nil where there is no limit
@@ -81,6 +82,14 @@ func (g *Grant) Team() *store.Team {
 		return nil
 	}
 	return g.team
+}
+
+// Share returns how much of each bound whoever has the grant may use up, along with all others of the same team.
+func (g *Grant) Share() store.Share {
+	if g == nil {
+		return store.Share{}
+	}
+	return g.share
 }
 
 // Covers reports whether the grant is for an agent with this ID.

@@ -8,7 +8,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
-	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -27,8 +26,8 @@ type Keyring struct {
 
 	current atomic.Pointer[map[uint64]*key] // by the first eight bytes of their hashes
 
-	mu    sync.Mutex // one set of tokens at a time
-	teams map[string]*store.Team
+	mu    sync.Mutex             // one set of tokens at a time
+	teams map[string]*store.Team // by name
 }
 
 // key is a token that is known.
@@ -56,20 +55,22 @@ func (k *Keyring) Load(text []byte) (int, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	old, known := *k.current.Load(), make(map[uint64]*key, len(entries))
-	teams := map[string]*store.Team{}
+	teams, shares := map[string]*store.Team{}, sharesOf(entries)
 	for _, e := range entries {
 		sum := sumOf(e.SHA256)
-		team := k.team(e.patterns(), teams)
+		name := teamName(e.patterns())
+		share := shares.of(name, k.limits.TeamShare)
+		team := k.team(e.patterns(), share, teams)
 		prefix := binary.LittleEndian.Uint64(sum[:])
-		if before := old[prefix]; before != nil && reflect.DeepEqual(before.entry, e) {
+		if before := old[prefix]; before != nil && reflect.DeepEqual(before.entry, e) && before.grant.share == share {
 			known[prefix] = before
 			continue
 		}
-		known[prefix] = k.newKey(e, sum, team)
+		known[prefix] = k.newKey(e, sum, team, share)
 	}
 	both := teamsOf(teams)
 	for name, team := range k.teams {
-		if teams[name] == nil {
+		if teams[name] != team {
 			both = append(both, team)
 		}
 	}
@@ -100,18 +101,18 @@ func teamsOf(teams map[string]*store.Team) (all []*store.Team) {
 }
 
 // team returns the team of the agents that patterns cover, nil where that is every one; tokens with the same patterns share
-// one. It notes it in teams. The caller holds k.mu.
-func (k *Keyring) team(patterns []string, teams map[string]*store.Team) *store.Team {
+// one, as long as their share stays the same. It notes it in teams. The caller holds k.mu.
+func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*store.Team) *store.Team {
 	if len(patterns) == 0 {
 		return nil
 	}
-	name := strings.Join(patterns, "\n")
+	name := teamName(patterns)
 	team := teams[name]
-	if team == nil {
-		team = k.teams[name]
+	if before := k.teams[name]; team == nil && before != nil && before.Share() == share {
+		team = before
 	}
 	if team == nil {
-		team = store.NewTeam(func(agentID string) bool { return matches(patterns, agentID) })
+		team = store.NewTeam(share, func(agentID string) bool { return matches(patterns, agentID) })
 	}
 	teams[name] = team
 	return team
@@ -132,13 +133,13 @@ func matches(patterns []string, agentID string) bool {
 	return false
 }
 
-func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team) *key {
+func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team, share store.Share) *key {
 	ended, end := context.WithCancel(context.Background())
 	if !e.Expires.IsZero() {
 		ended, end = context.WithDeadline(context.Background(), e.Expires)
 	}
 	return &key{sum, e, &Grant{
-		name: e.Name, scopes: e.scopes(), team: team, expires: e.Expires, ended: ended,
+		name: e.Name, scopes: e.scopes(), team: team, share: share, expires: e.Expires, ended: ended,
 		reports: k.limits.Reports.limiter(), reads: k.limits.Reads.limiter(),
 	}, end}
 }

@@ -27,8 +27,9 @@ func (r Rate) burst() int { return int(r) * burstSeconds }
 
 // Limits are those of one token, or of one address where there are no tokens.
 type Limits struct {
-	Reports Rate
-	Reads   Rate
+	Reports   Rate
+	Reads     Rate
+	TeamShare float64 // of each bound, of the agents of tokens that are for some alone and name no other; 0 for all of it
 }
 
 // Excess says that somebody does too much.

@@ -23,10 +23,27 @@ type Entry struct {
 	Scopes  []string  `json:"scopes"`           // report, read, admin
 	Agents  []string  `json:"agents,omitempty"` // patterns of the IDs that it is for; none for every agent
 	Expires time.Time `json:"expires,omitzero"` // from when on it is good for nothing; zero for never
+
+	// What its agents may use up together, which tokens for the same agents share: a part of each bound, from above 0 to 1, 0 for the
+	// server's default; and what happens at their share of the disk.
+	Share    float64  `json:"share,omitzero"`
+	DiskFull DiskFull `json:"disk_full,omitempty"`
 }
+
+// DiskFull is what happens once a token's agents have used up their share of the disk; "" is the same as RefuseReports.
+type DiskFull string
+
+// What may happen at a share of the disk.
+const (
+	RefuseReports DiskFull = "refuse"      // their reports are refused
+	DropOldest    DiskFull = "drop_oldest" // their oldest history is deleted
+)
 
 // maxPatterns bounds the patterns of one token.
 const maxPatterns = 100
+
+// minShare is the least part of the bounds that a token's agents may be held to.
+const minShare = 0.001
 
 // NewToken returns a new token, and the entry of a tokens file that lets it in, but for what it allows.
 func NewToken(name string) (token string, e Entry) {
@@ -49,7 +66,7 @@ func (e Entry) String() string {
 func ParseTokens(text []byte) ([]Entry, error) {
 	var entries []Entry
 	var faults []error
-	names, sums := map[string]int{}, map[string]int{}
+	names, sums, shares := map[string]int{}, map[string]int{}, statedShares{}
 	number := 0
 	for line := range bytes.Lines(text) {
 		number++
@@ -60,7 +77,7 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		var e Entry
 		err := json.Unmarshal(line, &e, json.RejectUnknownMembers(true))
 		if err != nil {
-			err = errors.New(`must be a JSON object such as {"name":"ci","sha256":"…","scopes":["report"]}, with "agents" and "expires" (RFC 3339) where wanted`)
+			err = errors.New(`must be a JSON object such as {"name":"ci","sha256":"…","scopes":["report"]}, with "agents", "expires" (RFC 3339), "share" and "disk_full" where wanted`)
 		} else {
 			err = e.Validate()
 		}
@@ -68,6 +85,8 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		case err != nil:
 		case names[e.Name] > 0:
 			err = fmt.Errorf("name is that of line %d as well", names[e.Name])
+		case !shares.agree(&e):
+			err = errors.New("share and disk_full must be the same as on other lines for the same agents, or left out")
 		case sums[e.prefix()] > 0:
 			err = fmt.Errorf("sha256 is that of line %d as well", sums[e.prefix()])
 		}
@@ -104,6 +123,14 @@ func (e *Entry) Validate() error {
 	}
 	if e.Agents != nil && len(e.Agents) == 0 || len(e.Agents) > maxPatterns {
 		return fmt.Errorf("agents must be 1 to %d patterns of agent IDs, or left out for every agent", maxPatterns)
+	}
+	if e.Share < 0 || e.Share > 1 || e.Share > 0 && e.Share < minShare {
+		return fmt.Errorf("share must be a part of each bound, from %v to 1, or left out for TEAM_SHARE", minShare)
+	}
+	switch e.DiskFull {
+	case "", RefuseReports, DropOldest:
+	default:
+		return fmt.Errorf("disk_full must be %s or %s", RefuseReports, DropOldest)
 	}
 	for _, pattern := range e.Agents {
 		if err := models.ValidateName("agents", pattern, true, models.MaxAgentID); err != nil {

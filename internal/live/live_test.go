@@ -160,8 +160,8 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 				return all
 			}
 			teams := []*store.Team{ // each is set when a client comes that is for it
-				store.NewTeam(func(id string) bool { return id == "a" }),
-				store.NewTeam(func(id string) bool { return id != "a" }),
+				store.NewTeam(store.Share{}, func(id string) bool { return id == "a" }),
+				store.NewTeam(store.Share{}, func(id string) bool { return id != "a" }),
 			}
 			set := map[*store.Team]bool{}
 			setTeams := func(change func()) {
