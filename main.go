@@ -455,6 +455,9 @@ func setBack(from, to time.Time, elapsed time.Duration) time.Duration {
 func trimHistory(ctx context.Context, rec *recorder.Recorder, logger *slog.Logger, retention time.Duration) {
 	every(ctx, min(max(retention/100, time.Second), time.Hour), func(now time.Time) {
 		deleted, err := rec.TrimHistory(ctx, now.Add(-retention))
+		if err == nil {
+			_, err = rec.TrimCold(ctx, now)
+		}
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:

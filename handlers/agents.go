@@ -93,6 +93,9 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 			return err
 		}
 	}
+	if latest.ContentDropped && after == nil && len(page.Items) > 0 && page.Items[0].Timestamp.Equal(latest.Timestamp) {
+		latest = page.Items[0]
+	}
 	next := cursorOf(page.Next, statusCursor)
 	return respondPage(w, r, agentStatus{latest, page.Items, next}, next)
 }

@@ -3,6 +3,7 @@ package handlers
 import (
 	"context"
 	"net/http"
+	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
@@ -102,8 +103,16 @@ func (h *Handler) readSession(grant *access.Grant, key store.SessionKey, p *para
 	if p.err != nil {
 		return detail, p.err
 	}
+	if !grant.Covers(key.AgentID) {
+		return detail, models.NotFound("session")
+	}
 	session, questions, page, ok := h.Store.SessionInFull(key.AgentID, key.Topic, after, limit)
-	if !ok || !grant.Covers(key.AgentID) {
+	if !ok {
+		if session, questions, page, ok, err = h.coldSession(key, after, limit); err != nil {
+			return detail, err
+		}
+	}
+	if !ok {
 		return detail, models.NotFound("session")
 	}
 	if page.Journaled > 0 {
@@ -112,6 +121,20 @@ func (h *Handler) readSession(grant *access.Grant, key store.SessionKey, p *para
 		}
 	}
 	return sessionDetail{session, questions, page.Items, cursorOf(page.Next, statusCursor)}, nil
+}
+
+// coldSession returns a session that memory forgot and the journal holds. ok is false where there is none.
+func (h *Handler) coldSession(key store.SessionKey, after *store.StatusPosition, limit int) (
+	session models.FleetSession, questions []models.Question, page store.HistoryPage, ok bool, err error) {
+	if h.Journal == nil {
+		return session, nil, page, false, nil
+	}
+	restored, err := h.Journal.Cold(key, limit)
+	if restored == nil || err != nil {
+		return session, nil, page, false, err
+	}
+	session, questions, page, ok = h.Store.Preview(restored, after, limit, time.Now())
+	return session, questions, page, ok, nil
 }
 
 // Summary counts the fleet: GET /api/summary.

@@ -122,9 +122,9 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 			count.Renewed++
 		case store.Ignored:
 			count.Ignored++
-		case store.Refused:
+		case store.OutOfSessions, store.OutOfSessionShare, store.OutOfMemory, store.OutOfMemoryShare:
 			count.Refused++
-			in.faults[i] = models.Unavailable("there is no room for what this report would begin; sessions that are known go on")
+			in.faults[i] = noRoom(in.outcomes[next])
 		case store.Foreign:
 			count.Invalid++
 			in.faults[i] = otherAgent(&valid[next])
@@ -132,6 +132,20 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 		next++
 	}
 	h.Metrics.CountReports(count)
+}
+
+// noRoom is the fault of a report that was refused for want of room.
+func noRoom(outcome store.Outcome) error {
+	message := "there are as many sessions as MAX_SESSIONS allows, and none has expired; sessions that are known go on"
+	switch outcome {
+	case store.OutOfSessionShare:
+		message = "the agents that this one is counted with have as many sessions as their share of MAX_SESSIONS allows, and none has expired (TEAM_SHARE, or share on the token's line); sessions that are known go on"
+	case store.OutOfMemory:
+		message = "there is no memory left for this report within HISTORY_MAX_BYTES"
+	case store.OutOfMemoryShare:
+		message = "the agents that this one is counted with have used up their share of HISTORY_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
+	}
+	return models.Unavailable(message)
 }
 
 // otherAgent is the fault of a report of an agent that the token does not cover.

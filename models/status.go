@@ -69,6 +69,9 @@ type AgentStatus struct {
 	ReceivedAt   time.Time `json:"received_at"` // when the server received it; UTC
 	Message      string    `json:"message,omitzero"`
 	Content      string    `json:"content,omitzero"`
+
+	ContentDropped bool `json:"content_dropped,omitzero"` // the content was dropped for want of memory, and there is no journal that has it
+
 	Idle         bool      `json:"idle,omitzero"` // the session was at an empty prompt, and had done nothing yet
 
 	QuestionID      string           `json:"question_id,omitzero"`       // of the question that it tells of

@@ -36,8 +36,8 @@ func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, 
 	if s.dependOnUnsettled(team, reports) {
 		return false
 	}
-	for chunk := range slices.Chunk(reports, reportsPerLock) {
-		s.admitChunk(team, chunk, now, ad)
+	for len(reports) > 0 {
+		reports = reports[s.admitSome(team, reports, now, ad):]
 	}
 	return true
 }
@@ -59,16 +59,19 @@ func (s *Store) dependOnUnsettled(team *Team, reports []models.StatusReport) boo
 	return false
 }
 
-func (s *Store) admitChunk(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) {
-	s.mu.Lock()
+// admitSome admits as many of the reports as one hold of the lock has time for, at least one, and returns how many.
+func (s *Store) admitSome(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) (n int) {
+	s.lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, s.time(now))
-	for i := range reports {
+	for ; n < len(reports) && s.work < workPerLock; n++ {
+		s.work += workPerReport
 		s.received = max(s.received+1, instant(now))
-		record := models.Record{StatusReport: reports[i], Received: at(s.received)}
+		record := models.Record{StatusReport: reports[n], Received: at(s.received)}
 		outcome, dropped := s.admit(team, &record)
 		ad.add(outcome, dropped, &record)
 	}
+	return n
 }
 
 // add adds the outcome of a report, and, where it is to be recorded, its record.
@@ -86,7 +89,7 @@ func (ad *Admission) add(outcome Outcome, dropped uint64, record *models.Record)
 // admit makes of a report what is to be recorded of it, and returns what is to become of it. dropped is not 0 where the journal may
 // hold its ID. The caller holds s.mu.
 func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) {
-	_, se, ok := s.locate(team, &r.StatusReport)
+	a, se, ok := s.locate(team, &r.StatusReport)
 	if !ok {
 		return Foreign, 0
 	}
@@ -98,15 +101,15 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 	if outcome == Stored && r.ReportID != "" && !s.admitted.addID(&r.StatusReport) {
 		return Duplicate, 0
 	}
+	if refusal := s.admitRecord(r, a, se); refusal != 0 {
+		s.admitted.removeID(&r.StatusReport)
+		return refusal, 0
+	}
 	s.admitted.events = s.admitted.events || event
 	if se == nil {
-		if outcome = s.admitFirst(&r.StatusReport); outcome == Stored {
-			s.admitted.ask(r.Turn)
-		}
 		return outcome, 0
 	}
 	s.pin(se)
-	s.admitted.ask(r.Turn)
 	if !event && r.Turn != nil {
 		s.admitted.withdraw(se)
 	}
@@ -116,18 +119,20 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 	return outcome, dropped
 }
 
-// admitFirst keeps room for the session that r begins, if there is any. The caller holds s.mu.
-func (s *Store) admitFirst(r *models.StatusReport) Outcome {
-	if s.admitted.hasBegun(r) {
-		return Stored
+// admitRecord keeps room for a record of an agent that is known, nil where it is not, and of a session that is. It returns 0, or what
+// is used up. The caller holds s.mu.
+func (s *Store) admitRecord(r *models.Record, a *agent, se *session) Outcome {
+	if se != nil {
+		return s.admitRoom(r, a, se, true)
 	}
-	if !s.makeRoom(r) {
-		s.bounds.Refused++
-		s.admitted.removeID(r)
-		return Refused
+	if s.admitted.hasBegun(&r.StatusReport) {
+		return 0 // its room is that of the first one
 	}
-	s.admitted.begin(r)
-	return Stored
+	outcome := s.admitRoom(r, a, nil, true)
+	if outcome == 0 {
+		s.admitted.begin(&r.StatusReport)
+	}
+	return outcome
 }
 
 // pin keeps se from being forgotten until [Store.Settle]. The caller holds s.mu.
@@ -144,10 +149,10 @@ func (s *Store) pin(se *session) {
 
 // Settle says that no admitted report waits to be applied any more.
 func (s *Store) Settle() {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	for _, se := range s.admitted.pinned {
-		se.pinned = false
+		se.pinned, se.kept = false, 0
 		s.enqueue(se)
 	}
 	clear(s.admitted.pinned)
@@ -157,7 +162,7 @@ func (s *Store) Settle() {
 	clear(s.admitted.withdrawn)
 	s.admitted.events = false
 	clear(s.admitted.ids)
-	s.admitted.bytes = 0
+	s.settleUsages()
 }
 
 // Accept makes records of the reports of a team, nil for the whole fleet, which must be valid, in their order, and applies them. It
@@ -168,9 +173,10 @@ func (s *Store) Settle() {
 // kept. Safe for concurrent use.
 func (s *Store) Accept(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) []Outcome {
 	s.Expire(now)
-	for chunk := range slices.Chunk(reports, reportsPerLock) {
+	for done := len(outcomes); len(reports) > 0; done = len(outcomes) {
 		var moved []*agent
-		outcomes, moved = s.acceptChunk(team, chunk, now, outcomes)
+		outcomes, moved = s.acceptSome(team, reports, now, outcomes)
+		reports = reports[len(outcomes)-done:]
 		s.announce()
 		for _, a := range moved {
 			s.moveSessionsOf(a)
@@ -179,14 +185,15 @@ func (s *Store) Accept(team *Team, reports []models.StatusReport, now time.Time,
 	return outcomes
 }
 
-// acceptChunk accepts reports under one hold of the lock. It also returns the agents that changed their
-// source.
-func (s *Store) acceptChunk(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) ([]Outcome, []*agent) {
-	s.mu.Lock()
+// acceptSome accepts as many of the reports as one hold of the lock has time for, at least one. It also returns the agents that changed
+// their source.
+func (s *Store) acceptSome(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) ([]Outcome, []*agent) {
+	s.lock()
 	defer s.mu.Unlock()
 	var moved []*agent
 	s.now = max(s.now, s.time(now))
-	for i := range reports {
+	for i := 0; i < len(reports) && s.work < workPerLock; i++ {
+		s.work += workPerReport
 		s.received = max(s.received+1, instant(now))
 		outcome, a := s.accept(team, &reports[i])
 		outcomes = append(outcomes, outcome)
@@ -209,13 +216,10 @@ func (s *Store) accept(team *Team, r *models.StatusReport) (Outcome, *agent) {
 	if outcome != Stored && outcome != Renewed {
 		return outcome, nil
 	}
-	if se == nil {
-		if !s.makeRoom(&record.StatusReport) {
-			s.bounds.Refused++
-			return Refused, nil
-		}
-		a = s.agents[record.AgentID] // making room may have taken its last session
+	if refusal := s.admitRoom(&record, a, se, false); refusal != 0 {
+		return refusal, nil
 	}
+	a = s.agents[record.AgentID] // making room may have taken its last session
 	record.Sequence, record.Received = s.sequence+1, at(s.received)
 	applied, moved := s.apply(&record, a, se)
 	if applied == Duplicate {

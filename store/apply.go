@@ -1,7 +1,6 @@
 package store
 
 import (
-	"slices"
 	"strings"
 	"time"
 
@@ -12,8 +11,9 @@ import (
 // take effect that were made durable first, after [Store.Admit] let them in, or before a restart; room is made
 // for them, but none is refused. Safe for concurrent use.
 func (s *Store) Apply(records ...models.Record) {
-	for chunk := range slices.Chunk(records, reportsPerLock) {
-		moved := s.applyChunk(chunk)
+	for len(records) > 0 {
+		n, moved := s.applySome(records)
+		records = records[n:]
 		s.announce()
 		for _, a := range moved {
 			s.moveSessionsOf(a)
@@ -21,26 +21,26 @@ func (s *Store) Apply(records ...models.Record) {
 	}
 }
 
-// applyChunk applies records under one hold of the lock. It returns the agents that changed their source.
-func (s *Store) applyChunk(records []models.Record) (moved []*agent) {
-	s.mu.Lock()
+// applySome applies as many of the records as one hold of the lock has time for, at least one, and returns how many. It also returns
+// the agents that changed their source.
+func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
+	s.lock()
 	defer s.mu.Unlock()
-	for i := range records {
-		r := &records[i]
+	for ; n < len(records) && s.work < workPerLock; n++ {
+		s.work += workPerReport
+		r := &records[n]
 		s.sequence = max(s.sequence, r.Sequence)
 		s.received = max(s.received, instant(r.Received))
-		s.admitted.asks(r.Turn)
 		a, se := s.lookup(r.AgentID, r.SessionTopic)
-		if se == nil {
-			s.admitted.begins(&r.StatusReport)
-			s.makeRoom(&r.StatusReport)
-			a = s.agents[r.AgentID]
+		if se == nil && !s.begins(&r.StatusReport) && !s.loading {
+			s.makeRoom(s.teamsOf(a, r.AgentID), need{1, s.growth(r, s.teamsOf(a, r.AgentID), a, nil)})
+			a = s.agents[r.AgentID] // making room may have taken its last session
 		}
 		if _, a := s.apply(r, a, se); a != nil {
 			moved = append(moved, a)
 		}
 	}
-	return moved
+	return n, moved
 }
 
 // apply merges a record into the state of a and se, either of which is nil where it is new. It also returns the agent if that
@@ -60,7 +60,9 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 		known = attributesOf(a, se)
 	}
 	a, se = s.begin(r, e, a, se)
+	texts := a.sizeOfTexts() + se.sizeOfTexts()
 	ofAgent, own := describe(a, se, &r.StatusReport, r.Sequence)
+	s.charge(a, a.sizeOfTexts()+se.sizeOfTexts()-texts)
 	if !held {
 		s.add(newStatus(se, r, e), index, hashID(r.ReportID))
 	}
@@ -71,7 +73,7 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 		return Duplicate, nil
 	}
 	s.noteReport(se, r, before, progress)
-	s.trimHistory()
+	s.trimFor(a.teams.of())
 	return Stored, moved
 }
 
@@ -171,7 +173,7 @@ func (s *Store) proceed(se *session, r *models.Record) (p progress) {
 			p.asked = q.brief
 		}
 	}
-	s.historyBytes += se.turn.size() - size
+	s.charge(se.agent, se.turn.size()-size)
 	return p
 }
 
@@ -216,9 +218,8 @@ func newer(received int64, sequence uint64, than int64, thanSequence uint64) boo
 	return thanSequence == 0 || received > than || received == than && sequence > thanSequence
 }
 
-// reportsPerLock is how many reports one hold of the lock applies; each moves its session and its agent
-// within some four indexes.
-const reportsPerLock = workPerLock / 4
+// workPerReport is the work for a report: it moves its session and its agent within some four indexes.
+const workPerReport = 4
 
 // newAgent makes an agent that has no session yet. The caller holds s.mu, and adds a session before it
 // lets go.
@@ -226,6 +227,7 @@ func (s *Store) newAgent(id string, received int64) *agent {
 	a := &agent{id: strings.Clone(id), registered: received}
 	a.teams = memberOf[agent](s.teams.of(a.id))
 	s.agents[a.id] = a
+	s.charge(a, a.size())
 	return a
 }
 
@@ -238,7 +240,9 @@ func (s *Store) newSession(a *agent, topic string, received int64) *session {
 		created: received,
 		ttl:     uint16(s.opts.DefaultTTL / time.Minute),
 	}
+	se.teams = memberOf[session](a.teams.of())
 	s.sessions[sessionID{a, se.topic}] = se
-	a.count++
+	s.countSession(a, 1)
+	s.charge(a, se.size())
 	return se
 }

@@ -16,7 +16,7 @@ func (s *Store) wall(t int64) time.Time { return at(t - s.shift.Load()) }
 
 // ClockSetBack says that the clock was set back by so much: what was to expire in a minute still does.
 func (s *Store) ClockSetBack(by time.Duration) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	s.shift.Add(int64(by))
 }

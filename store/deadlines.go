@@ -31,7 +31,7 @@ func (s *Store) enqueue(se *session) {
 	due := expiry
 	if expired {
 		se.queued = inExpired
-		s.expired.Insert(se)
+		s.holdingOf(se.teams.of()).expired.Insert(se)
 		due = s.retainedUntil(se)
 	} else {
 		se.queued = inDeadlines
@@ -48,7 +48,7 @@ func (s *Store) unqueue(se *session) {
 	case inDeadlines:
 		s.deadlines.Remove(se)
 	case inExpired:
-		s.expired.Remove(se)
+		s.holdingOf(se.teams.of()).expired.Remove(se)
 	}
 	se.queued = inNone
 }
@@ -59,8 +59,10 @@ func (s *Store) nextDue() int64 {
 	if se := s.deadlines.First(); se != nil {
 		due = se.queuedAt
 	}
-	if se := s.expired.First(); se != nil {
-		due = min(due, s.retainedUntil(se))
+	for _, h := range s.holdings() {
+		if se := h.expired.First(); se != nil {
+			due = min(due, s.retainedUntil(se))
+		}
 	}
 	return due
 }

@@ -8,7 +8,8 @@ import (
 )
 
 // decide makes of a report, received at that time, what is to be recorded of it. Its session is nil where it is not known. The
-// outcome is Stored, Renewed, Ignored, Duplicate, or Refused where there is no room for a question. The caller holds s.mu.
+// outcome is Stored, Renewed, Ignored or Duplicate. The
+// caller holds s.mu, and makes room for the record.
 func (s *Store) decide(record *models.Record, se *session, received int64) Outcome {
 	if record.Timestamp.After(at(received)) {
 		record.Timestamp = time.Time{}
@@ -20,12 +21,8 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 		s.withdraw(record, se, received)
 		return Stored
 	}
-	settled, outcome := settle(&record.StatusReport, se, received)
-	if settled.Turn != nil && settled.Turn.Asks != nil && !s.makeRoomForQuestion(&settled, se) {
-		s.bounds.Refused++
-		return Refused
-	}
-	*record = settled
+	var outcome Outcome
+	*record, outcome = settle(&record.StatusReport, se, received)
 	return outcome
 }
 

@@ -57,7 +57,7 @@ type Restored struct {
 // TakeForgotten returns the sessions that were forgotten since the last call, in that order. A record of such a session that
 // is admitted or applied after that begins the session anew.
 func (s *Store) TakeForgotten() []Forgotten {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	forgotten := s.forgotten
 	s.forgotten = nil
@@ -92,22 +92,25 @@ func (s *Store) File(filings []Filing) {
 }
 
 func (s *Store) fileChunk(filings []Filing) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	for i := range filings {
 		f := &filings[i]
 		a, se := s.lookup(f.AgentID, f.Topic)
-		if a == nil {
-			continue
+		if a != nil {
+			f.AgentKnown, f.AgentBefore = true, a.filed
+			a.filed = a.filed.newest(f.Newest)
 		}
-		f.AgentKnown, f.AgentBefore = true, a.filed
-		a.filed = a.filed.newest(f.Newest)
-		if se == nil {
-			continue
+		switch state, cooling := s.cold.session(f.SessionKey); {
+		case se != nil:
+			f.Known, f.SessionBefore = true, se.filed()
+			se.setFiled(se.filed().newest(f.Newest))
+			f.State = se.state()
+		case cooling:
+			f.Known, f.SessionBefore, f.State = true, state.Filed, state
+			f.State.Filed = state.Filed.newest(f.Newest)
+			s.cold.setFiled(f.SessionKey, f.Newest)
 		}
-		f.Known, f.SessionBefore = true, se.filed()
-		se.setFiled(se.filed().newest(f.Newest))
-		f.State = se.state()
 	}
 }
 
@@ -117,15 +120,20 @@ func (s *Store) AgentState(id string) (state AgentState, ok bool) {
 	defer s.mu.RUnlock()
 	a := s.agents[id]
 	if a == nil {
-		return state, false
+		return s.cold.agent(id)
 	}
+	return a.state(), true
+}
+
+// state returns what the store knows of a beside its sessions. The caller holds the store's lock.
+func (a *agent) state() AgentState {
 	return AgentState{
 		Name: a.name, NameSequence: a.nameSeq,
 		Source: a.source.name, SourceSequence: a.sourceSeq,
 		Host: a.host, HostSequence: a.hostSeq,
 		Registered: a.registered, LastSeen: a.lastSeen, LastSeenSequence: a.seenSeq,
 		Filed: a.filed,
-	}, true
+	}
 }
 
 // state returns what the store knows of se beside its statuses. The caller holds the store's lock.
@@ -144,30 +152,37 @@ func (se *session) state() SessionState {
 
 // Restore puts a session of an earlier run into the store, which must not know it yet, as applying its records
 // would. now is the time; what has expired by then is expired at once. A session without records is passed over. The
-// records must be no more than HistoryLimit.
+// records must be no more than HistoryLimit. Where there is no room for it, memory does without it: see [Store.HasCold].
 func (s *Store) Restore(r *Restored, now time.Time) {
 	if len(r.Records) == 0 {
 		return
 	}
-	if moved := s.restore(r, s.time(now)); moved != nil {
+	moved, ok := s.restore(r, s.time(now))
+	if moved != nil {
 		s.moveSessionsOf(moved)
+	}
+	if !ok {
+		s.cold.evicted.Add(1)
 	}
 }
 
-// restore returns the agent of r if that changed its source.
-func (s *Store) restore(r *Restored, now int64) (moved *agent) {
-	s.mu.Lock()
+// restore returns the agent of r if that changed its source. ok is false where there is no room for r.
+func (s *Store) restore(r *Restored, now int64) (moved *agent, ok bool) {
+	s.lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, now)
-	s.makeRoom(&r.Records[0].StatusReport)
 	a := s.agents[r.AgentID]
-	if a == nil {
+	if set := s.teamsOf(a, r.AgentID); s.makeRoom(set, need{1, s.sizeOfRestored(r, set, a)}) != 0 {
+		return nil, false
+	}
+	if a = s.agents[r.AgentID]; a == nil { // making room may have taken its last session
 		a = s.newAgent(r.AgentID, math.MaxInt64)
 	}
 	se := s.newSession(a, r.Topic, math.MaxInt64)
 	last := s.restoreHistory(se, r)
+	texts := a.sizeOfTexts() + se.sizeOfTexts()
 	ofAgent, own := describeEarlier(se, r)
-	s.historyBytes += se.turn.size()
+	s.charge(a, a.sizeOfTexts()+se.sizeOfTexts()-texts+se.turn.size())
 	if r.Next != nil {
 		se.missing(&status{session: se, sec: r.Next.Seconds, nsec: r.Next.Nanoseconds, sequence: r.Next.Sequence})
 		se.dropped, a.dropped = max(se.dropped, r.Dropped), max(a.dropped, r.Dropped)
@@ -178,8 +193,18 @@ func (s *Store) restore(r *Restored, now int64) (moved *agent) {
 	seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
 	s.moveAgent(a, a.source, seen, seenSeq)
 	s.sequence, s.received = max(s.sequence, a.seenSeq), max(s.received, a.lastSeen)
-	s.trimHistory()
-	return moved
+	s.trimFor(a.teams.of())
+	return moved, true
+}
+
+// sizeOfRestored returns how many bytes of memory an earlier session takes at least; a is its agent, nil where that is new. The caller
+// holds s.mu.
+func (s *Store) sizeOfRestored(r *Restored, set *teamSet, a *agent) int64 {
+	current := r.Records[0]
+	current.AgentName, current.AgentHost, current.AgentSource = r.Agent.Name, r.Agent.Host, r.Agent.Source
+	current.SessionTitle = r.Session.Title
+	turn, _ := r.Session.Turn.restored()
+	return s.growth(&current, set, a, nil) + turn.size()
 }
 
 // restoreHistory puts the records of r into the history of se, which is empty. It returns the newest receipt that is known, as a
@@ -232,7 +257,9 @@ func resume(se *session, r *Restored) {
 	if r.Session.Created <= se.created {
 		se.created, se.byEvent = r.Session.Created, r.Session.ByEvent
 	}
-	a.registered = min(a.registered, r.Agent.Registered)
+	if r.Agent.LastSeenSequence > 0 {
+		a.registered = min(a.registered, r.Agent.Registered)
+	}
 }
 
 // Knows reports whether the store knows a session.
@@ -243,26 +270,26 @@ func (s *Store) Knows(key SessionKey) bool {
 	return se != nil
 }
 
-// Remove forgets a session that the journal says was forgotten, if the store knows it.
+// Remove forgets a session that the journal says was forgotten, if memory holds it, and what is kept of it if it does not.
 func (s *Store) Remove(key SessionKey) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	if _, se := s.lookup(key.AgentID, key.Topic); se != nil {
-		s.removeSession(se)
-		s.forgotten = s.forgotten[:len(s.forgotten)-1]
+		s.dropSession(se)
 	}
+	s.cold.drop(key)
 }
 
 // TrimHistory drops the statuses of a session that are older than before, but for its current one.
 func (s *Store) TrimHistory(key SessionKey, before time.Time) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	_, se := s.lookup(key.AgentID, key.Topic)
 	if se == nil {
 		return
 	}
 	for len(se.history) > 1 && se.history[0].timestamp().Before(before) {
-		s.dropSupersededOf(se)
+		s.dropSuperseded(se)
 	}
 }
 
@@ -272,17 +299,26 @@ const downtimeGrace = 10 * time.Minute
 // Loading says that it is now, before the records of an earlier run are applied: the expiry of those that were received later,
 // because the clock was set back since, counts from now.
 func (s *Store) Loading(now time.Time) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, s.time(now))
+	s.loading = true
 }
 
 // Loaded says that all records of an earlier run are applied; it ran at lastRan at the latest that is known beside them. Sessions that were running or pending
 // and expired since then get until their TTL from now on, 10 minutes at most. It returns how many these are, and how many sessions
 // were reported at what is the future now.
 func (s *Store) Loaded(lastRan, now time.Time) (spared, ahead int) {
-	s.mu.Lock()
+	spared, ahead = s.spare(lastRan, now)
+	for s.shrink() {
+	}
+	return spared, ahead
+}
+
+func (s *Store) spare(lastRan, now time.Time) (spared, ahead int) {
+	s.lock()
 	defer s.mu.Unlock()
+	s.loading = false
 	for se := range s.sessionsFrom(SessionQuery{}, nil) {
 		if se.updated <= instant(now)+clockTolerance {
 			break
@@ -305,10 +341,12 @@ func (s *Store) Loaded(lastRan, now time.Time) (spared, ahead int) {
 
 // lostSince returns the sessions that were lost after an instant. The caller holds s.mu.
 func (s *Store) lostSince(since int64) (lost []*session) {
-	next := s.expired.From(&session{queuedAt: since + 1, agent: new(agent)})
-	for se := next(); se != nil; se = next() {
-		if se.class.lost() {
-			lost = append(lost, se)
+	for _, h := range s.holdings() {
+		next := h.expired.From(&session{queuedAt: since + 1, agent: new(agent)})
+		for se := next(); se != nil; se = next() {
+			if se.class.lost() {
+				lost = append(lost, se)
+			}
 		}
 	}
 	return lost

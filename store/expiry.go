@@ -29,7 +29,7 @@ func (s *Store) Expire(now time.Time) Expiry {
 }
 
 func (s *Store) expireSome(now int64) (e Expiry) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, now)
 	for work := 0; work < workPerLock; {
@@ -62,14 +62,12 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 // forgetSome forgets sessions whose retention is over, until it has done the work given or none is left. The
 // caller holds s.mu.
 func (s *Store) forgetSome(now int64, work int, e *Expiry) {
-	for work > 0 {
-		se := s.expired.First()
-		if se == nil || s.retainedUntil(se) > now {
-			return
+	for _, h := range s.holdings() {
+		for se := h.expired.First(); work > 0 && se != nil && s.retainedUntil(se) <= now; se = h.expired.First() {
+			work -= 5 + len(se.history)
+			s.removeSession(se)
+			s.bounds.SessionRetention++
+			e.Removed++
 		}
-		work -= 5 + len(se.history)
-		s.removeSession(se)
-		s.bounds.SessionRetention++
-		e.Removed++
 	}
 }

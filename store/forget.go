@@ -1,23 +1,39 @@
 package store
 
-// removeSession forgets se, and its agent with its last session. The caller holds s.mu.
+// removeSession forgets se, and its agent with its last session, and has the journal forget it, where there is one. The caller holds
+// s.mu.
 func (s *Store) removeSession(se *session) {
+	s.dropSession(se)
+	if s.opts.Journaled {
+		s.cold.drop(SessionKey{se.agent.id, se.topic})
+		s.forgotten = append(s.forgotten, Forgotten{SessionKey{se.agent.id, se.topic}, se.agent.count == 0 && !s.HasCold()})
+	}
+}
+
+// evict has memory alone forget se, and its agent with its last session. The caller holds s.mu.
+func (s *Store) evict(se *session) {
+	if s.opts.Journaled {
+		s.chill(se)
+	}
+	s.dropSession(se)
+}
+
+// dropSession takes se out of everything, and its agent with its last session. The caller holds s.mu.
+func (s *Store) dropSession(se *session) {
 	a := se.agent
+	s.work += 5 + len(se.history)
 	s.note(Removed, se, s.wall(s.now)).lastOfAgent = a.count == 1
 	s.unqueue(se)
 	s.unlistSession(se)
 	s.unfindable(se)
 	s.leaveSource(se.source)
-	s.historyBytes -= se.turn.size()
-	s.trimmable.Remove(se)
+	s.keepYield(se)
+	s.charge(a, -se.turn.size()-se.size())
 	for _, ref := range se.history {
 		s.forget(ref.status)
 	}
 	delete(s.sessions, sessionID{a, se.topic})
-	a.count--
-	if s.opts.Journaled {
-		s.forgotten = append(s.forgotten, Forgotten{SessionKey{a.id, se.topic}, a.count == 0})
-	}
+	s.countSession(a, -1)
 	if a.count == 0 {
 		s.removeAgent(a)
 		return
@@ -29,5 +45,6 @@ func (s *Store) removeSession(se *session) {
 func (s *Store) removeAgent(a *agent) {
 	s.unlistAgent(a)
 	s.leaveSource(a.source)
+	s.charge(a, -a.size())
 	delete(s.agents, a.id)
 }

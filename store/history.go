@@ -24,12 +24,10 @@ func (s *Store) add(st *status, i int, idHash uint32) {
 	}
 	se.history = slices.Insert(se.history, i, historyRef{st, idHash})
 	se.countRun(i)
-	if len(se.history) > 1 {
-		s.trimmable.MoveToBack(se)
-	}
+	s.setYield(se, true)
 	se.agent.statuses.Insert(&statusInAgent, st)
 	s.statuses++
-	s.historyBytes += st.size()
+	s.charge(se.agent, st.size())
 }
 
 // dropOldest takes the oldest status out of the history of se, which may be the only one for a moment.
@@ -56,5 +54,5 @@ func (se *session) missing(st *status) {
 func (s *Store) forget(st *status) {
 	st.session.agent.statuses.Remove(&statusInAgent, st)
 	s.statuses--
-	s.historyBytes -= st.size()
+	s.charge(st.session.agent, -st.size())
 }

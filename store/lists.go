@@ -12,7 +12,7 @@ func (s *Store) sourceOf(a *agent, name string) *source {
 	if a.source != nil && (name == "" || a.source.name == name) {
 		return a.source
 	}
-	return s.sourceNamed(name)
+	return s.sourceNamed(name, a)
 }
 
 // sourceOfSession returns the source of se: the one of that name, or where name is "", the one of its own, or else that of its
@@ -20,19 +20,20 @@ func (s *Store) sourceOf(a *agent, name string) *source {
 func (s *Store) sourceOfSession(se *session, ofAgent *source, name string) *source {
 	switch {
 	case name != "":
-		return s.sourceNamed(name)
+		return s.sourceNamed(name, se.agent)
 	case se.sourceSeq > 0 && se.source != nil:
 		return se.source
 	}
 	return ofAgent
 }
 
-// sourceNamed returns the source of that name. The caller holds s.mu, and moves something there.
-func (s *Store) sourceNamed(name string) *source {
+// sourceNamed returns the source of that name, for an agent or one of its sessions. The caller holds s.mu, and moves it there.
+func (s *Store) sourceNamed(name string, a *agent) *source {
 	src := s.sources[name]
 	if src == nil {
-		src = &source{name: strings.Clone(name), roster: newRoster(&agentInSource, &sessionInSource)}
+		src = &source{name: strings.Clone(name), payer: a.teams.of(), roster: newRoster(&agentInSource, &sessionInSource)}
 		s.sources[src.name] = src
+		s.chargeSource(src, 1)
 	}
 	return src
 }
@@ -45,6 +46,14 @@ func (s *Store) leaveSource(src *source) {
 	src.members--
 	if src.members == 0 {
 		delete(s.sources, src.name)
+		s.chargeSource(src, -1)
+	}
+}
+
+// chargeSource counts what n sources like src take where src is counted. The caller holds s.mu.
+func (s *Store) chargeSource(src *source, n int64) {
+	for u := range s.usages(src.payer) {
+		u.bytes += n * sizeOfSource(src.name)
 	}
 }
 
@@ -85,13 +94,26 @@ func (s *Store) relistSession(se *session, src *source, class class, updated int
 		src.members++
 	}
 	se.class, se.source, se.updated, se.updatedSeq = class, src, updated, updatedSeq
-	if set := se.agent.teams.of(); set != se.teams.of() {
-		se.teams = memberOf[session](set)
-	}
+	s.rejoin(se)
 	s.listSession(se)
 	if src != old {
 		s.leaveSource(old)
 	}
+}
+
+// rejoin has se be of the teams that its agent is of. The caller holds s.mu, and has taken se out of the indexes of lists.
+func (s *Store) rejoin(se *session) {
+	set := se.agent.teams.of()
+	if set == se.teams.of() {
+		return
+	}
+	s.keepYield(se)
+	if se.queued == inExpired {
+		s.holdingOf(se.teams.of()).expired.Remove(se)
+		s.holdingOf(set).expired.Insert(se)
+	}
+	se.teams = memberOf[session](set)
+	s.setYield(se, true)
 }
 
 // listSession puts se into the indexes of lists, and counts it. The caller holds s.mu.
@@ -207,7 +229,7 @@ func (s *Store) moveSessionsOf(a *agent) {
 }
 
 func (s *Store) moveSomeSessionsOf(a *agent, after *ordered.Place) (_ *ordered.Place, more bool) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	next := a.sessions.Before(&sessionInAgent, after)
 	some := make([]*session, 0, workPerLock)

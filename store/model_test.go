@@ -48,7 +48,7 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 	}
 	if len(history) == 0 && len(m.sessionIDs()) >= m.opts.MaxSessions {
 		if !m.evict() {
-			return store.Refused
+			return store.OutOfSessions
 		}
 	}
 	m.sequence++

@@ -8,15 +8,28 @@ const (
 	Stored Outcome = iota + 1
 	// Duplicate means that its session holds it already; it changed nothing.
 	Duplicate
-	// Refused means that there is no room for what it would begin: a session, or a question; it changed nothing.
-	Refused
 	// Renewed means that the session was renewed, and its status stays: see [models.Event].
 	Renewed
 	// Ignored means that the report had nothing to change.
 	Ignored
 	// Foreign means that the report is of an agent that is not of the team; it changed nothing.
 	Foreign
+
+	// OutOfSessions means that there are as many sessions as there may be, and that none may be forgotten for the one that the report
+	// would begin; it changed nothing.
+	OutOfSessions
+	// OutOfSessionShare means the same of the share of one of the teams of the agent.
+	OutOfSessionShare
+	// OutOfMemory means that there is no memory left for what the report brings; it changed nothing.
+	OutOfMemory
+	// OutOfMemoryShare means the same of the share of one of the teams of the agent.
+	OutOfMemoryShare
 )
 
+// Refused reports whether there was no room.
+func (o Outcome) Refused() bool { return o >= OutOfSessions }
+
 // Acknowledged reports whether nobody needs to send the report again.
-func (o Outcome) Acknowledged() bool { return o != Refused && o != Foreign }
+func (o Outcome) Acknowledged() bool { return !o.Refused() && o != Foreign }
+
+func (o Outcome) outOfMemory() bool { return o == OutOfMemory || o == OutOfMemoryShare }

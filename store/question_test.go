@@ -256,13 +256,13 @@ func TestQuestionsHaveRoomOrAreRefused(t *testing.T) {
 	require.Len(t, questions[0].Content, 60_000, "what is open is dropped for no other")
 	require.Less(t, len(history), 51, "what is no longer current is")
 
-	for i := 0; f.send(asking(fmt.Sprint(i), 0)) != store.Refused; i++ {
+	for i := 0; f.send(asking(fmt.Sprint(i), 0)) != store.OutOfMemory; i++ {
 		require.Less(t, i, models.MaxOpenQuestions)
 		require.LessOrEqual(t, f.store.Stats().HistoryBytes, int64(bound))
 	}
 	require.EqualValues(t, 1, f.store.Stats().Bounds.Refused)
 	before := f.shown()
-	require.False(t, store.Refused.Acknowledged())
+	require.False(t, store.OutOfMemory.Acknowledged())
 	f.send(renews(""))
 	require.Equal(t, before, f.shown(), "what is refused changes nothing")
 	f.send(answers())
@@ -272,8 +272,8 @@ func TestQuestionsHaveRoomOrAreRefused(t *testing.T) {
 
 // TestAQuestionWithoutRoomBeginsNoSession has an event ask as the first of its session where there is no room.
 func TestAQuestionWithoutRoomBeginsNoSession(t *testing.T) {
-	f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = 300 })
-	require.Equal(t, store.Refused, f.send(asks("", "", "rm")))
+	f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = 2000 })
+	require.Equal(t, store.OutOfMemory, f.send(asks("", "", "rm")))
 	require.Zero(t, f.store.Summary().Sessions.Total)
 }
 
@@ -305,13 +305,13 @@ func TestAQuestionForgetsExpiredSessions(t *testing.T) {
 // TestAQuestionForgetsNotItsOwnSession has the only session that has expired ask, where there is no room.
 func TestAQuestionForgetsNotItsOwnSession(t *testing.T) {
 	for name, send := range map[string]func(f *feed, r models.StatusReport) bool{
-		"at once": func(f *feed, r models.StatusReport) bool { return f.send(r) == store.Refused },
+		"at once": func(f *feed, r models.StatusReport) bool { return f.send(r) == store.OutOfMemory },
 		"once it is saved": func(f *feed, r models.StatusReport) bool {
 			return len(admit(f.t, f.store, []models.StatusReport{r}, f.now, 1)) == 0
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = 500 })
+			f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = 3300 })
 			f.send(prompts("Go"))
 			f.after(time.Hour)
 			require.True(t, send(f, asks("", "", "rm")), "refused")
@@ -340,5 +340,5 @@ func TestQuestionsThatAreAdmittedTogetherHaveRoom(t *testing.T) {
 	st.Settle()
 	require.LessOrEqual(t, st.Stats().HistoryBytes, int64(bound))
 	require.Equal(t, len(ad.Records), st.Summary().Sessions.Total)
-	require.Contains(t, ad.Outcomes, store.Refused)
+	require.Contains(t, ad.Outcomes, store.OutOfMemory)
 }

@@ -149,18 +149,24 @@ func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limi
 func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64, floor ordered.Place) HistoryPage {
 	var page HistoryPage
 	page.Items = []models.AgentStatus{}
-	journaled := s.opts.Journaled && dropped > 0
+	whole := true // what memory holds is, so far
 	for st := range history {
 		if len(page.Items) == limit {
 			page.Next = &page.Positions[limit-1]
 			break
 		}
 		page.Items, page.Positions = append(page.Items, st.view()), append(page.Positions, st.position())
-		if !journaled || st.place().Compare(floor) > 0 {
+		if st.is(cut) {
+			whole, dropped = false, max(dropped, st.sequence)
+		}
+		if whole = whole && (dropped == 0 || st.place().Compare(floor) > 0); whole {
 			page.Complete = len(page.Items)
 		}
 	}
-	if journaled && (page.Next == nil || page.Complete < limit) {
+	switch {
+	case !s.opts.Journaled:
+		page.Complete = len(page.Items)
+	case dropped > 0 && (page.Next == nil || page.Complete < len(page.Items)):
 		page.Journaled = dropped
 	}
 	return page

@@ -9,7 +9,7 @@ import (
 // read as long as the team is known; of one that no longer is, lists and counts show less and less. It costs what the store
 // holds, with the lock let go again and again. One caller at a time may set teams.
 func (s *Store) SetTeams(all []*Team) {
-	s.mu.Lock()
+	s.lock()
 	gone := s.teams.replace(all)
 	s.mu.Unlock()
 	var after *AgentPosition
@@ -20,8 +20,31 @@ func (s *Store) SetTeams(all []*Team) {
 			s.moveSessionsOf(a)
 		}
 	}
-	s.mu.Lock()
+	s.settleTeams(all, gone)
+	for s.shrink() {
+	}
+}
+
+// SetEveryone says how much of each bound the agents may use up that are of no team.
+func (s *Store) SetEveryone(share Share) {
+	s.lock()
+	s.share = share
+	s.mu.Unlock()
+	for s.shrink() {
+	}
+}
+
+// settleTeams says that every agent and session has joined and left teams.
+func (s *Store) settleTeams(all, gone []*Team) {
+	s.lock()
 	defer s.mu.Unlock()
+	for _, src := range s.sources {
+		if slices.ContainsFunc(src.payer.list(), func(t *Team) bool { return slices.Contains(gone, t) }) {
+			s.chargeSource(src, -1)
+			src.payer = nil
+			s.chargeSource(src, 1)
+		}
+	}
 	for key, set := range s.teams.sets {
 		if slices.ContainsFunc(set.all, func(t *Team) bool { return slices.Contains(gone, t) }) {
 			delete(s.teams.sets, key)
@@ -31,6 +54,28 @@ func (s *Store) SetTeams(all []*Team) {
 		if t.settled.Load() == math.MaxUint64 {
 			t.settled.Store(s.changes.count.Load())
 		}
+	}
+}
+
+// shrink has those give something up who use up more than their share, or than there is, and reports whether there is more to do.
+func (s *Store) shrink() (more bool) {
+	s.lock()
+	defer s.mu.Unlock()
+	for _, t := range s.teams.all {
+		s.shrinkTo(ofTeam(t))
+	}
+	if s.share.Caps() {
+		s.shrinkTo(s.ofEveryone())
+	}
+	s.shrinkTo(s.ofAll(nil))
+	return s.work >= workPerLock
+}
+
+// shrinkTo has those whom a quota is of give something up, as far as they can at once. The caller holds s.mu.
+func (s *Store) shrinkTo(q quota) {
+	for s.work < workPerLock && !q.fitsSessions(s, 0) && s.evictOne(q, &s.bounds.MaxSessions) {
+	}
+	for s.work < workPerLock && !q.fitsBytes(s, 0) && (s.giveUpOne(q) || s.evictOne(q, &s.bounds.HistoryMaxBytes)) {
 	}
 }
 
@@ -57,7 +102,7 @@ func (ts *teams) replace(all []*Team) (gone []*Team) {
 
 // rejoinSome has some agents join and leave teams, those after a position first, and returns the ones whose sessions have to.
 func (s *Store) rejoinSome(after *AgentPosition) (moved []*agent, reached *AgentPosition, more bool) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	var some []*agent
 	for a := range s.agentsFrom(AgentQuery{}, after) {
@@ -72,7 +117,10 @@ func (s *Store) rejoinSome(after *AgentPosition) (moved []*agent, reached *Agent
 	for _, a := range some {
 		if set := s.teams.of(a.id); set != a.teams.of() {
 			s.unlistAgent(a)
+			more := len(set.list()) - len(a.teams.all())
+			s.transfer(a, set)
 			a.teams = memberOf[agent](set)
+			s.charge(a, int64(more)*int64(1+a.count)*teamOverhead)
 			s.listAgent(a)
 			moved = append(moved, a)
 		}

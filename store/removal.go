@@ -6,7 +6,7 @@ import "time"
 // between [Store.Admit] and [Store.Settle] meanwhile.
 func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 	defer s.announce()
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	_, se := s.lookup(key.AgentID, key.Topic)
 	if se == nil {
@@ -36,7 +36,7 @@ func (s *Store) RemoveAgent(id string, now time.Time) (removed int) {
 
 // removeSome forgets some sessions of an agent whose newest report was received at last or before, and returns how many.
 func (s *Store) removeSome(id string, now, last int64) (removed int) {
-	s.mu.Lock()
+	s.lock()
 	defer s.mu.Unlock()
 	a := s.agents[id]
 	if a == nil {

@@ -31,14 +31,13 @@ func (ad *admitted) hasBegun(r *models.StatusReport) bool {
 	return ok
 }
 
-// begin keeps room for the session that r begins.
+// begin notes that r begins its session.
 func (ad *admitted) begin(r *models.StatusReport) {
 	if ad.begun == nil {
 		ad.begun, ad.found = map[SessionKey]struct{}{}, map[SessionKey]struct{}{}
 	}
 	ad.begun[keyOf(r)] = struct{}{}
 	ad.found[toolKeyOf(r)] = struct{}{}
-	ad.bytes += reportSize(r)
 }
 
 // withdraw notes that an admitted report withdraws the open questions of se.
@@ -49,32 +48,33 @@ func (ad *admitted) withdraw(se *session) {
 	ad.withdrawn[se] = struct{}{}
 }
 
-// ask keeps room for the question that t opens, if it does.
-func (ad *admitted) ask(t *models.Turn) {
-	if t != nil && t.Asks != nil {
-		ad.bytes += questionRoom(t)
-	}
-}
-
-// asks gives up the room that is kept for the question that t opens, which is to be opened now.
-func (ad *admitted) asks(t *models.Turn) {
-	if t != nil && t.Asks != nil {
-		ad.bytes = max(0, ad.bytes-questionRoom(t))
-	}
-}
-
 // toolKeyOf names the session of r by its tool, in the place of its agent.
 func toolKeyOf(r *models.StatusReport) SessionKey { return SessionKey{r.AgentSource, r.SessionTopic} }
 
-// begins gives up the room that is kept for the session of r, which is to be made now.
-func (ad *admitted) begins(r *models.StatusReport) {
-	if _, ok := ad.begun[keyOf(r)]; ok {
-		delete(ad.begun, keyOf(r))
-		ad.bytes = max(0, ad.bytes-reportSize(r))
+// keepFree keeps room for an admitted record of a session, nil where it begins one, of an agent of these teams. The caller holds
+// s.mu.
+func (s *Store) keepFree(set *teamSet, se *session, n need) {
+	if n.bytes = max(0, n.bytes); n == (need{}) {
+		return
+	}
+	if se != nil {
+		se.kept += int32(n.bytes)
+	}
+	for u := range s.usages(set) {
+		u.begun += n.sessions
+		u.kept += n.bytes
 	}
 }
 
-// reportSize returns the bytes of memory that the status of r takes.
-func reportSize(r *models.StatusReport) int64 {
-	return sizeOf(len(r.Message) + len(r.Content) + len(r.ReportID))
+// begins gives up the room that is kept for the session of r, which is to be made now, if there is any. The caller holds s.mu.
+func (s *Store) begins(r *models.StatusReport) (kept bool) {
+	key := keyOf(r)
+	if _, kept = s.admitted.begun[key]; !kept {
+		return false
+	}
+	delete(s.admitted.begun, key)
+	for u := range s.usages(s.teamsOf(s.agents[r.AgentID], r.AgentID)) {
+		u.begun--
+	}
+	return true
 }

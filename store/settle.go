@@ -358,7 +358,7 @@ func (d *decision) renewBeneath(next models.Beneath) Outcome {
 func (d *decision) renew() Outcome {
 	r, current := &d.record, d.se.current()
 	r.Message, r.Content, r.ReportID = current.unpack()
-	r.Status, r.Timestamp, r.ByEvent = current.kind, current.timestamp(), current.byEvent
+	r.Status, r.Timestamp, r.ByEvent = current.kind, current.timestamp(), current.is(byEvent)
 	r.Shown, r.Closed = current.notes()
 	r.Base = models.Base{Sequence: current.sequence, Received: at(current.received)}
 	return Renewed

@@ -14,7 +14,7 @@ type Options struct {
 	DefaultTTL       time.Duration // of a session whose reports carry no TTL; whole minutes
 	SessionRetention time.Duration // how long an expired session is remembered
 	HistoryLimit     int           // statuses kept for one session, at least 1
-	HistoryMaxBytes  int64         // bytes of all statuses kept
+	HistoryMaxBytes  int64         // bytes of memory for all that is kept: see sizes.go for what counts
 	MaxSessions      int           // sessions kept
 	EventWindow      int           // changes kept for those who follow them, at least 1
 
@@ -42,11 +42,14 @@ type Store struct {
 	fleet     roster
 	teams     teams
 	deadlines ordered.Set[session] // active sessions, by a lower bound of their expiry
-	expired   ordered.Set[session] // expired sessions, by their expiry
 
-	trimmable    *ordered.List[session] // those that hold more than their current status, by their newest report
-	statuses     int                    // in all histories
-	historyBytes int64                  // of all histories, and of what is under way
+	used     usage   // by all that the store holds
+	everyone usage   // by the agents that are of no team
+	share    Share   // of each bound that these may use up
+	rest     holding // of these
+	work     int     // that was done since the lock was taken, in units of workPerLock
+
+	statuses     int // in all histories
 	bounds       Bounds
 	expiredTotal uint64
 	lostTotal    uint64
@@ -54,6 +57,8 @@ type Store struct {
 	changes   changes
 	admitted  admitted
 	forgotten []Forgotten // since the last TakeForgotten, where there is a journal
+	cold      cold        // sessions that are in the journal alone
+	loading   bool        // records of an earlier run are applied: what memory has no room for goes once all are
 
 	sequence uint64 // the greatest one known
 	received int64  // the latest receipt time given, in Unix nanoseconds; each is later than the one before
@@ -62,6 +67,12 @@ type Store struct {
 	// shift is what the clock was set back by since the store was made, in nanoseconds: expiry goes by a time that is ahead of
 	// the clock by it, and so never goes back. It is written under mu.
 	shift atomic.Int64
+}
+
+// lock takes the lock for changes, and begins to count the work that is done under it. The caller lets go of s.mu.
+func (s *Store) lock() {
+	s.mu.Lock()
+	s.work = 0
 }
 
 // agent is one that reports. It lives as long as it has a session.
@@ -75,6 +86,7 @@ type agent struct {
 	registered int64
 	sessions   ordered.Timeline[session] // by class and newest report
 	statuses   ordered.Timeline[status]  // of all its sessions
+	bytes      int64                     // of memory, with its sessions
 	count      int32                     // sessions
 	active     int32                     // sessions not expired
 	waiting    int32                     // those of them that are pending
@@ -97,7 +109,8 @@ type agent struct {
 // source is the tool that agents and sessions run in. It lives as long as it has one.
 type source struct {
 	name    string
-	members int // agents and sessions
+	members int      // agents and sessions
+	payer   *teamSet // in what it is counted: where the first of them was
 	roster
 }
 
@@ -122,11 +135,13 @@ type session struct {
 	pinned   bool // a report of it is admitted, so that it is not forgotten; see Store.Admit
 	byEvent  bool // an event of a tool began it
 	inTools  bool // it is in Store.tools
+	yieldsAs yield
+	kept     int32 // bytes of memory that are kept for admitted reports of it
 
 	filedSec int64 // and the next one, and filedNanos: see filed
 	filedSeq uint64
 
-	trimmable ordered.Links[session] // in Store.trimmable
+	yields ordered.Links[session] // in a list of its holding
 
 	// What the indexes order by; see moveSession.
 	source     *source // the agent's, but for a moment after that has changed
@@ -162,7 +177,7 @@ type historyRef struct {
 	idHash uint32 // 0 where the report has no ID
 }
 
-// status is one entry of a session's history. It never changes, but for its places in lists.
+// status is one entry of a session's history. It never changes, but for its places in lists, and that its content may be dropped.
 type status struct {
 	session  *session
 	sequence uint64
@@ -170,12 +185,29 @@ type status struct {
 	sec      int64 // of the timestamp, since the Unix epoch: RFC 3339 can write years that nanoseconds cannot
 	nsec     int32 // of the timestamp
 	kind     models.Status
-	slot     uint8                 // in inAgent
-	byEvent  bool                  // an event of a tool told it
-	noted    bool                  // it tells of questions
+	slot     uint8 // in inAgent
+	marks    marks
 	text     string                // message, content, report ID and questions, see packText
 	inAgent  *ordered.Leaf[status] // of the agent's statuses
 }
+
+// marks are what is true of a status.
+type marks uint8
+
+const (
+	byEvent marks = 1 << iota // an event of a tool told it
+	noted                     // it tells of questions
+	cut                       // its content was dropped
+)
+
+// yield says what a session can give up, and so in which list of its holding it is.
+type yield uint8
+
+const (
+	nothing  yield = iota
+	aStatus        // one that is not the current one
+	aContent       // that of its current status, which is the only one
+)
 
 // entry is what orders an entry of a history beside its timestamp.
 type entry struct {
@@ -200,6 +232,7 @@ type roster struct {
 type Team struct {
 	covers  func(agentID string) bool
 	share   Share
+	used    usage         // by its agents; protected by the store's lock
 	number  uint64        // among the teams of its store
 	settled atomic.Uint64 // changes after the one with this number say that they are of the team, if they are
 
@@ -207,7 +240,10 @@ type Team struct {
 }
 
 // teamSet is the teams that an agent is of. Equal sets are one; nil is none.
-type teamSet struct{ all []*Team }
+type teamSet struct {
+	all []*Team
+	holding
+}
 
 // membership is where an item stands in the rosters of its teams; nil where it has none.
 type membership[T any] struct {
@@ -250,6 +286,8 @@ type change struct {
 // changes is the newest changes, and who waits for the next one.
 type changes struct {
 	ring  []change // number n is at (n-1) % cap, once it is full
+	first uint64   // number of the oldest that is kept
+	bytes int64    // of the texts of those that are kept
 	count atomic.Uint64
 	idle  atomic.Bool // somebody waits at wake
 	wake  chan struct{}
@@ -262,7 +300,6 @@ type admitted struct {
 	found     map[SessionKey]struct{} // the same, by their sources instead of their agents
 	events    bool                    // there is a report of an event among them
 	withdrawn map[*session]struct{}   // whose open questions one of them withdraws
-	bytes     int64                   // of statuses, in those, and of all questions
 	ids       map[reportKey]struct{}  // of theirs
 }
 
@@ -284,8 +321,10 @@ type Forgotten struct {
 type Bounds struct {
 	HistoryLimit     uint64 // statuses dropped because their session has newer ones enough
 	HistoryMaxBytes  uint64 // statuses dropped, and expired sessions forgotten, to make room for newer ones
+	Contents         uint64 // contents of current statuses dropped for the same reason
 	MaxSessions      uint64 // expired sessions forgotten early to make room for new ones
-	Refused          uint64 // reports of new sessions refused because there was no room
+	Refused          uint64 // reports refused because there was no room
+	RefusedShare     uint64 // reports refused because their agents have used up their share
 	SessionRetention uint64 // expired sessions forgotten in due time
 }
 

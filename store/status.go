@@ -5,7 +5,6 @@ import (
 	"hash/maphash"
 	"strings"
 	"time"
-	"unsafe"
 
 	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
@@ -21,11 +20,22 @@ func newStatus(se *session, r *models.Record, e entry) *status {
 		sec:      place.Time,
 		nsec:     place.Nanos,
 		kind:     r.Status,
-		byEvent:  r.ByEvent,
-		noted:    r.Shows() != 0 || len(r.Closed) > 0,
+		marks:    marksOf(r),
 		text:     packText(r),
 	}
 }
+
+func marksOf(r *models.Record) (m marks) {
+	if r.ByEvent {
+		m |= byEvent
+	}
+	if r.Shows() != 0 || len(r.Closed) > 0 {
+		m |= noted
+	}
+	return m
+}
+
+func (st *status) is(m marks) bool { return st.marks&m != 0 }
 
 // entryOf returns that of the status that r tells.
 func entryOf(r *models.Record) entry {
@@ -58,21 +68,38 @@ var statusInAgent = ordered.Member[status]{Place: (*status).place,
 // report ID. Where the status tells of questions, the length of the report ID comes third, and the questions last. One string costs
 // one allocation and one header.
 func packText(r *models.Record) string {
+	return pack(r.Message, r.Content, r.ReportID, string(packNotes(r.Shows(), r.Closed)))
+}
+
+func pack(message, content, reportID, notes string) string {
 	var lengths [3 * binary.MaxVarintLen16]byte
-	notes := packNotes(r.Shows(), r.Closed)
-	n := binary.PutUvarint(lengths[:], uint64(len(r.Message)))
-	n += binary.PutUvarint(lengths[n:], uint64(len(r.Content)))
-	if notes != nil {
-		n += binary.PutUvarint(lengths[n:], uint64(len(r.ReportID)))
+	n := binary.PutUvarint(lengths[:], uint64(len(message)))
+	n += binary.PutUvarint(lengths[n:], uint64(len(content)))
+	if notes != "" {
+		n += binary.PutUvarint(lengths[n:], uint64(len(reportID)))
 	}
 	var b strings.Builder
-	b.Grow(n + len(r.Message) + len(r.Content) + len(r.ReportID) + len(notes))
+	b.Grow(n + len(message) + len(content) + len(reportID) + len(notes))
 	b.Write(lengths[:n])
-	b.WriteString(r.Message)
-	b.WriteString(r.Content)
-	b.WriteString(r.ReportID)
-	b.Write(notes)
+	b.WriteString(message)
+	b.WriteString(content)
+	b.WriteString(reportID)
+	b.WriteString(notes)
 	return b.String()
+}
+
+// hasContent reports whether st has content that can be dropped.
+func (st *status) hasContent() bool {
+	_, rest := cutUvarint(st.text)
+	n, _ := cutUvarint(rest)
+	return n > 0
+}
+
+// cutContent drops the content of st.
+func (st *status) cutContent() {
+	message, _, reportID, notes := st.parts()
+	st.text = pack(message, "", reportID, notes)
+	st.marks |= cut
 }
 
 // packNotes returns what a status tells of questions: the one that is open, by the sequence of its record, and those that closed,
@@ -121,7 +148,7 @@ func (st *status) unpack() (message, content, reportID string) {
 func (st *status) parts() (message, content, reportID, notes string) {
 	n, rest := cutUvarint(st.text)
 	m, rest := cutUvarint(rest)
-	if !st.noted {
+	if !st.is(noted) {
 		return rest[:n], rest[n : n+m], rest[n+m:], ""
 	}
 	k, rest := cutUvarint(rest)
@@ -148,15 +175,6 @@ func (st *status) reportID() string {
 	return reportID
 }
 
-// statusOverhead is what a status takes beyond its text: itself, and its places in the history and the
-// index.
-const statusOverhead = int64(unsafe.Sizeof(status{}) + unsafe.Sizeof(historyRef{}) + 2*unsafe.Sizeof(uintptr(0)))
-
-// size returns the bytes of memory that st takes.
-func (st *status) size() int64 { return sizeOf(len(st.text)) }
-
-func sizeOf(textLen int) int64 { return int64(textLen) + statusOverhead }
-
 var idSeed = maphash.MakeSeed()
 
 // hashID returns a hash of a report ID that is never 0, or 0 where there is no ID.
@@ -181,6 +199,7 @@ func (st *status) view() models.AgentStatus {
 		Content:      content,
 		Idle:         st.kind == models.Idle,
 
+		ContentDropped:  st.is(cut),
 		ClosedQuestions: closed,
 	}
 	if shown != 0 {

@@ -60,8 +60,7 @@ func New(opts Options) *Store {
 		tools:     ordered.NewSet(foundEarlier),
 		fleet:     newRoster(&agentInFleet, &sessionInFleet),
 		deadlines: ordered.NewSet(queuedEarlier),
-		expired:   ordered.NewSet(queuedEarlier),
-		trimmable: ordered.NewList(func(se *session) *ordered.Links[session] { return &se.trimmable }),
+		rest:      newHolding(),
 	}
 	s.changes.ring = make([]change, 0, max(1, opts.EventWindow))
 	s.changes.wake = make(chan struct{}, 1)
@@ -110,7 +109,7 @@ func (s *Store) Stats() Stats {
 		ExpiredTotal:    s.expiredTotal,
 		LostTotal:       s.lostTotal,
 		Statuses:        s.statuses,
-		HistoryBytes:    s.historyBytes,
+		HistoryBytes:    s.used.bytes,
 		Bounds:          s.bounds,
 	}
 }

@@ -78,7 +78,7 @@ func (ts *teams) of(agentID string) *teamSet {
 	}
 	set := ts.sets[string(key)]
 	if set == nil {
-		set = &teamSet{slices.Clone(mine)}
+		set = &teamSet{slices.Clone(mine), newHolding()}
 		ts.sets[string(key)] = set
 	}
 	return set

@@ -15,13 +15,30 @@ func (t *turn) size() (n int64) {
 	if t == nil {
 		return 0
 	}
-	n = turnOverhead + int64(len(t.open))*openOverhead + int64(len(t.calls))*callSize
-	n += int64(len(t.beneath.Message) + len(t.beneath.Content))
-	for i := range t.closed {
-		n += closedOverhead + int64(len(t.closed[i].Text)+len(t.closed[i].By)+len(t.closed[i].Answer))
-	}
+	n = sizeOfTurn(len(t.open), len(t.calls), t.beneath, t.closed)
 	for i := range t.open {
 		n += questionSize(t.open[i].full)
+	}
+	return n
+}
+
+// sizeAfter returns the bytes of memory that what is under way takes after a record that tells r, where it was t before.
+func (t *turn) sizeAfter(r *models.Turn) (n int64) {
+	n = sizeOfTurn(len(r.Open), len(r.Calls), r.Beneath, r.Closed) + questionSize(r.Asks)
+	for i := range r.Open {
+		if q := t.find(r.Open[i].Sequence); q != nil {
+			n += questionSize(q.full)
+		}
+	}
+	return n
+}
+
+// sizeOfTurn returns what is under way takes, but for what is asked.
+func sizeOfTurn(open, calls int, beneath models.Beneath, closed []models.ClosedQuestion) (n int64) {
+	n = turnOverhead + int64(open)*openOverhead + int64(calls)*callSize
+	n += sizeOfText(len(beneath.Message)) + sizeOfText(len(beneath.Content))
+	for i := range closed {
+		n += closedOverhead + sizeOfText(len(closed[i].Text)) + sizeOfText(len(closed[i].By)) + sizeOfText(len(closed[i].Answer))
 	}
 	return n
 }
@@ -38,17 +55,11 @@ func questionSize(q *models.Question) int64 {
 	if q == nil {
 		return 0
 	}
-	n := len(q.Text) + len(q.Content) + len(q.AskedBy)
+	n := sizeOfText(len(q.Text)) + sizeOfText(len(q.Content)) + sizeOfText(len(q.AskedBy)) + sizeOfText(len(q.RequestedAs))
 	for _, choice := range q.Choices {
-		n += len(choice) + 16
+		n += sizeOfText(len(choice)) + 16
 	}
-	return int64(n)
-}
-
-// questionRoom returns how many bytes of memory the question that t opens takes at most, with all that t says beside other questions.
-func questionRoom(t *models.Turn) int64 {
-	room := turnOverhead + openOverhead + questionSize(t.Asks) + callSize*int64(len(t.Calls))
-	return room + int64(len(t.Beneath.Message)+len(t.Beneath.Content))
+	return n
 }
 
 // copyOf returns t as a record tells of it; what is changed there changes nothing in t.

@@ -75,6 +75,7 @@ func (k *Keyring) Load(text []byte) (int, error) {
 		}
 	}
 	k.store.SetTeams(both)
+	k.store.SetEveryone(shares.of(everyone, 1))
 	k.current.Store(&known)
 	for prefix, before := range old {
 		if known[prefix] != before {

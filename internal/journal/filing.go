@@ -44,7 +44,7 @@ func (j *Journal) file() {
 		case <-j.fileSoon:
 		case <-again:
 		}
-		for j.unfiled.Load() >= min(fileFrom, j.mostToFile) && !j.isClosing() {
+		for (j.unfiled.Load() >= min(fileFrom, j.mostToFile) || j.fileAll.Load()) && !j.isClosing() {
 			if err := j.fileSome(); err != nil {
 				if j.failure.Load() == nil {
 					j.logger.Error("file the journal's log", "error", err.Error())
@@ -133,6 +133,7 @@ func (j *Journal) fileSome() (err error) {
 		return err
 	}
 	if taken == 0 {
+		j.fileAll.Store(false)
 		return nil
 	}
 	if err := r.finish(j.store); err != nil {
@@ -147,8 +148,15 @@ func (j *Journal) fileSome() (err error) {
 		j.deleted.Store(true)
 	}
 	j.filedTo.Store(&r.to)
+	j.store.Filed(r.to.sequence)
 	j.unfiled.Add(-int64(taken))
 	return nil
+}
+
+// FileSoon has everything filed that is durable, in the background.
+func (j *Journal) FileSoon() {
+	j.fileAll.Store(true)
+	notify(j.fileSoon)
 }
 
 // applied returns the position of the last commit whose records are applied.
@@ -284,7 +292,7 @@ func (r *round) putStates(st *store.Store, filings []store.Filing) {
 		if f.Known {
 			r.batch.Set(sessionStateKey(f.SessionKey), appendSessionState(nil, f.State), nil) //nolint:errcheck // a batch in memory takes all
 		}
-		if f.AgentKnown {
+		if f.AgentKnown || f.Known {
 			r.agents[f.AgentID] = true
 		}
 	}

@@ -69,6 +69,7 @@ type Journal struct {
 	fs     vfs.FS
 	logger *slog.Logger
 	store  *store.Store // whose records these are; nil until it is replayed into
+	limit  int          // of the records of one session that the store takes
 	lock   interface{ Close() error }
 
 	mu     sync.RWMutex // held for reading by whoever uses the engine
@@ -85,6 +86,7 @@ type Journal struct {
 	unfiled  atomic.Int64  // bytes of commits that are durable and not filed
 	written  atomic.Uint64 // bytes of commits that were made durable
 	failures atomic.Uint64 // of engines
+	fileAll  atomic.Bool   // everything is to be filed soon
 	deleted  atomic.Bool   // something filed was deleted since the last Reclaim
 
 	failure atomic.Pointer[Failure] // why the engine can't be used; nil where it can

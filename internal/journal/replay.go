@@ -38,8 +38,8 @@ func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int,
 	// What came back with a later record stays as a whole.
 	forgotten := slices.DeleteFunc(st.TakeForgotten(), func(f store.Forgotten) bool { return st.Knows(f.SessionKey) })
 	for i := range forgotten {
-		_, known := st.AgentState(forgotten[i].AgentID)
-		forgotten[i].LastOfAgent = !known
+		_, known := st.Agent(forgotten[i].AgentID)
+		forgotten[i].LastOfAgent = !known && !st.HasCold()
 	}
 	if len(forgotten) == 0 {
 		return nil
@@ -50,8 +50,9 @@ func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int,
 func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int, now time.Time, progress func(Progress)) error {
 	j.filing.Lock() // nothing is filed meanwhile
 	defer j.filing.Unlock()
-	j.store = st
+	j.store, j.limit = st, historyLimit
 	st.Loading(now)
+	st.Filed(j.filedTo.Load().sequence)
 	var done Progress
 	restored := make(chan []*store.Restored, 4)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -78,7 +79,7 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	if err := context.Cause(ctx); err != nil && !errors.Is(err, errReadAll) {
 		return j.unreadable(err)
 	}
-	if err := j.replayLog(st, &done); err != nil {
+	if err := j.replayLog(st, now, &done); err != nil {
 		return j.unreadable(err)
 	}
 	last, err := j.engine.lastAlive()
@@ -91,9 +92,10 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	return nil
 }
 
-// replayLog applies what is not filed.
-func (j *Journal) replayLog(st *store.Store, done *Progress) error {
+// replayLog applies what is not filed, at the time now.
+func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) error {
 	var records []models.Record
+	gone := forgottenSet{}
 	return j.engine.eachCommit(j.filedTo.Load().position, func(_ uint64, commit string) error {
 		records = records[:0]
 		err := eachDecoded(commit, func(r models.Record, _ string) error {
@@ -101,8 +103,15 @@ func (j *Journal) replayLog(st *store.Store, done *Progress) error {
 			return nil
 		}, func(f store.Forgotten) error { // of what came with earlier commits
 			st.Remove(f.SessionKey)
+			gone.add(f)
 			return nil
 		})
+		for i := range records {
+			key := store.SessionKey{AgentID: records[i].AgentID, Topic: records[i].SessionTopic}
+			if err == nil && st.HasCold() && !st.Knows(key) && !gone.has(key) {
+				err = j.recallFiled(key, now)
+			}
+		}
 		if err == nil {
 			st.Apply(records...)
 			done.Records += len(records)
@@ -110,6 +119,27 @@ func (j *Journal) replayLog(st *store.Store, done *Progress) error {
 		return err
 	})
 }
+
+// recallFiled puts a session into the store that there was no room for, if that is what it is.
+func (j *Journal) recallFiled(key store.SessionKey, now time.Time) error {
+	r, err := j.read(key, j.limit)
+	if r != nil && err == nil {
+		j.store.Restore(r, now)
+	}
+	return err
+}
+
+// forgottenSet is the sessions that were forgotten; with the topic "", all of an agent.
+type forgottenSet map[store.SessionKey]bool
+
+func (s forgottenSet) add(f store.Forgotten) {
+	if f.LastOfAgent {
+		f.Topic = ""
+	}
+	s[f.SessionKey] = true
+}
+
+func (s forgottenSet) has(key store.SessionKey) bool { return s[key] || s[store.SessionKey{AgentID: key.AgentID}] }
 
 // errReadAll is why a reader that came to the end stopped.
 var errReadAll = errors.New("read all")
@@ -130,6 +160,11 @@ type sessionReader struct {
 // readSessions sends all that is filed, and returns errReadAll.
 func (e *engine) readSessions(limit int, dropped uint64, send func([]*store.Restored) error) (err error) {
 	lower, upper := kindRange(kindRecord)
+	return e.readBetween(lower, upper, limit, dropped, send)
+}
+
+// readBetween is readSessions for the keys from lower up to upper.
+func (e *engine) readBetween(lower, upper []byte, limit int, dropped uint64, send func([]*store.Restored) error) (err error) {
 	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err

@@ -15,11 +15,12 @@ var (
 	agentsDesc   = desc("agents", "Agents known.")
 	sessionsDesc = desc("sessions", "Sessions, by current status and by state: active, expired, or lost, which is expired while running or pending.", "status", "state")
 	statusesDesc = desc("history_statuses", "Statuses kept in memory.")
-	bytesDesc    = desc("history_bytes", "Bytes of memory that statuses take, which HISTORY_MAX_BYTES bounds.")
+	bytesDesc    = desc("history_bytes", "Bytes of memory that agents, sessions and their statuses take, which HISTORY_MAX_BYTES bounds.")
 	expiredDesc  = desc("sessions_expired_total", "Sessions that expired.")
 	lostDesc     = desc("sessions_lost_total", "Sessions that expired while running or pending.")
 	boundsDesc   = desc("bound_hits_total", "How often a bound of memory took effect: statuses dropped (history_limit, history_max_bytes), "+
-		"sessions forgotten early (max_sessions, history_max_bytes) or in due time (session_retention), reports refused for want of room (refused).", "bound")
+		"contents of current statuses dropped (content), sessions forgotten early (max_sessions, history_max_bytes) or in due time (session_retention), "+
+		"reports refused because there was no room (refused), or none in their team's share (refused_share).", "bound")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {
@@ -63,6 +64,8 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	counter(lostDesc, stats.LostTotal)
 	counter(boundsDesc, stats.Bounds.HistoryLimit, "history_limit")
 	counter(boundsDesc, stats.Bounds.HistoryMaxBytes, "history_max_bytes")
+	counter(boundsDesc, stats.Bounds.Contents, "content")
+	counter(boundsDesc, stats.Bounds.RefusedShare, "refused_share")
 	counter(boundsDesc, stats.Bounds.MaxSessions, "max_sessions")
 	counter(boundsDesc, stats.Bounds.SessionRetention, "session_retention")
 	counter(boundsDesc, stats.Bounds.Refused, "refused")

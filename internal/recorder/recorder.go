@@ -17,6 +17,9 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
+// mostCooling is how many sessions that memory forgot may wait to be filed: what they need goes on taking memory until they are.
+const mostCooling = 1000
+
 // groupSize is how many reports one group commit takes about; what comes more waits for the next one.
 const groupSize = 4096
 
@@ -107,7 +110,7 @@ func (r *Recorder) noteLost(now time.Time) {
 // error, the journal could not be told, and nothing was removed.
 func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, error) {
 	return r.remove(&removal{
-		find: func() ([]store.Forgotten, error) { return r.sessionToForget(key), nil },
+		find: func() ([]store.Forgotten, error) { return r.sessionToForget(key, now) },
 		apply: func() int {
 			if r.store.RemoveSession(key, now) {
 				return 1
@@ -158,12 +161,12 @@ func (r *Recorder) removeFor(m *removal) error {
 }
 
 // sessionToForget returns a session as it is to be told to the journal, or nothing where there is none.
-func (r *Recorder) sessionToForget(key store.SessionKey) []store.Forgotten {
-	if !r.store.Knows(key) {
-		return nil
+func (r *Recorder) sessionToForget(key store.SessionKey, now time.Time) ([]store.Forgotten, error) {
+	if _, err := r.journal.Recall(key, now); err != nil || !r.store.Knows(key) {
+		return nil, err
 	}
 	agent, _ := r.store.Agent(key.AgentID)
-	return []store.Forgotten{{SessionKey: key, LastOfAgent: agent.SessionCount <= 1}}
+	return []store.Forgotten{{SessionKey: key, LastOfAgent: agent.SessionCount <= 1 && !r.store.HasCold()}}, nil
 }
 
 // sessionsToForget returns those of an agent.
@@ -254,12 +257,21 @@ func (r *Recorder) record(group []*call) []*call {
 		first.err = r.removeFor(first.removal)
 		return group
 	}
+	if err := r.recall(group); err != nil {
+		for _, c := range group {
+			c.err = err
+		}
+		return group
+	}
 	for i, c := range group {
 		if !r.store.Admit(c.team, c.reports, c.now, ad) { // what it does depends on what comes before it
 			r.putBack(group[i:])
 			group = group[:i]
 			break
 		}
+	}
+	if r.store.Cooling() > mostCooling {
+		r.journal.FileSoon()
 	}
 	err := r.resolve(ad)
 	if err == nil {
@@ -275,6 +287,26 @@ func (r *Recorder) record(group []*call) []*call {
 		outcomes = outcomes[len(c.reports):]
 	}
 	return group
+}
+
+// recall has the store know again what the journal holds of the sessions that a group is of, where memory forgot it. The caller leads.
+func (r *Recorder) recall(group []*call) error {
+	if !r.store.HasCold() {
+		return nil
+	}
+	for _, c := range group {
+		for i := range c.reports {
+			key := store.SessionKey{AgentID: c.reports[i].AgentID, Topic: c.reports[i].SessionTopic}
+			over, err := r.journal.Recall(key, c.now)
+			if err != nil {
+				return err
+			}
+			if over {
+				r.forgotten = append(r.forgotten, store.Forgotten{SessionKey: key})
+			}
+		}
+	}
+	return nil
 }
 
 // putBack has calls that were taken into a group wait for the next one.
@@ -346,6 +378,67 @@ func (r *Recorder) append(removed []store.Forgotten, records []models.Record, ap
 		r.forgotten = nil
 		apply()
 	})
+}
+
+// TrimCold has the journal forget the sessions that it alone holds and whose retention is over at the time now. It returns how many these were.
+func (r *Recorder) TrimCold(ctx context.Context, now time.Time) (removed int, err error) {
+	if !r.store.HasCold() {
+		return 0, nil
+	}
+	mark, left := r.store.ColdMark(), false
+	if err := r.journal.File(); err != nil {
+		return 0, err
+	}
+	var over []store.Forgotten
+	err = r.journal.EachFiled(ctx, func(f journal.Filed) error {
+		gone, kept := r.over(f, now)
+		left = left || kept
+		over = append(over, gone...)
+		return nil
+	})
+	for chunk := range slices.Chunk(over, 1000) {
+		if err == nil {
+			err = r.forgetCold(chunk)
+		}
+	}
+	if err == nil && !left {
+		r.store.NoneCold(mark)
+	}
+	return len(over), err
+}
+
+// over returns the sessions of an agent that the journal alone holds and whose retention is over, and whether it alone holds others.
+func (r *Recorder) over(f journal.Filed, now time.Time) (over []store.Forgotten, left bool) {
+	_, known := r.store.Agent(f.AgentID)
+	for topic, state := range f.Sessions {
+		key := store.SessionKey{AgentID: f.AgentID, Topic: topic}
+		switch {
+		case r.store.Knows(key):
+		case now.Before(r.store.RetainedUntil(state)):
+			left = true
+		default:
+			over = append(over, store.Forgotten{SessionKey: key})
+		}
+	}
+	if !known && len(over) == len(f.Sessions) { // nothing is left of the agent either
+		key := store.SessionKey{AgentID: f.AgentID, Topic: "-"}
+		over = append(over, store.Forgotten{SessionKey: key, LastOfAgent: true})
+	}
+	return over, left
+}
+
+// forgetCold has the journal forget sessions that memory does not hold; those that came back meanwhile stay.
+func (r *Recorder) forgetCold(over []store.Forgotten) error {
+	_, err := r.remove(&removal{
+		find: func() ([]store.Forgotten, error) {
+			return slices.DeleteFunc(over, func(f store.Forgotten) bool {
+				_, known := r.store.Agent(f.AgentID)
+				return r.store.Knows(f.SessionKey) || f.LastOfAgent && known
+			}), nil
+		},
+		apply: func() int { return 0 },
+	})
+	return err
 }
 
 // TrimHistory drops the statuses that are older than before, but for the current one of each session, from memory and from the

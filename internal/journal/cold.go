@@ -1,0 +1,150 @@
+package journal
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// Recall puts a session into the store that memory forgot and the journal holds, if there is such a one, at the time now. over reports
+// that its retention is over instead: it is to be forgotten before the session begins anew.
+func (j *Journal) Recall(key store.SessionKey, now time.Time) (over bool, err error) {
+	if !j.store.HasCold() || j.store.Knows(key) {
+		return false, nil
+	}
+	r, err := j.Cold(key, j.limit)
+	if r == nil || err != nil {
+		return false, err
+	}
+	if !now.Before(j.store.RetainedUntil(r.Session)) {
+		return true, nil
+	}
+	j.store.Restore(r, now)
+	return false, nil
+}
+
+// Cold returns a session that memory forgot, with its newest limit records at most; nil where the journal holds none.
+func (j *Journal) Cold(key store.SessionKey, limit int) (*store.Restored, error) {
+	if !j.store.HasCold() {
+		return nil, nil
+	}
+	if j.store.Cools(key) {
+		if err := j.File(); err != nil {
+			return nil, err
+		}
+	}
+	r, err := j.readFiled(key, limit)
+	if r == nil || err != nil || j.filedTo.Load().position >= j.forgetAt.Load() {
+		return r, err
+	}
+	if err := j.File(); err != nil { // it may be forgotten by what is not filed yet
+		return nil, err
+	}
+	return j.readFiled(key, limit)
+}
+
+func (j *Journal) readFiled(key store.SessionKey, limit int) (*store.Restored, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return j.read(key, limit)
+}
+
+// read returns what is filed of a session, nil where nothing is. The caller holds j.mu.
+func (j *Journal) read(key store.SessionKey, limit int) (*store.Restored, error) {
+	if j.engine == nil {
+		return nil, ErrClosed
+	}
+	if _, err := j.engine.get(sessionStateKey(key)); err != nil {
+		if errors.Is(err, pebble.ErrNotFound) {
+			return nil, nil
+		}
+		return nil, err
+	}
+	var found *store.Restored
+	prefix := sessionPrefix(kindRecord, key)
+	err := j.engine.readBetween(prefix, end(prefix), limit, j.filedTo.Load().sequence, func(batch []*store.Restored) error {
+		if len(batch) > 0 {
+			found = batch[0]
+		}
+		return nil
+	})
+	if err != nil && !errors.Is(err, errReadAll) || found == nil {
+		return nil, err
+	}
+	if value, err := j.engine.get(agentStateKey(key.AgentID)); err == nil {
+		found.Agent, err = decodeAgentState(value)
+		return found, err
+	} else if !errors.Is(err, pebble.ErrNotFound) {
+		return nil, err
+	}
+	return found, nil
+}
+
+// Filed is what the journal holds of an agent: its sessions, and what is known of each.
+type Filed struct {
+	AgentID  string
+	Sessions map[string]store.SessionState // by topic
+}
+
+// EachFiled calls visit with all that is filed, agent by agent, until visit returns an error, which it then returns.
+func (j *Journal) EachFiled(ctx context.Context, visit func(Filed) error) error {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	lower, upper := kindRange(kindRecord)
+	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	defer iter.Close() //nolint:errcheck // its error is looked at below
+	var filed Filed
+	for more := iter.First(); more; {
+		agentID, topic, rest, ok := splitRecordKey(iter.Key())
+		if !ok || ctx.Err() != nil {
+			return errors.Join(ctx.Err(), iter.Error())
+		}
+		if filed.AgentID != string(agentID) {
+			if err := visitFiled(visit, filed); err != nil {
+				return err
+			}
+			filed = Filed{string(agentID), map[string]store.SessionState{}}
+		}
+		if more, err = filed.take(iter, string(topic), rest[0] == partState); err != nil {
+			return err
+		}
+	}
+	return errors.Join(iter.Error(), visitFiled(visit, filed))
+}
+
+func visitFiled(visit func(Filed) error, f Filed) error {
+	if f.AgentID == "" {
+		return nil
+	}
+	return visit(f)
+}
+
+// take takes what the iterator is at, and moves it on, past the records of a session.
+func (f *Filed) take(iter *pebble.Iterator, topic string, state bool) (more bool, err error) {
+	if topic == "" {
+		return iter.Next(), nil
+	}
+	key := store.SessionKey{AgentID: f.AgentID, Topic: topic}
+	if state {
+		value, err := iter.ValueAndErr()
+		if err != nil {
+			return false, err
+		}
+		if f.Sessions[topic], err = decodeSessionState(string(value)); err != nil {
+			return false, err
+		}
+	} else if _, ok := f.Sessions[topic]; !ok {
+		f.Sessions[topic] = store.SessionState{} // an earlier version filed no state of it
+	}
+	return iter.SeekGE(end(sessionPrefix(kindRecord, key))), nil
+}

@@ -1,0 +1,73 @@
+package store
+
+import (
+	"errors"
+	"fmt"
+)
+
+// CheckUsage recounts what is used up, and returns how what is kept of that differs.
+func (s *Store) CheckUsage() error {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	want := map[*usage]usage{&s.used: {}, &s.everyone: {}}
+	for _, t := range s.teams.all {
+		want[&t.used] = usage{}
+	}
+	var faults []error
+	add := func(set *teamSet, sessions int, bytes int64) {
+		for u := range s.usages(set) {
+			w := want[u]
+			w.sessions, w.bytes = w.sessions+sessions, w.bytes+bytes
+			want[u] = w
+		}
+	}
+	for _, a := range s.agents {
+		bytes, count := a.size(), 0
+		for id, se := range s.sessions {
+			if id.agent != a {
+				continue
+			}
+			count++
+			bytes += se.size() + se.turn.size()
+			for _, ref := range se.history {
+				bytes += ref.size()
+			}
+			if err := s.checkYield(se); err != nil {
+				faults = append(faults, err)
+			}
+		}
+		if bytes != a.bytes || count != int(a.count) {
+			faults = append(faults, fmt.Errorf("agent %s: %d bytes and %d sessions, kept as %d and %d", a.id, bytes, count, a.bytes, a.count))
+		}
+		add(a.teams.of(), count, bytes)
+	}
+	for _, src := range s.sources {
+		add(src.payer, 0, sizeOfSource(src.name))
+	}
+	w := want[&s.used]
+	w.bytes += s.changes.bytes
+	for _, r := range s.cold.rounds {
+		w.bytes += r.bytes
+	}
+	want[&s.used] = w
+	for u, w := range want {
+		if u.bytes != w.bytes || u.sessions != w.sessions {
+			faults = append(faults, fmt.Errorf("%d bytes and %d sessions, kept as %d and %d", w.bytes, w.sessions, u.bytes, u.sessions))
+		}
+	}
+	return errors.Join(faults...)
+}
+
+func (s *Store) checkYield(se *session) error {
+	want := nothing
+	switch {
+	case len(se.history) > 1:
+		want = aStatus
+	case se.current().hasContent():
+		want = aContent
+	}
+	if want != se.yieldsAs {
+		return fmt.Errorf("session %s yields %d, and is kept as %d", se.topic, want, se.yieldsAs)
+	}
+	return nil
+}

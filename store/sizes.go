@@ -1,0 +1,100 @@
+package store
+
+import (
+	"unsafe"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// What is held beyond texts, in bytes of memory, with its places in maps, lists and indexes. See TestMemoryIsWhatIsCounted.
+const (
+	agentOverhead   = 640
+	sessionOverhead = 640
+	teamOverhead    = 96   // of an agent and of a session, for each team that they are of
+	sourceOverhead  = 1400 // of a tool's name
+
+	// statusOverhead is what a status takes: itself, and its places in the history and the index.
+	statusOverhead = int64(unsafe.Sizeof(status{}) + 2*unsafe.Sizeof(historyRef{}) + 2*unsafe.Sizeof(uintptr(0)))
+)
+
+// sizeOfText returns the bytes of memory that a text of n bytes takes at most: memory is given out in pieces of certain sizes.
+func sizeOfText(n int) int64 {
+	const small, page, large = 1 << 10, 8 << 10, 32 << 10
+	switch {
+	case n > large:
+		return int64(n+page-1) / page * page
+	case n > small:
+		return int64(n + n/8)
+	}
+	return int64(n+15) / 16 * 16
+}
+
+// size returns the bytes of memory that st takes.
+func (st *status) size() int64 { return sizeOfStatus(len(st.text)) }
+
+func sizeOfStatus(textLen int) int64 { return sizeOfText(textLen) + statusOverhead }
+
+// sizeOfTexts returns what the texts of a take.
+func (a *agent) sizeOfTexts() int64 {
+	return sizeOfText(len(a.id)) + sizeOfText(len(a.name)) + sizeOfText(len(a.host))
+}
+
+// sizeOfTexts returns what the texts of se take, but for those of its history and its questions.
+func (se *session) sizeOfTexts() int64 { return sizeOfText(len(se.topic)) + sizeOfText(len(se.title)) }
+
+// size returns what a takes, but for its sessions.
+func (a *agent) size() int64 {
+	return agentOverhead + int64(len(a.teams.all()))*teamOverhead + a.sizeOfTexts()
+}
+
+// size returns what se takes, but for its history and its questions.
+func (se *session) size() int64 {
+	return sessionOverhead + int64(len(se.agent.teams.all()))*teamOverhead + se.sizeOfTexts()
+}
+
+// leastSize returns what the status of r takes at least: its content may be dropped at once.
+func leastSize(r *models.Record) int64 {
+	n := len(r.Message) + len(r.ReportID) + len(packNotes(r.Shows(), r.Closed))
+	return sizeOfStatus(n + 8)
+}
+
+// growth returns how many bytes of memory a record takes at least, beyond what it lets its session, nil where it begins one, give
+// up. set is the teams of its agent; a is nil where that is new. The caller holds s.mu.
+func (s *Store) growth(r *models.Record, set *teamSet, a *agent, se *session) (n int64) {
+	teams := int64(len(set.list())) * teamOverhead
+	if a == nil {
+		a = &agent{}
+		n += agentOverhead + teams + sizeOfText(len(r.AgentID))
+	}
+	title, before := "", (*turn)(nil)
+	if se == nil {
+		n += sessionOverhead + teams + sizeOfText(len(r.SessionTopic))
+	} else {
+		title, before = se.title, se.turn
+	}
+	if r.AgentSource != "" && s.sources[r.AgentSource] == nil {
+		n += sizeOfSource(r.AgentSource)
+	}
+	n += growthOfText(a.name, r.AgentName) + growthOfText(a.host, r.AgentHost) + growthOfText(title, r.SessionTitle)
+	if r.Turn != nil {
+		n += before.sizeAfter(r.Turn) - before.size()
+	}
+	if r.Renewal() {
+		return n
+	}
+	n += leastSize(r)
+	if se != nil {
+		n -= se.current().size()
+	}
+	return n
+}
+
+// growthOfText returns how much more a text takes than the one that it replaces, if there is one.
+func growthOfText(before, after string) int64 {
+	if after == "" {
+		return 0
+	}
+	return sizeOfText(len(after)) - sizeOfText(len(before))
+}
+
+func sizeOfSource(name string) int64 { return sourceOverhead + sizeOfText(len(name)) }
