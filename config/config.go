@@ -33,7 +33,7 @@ type Config struct {
 	SessionRetention   time.Duration    `env:"SESSION_RETENTION" envDefault:"168h" allowed:"a duration from 0s to 87600h"`
 	HistoryRetention   time.Duration    `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; none for SESSION_RETENTION, but a day at least"`
 	HistoryLimit       int              `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
-	HistoryMaxBytes    Bytes            `env:"HISTORY_MAX_BYTES" envDefault:"512MiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
+	HistoryMaxBytes    Bytes            `env:"HISTORY_MAX_BYTES" envDefault:"2GiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
 	MaxSessions        int              `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
 	EventWindow        int              `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
 	MaxSubscribers     int              `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`

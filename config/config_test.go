@@ -21,7 +21,7 @@ func TestDefaults(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, config.Config{
 			Port: 8080, CORSAllowedOrigins: config.Origins{"*"}, DefaultTTLMinutes: 30, ExpiryInterval: time.Second,
-			SessionRetention: 168 * time.Hour, HistoryRetention: 168 * time.Hour, HistoryLimit: 100, HistoryMaxBytes: 512 << 20, MaxSessions: 1_000_000,
+			SessionRetention: 168 * time.Hour, HistoryRetention: 168 * time.Hour, HistoryLimit: 100, HistoryMaxBytes: 2 << 30, MaxSessions: 1_000_000,
 			EventWindow: 10_000, MaxSubscribers: 10_000, Capture: "full", TeamShare: 0.5, RateLimitReports: 1000, RateLimitReads: 100, MaxInFlight: 1000, LogFormat: "text", ShutdownTimeout: 10 * time.Second,
 		}, c)
 		require.Equal(t, ":8080", c.Address())

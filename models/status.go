@@ -72,7 +72,7 @@ type AgentStatus struct {
 
 	ContentDropped bool `json:"content_dropped,omitzero"` // the content was dropped for want of memory, and there is no journal that has it
 
-	Idle         bool      `json:"idle,omitzero"` // the session was at an empty prompt, and had done nothing yet
+	Idle bool `json:"idle,omitzero"` // the session was at an empty prompt, and had done nothing yet
 
 	QuestionID      string           `json:"question_id,omitzero"`       // of the question that it tells of
 	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // with it, or since the entry before

@@ -21,13 +21,13 @@ func (s *Store) CheckUsage() error {
 			want[u] = w
 		}
 	}
+	of := map[*agent][]*session{}
+	for id, se := range s.sessions {
+		of[id.agent] = append(of[id.agent], se)
+	}
 	for _, a := range s.agents {
-		bytes, count := a.size(), 0
-		for id, se := range s.sessions {
-			if id.agent != a {
-				continue
-			}
-			count++
+		bytes, count := a.size(), len(of[a])
+		for _, se := range of[a] {
 			bytes += se.size() + se.turn.size()
 			for _, ref := range se.history {
 				bytes += ref.size()

@@ -116,6 +116,7 @@ func TestStoreEqualsModel(t *testing.T) {
 				s.SetTeams(known)
 			},
 			"": func(t *rapid.T) {
+				require.NoError(t, s.CheckUsage())
 				requireEqual(t, m, s, rapid.SampledFrom(teams).Draw(t, "team"))
 			},
 		})

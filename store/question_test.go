@@ -311,7 +311,7 @@ func TestAQuestionForgetsNotItsOwnSession(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = 3300 })
+			f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = 2600 })
 			f.send(prompts("Go"))
 			f.after(time.Hour)
 			require.True(t, send(f, asks("", "", "rm")), "refused")

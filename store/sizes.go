@@ -8,10 +8,10 @@ import (
 
 // What is held beyond texts, in bytes of memory, with its places in maps, lists and indexes. See TestMemoryIsWhatIsCounted.
 const (
-	agentOverhead   = 640
-	sessionOverhead = 640
-	teamOverhead    = 96   // of an agent and of a session, for each team that they are of
-	sourceOverhead  = 1400 // of a tool's name
+	agentOverhead   = 480
+	sessionOverhead = 440
+	teamOverhead    = 96  // of an agent and of a session, for each team that they are of
+	sourceOverhead  = 900 // of a tool's name
 
 	// statusOverhead is what a status takes: itself, and its places in the history and the index.
 	statusOverhead = int64(unsafe.Sizeof(status{}) + 2*unsafe.Sizeof(historyRef{}) + 2*unsafe.Sizeof(uintptr(0)))

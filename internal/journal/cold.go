@@ -53,6 +53,28 @@ func (j *Journal) readFiled(key store.SessionKey, limit int) (*store.Restored, e
 	return j.read(key, limit)
 }
 
+// HoldsAgent reports whether the journal holds sessions of an agent that memory may have forgotten.
+func (j *Journal) HoldsAgent(id string) (bool, error) {
+	if !j.store.HasCold() {
+		return false, nil
+	}
+	if err := j.File(); err != nil {
+		return false, err
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if j.engine == nil {
+		return false, ErrClosed
+	}
+	prefix := prefixOf(kindRecord, id)
+	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
+	if err != nil {
+		return false, err
+	}
+	held := iter.First()
+	return held, iter.Close()
+}
+
 // read returns what is filed of a session, nil where nothing is. The caller holds j.mu.
 func (j *Journal) read(key store.SessionKey, limit int) (*store.Restored, error) {
 	if j.engine == nil {

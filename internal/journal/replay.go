@@ -139,7 +139,9 @@ func (s forgottenSet) add(f store.Forgotten) {
 	s[f.SessionKey] = true
 }
 
-func (s forgottenSet) has(key store.SessionKey) bool { return s[key] || s[store.SessionKey{AgentID: key.AgentID}] }
+func (s forgottenSet) has(key store.SessionKey) bool {
+	return s[key] || s[store.SessionKey{AgentID: key.AgentID}]
+}
 
 // errReadAll is why a reader that came to the end stopped.
 var errReadAll = errors.New("read all")

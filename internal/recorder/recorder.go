@@ -124,7 +124,7 @@ func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, erro
 func (r *Recorder) RemoveAgent(ctx context.Context, id string, now time.Time) (int, error) {
 	return r.remove(&removal{
 		find:  func() ([]store.Forgotten, error) { return r.sessionsToForget(ctx, id) },
-		apply: func() int { return r.store.RemoveAgent(id, now) },
+		apply: func() int { return max(1, r.store.RemoveAgent(id, now)) }, // of an agent that memory forgot, nobody counts how many
 	})
 }
 
@@ -184,9 +184,12 @@ func (r *Recorder) sessionsToForget(ctx context.Context, id string) (forgotten [
 			break
 		}
 	}
-	if len(forgotten) > 0 {
-		forgotten[len(forgotten)-1].LastOfAgent = true
+	if cold, err := r.journal.HoldsAgent(id); err != nil || len(forgotten) == 0 && !cold {
+		return nil, err
+	} else if len(forgotten) == 0 {
+		forgotten = append(forgotten, store.Forgotten{SessionKey: store.SessionKey{AgentID: id, Topic: "-"}})
 	}
+	forgotten[len(forgotten)-1].LastOfAgent = true
 	return forgotten, nil
 }
 

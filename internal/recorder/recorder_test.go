@@ -125,11 +125,6 @@ func requireState(t require.TestingT, before, after state, full bool) {
 	}
 }
 
-func (h *hub) knowsAgent(id string) bool {
-	_, known := h.store.Agent(id)
-	return known
-}
-
 // holdsCold reports whether the journal holds a session that memory forgot, and that is still remembered.
 func (h *hub) holdsCold(t require.TestingT, key store.SessionKey) bool {
 	r, err := h.journal.Cold(key, 10)
@@ -227,14 +222,15 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				require.NoError(t, err)
 				require.Equal(t, 1, removed)
 				require.False(t, h.store.Knows(key))
-				if rapid.Bool().Draw(t, "and its agent") {
+				andAgent := rapid.Bool().Draw(t, "and its agent")
+				if andAgent {
 					ofAgent := slices.DeleteFunc(h.state(t).Sessions, func(other models.FleetSession) bool { return other.AgentID != se.AgentID })
 					removed, err := h.recorder.RemoveAgent(background, se.AgentID, h.now)
 					require.NoError(t, err)
-					require.Len(t, ofAgent, removed)
+					require.GreaterOrEqual(t, removed, len(ofAgent))
 				}
 				all = slices.DeleteFunc(all, func(k kept) bool {
-					return k.AgentID == key.AgentID && (k.SessionTopic == key.Topic || !h.knowsAgent(key.AgentID))
+					return k.AgentID == key.AgentID && (k.SessionTopic == key.Topic || andAgent)
 				})
 			},
 			"restart": func(t *rapid.T) {

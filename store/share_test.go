@@ -1,0 +1,148 @@
+package store_test
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+func teamOf(prefix string, part float64) *store.Team {
+	return store.NewTeam(store.Share{Part: part}, func(id string) bool { return strings.HasPrefix(id, prefix) })
+}
+
+// shown is all that a team sees of a store.
+func shown(t require.TestingT, st *store.Store, team *store.Team) (all []any) {
+	page, err := st.Sessions(context.Background(), store.SessionQuery{Team: team}, nil, 10_000)
+	require.NoError(t, err)
+	all = append(all, st.TeamSummary(team))
+	for _, se := range page.Items {
+		_, history, _ := st.Session(se.AgentID, se.Topic, nil, 1000)
+		all = append(all, se, history.Items)
+	}
+	return all
+}
+
+// TestACappedTeamTakesNothingFromOthers has one team do whatever it likes, and holds what another one sees, which fits into the rest,
+// to what it would see of a store of its own.
+func TestACappedTeamTakesNothingFromOthers(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		bounds := func(o *store.Options) {
+			o.MaxSessions, o.HistoryMaxBytes, o.HistoryLimit, o.SessionRetention = 12, 60_000, 4, time.Hour
+		}
+		loud, quiet, alone := teamOf("loud", 0.5), teamOf("quiet", 0.5), teamOf("quiet", 0.5)
+		shared, own := newStore(bounds), newStore(bounds)
+		shared.SetTeams([]*store.Team{loud, quiet})
+		own.SetTeams([]*store.Team{alone})
+		now := epoch
+		draw := func(t *rapid.T, agents, sessions, content int) models.StatusReport {
+			now = now.Add(time.Duration(rapid.IntRange(1, 300).Draw(t, "seconds")) * time.Second)
+			r := running(fmt.Sprint(rapid.IntRange(1, agents).Draw(t, "agent")), fmt.Sprint(rapid.IntRange(1, sessions).Draw(t, "session")))
+			r.Status, r.TTLMinutes = models.Statuses[rapid.IntRange(0, 3).Draw(t, "status")], rapid.IntRange(1, 30).Draw(t, "TTL")
+			r.Content = strings.Repeat("x", rapid.IntRange(0, content).Draw(t, "content"))
+			r.SessionTitle = strings.Repeat("t", rapid.IntRange(0, 200).Draw(t, "title"))
+			return r
+		}
+		t.Repeat(map[string]func(*rapid.T){
+			"loud": func(t *rapid.T) {
+				for range rapid.IntRange(1, 20).Draw(t, "reports") {
+					r := draw(t, 20, 20, 10_000)
+					r.AgentID = "loud " + r.AgentID
+					shared.Accept(loud, []models.StatusReport{r}, now, nil)
+				}
+			},
+			"quiet": func(t *rapid.T) {
+				r := draw(t, 2, 3, 500)
+				r.AgentID = "quiet " + r.AgentID
+				reports := []models.StatusReport{r}
+				require.Equal(t, own.Accept(alone, reports, now, nil), shared.Accept(quiet, reports, now, nil))
+			},
+			"": func(t *rapid.T) {
+				shared.Expire(now)
+				own.Expire(now)
+				require.Equal(t, shown(t, own, alone), shown(t, shared, quiet))
+				stats := shared.Stats()
+				require.LessOrEqual(t, stats.HistoryBytes, int64(60_000))
+				require.LessOrEqual(t, shared.TeamSummary(loud).Sessions.Total, 6)
+				require.NoError(t, shared.CheckUsage())
+			},
+		})
+	})
+}
+
+// TestCurrentStatusesStayWithinMemory has sessions that began with little each send much, which is all current.
+func TestCurrentStatusesStayWithinMemory(t *testing.T) {
+	const bound = 4 << 20
+	st := newStore(func(o *store.Options) { o.HistoryMaxBytes = bound })
+	for i := range 1500 {
+		require.Equal(t, store.Stored, accept(st, epoch, running("a", fmt.Sprint(i)))[0])
+	}
+	for i := range 1500 {
+		r := running("a", fmt.Sprint(i))
+		r.Content = strings.Repeat("x", 10_000)
+		require.Equal(t, store.Stored, accept(st, epoch, r)[0], "what is known goes on")
+		require.LessOrEqual(t, st.Stats().HistoryBytes, int64(bound))
+	}
+	require.Positive(t, st.Stats().Bounds.Contents)
+	status := func(i int) models.AgentStatus {
+		_, page, ok := st.Session("a", fmt.Sprint(i), nil, 1)
+		require.True(t, ok)
+		return page.Items[0]
+	}
+	require.True(t, status(0).ContentDropped, "the longest silent gives its content up first, which it says")
+	require.Len(t, status(1499).Content, 10_000, "the newest is whole")
+	require.Equal(t, 1500, st.Summary().Sessions.Total)
+
+	refused := 0
+	for i := range 1500 { // messages are dropped for nobody
+		r := running("a", fmt.Sprint(i))
+		r.Message = strings.Repeat("m", 4000)
+		if accept(st, epoch, r)[0] == store.OutOfMemory {
+			refused++
+		}
+		require.LessOrEqual(t, st.Stats().HistoryBytes, int64(bound))
+	}
+	require.Positive(t, refused)
+	require.EqualValues(t, refused, st.Stats().Bounds.Refused)
+	require.NoError(t, st.CheckUsage())
+}
+
+// TestSharesAreNamed has teams reach each bound, and shares change while they are used up.
+func TestSharesAreNamed(t *testing.T) {
+	st := newStore(func(o *store.Options) { o.MaxSessions, o.HistoryMaxBytes = 10, 40_000 })
+	half, other := teamOf("half", 0.5), teamOf("other", 0.5)
+	st.SetTeams([]*store.Team{half, other})
+	now := epoch
+	report := func(team *store.Team, agent string, i int) store.Outcome {
+		return st.Accept(team, []models.StatusReport{running(agent, fmt.Sprint(i))}, now, nil)[0]
+	}
+	for i := range 5 {
+		require.Equal(t, store.Stored, report(half, "half", i))
+	}
+	require.Equal(t, store.OutOfSessionShare, report(half, "half", 5))
+	require.EqualValues(t, 1, st.Stats().Bounds.RefusedShare)
+	require.Equal(t, store.Stored, report(half, "half", 4), "what is known goes on")
+	for i := range 5 {
+		require.Equal(t, store.Stored, report(other, "other", i), "another team goes on")
+	}
+	require.Equal(t, store.OutOfSessions, report(nil, "whole", 0), "the shares add up to all that there is")
+
+	less := teamOf("half", 0.2)
+	now = epoch.Add(time.Hour)
+	st.Expire(now)
+	st.SetTeams([]*store.Team{less, other})
+	require.Equal(t, 2, st.TeamSummary(less).Sessions.Total, "what expired goes once the share is less")
+	require.Equal(t, 5, st.TeamSummary(other).Sessions.Total)
+	require.NoError(t, st.CheckUsage())
+	st.SetEveryone(store.Share{Part: 0.1})
+	require.Equal(t, store.Stored, report(nil, "whole", 0))
+	require.Equal(t, store.OutOfSessionShare, report(nil, "whole", 1))
+	require.NoError(t, st.CheckUsage())
+}
