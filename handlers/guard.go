@@ -23,6 +23,7 @@ type Access struct {
 	Limits      *access.Addresses        // nil for none
 	MaxInFlight int                      // requests at a time; 0 for any number
 	Origins     func(origin string) bool // whose pages may call tools as those of the server itself may; nil for no others
+	Hosts       *access.Hosts            // under which it answers; nil for any
 	Proxies     []netip.Prefix           // whose X-Forwarded-For is believed
 	Audit       *slog.Logger             // where refusals and removals are written; nil for nowhere
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ type Handler struct {
 	draining atomic.Bool
 	streams  sync.WaitGroup // event streams on connections of their own
 	inFlight atomic.Int64   // requests that [Handler.Admit] let in and that are not answered
+
+	sameOrigin *http.CrossOriginProtection
 }
 
 // Parts are what a handler works with.
@@ -46,6 +49,7 @@ type Parts struct {
 	Logger   *slog.Logger
 	Version  string // what /health shows
 
+	PublicURL *url.URL // that people and agents use, without a slash at the end; nil for the one by which each asks
 	Access    Access
 	Capture   adapters.Capture // what is kept of events of agents' tools; everything unless it says less
 	Dashboard *dashboard.Dashboard
@@ -53,7 +57,7 @@ type Parts struct {
 
 // New returns a handler. Where there is a journal, it answers that it is not ready until [Handler.Replayed] is called.
 func New(p Parts) *Handler {
-	h := &Handler{Parts: p, started: time.Now()}
+	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
 	h.replayed.Store(p.Journal == nil)
 	return h
 }
@@ -108,6 +112,7 @@ var statusOfCode = map[models.Code]int{
 	models.CodeMethodNotAllowed:     http.StatusMethodNotAllowed,
 	models.CodePayloadTooLarge:      http.StatusRequestEntityTooLarge,
 	models.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	models.CodeMisdirectedRequest:   http.StatusMisdirectedRequest,
 	models.CodeTooManyRequests:      http.StatusTooManyRequests,
 	models.CodeUnavailable:          http.StatusServiceUnavailable,
 	models.CodeInternal:             http.StatusInternalServerError,
@@ -136,7 +141,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		if w.Header().Get("Retry-After") == "" {
 			w.Header().Set("Retry-After", retryAfter)
 		}
-	case models.CodeUnauthorized, models.CodeForbidden, models.CodeTooManyRequests:
+	case models.CodeUnauthorized, models.CodeForbidden, models.CodeMisdirectedRequest, models.CodeTooManyRequests:
 		if env := envelopeOf(w); env != nil {
 			env.refused = known.Message
 		}

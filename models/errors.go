@@ -12,6 +12,7 @@ const (
 	CodeMethodNotAllowed     Code = "method_not_allowed"
 	CodePayloadTooLarge      Code = "payload_too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
+	CodeMisdirectedRequest   Code = "misdirected_request"
 	CodeTooManyRequests      Code = "too_many_requests"
 	CodeUnavailable          Code = "unavailable"
 	CodeInternal             Code = "internal_error"
@@ -45,6 +46,11 @@ func Unauthorized(message string) *Error {
 // Forbidden says what somebody who is known may not do.
 func Forbidden(message string) *Error {
 	return &Error{Code: CodeForbidden, Message: message}
+}
+
+// Misdirected says under which name the server does not answer, and what would have it do so.
+func Misdirected(message string) *Error {
+	return &Error{Code: CodeMisdirectedRequest, Message: message}
 }
 
 // TooManyRequests says which rate a client is over.

@@ -112,7 +112,9 @@ var joining = []*unicode.RangeTable{
 }
 
 // symbol holds for emoji, among others.
-func symbol(r rune) bool { return r >= 0xa9 && r != utf8.RuneError && unicode.In(r, unicode.So, unicode.Sm) }
+func symbol(r rune) bool {
+	return r >= 0xa9 && r != utf8.RuneError && unicode.In(r, unicode.So, unicode.Sm)
+}
 
 // validateVisible returns an error that names field and the character unless value is without what [Invisible] finds.
 func validateVisible(field, value string) error {
