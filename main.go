@@ -278,6 +278,7 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 		if guard.Signatures, err = access.NewSignatures(string(cfg.WebhookSecret), limits); err != nil {
 			return guard, nil, err
 		}
+		guard.Deliveries = &access.Deliveries{}
 	}
 	if cfg.TokensFile == "" {
 		guard.Hosts = ownHosts(cfg)
@@ -535,8 +536,8 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 
 	r.Group(func(r chi.Router) {
 		r.Use(h.OwnHosts, h.Admit)
-		r.With(h.Require(access.Report)).Post("/webhook/status", h.AfterReplay(h.Webhook))
-		r.With(h.Require(access.Report)).Post("/webhook/{client}", h.AfterReplay(h.Hook))
+		r.With(h.Require(access.Report), h.Once).Post("/webhook/status", h.AfterReplay(h.Webhook))
+		r.With(h.Require(access.Report), h.Once).Post("/webhook/{client}", h.AfterReplay(h.Hook))
 		r.With(h.OwnPages, h.Require(access.Read, access.Report)).Post("/mcp", h.AfterReplay(h.MCP()))
 		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
 		if cfg.MetricsPublic {

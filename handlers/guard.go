@@ -19,6 +19,7 @@ import (
 type Access struct {
 	Tokens      *access.Keyring          // nil where everybody may report and read
 	Signatures  *access.Signatures       // nil where no webhook is signed
+	Deliveries  *access.Deliveries       // of signed webhooks; nil where there are none
 	SignIns     *access.SignIns          // of the dashboard; nil where there are no tokens
 	Limits      *access.Addresses        // nil for none
 	MaxInFlight int                      // requests at a time; 0 for any number

@@ -110,6 +110,7 @@ var statusOfCode = map[models.Code]int{
 	models.CodeForbidden:            http.StatusForbidden,
 	models.CodeNotFound:             http.StatusNotFound,
 	models.CodeMethodNotAllowed:     http.StatusMethodNotAllowed,
+	models.CodeConflict:             http.StatusConflict,
 	models.CodePayloadTooLarge:      http.StatusRequestEntityTooLarge,
 	models.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
 	models.CodeMisdirectedRequest:   http.StatusMisdirectedRequest,

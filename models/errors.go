@@ -10,6 +10,7 @@ const (
 	CodeForbidden            Code = "forbidden"
 	CodeNotFound             Code = "not_found"
 	CodeMethodNotAllowed     Code = "method_not_allowed"
+	CodeConflict             Code = "conflict"
 	CodePayloadTooLarge      Code = "payload_too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeMisdirectedRequest   Code = "misdirected_request"
@@ -61,6 +62,11 @@ func TooManyRequests(message string) *Error {
 // NotFound says that there is no such thing.
 func NotFound(what string) *Error {
 	return &Error{Code: CodeNotFound, Message: "no such " + what}
+}
+
+// Conflict says with which other request one is at odds.
+func Conflict(message string) *Error {
+	return &Error{Code: CodeConflict, Message: message}
 }
 
 // PayloadTooLarge says which limit a request is over.
