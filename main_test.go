@@ -332,6 +332,7 @@ func TestContract(t *testing.T) {
 	}
 
 	c.holdAccess(t)
+	c.holdWebhooks(t)
 	c.holdJournal(t)
 	c.holdEvents(t)
 

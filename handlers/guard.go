@@ -103,6 +103,9 @@ func grantOf(w http.ResponseWriter) *access.Grant {
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access.Scope) error {
 	scope := scopes[0]
 	env := envelopeOf(w)
+	if scope != access.Report {
+		setPersonal(w.Header())
+	}
 	env.client = h.clientOf(r)
 	if h.Access.guards(scope) {
 		grant, err := h.identify(w, r, scope)

@@ -137,6 +137,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		known = &models.Error{Code: models.CodeInternal, Message: "something went wrong; the server's log has it under this request's X-Request-Id"}
 	}
+	w.Header()["Cache-Control"] = noStore
 	switch known.Code {
 	case models.CodeUnavailable:
 		if w.Header().Get("Retry-After") == "" {
@@ -158,7 +159,7 @@ func (h *Handler) NotFound(http.ResponseWriter, *http.Request) error {
 // Shared header values; they are never changed.
 var (
 	jsonType        = []string{"application/json"}
-	noCache         = []string{"no-cache"}
+	noCache         = []string{"private, no-cache"}
 	noStore         = []string{"no-store"}
 	connectionClose = []string{"close"}
 )

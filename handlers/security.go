@@ -27,6 +27,13 @@ func setSecurity(header http.Header, encrypted bool) {
 	}
 }
 
+// setPersonal says that an answer depends on who asks: no cache that others share may keep it, and none at all unless the endpoint says so
+// (RFC 9111, section 5.2.2).
+func setPersonal(header http.Header) {
+	header["Cache-Control"] = noStore
+	header.Add("Vary", "Authorization, Cookie")
+}
+
 // ownOrigin tells requests of the server's own pages from those of other origins. That its name is its own, [Handler.OwnHosts] sees to.
 func ownOrigin(public *url.URL) *http.CrossOriginProtection {
 	own := http.NewCrossOriginProtection()
