@@ -8,12 +8,15 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/models"
 )
 
 // TestEveryRouteHasAPath holds that a path of PUBLIC_URL that could be one of the server's own is refused.
@@ -139,4 +142,19 @@ func TestInvisibleCharactersAreNamed(t *testing.T) {
 	require.Contains(t, fault, "agent_id must not hold U+202E")
 	require.NotContains(t, log.String(), "\u202e")
 	require.NotContains(t, log.String(), "\u200b")
+}
+
+// TestOldIDsAreStillRead holds that what a journal has of IDs that are refused by now is read, listed and removed.
+func TestOldIDsAreStillRead(t *testing.T) {
+	fs, bad := vfs.NewMem(), "a\u202eb"
+	s, stop := newDurableServer(t, fs, true)
+	_, err := s.handlers.Recorder.Accept(nil, []models.StatusReport{{AgentID: bad, SessionTopic: bad, AgentName: bad, Status: models.Running}}, time.Now(), nil)
+	require.NoError(t, err)
+	stop()
+	s, _ = newDurableServer(t, fs, true)
+	require.Equal(t, bad, sessionsOf(t, s, "")[0].AgentID)
+	agent := "/api/agents/" + url.PathEscape(bad)
+	require.Equal(t, 200, s.ask("GET", agent+"/sessions/"+url.PathEscape(bad), "").Code)
+	require.Equal(t, 204, s.ask("DELETE", agent, "").Code)
+	require.Empty(t, sessionsOf(t, s, ""))
 }
