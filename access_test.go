@@ -854,6 +854,96 @@ func TestEveryAnswerIsSafeToShow(t *testing.T) {
 	}
 }
 
+// TestSharedCachesKeepNothing asks every route that is read, by those who may and those who may not, and holds what caches may do with the
+// answers. Only the icon is the same for everybody.
+func TestSharedCachesKeepNothing(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path, CORSAllowedOrigins: config.Origins{"https://app.example"}}, nil)
+	for i := range 20 {
+		s.ask("POST", "/webhook/status", reportOf("team/a", fmt.Sprint("t", i), "running"), holders["reports"].header()...)
+	}
+	cookie := "Cookie: " + signIn(t, s, holders["reads"].token)
+	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.ask("GET", "/", "", cookie).Body.String())
+	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{client}", "codex", "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
+	hold := func(route string, w *httptest.ResponseRecorder) {
+		t.Helper()
+		control, vary := w.Header().Values("Cache-Control"), strings.Join(w.Header().Values("Vary"), ", ")
+		require.Len(t, control, 1, route)
+		if route == "/favicon.svg" {
+			require.Equal(t, "public, max-age=86400", control[0])
+			return
+		}
+		require.Contains(t, vary, "Origin", route)
+		if control[0] == "no-store" || w.Code >= 400 {
+			require.Equal(t, "no-store", control[0], route)
+			return
+		}
+		require.Contains(t, vary, "Authorization, Cookie", route)
+		require.Regexp(t, "^private, (no-cache|.*immutable)$", control[0], route)
+	}
+	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		if method != "GET" {
+			return nil
+		}
+		if route == "/api/events" {
+			method = "HEAD"
+		}
+		for _, who := range [][]string{nil, holders["reads"].header(), holders["admin"].header(), {cookie}, {"Authorization: Bearer ka_wrong"}} {
+			for _, header := range []string{"X-Nothing: x", "Accept-Encoding: gzip", "Origin: https://app.example", "Origin: https://evil.example", "If-None-Match: *"} {
+				hold(route, s.ask(method, replace.Replace(route), "", append(who, header)...))
+			}
+		}
+		hold("/nowhere", s.ask(method, "/nowhere", ""))
+		return nil
+	}))
+	w := s.ask("GET", "/api/sessions", "", cookie, "If-None-Match: *", "Accept-Encoding: gzip")
+	require.Equal(t, 304, w.Code)
+	require.Equal(t, []string{"Origin", "Authorization, Cookie", "Accept-Encoding"}, w.Header().Values("Vary"), "as the answer itself has")
+	require.Equal(t, w.Header().Values("Vary"), s.ask("GET", "/api/sessions", "", cookie, "Accept-Encoding: gzip").Header().Values("Vary"))
+	require.Equal(t, "private, no-cache", w.Header().Get("Cache-Control"))
+}
+
+// holdForeignHost holds the answer to a request under a foreign name to the contract.
+func (c *contract) holdForeignHost(t *testing.T, method, route string) {
+	if strings.HasPrefix(route, "/health") {
+		return
+	}
+	s := newGuardedServer(t, nil, config.Config{}, nil)
+	r := httptest.NewRequest(method, strings.ReplaceAll(route, "{client}", "codex"), strings.NewReader(reportOf("a", "t", "running")))
+	r.Host = "evil.example"
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	require.Equal(t, 421, w.Code, route)
+	c.hold(t, route, r, w)
+}
+
+// holdWebhooks holds the answers to signed webhooks to the contract.
+func (c *contract) holdWebhooks(t *testing.T) {
+	s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
+	for _, test := range []struct {
+		route, target, id string
+		code              int
+	}{
+		{"/webhook/status", "/webhook/status", "1", 200},
+		{"/webhook/status", "/webhook/status", "1", 200},
+		{"/webhook/status", "/webhook/status", "begun", 409},
+		{"/webhook/{client}", "/webhook/codex", "begun", 409},
+		{"/webhook/{client}", "/webhook/codex?agent_id=x", "2", 400},
+	} {
+		s.handlers.Access.Deliveries.Begin("begun", time.Now())
+		body := reportOf("a", "t", "running")
+		r := httptest.NewRequest("POST", test.target, strings.NewReader(body))
+		for _, line := range signature(t, secretText, test.id, time.Now(), body) {
+			name, value, _ := strings.Cut(line, ": ")
+			r.Header.Set(name, value)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		require.Equal(t, test.code, w.Code, w.Body)
+		c.hold(t, test.route, r, w)
+	}
+}
+
 // holdAccess holds the answers to those who may not, or not so often, to the contract, and those of removals.
 func (c *contract) holdAccess(t *testing.T) {
 	path, holders := tokensFile(t, everyScope)
@@ -884,6 +974,7 @@ func (c *contract) holdAccess(t *testing.T) {
 	}
 	for route, item := range c.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
+			c.holdForeignHost(t, method, route)
 			scope := operation.Extensions["x-scope"]
 			if strings.HasPrefix(route, "/connect") {
 				require.Equal(t, 429, ask(strict, method, route, ""), route)

@@ -221,7 +221,7 @@ func TestConnect(t *testing.T) {
 	require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
 	require.Contains(t, w.Body.String(), "\nClaude Code 2.1.101 or later\n  curl -fsS http://hub/connect/claude-code\n  for you: ~/.claude/settings.json\n")
 	require.Contains(t, w.Body.String(), "KUBEAGENTS_TOKEN")
-	for _, host := range []string{"", "hub;rm", "hub'", `hub"`, "$(x)", "a b", "hub/x", "<script>", "hub:", "hub:x", "ü"} {
+	for _, host := range []string{"hub;rm", "hub'", `hub"`, "$(x)", "a b", "hub/x", "<script>", "hub:", "hub:x", "ü"} {
 		for _, target := range []string{"/connect", "/connect/codex"} {
 			r := httptest.NewRequest("GET", target, nil)
 			r.Host = host
@@ -229,6 +229,11 @@ func TestConnect(t *testing.T) {
 			open.ServeHTTP(w, r)
 			require.Equal(t, 400, w.Code, "%q", host)
 		}
+	}
+	named := newGuardedServer(t, nil, config.Config{PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
+	for _, host := range []string{"hub.example.com", "127.0.0.1:8080", "hub;rm"} { // whoever asks, however
+		require.Contains(t, named.ask("GET", "/connect/codex", "", "Host: "+host).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
+		require.Contains(t, named.ask("GET", "/team/connect", "", "Host: "+host, "Accept: */*").Body.String(), "\n  curl -fsS https://hub.example.com/team/connect/codex\n")
 	}
 	w = open.ask("GET", "/connect/status", "")
 	require.Equal(t, 404, w.Code)

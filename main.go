@@ -10,7 +10,6 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-	"net"
 	"net/http"
 	"os"
 	"os/signal"
@@ -35,6 +34,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
+	"github.com/kubeagents/kubeagents/internal/sockets"
 	"github.com/kubeagents/kubeagents/internal/version"
 	"github.com/kubeagents/kubeagents/internal/watch"
 	"github.com/kubeagents/kubeagents/store"
@@ -208,10 +208,10 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
 	h := handlers.New(handlers.Parts{
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
-		Access: guard, Capture: cfg.Capture, Dashboard: page,
+		Access: guard, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
 	})
 
-	listener, err := net.Listen("tcp", cfg.Address())
+	listeners, err := sockets.Listen(cfg.Addresses())
 	if err != nil {
 		return fmt.Errorf("listen on HOST and PORT: %w", err)
 	}
@@ -227,15 +227,17 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		signal.Notify(hangup, syscall.SIGHUP)
 		defer signal.Stop(hangup)
 	}
-	served := make(chan error, 1)
-	background.Go(func() {
-		if encryption != nil {
-			served <- server.ServeTLS(listener, "", "")
-			return
-		}
-		served <- server.Serve(listener)
-	})
-	logger.Info("serving", "address", listener.Addr().String(), "version", version.String(), "tls", encryption != nil)
+	served := make(chan error, len(listeners))
+	for _, listener := range listeners {
+		background.Go(func() {
+			if encryption != nil {
+				served <- server.ServeTLS(listener, "", "")
+				return
+			}
+			served <- server.Serve(listener)
+		})
+		logger.Info("serving", "address", listener.Addr().String(), "version", version.String(), "tls", encryption != nil)
+	}
 	warnOfOpenness(cfg, logger)
 	if len(watched) > 0 {
 		background.Go(func() { watchFiles(backgroundCtx, watched, hangup) })
@@ -276,8 +278,10 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 		if guard.Signatures, err = access.NewSignatures(string(cfg.WebhookSecret), limits); err != nil {
 			return guard, nil, err
 		}
+		guard.Deliveries = &access.Deliveries{}
 	}
 	if cfg.TokensFile == "" {
+		guard.Hosts = ownHosts(cfg)
 		return guard, nil, nil
 	}
 	guard.Tokens, guard.SignIns = access.NewKeyring(st, limits), access.NewSignIns()
@@ -289,6 +293,18 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 		return guard, nil, fmt.Errorf("TOKENS_FILE: %w", err)
 	}
 	return guard, []*watch.Files{files}, nil
+}
+
+// ownHosts returns the names under which a server without tokens answers, beside those that nobody can register.
+func ownHosts(cfg config.Config) *access.Hosts {
+	names, patterns := cfg.CORSAllowedOrigins.Hosts()
+	if machine, err := os.Hostname(); err == nil {
+		names = append(names, strings.ToLower(machine))
+	}
+	if cfg.PublicURL.URL != nil {
+		names = append(names, cfg.PublicURL.Hostname())
+	}
+	return &access.Hosts{Names: names, Patterns: patterns}
 }
 
 // openCerts returns how connections are encrypted, nil where they are not, and the files with which.
@@ -320,9 +336,13 @@ func warnOfOpenness(cfg config.Config, logger *slog.Logger) {
 	case cfg.TokensFile == "" && cfg.Open():
 		logger.Warn("ANYBODY who can reach this address may read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
 	case cfg.TokensFile == "":
-		logger.Info("everybody on this machine may read, report and remove everything; TOKENS_FILE would say who")
+		logger.Info("everybody on this machine may read, report and remove everything, and nobody else reaches it: " +
+			"TOKENS_FILE says who may do what, HOST=0.0.0.0 lets others in")
 	case cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
 		logger.Log(context.Background(), level, "tokens cross the network unencrypted unless a proxy sees to it: set TLS_CERT_FILE and TLS_KEY_FILE, or TRUSTED_PROXIES")
+	}
+	if cfg.TokensFile == "" && cfg.CORSAllowedOrigins.All() {
+		logger.Warn("CORS_ALLOWED_ORIGINS is *: any website that you visit may read everything here; name the origins that may, or set TOKENS_FILE")
 	}
 }
 
@@ -506,20 +526,21 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 	r := chi.NewRouter()
 	r.Use(h.Observe)
 	r.Use(h.TrustProxies)
+	r.Use(h.UnderPrefix)
 	r.Use(handlers.EncodedPath)
 	r.Use(allowOrigins(cfg))
 	r.Use(middleware.GetHead)
-	r.NotFound(h.Handle(h.NotFound))
-	r.MethodNotAllowed(h.Handle(h.MethodNotAllowed))
+	r.NotFound(h.OwnHosts(h.Handle(h.NotFound)).ServeHTTP)
+	r.MethodNotAllowed(h.OwnHosts(h.Handle(h.MethodNotAllowed)).ServeHTTP)
 
 	r.Get("/health", h.Handle(h.Health))
 	r.Get("/health/live", h.Handle(h.Live))
 	r.Get("/health/ready", h.Handle(h.Ready))
 
 	r.Group(func(r chi.Router) {
-		r.Use(h.Admit)
-		r.With(h.Require(access.Report)).Post("/webhook/status", h.AfterReplay(h.Webhook))
-		r.With(h.Require(access.Report)).Post("/webhook/{client}", h.AfterReplay(h.Hook))
+		r.Use(h.OwnHosts, h.Admit)
+		r.With(h.Require(access.Report), h.Once).Post("/webhook/status", h.AfterReplay(h.Webhook))
+		r.With(h.Require(access.Report), h.Once).Post("/webhook/{client}", h.AfterReplay(h.Hook))
 		r.With(h.OwnPages, h.Require(access.Read, access.Report)).Post("/mcp", h.AfterReplay(h.MCP()))
 		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
 		if cfg.MetricsPublic {
@@ -528,6 +549,9 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 			r.With(h.Require(access.Read), h.Whole).Method(http.MethodGet, "/metrics", m.Handler())
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // which requires access.Read, or shows the form to sign in
+		if cfg.PublicURL.URL != nil && cfg.PublicURL.Path != "" {
+			r.Get(cfg.PublicURL.Path, h.Handle(h.Prefix))
+		}
 		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
 		r.With(handlers.Compress).Get("/connect", h.Handle(h.Connect))
 		r.Get("/connect/{client}", h.Handle(h.ConnectClient))
@@ -535,7 +559,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.With(h.SameOrigin).Post("/sign-out", h.Handle(h.SignOut))
 	})
 	r.Group(func(r chi.Router) {
-		r.Use(h.Admit, h.Require(access.Read), handlers.Compress)
+		r.Use(h.OwnHosts, h.Admit, h.Require(access.Read), handlers.Compress)
 		r.Get("/api/agents", h.Read(h.Agents))
 		r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
 		r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
@@ -547,7 +571,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	})
 	r.Group(func(r chi.Router) {
-		r.Use(h.Admit, h.SameOrigin, h.Require(access.Admin))
+		r.Use(h.OwnHosts, h.Admit, h.SameOrigin, h.Require(access.Admin))
 		r.Delete("/api/agents/{agent_id}", h.AfterReplay(h.RemoveAgent))
 		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.AfterReplay(h.RemoveSession))
 		r.With(h.Whole).Get("/api/backup", h.AfterReplay(h.Backup))

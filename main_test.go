@@ -89,7 +89,10 @@ func newGuardedServer(t testing.TB, change func(*store.Options), cfg config.Conf
 	logger := slog.New(slog.DiscardHandler)
 	entry, _, err := openAccess(cfg, st, m, logger)
 	require.NoError(t, err)
-	parts := handlers.Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
+	if entry.Hosts != nil {
+		entry.Hosts.Names = append(entry.Hosts.Names, "example.com") // where httptest's requests go
+	}
+	parts := handlers.Parts{PublicURL: cfg.PublicURL.URL, Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
 		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: entry, Capture: cfg.Capture}
 	if guard != nil {
 		guard(&parts)
@@ -329,6 +332,7 @@ func TestContract(t *testing.T) {
 	}
 
 	c.holdAccess(t)
+	c.holdWebhooks(t)
 	c.holdJournal(t)
 	c.holdEvents(t)
 

@@ -25,7 +25,8 @@ import (
 // the variable is not set or empty, and allowed says for a person what it may be.
 type Config struct {
 	Port               int              `env:"PORT" envDefault:"8080" allowed:"a port from 0 to 65535; 0 takes any that is free"`
-	Host               string           `env:"HOST" allowed:"an address or a name of this machine; none for all its interfaces"`
+	Host               string           `env:"HOST" allowed:"an address or a name of this machine, 0.0.0.0 for all its interfaces; none for this machine alone without TOKENS_FILE, for all with it"`
+	PublicURL          PublicURL        `env:"PUBLIC_URL" allowed:"an address such as https://hub.example.com or https://example.com/kubeagents; none for the one by which each asks"`
 	CORSAllowedOrigins Origins          `env:"CORS_ALLOWED_ORIGINS" envDefault:"*" allowed:"* for all, or origins such as https://example.com or https://*.example.com, separated by commas"`
 	DefaultTTLMinutes  int              `env:"DEFAULT_TTL_MINUTES" envDefault:"30" allowed:"a whole number of minutes from 1 to 1440"`
 	ExpiryInterval     time.Duration    `env:"EXPIRY_INTERVAL" envDefault:"1s" allowed:"a duration from 10ms to 1h"`
@@ -118,16 +119,27 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("ShutdownTimeout", 100*time.Millisecond <= c.ShutdownTimeout && c.ShutdownTimeout <= 10*time.Minute)
 }
 
-// Address returns where to listen, as net.Listen takes it.
-func (c *Config) Address() string { return net.JoinHostPort(c.Host, strconv.Itoa(c.Port)) }
+// Addresses returns where to listen, as net.Listen takes it. Who sets nothing that says who is let in, lets this machine in alone.
+func (c *Config) Addresses() []string {
+	hosts := []string{c.Host}
+	if c.Host == "localhost" || c.Host == "" && c.TokensFile == "" {
+		hosts = []string{"127.0.0.1", "::1"}
+	}
+	for i, host := range hosts {
+		hosts[i] = net.JoinHostPort(host, strconv.Itoa(c.Port))
+	}
+	return hosts
+}
 
 // Open reports whether everybody on the network may reach the server, not just this machine.
 func (c *Config) Open() bool {
-	if c.Host == "localhost" {
-		return false
+	for _, address := range c.Addresses() {
+		host, _, _ := net.SplitHostPort(address)
+		if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
+			return true
+		}
 	}
-	address, err := netip.ParseAddr(c.Host)
-	return err != nil || !address.IsLoopback()
+	return false
 }
 
 // Secret is a value that is never shown.
@@ -251,6 +263,24 @@ func (o Origins) Names(origin string) bool {
 		}
 	}
 	return false
+}
+
+// Hosts returns the hosts of origins that are allowed by name, and those by a pattern with something after its *, without ports: a pattern
+// that ends with one is that of a name that anybody may have.
+func (o Origins) Hosts() (names, patterns []string) {
+	for _, origin := range o {
+		_, host, _ := strings.Cut(strings.ToLower(origin), "://")
+		if i := strings.LastIndexByte(host, ':'); i > strings.LastIndexByte(host, ']') {
+			host = host[:i]
+		}
+		switch i := strings.IndexByte(host, '*'); {
+		case i < 0 && host != "":
+			names = append(names, host)
+		case i >= 0 && i < len(host)-1:
+			patterns = append(patterns, host)
+		}
+	}
+	return names, patterns
 }
 
 // validOrigin holds for "*" and for a scheme, a host and an optional port, with at most one "*" in the host.

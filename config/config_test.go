@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"net/url"
 	"os"
 	"reflect"
 	"strings"
@@ -24,13 +25,13 @@ func TestDefaults(t *testing.T) {
 			SessionRetention: 168 * time.Hour, HistoryRetention: 168 * time.Hour, HistoryLimit: 100, HistoryMaxBytes: 2 << 30, MaxSessions: 1_000_000,
 			EventWindow: 10_000, MaxSubscribers: 10_000, Capture: "full", TeamShare: 0.5, RateLimitReports: 1000, RateLimitReads: 100, MaxInFlight: 1000, LogFormat: "text", ShutdownTimeout: 10 * time.Second,
 		}, c)
-		require.Equal(t, ":8080", c.Address())
+		require.Equal(t, []string{"127.0.0.1:8080", "[::1]:8080"}, c.Addresses())
 	}
 }
 
 func TestEverySettingIsRead(t *testing.T) {
 	c, err := config.Load(map[string]string{
-		"PORT": "9", "HOST": "::1", "CORS_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,https://*.b.example", "DEFAULT_TTL_MINUTES": "1440",
+		"PORT": "9", "HOST": "::1", "PUBLIC_URL": "HTTPS://Hub.example:443/Team-a/", "CORS_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,https://*.b.example", "DEFAULT_TTL_MINUTES": "1440",
 		"EXPIRY_INTERVAL": "10ms", "SESSION_RETENTION": "0s", "HISTORY_LIMIT": "1", "HISTORY_MAX_BYTES": "2GiB", "MAX_SESSIONS": "5",
 		"DATA_DIR": "/d", "HISTORY_RETENTION": "36h", "EVENT_WINDOW": "100", "MAX_SUBSCRIBERS": "0", "TOKENS_FILE": "/t", "METRICS_PUBLIC": "true",
 		"WEBHOOK_SECRET": secret, "RATE_LIMIT_REPORTS": "0", "RATE_LIMIT_READS": "7", "MAX_IN_FLIGHT": "8", "TRUSTED_PROXIES": "10.1.2.3/8, ::1,192.0.2.1", "TLS_CERT_FILE": "/c",
@@ -38,13 +39,13 @@ func TestEverySettingIsRead(t *testing.T) {
 	})
 	require.NoError(t, err)
 	require.Equal(t, config.Config{
-		Port: 9, Host: "::1", CORSAllowedOrigins: config.Origins{"https://a.example", "http://localhost:3000", "https://*.b.example"}, DefaultTTLMinutes: 1440,
+		Port: 9, Host: "::1", PublicURL: config.PublicURL{URL: &url.URL{Scheme: "https", Host: "hub.example", Path: "/Team-a"}}, CORSAllowedOrigins: config.Origins{"https://a.example", "http://localhost:3000", "https://*.b.example"}, DefaultTTLMinutes: 1440,
 		ExpiryInterval: 10 * time.Millisecond, DataDir: "/d", HistoryRetention: 36 * time.Hour, HistoryLimit: 1, HistoryMaxBytes: 2 << 30, MaxSessions: 5,
 		EventWindow: 100, MaxSubscribers: 0, Capture: "titles", TeamShare: 0.25, TokensFile: "/t", MetricsPublic: true, WebhookSecret: secret, RateLimitReads: 7, MaxInFlight: 8,
 		TrustedProxies: config.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.1/32")},
 		TLSCertFile:    "/c", TLSKeyFile: "/k", TLSClientCAFile: "/a", LogLevel: config.LogLevel{Level: slog.LevelDebug}, LogFormat: "json", ShutdownTimeout: time.Minute,
 	}, c)
-	require.Equal(t, "[::1]:9", c.Address())
+	require.Equal(t, []string{"[::1]:9"}, c.Addresses())
 	require.False(t, c.CORSAllowedOrigins.All())
 	for origin, named := range map[string]bool{"https://a.example": true, "HTTPS://A.example": true, "https://x.b.example": true, "https://b.example": false,
 		"https://.b.example": false, "http://a.example": false, "null": false, "": false} {
@@ -59,9 +60,44 @@ func TestEverySettingIsRead(t *testing.T) {
 const secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
 func TestWhoCanReachTheServer(t *testing.T) {
-	for host, open := range map[string]bool{"": true, "0.0.0.0": true, "::": true, "192.0.2.1": true, "hub.example": true, "localhost": false, "127.0.0.1": false, "127.1.2.3": false, "::1": false} {
+	for host, open := range map[string]bool{"": false, "0.0.0.0": true, "::": true, "192.0.2.1": true, "hub.example": true, "localhost": false, "127.0.0.1": false, "127.1.2.3": false, "::1": false} {
 		c := config.Config{Host: host}
 		require.Equal(t, open, c.Open(), host)
+		c.WebhookSecret = secret // which leaves reads open
+		require.Equal(t, open, c.Open(), host)
+		c.TokensFile = "/t"
+		require.Equal(t, open || host == "", c.Open(), host)
+	}
+	for _, test := range []struct {
+		c    config.Config
+		want []string
+	}{
+		{config.Config{Port: 1}, []string{"127.0.0.1:1", "[::1]:1"}},
+		{config.Config{Port: 1, Host: "localhost"}, []string{"127.0.0.1:1", "[::1]:1"}},
+		{config.Config{Port: 1, TokensFile: "/t"}, []string{":1"}},
+		{config.Config{Port: 1, TokensFile: "/t", Host: "localhost"}, []string{"127.0.0.1:1", "[::1]:1"}},
+		{config.Config{Port: 1, Host: "0.0.0.0"}, []string{"0.0.0.0:1"}},
+		{config.Config{Port: 1, Host: "hub"}, []string{"hub:1"}},
+	} {
+		require.Equal(t, test.want, test.c.Addresses())
+	}
+}
+
+// TestHostsOfOrigins holds which hosts CORS_ALLOWED_ORIGINS names.
+func TestHostsOfOrigins(t *testing.T) {
+	names, patterns := config.Origins{"*", "https://A.example:8443", "http://[::1]:80", "http://[::1]", "https://*.b.example", "https://*.c.example:1", "https://*", "https://d.*"}.Hosts()
+	require.Equal(t, []string{"a.example", "[::1]", "[::1]"}, names)
+	require.Equal(t, []string{"*.b.example", "*.c.example"}, patterns)
+}
+
+func TestPublicURL(t *testing.T) {
+	for text, want := range map[string]string{
+		"https://hub.example.com": "https://hub.example.com", "http://hub:8080/": "http://hub:8080", "https://example.com:443/team/hub/": "https://example.com/team/hub",
+		"http://10.0.0.1:80": "http://10.0.0.1", "http://[::1]:8080": "http://[::1]:8080", "https://example.com/apis": "https://example.com/apis",
+	} {
+		c, err := config.Load(map[string]string{"PUBLIC_URL": text})
+		require.NoError(t, err, text)
+		require.Equal(t, want, c.PublicURL.String())
 	}
 }
 
@@ -78,25 +114,28 @@ func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
 	for name, values := range map[string][]string{
 		"PORT":                 {"http", "-1", "65536", "80.5"},
 		"CORS_ALLOWED_ORIGINS": {"example.com", "https://a.example/path", "https://*.*.example", ",", "https://"},
-		"DEFAULT_TTL_MINUTES":  {"0", "1441", "30m"},
-		"EXPIRY_INTERVAL":      {"1", "0s", "2h", "9ms"},
-		"SESSION_RETENTION":    {"-1s", "7d", "87601h"},
-		"HISTORY_RETENTION":    {"0s", "7d", "87601h"},
-		"HISTORY_LIMIT":        {"0", "10001", "many"},
-		"HISTORY_MAX_BYTES":    {"1023KiB", "2TiB", "lots", "-1MiB"},
-		"MAX_SESSIONS":         {"0", "100000001", "1e6"},
-		"EVENT_WINDOW":         {"99", "1000001", "all"},
-		"MAX_SUBSCRIBERS":      {"-1", "1000001", "many"},
-		"METRICS_PUBLIC":       {"maybe"},
-		"RATE_LIMIT_REPORTS":   {"-1", "10000001", "1/s"},
-		"RATE_LIMIT_READS":     {"-1", "10000001", "1/s"},
-		"MAX_IN_FLIGHT":        {"-1", "1000001", "many"},
-		"TRUSTED_PROXIES":      {"proxy.example", "10.0.0.0/33", "1.2.3.4,"},
-		"TLS_CLIENT_CA_FILE":   {"/ca"},
-		"LOG_LEVEL":            {"loud", "info+2"},
-		"LOG_FORMAT":           {"xml"},
-		"CAPTURE":              {"some"},
-		"SHUTDOWN_TIMEOUT":     {"0s", "11m", "10"},
+		"PUBLIC_URL": {"hub.example.com", "/hub", "ftp://a.example", "https://", "https://a.example?x=1", "https://a.example#x", "https://u:p@a.example", "https://a.example//b", "https://a.example/./b",
+			"https://a.example/..", "https://a.example/a b", "https://a.example/%41", "https://a.example/{x}", "https://bücher.example", "https://a.example/api", "https://a.example/webhook/x",
+			"https://a.example:port", "https://$(x)", "javascript:alert(1)"},
+		"DEFAULT_TTL_MINUTES": {"0", "1441", "30m"},
+		"EXPIRY_INTERVAL":     {"1", "0s", "2h", "9ms"},
+		"SESSION_RETENTION":   {"-1s", "7d", "87601h"},
+		"HISTORY_RETENTION":   {"0s", "7d", "87601h"},
+		"HISTORY_LIMIT":       {"0", "10001", "many"},
+		"HISTORY_MAX_BYTES":   {"1023KiB", "2TiB", "lots", "-1MiB"},
+		"MAX_SESSIONS":        {"0", "100000001", "1e6"},
+		"EVENT_WINDOW":        {"99", "1000001", "all"},
+		"MAX_SUBSCRIBERS":     {"-1", "1000001", "many"},
+		"METRICS_PUBLIC":      {"maybe"},
+		"RATE_LIMIT_REPORTS":  {"-1", "10000001", "1/s"},
+		"RATE_LIMIT_READS":    {"-1", "10000001", "1/s"},
+		"MAX_IN_FLIGHT":       {"-1", "1000001", "many"},
+		"TRUSTED_PROXIES":     {"proxy.example", "10.0.0.0/33", "1.2.3.4,"},
+		"TLS_CLIENT_CA_FILE":  {"/ca"},
+		"LOG_LEVEL":           {"loud", "info+2"},
+		"LOG_FORMAT":          {"xml"},
+		"CAPTURE":             {"some"},
+		"SHUTDOWN_TIMEOUT":    {"0s", "11m", "10"},
 	} {
 		for _, value := range values {
 			_, err := config.Load(map[string]string{name: value})

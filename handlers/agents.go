@@ -34,7 +34,7 @@ func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return respondPage(w, r, list, list.NextCursor)
+	return h.respondPage(w, r, list, list.NextCursor)
 }
 
 // listAgents returns a page of the agents that a grant is for and that p asks for.
@@ -97,5 +97,5 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 		latest = page.Items[0]
 	}
 	next := cursorOf(page.Next, statusCursor)
-	return respondPage(w, r, agentStatus{latest, page.Items, next}, next)
+	return h.respondPage(w, r, agentStatus{latest, page.Items, next}, next)
 }

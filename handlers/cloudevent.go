@@ -82,7 +82,7 @@ func compact(text jsontext.Value) jsontext.Value {
 }
 
 func malformedEvent(err error) error {
-	return models.BadRequest("", "malformed CloudEvent: "+strings.Join(strings.Fields(err.Error()), " "))
+	return models.BadRequest("", "malformed CloudEvent: "+models.WithoutInvisible(strings.Join(strings.Fields(err.Error()), " ")))
 }
 
 // keyOfEvent returns a key that is the same for every retry of an event: source and id identify it.

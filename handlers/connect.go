@@ -56,10 +56,13 @@ func (h *Handler) ConnectClient(w http.ResponseWriter, r *http.Request) error {
 // hostAndPort is what a header Host may hold to be repeated: it goes into commands.
 var hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
-// reachedAt returns the server as whoever asks reached it, be it through a trusted proxy.
+// reachedAt returns the server at PUBLIC_URL, or else as whoever asks reached it, be it through a trusted proxy.
 func (h *Handler) reachedAt(w http.ResponseWriter, r *http.Request) (s connect.Server, err error) {
 	if err := h.countStranger(w, r); err != nil {
 		return s, err
+	}
+	if h.PublicURL != nil {
+		return connect.Server{Address: h.PublicURL.String(), Tokens: h.Access.Tokens != nil}, nil
 	}
 	host := r.Host
 	if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" && h.viaProxy(r) {

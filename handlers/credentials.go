@@ -105,9 +105,12 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 	if err != nil {
 		return nil, challenge(w, "the webhook's signature does not hold: "+err.Error(), "invalid_token")
 	}
-	r.Body = io.NopCloser(bytes.NewReader(in.body))
-	if r.Header.Get(idempotencyKey) == "" {
-		r.Header.Set(idempotencyKey, r.Header.Get(access.WebhookID))
+	if err := signedAlone(r); err != nil {
+		return nil, err
 	}
+	if env := envelopeOf(w); env != nil {
+		env.webhookID = r.Header.Get(access.WebhookID)
+	}
+	r.Body = io.NopCloser(bytes.NewReader(in.body))
 	return grant, nil
 }

@@ -122,13 +122,13 @@ func cursorOf[P any](next *P, encode func(P) string) string {
 }
 
 // respondPage is respond for a page of a list: it says where the next one is, if there is one, in a Link header (RFC 8288).
-func respondPage(w http.ResponseWriter, r *http.Request, v any, next string) error {
+func (h *Handler) respondPage(w http.ResponseWriter, r *http.Request, v any, next string) error {
 	if next != "" {
 		u := *r.URL
 		query := u.Query()
 		query.Set("cursor", next)
 		u.RawQuery = query.Encode()
-		w.Header().Set("Link", "<"+u.RequestURI()+`>; rel="next"`)
+		w.Header().Set("Link", "<"+h.prefix()+u.RequestURI()+`>; rel="next"`)
 	}
 	return respond(w, r, v)
 }

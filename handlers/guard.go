@@ -19,10 +19,12 @@ import (
 type Access struct {
 	Tokens      *access.Keyring          // nil where everybody may report and read
 	Signatures  *access.Signatures       // nil where no webhook is signed
+	Deliveries  *access.Deliveries       // of signed webhooks; nil where there are none
 	SignIns     *access.SignIns          // of the dashboard; nil where there are no tokens
 	Limits      *access.Addresses        // nil for none
 	MaxInFlight int                      // requests at a time; 0 for any number
 	Origins     func(origin string) bool // whose pages may call tools as those of the server itself may; nil for no others
+	Hosts       *access.Hosts            // under which it answers; nil for any
 	Proxies     []netip.Prefix           // whose X-Forwarded-For is believed
 	Audit       *slog.Logger             // where refusals and removals are written; nil for nowhere
 }
@@ -101,6 +103,9 @@ func grantOf(w http.ResponseWriter) *access.Grant {
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access.Scope) error {
 	scope := scopes[0]
 	env := envelopeOf(w)
+	if scope != access.Report {
+		setPersonal(w.Header())
+	}
 	env.client = h.clientOf(r)
 	if h.Access.guards(scope) {
 		grant, err := h.identify(w, r, scope)

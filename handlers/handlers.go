@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -34,6 +35,8 @@ type Handler struct {
 	draining atomic.Bool
 	streams  sync.WaitGroup // event streams on connections of their own
 	inFlight atomic.Int64   // requests that [Handler.Admit] let in and that are not answered
+
+	sameOrigin *http.CrossOriginProtection
 }
 
 // Parts are what a handler works with.
@@ -46,6 +49,7 @@ type Parts struct {
 	Logger   *slog.Logger
 	Version  string // what /health shows
 
+	PublicURL *url.URL // that people and agents use, without a slash at the end; nil for the one by which each asks
 	Access    Access
 	Capture   adapters.Capture // what is kept of events of agents' tools; everything unless it says less
 	Dashboard *dashboard.Dashboard
@@ -53,7 +57,7 @@ type Parts struct {
 
 // New returns a handler. Where there is a journal, it answers that it is not ready until [Handler.Replayed] is called.
 func New(p Parts) *Handler {
-	h := &Handler{Parts: p, started: time.Now()}
+	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
 	h.replayed.Store(p.Journal == nil)
 	return h
 }
@@ -106,8 +110,10 @@ var statusOfCode = map[models.Code]int{
 	models.CodeForbidden:            http.StatusForbidden,
 	models.CodeNotFound:             http.StatusNotFound,
 	models.CodeMethodNotAllowed:     http.StatusMethodNotAllowed,
+	models.CodeConflict:             http.StatusConflict,
 	models.CodePayloadTooLarge:      http.StatusRequestEntityTooLarge,
 	models.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
+	models.CodeMisdirectedRequest:   http.StatusMisdirectedRequest,
 	models.CodeTooManyRequests:      http.StatusTooManyRequests,
 	models.CodeUnavailable:          http.StatusServiceUnavailable,
 	models.CodeInternal:             http.StatusInternalServerError,
@@ -131,12 +137,13 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		}
 		known = &models.Error{Code: models.CodeInternal, Message: "something went wrong; the server's log has it under this request's X-Request-Id"}
 	}
+	w.Header()["Cache-Control"] = noStore
 	switch known.Code {
 	case models.CodeUnavailable:
 		if w.Header().Get("Retry-After") == "" {
 			w.Header().Set("Retry-After", retryAfter)
 		}
-	case models.CodeUnauthorized, models.CodeForbidden, models.CodeTooManyRequests:
+	case models.CodeUnauthorized, models.CodeForbidden, models.CodeMisdirectedRequest, models.CodeTooManyRequests:
 		if env := envelopeOf(w); env != nil {
 			env.refused = known.Message
 		}
@@ -152,7 +159,7 @@ func (h *Handler) NotFound(http.ResponseWriter, *http.Request) error {
 // Shared header values; they are never changed.
 var (
 	jsonType        = []string{"application/json"}
-	noCache         = []string{"no-cache"}
+	noCache         = []string{"private, no-cache"}
 	noStore         = []string{"no-store"}
 	connectionClose = []string{"close"}
 )

@@ -31,7 +31,7 @@ func (h *Handler) Drain() {
 
 // Health says whether reports can be accepted: GET /health.
 //
-// Where there are tokens, those who may not read all learn no more than that.
+// Where there are tokens, those who may not read all learn no more than that; where there are none, those who ask under a foreign name.
 func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 	p, status := h.ready()
 	now := time.Now()
@@ -58,9 +58,10 @@ func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 // stranger reports whether whoever asks may not read what is about every agent.
 func (h *Handler) stranger(w http.ResponseWriter, r *http.Request) bool {
 	if h.Access.Tokens == nil {
-		return false
+		_, foreign := h.foreignHost(r)
+		return foreign
 	}
-	if r.Header.Get("Authorization") == "" && len(secretsOf(r)) == 0 {
+	if r.Header.Get("Authorization") == "" && len(h.secretsOf(r)) == 0 {
 		return true
 	}
 	if h.limitReads(nil, h.clientOf(r)) != nil { // or somebody could guess here

@@ -39,7 +39,7 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 		if err := in.addKey(r.Header.Get(idempotencyKey), false); err != nil {
 			return err
 		}
-		h.accept(in, grantOf(w))
+		h.take(w, in)
 		if in.faults[0] != nil {
 			return in.faults[0]
 		}

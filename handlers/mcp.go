@@ -50,7 +50,7 @@ func (h *Handler) MCP() Endpoint {
 	server := h.mcpServer()
 	transport := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxReportBytes, PropagateRequestCancellation: true,
-		DisableLocalhostProtection: true, // checkOrigin does that, and lets proxies on the same machine through
+		DisableLocalhostProtection: true, // OwnHosts and OwnPages do that, and let proxies on the same machine through
 	})
 	return func(w http.ResponseWriter, r *http.Request) error {
 		env := envelopeOf(w)
@@ -61,29 +61,6 @@ func (h *Handler) MCP() Endpoint {
 		transport.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		return nil
 	}
-}
-
-// OwnPages lets requests of a browser through for pages of the server itself, and of the origins that may call tools.
-func (h *Handler) OwnPages(next http.Handler) http.Handler {
-	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error { return h.checkOrigin(r) })
-}
-
-// checkOrigin refuses requests of a browser for a page that is not the server's own, nor of an origin that CORS_ALLOWED_ORIGINS
-// names. A page can have its own name lead to this machine (DNS rebinding), so a name counts as the server's own over TLS alone:
-// https://modelcontextprotocol.io/specification/2026-07-28/basic/transports#security-warning.
-func (h *Handler) checkOrigin(r *http.Request) error {
-	origin := r.Header.Get("Origin")
-	if origin == "" || h.Access.Origins != nil && h.Access.Origins(origin) {
-		return nil
-	}
-	u, err := url.Parse(origin)
-	if err == nil && strings.EqualFold(u.Host, r.Host) {
-		_, err := netip.ParseAddr(u.Hostname())
-		if err == nil || u.Hostname() == "localhost" || h.encrypted(r) && u.Scheme == "https" {
-			return nil
-		}
-	}
-	return models.Forbidden("a page of this origin must not call tools here, unless CORS_ALLOWED_ORIGINS names it")
 }
 
 // may returns why a caller may not do what needs a scope, or nil. One report is counted for one that reports.

@@ -32,6 +32,9 @@ type envelope struct {
 	refused string        // why the request was refused, where it was
 	counted bool          // among the requests in flight
 
+	webhookID string // of a signed webhook, once its signature was checked
+	repeated  bool   // a webhook with this ID was taken before
+
 	id [1]string // of the request: the value of the header X-Request-Id
 }
 

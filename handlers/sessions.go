@@ -28,7 +28,7 @@ func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return respondPage(w, r, list, list.NextCursor)
+	return h.respondPage(w, r, list, list.NextCursor)
 }
 
 // listSessions returns a page of the sessions that a grant is for and that p asks for.
@@ -84,7 +84,7 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 		return models.NotFound("agent")
 	}
 	next := cursorOf(page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
-	return respondPage(w, r, sessionList[models.Session]{page.Items, next}, next)
+	return h.respondPage(w, r, sessionList[models.Session]{page.Items, next}, next)
 }
 
 // Session shows a session and its status history: GET /api/agents/{agent_id}/sessions/{session_topic}.
@@ -94,7 +94,7 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	return respondPage(w, r, detail, detail.NextCursor)
+	return h.respondPage(w, r, detail, detail.NextCursor)
 }
 
 // readSession returns a session, if a grant is for it, and the page of its history that p asks for.

@@ -66,7 +66,7 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil {
 		return h.NotFound(w, r)
 	}
-	for _, secret := range secretsOf(r) {
+	for _, secret := range h.secretsOf(r) {
 		h.Access.SignIns.End(secret)
 	}
 	h.setSecret(w, r, "", -1)
@@ -98,10 +98,13 @@ func home(w http.ResponseWriter, query string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// The cookies that keep the secret of a sign-in. A browser takes the one with the prefix over TLS alone, and from no other host.
+// The cookies that keep the secret of a sign-in: without TLS, with it, and with it where the server has a path of its own on a host that
+// others may share. A browser takes those with a prefix over TLS alone, and the one of a whole host from no other host (RFC 6265bis,
+// section 4.1.3).
 const (
 	cookieName       = "kubeagents"
-	secureCookieName = "__Host-kubeagents"
+	hostCookieName   = "__Host-kubeagents"
+	secureCookieName = "__Secure-kubeagents"
 )
 
 func (h *Handler) setSecret(w http.ResponseWriter, r *http.Request, secret string, maxAge int) {
@@ -109,21 +112,32 @@ func (h *Handler) setSecret(w http.ResponseWriter, r *http.Request, secret strin
 		Name: cookieName, Value: secret, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
+	if h.underPrefix(r) {
+		cookie.Path = h.prefix() + "/"
+	}
 	if h.encrypted(r) {
-		cookie.Name, cookie.Secure = secureCookieName, true
+		cookie.Name, cookie.Secure = hostCookieName, true
+		if cookie.Path != "/" {
+			cookie.Name = secureCookieName
+		}
 	}
 	http.SetCookie(w, cookie)
 }
 
 // encrypted reports whether the client's connection is, be it that of a proxy.
 func (h *Handler) encrypted(r *http.Request) bool {
-	return r.TLS != nil || h.viaProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https"
+	return r.TLS != nil || h.viaProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https" || h.atPublicHost(r) && h.PublicURL.Scheme == "https"
 }
 
-// secretsOf returns what a browser has kept of sign-ins.
-func secretsOf(r *http.Request) (secrets []string) {
-	for _, name := range []string{secureCookieName, cookieName} {
-		if cookie, err := r.Cookie(name); err == nil {
+// secretsOf returns what a browser has kept of sign-ins. Over TLS, a cookie without a prefix does not count: anybody on the network could
+// have set it.
+func (h *Handler) secretsOf(r *http.Request) (secrets []string) {
+	names := []string{cookieName}
+	if h.encrypted(r) {
+		names = []string{hostCookieName, secureCookieName}
+	}
+	for _, name := range names {
+		for _, cookie := range r.CookiesNamed(name) {
 			secrets = append(secrets, cookie.Value)
 		}
 	}
@@ -135,7 +149,7 @@ func (h *Handler) signedIn(r *http.Request) *access.Grant {
 	if h.Access.SignIns == nil {
 		return nil
 	}
-	for _, secret := range secretsOf(r) {
+	for _, secret := range h.secretsOf(r) {
 		if grant := h.Access.SignIns.Grant(secret); grant != nil {
 			return grant
 		}

@@ -52,7 +52,7 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	if err := h.countReports(w.Header(), env, len(in.reports)-1); err != nil { // the first was counted as it came
 		return err
 	}
-	h.accept(in, grantOf(w))
+	h.take(w, in)
 	if several {
 		answerBatch(w, in)
 		return nil

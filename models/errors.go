@@ -10,8 +10,10 @@ const (
 	CodeForbidden            Code = "forbidden"
 	CodeNotFound             Code = "not_found"
 	CodeMethodNotAllowed     Code = "method_not_allowed"
+	CodeConflict             Code = "conflict"
 	CodePayloadTooLarge      Code = "payload_too_large"
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
+	CodeMisdirectedRequest   Code = "misdirected_request"
 	CodeTooManyRequests      Code = "too_many_requests"
 	CodeUnavailable          Code = "unavailable"
 	CodeInternal             Code = "internal_error"
@@ -47,6 +49,11 @@ func Forbidden(message string) *Error {
 	return &Error{Code: CodeForbidden, Message: message}
 }
 
+// Misdirected says under which name the server does not answer, and what would have it do so.
+func Misdirected(message string) *Error {
+	return &Error{Code: CodeMisdirectedRequest, Message: message}
+}
+
 // TooManyRequests says which rate a client is over.
 func TooManyRequests(message string) *Error {
 	return &Error{Code: CodeTooManyRequests, Message: message}
@@ -55,6 +62,11 @@ func TooManyRequests(message string) *Error {
 // NotFound says that there is no such thing.
 func NotFound(what string) *Error {
 	return &Error{Code: CodeNotFound, Message: "no such " + what}
+}
+
+// Conflict says with which other request one is at odds.
+func Conflict(message string) *Error {
+	return &Error{Code: CodeConflict, Message: message}
 }
 
 // PayloadTooLarge says which limit a request is over.

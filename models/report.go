@@ -106,7 +106,7 @@ func (r *StatusReport) Validate(now time.Time) error {
 	if err := ValidateName("agent_host", r.AgentHost, false, MaxAgentHost); err != nil {
 		return err
 	}
-	if err := ValidateName("session_title", r.SessionTitle, false, MaxSessionTitle); err != nil {
+	if err := validateLine("session_title", r.SessionTitle, MaxSessionTitle); err != nil {
 		return err
 	}
 	if err := validateLength("message", r.Message, MaxMessage); err != nil {
@@ -124,7 +124,7 @@ func (r *StatusReport) Validate(now time.Time) error {
 			return err
 		}
 	}
-	return ValidateName("report_id", r.ReportID, false, MaxReportID)
+	return validateLine("report_id", r.ReportID, MaxReportID)
 }
 
 // firstTimestamp is the first instant that RFC 3339 can write in UTC.
@@ -144,13 +144,21 @@ func (r *StatusReport) validateTimestamp(now time.Time) error {
 	return nil
 }
 
-// ValidateName returns an error that names field unless value may serve as an ID, a name, a source, a
-// topic or a title of at most limit characters. An empty value stands for an absent one.
+// ValidateName returns an error that names field unless value may serve as an ID, a name, a source or a
+// topic of at most limit characters, whose every character is seen. An empty value stands for an absent one.
 func ValidateName(field, value string, required bool, limit int) error {
+	if value == "" && required {
+		return BadRequest(field, fmt.Sprintf("is required: 1 to %d characters", limit))
+	}
+	if err := validateLine(field, value, limit); err != nil {
+		return err
+	}
+	return validateVisible(field, value)
+}
+
+// validateLine returns an error that names field unless value is a line of text of at most limit characters, or "".
+func validateLine(field, value string, limit int) error {
 	if value == "" {
-		if required {
-			return BadRequest(field, fmt.Sprintf("is required: 1 to %d characters", limit))
-		}
 		return nil
 	}
 	if err := validateLength(field, value, limit); err != nil {

@@ -33,7 +33,7 @@ func TestReportsAtTheirLimitsAreValid(t *testing.T) {
 		ReportID:     strings.Repeat("r", models.MaxReportID),
 	}
 	require.NoError(t, full.Validate(now))
-	for _, id := range []string{"...", "a/b", "100%", " a ", "~", "\u00a0x", "\u200d"} {
+	for _, id := range []string{"...", "a/b", "100%", " a ", "~", "\u00a0x"} {
 		r := valid()
 		r.AgentID, r.SessionTopic = id, id
 		require.NoError(t, r.Validate(now), "%q", id)

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"time"
 
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
@@ -16,6 +17,9 @@ const (
 	WebhookID        = webhooks.HeaderWebhookID
 	webhookSignature = webhooks.HeaderWebhookSignature
 )
+
+// signatureTolerance is how far from now a signature may be dated, either way.
+const signatureTolerance = 5 * time.Minute
 
 // Signatures checks the signatures of webhooks.
 type Signatures struct {

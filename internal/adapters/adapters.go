@@ -227,7 +227,7 @@ func (c *Client) agentID(folder, host string) string {
 		at = "@" + cut(host, maxHostInID, false)
 	}
 	id := strings.TrimSuffix(c.Name+":"+folder, ":")
-	return cut(id, models.MaxAgentID-utf8.RuneCountInString(at), false) + at
+	return models.WithoutInvisible(cut(id, models.MaxAgentID-utf8.RuneCountInString(at), false) + at) // what is cut may end with a joiner
 }
 
 // unexpanded is a variable that a tool was to expand, and did not: $X, ${X}, $(command), %X% or $env:X.

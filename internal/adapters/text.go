@@ -4,6 +4,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/kubeagents/kubeagents/models"
 )
 
 // ellipsis stands for what was cut off.
@@ -42,10 +44,10 @@ func firstLine(s string) string {
 	return ""
 }
 
-// name returns s as an ID or a name of at most limit characters: without control characters, and "" where nothing is left that
-// can serve as one.
+// name returns s as an ID or a name of at most limit characters: without control characters, with U+FFFD for each that can't be seen, and
+// "" where nothing is left that can serve as one.
 func name(s string, limit int) string {
-	s = cut(strings.TrimSpace(plain(s)), limit, false)
+	s = models.WithoutInvisible(cut(strings.TrimSpace(plain(s)), limit, false))
 	if s == "." || s == ".." {
 		return ""
 	}

@@ -804,9 +804,10 @@ func TestWhatAgentsSendIsText(t *testing.T) {
 			b, _ := json.Marshal(string(runes[:min(limit, len(runes))]))
 			return string(b)
 		}
+		named := func(limit int) string { return strings.NewReplacer("\u202e", "", "\u202c", "").Replace(field(limit)) } // which IDs and names must not hold
 		content, _ := json.Marshal(strings.Repeat(text+" ", 10_000/(len([]rune(text))+1)))
 		reports = append(reports, fmt.Sprintf(`{"agent_id":%s,"agent_name":%s,"agent_source":%s,"agent_host":%[3]s,"session_topic":%s,"session_title":%s,"status":"%s","message":%s,"content":%s}`,
-			field(100), field(200), field(200), field(500), field(200), []string{"pending", "failed"}[i%2], field(1000), content))
+			named(100), named(200), named(200), named(500), field(200), []string{"pending", "failed"}[i%2], field(1000), content))
 	}
 	s.report(t, reports...)
 	for i, text := range hostile {
@@ -820,6 +821,7 @@ func TestWhatAgentsSendIsText(t *testing.T) {
 		queries := []string{"", "?view=sessions", "?view=board", "?view=agents"}
 		for i, text := range hostile {
 			queries = append(queries, fmt.Sprintf("?agent=claude-code:hostile@host&session=%d", i))
+			text = strings.NewReplacer("\u202e", "", "\u202c", "").Replace(text)
 			runes := []rune(text)
 			agent := string(runes[:min(100, len(runes))])
 			queries = append(queries, "?"+url.Values{"agent": {agent}}.Encode(), "?"+url.Values{"agent": {agent}, "session": {text}}.Encode())
@@ -834,6 +836,38 @@ func TestWhatAgentsSendIsText(t *testing.T) {
 	}
 	p.run(chromedp.Navigate(s.url("?" + url.Values{"agent": {hostile[0]}, "session": {hostile[0]}}.Encode())))
 	p.await(fmt.Sprintf("document.querySelector('h1')?.innerText == %q", hostile[0]))
+}
+
+// TestTextIsShownInOrder sends texts that turn themselves and what follows round, and holds what people see of them.
+func TestTextIsShownInOrder(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	const turned, shown = "rm \u202etxt.\u2066x\u2069", "rm [U+202E]txt.[U+2066]x[U+2069]"
+	s.report(t, reportOf("a", "t", "pending", fmt.Sprintf(`"session_title":%q,"message":%q,"content":%[2]q`, turned, turned)))
+	s.claude(t, "1", "payments", "laptop", prompts(turned), asks("ls "+turned, turned))
+	for _, query := range []string{"", "?view=sessions", "?view=board", "?view=agents", "?agent=a", "?agent=a&session=t", "?agent=claude-code:payments@laptop&session=1"} {
+		p := open(in, t, s, query).live()
+		p.await("document.querySelector('.row, .entry')")
+		text := eval[string](p, "document.title + document.documentElement.textContent")
+		require.NotRegexp(t, "[\u202a-\u202e\u2066-\u2069]", text, query)
+		require.Contains(t, text, shown, query)
+	}
+}
+
+// TestAPathOfItsOwn serves the page under the path of PUBLIC_URL and without it, and signs in under both.
+func TestAPathOfItsOwn(t *testing.T) {
+	in := openBrowser(t)
+	s, token := withTokens(t, "PUBLIC_URL=https://hub.example.com/team/hub")
+	s.report(t, reportOf("team-a/anna", "mine", "pending", ""))
+	for path, at := range map[string]string{"team/hub": "/team/hub/", "team/hub/": "/team/hub/", "": "/"} {
+		p := openAt(in, t, s, path+"?view=sessions", ".signin")
+		p.run(chromedp.KeyEvent(token), chromedp.KeyEvent(kb.Enter), shown("main#content h1"))
+		p.live().await("document.querySelector('.row')?.innerText.includes('mine')")
+		require.Equal(t, at+"?view=sessions", eval[string](p, "location.pathname + location.search"))
+		p.run(click(".row"), shown(".entry"))
+		elsewhere := fmt.Sprintf("performance.getEntriesByType('resource').map(({name}) => new URL(name).pathname).filter((path) => !path.startsWith(%q))", at)
+		require.Empty(t, eval[[]string](p, elsewhere))
+		p.run(click("[aria-label='Sign out (team a)']"), shown(".signin"))
+	}
 }
 
 // TestAccessibility has axe-core look at every view, in light on a desk and in dark on a phone.
@@ -884,7 +918,7 @@ func (p *tab) requireAccessible(axe, what string) {
 
 // withTokens runs the program with a token that may do everything, with which reports are sent, and one that may read of some
 // agents, which it returns.
-func withTokens(t testing.TB) (s *server, token string) {
+func withTokens(t testing.TB, settings ...string) (s *server, token string) {
 	t.Helper()
 	everything, all := access.NewToken("all")
 	all.Scopes = []string{"report", "read", "admin"}
@@ -892,7 +926,7 @@ func withTokens(t testing.TB) (s *server, token string) {
 	some.Scopes, some.Agents = []string{"read"}, []string{"team-a/*"}
 	path := filepath.Join(t.TempDir(), "tokens")
 	require.NoError(t, os.WriteFile(path, []byte(all.String()+"\n"+some.String()+"\n"), 0o600))
-	s = serve(t, "TOKENS_FILE="+path)
+	s = serve(t, append(settings, "TOKENS_FILE="+path)...)
 	s.token = everything
 	return s, token
 }

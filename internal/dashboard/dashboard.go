@@ -188,7 +188,7 @@ func (d *Dashboard) render(w http.ResponseWriter, status int, page *template.Tem
 	header := w.Header()
 	header.Set("Content-Security-Policy", d.policy)
 	header.Set("Cache-Control", "no-store")
-	header.Add("Vary", "Cookie")
+	header.Add("Vary", "Cookie") // for the theme
 	send(w, status, contentTypes[".html"], body.Bytes())
 	return nil
 }

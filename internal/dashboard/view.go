@@ -68,15 +68,30 @@ var functions = template.FuncMap{
 	"address": func(se models.FleetSession) string {
 		return "?" + url.Values{"agent": {se.AgentID}, "session": {se.Topic}}.Encode()
 	},
-	"title": func(se models.FleetSession) string { return cmp.Or(se.Title, se.Topic) },
-	"agent": func(se models.FleetSession) string { return cmp.Or(se.AgentName, se.AgentID) },
-	"state": state,
-	"ago":   func(now, then time.Time) string { return brief(now.Sub(then)) },
-	"since": since,
-	"kind":  kind,
+	"title":   func(se models.FleetSession) string { return inOrder(cmp.Or(se.Title, se.Topic)) },
+	"agent":   func(se models.FleetSession) string { return inOrder(cmp.Or(se.AgentName, se.AgentID)) },
+	"inOrder": inOrder,
+	"state":   state,
+	"ago":     func(now, then time.Time) string { return brief(now.Sub(then)) },
+	"since":   since,
+	"kind":    kind,
 	// further returns how many questions are open beside the one that is shown.
 	"further": func(se models.FleetSession) int { return max(0, se.OpenQuestions-1) },
 	"instant": func(t time.Time) string { return t.Format(time.RFC3339Nano) },
+}
+
+// inOrder returns a text with the code points of the characters that would have it seen in another order than it is in. html.js does the
+// same.
+func inOrder(text string) string {
+	var b strings.Builder
+	for _, r := range text {
+		if 0x202a <= r && r <= 0x202e || 0x2066 <= r && r <= 0x2069 {
+			fmt.Fprintf(&b, "[%U]", r)
+			continue
+		}
+		b.WriteRune(r)
+	}
+	return b.String()
 }
 
 // state says in one word how a session stands.

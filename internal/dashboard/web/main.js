@@ -1,5 +1,5 @@
 // The page: its bar, its views, its keys.
-import {html, render, useEffect, useRef, useState} from './html.js'
+import {html, inOrder, render, useEffect, useRef, useState} from './html.js'
 import {warm} from './data.js'
 import {connect, subscribe, useConnection} from './live.js'
 import {followLinks, go, href, read, useRoute, views} from './route.js'
@@ -88,7 +88,7 @@ function SignOut() {
 function useTab({waiting, lost, failing, summary}, view, name) {
   const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', agent: `${name} · `, session: `${name} · `}
   useEffect(() => {
-    document.title = `${waiting ? `(${waiting}) ` : ''}${names[view]}KubeAgents`
+    document.title = inOrder(`${waiting ? `(${waiting}) ` : ''}${names[view]}KubeAgents`)
     if (!summary) return
     const query = new URLSearchParams()
     if (waiting) query.set('waiting', Math.min(waiting, 99))

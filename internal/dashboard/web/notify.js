@@ -1,5 +1,5 @@
 // Notifications of the browser, on request: when a session begins to wait, fails, or is lost. Each can be switched off.
-import {html, useEffect, useRef, useState} from './html.js'
+import {html, inOrder, useEffect, useRef, useState} from './html.js'
 import {subscribe} from './live.js'
 import {go, sessionHref} from './route.js'
 import {Icon, agentOf} from './parts.js'
@@ -29,8 +29,8 @@ export function kindOf(change) {
 }
 
 function tell(kind, change) {
-  const note = new Notification(`${agentOf(change)}${change.agent_host ? ` on ${change.agent_host}` : ''} ${kinds[kind].label}`, {
-    body: [change.title || change.session_topic, change.asked?.text ?? change.message].filter(Boolean).join('\n').slice(0, 300),
+  const note = new Notification(inOrder(`${agentOf(change)}${change.agent_host ? ` on ${change.agent_host}` : ''} ${kinds[kind].label}`), {
+    body: inOrder([change.title || change.session_topic, change.asked?.text ?? change.message].filter(Boolean).join('\n')).slice(0, 300),
     tag: `${kind}\n${change.agent_id}\n${change.session_topic}`, // one, however many tabs are open
     icon: new URL('favicon.svg', document.baseURI).href,
   })

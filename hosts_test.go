@@ -1,0 +1,205 @@
+package main
+
+import (
+	"bufio"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+)
+
+func publicURL(t testing.TB, text string) (u config.PublicURL) {
+	t.Helper()
+	require.NoError(t, u.UnmarshalText([]byte(text)))
+	return u
+}
+
+// TestEveryRouteKnowsItsHost asks every route under a foreign name, as a page does that has its own name lead here. A route that answers
+// fails it, unless it is for probes.
+func TestEveryRouteKnowsItsHost(t *testing.T) {
+	path, _ := tokensFile(t, everyScope)
+	open := newGuardedServer(t, nil, config.Config{}, nil)
+	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
+	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	open.report(t, reportOf("a", "t", "running"))
+	ask := func(s *server, method, route string) *httptest.ResponseRecorder {
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex", "*", "x").Replace(route)
+		return s.ask(method, target, reportOf("stolen", "t", "running"), "Host: evil.example:8080", "Sec-Fetch-Site: same-origin", "Origin: http://evil.example:8080")
+	}
+	routes := [][2]string{{"GET", "/nowhere"}, {"PUT", "/api/agents"}}
+	require.NoError(t, chi.Walk(open.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routes = append(routes, [2]string{method, route})
+		return nil
+	}))
+	for _, route := range routes {
+		for _, s := range []*server{open, signed} {
+			w := ask(s, route[0], route[1])
+			if strings.HasPrefix(route[1], "/health") {
+				require.Equal(t, 200, w.Code, route)
+				require.JSONEq(t, `{"status":"ok"}`, w.Body.String(), "no more than a probe needs")
+				continue
+			}
+			require.Equal(t, 421, w.Code, route)
+			require.JSONEq(t, `{"error":"misdirected_request","message":"this server has no tokens, so it answers under its own names alone, and \"evil.example:8080\" is none of them: `+
+				`set PUBLIC_URL to the address that people use, name its origin in CORS_ALLOWED_ORIGINS, or set TOKENS_FILE"}`, w.Body.String())
+		}
+		require.NotEqual(t, 421, ask(guarded, route[0], route[1]).Code, "with tokens, the name makes no difference")
+	}
+	require.Equal(t, 1, open.store.Summary().Agents)
+	w := open.ask("GET", "/api/agents", "", "Host: "+strings.Repeat("é\u202e", 1000)+".example")
+	require.Equal(t, 421, w.Code)
+	require.Contains(t, w.Body.String(), `\\u00e9\\u202e`, "shown, and not as itself")
+	require.Less(t, w.Body.Len(), 2000)
+}
+
+// TestProgramAnswersUnderItsOwnNames asks the program by names that are its own, and by others, over HTTP/1.0, 1.1 and 2.
+func TestProgramAnswersUnderItsOwnNames(t *testing.T) {
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := ca.sign(t, 1)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	settings := []string{"PUBLIC_URL=https://hub.example.com/team", "CORS_ALLOWED_ORIGINS=https://*.team.example,http://app.example:3000"}
+	plain := start(t, settings...)
+	encrypted := start(t, append(settings, "TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))...)
+	proxied := start(t, append(settings, "TRUSTED_PROXIES=127.0.0.1")...)
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
+	ask := func(address, host string, header ...string) int {
+		t.Helper()
+		r, err := http.NewRequest("GET", address+"/api/agents", nil)
+		require.NoError(t, err)
+		r.Host = host
+		for _, line := range header {
+			name, value, _ := strings.Cut(line, ": ")
+			r.Header.Add(name, value)
+		}
+		resp, err := client.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, strings.HasPrefix(address, "https"), resp.ProtoMajor == 2)
+		return resp.StatusCode
+	}
+	machine, err := os.Hostname()
+	require.NoError(t, err)
+	short, _, _ := strings.Cut(machine, ".")
+	for _, address := range []string{"http://" + plain.address, "https://" + encrypted.address} {
+		for _, own := range []string{"127.0.0.1", "localhost:8080", "LOCALHOST.", "[::1]:80", machine, short, strings.ToUpper(machine) + ".:80", "hub", "hub.local", "x.svc.cluster.local", "hub.example.com",
+			"a.team.example:8443", "app.example"} {
+			require.Equal(t, 200, ask(address, own), own)
+		}
+		for _, foreign := range []string{"evil.example", "127.0.0.1.nip.io:8080", "team.example", "hub.example.com.evil.example"} {
+			require.Equal(t, 421, ask(address, foreign), foreign)
+		}
+		require.Equal(t, 200, ask(address, "localhost", "X-Forwarded-Host: evil.example"), "what a stranger says of themselves says nothing")
+		require.Equal(t, 421, ask(address, "evil.example", "X-Forwarded-Host: localhost"))
+	}
+	behind := "http://" + proxied.address
+	require.Equal(t, 200, ask(behind, "127.0.0.1", "X-Forwarded-Host: hub.example.com"))
+	require.Equal(t, 421, ask(behind, "127.0.0.1", "X-Forwarded-Host: evil.example"), "of which the proxy tells")
+	require.Equal(t, 421, ask(behind, "127.0.0.1", "X-Forwarded-Host: localhost, evil.example"))
+	require.Equal(t, 421, ask(behind, "127.0.0.1", "X-Forwarded-Host: localhost", "X-Forwarded-Host: evil.example"))
+	require.Equal(t, 421, ask(behind, "evil.example", "X-Forwarded-Host: localhost"), "of a page on the proxy's own machine")
+
+	for text, want := range map[string]string{
+		"GET /api/agents HTTP/1.0\r\n\r\n":                                           "HTTP/1.0 421",
+		"GET /api/agents HTTP/1.0\r\nHost: localhost\r\n\r\n":                        "HTTP/1.0 200",
+		"GET /health HTTP/1.0\r\n\r\n":                                               "HTTP/1.0 200",
+		"GET /api/agents HTTP/1.1\r\nHost:\r\n\r\n":                                  "HTTP/1.1 421",
+		"GET /api/agents HTTP/1.1\r\n\r\n":                                           "HTTP/1.1 400",
+		"GET /api/agents HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n":  "HTTP/1.1 400",
+		"GET http://evil.example/api/agents HTTP/1.1\r\nHost: localhost\r\n\r\n":     "HTTP/1.1 421",
+		"GET http://localhost/api/agents HTTP/1.1\r\nHost: evil.example\r\n\r\n":     "HTTP/1.1 200", // RFC 9112, section 3.2.2: no browser sends it
+		"DELETE /api/agents/a HTTP/1.1\r\nHost: evil.example\r\n\r\n":                "HTTP/1.1 421",
+		"GET /team/api/agents HTTP/1.1\r\nHost: evil.example\r\n\r\n":                "HTTP/1.1 421",
+		"OPTIONS /api/agents HTTP/1.1\r\nHost: evil.example\r\nOrigin: x:\r\n\r\n":   "HTTP/1.1 421",
+		"GET /team/api/agents HTTP/1.1\r\nHost: hub.example.com\r\nOrigin: null\r\n": "",
+	} {
+		if want == "" {
+			text, want = text+"\r\n", "HTTP/1.1 200"
+		}
+		conn, err := net.Dial("tcp", plain.address)
+		require.NoError(t, err)
+		_, err = io.WriteString(conn, text)
+		require.NoError(t, err)
+		line, err := bufio.NewReader(conn).ReadString('\n')
+		require.NoError(t, err)
+		require.Contains(t, line, want, text)
+		require.NoError(t, conn.Close())
+	}
+	for _, p := range []*process{plain, encrypted, proxied} {
+		require.Zero(t, p.stop(t))
+	}
+	require.Contains(t, plain.stderr.String(), `"outcome":"refused","status":421,"detail":"this server has no tokens`)
+}
+
+// addressElsewhere returns an address of this machine that is none of its loopback interface, "" where it has none.
+func addressElsewhere(t *testing.T) string {
+	all, err := net.InterfaceAddrs()
+	require.NoError(t, err)
+	for _, address := range all {
+		if network, ok := address.(*net.IPNet); ok && network.IP.IsGlobalUnicast() && network.IP.To4() != nil {
+			return network.IP.String()
+		}
+	}
+	return ""
+}
+
+// TestProgramListensWhereItIsSafe holds which addresses are listened at, without HOST and with it.
+func TestProgramListensWhereItIsSafe(t *testing.T) {
+	tokens, _ := tokensFile(t, everyScope)
+	elsewhere := addressElsewhere(t)
+	reached := func(p *process, host string) bool {
+		_, port, err := net.SplitHostPort(p.address)
+		require.NoError(t, err)
+		resp, err := http.Get("http://" + net.JoinHostPort(host, port) + "/health")
+		if err != nil {
+			return false
+		}
+		require.NoError(t, resp.Body.Close())
+		return resp.StatusCode == 200
+	}
+	hasIPv6 := func() bool {
+		l, err := net.Listen("tcp", "[::1]:0")
+		return err == nil && l.Close() == nil
+	}()
+	for _, test := range []struct {
+		settings            []string
+		ipv6, fromElsewhere bool
+	}{
+		{[]string{"HOST="}, hasIPv6, false},
+		{[]string{"HOST=", "WEBHOOK_SECRET=" + secretText}, hasIPv6, false},
+		{[]string{"HOST=localhost"}, hasIPv6, false},
+		{[]string{"HOST=localhost", "TOKENS_FILE=" + tokens}, hasIPv6, false},
+		{[]string{"HOST=", "TOKENS_FILE=" + tokens}, hasIPv6, true},
+		{[]string{"HOST=0.0.0.0"}, hasIPv6, true},
+		{[]string{"HOST=127.0.0.1"}, false, false},
+	} {
+		p := start(t, test.settings...)
+		require.True(t, reached(p, "127.0.0.1"), test.settings)
+		require.Equal(t, test.ipv6, reached(p, "::1"), test.settings)
+		if elsewhere != "" {
+			require.Equal(t, test.fromElsewhere, reached(p, elsewhere), test.settings)
+		}
+		require.Zero(t, p.stop(t))
+	}
+	if !hasIPv6 {
+		return
+	}
+	taken, err := net.Listen("tcp", "[::1]:0")
+	require.NoError(t, err)
+	defer taken.Close() //nolint:errcheck // nobody listens any more
+	status, said := runProgram(t, []string{"HOST=", fmt.Sprintf("PORT=%d", taken.Addr().(*net.TCPAddr).Port)})
+	require.Equal(t, 1, status)
+	require.Regexp(t, `listen on HOST and PORT: listen tcp \[::1\]:\d+: bind: address already in use`, said)
+}

@@ -1,0 +1,160 @@
+package main
+
+import (
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"net/netip"
+	"net/url"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/go-chi/chi/v5"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// TestEveryRouteHasAPath holds that a path of PUBLIC_URL that could be one of the server's own is refused.
+func TestEveryRouteHasAPath(t *testing.T) {
+	s := newTestServer(t, nil)
+	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(_, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		first, _, _ := strings.Cut(strings.TrimPrefix(route, "/"), "/")
+		if first != "" {
+			_, err := config.Load(map[string]string{"PUBLIC_URL": "https://example.com/" + first})
+			require.ErrorContains(t, err, "PUBLIC_URL", route)
+		}
+		return nil
+	}))
+}
+
+// TestUnderAPathOfItsOwn asks for everything under the path of PUBLIC_URL and without it, and holds both answers to be the same.
+func TestUnderAPathOfItsOwn(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path, PublicURL: publicURL(t, "https://hub.example.com/team/hub")}, nil)
+	reads := holders["reads"].header()
+	for _, prefix := range []string{"", "/team/hub"} {
+		require.Equal(t, 200, s.ask("POST", prefix+"/webhook/status", reportOf("a/b", "t", "running")+reportOf("c", "t", "running"), holders["reports"].header()...).Code)
+	}
+	for _, target := range []string{"/", "/health", "/api/agents?limit=1", "/api/agents/a%2Fb", "/api/sessions/", "/openapi.yaml", "/favicon.svg", "/connect", "/connect/codex", "/nowhere", "/team/hubs/api/agents"} {
+		bare, within := s.ask("GET", target, "", reads...), s.ask("GET", "/team/hub"+target, "", reads...)
+		require.Equal(t, bare.Code, within.Code, target)
+		if target != "/health" && target != "/" { // which tell the time
+			require.Equal(t, bare.Body.String(), within.Body.String(), target)
+		}
+		require.Equal(t, bare.Header().Get("Link"), within.Header().Get("Link"))
+	}
+	link := s.ask("GET", "/api/agents?limit=1", "", reads...).Header().Get("Link")
+	require.Regexp(t, `^</team/hub/api/agents\?cursor=[^>]+&limit=1>; rel="next"$`, link)
+	next, _, _ := strings.Cut(strings.TrimPrefix(link, "<"), ">")
+	require.Contains(t, s.ask("GET", next, "", reads...).Body.String(), `"agent_id":"c"`)
+	require.Equal(t, 401, s.ask("GET", "/team/hub/api/agents", "").Code)
+
+	w := s.ask("GET", "/team/hub?view=agents&access_token=x", "")
+	require.Equal(t, 308, w.Code)
+	require.Equal(t, "hub/?view=agents", w.Header().Get("Location"))
+	require.Equal(t, "../connect", s.ask("GET", "/team/hub/connect/", "").Header().Get("Location"))
+}
+
+// TestCookiesOfSignIns holds the name and the path of the cookie, and which ones count.
+func TestCookiesOfSignIns(t *testing.T) {
+	path, holders := tokensFile(t, everyScope)
+	serverAt := func(public string) *server {
+		cfg := config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}} // where httptest's requests come from
+		if public != "" {
+			cfg.PublicURL = publicURL(t, public)
+		}
+		return newGuardedServer(t, nil, cfg, nil)
+	}
+	form := url.Values{"token": {holders["reads"].token}}.Encode()
+	none, whole, shared, plain := serverAt(""), serverAt("https://hub.example.com"), serverAt("https://example.org/team"), serverAt("http://hub:8080/team")
+	for _, test := range []struct {
+		server *server
+		target string
+		header []string
+		want   string
+	}{
+		{none, "/sign-in", nil, "kubeagents /"},
+		{none, "/sign-in", []string{"X-Forwarded-Proto: https"}, "__Host-kubeagents /"},
+		{whole, "/sign-in", []string{"Host: hub.example.com"}, "__Host-kubeagents /"},
+		{whole, "/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /"},
+		{shared, "/sign-in", []string{"Host: example.org"}, "__Secure-kubeagents /team/"},
+		{shared, "/team/sign-in", []string{"Host: example.org"}, "__Secure-kubeagents /team/"},
+		{shared, "/sign-in", []string{"Host: 127.0.0.1:8080", "X-Forwarded-Host: example.org"}, "__Secure-kubeagents /team/"},
+		{shared, "/team/sign-in", []string{"X-Forwarded-Proto: https"}, "__Secure-kubeagents /team/"},
+		{shared, "/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /"},
+		{shared, "/team/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /team/"},
+		{plain, "/team/sign-in", []string{"Host: hub:8080"}, "kubeagents /team/"},
+	} {
+		w := test.server.ask("POST", test.target, form, append(test.header, "Content-Type: application/x-www-form-urlencoded")...)
+		require.Equal(t, 303, w.Code, "%+v", test)
+		cookie := w.Result().Cookies()[0] //nolint:bodyclose // it is in memory
+		require.Equal(t, test.want, cookie.Name+" "+cookie.Path, "%+v", test)
+		require.Equal(t, strings.HasPrefix(cookie.Name, "__"), cookie.Secure)
+		ask := func(cookies string, header ...string) int {
+			return test.server.ask("GET", strings.TrimSuffix(test.target, "sign-in"), "", append(header, "Cookie: "+cookies)...).Code
+		}
+		require.Equal(t, 200, ask(cookie.Name+"="+cookie.Value, test.header...))
+		require.Equal(t, 200, ask(cookie.Name+"=x; "+cookie.Name+"="+cookie.Value, test.header...), "whatever else was set")
+		if cookie.Secure {
+			require.Equal(t, 401, ask("kubeagents="+cookie.Value, test.header...), "anybody on the network could have set it")
+		} else {
+			require.Equal(t, 401, ask("__Host-kubeagents="+cookie.Value, test.header...))
+		}
+		out := test.server.ask("POST", strings.Replace(test.target, "sign-in", "sign-out", 1), "", append(test.header, "Cookie: "+cookie.Name+"="+cookie.Value)...)
+		require.Equal(t, 303, out.Code)
+		require.Equal(t, 401, ask(cookie.Name+"="+cookie.Value, test.header...))
+	}
+	crossSite := []string{"Host: 127.0.0.1:8080", "Content-Type: application/x-www-form-urlencoded"}
+	require.Equal(t, 303, shared.ask("POST", "/sign-in", form, append(crossSite, "Origin: https://example.org")...).Code, "the proxy does not keep the host")
+	require.Equal(t, 403, shared.ask("POST", "/sign-in", form, append(crossSite, "Origin: https://evil.example")...).Code)
+}
+
+// TestInvisibleCharactersAreNamed reports under IDs that hold them, and finds them in no answer and no line of the log.
+func TestInvisibleCharactersAreNamed(t *testing.T) {
+	var log logged
+	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
+	s := newGuardedServer(t, nil, config.Config{}, func(p *handlers.Parts) { p.Logger, p.Access.Audit = logger, logger })
+	const bad = "a\u202eb\u200b"
+	refused := func(w *httptest.ResponseRecorder, field string) {
+		t.Helper()
+		require.Equal(t, 400, w.Code)
+		require.Contains(t, w.Body.String(), field+" must not hold U+202E")
+		require.NotContains(t, w.Body.String(), "\u202e")
+	}
+	refused(s.ask("POST", "/webhook/status", reportOf(bad, "t", "running")), "agent_id")
+	refused(s.ask("POST", "/webhook/status", reportOf("a", bad, "running")), "session_topic")
+	refused(s.ask("POST", "/webhook/status", `[{"agent_id":"a","session_topic":"t","status":"running","agent_name":"`+bad+`"}]`), "agent_name")
+	require.Equal(t, 404, s.ask("GET", "/api/agents/"+url.PathEscape(bad), "").Code)
+	require.Equal(t, 400, s.ask("GET", "/api/sessions?limit="+url.QueryEscape(bad), "").Code)
+	require.Equal(t, 404, s.ask("GET", "/"+bad, "").Code)
+	w := s.ask("POST", "/webhook/status", `{"specversion":"`+bad+`","id":"1","source":"s","type":"t","data":{}}`, "Content-Type: application/cloudevents+json")
+	require.Equal(t, 400, w.Code)
+	require.NotContains(t, w.Body.String(), "\u202e")
+	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"UserPromptSubmit","session_id":"`+bad+`","cwd":"/home/`+bad+`","prompt":"`+bad+`"}`, "X-Agent-Host: "+bad)
+	require.Equal(t, 200, w.Code, "a tool can't help its folder's name")
+	require.Equal(t, sessionIn{"codex:a\ufffdb\ufffd@a\ufffdb\ufffd", "a\ufffdb\ufffd", "codex", "a\ufffdb\ufffd", bad, "running", bad, 30}, sessionsOf(t, s, "")[0], "texts are as they were")
+	fault := call(t, connectMCP(t, s, ""), "start_session", object{"agent_id": bad, "session_topic": "t"}, nil)
+	require.Contains(t, fault, "agent_id must not hold U+202E")
+	require.NotContains(t, log.String(), "\u202e")
+	require.NotContains(t, log.String(), "\u200b")
+}
+
+// TestOldIDsAreStillRead holds that what a journal has of IDs that are refused by now is read, listed and removed.
+func TestOldIDsAreStillRead(t *testing.T) {
+	fs, bad := vfs.NewMem(), "a\u202eb"
+	s, stop := newDurableServer(t, fs, true)
+	_, err := s.handlers.Recorder.Accept(nil, []models.StatusReport{{AgentID: bad, SessionTopic: bad, AgentName: bad, Status: models.Running}}, time.Now(), nil)
+	require.NoError(t, err)
+	stop()
+	s, _ = newDurableServer(t, fs, true)
+	require.Equal(t, bad, sessionsOf(t, s, "")[0].AgentID)
+	agent := "/api/agents/" + url.PathEscape(bad)
+	require.Equal(t, 200, s.ask("GET", agent+"/sessions/"+url.PathEscape(bad), "").Code)
+	require.Equal(t, 204, s.ask("DELETE", agent, "").Code)
+	require.Empty(t, sessionsOf(t, s, ""))
+}

@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// signature returns the headers that sign a body with that secret.
+func signature(t testing.TB, secret, id string, at time.Time, body string) []string {
+	t.Helper()
+	key, err := webhooks.NewWebhook(secret)
+	require.NoError(t, err)
+	signed, err := key.Sign(id, at, []byte(body))
+	require.NoError(t, err)
+	return []string{"webhook-id: " + id, fmt.Sprintf("webhook-timestamp: %d", at.Unix()), "webhook-signature: " + signed}
+}
+
+// TestACapturedWebhookChangesNothing sends a signed webhook again, with whatever of it is not signed in another way.
+func TestACapturedWebhookChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		const next = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
+		short := func(o *store.Options) { o.HistoryLimit = 1 } // the report's ID is not remembered by its session
+		s := newGuardedServer(t, short, config.Config{WebhookSecret: secretText + "," + next}, nil)
+		running, failed := reportOf("a", "t", "running"), reportOf("a", "t", "failed")
+		captured := signature(t, secretText, "msg_1", time.Now(), running)
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, captured...).Code)
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", failed, signature(t, secretText, "msg_2", time.Now(), failed)...).Code, "of the same second")
+		status := func() string { return sessionsOf(t, s, "agent_id=a")[0].Status }
+		require.Equal(t, "failed", status())
+
+		replays := map[string]struct {
+			target string
+			header []string
+			code   int
+		}{
+			"as it is":                   {"/webhook/status", nil, 200},
+			"another key":                {"/webhook/status", []string{"Idempotency-Key: other"}, 200},
+			"another query":              {"/webhook/status?x=1", nil, 200},
+			"an agent in the query":      {"/webhook/status?agent_id=b", nil, 400},
+			"an agent in a header":       {"/webhook/status", []string{"X-Agent-Id: b"}, 400},
+			"an event in headers":        {"/webhook/status", []string{"Ce-Specversion: 1.0", "Ce-Id: 2", "Ce-Source: x", "Ce-Type: y"}, 400},
+			"another media type":         {"/webhook/status", []string{"Content-Type: application/cloudevents+json"}, 400},
+			"another client":             {"/webhook/a2a", nil, 200},
+			"another client's event":     {"/webhook/copilot?event=userPromptSubmitted", nil, 400},
+			"an empty token":             {"/webhook/status?access_token=", []string{"Authorization: Bearer "}, 200},
+			"another encoding":           {"/webhook/status", []string{"Content-Encoding: gzip"}, 400},
+			"a name for the request":     {"/webhook/status", []string{"X-Request-Id: x", "X-Forwarded-For: 203.0.113.1"}, 200},
+			"doubled slashes":            {"//webhook//status/", nil, 200},
+			"an agent's host and name":   {"/webhook/claude-code", []string{"X-Agent-Host: h"}, 400},
+			"the time to live of others": {"/webhook/claude-code?ttl_minutes=1440", nil, 400},
+		}
+		for name, replay := range replays {
+			w := s.ask("POST", replay.target, running, append(replay.header, captured...)...)
+			require.Equal(t, replay.code, w.Code, "%s: %s", name, w.Body)
+			require.Equal(t, "failed", status(), name)
+		}
+		require.Equal(t, 1, s.store.Summary().Agents)
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, signature(t, next, "msg_1", time.Now(), running)...).Code, "the ID counts, whichever secret signed it")
+		require.Equal(t, "failed", status())
+		require.Contains(t, s.ask("POST", "/webhook/status?agent_id=b", running, captured...).Body.String(),
+			`"agent_id must not be there beside a signature, which does not cover it: put what it says into the body, or use a token"`)
+
+		time.Sleep(300 * time.Second) // as long as it is valid
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, captured...).Code)
+		require.Equal(t, "failed", status())
+		time.Sleep(time.Second)
+		require.Equal(t, 401, s.ask("POST", "/webhook/status", running, captured...).Code)
+
+		early := signature(t, secretText, "msg_3", time.Now().Add(299*time.Second), running) // dated ahead: valid for longest
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, early...).Code)
+		require.Equal(t, "running", status())
+		s.ask("POST", "/webhook/status", failed, signature(t, secretText, "msg_4", time.Now(), failed)...)
+		time.Sleep(599 * time.Second)
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, early...).Code)
+		require.Equal(t, "failed", status())
+	})
+}
+
+// TestAWebhookIsTakenOnce holds which webhooks may come again: those that were refused, but not while another is answered.
+func TestAWebhookIsTakenOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var deliveries *access.Deliveries
+		s := newGuardedServer(t, func(o *store.Options) { o.MaxSessions = 1 }, config.Config{WebhookSecret: secretText}, func(p *handlers.Parts) { deliveries = p.Access.Deliveries })
+		send := func(id, body string) *httptest.ResponseRecorder {
+			return s.ask("POST", "/webhook/status", body, signature(t, secretText, id, time.Now(), body)...)
+		}
+		one, two := reportOf("a", "1", "running"), reportOf("a", "2", "running")
+		require.Equal(t, access.DeliveryNew, deliveries.Begin("msg_1", time.Now()))
+		w := send("msg_1", one)
+		require.Equal(t, 409, w.Code)
+		require.JSONEq(t, `{"error":"conflict","message":"another request with this webhook-id is being answered: send it again"}`, w.Body.String())
+		deliveries.End("msg_1", false, time.Now())
+
+		require.Equal(t, 400, send("msg_1", `{"agent_id":"a"}`).Code)
+		require.Equal(t, 200, send("msg_1", one).Code, "what was refused may come again")
+		require.Equal(t, 503, send("msg_2", two).Code)
+		batch := "[" + strings.Replace(one, "running", "failed", 1) + "," + two + `,{"agent_id":"a"}]`
+		require.Equal(t, 207, send("msg_3", batch).Code)
+		require.Contains(t, s.ask("GET", "/metrics", "").Body.String(), `kubeagents_reports_total{outcome="stored"} 2`)
+		require.Equal(t, 204, s.ask("DELETE", "/api/agents/a/sessions/1", "").Code)
+		require.Equal(t, 200, send("msg_2", two).Code, "there is room now")
+		require.Equal(t, "2", sessionsOf(t, s, "")[0].Topic)
+
+		require.Equal(t, 207, send("msg_4", "["+two+`,{"agent_id":"a"}]`).Code)
+		w = send("msg_4", "["+two+`,{"agent_id":"a"}]`)
+		require.Equal(t, 207, w.Code, "nothing of it would be another time")
+		require.Contains(t, w.Body.String(), `"accepted":1,"rejected":1`)
+		require.Contains(t, s.ask("GET", "/metrics", "").Body.String(), `kubeagents_reports_total{outcome="duplicate"} 1`)
+	})
+}
+
+// TestLongIDsOfWebhooks holds that an ID of any length that is allowed serves as that of a report, and of each of a batch.
+func TestLongIDsOfWebhooks(t *testing.T) {
+	s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
+	for i, id := range []string{strings.Repeat("x", 95), strings.Repeat("x", 96), strings.Repeat("x", 100), strings.Repeat("x", 101), strings.Repeat("x", 255), "caf\xe9", "a\u202eb"} {
+		one, batch := reportOf(fmt.Sprint("one", i), "t", "running"), reportOf(fmt.Sprint("batch", i), "t", "running")
+		batch = "[" + batch + "," + batch + "]"
+		for _, body := range []string{one, batch} {
+			w := s.ask("POST", "/webhook/status", body, signature(t, secretText, id, time.Now(), body)...)
+			require.Equal(t, 200, w.Code, "%q: %s", id, w.Body)
+			s.handlers.Access.Deliveries.End(id, false, time.Now()) // as after a restart: what the histories hold counts
+			require.Equal(t, 200, s.ask("POST", "/webhook/status", body, signature(t, secretText, id, time.Now(), body)...).Code)
+			s.handlers.Access.Deliveries.End(id, false, time.Now())
+		}
+		_, history, _ := s.store.Session(fmt.Sprint("one", i), "t", nil, 100)
+		require.Len(t, history.Items, 1)
+		_, history, _ = s.store.Session(fmt.Sprint("batch", i), "t", nil, 100)
+		require.Len(t, history.Items, 2)
+	}
+	body := reportOf("a", "t", "running")
+	w := s.ask("POST", "/webhook/status", body, signature(t, secretText, strings.Repeat("x", 256), time.Now(), body)...)
+	require.Equal(t, 400, w.Code)
+	require.Contains(t, w.Body.String(), "webhook-id must be at most 255 bytes")
+}
+
+// TestProgramRemembersWebhooks replays a webhook to the program, and after a restart.
+func TestProgramRemembersWebhooks(t *testing.T) {
+	dir := t.TempDir()
+	running, failed := reportOf("a", "t", "running"), reportOf("a", "t", "failed")
+	now := time.Now()
+	send := func(p *process, query, body string, header []string) (int, string) {
+		r, err := http.NewRequest("POST", "http://"+p.address+"/webhook/status"+query, strings.NewReader(body))
+		require.NoError(t, err)
+		for _, line := range header {
+			name, value, _ := strings.Cut(line, ": ")
+			r.Header.Set(name, value)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer resp.Body.Close() //nolint:errcheck // it is read whole
+		answer, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, string(answer)
+	}
+	status := func(p *process) string {
+		resp, err := http.Get("http://" + p.address + "/api/sessions")
+		require.NoError(t, err)
+		defer resp.Body.Close() //nolint:errcheck // it is read whole
+		answer, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		_, rest, _ := bytes.Cut(answer, []byte(`"current_status":"`))
+		text, _, _ := strings.Cut(string(rest), `"`)
+		return text
+	}
+	captured := signature(t, secretText, "msg_1", now, running)
+	p := start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+secretText)
+	p.ready(t)
+	code, said := send(p, "", running, captured)
+	require.Equal(t, 200, code, said)
+	code, said = send(p, "", failed, signature(t, secretText, "msg_2", now, failed))
+	require.Equal(t, 200, code, said)
+	for range 2 {
+		for query, want := range map[string]int{"": 200, "?x=1": 200, "?agent_id=b": 400} {
+			code, said = send(p, query, running, append(captured, "Idempotency-Key: other"))
+			require.Equal(t, want, code, said)
+			require.Equal(t, "failed", status(p))
+		}
+		require.Zero(t, p.stop(t))
+		p = start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+secretText)
+		p.ready(t)
+	}
+	require.Zero(t, p.stop(t))
+}
