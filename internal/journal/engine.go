@@ -123,7 +123,8 @@ func (e *engine) apart(f func() error) error {
 }
 
 // commit writes a batch as one: synced to disk before it returns, if sync says so, and where the next start looks for it. Where that
-// returns an error, the engine has failed, and the batch may be there when the next one opens, or not.
+// returns an error, the engine has failed, and the batch may be there when the next one opens, or not. The batch is the engine's from
+// then on: one that has failed may use it for a long time.
 func (e *engine) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
 	err := e.apart(func() error { return e.db.Apply(b, sync) })
 	if err == nil {
@@ -131,8 +132,9 @@ func (e *engine) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
 	}
 	if err != nil {
 		e.fail(err)
+		return err
 	}
-	return err
+	return b.Close()
 }
 
 // fail gives the engine up.

@@ -352,7 +352,6 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record, a
 	if err := j.engine.commit(b, pebble.Sync); err != nil {
 		return failureOf(err)
 	}
-	b.Close() //nolint:errcheck // it only lets go of memory
 	j.applying.Lock()
 	defer j.applying.Unlock()
 	if len(forgotten) > 0 {
