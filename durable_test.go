@@ -240,8 +240,8 @@ const killRounds = 5
 
 // writer reports on a session of its own, one report after another.
 type writer struct {
-	agentID, topic string
-	sent, acked    int
+	agentID, topic, content string
+	sent, acked, atOnce     int
 }
 
 // TestProgramKilled kills the program again and again, at random, under 32 writers: every acknowledged report is there, none
@@ -289,18 +289,30 @@ func TestProgramKilled(t *testing.T) {
 
 // report sends the next report, again where it was not acknowledged. It reports whether that was.
 func (w *writer) report(client *http.Client, address string) bool {
-	w.sent = w.acked + 1
-	body := fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":"running","message":"%d","report_id":"%d"}`, w.agentID, w.topic, w.acked, w.acked)
-	resp, err := client.Post("http://"+address+"/webhook/status", "application/json", strings.NewReader(body))
+	status, err := w.post(client, address)
+	return err == nil && status == http.StatusOK
+}
+
+// post is report, or as many at a time as the writer has. It returns the status of the answer.
+func (w *writer) post(client *http.Client, address string) (int, error) {
+	w.sent = w.acked + max(w.atOnce, 1)
+	var body bytes.Buffer
+	for n := w.acked; n < w.sent; n++ {
+		fmt.Fprintf(&body, `{"agent_id":%q,"session_topic":%q,"status":"running","message":"%d","report_id":"%d","content":%q}`,
+			w.agentID, w.topic, n, n, w.content)
+	}
+	resp, err := client.Post("http://"+address+"/webhook/status", "application/json", &body)
 	if err != nil {
-		return false
+		return 0, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		return false
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return 0, err
 	}
-	w.acked++
-	return true
+	if resp.StatusCode == http.StatusOK {
+		w.acked = w.sent
+	}
+	return resp.StatusCode, nil
 }
 
 func requireWritten(t *testing.T, p *process, writers []*writer) {

@@ -49,7 +49,7 @@ func (j *Journal) openEngine(again bool) (*engine, error) {
 		failed: make(chan struct{}),
 		onFail: j.failed,
 	}
-	e.fence = newFence(j.fs, j.dir, e.fail)
+	e.fence = newFence(j.fs, j.dir, e.fail, j.home.present)
 	opts := e.options()
 	opts.ErrorIfNotExists = again
 	if j.tune != nil {

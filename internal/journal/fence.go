@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -21,8 +22,9 @@ import (
 // that all went well. Nothing that it says after the fence closed may be believed.
 type fence struct {
 	vfs.FS
-	dir  string      // what is vital is there
-	fail func(error) // gives the engine up, and closes the fence
+	dir     string       // what is vital is there
+	fail    func(error)  // gives the engine up, and closes the fence
+	present func() error // says whether the directory is still the one that it was
 
 	opened atomic.Bool          // before, every error goes to whoever opens the engine
 	log    atomic.Pointer[file] // the engine's log, as it is now
@@ -39,8 +41,8 @@ type file struct {
 	name string
 }
 
-func newFence(fs vfs.FS, dir string, fail func(error)) *fence {
-	return &fence{FS: fs, dir: fs.PathDir(fs.PathJoin(dir, "name")), fail: fail, released: make(chan struct{})}
+func newFence(fs vfs.FS, dir string, fail func(error), present func() error) *fence {
+	return &fence{FS: fs, dir: fs.PathDir(fs.PathJoin(dir, "name")), fail: fail, present: present, released: make(chan struct{})}
 }
 
 // close closes the fence, and waits for changes under way.
@@ -110,6 +112,9 @@ func (f *fence) open(name string, vital bool, open func() (vfs.File, error)) (*f
 
 // write is open for a file that is written from its beginning.
 func (f *fence) write(name string, category vfs.DiskWriteCategory, open func() (vfs.File, error)) (vfs.File, error) {
+	if f.PathDir(name) == f.dir {
+		open = f.inPlace(open)
+	}
 	opened, err := f.open(name, f.vital(name, category), open)
 	if err != nil {
 		return nil, err
@@ -117,7 +122,26 @@ func (f *fence) write(name string, category vfs.DiskWriteCategory, open func() (
 	if category == categoryLog && f.PathDir(name) == f.dir {
 		f.log.Store(&file{opened.File, name})
 	}
+	opened.manifest = opened.vital && category == categoryManifest
 	return opened, nil
+}
+
+// inPlace is open where the directory is the one that it was, before and after. Else a table would be written to what is in its place
+// now, and be named by a manifest that is not there.
+func (f *fence) inPlace(open func() (vfs.File, error)) func() (vfs.File, error) {
+	return func() (vfs.File, error) {
+		if err := f.present(); err != nil {
+			return nil, err
+		}
+		opened, err := open()
+		if err != nil {
+			return nil, err
+		}
+		if err := f.present(); err != nil {
+			return nil, errors.Join(err, opened.Close())
+		}
+		return opened, nil
+	}
 }
 
 // Create implements vfs.FS.
@@ -178,14 +202,20 @@ func (f *fence) Unwrap() vfs.FS { return f.FS }
 // fencedFile is a file that was opened through a fence.
 type fencedFile struct {
 	vfs.File
-	fence *fence
-	vital bool
+	fence    *fence
+	vital    bool
+	manifest bool
 }
 
 // Write implements vfs.File.
 func (f *fencedFile) Write(p []byte) (n int, err error) {
 	n = len(p) // where it is not told of an error
 	err = f.fence.through(f.vital, func() error {
+		if f.manifest { // the tables that it is about to name must be there
+			if err := f.fence.present(); err != nil {
+				return err
+			}
+		}
 		written, err := f.File.Write(p)
 		if err != nil && !f.vital {
 			n = written
