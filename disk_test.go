@@ -137,7 +137,10 @@ func fillInodes(dir string) error {
 	}
 }
 
-// TestProgramOnABadDisk has the disk of a program fail in each way under load, and come back, ten times over: reports are refused with
+// diskRounds is how often TestProgramOnABadDisk has each disk fail; KUBEAGENTS_DISK_ROUNDS says another number.
+const diskRounds = 2
+
+// TestProgramOnABadDisk has the disk of a program fail in each way under load, and come back, again and again: reports are refused with
 // the cause, reads go on, and nothing acknowledged is lost.
 func TestProgramOnABadDisk(t *testing.T) {
 	for name, prepare := range badDisks {
@@ -149,7 +152,7 @@ func TestProgramOnABadDisk(t *testing.T) {
 				writers[i] = &writer{agentID: "a", topic: fmt.Sprint(i), content: strings.Repeat("x", 9_000), atOnce: 10}
 			}
 			p := disk.start(t)
-			for range 10 {
+			for range rounds(t, "KUBEAGENTS_DISK_ROUNDS", diskRounds) {
 				disk.failUnderLoad(t, p, writers)
 			}
 			requireWritten(t, p, writers)
@@ -229,6 +232,36 @@ func (w *writer) reportThrough(t *testing.T, p *process, taken, refused *sync.Wa
 			begun()
 		}
 	}
+}
+
+// TestProgramWhoseDirectoryIsDeleted deletes the data directory of a program: it takes no reports any more, but goes on to answer reads,
+// and begins anew when it is started again.
+func TestProgramWhoseDirectoryIsDeleted(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, "DATA_DIR="+dir, "HISTORY_LIMIT=5")
+	p.ready(t)
+	w := &writer{agentID: "a", topic: "t"}
+	for range 20 {
+		require.True(t, w.report(http.DefaultClient, p.address))
+	}
+	require.NoError(t, os.RemoveAll(dir))
+	for range 3 {
+		status, err := w.post(http.DefaultClient, p.address)
+		require.NoError(t, err)
+		require.Equal(t, http.StatusServiceUnavailable, status)
+		require.NoError(t, os.MkdirAll(dir, 0o700)) // which does not make it what it was
+	}
+	status, health := fetch(t, p, "/health")
+	require.Equal(t, http.StatusServiceUnavailable, status)
+	require.Contains(t, health, "DATA_DIR")
+	status, _ = fetch(t, p, "/api/agents/a/sessions/t?limit=5")
+	require.Equal(t, http.StatusOK, status, "reads of what memory holds go on")
+	require.Zero(t, p.stop(t), "%s", p.stderr)
+	require.NotContains(t, p.stderr.String(), "panic")
+	p = start(t, "DATA_DIR="+dir)
+	p.ready(t)
+	require.True(t, (&writer{agentID: "a", topic: "t"}).report(http.DefaultClient, p.address))
+	require.Zero(t, p.stop(t))
 }
 
 // fetch returns the status and the text of an answer.

@@ -238,6 +238,18 @@ func (p *process) kill(t *testing.T) {
 // killRounds is how often TestProgramKilled kills the program; KUBEAGENTS_KILL_ROUNDS says another number.
 const killRounds = 5
 
+// rounds returns the number that a variable says, or else usual.
+func rounds(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	return n
+}
+
 // writer reports on a session of its own, one report after another.
 type writer struct {
 	agentID, topic, content string
@@ -247,18 +259,12 @@ type writer struct {
 // TestProgramKilled kills the program again and again, at random, under 32 writers: every acknowledged report is there, none
 // twice, and counts and lists agree with the histories.
 func TestProgramKilled(t *testing.T) {
-	rounds := killRounds
-	if text := os.Getenv("KUBEAGENTS_KILL_ROUNDS"); text != "" {
-		var err error
-		rounds, err = strconv.Atoi(text)
-		require.NoError(t, err)
-	}
 	writers := make([]*writer, 32)
 	for i := range writers {
 		writers[i] = &writer{agentID: fmt.Sprint("agent ", i%8), topic: fmt.Sprint("topic/", i)}
 	}
 	settings := []string{"DATA_DIR=" + filepath.Join(t.TempDir(), "data"), "HISTORY_LIMIT=20"}
-	for range rounds {
+	for range rounds(t, "KUBEAGENTS_KILL_ROUNDS", killRounds) {
 		p := start(t, settings...)
 		p.ready(t)
 		var acknowledged atomic.Int64

@@ -31,6 +31,7 @@ const (
 type engine struct {
 	db     *pebble.DB
 	fence  *fence
+	using  sync.WaitGroup // whoever uses db apart
 	logger *slog.Logger
 	home   *home
 
@@ -61,11 +62,13 @@ func (j *Journal) openEngine(again bool) (*engine, error) {
 		return err
 	})
 	if opened != nil {
-		e.fence.close(opened)
-		e.fence.release()
-		return nil, opened
+		e.fail(opened)
 	}
 	e.fence.opened.Store(true)
+	if e.hasFailed() {
+		e.close() //nolint:errcheck // why it failed is known
+		return nil, e.err
+	}
 	return e, nil
 }
 
@@ -97,7 +100,7 @@ func (e *engine) options() *pebble.Options {
 // where it can't write, and has its logger end the process.
 func (e *engine) apart(f func() error) error {
 	done := make(chan error, 1)
-	go func() {
+	e.using.Go(func() {
 		err := errors.New("the engine stopped")
 		defer func() {
 			switch p := recover().(type) {
@@ -110,7 +113,7 @@ func (e *engine) apart(f func() error) error {
 			done <- err
 		}()
 		err = f()
-	}()
+	})
 	select {
 	case err := <-done:
 		if e.hasFailed() {
@@ -137,13 +140,17 @@ func (e *engine) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
 	return b.Close()
 }
 
-// fail gives the engine up.
+// fail gives the engine up. One that is not open yet has nobody to answer to.
 func (e *engine) fail(err error) {
 	e.once.Do(func() {
 		e.fence.close(fmt.Errorf("the engine was given up: %w", err))
 		e.err = err
 		close(e.failed)
-		e.onFail(e)
+		if e.fence.opened.Load() {
+			e.onFail(e)
+		} else {
+			e.fence.release()
+		}
 	})
 }
 
@@ -191,11 +198,16 @@ func (e *engine) backgroundError(err error) {
 // close closes an engine, or lets go of one that has failed: that may be beyond being closed, and what it then
 // keeps is some memory, until the process ends.
 func (e *engine) close() error {
+	defer e.fence.release()
 	if !e.hasFailed() {
 		return e.apart(e.db.Close)
 	}
-	go e.apart(e.db.Close) //nolint:errcheck // it writes nothing any more
-	e.fence.release()
+	go func() {
+		e.using.Wait() // whoever waited at the fence goes on with memory that is let go of now
+		if e.db != nil {
+			e.apart(e.db.Close) //nolint:errcheck // it writes nothing any more
+		}
+	}()
 	return nil
 }
 

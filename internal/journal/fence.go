@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"os"
@@ -15,18 +16,21 @@ import (
 // the disk any more. An engine that failed is given up behind its fence, whatever its goroutines still do, and
 // another is opened on the same directory.
 //
-// Whoever wants to write then waits, because an engine tries again and again what it can't do; once the fence is
-// released, all get an error. What is vital is different: the engine holds locks that it does not get back from where it
-// writes its log, its manifest and its directory, and an error there would end the process. So the fence reports
-// such an error itself, closes, and the engine never sees it: it waits, and once the fence is released, it is told
-// that all went well. Nothing that it says after the fence closed may be believed.
+// Whoever wants to write then waits, so that the engine goes on to answer reads. Once the fence is released, all are told
+// that what they wanted went well, so that the engine comes to an end of what it does and can be closed. Nothing that
+// it says after the fence closed may be believed.
+//
+// What is vital never fails: where the engine writes its log, its manifest and its directory, it has let go of locks that
+// it does not get back after an error, and the process would end. So the fence itself reports such an error and closes,
+// and the engine waits as well. While the engine opens, everything is vital: it would clean up after an error under the
+// feet of what it has begun in the background.
 type fence struct {
 	vfs.FS
 	dir     string       // what is vital is there
 	fail    func(error)  // gives the engine up, and closes the fence
 	present func() error // says whether the directory is still the one that it was
 
-	opened atomic.Bool          // before, every error goes to whoever opens the engine
+	opened atomic.Bool          // the engine is open
 	log    atomic.Pointer[file] // the engine's log, as it is now
 
 	mu       sync.RWMutex  // held for reading by each change under way
@@ -57,9 +61,8 @@ func (f *fence) release() { f.once.Do(func() { close(f.released) }) }
 
 // through makes a change if the fence is open.
 func (f *fence) through(vital bool, change func() error) error {
-	vital = vital && f.opened.Load()
 	closed, err := f.try(change)
-	if vital && !closed && err != nil {
+	if !closed && err != nil && (vital || !f.opened.Load()) {
 		f.fail(err)
 		closed = true
 	}
@@ -67,10 +70,7 @@ func (f *fence) through(vital bool, change func() error) error {
 		return err
 	}
 	<-f.released
-	if vital {
-		return nil
-	}
-	return err
+	return nil
 }
 
 func (f *fence) try(change func() error) (closed bool, err error) {
@@ -175,7 +175,15 @@ func (f *fence) Link(oldname, newname string) error {
 
 // Remove implements vfs.FS.
 func (f *fence) Remove(name string) error {
-	return f.through(f.vital(name, ""), func() error { return f.FS.Remove(name) })
+	var missing error // which is no failure
+	err := f.through(f.vital(name, ""), func() error {
+		err := f.FS.Remove(name)
+		if errors.Is(err, os.ErrNotExist) {
+			missing, err = err, nil
+		}
+		return err
+	})
+	return cmp.Or(err, missing)
 }
 
 // RemoveAll implements vfs.FS.
@@ -209,19 +217,18 @@ type fencedFile struct {
 
 // Write implements vfs.File.
 func (f *fencedFile) Write(p []byte) (n int, err error) {
-	n = len(p) // where it is not told of an error
 	err = f.fence.through(f.vital, func() error {
 		if f.manifest { // the tables that it is about to name must be there
 			if err := f.fence.present(); err != nil {
 				return err
 			}
 		}
-		written, err := f.File.Write(p)
-		if err != nil && !f.vital {
-			n = written
-		}
+		n, err = f.File.Write(p)
 		return err
 	})
+	if err == nil {
+		n = len(p)
+	}
 	return n, err
 }
 
@@ -231,12 +238,19 @@ func (f *fencedFile) WriteAt(p []byte, off int64) (n int, err error) {
 		n, err = f.File.WriteAt(p, off)
 		return err
 	})
+	if err == nil {
+		n = len(p)
+	}
 	return n, err
 }
 
 // Preallocate implements vfs.File.
-func (f *fencedFile) Preallocate(offset, length int64) error {
-	return f.fence.through(false, func() error { return f.File.Preallocate(offset, length) })
+func (f *fencedFile) Preallocate(offset, length int64) (failed error) {
+	f.fence.through(false, func() error { //nolint:errcheck // nobody needs it to go well
+		failed = f.File.Preallocate(offset, length)
+		return nil
+	})
+	return failed
 }
 
 // Close implements vfs.File. It closes the file behind a closed fence, too.

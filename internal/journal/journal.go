@@ -371,10 +371,7 @@ func (j *Journal) usable() error {
 	if j.engine == nil {
 		return ErrClosed
 	}
-	if f := j.failure.Load(); f != nil {
-		return f
-	}
-	return nil
+	return j.whyUnusable()
 }
 
 // failed takes note of an engine that failed, and begins to open another.
