@@ -176,6 +176,9 @@ func (e *engine) present() error {
 
 // damaged takes what is wrong with a file that was read; whoever reads gets the error.
 func (e *engine) damaged(info pebble.DataCorruptionInfo) {
+	if e.hasFailed() {
+		return // it may miss what it wrote
+	}
 	if err := e.present(); err != nil {
 		e.fail(err)
 		return

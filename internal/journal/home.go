@@ -65,6 +65,9 @@ func (h *home) present() error {
 
 // unlinked reports whether a file has no name any more.
 func unlinked(file vfs.File) bool {
+	if file.Fd() == vfs.InvalidFd {
+		return false // it is none of the machine's, or closed
+	}
 	info, err := file.Stat()
 	if err != nil {
 		return false // what is written to it says so
