@@ -238,27 +238,33 @@ func (p *process) kill(t *testing.T) {
 // killRounds is how often TestProgramKilled kills the program; KUBEAGENTS_KILL_ROUNDS says another number.
 const killRounds = 5
 
+// rounds returns the number that a variable says, or else usual.
+func rounds(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	return n
+}
+
 // writer reports on a session of its own, one report after another.
 type writer struct {
-	agentID, topic string
-	sent, acked    int
+	agentID, topic, content string
+	sent, acked, atOnce     int
 }
 
 // TestProgramKilled kills the program again and again, at random, under 32 writers: every acknowledged report is there, none
 // twice, and counts and lists agree with the histories.
 func TestProgramKilled(t *testing.T) {
-	rounds := killRounds
-	if text := os.Getenv("KUBEAGENTS_KILL_ROUNDS"); text != "" {
-		var err error
-		rounds, err = strconv.Atoi(text)
-		require.NoError(t, err)
-	}
 	writers := make([]*writer, 32)
 	for i := range writers {
 		writers[i] = &writer{agentID: fmt.Sprint("agent ", i%8), topic: fmt.Sprint("topic/", i)}
 	}
 	settings := []string{"DATA_DIR=" + filepath.Join(t.TempDir(), "data"), "HISTORY_LIMIT=20"}
-	for range rounds {
+	for range rounds(t, "KUBEAGENTS_KILL_ROUNDS", killRounds) {
 		p := start(t, settings...)
 		p.ready(t)
 		var acknowledged atomic.Int64
@@ -289,18 +295,30 @@ func TestProgramKilled(t *testing.T) {
 
 // report sends the next report, again where it was not acknowledged. It reports whether that was.
 func (w *writer) report(client *http.Client, address string) bool {
-	w.sent = w.acked + 1
-	body := fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":"running","message":"%d","report_id":"%d"}`, w.agentID, w.topic, w.acked, w.acked)
-	resp, err := client.Post("http://"+address+"/webhook/status", "application/json", strings.NewReader(body))
+	status, err := w.post(client, address)
+	return err == nil && status == http.StatusOK
+}
+
+// post is report, or as many at a time as the writer has. It returns the status of the answer.
+func (w *writer) post(client *http.Client, address string) (int, error) {
+	w.sent = w.acked + max(w.atOnce, 1)
+	var body bytes.Buffer
+	for n := w.acked; n < w.sent; n++ {
+		fmt.Fprintf(&body, `{"agent_id":%q,"session_topic":%q,"status":"running","message":"%d","report_id":"%d","content":%q}`,
+			w.agentID, w.topic, n, n, w.content)
+	}
+	resp, err := client.Post("http://"+address+"/webhook/status", "application/json", &body)
 	if err != nil {
-		return false
+		return 0, err
 	}
 	defer resp.Body.Close() //nolint:errcheck // it was read
-	if _, err := io.Copy(io.Discard, resp.Body); err != nil || resp.StatusCode != http.StatusOK {
-		return false
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return 0, err
 	}
-	w.acked++
-	return true
+	if resp.StatusCode == http.StatusOK {
+		w.acked = w.sent
+	}
+	return resp.StatusCode, nil
 }
 
 func requireWritten(t *testing.T, p *process, writers []*writer) {

@@ -759,7 +759,14 @@ type process struct {
 // start runs the program on a free port of the loopback.
 func start(t *testing.T, environment ...string) *process {
 	t.Helper()
-	p := &process{cmd: exec.Command(os.Args[0]), stderr: new(bytes.Buffer), read: make(chan struct{})}
+	return startAs(t, os.Args[0], nil, environment...)
+}
+
+// startAs runs a copy of the program, as another user if one is given.
+func startAs(t *testing.T, program string, user *syscall.Credential, environment ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(program), stderr: new(bytes.Buffer), read: make(chan struct{})}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
 	p.cmd.Env = append(os.Environ(), append([]string{programVariable + "=1", "HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json",
 		"RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0", "SHUTDOWN_TIMEOUT=2s"}, environment...)...)
 	stderr, err := p.cmd.StderrPipe()

@@ -17,7 +17,6 @@ func (j *Journal) Alive(now time.Time) {
 		return
 	}
 	b := j.engine.db.NewBatch()
-	defer b.Close()                                                //nolint:errcheck // it only lets go of memory
 	b.Set(aliveKey, binary.AppendVarint(nil, now.UnixNano()), nil) //nolint:errcheck // a batch in memory takes all
 	j.engine.commit(b, pebble.Sync)                                //nolint:errcheck // an engine that fails says so itself
 }

@@ -150,3 +150,15 @@ func BenchmarkWriteAmplification(b *testing.B) {
 	}
 	b.ReportMetric(0, "ns/op")
 }
+
+// BenchmarkPresent is what each commit pays to find out whether the directory is still the one that it was.
+func BenchmarkPresent(b *testing.B) {
+	j, _, err := replayed(b, nil, b.TempDir())
+	require.NoError(b, err)
+	defer j.Close() //nolint:errcheck // nothing was written
+	for b.Loop() {
+		if err := j.engine.present(); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/bloom"
-	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
 // How the engine uses memory: a memtable takes writes until it is written out as a table, another one the writes
@@ -32,7 +31,9 @@ const (
 type engine struct {
 	db     *pebble.DB
 	fence  *fence
+	using  sync.WaitGroup // whoever uses db apart
 	logger *slog.Logger
+	home   *home
 
 	once   sync.Once
 	failed chan struct{} // closed once it has failed
@@ -40,14 +41,38 @@ type engine struct {
 	onFail func(*engine)
 }
 
-// openEngine opens the engine in dir, and creates its files where there are none. onFail is called once it fails.
-func openEngine(dir string, fs vfs.FS, logger *slog.Logger, onFail func(*engine)) (_ *engine, err error) {
+// openEngine opens the engine in the journal's directory. Where it has no files there, it creates them, or, if it was open there
+// before, refuses to.
+func (j *Journal) openEngine(again bool) (*engine, error) {
 	e := &engine{
-		fence:  newFence(fs),
-		logger: logger,
+		logger: j.logger,
+		home:   j.home,
 		failed: make(chan struct{}),
-		onFail: onFail,
+		onFail: j.failed,
 	}
+	e.fence = newFence(j.fs, j.dir, e.fail, j.home.present)
+	opts := e.options()
+	opts.ErrorIfNotExists = again
+	if j.tune != nil {
+		j.tune(opts)
+	}
+	// What the engine does not expect it reports with a panic, or ends its goroutine by way of its logger.
+	opened := e.apart(func() (err error) {
+		e.db, err = pebble.Open(j.dir, opts)
+		return err
+	})
+	if opened != nil {
+		e.fail(opened)
+	}
+	e.fence.opened.Store(true)
+	if e.hasFailed() {
+		e.close() //nolint:errcheck // why it failed is known
+		return nil, e.err
+	}
+	return e, nil
+}
+
+func (e *engine) options() *pebble.Options {
 	opts := &pebble.Options{
 		FS:                          e.fence,
 		FormatMajorVersion:          pebble.FormatTableFormatV6,
@@ -59,35 +84,23 @@ func openEngine(dir string, fs vfs.FS, logger *slog.Logger, onFail func(*engine)
 		Logger:                      engineLogger{e},
 		EventListener: &pebble.EventListener{
 			BackgroundError: e.backgroundError,
-			DataCorruption: func(info pebble.DataCorruptionInfo) { // whoever reads gets the error
-				logger.Error("a file of the journal is damaged: restore a backup", "file", info.Path, "error", info.Details.Error())
-			},
+			DataCorruption:  e.damaged,
 			DiskSlow: func(info pebble.DiskSlowInfo) {
-				logger.Warn("the journal's disk is slow", "operation", info.OpType.String(), "took", info.Duration)
+				e.logger.Warn("the journal's disk is slow", "operation", info.OpType.String(), "took", info.Duration)
 			},
 		},
 	}
 	for i := range opts.Levels {
 		opts.Levels[i].FilterPolicy = bloom.FilterPolicy(bloomBits)
 	}
-	// What the engine does not expect it reports with a panic, or ends its goroutine by way of its logger.
-	opened := e.apart(func() (err error) {
-		e.db, err = pebble.Open(dir, opts)
-		return err
-	})
-	if opened != nil {
-		e.fence.close(opened)
-		e.fence.release()
-		return nil, opened
-	}
-	return e, nil
+	return opts
 }
 
 // apart runs f in a goroutine of its own, so that whatever the engine does in there ends no other one: it panics
 // where it can't write, and has its logger end the process.
 func (e *engine) apart(f func() error) error {
 	done := make(chan error, 1)
-	go func() {
+	e.using.Go(func() {
 		err := errors.New("the engine stopped")
 		defer func() {
 			switch p := recover().(type) {
@@ -100,11 +113,11 @@ func (e *engine) apart(f func() error) error {
 			done <- err
 		}()
 		err = f()
-	}()
+	})
 	select {
 	case err := <-done:
-		if err != nil && e.hasFailed() {
-			return e.err // why the engine stopped, and not just that it did
+		if e.hasFailed() {
+			return e.err // why the engine stopped, and not just that it did; or that what went well went nowhere
 		}
 		return err
 	case <-e.failed:
@@ -112,23 +125,32 @@ func (e *engine) apart(f func() error) error {
 	}
 }
 
-// commit writes a batch as one: synced to disk before it returns, if sync says so. Where that returns an error, the
-// engine has failed, and the batch may be there when the next one opens, or not.
+// commit writes a batch as one: synced to disk before it returns, if sync says so, and where the next start looks for it. Where that
+// returns an error, the engine has failed, and the batch may be there when the next one opens, or not. The batch is the engine's from
+// then on: one that has failed may use it for a long time.
 func (e *engine) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
 	err := e.apart(func() error { return e.db.Apply(b, sync) })
+	if err == nil {
+		err = e.present()
+	}
 	if err != nil {
 		e.fail(err)
+		return err
 	}
-	return err
+	return b.Close()
 }
 
-// fail gives the engine up.
+// fail gives the engine up. One that is not open yet has nobody to answer to.
 func (e *engine) fail(err error) {
 	e.once.Do(func() {
 		e.fence.close(fmt.Errorf("the engine was given up: %w", err))
 		e.err = err
 		close(e.failed)
-		e.onFail(e)
+		if e.fence.opened.Load() {
+			e.onFail(e)
+		} else {
+			e.fence.release()
+		}
 	})
 }
 
@@ -139,6 +161,29 @@ func (e *engine) hasFailed() bool {
 	default:
 		return false
 	}
+}
+
+// present returns why what the engine writes is not where the next start looks for it, or nil.
+func (e *engine) present() error {
+	if err := e.home.present(); err != nil {
+		return err
+	}
+	if log := e.fence.log.Load(); log != nil && unlinked(log) {
+		return fmt.Errorf("%s: %w", log.name, errRemoved)
+	}
+	return nil
+}
+
+// damaged takes what is wrong with a file that was read; whoever reads gets the error.
+func (e *engine) damaged(info pebble.DataCorruptionInfo) {
+	if e.hasFailed() {
+		return // it may miss what it wrote
+	}
+	if err := e.present(); err != nil {
+		e.fail(err)
+		return
+	}
+	e.logger.Error("a file of the journal is damaged: restore a backup", "file", info.Path, "error", info.Details.Error())
 }
 
 // backgroundError takes what went wrong while the engine wrote tables. A table that can't be read is no reason to give
@@ -156,11 +201,16 @@ func (e *engine) backgroundError(err error) {
 // close closes an engine, or lets go of one that has failed: that may be beyond being closed, and what it then
 // keeps is some memory, until the process ends.
 func (e *engine) close() error {
+	defer e.fence.release()
 	if !e.hasFailed() {
 		return e.apart(e.db.Close)
 	}
-	go e.apart(e.db.Close) //nolint:errcheck // it writes nothing any more
-	e.fence.release()
+	go func() {
+		e.using.Wait() // whoever waited at the fence goes on with memory that is let go of now
+		if e.db != nil {
+			e.apart(e.db.Close) //nolint:errcheck // it writes nothing any more
+		}
+	}()
 	return nil
 }
 

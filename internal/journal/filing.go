@@ -120,7 +120,6 @@ func (j *Journal) fileSome() (err error) {
 	from, taken, applied := j.filedTo.Load().position, 0, j.applied()
 	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), sessions: map[store.SessionKey]*filing{},
 		topics: map[string][]entry{}, renewed: map[store.SessionKey]bool{}, agents: map[string]bool{}, forgotten: map[string]bool{}}
-	defer func() { r.batch.Close() }() //nolint:errcheck // it only lets go of memory
 	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
 		if position > applied || taken >= fileAtOnce {
 			return errEnough
@@ -318,9 +317,6 @@ func (r *round) put(prefix []byte, entries []entry, known bool, before store.Sta
 func (r *round) write() error {
 	if err := r.engine.commit(r.batch, pebble.NoSync); err != nil {
 		return failureOf(err)
-	}
-	if err := r.batch.Close(); err != nil {
-		return err
 	}
 	r.batch = r.engine.db.NewBatch()
 	return nil

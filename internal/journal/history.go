@@ -1,6 +1,7 @@
 package journal
 
 import (
+	"cmp"
 	"errors"
 	"math"
 	"slices"
@@ -55,13 +56,21 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 		return filing
 	}
 	if err := j.addFiled(h, after, &m, forgotten); err != nil {
-		return err
+		return cmp.Or[error](j.whyUnusable(), err)
 	}
 	if err := m.memory(nil); err != nil && err != errEnough { //nolint:errorlint // it comes as it is
 		return err
 	}
 	if m.full {
 		page.Next = &page.Positions[len(page.Positions)-1]
+	}
+	return nil
+}
+
+// whyUnusable returns why the journal can't be written, or nil: what can't be read either has the same reason.
+func (j *Journal) whyUnusable() error {
+	if f := j.failure.Load(); f != nil {
+		return f
 	}
 	return nil
 }

@@ -34,6 +34,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"slices"
@@ -59,7 +60,8 @@ type Options struct {
 	FS     vfs.FS       // where that is; nil for the machine's own file system
 	Logger *slog.Logger // what went wrong goes there
 
-	mostToFile int64 // see Journal; 0 for unfiledMost
+	mostToFile int64                 // see Journal; 0 for unfiledMost
+	tune       func(*pebble.Options) // nil for what an engine has
 }
 
 // Journal is the durable log of records and the history that is filed from it. Its methods are safe for concurrent use,
@@ -68,9 +70,11 @@ type Journal struct {
 	dir    string
 	fs     vfs.FS
 	logger *slog.Logger
+	tune   func(*pebble.Options)
 	store  *store.Store // whose records these are; nil until it is replayed into
 	limit  int          // of the records of one session that the store takes
-	lock   interface{ Close() error }
+	home   *home
+	lock   io.Closer // nil while the directory can't be locked
 
 	mu     sync.RWMutex // held for reading by whoever uses the engine
 	engine *engine
@@ -123,7 +127,7 @@ func Open(o Options) (*Journal, error) {
 		o.FS = vfs.Default
 	}
 	j := &Journal{
-		dir: o.Dir, fs: o.FS, logger: o.Logger, mostToFile: cmp.Or(o.mostToFile, unfiledMost),
+		dir: o.Dir, fs: o.FS, logger: o.Logger, tune: o.tune, mostToFile: cmp.Or(o.mostToFile, unfiledMost),
 		fileSoon:  make(chan struct{}, 1),
 		filedSome: make(chan struct{}, 1),
 		closing:   make(chan struct{}),
@@ -131,22 +135,35 @@ func Open(o Options) (*Journal, error) {
 	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
 		return nil, fmt.Errorf("make DATA_DIR: %w", err)
 	}
-	lock, err := o.FS.Lock(o.FS.PathJoin(o.Dir, "LOCK"))
-	switch {
-	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && !errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("DATA_DIR %s is in use by another process: %w", o.Dir, err)
-	case err != nil:
-		return nil, fmt.Errorf("lock DATA_DIR %s: %w", o.Dir, err)
+	if err := j.lockDir(); err != nil {
+		return nil, err
 	}
-	j.lock = lock
-	if err := errors.Join(j.removeSent(), j.open()); err != nil {
+	home, err := findHome(o.FS, o.Dir)
+	if err == nil {
+		j.home = home
+		err = errors.Join(j.removeSent(), j.open())
+	}
+	if err != nil {
 		close(j.closing) // an engine that failed as it opened is not opened again
 		j.background.Wait()
-		lock.Close() //nolint:errcheck // nothing was written under it
+		j.lock.Close() //nolint:errcheck // nothing was written under it
 		return nil, j.unreadable(err)
 	}
 	j.background.Go(j.file)
 	return j, nil
+}
+
+// lockDir keeps other processes away from the directory.
+func (j *Journal) lockDir() error {
+	lock, err := j.fs.Lock(j.fs.PathJoin(j.dir, "LOCK"))
+	switch {
+	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && !errors.Is(err, os.ErrPermission):
+		return fmt.Errorf("DATA_DIR %s is in use by another process: %w", j.dir, err)
+	case err != nil:
+		return fmt.Errorf("lock DATA_DIR %s: %w", j.dir, err)
+	}
+	j.lock = lock
+	return nil
 }
 
 // unreadable says what to do where the journal can't be read.
@@ -169,7 +186,7 @@ func (j *Journal) logs() []string {
 
 // open opens the engine, checks the format, and finds out where the log ends.
 func (j *Journal) open() (err error) {
-	if j.engine, err = openEngine(j.dir, j.fs, j.logger, j.failed); err != nil {
+	if j.engine, err = j.openEngine(false); err != nil {
 		return err
 	}
 	var end logEnd
@@ -337,7 +354,6 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record, a
 	if err := j.engine.commit(b, pebble.Sync); err != nil {
 		return failureOf(err)
 	}
-	b.Close() //nolint:errcheck // it only lets go of memory
 	j.applying.Lock()
 	defer j.applying.Unlock()
 	if len(forgotten) > 0 {
@@ -357,10 +373,7 @@ func (j *Journal) usable() error {
 	if j.engine == nil {
 		return ErrClosed
 	}
-	if f := j.failure.Load(); f != nil {
-		return f
-	}
-	return nil
+	return j.whyUnusable()
 }
 
 // failed takes note of an engine that failed, and begins to open another.
@@ -388,7 +401,10 @@ func (j *Journal) reopen() {
 			return
 		case <-time.After(wait):
 		}
-		err := j.probe()
+		err := j.comeHome()
+		if err == nil {
+			err = j.probe()
+		}
 		if err == nil {
 			err = j.openAnother()
 		}
@@ -404,7 +420,10 @@ func (j *Journal) reopen() {
 }
 
 func (j *Journal) openAnother() error {
-	e, err := openEngine(j.dir, j.fs, j.logger, j.failed)
+	e, err := j.openEngine(true)
+	if errors.Is(err, pebble.ErrDBDoesNotExist) {
+		return fmt.Errorf("%s: %w", j.dir, errForeign)
+	}
 	if err != nil {
 		return err
 	}
@@ -445,7 +464,10 @@ func (j *Journal) tryToWrite() error {
 func (j *Journal) replace(e *engine) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	err := e.dropAfter(j.durable.Load())
+	err := e.holds(j.durable.Load())
+	if err == nil {
+		err = e.dropAfter(j.durable.Load())
+	}
 	var end logEnd
 	if err == nil {
 		end, err = e.findEnd()
@@ -464,6 +486,19 @@ func (j *Journal) replace(e *engine) error {
 	j.logger.Info("the journal can be written again: reports are taken")
 	notify(j.fileSoon)
 	return nil
+}
+
+// holds returns an error unless the commit at a position, the last one that is durable, is there or is filed.
+func (e *engine) holds(position uint64) error {
+	end, err := e.findEnd()
+	if err != nil || end.filed.position == position {
+		return err
+	}
+	_, err = e.get(logKey(position))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return fmt.Errorf("commit %d is not in the log: %w", position, errForeign)
+	}
+	return err
 }
 
 // dropAfter takes out the commits after a position. They were refused, but may have reached the disk.
@@ -492,11 +527,16 @@ func failureOf(err error) *Failure {
 		err   error
 		cause string
 	}{
-		{syscall.ENOSPC, "the disk of DATA_DIR is full"},
+		{syscall.ENOSPC, "the disk of DATA_DIR is full: no room or no inodes are left"},
 		{syscall.EDQUOT, "the disk quota for DATA_DIR is used up"},
 		{syscall.EFBIG, "a file in DATA_DIR has reached the size that the system allows"},
 		{syscall.EROFS, "the disk of DATA_DIR is read-only"},
+		{syscall.EIO, "the disk of DATA_DIR has I/O errors"},
 		{os.ErrPermission, "DATA_DIR may not be written"},
+		{os.ErrNotExist, "DATA_DIR, or a file in it, is gone"},
+		{errRemoved, "DATA_DIR, or a file in it, is gone"},
+		{errReplaced, "DATA_DIR is another directory than it was"},
+		{errForeign, "DATA_DIR does not hold what this server wrote: bring that back, or restart the server to go on with what is there"},
 	} {
 		if errors.Is(err, known.err) {
 			cause = known.cause
@@ -542,7 +582,10 @@ func (j *Journal) Close() (err error) {
 		defer j.appending.Unlock()
 		j.mu.Lock()
 		defer j.mu.Unlock()
-		err = errors.Join(j.engine.close(), j.lock.Close())
+		err = j.engine.close()
+		if j.lock != nil {
+			err = errors.Join(err, j.lock.Close())
+		}
 		j.engine = nil
 	})
 	return err

@@ -39,7 +39,6 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 		return err
 	}
 	b := j.engine.db.NewBatch()
-	defer b.Close() //nolint:errcheck // it only lets go of memory
 	// Of one instant, the greatest sequence comes first.
 	from, _, err := j.engine.chunkOf(prefix, store.StatusPosition{Seconds: before.Unix(), Nanoseconds: int32(before.Nanosecond())})
 	if err != nil {

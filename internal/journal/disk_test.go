@@ -1,0 +1,191 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"path"
+	"runtime"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// failing fails some changes to a disk while it is on.
+type failing struct {
+	on    atomic.Bool
+	fails func(op errorfs.Op) error
+	hits  atomic.Int64
+}
+
+// MaybeError implements errorfs.Injector.
+func (f *failing) MaybeError(op errorfs.Op) error {
+	if !f.on.Load() {
+		return nil
+	}
+	err := f.fails(op)
+	if err != nil {
+		f.hits.Add(1)
+	}
+	return err
+}
+
+func (f *failing) String() string { return "failing disk" }
+
+// opens holds for changes that open, rename or remove a file.
+func opens(op errorfs.Op) bool {
+	switch op.Kind {
+	case errorfs.OpCreate, errorfs.OpReuseForWrite, errorfs.OpRename, errorfs.OpLink, errorfs.OpRemove, errorfs.OpMkdirAll:
+		return true
+	}
+	return false
+}
+
+// failures are what a disk does that fails: every change, or only some, with some error.
+func failures() map[string]func(op errorfs.Op) error {
+	only := func(err error, when func(op errorfs.Op) bool) func(op errorfs.Op) error {
+		return func(op errorfs.Op) error {
+			if when(op) {
+				return err
+			}
+			return nil
+		}
+	}
+	named := func(match string) func(op errorfs.Op) bool {
+		return func(op errorfs.Op) bool {
+			ok, _ := path.Match(match, path.Base(op.Path))
+			return ok && op.Kind.ReadOrWrite() == errorfs.OpIsWrite
+		}
+	}
+	syncs := func(op errorfs.Op) bool {
+		return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
+	}
+	all := map[string]func(op errorfs.Op) error{
+		"no inodes are left":             only(syscall.ENOSPC, func(op errorfs.Op) bool { return opens(op) && op.Kind != errorfs.OpRemove }),
+		"it may not be written":          only(syscall.EACCES, opens),
+		"it is immutable":                only(syscall.EPERM, opens),
+		"it is gone":                     only(syscall.ENOENT, opens),
+		"it is read-only":                only(syscall.EROFS, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
+		"changes are I/O errors":         only(syscall.EIO, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
+		"syncs are I/O errors":           only(syscall.EIO, syncs),
+		"its logs are I/O errors":        only(syscall.EIO, named("*.log")),
+		"its tables are I/O errors":      only(syscall.EIO, named("*.sst")),
+		"its manifests are I/O errors":   only(syscall.EIO, named("MANIFEST-*")),
+		"its markers are I/O errors":     only(syscall.EIO, named("marker.*")),
+		"its directory is an I/O error":  only(syscall.EIO, named("data")),
+		"no file can be written for now": only(syscall.EMFILE, opens),
+	}
+	return all
+}
+
+// TestADiskThatFailsInEachWay has the disk fail while so much is recorded that the engine wants new logs, tables and manifests, and
+// come back, ten times over: what was acknowledged is there, reads go on, and what was refused is not there.
+func TestADiskThatFailsInEachWay(t *testing.T) {
+	for name, fails := range failures() {
+		t.Run(name, func(t *testing.T) {
+			disk := &failing{fails: fails}
+			mem := vfs.NewCrashableMem()
+			fs := errorfs.Wrap(mem, disk)
+			j, st := openFailing(t, fs)
+			before := runtime.NumGoroutine()
+			n := 0
+			for round := range 10 {
+				n = fillUntilRefused(t, j, st, disk, n, round)
+				requireRecorded(t, j, n)
+			}
+			settled(t, before)
+			require.NoError(t, j.Close())
+			j, _ = openFailing(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+			requireRecorded(t, j, n)
+			require.NoError(t, j.Close())
+		})
+	}
+}
+
+func openFailing(t *testing.T, fs vfs.FS) (*Journal, *store.Store) {
+	t.Helper()
+	small := func(o *pebble.Options) { o.MemTableSize, o.MaxManifestFileSize = 512<<10, 1 }
+	j, err := Open(Options{Dir: "data", FS: fs, Logger: slog.New(slog.DiscardHandler), tune: small})
+	require.NoError(t, err)
+	st := store.New(opts)
+	require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}))
+	return j, st
+}
+
+// large is a record that fills a log before long.
+func large(n int) models.Record {
+	r := recordOf("a", "t", n)
+	r.Content = strings.Repeat("x", 40<<10)
+	return r
+}
+
+// fillUntilRefused records until the failing disk refuses something, mends it, and waits until it takes records again. It returns how
+// many are acknowledged, of which there were n.
+func fillUntilRefused(t *testing.T, j *Journal, st *store.Store, disk *failing, n, round int) int {
+	t.Helper()
+	add := func() error {
+		r := []models.Record{large(n)}
+		err := j.Append(nil, r, func() { st.Apply(r...) })
+		if err == nil {
+			n++
+		}
+		return err
+	}
+	for range 1 + round%4 {
+		require.NoError(t, add())
+	}
+	disk.on.Store(true)
+	var err error
+	for tries := 0; err == nil; tries++ {
+		if tries%8 == 7 {
+			j.File() //nolint:errcheck // it may be refused as well
+		}
+		err = add()
+		require.Less(t, tries, 2000, "the disk never fails")
+	}
+	var failure *Failure
+	require.ErrorAs(t, err, &failure)
+	require.NotEmpty(t, failure.Cause)
+	require.NotNil(t, j.Failure())
+	_, ok := st.Agent("a")
+	require.True(t, ok)
+	require.Error(t, add())
+	disk.on.Store(false)
+	for !errors.Is(add(), nil) {
+		runtime.Gosched()
+	}
+	return n
+}
+
+func requireRecorded(t *testing.T, j *Journal, n int) {
+	t.Helper()
+	require.NoError(t, j.File())
+	all := messages(t, j, "a", "t")
+	require.Equal(t, n, len(all))
+	for i, message := range all {
+		require.Equal(t, fmt.Sprint("message ", n-1-i), message)
+	}
+}
+
+// settled waits until no goroutine of an engine that was given up is left.
+func settled(t *testing.T, before int) {
+	t.Helper()
+	for range 500 {
+		if runtime.NumGoroutine() <= before+5 {
+			return
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	buf := make([]byte, 1<<20)
+	t.Fatalf("%d goroutines, of %d before: %s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
+}
