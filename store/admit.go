@@ -128,6 +128,10 @@ func (s *Store) admitRecord(r *models.Record, a *agent, se *session) Outcome {
 	if s.admitted.hasBegun(&r.StatusReport) {
 		return 0 // its room is that of the first one
 	}
+	if outcome := s.admitted.refused[keyOf(&r.StatusReport)]; outcome != 0 {
+		s.countRefusal(outcome)
+		return outcome
+	}
 	outcome := s.admitRoom(r, a, nil, true)
 	if outcome == 0 {
 		s.admitted.begin(&r.StatusReport)
@@ -160,6 +164,7 @@ func (s *Store) Settle() {
 	clear(s.admitted.begun)
 	clear(s.admitted.found)
 	clear(s.admitted.withdrawn)
+	clear(s.admitted.refused)
 	s.admitted.events = false
 	clear(s.admitted.ids)
 	s.settleUsages()

@@ -59,12 +59,20 @@ func (s *Store) nextDue() int64 {
 	if se := s.deadlines.First(); se != nil {
 		due = se.queuedAt
 	}
-	for _, h := range s.holdings() {
-		if se := h.expired.First(); se != nil {
-			due = min(due, s.retainedUntil(se))
-		}
+	if se := s.firstExpired(); se != nil {
+		due = min(due, s.retainedUntil(se))
 	}
 	return due
+}
+
+// firstExpired returns the session that expired longest ago, nil where none has. The caller holds s.mu.
+func (s *Store) firstExpired() (first *session) {
+	for _, h := range s.holdings() {
+		if se := h.expired.First(); se != nil && (first == nil || queuedEarlier(se, first)) {
+			first = se
+		}
+	}
+	return first
 }
 
 // retainedUntil returns when se, which is expired, is to be forgotten.

@@ -157,23 +157,38 @@ func (s *Store) Restore(r *Restored, now time.Time) {
 	if len(r.Records) == 0 {
 		return
 	}
-	moved, ok := s.restore(r, s.time(now))
+	moved, outcome := s.restore(r, s.time(now), false)
 	if moved != nil {
 		s.moveSessionsOf(moved)
 	}
-	if !ok {
+	if outcome != 0 {
 		s.cold.evicted.Add(1)
 	}
 }
 
-// restore returns the agent of r if that changed its source. ok is false where there is no room for r.
-func (s *Store) restore(r *Restored, now int64) (moved *agent, ok bool) {
+// Recall is [Store.Restore] for a session that reports are about to be admitted of. Until [Store.Settle], it is not forgotten; where
+// there is no room for it, its reports are refused.
+func (s *Store) Recall(r *Restored, now time.Time) {
+	if len(r.Records) == 0 {
+		return
+	}
+	if moved, _ := s.restore(r, s.time(now), true); moved != nil {
+		s.moveSessionsOf(moved)
+	}
+}
+
+// restore returns the agent of r if that changed its source. The outcome is 0, or what is used up.
+func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Outcome) {
 	s.lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, now)
 	a := s.agents[r.AgentID]
-	if set := s.teamsOf(a, r.AgentID); s.makeRoom(set, need{1, s.sizeOfRestored(r, set, a)}) != 0 {
-		return nil, false
+	set := s.teamsOf(a, r.AgentID)
+	if outcome := s.makeRoom(set, need{1, s.sizeOfRestored(r, set, a)}); outcome != 0 {
+		if recall {
+			s.admitted.refuse(r.SessionKey, outcome)
+		}
+		return nil, outcome
 	}
 	if a = s.agents[r.AgentID]; a == nil { // making room may have taken its last session
 		a = s.newAgent(r.AgentID, math.MaxInt64)
@@ -193,8 +208,11 @@ func (s *Store) restore(r *Restored, now int64) (moved *agent, ok bool) {
 	seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
 	s.moveAgent(a, a.source, seen, seenSeq)
 	s.sequence, s.received = max(s.sequence, a.seenSeq), max(s.received, a.lastSeen)
+	if recall {
+		s.pin(se)
+	}
 	s.trimFor(a.teams.of())
-	return moved, true
+	return moved, 0
 }
 
 // sizeOfRestored returns how many bytes of memory an earlier session takes at least; a is its agent, nil where that is new. The caller

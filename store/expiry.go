@@ -62,12 +62,14 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 // forgetSome forgets sessions whose retention is over, until it has done the work given or none is left. The
 // caller holds s.mu.
 func (s *Store) forgetSome(now int64, work int, e *Expiry) {
-	for _, h := range s.holdings() {
-		for se := h.expired.First(); work > 0 && se != nil && s.retainedUntil(se) <= now; se = h.expired.First() {
-			work -= 5 + len(se.history)
-			s.removeSession(se)
-			s.bounds.SessionRetention++
-			e.Removed++
+	for work > 0 {
+		se := s.firstExpired()
+		if se == nil || s.retainedUntil(se) > now {
+			return
 		}
+		work -= 5 + len(se.history) + len(s.teams.sets)/64
+		s.removeSession(se)
+		s.bounds.SessionRetention++
+		e.Removed++
 	}
 }

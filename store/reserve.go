@@ -19,6 +19,14 @@ func (ad *admitted) addID(r *models.StatusReport) bool {
 
 func (ad *admitted) removeID(r *models.StatusReport) { delete(ad.ids, reportKey{keyOf(r), r.ReportID}) }
 
+// refuse has reports of a session be refused.
+func (ad *admitted) refuse(key SessionKey, outcome Outcome) {
+	if ad.refused == nil {
+		ad.refused = map[SessionKey]Outcome{}
+	}
+	ad.refused[key] = outcome
+}
+
 // hasBegun reports whether the session of r is one that an admitted report begins.
 func (ad *admitted) hasBegun(r *models.StatusReport) bool {
 	if _, ok := ad.begun[keyOf(r)]; ok {

@@ -72,7 +72,7 @@ func (s *Store) growth(r *models.Record, set *teamSet, a *agent, se *session) (n
 	} else {
 		title, before = se.title, se.turn
 	}
-	if r.AgentSource != "" && s.sources[r.AgentSource] == nil {
+	if (r.AgentSource != "" || a.id == "") && s.sources[r.AgentSource] == nil {
 		n += sizeOfSource(r.AgentSource)
 	}
 	n += growthOfText(a.name, r.AgentName) + growthOfText(a.host, r.AgentHost) + growthOfText(title, r.SessionTitle)

@@ -300,6 +300,7 @@ type admitted struct {
 	found     map[SessionKey]struct{} // the same, by their sources instead of their agents
 	events    bool                    // there is a report of an event among them
 	withdrawn map[*session]struct{}   // whose open questions one of them withdraws
+	refused   map[SessionKey]Outcome  // sessions that there was no room for to be recalled
 	ids       map[reportKey]struct{}  // of theirs
 }
 

@@ -10,7 +10,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Recall puts a session into the store that memory forgot and the journal holds, if there is such a one, at the time now. over reports
+// Recall has the store recall a session that memory forgot and the journal holds, if there is such a one, at the time now. over reports
 // that its retention is over instead: it is to be forgotten before the session begins anew.
 func (j *Journal) Recall(key store.SessionKey, now time.Time) (over bool, err error) {
 	if !j.store.HasCold() || j.store.Knows(key) {
@@ -23,7 +23,7 @@ func (j *Journal) Recall(key store.SessionKey, now time.Time) (over bool, err er
 	if !now.Before(j.store.RetainedUntil(r.Session)) {
 		return true, nil
 	}
-	j.store.Restore(r, now)
+	j.store.Recall(r, now)
 	return false, nil
 }
 

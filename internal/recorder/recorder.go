@@ -122,9 +122,14 @@ func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, erro
 
 // RemoveAgent is [Recorder.RemoveSession] for all the sessions of an agent. It returns how many it had.
 func (r *Recorder) RemoveAgent(ctx context.Context, id string, now time.Time) (int, error) {
+	found := 0
 	return r.remove(&removal{
-		find:  func() ([]store.Forgotten, error) { return r.sessionsToForget(ctx, id) },
-		apply: func() int { return max(1, r.store.RemoveAgent(id, now)) }, // of an agent that memory forgot, nobody counts how many
+		find: func() (forgotten []store.Forgotten, err error) {
+			forgotten, err = r.sessionsToForget(ctx, id)
+			found = min(1, len(forgotten))
+			return forgotten, err
+		},
+		apply: func() int { return max(found, r.store.RemoveAgent(id, now)) }, // of an agent that memory forgot, nobody counts how many
 	})
 }
 
