@@ -52,7 +52,7 @@ func (s *Store) dependOnUnsettled(team *Team, reports []models.StatusReport) boo
 	for i := range reports {
 		r := reports[i] // which may get another agent
 		_, se, ok := s.locate(team, &r)
-		if ok && (se != nil && se.pinned || se == nil && s.admitted.hasBegun(&r)) {
+		if ok && (se != nil && se.waits || se == nil && s.admitted.hasBegun(&r)) {
 			return true
 		}
 	}
@@ -110,6 +110,7 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 		return outcome, 0
 	}
 	s.pin(se)
+	se.waits = true
 	if !event && r.Turn != nil {
 		s.admitted.withdraw(se)
 	}
@@ -156,7 +157,7 @@ func (s *Store) Settle() {
 	s.lock()
 	defer s.mu.Unlock()
 	for _, se := range s.admitted.pinned {
-		se.pinned, se.kept = false, 0
+		se.pinned, se.waits, se.kept = false, false, 0
 		s.enqueue(se)
 	}
 	clear(s.admitted.pinned)

@@ -233,12 +233,10 @@ func (s *Store) admitRoom(r *models.Record, a *agent, se *session, keep bool) Ou
 		s.unqueue(se)
 		defer s.enqueue(se)
 	}
-	n := s.needOf(r, set, a, se)
-	outcome := s.makeRoom(set, n)
+	n, outcome := s.makeRoomFor(r, set, se)
 	if outcome.outOfMemory() && r.Turn != nil && r.Turn.Asks != nil {
 		withoutContent(r)
-		n = s.needOf(r, set, a, se)
-		outcome = s.makeRoom(set, n)
+		n, outcome = s.makeRoomFor(r, set, se)
 	}
 	switch {
 	case outcome != 0:
@@ -247,6 +245,18 @@ func (s *Store) admitRoom(r *models.Record, a *agent, se *session, keep bool) Ou
 		s.keepFree(set, se, n)
 	}
 	return outcome
+}
+
+// makeRoomFor makes room for a record, and returns what it needs. Making room may take the agent's last session, and so have it need more. The caller
+// holds s.mu.
+func (s *Store) makeRoomFor(r *models.Record, set *teamSet, se *session) (n need, outcome Outcome) {
+	for {
+		n = s.needOf(r, set, s.agents[r.AgentID], se)
+		outcome = s.makeRoom(set, n)
+		if outcome != 0 || s.needOf(r, set, s.agents[r.AgentID], se) == n {
+			return n, outcome
+		}
+	}
 }
 
 // needOf returns what a record needs beyond what is kept for its session already. The caller holds s.mu.

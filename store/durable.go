@@ -289,13 +289,18 @@ func (s *Store) Knows(key SessionKey) bool {
 }
 
 // Remove forgets a session that the journal says was forgotten, if memory holds it, and what is kept of it if it does not.
-func (s *Store) Remove(key SessionKey) {
+// With the last session of an agent, all go that the journal still held of it.
+func (s *Store) Remove(f Forgotten) {
 	s.lock()
 	defer s.mu.Unlock()
-	if _, se := s.lookup(key.AgentID, key.Topic); se != nil {
+	a, se := s.lookup(f.AgentID, f.Topic)
+	if se != nil {
 		s.dropSession(se)
 	}
-	s.cold.drop(key)
+	s.cold.drop(f.SessionKey)
+	for f.LastOfAgent && a != nil && a.count > 0 {
+		s.dropSession(a.sessions.Before(&sessionInAgent, nil)())
+	}
 }
 
 // TrimHistory drops the statuses of a session that are older than before, but for its current one.

@@ -136,6 +136,7 @@ type session struct {
 	byEvent  bool // an event of a tool began it
 	inTools  bool // it is in Store.tools
 	yieldsAs yield
+	waits    bool  // a report of it is admitted and not settled
 	kept     int32 // bytes of memory that are kept for admitted reports of it
 
 	filedSec int64 // and the next one, and filedNanos: see filed

@@ -521,7 +521,7 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	}
 	recordQuestions(t, j, st)
 	j.Alive(epoch.Add(50 * time.Minute))
-	st.Remove(store.SessionKey{AgentID: "gone", Topic: "t"})
+	st.Remove(store.Forgotten{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}})
 	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil, func() {}))
 	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(fixture))

@@ -102,7 +102,7 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 			records = append(records, r)
 			return nil
 		}, func(f store.Forgotten) error { // of what came with earlier commits
-			st.Remove(f.SessionKey)
+			st.Remove(f)
 			gone.add(f)
 			return nil
 		})

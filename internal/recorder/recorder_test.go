@@ -115,7 +115,7 @@ func requireState(t require.TestingT, before, after state, forgetful bool) {
 	}
 	for _, se := range after.Sessions {
 		known := slices.ContainsFunc(before.Sessions, func(other models.FleetSession) bool { return other.AgentID == se.AgentID && other.Topic == se.Topic })
-		require.True(t, known || se.Expired)
+		require.True(t, known || se.Expired, "%+v\n%+v", before.Sessions, after.Sessions)
 	}
 	for i, se := range before.Sessions {
 		j := slices.IndexFunc(after.Sessions, func(other models.FleetSession) bool { return other.AgentID == se.AgentID && other.Topic == se.Topic })
