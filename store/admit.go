@@ -166,6 +166,7 @@ func (s *Store) Settle() {
 	clear(s.admitted.found)
 	clear(s.admitted.withdrawn)
 	clear(s.admitted.refused)
+	clear(s.cold.recalled)
 	s.admitted.events = false
 	clear(s.admitted.ids)
 	s.settleUsages()

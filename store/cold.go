@@ -15,6 +15,8 @@ type cold struct {
 	evicted atomic.Uint64 // how many sessions memory forgot since the store was made, or since there is none any more
 	filedTo uint64        // the sequence up to which the journal has filed everything
 	rounds  []*coolingRound
+
+	recalled map[string]AgentState // what the journal knows of agents that reports are about to begin
 }
 
 // coolingRound is the sessions and agents that memory forgot between two rounds of filing.
@@ -94,6 +96,16 @@ func (c *cold) setFiled(key SessionKey, newest StatusPosition) {
 	}
 }
 
+// setAgentFiled is setFiled for an agent.
+func (c *cold) setAgentFiled(id string, newest StatusPosition) {
+	for _, r := range c.rounds {
+		if known, ok := r.agents[id]; ok {
+			known.Filed = known.Filed.newest(newest)
+			r.agents[id] = known
+		}
+	}
+}
+
 // Filed says that the journal has filed every record up to a sequence.
 func (s *Store) Filed(sequence uint64) {
 	s.lock()
@@ -121,6 +133,25 @@ func (s *Store) Cools(key SessionKey) bool {
 	defer s.mu.RUnlock()
 	_, ok := s.cold.session(key)
 	return ok
+}
+
+// RecallAgent says what the journal knows of an agent that memory does not know, and that reports are about to begin. It holds until
+// [Store.Settle].
+func (s *Store) RecallAgent(id string, state AgentState) {
+	s.lock()
+	defer s.mu.Unlock()
+	if s.cold.recalled == nil {
+		s.cold.recalled = map[string]AgentState{}
+	}
+	s.cold.recalled[id] = state
+}
+
+// CoolsAgent reports whether memory forgot an agent that the journal has not filed as a whole, and whether memory knows it.
+func (s *Store) CoolsAgent(id string) (cools, known bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, cools = s.cold.agent(id)
+	return cools, s.agents[id] != nil
 }
 
 // Cooling returns how many sessions the journal has to file before the store can do without them.

@@ -100,6 +100,9 @@ func (s *Store) fileChunk(filings []Filing) {
 		if a != nil {
 			f.AgentKnown, f.AgentBefore = true, a.filed
 			a.filed = a.filed.newest(f.Newest)
+		} else if state, ok := s.cold.agent(f.AgentID); ok {
+			f.AgentKnown, f.AgentBefore = true, state.Filed
+			s.cold.setAgentFiled(f.AgentID, f.Newest)
 		}
 		switch state, cooling := s.cold.session(f.SessionKey); {
 		case se != nil:
@@ -184,10 +187,13 @@ func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Ou
 	s.now = max(s.now, now)
 	a := s.agents[r.AgentID]
 	set := s.teamsOf(a, r.AgentID)
-	if outcome := s.makeRoom(set, need{1, s.sizeOfRestored(r, set, a)}); outcome != 0 {
-		if recall {
-			s.admitted.refuse(r.SessionKey, outcome)
-		}
+	size := s.sizeOfRestored(r, set, a)
+	switch outcome := s.makeRoom(set, need{1, size}); {
+	case outcome == 0 || outcome.outOfMemory() && s.fitted(r, size, now):
+	case recall:
+		s.admitted.refuse(r.SessionKey, outcome)
+		fallthrough
+	default:
 		return nil, outcome
 	}
 	if a = s.agents[r.AgentID]; a == nil { // making room may have taken its last session
@@ -215,12 +221,19 @@ func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Ou
 	return moved, 0
 }
 
+// fitted reports whether an earlier session, which takes about so many bytes, was in memory before: it has not expired, and is as good as within the bound.
+// The caller holds s.mu.
+func (s *Store) fitted(r *Restored, size, now int64) bool {
+	expires := instant(s.RetainedUntil(r.Session).Add(-s.opts.SessionRetention))
+	return expires > now && s.used.bytes+size <= s.opts.HistoryMaxBytes+s.opts.HistoryMaxBytes/16
+}
+
 // sizeOfRestored returns how many bytes of memory an earlier session takes at least; a is its agent, nil where that is new. The caller
 // holds s.mu.
 func (s *Store) sizeOfRestored(r *Restored, set *teamSet, a *agent) int64 {
 	current := r.Records[0]
 	current.AgentName, current.AgentHost, current.AgentSource = r.Agent.Name, r.Agent.Host, r.Agent.Source
-	current.SessionTitle = r.Session.Title
+	current.SessionTitle, current.Turn = r.Session.Title, nil
 	turn, _ := r.Session.Turn.restored()
 	return s.growth(&current, set, a, nil) + turn.size()
 }

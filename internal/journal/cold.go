@@ -27,6 +27,44 @@ func (j *Journal) Recall(key store.SessionKey, now time.Time) (over bool, err er
 	return false, nil
 }
 
+// RecallAgent has the store know what the journal holds of an agent that memory forgot, if it holds anything.
+func (j *Journal) RecallAgent(id string) error {
+	if !j.store.HasCold() {
+		return nil
+	}
+	cools, known := j.store.CoolsAgent(id)
+	if known {
+		return nil
+	}
+	if cools || j.filedTo.Load().position < j.forgetAt.Load() {
+		if err := j.File(); err != nil {
+			return err
+		}
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	return j.recallAgent(id)
+}
+
+// recallAgent is RecallAgent where all that matters is filed. The caller holds j.mu, or replays.
+func (j *Journal) recallAgent(id string) error {
+	if j.engine == nil {
+		return ErrClosed
+	}
+	value, err := j.engine.get(agentStateKey(id))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	state, err := decodeAgentState(value)
+	if err == nil {
+		j.store.RecallAgent(id, state)
+	}
+	return err
+}
+
 // Cold returns a session that memory forgot, with its newest limit records at most; nil where the journal holds none.
 func (j *Journal) Cold(key store.SessionKey, limit int) (*store.Restored, error) {
 	if !j.store.HasCold() {

@@ -109,7 +109,7 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 		for i := range records {
 			key := store.SessionKey{AgentID: records[i].AgentID, Topic: records[i].SessionTopic}
 			if err == nil && st.HasCold() && !st.Knows(key) && !gone.has(key) {
-				err = j.recallFiled(key, now)
+				err = errors.Join(j.recallFiled(key, now), j.recallAgent(key.AgentID))
 			}
 		}
 		if err == nil {

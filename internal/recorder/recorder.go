@@ -312,6 +312,9 @@ func (r *Recorder) recall(group []*call) error {
 			if over {
 				r.forgotten = append(r.forgotten, store.Forgotten{SessionKey: key})
 			}
+			if err := r.journal.RecallAgent(key.AgentID); err != nil {
+				return err
+			}
 		}
 	}
 	return nil

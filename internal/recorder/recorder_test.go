@@ -120,7 +120,7 @@ func requireState(t require.TestingT, before, after state, forgetful bool) {
 	for i, se := range before.Sessions {
 		j := slices.IndexFunc(after.Sessions, func(other models.FleetSession) bool { return other.AgentID == se.AgentID && other.Topic == se.Topic })
 		if j < 0 {
-			require.True(t, se.Expired)
+			require.True(t, se.Expired, "%+v\n%+v", se, after.Sessions)
 			continue
 		}
 		require.Equal(t, se.Session, after.Sessions[j].Session)
