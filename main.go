@@ -27,6 +27,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/internal/certs"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
@@ -206,9 +207,11 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	}
 	rec := recorder.New(st, j, m)
 	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
+	answers := budget.New(int64(cfg.AnswersMaxBytes))
+	m.AddAnswers(answers)
 	h := handlers.New(handlers.Parts{
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
-		Access: guard, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
+		Access: guard, Answers: answers, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
 	})
 
 	listeners, err := sockets.Listen(cfg.Addresses())
@@ -423,6 +426,7 @@ func newServer(handler http.Handler, encryption *tls.Config, logger *slog.Logger
 		ReadHeaderTimeout: 10 * time.Second,
 		ReadTimeout:       30 * time.Second,
 		WriteTimeout:      60 * time.Second,
+		HTTP2:             &http.HTTP2Config{WriteByteTimeout: 15 * time.Second},
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
 		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
@@ -541,12 +545,12 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Use(h.OwnHosts, h.Admit)
 		r.With(h.Require(access.Report), h.Once).Post("/webhook/status", h.AfterReplay(h.Webhook))
 		r.With(h.Require(access.Report), h.Once).Post("/webhook/{client}", h.AfterReplay(h.Hook))
-		r.With(h.OwnPages, h.Require(access.Read, access.Report)).Post("/mcp", h.AfterReplay(h.MCP()))
+		r.With(h.OwnPages, h.Recognize(access.Read, access.Report), h.Hold, handlers.Collect).Post("/mcp", h.AfterReplay(h.MCP()))
 		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
 		if cfg.MetricsPublic {
-			r.Method(http.MethodGet, "/metrics", m.Handler())
+			r.With(handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
 		} else {
-			r.With(h.Require(access.Read), h.Whole).Method(http.MethodGet, "/metrics", m.Handler())
+			r.With(h.Require(access.Read), h.Whole, handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // which requires access.Read, or shows the form to sign in
 		if cfg.PublicURL.URL != nil && cfg.PublicURL.Path != "" {
@@ -559,7 +563,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.With(h.SameOrigin).Post("/sign-out", h.Handle(h.SignOut))
 	})
 	r.Group(func(r chi.Router) {
-		r.Use(h.OwnHosts, h.Admit, h.Require(access.Read), handlers.Compress)
+		r.Use(h.OwnHosts, h.Admit, h.Require(access.Read), h.Hold, handlers.Compress)
 		r.Get("/api/agents", h.Read(h.Agents))
 		r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
 		r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))

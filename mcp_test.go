@@ -286,7 +286,7 @@ func TestMCPOverHTTP(t *testing.T) {
 		{list, []string{"Origin: https://tools.example.com.evil.test"}, 403, "forbidden"},
 		{list, []string{"Content-Type: text/plain"}, 415, "application/json"},
 		{list, []string{"Accept: text/html"}, 400, "Accept must contain"},
-		{`{`, nil, 400, "malformed payload"},
+		{`{`, nil, 400, "malformed JSON at byte 1"},
 		{`{"jsonrpc":"2.0","id":1,"method":"nothing"}`, nil, 400, "unsupported"},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"report_status","arguments":{"content":"` + strings.Repeat("x", 1<<20) + `"}}}`, nil, 413, ""},
 	} {

@@ -18,6 +18,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/adapters"
+	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -45,6 +46,7 @@ type Config struct {
 	TeamShare          float64          `env:"TEAM_SHARE" envDefault:"0.5" allowed:"a part of each bound, from 0.001 to 1"`
 	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
 	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
+	AnswersMaxBytes    Bytes            `env:"ANSWERS_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`
 	MaxInFlight        int              `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
 	TrustedProxies     Prefixes         `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; none to believe no X-Forwarded-For"`
 	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; none of both for no TLS"`
@@ -112,6 +114,7 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("TeamShare", 0.001 <= c.TeamShare && c.TeamShare <= 1)
 	check("RateLimitReports", 0 <= c.RateLimitReports && c.RateLimitReports <= 10_000_000)
 	check("RateLimitReads", 0 <= c.RateLimitReads && c.RateLimitReads <= 10_000_000)
+	check("AnswersMaxBytes", budget.Least <= c.AnswersMaxBytes && c.AnswersMaxBytes <= 1<<40)
 	check("MaxInFlight", 0 <= c.MaxInFlight && c.MaxInFlight <= 1_000_000)
 	check("TLSCertFile", c.TLSCertFile != "" || c.TLSKeyFile == "")
 	check("TLSKeyFile", c.TLSKeyFile != "" || c.TLSCertFile == "")

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 
-	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -30,30 +29,35 @@ type agentStatus struct {
 
 // Agents lists agents: GET /api/agents.
 func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
-	list, err := h.listAgents(r.Context(), grantOf(w), newParams(r))
+	list, bytes, err := h.listAgents(r.Context(), readerOf(w), newParams(r))
 	if err != nil {
 		return err
 	}
-	return h.respondPage(w, r, list, list.NextCursor)
+	return h.respondPage(w, r, list, list.NextCursor, bytes)
 }
 
-// listAgents returns a page of the agents that a grant is for and that p asks for.
-func (h *Handler) listAgents(ctx context.Context, grant *access.Grant, p *params) (list agentList, err error) {
+// listAgents returns a page of the agents that a reader may see and that p asks for, and how many bytes they take.
+func (h *Handler) listAgents(ctx context.Context, who reader, p *params) (list agentList, bytes int, err error) {
 	q := store.AgentQuery{
-		Team:    grant.Team(),
+		Team:    who.grant.Team(),
 		Status:  p.status("status"),
 		Source:  p.text("source", models.MaxAgentSource),
 		Active:  p.flag("active"),
 		Waiting: p.flag("waiting"),
 		Search:  p.text("search", maxSearch),
 		BySeen:  p.bySeen(),
+		Bytes:   who.most,
 	}
 	after, limit := p.afterAgent(q), p.limit(defaultAgents)
 	if p.err != nil {
-		return list, p.err
+		return list, 0, p.err
+	}
+	if err := h.making(ctx, who.held, limit); err != nil {
+		return list, 0, err
 	}
 	page, err := h.Store.Agents(ctx, q, after, limit)
-	return agentList{page.Items, cursorOf(page.Next, func(at store.AgentPosition) string { return agentCursor(q, at) })}, err
+	next := cursorOf(page.Next, func(at store.AgentPosition) string { return agentCursor(q, at) })
+	return agentList{page.Items, next}, page.Bytes, err
 }
 
 // bySeen reads the order of a list of agents.
@@ -68,8 +72,11 @@ func (p *params) bySeen() bool {
 // Agent shows one agent: GET /api/agents/{agent_id}.
 func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
 	agentID := pathParam(r, "agent_id")
+	if !grantOf(w).Covers(agentID) {
+		return models.NotFound("agent")
+	}
 	agent, ok := h.Store.Agent(agentID)
-	if !ok || !grantOf(w).Covers(agentID) {
+	if !ok {
 		return models.NotFound("agent")
 	}
 	return respond(w, r, agent)
@@ -83,19 +90,24 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
-	agentID := pathParam(r, "agent_id")
-	latest, page, ok := h.Store.AgentStatus(agentID, after, limit)
-	if !ok || !grantOf(w).Covers(agentID) {
+	agentID, who := pathParam(r, "agent_id"), readerOf(w)
+	if !who.grant.Covers(agentID) {
 		return models.NotFound("agent")
 	}
-	if page.Journaled > 0 {
-		if err := h.Journal.CompleteAgent(agentID, &page, after, limit); err != nil {
-			return err
-		}
+	if err := h.making(r.Context(), who.held, limit); err != nil {
+		return err
+	}
+	latest, page, ok := h.Store.AgentStatus(agentID, after, limit)
+	if !ok {
+		return models.NotFound("agent")
+	}
+	err := h.complete(r.Context(), who, &page, func() error { return h.Journal.CompleteAgent(agentID, &page, after, limit) })
+	if err != nil {
+		return err
 	}
 	if latest.ContentDropped && after == nil && len(page.Items) > 0 && page.Items[0].Timestamp.Equal(latest.Timestamp) {
 		latest = page.Items[0]
 	}
 	next := cursorOf(page.Next, statusCursor)
-	return h.respondPage(w, r, agentStatus{latest, page.Items, next}, next)
+	return h.respondPage(w, r, agentStatus{latest, page.Items, next}, next, page.Bytes+store.StatusBytes(&latest))
 }

@@ -121,14 +121,18 @@ func cursorOf[P any](next *P, encode func(P) string) string {
 	return encode(*next)
 }
 
-// respondPage is respond for a page of a list: it says where the next one is, if there is one, in a Link header (RFC 8288).
-func (h *Handler) respondPage(w http.ResponseWriter, r *http.Request, v any, next string) error {
+// respondPage is respond for a page of a list, whose items take so many bytes: it says where the next one is, if there is one, in a
+// Link header (RFC 8288).
+func (h *Handler) respondPage(w http.ResponseWriter, r *http.Request, v any, next string, bytes int) error {
 	if next != "" {
 		u := *r.URL
 		query := u.Query()
 		query.Set("cursor", next)
 		u.RawQuery = query.Encode()
 		w.Header().Set("Link", "<"+h.prefix()+u.RequestURI()+`>; rel="next"`)
+	}
+	if bytes > smallAnswer {
+		return h.respondLarge(w, r, v, bytes)
 	}
 	return respond(w, r, v)
 }

@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -99,9 +100,42 @@ func grantOf(w http.ResponseWriter) *access.Grant {
 	return nil
 }
 
+// reader is who reads, and what the answer may take.
+type reader struct {
+	grant *access.Grant
+	held  *budget.Holding // of the memory for answers; nil where that is not counted
+	most  int             // bytes of a page; 0 for [store.PageBytes]
+}
+
+// readerOf returns who reads.
+func readerOf(w http.ResponseWriter) reader { return reader{grant: grantOf(w), held: heldOf(w)} }
+
 // enter finds out who asks, and whether they may, and notes that. The error is a *models.Error.
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access.Scope) error {
-	scope := scopes[0]
+	if err := h.recognize(w, r, scopes[0]); err != nil {
+		return err
+	}
+	env := envelopeOf(w)
+	if err := h.count(w.Header(), env, scopes[0]); err != nil {
+		return err
+	}
+	return h.allow(w, env.grant, scopes)
+}
+
+// Recognize is [Handler.Require] for an endpoint that counts by itself what a request asks for.
+func (h *Handler) Recognize(scopes ...access.Scope) func(http.Handler) http.Handler {
+	return func(next http.Handler) http.Handler {
+		return h.before(next, func(w http.ResponseWriter, r *http.Request) error {
+			if err := h.recognize(w, r, scopes[0]); err != nil {
+				return err
+			}
+			return h.allow(w, grantOf(w), scopes)
+		})
+	}
+}
+
+// recognize finds out who asks for something of that scope, and notes that. The error is a *models.Error.
+func (h *Handler) recognize(w http.ResponseWriter, r *http.Request, scope access.Scope) error {
 	env := envelopeOf(w)
 	if scope != access.Report {
 		setPersonal(w.Header())
@@ -118,10 +152,12 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access
 		}
 		env.grant = grant
 	}
-	if err := h.count(w.Header(), env, scope); err != nil {
-		return err
-	}
-	if !slices.ContainsFunc(scopes, env.grant.Allows) {
+	return nil
+}
+
+// allow returns an error unless a grant has one of some scopes. It is a *models.Error.
+func (h *Handler) allow(w http.ResponseWriter, grant *access.Grant, scopes []access.Scope) error {
+	if !slices.ContainsFunc(scopes, grant.Allows) {
 		names := make([]string, len(scopes))
 		for i, scope := range scopes {
 			names[i] = scope.String()

@@ -17,6 +17,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
+	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
@@ -49,7 +50,8 @@ type Parts struct {
 	Logger   *slog.Logger
 	Version  string // what /health shows
 
-	PublicURL *url.URL // that people and agents use, without a slash at the end; nil for the one by which each asks
+	PublicURL *url.URL       // that people and agents use, without a slash at the end; nil for the one by which each asks
+	Answers   *budget.Budget // of the memory of answers; nil for one of [DefaultAnswerBytes]
 	Access    Access
 	Capture   adapters.Capture // what is kept of events of agents' tools; everything unless it says less
 	Dashboard *dashboard.Dashboard
@@ -57,6 +59,9 @@ type Parts struct {
 
 // New returns a handler. Where there is a journal, it answers that it is not ready until [Handler.Replayed] is called.
 func New(p Parts) *Handler {
+	if p.Answers == nil {
+		p.Answers = budget.New(DefaultAnswerBytes)
+	}
 	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
 	h.replayed.Store(p.Journal == nil)
 	return h
@@ -167,11 +172,14 @@ var (
 // buffers holds *bytes.Buffer for answers.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// maxPooled is the size from which a buffer is not kept for the next request.
-const maxPooled = 1 << 20
+// maxPooled is the size from which a request's buffer is not kept for the next request, and maxPooledAnswer that of an answer's.
+const (
+	maxPooled       = 1 << 20
+	maxPooledAnswer = 64 << 10
+)
 
 func release(b *bytes.Buffer) {
-	if b.Cap() <= maxPooled {
+	if b.Cap() <= maxPooledAnswer {
 		b.Reset()
 		buffers.Put(b)
 	}
@@ -211,6 +219,9 @@ func respond(w http.ResponseWriter, r *http.Request, v any) error {
 	defer release(body)
 	if err := encode(body, v); err != nil {
 		return err
+	}
+	if held := heldOf(w); held != nil {
+		held.Keep(0)
 	}
 	if fresh(w, r, body.Bytes()) {
 		return nil

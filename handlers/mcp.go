@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/http"
-	"net/netip"
 	"net/url"
 	"reflect"
 	"slices"
@@ -31,11 +30,17 @@ const (
 	defaultToolNeeds = 20 // of each kind
 )
 
+// toolBytes is how many bytes the items take that a tool returns, unless a single one takes more. The answer has them twice.
+const toolBytes = 64 << 10
+
 // caller is who calls a tool.
 type caller struct {
-	grant  *access.Grant
-	client netip.Addr
+	reader
+	excess error // why it may not report now
 }
+
+// reportTools are those that report a status.
+var reportTools = map[string]bool{"start_session": true, "report_status": true, "end_session": true}
 
 type callerKey struct{}
 
@@ -49,21 +54,33 @@ func callerOf(ctx context.Context) caller {
 func (h *Handler) MCP() Endpoint {
 	server := h.mcpServer()
 	transport := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
-		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxReportBytes, PropagateRequestCancellation: true,
+		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxCallBytes, PropagateRequestCancellation: true,
 		DisableLocalhostProtection: true, // OwnHosts and OwnPages do that, and let proxies on the same machine through
 	})
 	return func(w http.ResponseWriter, r *http.Request) error {
-		env := envelopeOf(w)
-		c := caller{grant: grantOf(w)}
-		if env != nil {
-			c.client = env.client
+		c := caller{reader: reader{grant: grantOf(w), held: heldOf(w), most: toolBytes}}
+		call, err := readCall(r)
+		if err := h.countCall(w, &c, call); err != nil {
+			return err
 		}
+		var refused *rpcError
+		if errors.As(err, &refused) {
+			refuseCall(w, refused)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		if err := h.making(r.Context(), c.held, callMaking/itemMaking); err != nil {
+			return err
+		}
+		c.held = nil // that covers all of it
 		transport.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		return nil
 	}
 }
 
-// may returns why a caller may not do what needs a scope, or nil. One report is counted for one that reports.
+// may returns why a caller may not do what needs a scope, or nil.
 func (h *Handler) may(c caller, scope access.Scope) error {
 	if scope == access.Report && h.Access.Tokens == nil && h.Access.guards(scope) {
 		return models.Forbidden("this server takes reports as signed webhooks alone")
@@ -71,10 +88,8 @@ func (h *Handler) may(c caller, scope access.Scope) error {
 	if !c.grant.Allows(scope) {
 		return models.Forbidden("the token has not the scope " + scope.String())
 	}
-	if scope == access.Report && h.Access.Limits != nil {
-		if excess := h.Access.Limits.Reports(c.grant, c.client, 1, time.Now()); excess != nil {
-			return models.TooManyRequests(fmt.Sprintf("more than %d reports a second: try again in %s", excess.Rate, max(excess.After, time.Second).Round(time.Second)))
-		}
+	if scope == access.Report {
+		return c.excess
 	}
 	return nil
 }
@@ -107,8 +122,9 @@ type (
 	reportedResult struct {
 		AgentID      string        `json:"agent_id"`
 		SessionTopic string        `json:"session_topic"`
-		Status       models.Status `json:"status"`
+		Status       models.Status `json:"status" jsonschema:"of the session, now that it was reported on"`
 		ExpiresAt    time.Time     `json:"expires_at" jsonschema:"report again before then, or the session counts as expired"`
+		Note         string        `json:"note,omitempty" jsonschema:"what is not as the call would have it"`
 	}
 	listAgentsArgs struct {
 		Status  models.Status `json:"status,omitempty" jsonschema:"of the agent's latest report"`
@@ -137,6 +153,8 @@ type (
 		SessionTopic string `json:"session_topic"`
 		Limit        int    `json:"limit,omitempty" jsonschema:"how many entries of the history, newest first"`
 		Cursor       string `json:"cursor,omitempty" jsonschema:"the next_cursor of the page before"`
+
+		QuestionsFrom string `json:"questions_from,omitempty" jsonschema:"the next_question of an earlier answer"`
 	}
 )
 
@@ -174,21 +192,27 @@ func (h *Handler) mcpServer() *mcp.Server {
 		})
 	addTool(h, s, access.Read, reads("list_agents", "List agents", "List agents, with their latest status and how many sessions they have."),
 		func(ctx context.Context, c caller, in listAgentsArgs) (agentList, error) {
-			return h.listAgents(ctx, c.grant, asked("status", in.Status, "source", in.Source, "search", in.Search, "active", in.Active, "waiting", in.Waiting,
+			list, _, err := h.listAgents(ctx, c.reader, asked("status", in.Status, "source", in.Source, "search", in.Search, "active", in.Active, "waiting", in.Waiting,
 				"sort", in.Sort, "limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor))
+			return list, err
 		})
 	addTool(h, s, access.Read, reads("list_sessions", "List sessions", "List sessions of all agents, newest update first. status=pending with expired=false are those that wait for somebody."),
 		func(ctx context.Context, c caller, in listSessionsArgs) (sessionList[models.FleetSession], error) {
-			return h.listSessions(ctx, c.grant, asked("status", in.Status, "agent_id", in.AgentID, "source", in.Source, "expired", in.Expired,
+			list, _, err := h.listSessions(ctx, c.reader, asked("status", in.Status, "agent_id", in.AgentID, "source", in.Source, "expired", in.Expired,
 				"lost", in.Lost, "idle", in.Idle, "search", in.Search, "sort", in.Sort, "limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor))
+			return list, err
 		})
 	addTool(h, s, access.Read, reads("get_session", "Get a session", "Get a session and its status history, newest first."),
-		func(_ context.Context, c caller, in getSessionArgs) (sessionDetail, error) {
-			return h.readSession(c.grant, store.SessionKey{AgentID: in.AgentID, Topic: in.SessionTopic}, asked("limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor))
+		func(ctx context.Context, c caller, in getSessionArgs) (sessionDetail, error) {
+			detail, _, err := h.readSession(ctx, c.reader, store.SessionKey{AgentID: in.AgentID, Topic: in.SessionTopic},
+				asked("limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor, "questions_from", in.QuestionsFrom))
+			return detail, err
 		})
 	addTool(h, s, access.Read, reads("who_needs_me", "Who needs me", "List the sessions that need somebody: those that wait, longest first, those that went silent, and those that failed in the last hour."),
 		func(ctx context.Context, c caller, _ struct{}) (models.Needs, error) {
-			return h.Store.Needs(ctx, c.grant.Team(), time.Now(), defaultToolNeeds)
+			needs, err := h.Store.Needs(ctx, c.grant.Team(), time.Now(), defaultToolNeeds)
+			cutNeeds(&needs, toolBytes)
+			return needs, err
 		})
 
 	s.AddResourceTemplate(&mcp.ResourceTemplate{
@@ -308,11 +332,43 @@ func (h *Handler) reportFor(c caller, args sessionArgs, status models.Status) (r
 	if in.faults[0] != nil {
 		return result, in.faults[0]
 	}
-	result = reportedResult{AgentID: args.AgentID, SessionTopic: args.SessionTopic, Status: status}
-	if session, _, ok := h.Store.Session(args.AgentID, args.SessionTopic, nil, 1); ok {
-		result.ExpiresAt = session.ExpiresAt
+	result = reportedResult{AgentID: args.AgentID, SessionTopic: args.SessionTopic}
+	session, _, ok := h.Store.Session(args.AgentID, args.SessionTopic, nil, 1)
+	if !ok {
+		return result, models.Unavailable("the report was accepted, but the session was removed since")
+	}
+	result.Status, result.ExpiresAt = session.CurrentStatus, session.ExpiresAt
+	if session.CurrentStatus != status {
+		result.Note = fmt.Sprintf("%s was recorded, but is not the session's status: it is %s, which was reported with a later timestamp",
+			status, session.CurrentStatus)
+	} else if session.LastUpdated.Equal(session.Created) && !status.Unfinished() {
+		result.Note = "no session of this agent_id and session_topic was known: if you meant one that goes on, call again with its names"
 	}
 	return result, nil
+}
+
+// cutNeeds leaves out the last sessions of the longest list until all take at most most bytes, or each list has one at most.
+func cutNeeds(n *models.Needs, most int) {
+	bytes := 0
+	for _, list := range [...][]models.FleetSession{n.Pending, n.Lost, n.Failed} {
+		for i := range list {
+			bytes += store.FleetSessionBytes(&list[i])
+		}
+	}
+	for bytes > most {
+		longest := &n.Pending
+		for _, list := range [...]*[]models.FleetSession{&n.Lost, &n.Failed} {
+			if len(*list) > len(*longest) {
+				longest = list
+			}
+		}
+		last := len(*longest) - 1
+		if last < 1 {
+			return
+		}
+		bytes -= store.FleetSessionBytes(&(*longest)[last])
+		*longest, n.More = (*longest)[:last], true
+	}
 }
 
 // sessionResource is where a session's history is, as a template by RFC 6570.
@@ -332,7 +388,7 @@ func (h *Handler) readResource(ctx context.Context, r *mcp.ReadResourceRequest) 
 		return nil, mcp.ResourceNotFoundError(r.Params.URI)
 	}
 	h.Store.Expire(time.Now())
-	detail, err := h.readSession(c.grant, store.SessionKey{AgentID: agentID, Topic: sessionTopic}, asked())
+	detail, _, err := h.readSession(ctx, c.reader, store.SessionKey{AgentID: agentID, Topic: sessionTopic}, asked())
 	var known *models.Error
 	if errors.As(err, &known) && known.Code == models.CodeNotFound {
 		return nil, mcp.ResourceNotFoundError(r.Params.URI)

@@ -16,6 +16,7 @@ import (
 	"github.com/go-chi/chi/v5"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -26,6 +27,10 @@ type envelope struct {
 	bytes  int64
 	began  time.Time // when the answer began, where it goes on; zero where it does not
 	cause  error     // what went wrong inside
+
+	started time.Time
+	held    *budget.Holding // what the answer takes of the memory for answers; nil where that is not counted
+	late    bool            // the client took too little of it in time
 
 	grant   *access.Grant // what whoever asks may do, once that is known
 	client  netip.Addr    // who asks, once that is known; see [Handler.clientOf]
@@ -49,9 +54,39 @@ func (e *envelope) Write(b []byte) (int, error) {
 	if e.status == 0 {
 		e.status = http.StatusOK
 	}
+	if len(b) > pieceBytes {
+		return e.writePieces(b)
+	}
 	n, err := e.ResponseWriter.Write(b)
 	e.bytes += int64(n)
 	return n, err
+}
+
+// What a client must take of a large answer: pieceBytes in pieceTimeout, and everything in answerTimeout.
+const (
+	pieceBytes    = 64 << 10
+	pieceTimeout  = 10 * time.Second
+	answerTimeout = 60 * time.Second
+)
+
+// writePieces writes b piece by piece: a client that takes too little of it in time is hung up on.
+func (e *envelope) writePieces(b []byte) (written int, err error) {
+	control := http.NewResponseController(e.ResponseWriter)
+	for piece := range slices.Chunk(b, pieceBytes) {
+		deadline := time.Now().Add(pieceTimeout)
+		if last := e.started.Add(answerTimeout); !e.started.IsZero() && last.Before(deadline) {
+			deadline = last
+		}
+		control.SetWriteDeadline(deadline) //nolint:errcheck // a connection without deadlines is in memory
+		n, err := e.ResponseWriter.Write(piece)
+		written += n
+		e.bytes += int64(n)
+		if err != nil {
+			e.late = !time.Now().Before(deadline)
+			return written, err
+		}
+	}
+	return written, nil
 }
 
 // Unwrap lets http.ResponseController reach the connection.
@@ -102,7 +137,7 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 	ids := newRequestIDs()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
-		env := &envelope{ResponseWriter: w, id: [1]string{ids.of(r)}}
+		env := &envelope{ResponseWriter: w, started: started, id: [1]string{ids.of(r)}}
 		header := w.Header()
 		header["X-Request-Id"] = env.id[:]
 		setSecurity(header, r.TLS != nil)
@@ -120,6 +155,9 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 			}
 			route := chi.RouteContext(r.Context()).RoutePattern()
 			h.Metrics.ObserveRequest(route, r.Method, env.status, answered)
+			if env.late {
+				h.Metrics.CountSlowReader()
+			}
 			h.log(r, env, took)
 		}()
 		next.ServeHTTP(env, r)

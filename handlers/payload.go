@@ -8,6 +8,7 @@ import (
 	"strings"
 	"sync"
 
+	"github.com/dustin/go-humanize"
 	"github.com/klauspost/compress/gzip"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -127,7 +128,7 @@ type limited struct {
 }
 
 func (l *limited) tooLarge() error {
-	return models.PayloadTooLarge(fmt.Sprintf("%s must be at most %d MiB", l.what, l.limit>>20))
+	return models.PayloadTooLarge(fmt.Sprintf("%s must be at most %s", l.what, strings.ReplaceAll(humanize.IBytes(uint64(l.limit)), ".0 ", " ")))
 }
 
 // Read implements io.Reader.

@@ -1,11 +1,11 @@
 package handlers
 
 import (
+	"cmp"
 	"context"
 	"net/http"
 	"time"
 
-	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -17,24 +17,27 @@ type sessionList[S any] struct {
 
 type sessionDetail struct {
 	Session       models.FleetSession  `json:"session"`
-	Questions     []models.Question    `json:"questions,omitempty"` // those that are open, oldest first
+	Questions     []models.Question    `json:"questions,omitempty"`    // those that are open, oldest first
+	NextQuestion  string               `json:"next_question,omitzero"` // the ID of the one after these
 	StatusHistory []models.AgentStatus `json:"status_history"`
 	NextCursor    string               `json:"next_cursor,omitzero"`
 }
 
 // Sessions lists sessions over the whole fleet: GET /api/sessions.
 func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
-	list, err := h.listSessions(r.Context(), grantOf(w), newParams(r))
+	list, bytes, err := h.listSessions(r.Context(), readerOf(w), newParams(r))
 	if err != nil {
 		return err
 	}
-	return h.respondPage(w, r, list, list.NextCursor)
+	return h.respondPage(w, r, list, list.NextCursor, bytes)
 }
 
-// listSessions returns a page of the sessions that a grant is for and that p asks for.
-func (h *Handler) listSessions(ctx context.Context, grant *access.Grant, p *params) (list sessionList[models.FleetSession], err error) {
+type fleetSessions = sessionList[models.FleetSession]
+
+// listSessions returns a page of the sessions that a reader may see and that p asks for, and how many bytes they take.
+func (h *Handler) listSessions(ctx context.Context, who reader, p *params) (list fleetSessions, bytes int, err error) {
 	q := store.SessionQuery{
-		Team:    grant.Team(),
+		Team:    who.grant.Team(),
 		AgentID: p.text("agent_id", models.MaxAgentID),
 		Source:  p.text("source", models.MaxAgentSource),
 		Status:  p.status("status"),
@@ -43,14 +46,18 @@ func (h *Handler) listSessions(ctx context.Context, grant *access.Grant, p *para
 		Idle:    p.flag("idle"),
 		Search:  p.text("search", maxSearch),
 		Oldest:  p.oldest(),
+		Bytes:   who.most,
 	}
 	after, limit := p.afterSession(q), p.limit(defaultSessions)
 	if p.err != nil {
-		return list, p.err
+		return list, 0, p.err
+	}
+	if err := h.making(ctx, who.held, limit); err != nil {
+		return list, 0, err
 	}
 	page, err := h.Store.Sessions(ctx, q, after, limit)
 	next := cursorOf(page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
-	return sessionList[models.FleetSession]{page.Items, next}, err
+	return fleetSessions{page.Items, next}, page.Bytes, err
 }
 
 // oldest reads the order of a list of sessions.
@@ -76,6 +83,12 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 	if p.err != nil {
 		return p.err
 	}
+	if !q.Team.Covers(q.AgentID) {
+		return models.NotFound("agent")
+	}
+	if err := h.making(r.Context(), heldOf(w), limit); err != nil {
+		return err
+	}
 	page, ok, err := h.Store.AgentSessions(r.Context(), q, after, limit)
 	if err != nil {
 		return err
@@ -84,43 +97,93 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 		return models.NotFound("agent")
 	}
 	next := cursorOf(page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
-	return h.respondPage(w, r, sessionList[models.Session]{page.Items, next}, next)
+	return h.respondPage(w, r, sessionList[models.Session]{page.Items, next}, next, page.Bytes)
 }
 
 // Session shows a session and its status history: GET /api/agents/{agent_id}/sessions/{session_topic}.
 func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
-	detail, err := h.readSession(grantOf(w), key, newParams(r))
+	detail, bytes, err := h.readSession(r.Context(), readerOf(w), key, newParams(r))
 	if err != nil {
 		return err
 	}
-	return h.respondPage(w, r, detail, detail.NextCursor)
+	return h.respondPage(w, r, detail, detail.NextCursor, bytes)
 }
 
-// readSession returns a session, if a grant is for it, and the page of its history that p asks for.
-func (h *Handler) readSession(grant *access.Grant, key store.SessionKey, p *params) (detail sessionDetail, err error) {
-	after, limit := p.afterStatus(), p.limit(defaultStatuses)
+// readSession returns a session, if a reader may see it, with the open questions and the page of its history that p asks for, and how
+// many bytes that takes. Questions take half of that at most, and the history what is left.
+func (h *Handler) readSession(ctx context.Context, who reader, key store.SessionKey, p *params) (
+	detail sessionDetail, bytes int, err error,
+) {
+	after, limit, from := p.afterStatus(), p.limit(defaultStatuses), p.questionsFrom()
 	if p.err != nil {
-		return detail, p.err
+		return detail, 0, p.err
 	}
-	if !grant.Covers(key.AgentID) {
-		return detail, models.NotFound("session")
+	if !who.grant.Covers(key.AgentID) {
+		return detail, 0, models.NotFound("session")
+	}
+	if err := h.making(ctx, who.held, limit); err != nil {
+		return detail, 0, err
 	}
 	session, questions, page, ok := h.Store.SessionInFull(key.AgentID, key.Topic, after, limit)
 	if !ok {
 		if session, questions, page, ok, err = h.coldSession(key, after, limit); err != nil {
-			return detail, err
+			return detail, 0, err
 		}
 	}
 	if !ok {
-		return detail, models.NotFound("session")
+		return detail, 0, models.NotFound("session")
 	}
-	if page.Journaled > 0 {
-		if err := h.Journal.CompleteSession(key, &page, after, limit); err != nil {
-			return detail, err
+	err = h.complete(ctx, who, &page, func() error { return h.Journal.CompleteSession(key, &page, after, limit) })
+	if err != nil {
+		return detail, 0, err
+	}
+	most := cmp.Or(who.most, store.PageBytes)
+	questions, next, taken := someQuestions(questions, from, most/2)
+	page.Cut(most - taken)
+	detail = sessionDetail{session, questions, next, page.Items, cursorOf(page.Next, statusCursor)}
+	return detail, taken + page.Bytes + store.FleetSessionBytes(&session), nil
+}
+
+// complete adds to a page of a history what the journal has of it, if anything is missing.
+func (h *Handler) complete(ctx context.Context, who reader, page *store.HistoryPage, read func() error) error {
+	if page.Journaled == 0 {
+		return nil
+	}
+	if err := h.grow(ctx, who.held, store.PageBytes); err != nil {
+		return err
+	}
+	return read()
+}
+
+// questionsFrom reads with which question the list of open ones begins: its number, 0 for the oldest.
+func (p *params) questionsFrom() uint64 {
+	id, ok := p.get("questions_from")
+	if !ok || id == "" {
+		return 0
+	}
+	number, valid := models.QuestionNumber(id)
+	if !valid {
+		p.fail("questions_from", "must be the next_question of an earlier answer")
+	}
+	return number
+}
+
+// someQuestions returns those of questions, oldest first, that were asked from a number on, as far as they take at most most bytes, but
+// one at least; the ID of the one after these, "" for none; and how many bytes they take.
+func someQuestions(all []models.Question, from uint64, most int) (some []models.Question, next string, bytes int) {
+	some = []models.Question{}
+	for i := range all {
+		if number, _ := models.QuestionNumber(all[i].ID); number < from {
+			continue
 		}
+		n := store.QuestionBytes(&all[i])
+		if len(some) > 0 && bytes+n > most {
+			return some, all[i].ID, bytes
+		}
+		some, bytes = append(some, all[i]), bytes+n
 	}
-	return sessionDetail{session, questions, page.Items, cursorOf(page.Next, statusCursor)}, nil
+	return some, "", bytes
 }
 
 // coldSession returns a session that memory forgot and the journal holds. ok is false where there is none.

@@ -122,6 +122,13 @@ func (q *Question) Closed(outcome QuestionOutcome, by, answer string) ClosedQues
 // QuestionID returns the ID of the question that the record with this sequence asked.
 func QuestionID(sequence uint64) string { return "q" + strconv.FormatUint(sequence, 36) }
 
+// QuestionNumber returns the sequence that an ID is of: the reverse of [QuestionID]. ok is false where it is no such ID.
+func QuestionNumber(id string) (sequence uint64, ok bool) {
+	digits, ok := strings.CutPrefix(id, "q")
+	sequence, err := strconv.ParseUint(digits, 36, 64)
+	return sequence, ok && err == nil
+}
+
 // Validate returns a bad_request error that names what of a question is at fault, or nil.
 func (q *Question) Validate() error {
 	if q.Kind == 0 || q.Kind.String() == "" {

@@ -17,7 +17,7 @@ import (
 func TestOneHoldOfTheLockDoesALimitedAmountOfWork(t *testing.T) {
 	const sessions = 5000
 	s, now := holdStore(sessions)
-	l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, s.view)
+	l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, s.view, SessionBytes)
 	var page Page[models.Session, SessionPosition]
 	var after *SessionPosition
 	holds := 0
@@ -69,7 +69,7 @@ func BenchmarkHold(b *testing.B) {
 	})
 	b.Run("search-of-1000000", func(b *testing.B) {
 		s, _ := holdStore(1_000_000)
-		l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, s.view)
+		l := sessionLister(s, SessionQuery{Search: "nowhere to be found"}, s.view, SessionBytes)
 		var holds []time.Duration
 		for b.Loop() {
 			var page Page[models.Session, SessionPosition]

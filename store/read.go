@@ -14,12 +14,6 @@ import (
 // scannedPerLock is how many items a list looks at under one hold of the lock.
 const scannedPerLock = 1000
 
-// Page is a part of a list. Next is the position of its last item where more items follow, else nil.
-type Page[V, P any] struct {
-	Items []V
-	Next  *P
-}
-
 // AgentQuery selects agents. Its zero value selects them all, by ID.
 type AgentQuery struct {
 	Team    *Team         // of which it is; nil for any
@@ -29,6 +23,7 @@ type AgentQuery struct {
 	Waiting *bool         // whether it has a session that is active and pending; nil for either
 	Search  string        // a part of its ID or name, in any case; "" for any
 	BySeen  bool          // newest report first
+	Bytes   int           // of a page at most; 0 for PageBytes
 }
 
 // SessionQuery selects sessions. Its zero value selects them all.
@@ -42,6 +37,7 @@ type SessionQuery struct {
 	Idle    *bool         // whether it has done nothing yet; nil for either
 	Search  string        // a part of agent ID, agent name, topic or title, in any case; "" for any
 	Oldest  bool          // oldest update first, instead of newest
+	Bytes   int           // of a page at most; 0 for PageBytes
 }
 
 // Agents returns at most limit of the agents that q selects, from those after a position on, or from the
@@ -54,26 +50,31 @@ func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, 
 			return (q.Source == "" || a.source.name == q.Source) && pattern.MatchAny(a.id, a.name)
 		},
 		view:     (*agent).view,
+		bytes:    AgentBytes,
 		position: (*agent).position,
+		most:     q.Bytes,
 	}, after, limit)
 }
 
 // Sessions returns at most limit of the sessions that q selects, in its order, from those after a
 // position on, or from the first. The error is that of ctx.
 func (s *Store) Sessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (Page[models.FleetSession, SessionPosition], error) {
-	return list(ctx, &s.mu, sessionLister(s, q, s.fleetView), after, limit)
+	return list(ctx, &s.mu, sessionLister(s, q, s.fleetView, FleetSessionBytes), after, limit)
 }
 
 // AgentSessions is [Store.Sessions] for the agent that q names. ok is false where there is no such agent.
 func (s *Store) AgentSessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (page Page[models.Session, SessionPosition], ok bool, err error) {
-	if _, ok := s.Agent(q.AgentID); !ok || !q.Team.Covers(q.AgentID) {
+	if !q.Team.Covers(q.AgentID) {
 		return page, false, nil
 	}
-	page, err = list(ctx, &s.mu, sessionLister(s, q, s.view), after, limit)
+	if _, ok := s.Agent(q.AgentID); !ok {
+		return page, false, nil
+	}
+	page, err = list(ctx, &s.mu, sessionLister(s, q, s.view, SessionBytes), after, limit)
 	return page, true, err
 }
 
-func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V) lister[session, V, SessionPosition] {
+func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V, bytes func(*V) int) lister[session, V, SessionPosition] {
 	pattern := textsearch.Compile(q.Search)
 	return lister[session, V, SessionPosition]{
 		walk: func(after *SessionPosition) iter.Seq[*session] { return s.sessionsFrom(q, after) },
@@ -82,7 +83,9 @@ func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V) liste
 				pattern.MatchAny(se.agent.id, se.agent.name, se.topic, se.title)
 		},
 		view:     view,
+		bytes:    bytes,
 		position: (*session).position,
+		most:     q.Bytes,
 	}
 }
 
@@ -95,17 +98,6 @@ func (s *Store) Agent(id string) (agent models.Agent, ok bool) {
 		return agent, false
 	}
 	return a.view(), true
-}
-
-// HistoryPage is a part of a status history, as far as memory holds it.
-type HistoryPage struct {
-	Page[models.AgentStatus, StatusPosition]
-	Positions []StatusPosition // of its items
-	Complete  int              // so many of its first items follow one another with none missing
-
-	// Journaled is not 0 where statuses are missing after these, or at the end, that the journal has: none of them has a
-	// greater sequence, but for those that came since.
-	Journaled uint64
 }
 
 // AgentStatus returns the latest status of an agent and at most limit entries of the status history over
@@ -151,11 +143,10 @@ func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64
 	page.Items = []models.AgentStatus{}
 	whole := true // what memory holds is, so far
 	for st := range history {
-		if len(page.Items) == limit {
-			page.Next = &page.Positions[limit-1]
+		if len(page.Items) == limit || !page.Add(st.view(), st.position(), limit, 0) {
+			page.End()
 			break
 		}
-		page.Items, page.Positions = append(page.Items, st.view()), append(page.Positions, st.position())
 		if st.is(cut) {
 			whole, dropped = false, max(dropped, st.sequence)
 		}
@@ -178,7 +169,9 @@ type lister[T, V, P any] struct {
 	walk     func(after *P) iter.Seq[*T]
 	selects  func(*T) bool
 	view     func(*T) V
+	bytes    func(*V) int // that a view takes in an answer
 	position func(*T) P
+	most     int // bytes of a page; 0 for PageBytes
 }
 
 // list makes one page. Where few items are selected it walks on, and lets go of the lock now and then, so
@@ -211,10 +204,9 @@ func (l lister[T, V, P]) addTo(page *Page[V, P], mu *sync.RWMutex, after *P, lim
 		if !l.selects(item) {
 			continue
 		}
-		if len(page.Items) == limit {
+		if len(page.Items) == limit || !page.add(l.view(item), limit, l.most, l.bytes) {
 			return nil, false
 		}
-		page.Items = append(page.Items, l.view(item))
 		position := l.position(item)
 		page.Next = &position
 	}
@@ -258,7 +250,10 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 	var a *agent
 	switch {
 	case q.AgentID != "":
-		if a = s.agents[q.AgentID]; a == nil || !q.Team.Covers(q.AgentID) {
+		if !q.Team.Covers(q.AgentID) {
+			return func(func(*session) bool) {}
+		}
+		if a = s.agents[q.AgentID]; a == nil {
 			return func(func(*session) bool) {}
 		}
 	case q.Source != "" && q.Team == nil:

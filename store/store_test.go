@@ -113,9 +113,12 @@ func TestSilentSessionsGiveUpTheirHistoryFirst(t *testing.T) {
 			accept(st, epoch, r)
 		}
 	}
-	length := func(agent string) int {
-		_, history, _ := st.Session(agent, "t", nil, 1<<20)
-		return len(history.Items)
+	length := func(agent string) (n int) {
+		for after, more := (*store.StatusPosition)(nil), true; more; more = after != nil {
+			_, history, _ := st.Session(agent, "t", after, all)
+			n, after = n+len(history.Items), history.Next
+		}
+		return n
 	}
 	report("silent", 50)
 	before := int(st.Stats().HistoryBytes)

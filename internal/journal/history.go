@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -43,7 +44,7 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 		return ErrClosed
 	}
 	m := merge{page: page, items: page.Items[page.Complete:], positions: page.Positions[page.Complete:], limit: limit, full: page.Next != nil}
-	page.Items, page.Positions, page.Next = page.Items[:page.Complete:page.Complete], page.Positions[:page.Complete:page.Complete], nil
+	page.Truncate(page.Complete)
 	if page.Complete > 0 {
 		after = &page.Positions[page.Complete-1]
 	}
@@ -62,7 +63,7 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 		return err
 	}
 	if m.full {
-		page.Next = &page.Positions[len(page.Positions)-1]
+		page.End()
 	}
 	return nil
 }
@@ -78,13 +79,14 @@ func (j *Journal) whyUnusable() error {
 // addFiled merges what is filed after a position with what memory has. The caller holds j.mu.
 func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, forgotten map[string]bool) error {
 	add := func(r *models.Record) error { return m.journaled(view(r), placeOf(r)) }
+	addAlone := func(r *models.Record) error { return m.journaled(alone(view(r)), placeOf(r)) }
 	if h.topic != "" {
 		if forgotten[h.topic] {
 			return nil
 		}
 		return j.engine.eachRecordAfter(store.SessionKey{AgentID: h.agentID, Topic: h.topic}, after, add)
 	}
-	sessions := map[string]*sessionWalk{}
+	sessions, held := map[string]*sessionWalk{}, 0
 	return j.engine.eachTopicAfter(h.agentID, after, func(at store.StatusPosition, topic string) error {
 		walk := sessions[topic]
 		if walk == nil {
@@ -95,11 +97,18 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 		if walk.forgotten {
 			return nil
 		}
-		r, err := walk.record(at)
+		if held > store.PageBytes { // what is needed again is read again
+			for _, other := range sessions {
+				other.read, other.records = false, nil
+			}
+			held = 0
+		}
+		r, bytes, err := walk.record(at)
+		held += bytes
 		if r == nil || err != nil {
 			return err
 		}
-		return add(r)
+		return addAlone(r)
 	})
 }
 
@@ -144,6 +153,7 @@ type merge struct {
 	items     []models.AgentStatus // that memory has
 	positions []store.StatusPosition
 	limit     int
+	most      int  // bytes; 0 for store.PageBytes
 	full      bool // there is more than the page has room for
 }
 
@@ -152,8 +162,11 @@ func (m *merge) journaled(item models.AgentStatus, at store.StatusPosition) erro
 	if err := m.memory(&at); err != nil {
 		return err
 	}
-	if len(m.positions) > 0 && m.positions[0] == at {
+	switch {
+	case len(m.positions) > 0 && m.positions[0] == at:
 		m.items, m.positions = m.items[1:], m.positions[1:]
+	case len(m.positions) == 0 && m.full: // what comes next may be in memory, beyond what came from there
+		return errEnough
 	}
 	return m.add(item, at)
 }
@@ -172,7 +185,7 @@ func (m *merge) memory(before *store.StatusPosition) error {
 // interleave adds records, newest first, to what memory has.
 func (m *merge) interleave(records []models.Record) {
 	var page store.HistoryPage
-	all := merge{page: &page, items: m.items, positions: m.positions, limit: math.MaxInt}
+	all := merge{page: &page, items: m.items, positions: m.positions, limit: math.MaxInt, most: math.MaxInt}
 	for i := range records {
 		all.journaled(view(&records[i]), placeOf(&records[i])) //nolint:errcheck // there is room
 	}
@@ -182,11 +195,10 @@ func (m *merge) interleave(records []models.Record) {
 
 // add adds an entry, or returns errEnough where the page is full.
 func (m *merge) add(item models.AgentStatus, at store.StatusPosition) error {
-	if len(m.page.Items) == m.limit {
+	if !m.page.Add(item, at, m.limit, m.most) {
 		m.full = true
 		return errEnough
 	}
-	m.page.Items, m.page.Positions = append(m.page.Items, item), append(m.page.Positions, at)
 	return nil
 }
 
@@ -200,31 +212,39 @@ type sessionWalk struct {
 	forgotten bool // the journal may not know yet
 }
 
-// record returns the record at a position, or nil where there is none: its session was forgotten.
-func (w *sessionWalk) record(at store.StatusPosition) (*models.Record, error) {
+// alone returns st with texts that keep nothing else in memory.
+func alone(st models.AgentStatus) models.AgentStatus {
+	st.Message, st.Content = strings.Clone(st.Message), strings.Clone(st.Content)
+	return st
+}
+
+// record returns the record at a position, or nil where there is none: its session was forgotten. It also returns how many bytes
+// were read for that.
+func (w *sessionWalk) record(at store.StatusPosition) (_ *models.Record, bytes int, _ error) {
 	if !w.read || len(w.records) == 0 || comparePositions(placeOf(&w.records[len(w.records)-1]), at) < 0 {
-		if err := w.readChunk(at); err != nil {
-			return nil, err
+		var err error
+		if bytes, err = w.readChunk(at); err != nil {
+			return nil, bytes, err
 		}
 	}
 	for len(w.records) > 0 && comparePositions(placeOf(&w.records[0]), at) < 0 {
 		w.records = w.records[1:]
 	}
 	if len(w.records) == 0 || placeOf(&w.records[0]) != at {
-		return nil, nil
+		return nil, bytes, nil
 	}
-	return &w.records[0], nil
+	return &w.records[0], bytes, nil
 }
 
-// readChunk reads the chunk that a position would be in, from there on.
-func (w *sessionWalk) readChunk(at store.StatusPosition) error {
+// readChunk reads the chunk that a position would be in, from there on. It returns how large that is.
+func (w *sessionWalk) readChunk(at store.StatusPosition) (bytes int, err error) {
 	w.read, w.records = true, w.records[:0]
 	_, chunk, err := w.engine.chunkOf(w.prefix, at)
 	if err != nil || chunk == "" {
-		return err
+		return 0, err
 	}
 	w.records = slices.Grow(w.records, chunkEntries)
-	return eachRecord(chunk, func(r *models.Record) error {
+	return len(chunk), eachRecord(chunk, func(r *models.Record) error {
 		if comparePositions(placeOf(r), at) >= 0 {
 			w.records = append(w.records, *r)
 		}

@@ -278,7 +278,7 @@ func TestManyAtOnce(t *testing.T) {
 			following.Go(func() { got[i] = followAll(t, hub, filters[i], beginning) })
 		}
 		reporting.Wait()
-		time.Sleep(time.Second)
+		time.Sleep(10 * time.Second) // those that were cut off come back, and catch up
 		hub.Close()
 		following.Wait()
 		changes, ok := st.Changes(0, make([]store.Change, 0, each*reporters))
@@ -362,6 +362,44 @@ func TestASlowSubscriberIsCutOffAndComesBack(t *testing.T) {
 		changes, _ := st.Changes(0, make([]store.Change, 0, 5))
 		require.NoError(t, c.read(t, changes))
 		require.EqualValues(t, 5, c.last)
+	})
+}
+
+// TestWhatASubscriberHoldsUpIsBounded lets events of about 8 KB wait, and has a subscriber catch up on them.
+func TestWhatASubscriberHoldsUpIsBounded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := newStore(10_000)
+		hub, stop := start(st, live.Options{MaxSubscribers: 2, Buffer: 5000})
+		defer stop()
+		sub, err := hub.Subscribe(live.Filter{}, "", func() {})
+		require.NoError(t, err)
+		events, err := sub.Next(t.Context())
+		require.NoError(t, err)
+		begun := fields(events[0])["id"]
+		report := models.StatusReport{AgentID: "a", SessionTopic: strings.Repeat("𝕏", 500), SessionTitle: strings.Repeat("𝕏", 200),
+			Status: models.Running, Message: strings.Repeat("𝕏", 1000)}
+		const reports = 2000
+		for range reports {
+			st.Accept(nil, []models.StatusReport{report}, time.Now(), nil)
+		}
+		time.Sleep(time.Second)
+		_, err = sub.Next(t.Context())
+		require.ErrorIs(t, err, live.ErrSlow, "after some 8 MiB, not after 5000 events")
+		sub.Close()
+
+		sub, err = hub.Subscribe(live.Filter{}, begun, func() {})
+		require.NoError(t, err)
+		defer sub.Close()
+		for got := -1; got < reports; {
+			events, err := sub.Next(t.Context())
+			require.NoError(t, err)
+			bytes := 0
+			for _, e := range events {
+				bytes += len(e.Frame)
+			}
+			require.LessOrEqual(t, bytes, 32<<10)
+			got += len(events)
+		}
 	})
 }
 

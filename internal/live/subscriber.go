@@ -9,6 +9,14 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
+// What a subscriber may hold up in memory. Events that wait are shared by all who wait for them; those that it missed are encoded for it
+// alone.
+const (
+	waitingBytes   = 8 << 20  // of events that wait
+	missedBytes    = 16 << 10 // of events that it missed and that are written at once, and one more event
+	missedPerRound = 64       // changes that are read from the store for that
+)
+
 const (
 	// KeepAlive is how long a stream is silent at most.
 	KeepAlive = 15 * time.Second
@@ -35,6 +43,7 @@ type Subscriber struct {
 
 	mu      sync.Mutex
 	waiting []*Event
+	bytes   int // of those
 	ended   error
 }
 
@@ -93,17 +102,22 @@ func (s *Subscriber) resetting(why string) *Event {
 
 // missed returns some of the events that came before the subscriber did.
 func (s *Subscriber) missed() ([]*Event, error) {
-	changes, kept := s.hub.store.Changes(s.at, make([]store.Change, 0, min(changesPerRound, s.until-s.at)))
+	changes, kept := s.hub.store.Changes(s.at, make([]store.Change, 0, min(missedPerRound, s.until-s.at)))
 	if !kept {
 		return []*Event{s.resetting("changes since that event are no longer kept")}, nil
 	}
 	var events []*Event
+	bytes := 0
 	for i := range changes {
+		if bytes >= missedBytes {
+			break
+		}
+		s.at = changes[i].Number
 		if s.Filter.selects(&changes[i]) {
-			events = append(events, s.hub.eventOf(&changes[i]))
+			e := s.hub.eventOf(&changes[i])
+			events, bytes = append(events, e), bytes+len(e.Frame)
 		}
 	}
-	s.at = changes[len(changes)-1].Number
 	return events, nil
 }
 
@@ -112,7 +126,7 @@ func (s *Subscriber) taken() ([]*Event, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	events := s.waiting
-	s.waiting = nil
+	s.waiting, s.bytes = nil, 0
 	return events, s.ended
 }
 
@@ -126,10 +140,11 @@ func (s *Subscriber) take(changes []store.Change, event func(i int) *Event) {
 		case s.ended != nil:
 			return
 		case changes[i].Number <= s.skip || !s.Filter.selects(&changes[i]):
-		case len(s.waiting) == s.hub.opts.Buffer:
+		case len(s.waiting) == s.hub.opts.Buffer, s.bytes >= waitingBytes:
 			s.end(ErrSlow)
 		default:
-			s.waiting = append(s.waiting, event(i))
+			e := event(i)
+			s.waiting, s.bytes = append(s.waiting, e), s.bytes+len(e.Frame)
 			s.wake()
 		}
 	}

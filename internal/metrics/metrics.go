@@ -28,6 +28,7 @@ type Metrics struct {
 	grouped  prometheus.Histogram
 	stream   stream
 	reloads  reloads
+	answers  answers
 	refusals *prometheus.CounterVec
 
 	hooks *prometheus.CounterVec
@@ -82,8 +83,9 @@ func New(st *store.Store, version string) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
 		}),
 	}
-	m.stream, m.reloads, m.refusals = newStream(), newReloads(), newRefusals()
+	m.stream, m.reloads, m.refusals, m.answers = newStream(), newReloads(), newRefusals(), newAnswers()
 	m.registry.MustRegister(m.stream.collectors()...)
+	m.registry.MustRegister(m.answers.crowded, m.answers.late)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info",
 		Help:        "1, with the server's version.",
@@ -95,9 +97,12 @@ func New(st *store.Store, version string) *Metrics {
 	return m
 }
 
+// maxScrapes is how many answers with metrics are made at a time.
+const maxScrapes = 16
+
 // Handler serves the metrics.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: maxScrapes})
 }
 
 // Reports counts the reports of one request by what became of them.

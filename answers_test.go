@@ -1,0 +1,198 @@
+package main
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// peak returns the most memory that a program ever took, in bytes, or skips where that can't be known.
+func (p *process) peak(t testing.TB) int64 {
+	t.Helper()
+	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip("memory is measured by /proc, which this system lacks")
+	}
+	found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
+	require.NotNil(t, found)
+	kilobytes, err := strconv.ParseInt(string(found[1]), 10, 64)
+	require.NoError(t, err)
+	return kilobytes << 10
+}
+
+// fillHistory reports statuses of 40 KB of one session.
+func fillHistory(t testing.TB, client *http.Client, address string, statuses int) {
+	content := strings.Repeat("𝕏", models.MaxContent)
+	for sent := 0; sent < statuses; {
+		var batch bytes.Buffer
+		for range min(100, statuses-sent) {
+			fmt.Fprintf(&batch, `{"agent_id":"a","session_topic":"t","status":"running","message":"%d","content":%q}`, sent, content)
+			sent++
+		}
+		resp, err := client.Post(address+"/webhook/status", "application/json", &batch)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 200, resp.StatusCode)
+	}
+}
+
+// dialSlowly connects with a small window, so that the kernel takes little for a client that reads nothing.
+func dialSlowly(t testing.TB, address string) net.Conn {
+	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
+		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) }) //nolint:errcheck // the kernel takes more then
+	}}
+	conn, err := dialer.Dial("tcp", address)
+	require.NoError(t, err)
+	t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the server may have closed it
+	return conn
+}
+
+// TestProgramHoldsItsAnswers has very many ask for pages of large statuses and read nothing, plain and compressed, over HTTP/1.1 and
+// HTTP/2, and by MCP: memory stays bounded, small reads and reports are answered meanwhile, and large ones are refused by name.
+func TestProgramHoldsItsAnswers(t *testing.T) {
+	const readers, most = 150, 110 << 20 // before, 15 took 1.4 GiB
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := ca.sign(t, 1)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	tlsConfig := func(protocol string) *tls.Config {
+		return &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", NextProtos: []string{protocol}}
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig("http/1.1")}}
+	const history = "/api/agents/a/sessions/t?limit=1000"
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_session","arguments":{"agent_id":"a","session_topic":"t","limit":1000}}}`
+	for name, ask := range map[string]func(t *testing.T, address string){
+		"HTTP/1.1": func(t *testing.T, address string) {
+			for range readers {
+				conn := tls.Client(dialSlowly(t, address), tlsConfig("http/1.1"))
+				_, err := io.WriteString(conn, "GET "+history+" HTTP/1.1\r\nHost: x\r\n\r\n")
+				require.NoError(t, err)
+			}
+		},
+		"compressed": func(t *testing.T, address string) {
+			for range readers {
+				conn := tls.Client(dialSlowly(t, address), tlsConfig("http/1.1"))
+				_, err := io.WriteString(conn, "GET "+history+" HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
+				require.NoError(t, err)
+			}
+		},
+		"HTTP/2": func(t *testing.T, address string) {
+			for range readers / 50 { // on one connection each
+				transport := &http.Transport{TLSClientConfig: tlsConfig("h2"), ForceAttemptHTTP2: true,
+					HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}}
+				t.Cleanup(transport.CloseIdleConnections)
+				var asked sync.WaitGroup
+				t.Cleanup(asked.Wait)
+				for range 50 {
+					asked.Go(func() {
+						resp, err := (&http.Client{Transport: transport}).Get("https://" + address + history)
+						if err == nil {
+							<-t.Context().Done() // it is not read
+							resp.Body.Close()    //nolint:errcheck // see above
+						}
+					})
+				}
+			}
+		},
+		"MCP": func(t *testing.T, address string) {
+			for range readers {
+				conn := tls.Client(dialSlowly(t, address), tlsConfig("http/1.1"))
+				_, err := fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"+
+					"MCP-Protocol-Version: 2025-03-26\r\nContent-Length: %d\r\n\r\n%s", len(call), call)
+				require.NoError(t, err)
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, "ANSWERS_MAX_BYTES=16MiB", "HISTORY_LIMIT=1000",
+				"TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))
+			address := "https://" + p.address
+			fillHistory(t, client, address, 500)
+			before := p.peak(t)
+			ask(t, p.address)
+			require.Eventually(t, func() bool { return !strings.Contains(metricsOf(client, address), "\nkubeagents_answers_bytes 0\n") }, 10*time.Second, 10*time.Millisecond)
+			resp, err := client.Get(address + "/api/summary")
+			require.NoError(t, err)
+			require.NoError(t, resp.Body.Close())
+			require.Equal(t, 200, resp.StatusCode)
+			fillHistory(t, client, address, 1)
+			t.Logf("%s: %d MiB before, %d MiB at most", name, before>>20, p.peak(t)>>20)
+			require.Less(t, p.peak(t)-before, int64(most))
+			require.NoError(t, p.cmd.Process.Kill())
+		})
+	}
+}
+
+// TestSlowReadersAreDropped asks for a page of 1 MiB and takes some of it every few seconds, or nothing.
+func TestSlowReadersAreDropped(t *testing.T) {
+	for name, test := range map[string]struct {
+		take, every time.Duration
+		bytes       int
+		after       time.Duration // the answer is cut off; 0 for not at all
+	}{
+		"nothing":           {bytes: 0, every: time.Minute, after: 10 * time.Second},
+		"too little":        {bytes: 1 << 10, every: time.Second, after: 10 * time.Second},
+		"enough for a time": {bytes: 12 << 10, every: time.Second, after: 60 * time.Second},
+		"enough":            {bytes: 64 << 10, every: time.Second},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newTestServer(t, nil)
+				for i := range 30 {
+					s.report(t, fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","message":"%d","content":%q}`, i, strings.Repeat("𝕏", models.MaxContent)))
+				}
+				listener := pipeListener{make(chan net.Conn)}
+				server := newServer(s, nil, slog.New(slog.DiscardHandler))
+				var serving sync.WaitGroup
+				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
+				client, conn := net.Pipe()
+				listener.conns <- conn
+				started := time.Now()
+				_, err := io.WriteString(client, "GET /api/agents/a/sessions/t HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+				require.NoError(t, err)
+				for piece := make([]byte, max(test.bytes, 1)); err == nil; {
+					if test.bytes > 0 {
+						_, err = io.ReadFull(client, piece)
+					} else if s.handlers.Answers.Held() == 0 && time.Since(started) > 0 {
+						_, err = io.ReadAll(client)
+						break
+					}
+					if err == nil {
+						time.Sleep(min(test.every, time.Second))
+						synctest.Wait()
+					}
+				}
+				took := time.Since(started)
+				if test.after > 0 {
+					require.InDelta(t, test.after.Seconds(), took.Seconds(), 2)
+				}
+				synctest.Wait()
+				require.Zero(t, s.handlers.Answers.Held(), "what a reader held is given back")
+				cut := strings.Contains(s.ask("GET", "/metrics", "").Body.String(), "kubeagents_answers_cut_off_total 1")
+				require.Equal(t, test.after > 0, cut)
+				client.Close() //nolint:errcheck // it mostly is closed
+				close(listener.conns)
+				serving.Wait()
+			})
+		})
+	}
+}

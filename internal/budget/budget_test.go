@@ -1,0 +1,171 @@
+package budget_test
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/internal/budget"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+const mib = 1 << 20
+
+func newTeam(part float64) *store.Team {
+	return store.NewTeam(store.Share{Part: part}, func(string) bool { return true })
+}
+
+// hold has a new holding of a team hold so many bytes, ready to be sent.
+func hold(t testing.TB, b *budget.Budget, team *store.Team, bytes int64) *budget.Holding {
+	h := b.For(team)
+	require.NoError(t, h.Grow(t.Context(), bytes))
+	return h
+}
+
+func TestWhoeverFindsNoRoomWaitsForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(32 * mib)
+		first := []*budget.Holding{}
+		for range 4 {
+			first = append(first, hold(t, b, nil, 8*mib))
+		}
+		started := time.Now()
+		require.ErrorIs(t, b.For(nil).Grow(t.Context(), 1), budget.ErrFull)
+		require.Equal(t, budget.Patience, time.Since(started))
+
+		go func() {
+			time.Sleep(time.Second)
+			first[0].End()
+		}()
+		started = time.Now()
+		late := hold(t, b, nil, 8*mib)
+		require.Equal(t, time.Second, time.Since(started))
+
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		require.ErrorIs(t, b.For(nil).Make(ctx, 1), context.DeadlineExceeded)
+		late.Keep(mib)
+		require.EqualValues(t, 25*mib, b.Held())
+		for _, h := range append(first, late) {
+			h.End()
+			h.End()
+		}
+		require.Zero(t, b.Held())
+	})
+}
+
+func TestATeamKeepsToItsShare(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(64 * mib)
+		half, tenth := newTeam(0.5), newTeam(0.1)
+		for range 4 {
+			hold(t, b, half, 8*mib)
+		}
+		require.ErrorIs(t, b.For(half).Grow(t.Context(), 1), budget.ErrShare)
+		hold(t, b, tenth, 8*mib)
+		hold(t, b, tenth, 8*mib)
+		require.ErrorIs(t, b.For(tenth).Grow(t.Context(), 1), budget.ErrShare, "16 MiB at least")
+		hold(t, b, nil, 8*mib)
+		hold(t, b, nil, 8*mib)
+		require.ErrorIs(t, b.For(nil).Grow(t.Context(), 1), budget.ErrFull)
+	})
+}
+
+// TestWhoWaitsForAShareHoldsUpNobodyElse has one team wait while others come and go.
+func TestWhoWaitsForAShareHoldsUpNobodyElse(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b, half := budget.New(64*mib), newTeam(0.5)
+		for range 4 {
+			hold(t, b, half, 8*mib)
+		}
+		var waiting sync.WaitGroup
+		for range 100 {
+			waiting.Go(func() { b.For(half).Grow(t.Context(), mib) }) //nolint:errcheck // it is in vain
+		}
+		synctest.Wait()
+		started := time.Now()
+		hold(t, b, nil, 8*mib).End()
+		hold(t, b, newTeam(0.5), 8*mib).End()
+		require.Zero(t, time.Since(started))
+		waiting.Wait()
+	})
+}
+
+// TestAnswersThatAreMadeLeaveRoomForThoseThatAreSent fills what making may take.
+func TestAnswersThatAreMadeLeaveRoomForThoseThatAreSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		b := budget.New(32 * mib)
+		made := []*budget.Holding{}
+		for range 4 {
+			made = append(made, b.For(nil))
+			require.NoError(t, made[len(made)-1].Make(t.Context(), 4*mib))
+		}
+		require.ErrorIs(t, b.For(nil).Make(t.Context(), 1), budget.ErrFull)
+		for _, h := range made { // one after the other, as each is sent
+			require.NoError(t, h.Grow(t.Context(), 8*mib))
+			h.Keep(mib)
+			require.EqualValues(t, mib, h.Held())
+		}
+		require.NoError(t, b.For(nil).Make(t.Context(), 4*mib))
+	})
+}
+
+// TestNothingIsHeldTwiceOrLost has many come and go at random: no bound is exceeded, nobody waits for ever, and in the end nothing
+// is held.
+func TestNothingIsHeldTwiceOrLost(t *testing.T) {
+	rapid.Check(t, func(rt *rapid.T) {
+		seed := rapid.Uint64().Draw(rt, "seed")
+		synctest.Test(t, func(t *testing.T) {
+			b := budget.New(16 * mib)
+			teams := []*store.Team{nil, newTeam(0.5), newTeam(1)}
+			var all sync.WaitGroup
+			for i := range 40 {
+				random := rand.New(rand.NewPCG(seed, uint64(i)))
+				all.Go(func() {
+					h := b.For(teams[i%3])
+					defer h.End()
+					for range 5 {
+						ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(5000))*time.Millisecond)
+						err := h.Make(ctx, random.Int64N(4*mib))
+						if err == nil {
+							err = h.Grow(ctx, random.Int64N(4*mib))
+						}
+						cancel()
+						require.LessOrEqual(t, b.Held(), int64(16*mib))
+						if err != nil && !errors.Is(err, budget.ErrFull) && !errors.Is(err, budget.ErrShare) {
+							require.ErrorIs(t, err, context.DeadlineExceeded)
+						}
+						time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+						h.Keep(random.Int64N(mib))
+						time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
+						h.End()
+					}
+				})
+			}
+			all.Wait()
+			require.Zero(t, b.Held())
+		})
+	})
+}
+
+func BenchmarkHolding(b *testing.B) {
+	shared := budget.New(64 * mib)
+	team := newTeam(0.5)
+	b.ReportAllocs()
+	b.RunParallel(func(pb *testing.PB) {
+		for pb.Next() {
+			h := shared.For(team)
+			if err := h.Make(context.Background(), 100<<10); err != nil {
+				b.Error(err)
+			}
+			h.End()
+		}
+	})
+}
