@@ -478,6 +478,18 @@ func TestALongQuestionScrolls(t *testing.T) {
 	require.Zero(t, eval[int](p, "Math.max(0, document.documentElement.scrollWidth - innerWidth)"))
 }
 
+// brokenFacts are the hosts and topics that take more than one line although 300 px would hold them. With the wide font of some
+// machines they would not.
+const brokenFacts = `[...document.querySelectorAll('.facts .long')].filter((e) => /^(Host|Topic)/.test(e.innerText)).filter((e) => {
+	const dd = e.querySelector('dd'), range = document.createRange();
+	if (dd.offsetHeight < 30) return false;
+	dd.style.whiteSpace = 'nowrap';
+	range.selectNodeContents(dd);
+	const wide = range.getBoundingClientRect().width > Math.max(300, e.clientWidth);
+	dd.style.whiteSpace = '';
+	return !wide;
+}).map((e) => e.innerText)`
+
 // TestFactsAlign opens a session of a host with a long name, and its agent, on a phone and on a tablet.
 func TestFactsAlign(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
@@ -489,7 +501,7 @@ func TestFactsAlign(t *testing.T) {
 		for width, columns := range map[int64]int{390: 2, 760: 4} {
 			p.run(resize(width))
 			require.LessOrEqual(t, eval[int](p, "new Set([...document.querySelectorAll('.facts > div')].map((e) => e.offsetLeft)).size"), columns, "%s at %d", query, width)
-			require.True(t, eval[bool](p, "[...document.querySelectorAll('.facts .long')].filter((e) => e.innerText.startsWith('Host') || e.innerText.startsWith('Topic')).every((e) => e.querySelector('dd').offsetHeight < 30)"), "one line: %s at %d", query, width)
+			require.Empty(t, eval[[]string](p, brokenFacts), "%s at %d", query, width)
 		}
 	}
 }
@@ -846,10 +858,8 @@ func TestTextIsShownInOrder(t *testing.T) {
 	s.claude(t, "1", "payments", "laptop", prompts(turned), asks("ls "+turned, turned))
 	for _, query := range []string{"", "?view=sessions", "?view=board", "?view=agents", "?agent=a", "?agent=a&session=t", "?agent=claude-code:payments@laptop&session=1"} {
 		p := open(in, t, s, query).live()
-		p.await("document.querySelector('.row, .entry')")
-		text := eval[string](p, "document.title + document.documentElement.textContent")
-		require.NotRegexp(t, "[\u202a-\u202e\u2066-\u2069]", text, query)
-		require.Contains(t, text, shown, query)
+		p.await(fmt.Sprintf("document.querySelector('.row, .entry') && document.body.textContent.includes(%q)", shown))
+		require.NotRegexp(t, "[\u202a-\u202e\u2066-\u2069]", eval[string](p, "document.title + document.documentElement.textContent"), query)
 	}
 }
 

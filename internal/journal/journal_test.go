@@ -392,14 +392,17 @@ func TestTrim(t *testing.T) {
 // messages reads what the journal has of a session, or of an agent where topic is empty.
 func messages(t testing.TB, j *Journal, agentID, topic string) (messages []string) {
 	t.Helper()
-	page := store.HistoryPage{Journaled: 1}
-	if topic == "" {
-		require.NoError(t, j.CompleteAgent(agentID, &page, nil, 1000))
-	} else {
-		require.NoError(t, j.CompleteSession(store.SessionKey{AgentID: agentID, Topic: topic}, &page, nil, 1000))
-	}
-	for _, st := range page.Items {
-		messages = append(messages, st.Message)
+	for after, more := (*store.StatusPosition)(nil), true; more; {
+		page := store.HistoryPage{Journaled: 1}
+		if topic == "" {
+			require.NoError(t, j.CompleteAgent(agentID, &page, after, 1000))
+		} else {
+			require.NoError(t, j.CompleteSession(store.SessionKey{AgentID: agentID, Topic: topic}, &page, after, 1000))
+		}
+		for _, st := range page.Items {
+			messages = append(messages, st.Message)
+		}
+		after, more = page.Next, page.Next != nil
 	}
 	return messages
 }
