@@ -55,9 +55,9 @@ func fillHistory(t testing.TB, client *http.Client, address string, statuses int
 	}
 }
 
-// answered returns how many requests to a route metrics count.
-func answered(metrics, route string) (n int) {
-	for _, found := range regexp.MustCompile(`request_duration_seconds_count\{.*route="`+route+`".*\} (\d+)`).FindAllStringSubmatch(metrics, -1) {
+// answered returns how many reads of agents and calls of tools metrics count.
+func answered(metrics string) (n int) {
+	for _, found := range regexp.MustCompile(`http_request_duration_seconds_count\{.*route="(?:/mcp|/api/agents/.*)"\} (\d+)`).FindAllStringSubmatch(metrics, -1) {
 		count, err := strconv.Atoi(found[1])
 		if err == nil {
 			n += count
@@ -142,7 +142,7 @@ func TestProgramHoldsItsAnswers(t *testing.T) {
 			ask(t, p.address)
 			require.Eventually(t, func() bool { // an answer waits to be read, or the kernel took them all
 				metrics := metricsOf(client, address)
-				return !strings.Contains(metrics, "\nkubeagents_answers_bytes 0\n") || answered(metrics, "/mcp") >= readers
+				return !strings.Contains(metrics, "\nkubeagents_answers_bytes 0\n") || answered(metrics) >= readers
 			}, 10*time.Second, 10*time.Millisecond)
 			resp, err := client.Get(address + "/api/summary")
 			require.NoError(t, err)
@@ -188,6 +188,7 @@ func TestSlowReadersAreDropped(t *testing.T) {
 						_, err = io.ReadFull(client, piece)
 					} else if s.handlers.Answers.Held() == 0 && time.Since(started) > 0 {
 						_, err = io.ReadAll(client)
+						require.NoError(t, err)
 						break
 					}
 					if err == nil {

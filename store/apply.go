@@ -226,7 +226,7 @@ const workPerReport = 4
 func (s *Store) newAgent(id string, received int64) *agent {
 	a := &agent{id: strings.Clone(id), registered: received}
 	a.teams = memberOf[agent](s.teams.of(a.id))
-	if earlier, ok := s.cold.recalled[id]; ok {
+	if earlier, ok := s.cold.earlier(id); ok {
 		a.name, a.nameSeq, a.host, a.hostSeq = earlier.Name, earlier.NameSequence, earlier.Host, earlier.HostSequence
 		a.registered, a.filed = min(a.registered, earlier.Registered), earlier.Filed
 	}

@@ -17,12 +17,12 @@ func (s *Store) EventPosition() uint64 { return s.changes.count.Load() }
 func (s *Store) Changes(after uint64, buf []Change) (_ []Change, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	count, kept := s.changes.count.Load(), uint64(len(s.changes.ring))
-	if after > count || after < count-kept {
+	count := s.changes.count.Load()
+	if after > count || after < s.changes.first {
 		return buf, false
 	}
 	for n := after + 1; n <= count; n++ {
-		buf = append(buf, s.changes.ring[(n-1)%uint64(cap(s.changes.ring))].view(n))
+		buf = append(buf, s.changes.at(n).view(n))
 		if len(buf) == cap(buf) {
 			break
 		}
@@ -62,11 +62,9 @@ func (s *Store) announce() {
 func (s *Store) note(kind ChangeKind, se *session, at time.Time) *change {
 	c := &s.changes
 	n := c.count.Load()
-	if len(c.ring) < cap(c.ring) {
-		c.ring = append(c.ring, change{})
-	}
+	c.makeRoom()
 	current, since := se.current(), se.since()
-	noted := &c.ring[n%uint64(cap(c.ring))]
+	noted := c.at(n + 1)
 	*noted = change{
 		agentID: se.agent.id, agentName: se.agent.name, agentHost: se.agent.host, source: se.source.name, topic: se.topic, title: se.title,
 		message: current.messageAlone(),
@@ -78,6 +76,34 @@ func (s *Store) note(kind ChangeKind, se *session, at time.Time) *change {
 	}
 	c.count.Store(n + 1)
 	return noted
+}
+
+// at returns where the change with a number is kept.
+func (c *changes) at(n uint64) *change { return &c.ring[(n-1)%uint64(cap(c.ring))] }
+
+// makeRoom forgets the oldest changes, so that there is a place for one more, and that those before it, but for the newest, take no
+// more than most bytes.
+func (c *changes) makeRoom() {
+	if len(c.ring) < cap(c.ring) {
+		c.ring = append(c.ring, change{})
+	}
+	count := c.count.Load()
+	for ; c.sized < count; c.sized++ {
+		c.bytes += c.at(c.sized + 1).size()
+	}
+	for count-c.first == uint64(cap(c.ring)) || c.bytes > c.most && count-c.first > 1 {
+		c.first++
+		c.bytes -= c.at(c.first).size()
+		*c.at(c.first) = change{}
+	}
+}
+
+// size returns the bytes of memory that the texts of c take, as if nothing else held them.
+func (c *change) size() (n int64) {
+	for _, text := range []string{c.agentID, c.agentName, c.agentHost, c.source, c.topic, c.title, c.message} {
+		n += sizeOfText(len(text))
+	}
+	return n + questionSize(c.question) + questionSize(c.asked) + sizeOfClosed(c.closed)
 }
 
 // messageAlone returns the message without keeping the rest of a text alive that is much longer.

@@ -2,6 +2,7 @@ package store_test
 
 import (
 	"context"
+	"fmt"
 	"runtime"
 	"strings"
 	"testing"
@@ -195,4 +196,26 @@ func heapInUse() int64 {
 	var stats runtime.MemStats
 	runtime.ReadMemStats(&stats)
 	return int64(stats.HeapAlloc)
+}
+
+// TestKeptChangesTakeBoundedMemory has sessions say and ask much, and be removed: what they said is kept for streams to resume from, as
+// far as a sixteenth of the bound holds it.
+func TestKeptChangesTakeBoundedMemory(t *testing.T) {
+	const bound, sessions = 16 << 20, 3000
+	st := newStore(func(o *store.Options) { o.EventWindow, o.HistoryMaxBytes, o.MaxSessions = 10_000, bound, 10 })
+	before := heapInUse()
+	for i := range sessions {
+		topic := fmt.Sprint(i)
+		require.Equal(t, []store.Outcome{store.Stored}, accept(st, epoch, models.StatusReport{AgentID: "a", SessionTopic: topic, Status: models.Running, Event: &models.Event{
+			Name: "PermissionRequest", Counts: models.Anywhere, Call: 1, Asks: &models.Question{Kind: models.Permission, Text: strings.Repeat(topic, models.MaxMessage/4)},
+		}}))
+		require.True(t, st.RemoveSession(store.SessionKey{AgentID: "a", Topic: topic}, epoch))
+	}
+	require.Less(t, heapInUse()-before, int64(bound/16+(6<<20)), "the places of the changes take some")
+	_, ok := st.Changes(0, make([]store.Change, 0, 1))
+	require.False(t, ok, "those are forgotten")
+	newest, ok := st.Changes(st.EventPosition()-1, make([]store.Change, 0, 10))
+	require.True(t, ok)
+	require.Equal(t, store.Removed, newest[0].Kind)
+	require.Equal(t, fmt.Sprint(sessions-1), newest[0].Session.Topic)
 }

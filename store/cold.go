@@ -1,6 +1,7 @@
 package store
 
 import (
+	"maps"
 	"sync/atomic"
 	"time"
 
@@ -79,10 +80,27 @@ func (c *cold) agent(id string) (state AgentState, ok bool) {
 	return state, ok
 }
 
+// earlier returns what was known of an agent that begins, if anything.
+func (c *cold) earlier(id string) (state AgentState, ok bool) {
+	if state, ok = c.agent(id); !ok {
+		state, ok = c.recalled[id]
+	}
+	return state, ok
+}
+
 // drop forgets what is known of a session.
 func (c *cold) drop(key SessionKey) {
 	for _, r := range c.rounds {
 		delete(r.sessions, key)
+	}
+}
+
+// dropAgent forgets what is known of an agent and all its sessions.
+func (c *cold) dropAgent(id string) {
+	delete(c.recalled, id)
+	for _, r := range c.rounds {
+		delete(r.agents, id)
+		maps.DeleteFunc(r.sessions, func(key SessionKey, _ SessionState) bool { return key.AgentID == id })
 	}
 }
 

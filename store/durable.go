@@ -311,6 +311,9 @@ func (s *Store) Remove(f Forgotten) {
 		s.dropSession(se)
 	}
 	s.cold.drop(f.SessionKey)
+	if f.LastOfAgent {
+		s.cold.dropAgent(f.AgentID)
+	}
 	for f.LastOfAgent && a != nil && a.count > 0 {
 		s.dropSession(a.sessions.Before(&sessionInAgent, nil)())
 	}

@@ -45,7 +45,6 @@ func (s *Store) CheckUsage() error {
 		add(src.payer, 0, sizeOfSource(src.name))
 	}
 	w := want[&s.used]
-	w.bytes += s.changes.bytes
 	for _, r := range s.cold.rounds {
 		w.bytes += r.bytes
 	}

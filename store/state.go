@@ -286,9 +286,11 @@ type change struct {
 
 // changes is the newest changes, and who waits for the next one.
 type changes struct {
-	ring  []change // number n is at (n-1) % cap, once it is full
-	first uint64   // number of the oldest that is kept
+	ring  []change // number n is at (n-1) % cap
+	first uint64   // so many came before those that are kept
+	sized uint64   // bytes counts those up to this number: the last one may yet be filled in
 	bytes int64    // of the texts of those that are kept
+	most  int64    // bytes
 	count atomic.Uint64
 	idle  atomic.Bool // somebody waits at wake
 	wake  chan struct{}

@@ -63,6 +63,7 @@ func New(opts Options) *Store {
 		rest:      newHolding(),
 	}
 	s.changes.ring = make([]change, 0, max(1, opts.EventWindow))
+	s.changes.most = max(opts.HistoryMaxBytes/16, 64<<10)
 	s.changes.wake = make(chan struct{}, 1)
 	s.due.Store(math.MaxInt64)
 	return s

@@ -37,6 +37,10 @@ func (t *turn) sizeAfter(r *models.Turn) (n int64) {
 func sizeOfTurn(open, calls int, beneath models.Beneath, closed []models.ClosedQuestion) (n int64) {
 	n = turnOverhead + int64(open)*openOverhead + int64(calls)*callSize
 	n += sizeOfText(len(beneath.Message)) + sizeOfText(len(beneath.Content))
+	return n + sizeOfClosed(closed)
+}
+
+func sizeOfClosed(closed []models.ClosedQuestion) (n int64) {
 	for i := range closed {
 		n += closedOverhead + sizeOfText(len(closed[i].Text)) + sizeOfText(len(closed[i].By)) + sizeOfText(len(closed[i].Answer))
 	}

@@ -108,8 +108,14 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 		})
 		for i := range records {
 			key := store.SessionKey{AgentID: records[i].AgentID, Topic: records[i].SessionTopic}
-			if err == nil && st.HasCold() && !st.Knows(key) && !gone.has(key) {
-				err = errors.Join(j.recallFiled(key, now), j.recallAgent(key.AgentID))
+			if err != nil || !st.HasCold() || st.Knows(key) {
+				continue
+			}
+			if !gone.has(key) {
+				err = j.recallFiled(key, now)
+			}
+			if err == nil && !gone.has(store.SessionKey{AgentID: key.AgentID}) {
+				err = j.recallAgent(key.AgentID) // what is filed of its other sessions stays
 			}
 		}
 		if err == nil {
