@@ -107,8 +107,8 @@ func (h *hub) state(t require.TestingT) state {
 func (h *hub) forgetful() bool { return h.store.HasCold() }
 
 // requireState holds what reads show after a restart to what they showed before. Where memory forgot sessions, those that have expired
-// may be gone or be back.
-func requireState(t require.TestingT, before, after state, forgetful bool) {
+// may be gone or be back, and of those that hardly fitted one may be in the journal alone.
+func (h *hub) requireState(t require.TestingT, before, after state, forgetful bool) {
 	if !forgetful {
 		require.Equal(t, before, after)
 		return
@@ -120,7 +120,7 @@ func requireState(t require.TestingT, before, after state, forgetful bool) {
 	for i, se := range before.Sessions {
 		j := slices.IndexFunc(after.Sessions, func(other models.FleetSession) bool { return other.AgentID == se.AgentID && other.Topic == se.Topic })
 		if j < 0 {
-			require.True(t, se.Expired, "%+v\n%+v", se, after.Sessions)
+			require.True(t, se.Expired || h.holdsCold(t, store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}), "%+v\n%+v", se, after.Sessions)
 			continue
 		}
 		require.Equal(t, se.Session, after.Sessions[j].Session)
@@ -243,7 +243,7 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				h.journal.Alive(h.now)
 				require.NoError(t, h.journal.Close())
 				h.open(t)
-				requireState(t, seen(before), seen(h.state(t)), forgetful || h.forgetful())
+				h.requireState(t, seen(before), seen(h.state(t)), forgetful || h.forgetful())
 			},
 			"crash": func(t *rapid.T) {
 				h.recorder.Expire(h.now)
@@ -253,7 +253,7 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				require.NoError(t, h.journal.Close())
 				fs = h.fs.(*vfs.MemFS)
 				h.open(t)
-				requireState(t, seen(before), seen(h.state(t)), forgetful || h.forgetful())
+				h.requireState(t, seen(before), seen(h.state(t)), forgetful || h.forgetful())
 			},
 			"": func(t *rapid.T) {
 				// What the store forgot is gone; what it refused never was.
