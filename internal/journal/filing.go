@@ -277,7 +277,9 @@ func (r *round) finish(st *store.Store) error {
 		}
 		topics := r.topics[f.AgentID]
 		sortEntries(topics)
-		if err := r.put(agentPrefix(f.AgentID), topics, f.AgentKnown, f.AgentBefore); err != nil {
+		// Of an agent that is new in memory, the journal may still have what forgotten sessions left in its history.
+		known := f.AgentKnown && f.AgentBefore != (store.StatusPosition{})
+		if err := r.put(agentPrefix(f.AgentID), topics, known, f.AgentBefore); err != nil {
 			return err
 		}
 	}
