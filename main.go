@@ -180,6 +180,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		HistoryLimit:     cfg.HistoryLimit,
 		HistoryMaxBytes:  int64(cfg.HistoryMaxBytes),
 		MaxSessions:      cfg.MaxSessions,
+		DataMaxBytes:     int64(cfg.DataMaxBytes),
 		EventWindow:      cfg.EventWindow,
 		Journaled:        cfg.DataDir != "",
 	})
@@ -257,6 +258,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		defer func() { j.Alive(time.Now()) }()
 		background.Go(func() { every(backgroundCtx, aliveEvery, j.Alive) })
 		background.Go(func() { trimHistory(backgroundCtx, rec, logger, cfg.HistoryRetention) })
+		background.Go(func() { measureSpace(backgroundCtx, rec, logger) })
 		background.Go(func() { obey(backgroundCtx, j, cfg.DataDir, logger) })
 	}
 
@@ -490,6 +492,25 @@ func trimHistory(ctx context.Context, rec *recorder.Recorder, logger *slog.Logge
 			logger.Debug("history beyond its retention deleted", "records", deleted)
 		}
 	})
+}
+
+// measureEvery is how often it is measured how much of the disk is taken, where that has a bound.
+const measureEvery = 5 * time.Second
+
+// measureSpace has it known how much of the disk is taken, until ctx ends.
+func measureSpace(ctx context.Context, rec *recorder.Recorder, logger *slog.Logger) {
+	measure := func(time.Time) {
+		dropped, err := rec.MeasureSpace(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			logger.Warn("it is not known how much of the disk the journal takes", "error", err.Error())
+		case dropped > 0:
+			logger.Info("oldest history deleted of teams at their share of the disk", "records", dropped)
+		}
+	}
+	measure(time.Now())
+	every(ctx, measureEvery, measure)
 }
 
 // every calls do each interval until ctx ends.

@@ -36,6 +36,7 @@ type Config struct {
 	HistoryRetention   time.Duration    `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; none for SESSION_RETENTION, but a day at least"`
 	HistoryLimit       int              `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
 	HistoryMaxBytes    Bytes            `env:"HISTORY_MAX_BYTES" envDefault:"2GiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
+	DataMaxBytes       Bytes            `env:"DATA_MAX_BYTES" envDefault:"0" allowed:"a size from 256MiB to 1PiB, such as 100GiB; 0 for no bound"`
 	MaxSessions        int              `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
 	EventWindow        int              `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
 	MaxSubscribers     int              `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`
@@ -108,6 +109,7 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("HistoryRetention", time.Second <= c.HistoryRetention && c.HistoryRetention <= 87600*time.Hour)
 	check("HistoryLimit", 1 <= c.HistoryLimit && c.HistoryLimit <= 10_000)
 	check("HistoryMaxBytes", 1<<20 <= c.HistoryMaxBytes && c.HistoryMaxBytes <= 1<<40)
+	check("DataMaxBytes", c.DataMaxBytes == 0 || 256<<20 <= c.DataMaxBytes && c.DataMaxBytes <= 1<<50)
 	check("MaxSessions", 1 <= c.MaxSessions && c.MaxSessions <= 100_000_000)
 	check("EventWindow", 100 <= c.EventWindow && c.EventWindow <= 1_000_000)
 	check("MaxSubscribers", 0 <= c.MaxSubscribers && c.MaxSubscribers <= 1_000_000)

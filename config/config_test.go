@@ -123,6 +123,7 @@ func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
 		"HISTORY_RETENTION":   {"0s", "7d", "87601h"},
 		"HISTORY_LIMIT":       {"0", "10001", "many"},
 		"HISTORY_MAX_BYTES":   {"1023KiB", "2TiB", "lots", "-1MiB"},
+		"DATA_MAX_BYTES":      {"255MiB", "2PiB", "all", "-1"},
 		"MAX_SESSIONS":        {"0", "100000001", "1e6"},
 		"EVENT_WINDOW":        {"99", "1000001", "all"},
 		"MAX_SUBSCRIBERS":     {"-1", "1000001", "many"},

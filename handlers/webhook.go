@@ -122,7 +122,7 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 			count.Renewed++
 		case store.Ignored:
 			count.Ignored++
-		case store.OutOfSessions, store.OutOfSessionShare, store.OutOfMemory, store.OutOfMemoryShare:
+		case store.OutOfSessions, store.OutOfSessionShare, store.OutOfMemory, store.OutOfMemoryShare, store.OutOfDisk, store.OutOfDiskShare:
 			count.Refused++
 			in.faults[i] = noRoom(in.outcomes[next])
 		case store.Foreign:
@@ -144,6 +144,10 @@ func noRoom(outcome store.Outcome) error {
 		message = "there is no memory left for this report within HISTORY_MAX_BYTES"
 	case store.OutOfMemoryShare:
 		message = "the agents that this one is counted with have used up their share of HISTORY_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
+	case store.OutOfDisk:
+		message = "the journal takes as many bytes on disk as DATA_MAX_BYTES allows"
+	case store.OutOfDiskShare:
+		message = "the agents that this one is counted with have used up their share of DATA_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
 	}
 	return models.Unavailable(message)
 }

@@ -123,6 +123,10 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 // admitRecord keeps room for a record of an agent that is known, nil where it is not, and of a session that is. It returns 0, or what
 // is used up. The caller holds s.mu.
 func (s *Store) admitRecord(r *models.Record, a *agent, se *session) Outcome {
+	if outcome := s.admitDisk(r, s.teamsOf(a, r.AgentID)); outcome != 0 {
+		s.countRefusal(outcome)
+		return outcome
+	}
 	if se != nil {
 		return s.admitRoom(r, a, se, true)
 	}

@@ -280,7 +280,7 @@ func withoutContent(r *models.Record) {
 }
 
 func (s *Store) countRefusal(outcome Outcome) {
-	if outcome == OutOfSessionShare || outcome == OutOfMemoryShare {
+	if outcome == OutOfSessionShare || outcome == OutOfMemoryShare || outcome == OutOfDiskShare {
 		s.bounds.RefusedShare++
 		return
 	}

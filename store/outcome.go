@@ -24,6 +24,10 @@ const (
 	OutOfMemory
 	// OutOfMemoryShare means the same of the share of one of the teams of the agent.
 	OutOfMemoryShare
+	// OutOfDisk means that the journal takes as much of the disk as it may; it changed nothing.
+	OutOfDisk
+	// OutOfDiskShare means the same of the share of one of the teams of the agent.
+	OutOfDiskShare
 )
 
 // Refused reports whether there was no room.

@@ -16,6 +16,7 @@ type Options struct {
 	HistoryLimit     int           // statuses kept for one session, at least 1
 	HistoryMaxBytes  int64         // bytes of memory for all that is kept: see sizes.go for what counts
 	MaxSessions      int           // sessions kept
+	DataMaxBytes     int64         // bytes on disk; 0 for no bound
 	EventWindow      int           // changes kept for those who follow them, at least 1
 
 	// Journaled says that a journal holds what memory drops. The store then tells where a history goes on there,

@@ -10,6 +10,7 @@ import (
 type usage struct {
 	sessions, begun int
 	bytes, kept     int64 // of memory
+	disk            int64 // bytes on disk, when that was said last, and what was admitted since
 }
 
 // holding is what the sessions of the agents of one set of teams can give up.

@@ -1,0 +1,220 @@
+package journal
+
+import (
+	"cmp"
+	"context"
+	"slices"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// Space returns how many bytes on disk the journal takes, with its logs.
+func (j *Journal) Space() (int64, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return 0, err
+	}
+	m := j.engine.db.Metrics()
+	return int64(m.DiskSpaceUsage()), nil
+}
+
+// EachAgentSpace calls visit with each agent that the journal holds anything of, and about how many bytes on disk that takes, until visit
+// returns an error, which it then returns. Everything durable is filed first.
+func (j *Journal) EachAgentSpace(ctx context.Context, visit func(agentID string, bytes int64) error) error {
+	if err := j.flush(); err != nil {
+		return err
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	lower, upper := kindRange(kindRecord)
+	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err != nil {
+		return err
+	}
+	defer iter.Close() //nolint:errcheck // its error is looked at below
+	for more := iter.First(); more; {
+		id, _, _, ok := splitRecordKey(iter.Key())
+		if !ok || ctx.Err() != nil {
+			return cmp.Or(ctx.Err(), error(errMalformed))
+		}
+		agentID := string(id)
+		bytes, err := j.engine.spaceOf(agentID)
+		if err == nil {
+			err = visit(agentID, bytes)
+		}
+		if err != nil {
+			return err
+		}
+		more = iter.SeekGE(end(prefixOf(kindRecord, agentID)))
+	}
+	return iter.Error()
+}
+
+// flush has everything that is durable filed, and written into tables.
+func (j *Journal) flush() error {
+	if err := j.File(); err != nil {
+		return err
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	return j.engine.apart(j.engine.db.Flush)
+}
+
+// prefixesOf returns what the keys begin with that are of an agent.
+func prefixesOf(agentID string) [][]byte {
+	return [][]byte{prefixOf(kindRecord, agentID), prefixOf(kindID, agentID), agentPrefix(agentID)}
+}
+
+// spaceOf returns about how many bytes the tables hold of an agent.
+func (e *engine) spaceOf(agentID string) (bytes int64, err error) {
+	for _, prefix := range prefixesOf(agentID) {
+		n, err := e.db.EstimateDiskUsage(prefix, end(prefix))
+		if err != nil {
+			return 0, err
+		}
+		bytes += int64(n)
+	}
+	return bytes, nil
+}
+
+// chunkSpace is a chunk of a session's history: when the newest record in it was, and how large it is.
+type chunkSpace struct {
+	newest int64 // Unix seconds
+	bytes  int
+}
+
+// Oldest returns before when records are about the oldest part, from 0 to 1, of what some agents take.
+func (j *Journal) Oldest(agents []string, part float64) (before time.Time, err error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return before, err
+	}
+	var chunks []chunkSpace
+	total := 0
+	for _, id := range agents {
+		err := j.engine.eachHistoryKey(id, func(at store.StatusPosition, bytes int) {
+			chunks = append(chunks, chunkSpace{at.Seconds, bytes})
+			total += bytes
+		})
+		if err != nil {
+			return before, err
+		}
+	}
+	slices.SortFunc(chunks, func(a, b chunkSpace) int { return cmp.Compare(a.newest, b.newest) })
+	most := int(part * float64(total))
+	for _, c := range chunks {
+		if most < 0 {
+			break
+		}
+		most -= c.bytes
+		before = time.Unix(c.newest+1, 0)
+	}
+	return before, nil
+}
+
+// eachHistoryKey calls visit with each chunk of the histories of an agent's sessions.
+func (e *engine) eachHistoryKey(agentID string, visit func(newest store.StatusPosition, bytes int)) error {
+	prefix := prefixOf(kindRecord, agentID)
+	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
+	if err != nil {
+		return err
+	}
+	defer iter.Close() //nolint:errcheck // its error is looked at below
+	for more := iter.First(); more; more = iter.Next() {
+		_, _, rest, ok := splitRecordKey(iter.Key())
+		if !ok {
+			return errMalformed
+		}
+		if rest[0] == partRecord {
+			value := iter.LazyValue()
+			visit(placeAt(rest[1:]), len(iter.Key())+value.Len())
+		}
+	}
+	return iter.Error()
+}
+
+// TrimAgents deletes what is older than before from the histories of some agents, but for the newest record of each session, and gives
+// the space back. forget is called with each session first.
+func (j *Journal) TrimAgents(agents []string, before time.Time, forget func(store.SessionKey)) (deleted int, err error) {
+	for _, id := range agents {
+		topics, err := j.topicsOf(id)
+		if err != nil {
+			return deleted, err
+		}
+		for _, topic := range topics {
+			key := store.SessionKey{AgentID: id, Topic: topic}
+			forget(key)
+			n, err := j.TrimSession(key, before)
+			deleted += n
+			if err != nil {
+				return deleted, err
+			}
+		}
+		if err := j.TrimAgent(id, before); err != nil {
+			return deleted, err
+		}
+	}
+	return deleted, j.compact(agents)
+}
+
+// topicsOf returns the topics of the sessions of an agent that are filed.
+func (j *Journal) topicsOf(agentID string) (topics []string, err error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return nil, err
+	}
+	prefix := prefixOf(kindRecord, agentID)
+	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
+	if err != nil {
+		return nil, err
+	}
+	defer iter.Close() //nolint:errcheck // its error is looked at below
+	for more := iter.First(); more; {
+		_, topic, _, ok := splitRecordKey(iter.Key())
+		if !ok {
+			return nil, errMalformed
+		}
+		if topic == nil {
+			more = iter.Next()
+			continue
+		}
+		topics = append(topics, string(topic))
+		more = iter.SeekGE(end(sessionPrefix(kindRecord, store.SessionKey{AgentID: agentID, Topic: string(topic)})))
+	}
+	return topics, iter.Error()
+}
+
+// compact writes the tables anew that hold something of some agents.
+func (j *Journal) compact(agents []string) error {
+	if err := j.flush(); err != nil {
+		return err
+	}
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	e := j.engine
+	return e.apart(func() error {
+		for _, id := range agents {
+			for _, prefix := range prefixesOf(id) {
+				if err := e.db.Compact(context.Background(), prefix, end(prefix), false); err != nil {
+					return err
+				}
+			}
+		}
+		return nil
+	})
+}
