@@ -563,15 +563,19 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 	r.Get("/health/ready", h.Handle(h.Ready))
 
 	r.Group(func(r chi.Router) {
-		r.Use(h.OwnHosts, h.Admit)
+		r.Use(h.OwnHosts)
 		r.With(h.Require(access.Report), h.Once).Post("/webhook/status", h.AfterReplay(h.Webhook))
 		r.With(h.Require(access.Report), h.Once).Post("/webhook/{client}", h.AfterReplay(h.Hook))
 		r.With(h.OwnPages, h.Recognize(access.Read, access.Report), h.Hold, handlers.Collect).Post("/mcp", h.AfterReplay(h.MCP()))
 		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
+		if !cfg.MetricsPublic {
+			r.With(h.Require(access.Read), h.Whole, handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
+		}
+	})
+	r.Group(func(r chi.Router) { // what anybody may ask for
+		r.Use(h.OwnHosts, h.Strangers)
 		if cfg.MetricsPublic {
 			r.With(handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
-		} else {
-			r.With(h.Require(access.Read), h.Whole, handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // which requires access.Read, or shows the form to sign in
 		if cfg.PublicURL.URL != nil && cfg.PublicURL.Path != "" {
@@ -584,7 +588,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.With(h.SameOrigin).Post("/sign-out", h.Handle(h.SignOut))
 	})
 	r.Group(func(r chi.Router) {
-		r.Use(h.OwnHosts, h.Admit, h.Require(access.Read), h.Hold, handlers.Compress)
+		r.Use(h.OwnHosts, h.Require(access.Read), h.Hold, handlers.Compress)
 		r.Get("/api/agents", h.Read(h.Agents))
 		r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
 		r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
@@ -596,7 +600,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	})
 	r.Group(func(r chi.Router) {
-		r.Use(h.OwnHosts, h.Admit, h.SameOrigin, h.Require(access.Admin))
+		r.Use(h.OwnHosts, h.SameOrigin, h.Require(access.Admin))
 		r.Delete("/api/agents/{agent_id}", h.AfterReplay(h.RemoveAgent))
 		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.AfterReplay(h.RemoveSession))
 		r.With(h.Whole).Get("/api/backup", h.AfterReplay(h.Backup))

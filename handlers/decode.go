@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 
@@ -57,12 +58,16 @@ func (in *intake) receive(w http.ResponseWriter, r *http.Request) error {
 	return in.read(body, body.length)
 }
 
+// firstRead is how many bytes of a body there is room for at first, at most.
+const firstRead = 64 << 10
+
 // read reads a body whose errors are for the client. length is its size in bytes, or negative if that is unknown.
 func (in *intake) read(body io.Reader, length int64) error {
 	in.body = in.body[:0]
 	for {
-		if len(in.body) == cap(in.body) {
-			in.body = append(in.body, make([]byte, max(512, length+1-int64(len(in.body))))...)[:len(in.body)]
+		if len(in.body) == cap(in.body) { // it grows with what arrives, whatever was announced
+			rest := max(512, length+1-int64(len(in.body)))
+			in.body = slices.Grow(in.body, int(min(rest, max(firstRead, int64(len(in.body))))))
 		}
 		n, err := body.Read(in.body[len(in.body):cap(in.body)])
 		in.body = in.body[:len(in.body)+n]

@@ -30,9 +30,13 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	filter, since := p.eventFilter(), p.since(r)
 	grant := grantOf(w)
-	filter.Team = grant.Team()
+	filter.Team, filter.Share = grant.Team(), grant.Share()
 	if p.err != nil {
 		return p.err
+	}
+	if r.ContentLength != 0 {
+		w.Header()["Connection"] = connectionClose // so that nothing of it is waited for
+		return models.BadRequest("", "a request for the event stream has no body")
 	}
 	if r.Method == http.MethodHead {
 		begin(w)
@@ -43,6 +47,8 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	switch {
 	case errors.Is(err, live.ErrFull):
 		return models.Unavailable("there are as many subscribers as MAX_SUBSCRIBERS allows")
+	case errors.Is(err, live.ErrShare):
+		return models.Unavailable("this token's agents have as many subscribers as their share of MAX_SUBSCRIBERS allows (TEAM_SHARE, or share on the token's line)")
 	case errors.Is(err, live.ErrClosed):
 		return models.Unavailable("the server is stopping")
 	case err != nil:
@@ -58,6 +64,9 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 		defer end()
 		defer context.AfterFunc(grant.Ended(), end)()
 		h.send(ctx, to, sub)
+	case errors.Is(err, errTalking): // it is cut off
+		sub.Close()
+		return nil
 	case err != nil:
 		sub.Close()
 		return err
@@ -87,13 +96,19 @@ func begin(w http.ResponseWriter) {
 	w.WriteHeader(http.StatusOK)
 }
 
+// errTalking is why the stream of a client that sends more than its request does not begin.
+var errTalking = errors.New("the client sent something after its request for the event stream")
+
 // takeOver takes the connection over from net/http, whose goroutine, buffers and request are let go: they are more than half
 // of what a subscriber would take. It sends the head of the stream, which goes on until the connection ends. The error is
 // http.ErrNotSupported where that can't be done.
 func takeOver(w http.ResponseWriter) (net.Conn, error) {
-	conn, _, err := http.NewResponseController(w).Hijack()
+	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err
+	}
+	if buffered.Reader.Buffered() > 0 {
+		return nil, errors.Join(errTalking, conn.Close())
 	}
 	setStreamHeader(w)
 	header := w.Header()
@@ -113,14 +128,9 @@ func (h *Handler) serve(ended context.Context, conn net.Conn, to *stream, sub *l
 	defer sub.Close()
 	ctx, gone := context.WithCancel(ended)
 	var reading sync.WaitGroup
-	reading.Go(func() { // until the client is gone, which is all that it can say
+	reading.Go(func() { // until the client is gone, which is all that it may say: whoever sends more is cut off
 		defer gone()
-		var b [16]byte
-		for {
-			if _, err := conn.Read(b[:]); err != nil {
-				return
-			}
-		}
+		conn.Read(make([]byte, 1)) //nolint:errcheck // nothing else follows from it
 	})
 	h.send(ctx, to, sub)
 	conn.Close() //nolint:errcheck // nothing is left to be written

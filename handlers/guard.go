@@ -35,34 +35,6 @@ func (a *Access) guards(scope access.Scope) bool {
 	return a.Tokens != nil || scope == access.Report && a.Signatures != nil
 }
 
-// Admit lets requests in as long as there are not too many in flight. It answers others at once.
-func (h *Handler) Admit(next http.Handler) http.Handler {
-	most := int64(h.Access.MaxInFlight)
-	if most == 0 {
-		return next
-	}
-	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		env := envelopeOf(w)
-		env.counted = true
-		defer h.leave(env)
-		if h.inFlight.Add(1) > most {
-			setRateLimit(w.Header(), int(most), time.Second)
-			env.refused = "too many requests in flight"
-			return models.Unavailable("there are as many requests in flight as MAX_IN_FLIGHT allows")
-		}
-		next.ServeHTTP(w, r)
-		return nil
-	})
-}
-
-// leave says that a request is no longer in flight: it is answered, or goes on as an event stream.
-func (h *Handler) leave(env *envelope) {
-	if env != nil && env.counted {
-		env.counted = false
-		h.inFlight.Add(-1)
-	}
-}
-
 // before lets requests through for which check returns no error; that is the answer to others.
 func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
@@ -74,11 +46,28 @@ func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 	})
 }
 
+// admitted lets requests through for which check, which finds out who asks, returns no error, as long as there are not too many in
+// flight. That is the answer to others, at once.
+func (h *Handler) admitted(next http.Handler, check Endpoint) http.Handler {
+	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
+		if err := check(w, r); err != nil {
+			return err
+		}
+		env := envelopeOf(w)
+		if err := h.admit(w, env); err != nil {
+			return err
+		}
+		defer h.leave(env)
+		next.ServeHTTP(w, r)
+		return nil
+	})
+}
+
 // Require lets requests through of those who have one of some scopes, as often as they may; others are told what is missing. The
 // first scope says how somebody may say who they are, and as what the request counts.
 func (h *Handler) Require(scopes ...access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		return h.before(next, func(w http.ResponseWriter, r *http.Request) error { return h.enter(w, r, scopes...) })
+		return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error { return h.enter(w, r, scopes...) })
 	}
 }
 
@@ -125,7 +114,7 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access
 // Recognize is [Handler.Require] for an endpoint that counts by itself what a request asks for.
 func (h *Handler) Recognize(scopes ...access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
-		return h.before(next, func(w http.ResponseWriter, r *http.Request) error {
+		return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error {
 			if err := h.recognize(w, r, scopes[0]); err != nil {
 				return err
 			}

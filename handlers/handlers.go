@@ -15,6 +15,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json"
+	"golang.org/x/time/rate"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/budget"
@@ -32,10 +33,15 @@ type Handler struct {
 	Parts
 	started time.Time
 
-	replayed atomic.Bool // the journal, where there is one, has been read
-	draining atomic.Bool
-	streams  sync.WaitGroup // event streams on connections of their own
-	inFlight atomic.Int64   // requests that [Handler.Admit] let in and that are not answered
+	replayed  atomic.Bool // the journal, where there is one, has been read
+	draining  atomic.Bool
+	streams   sync.WaitGroup // event streams on connections of their own
+	inFlight  places
+	strangers strangers
+	excess    struct { // requests refused because there were too many of them
+		lines  *rate.Limiter // of the log
+		unsaid atomic.Int64  // requests that no line says yet
+	}
 
 	sameOrigin *http.CrossOriginProtection
 }
@@ -63,6 +69,8 @@ func New(p Parts) *Handler {
 		p.Answers = budget.New(DefaultAnswerBytes)
 	}
 	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
+	h.excess.lines = rate.NewLimiter(1, 1)
+	h.strangers.onDrop = func() { h.Metrics.CountRefusal(http.StatusServiceUnavailable) }
 	h.replayed.Store(p.Journal == nil)
 	return h
 }

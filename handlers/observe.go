@@ -189,7 +189,11 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	}
 	if env.refused != "" {
 		h.Metrics.CountRefusal(env.status)
-		h.audit(r, env, "refused", env.refused)
+		if env.status == http.StatusTooManyRequests || env.status == http.StatusServiceUnavailable {
+			h.auditExcess(r, env)
+		} else {
+			h.audit(r, env, "refused", env.refused)
+		}
 		return
 	}
 	if !h.Logger.Enabled(r.Context(), level) {
@@ -198,7 +202,7 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	attrs := []slog.Attr{
 		slog.String("request_id", env.id[0]),
 		slog.String("method", r.Method),
-		slog.String("path", r.URL.EscapedPath()), // never the query, which may hold a secret
+		slog.String("path", pathOf(r)),
 		slog.Int("status", env.status),
 		slog.Int64("bytes", env.bytes),
 		slog.Duration("took", took),

@@ -76,13 +76,19 @@ func NewAddresses(limits Limits) *Addresses {
 	return &Addresses{limits, known}
 }
 
-// of returns what is known of an address. One of IPv6 counts as the network that is assigned to a site, of 64 bits.
-func (a *Addresses) of(client netip.Addr) *address {
+// SiteOf returns as what an address counts: one of IPv6 as the network that is assigned to a site, of 64 bits.
+func SiteOf(client netip.Addr) netip.Prefix {
 	bits := client.BitLen()
 	if client.Is6() {
 		bits = 64
 	}
 	site, _ := client.Prefix(bits) // an invalid address is one as well
+	return site
+}
+
+// of returns what is known of an address.
+func (a *Addresses) of(client netip.Addr) *address {
+	site := SiteOf(client)
 	known, ok := a.known.Get(site)
 	if !ok {
 		known = &address{a.limits.Reports.limiter(), a.limits.Reads.limiter()}

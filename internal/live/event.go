@@ -42,6 +42,7 @@ func typeOf(kind store.ChangeKind) (Type, string) {
 // Filter selects events. Its zero value selects them all.
 type Filter struct {
 	Team     *store.Team     // nil for every agent
+	Share    store.Share     // of the subscribers that there may be, of the team
 	AgentID  string          // "" for any
 	Statuses []models.Status // of which the session's is one since; none for any
 	Lost     *bool           // nil for either

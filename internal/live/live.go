@@ -35,6 +35,8 @@ const changesPerRound = 256
 var (
 	// ErrFull is returned where there are as many subscribers as may be.
 	ErrFull = errors.New("there are too many subscribers")
+	// ErrShare is returned where a team has as many subscribers as its share of them allows.
+	ErrShare = errors.New("the team has too many subscribers")
 	// ErrClosed is returned once the hub is closed.
 	ErrClosed = errors.New("the hub is closed")
 	// ErrSlow ends the stream of a subscriber that did not take its events in time.
@@ -63,6 +65,7 @@ type Hub struct {
 	byTeam   map[*store.Team]subscribers // those who follow the agents of one team
 	byAgent  map[string]subscribers      // those who follow one agent
 	all      subscribers                 // all of these
+	open     map[*store.Team]int         // how many of these are of each team
 }
 
 type subscribers map[*Subscriber]struct{}
@@ -74,6 +77,7 @@ func New(st *store.Store, m *metrics.Metrics, opts Options) *Hub {
 		run:      strings.ToLower(rand.Text()[:12]),
 		joined:   make(chan struct{}, 1),
 		everyone: subscribers{}, byTeam: map[*store.Team]subscribers{}, byAgent: map[string]subscribers{}, all: subscribers{},
+		open: map[*store.Team]int{},
 	}
 }
 
@@ -188,12 +192,15 @@ func (h *Hub) handOut(changes []store.Change) {
 
 // Subscribe begins a stream: of what follows the event with the ID since, or of what comes from now on where since is
 // "". interrupt is called when the stream ends early, so that a write that waits for the client can be given up; it must
-// not block, nor call the hub. The error is ErrFull or ErrClosed.
+// not block, nor call the hub. The error is ErrFull, ErrShare or ErrClosed.
 func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.closed {
 		return nil, ErrClosed
+	}
+	if filter.Share.Caps() && int64(h.open[filter.Team]) >= filter.Share.Of(int64(h.opts.MaxSubscribers)) {
+		return nil, ErrShare
 	}
 	if len(h.all) >= h.opts.MaxSubscribers {
 		return nil, ErrFull
@@ -213,6 +220,7 @@ func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscri
 		h.resume(s, since)
 	}
 	h.all[s] = struct{}{}
+	h.open[filter.Team]++
 	h.group(filter)[s] = struct{}{}
 	h.metrics.SetSubscribers(len(h.all))
 	select {
@@ -261,6 +269,11 @@ func groupOf[K comparable](groups map[K]subscribers, key K) subscribers {
 func (h *Hub) leave(s *Subscriber) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
+	if _, known := h.all[s]; known {
+		if h.open[s.Filter.Team]--; h.open[s.Filter.Team] == 0 {
+			delete(h.open, s.Filter.Team)
+		}
+	}
 	delete(h.all, s)
 	g := h.group(s.Filter)
 	delete(g, s)

@@ -1,0 +1,71 @@
+package handlers
+
+import (
+	"net/http"
+	"sync"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// places are what requests in flight of those who are let in take: MaxInFlight in all, and each team no more than its share.
+type places struct {
+	mu    sync.Mutex
+	taken int
+	teams map[*store.Team]int // nil for everyone who sees every agent
+}
+
+// take takes a place for a request of a grant. The error is a *models.Error.
+func (p *places) take(grant *access.Grant, most int) error {
+	team, share := grant.Team(), grant.Share()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case share.Caps() && int64(p.teams[team]) >= share.Of(int64(most)):
+		return models.Unavailable("there are as many requests in flight of this token's agents as their share of MAX_IN_FLIGHT allows (TEAM_SHARE, or share on the token's line)")
+	case p.taken >= most:
+		return models.Unavailable("there are as many requests in flight as MAX_IN_FLIGHT allows")
+	}
+	if p.teams == nil {
+		p.teams = map[*store.Team]int{}
+	}
+	p.taken++
+	p.teams[team]++
+	return nil
+}
+
+// leave gives a place back.
+func (p *places) leave(grant *access.Grant) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	team := grant.Team()
+	p.taken--
+	if p.teams[team]--; p.teams[team] == 0 {
+		delete(p.teams, team)
+	}
+}
+
+// admit takes a place for a request, once it is known who asks. The error is a *models.Error.
+func (h *Handler) admit(w http.ResponseWriter, env *envelope) error {
+	most := h.Access.MaxInFlight
+	if most == 0 {
+		return nil
+	}
+	if err := h.inFlight.take(env.grant, most); err != nil {
+		setRateLimit(w.Header(), most, time.Second)
+		env.refused = "too many requests in flight"
+		return err
+	}
+	env.counted = true
+	return nil
+}
+
+// leave says that a request is no longer in flight: it is answered, or goes on as an event stream.
+func (h *Handler) leave(env *envelope) {
+	if env != nil && env.counted {
+		env.counted = false
+		h.inFlight.leave(env.grant)
+	}
+}

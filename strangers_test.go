@@ -1,0 +1,241 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+)
+
+// sendTo opens n connections that send a text, and nothing after it.
+func sendTo(t *testing.T, address string, n int, text string) []net.Conn {
+	t.Helper()
+	conns := make([]net.Conn, n)
+	for i := range conns {
+		conn, err := net.Dial("tcp", address)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the server may have closed it
+		_, err = io.WriteString(conn, text)
+		require.NoError(t, err)
+		conns[i] = conn
+	}
+	return conns
+}
+
+// announcing is the head of a request that announces a body.
+func announcing(target string, length int, header ...string) string {
+	return "POST " + target + " HTTP/1.1\r\nHost: x\r\nContent-Type: application/x-www-form-urlencoded\r\nContent-Length: " + strconv.Itoa(length) + "\r\n" +
+		strings.Join(append(header, ""), "\r\n") + "\r\n"
+}
+
+// signedHead says that a request is signed, by nobody.
+var signedHead = []string{"webhook-id: msg_1", "webhook-timestamp: " + strconv.FormatInt(time.Now().Unix(), 10), "webhook-signature: v1,AAAA"}
+
+// TestStrangersTakeNothingFromOthers has very many strangers begin requests that need a body to say who they are, and send little of it or
+// nothing: reports and reads with a token go on meanwhile, and the memory that the program takes stays small.
+func TestStrangersTakeNothingFromOthers(t *testing.T) {
+	const most = 96 << 20 // before, a hundred took 750 MiB
+	path, holders := tokensFile(t, map[string]access.Entry{"team": {Scopes: []string{"report", "read"}, Agents: []string{"team/*"}}})
+	for name, request := range map[string]string{
+		"a form that does not come":                      announcing("/sign-in", 100),
+		"a signed report of which nothing comes":         announcing("/webhook/status", 8<<20, signedHead...),
+		"a signed report of which a byte comes":          announcing("/webhook/status", 8<<20, signedHead...) + "{",
+		"a signed event of which much comes":             announcing("/webhook/claude-code", 8<<20, signedHead...) + strings.Repeat("x", 1<<20),
+		"a head that does not end":                       "POST /sign-in HTTP/1.1\r\nHost: x\r\nX-Long: ",
+		"a report without a token of which a byte comes": announcing("/webhook/status", 8<<20) + "{",
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "MAX_IN_FLIGHT=50", "GOGC=20")
+			team := teamOf{holders["team"], p}
+			ask := func() {
+				status, body := team.ask(t, "POST", "/webhook/status", reportOf("team/a", "t", "running"))
+				require.Equal(t, 200, status, "%s", body)
+				status, body = team.ask(t, "GET", "/api/agents", "")
+				require.Equal(t, 200, status, "%s", body)
+			}
+			ask()
+			before := p.peak(t)
+			for range 10 {
+				sendTo(t, p.address, 60, request)
+				ask()
+			}
+			t.Logf("%d MiB before, %d MiB at most", before>>20, p.peak(t)>>20)
+			require.Less(t, p.peak(t)-before, int64(most))
+			require.NoError(t, p.cmd.Process.Kill())
+		})
+	}
+}
+
+// TestTheSlowestStrangerIsDropped has an address begin more sign-ins than it may, and another one as well: of each, the oldest are cut off, and
+// the newest are answered.
+func TestTheSlowestStrangerIsDropped(t *testing.T) {
+	path, _ := tokensFile(t, everyScope)
+	p := start(t, "TOKENS_FILE="+path, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
+	from := func(address string) string { return announcing("/sign-in", 7, "X-Forwarded-For: "+address) }
+	other := sendTo(t, p.address, 1, from("192.0.2.2"))
+	conns := sendTo(t, p.address, 40, from("192.0.2.1"))
+	require.Eventually(t, func() bool {
+		return strings.Contains(metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_requests_refused_total{code="503"} 24`)
+	}, 10*time.Second, 10*time.Millisecond, "16 of an address are left")
+	answered := 0
+	for _, conn := range append(conns, other...) {
+		io.WriteString(conn, "token=x") //nolint:errcheck // it may have been cut off
+		if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil && answer.StatusCode == 401 {
+			answered++
+		}
+	}
+	require.Equal(t, 17, answered)
+}
+
+// TestStrangersOverHTTP2 announces many large signed bodies on one connection, and sends a byte of each.
+func TestStrangersOverHTTP2(t *testing.T) {
+	const most = 48 << 20
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := ca.sign(t, 1)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	path, holders := tokensFile(t, map[string]access.Entry{"team": {Scopes: []string{"report", "read"}, Agents: []string{"team/*"}}})
+	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "MAX_IN_FLIGHT=50", "GOGC=20",
+		"TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))
+	transport := func() *http.Transport {
+		return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", NextProtos: []string{"h2"}}, ForceAttemptHTTP2: true}
+	}
+	client := &http.Client{Transport: transport()}
+	ask := func() {
+		r, err := http.NewRequest("GET", "https://"+p.address+"/api/agents", nil)
+		require.NoError(t, err)
+		r.Header.Set("Authorization", "Bearer "+holders["team"].token)
+		resp, err := client.Do(r)
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, 200, resp.StatusCode)
+		require.Equal(t, 2, resp.ProtoMajor)
+	}
+	ask()
+	before := p.peak(t)
+	strange := transport()
+	var asked sync.WaitGroup
+	var bodies []*io.PipeWriter
+	for range 100 {
+		body, more := io.Pipe()
+		bodies = append(bodies, more)
+		r, err := http.NewRequest("POST", "https://"+p.address+"/webhook/status", body)
+		require.NoError(t, err)
+		r.ContentLength = 8 << 20
+		for _, line := range signedHead {
+			name, value, _ := strings.Cut(line, ": ")
+			r.Header.Set(name, value)
+		}
+		asked.Go(func() {
+			resp, err := (&http.Client{Transport: strange}).Do(r)
+			if err == nil {
+				resp.Body.Close() //nolint:errcheck // it was refused
+			}
+		})
+		go io.WriteString(more, "{") //nolint:errcheck // it may have been cut off
+		ask()
+	}
+	t.Logf("%d MiB before, %d MiB at most", before>>20, p.peak(t)>>20)
+	require.Less(t, p.peak(t)-before, int64(most))
+	for _, more := range bodies {
+		more.CloseWithError(io.ErrUnexpectedEOF) //nolint:errcheck // it always succeeds
+	}
+	asked.Wait()
+}
+
+// TestATeamLeavesPlacesToOthers has a team's slow requests and its streams take all that it may have: it is told so by name, and another
+// team goes on.
+func TestATeamLeavesPlacesToOthers(t *testing.T) {
+	path, holders := tokensFile(t, map[string]access.Entry{
+		"greedy": {Scopes: []string{"report", "read"}, Agents: []string{"greedy/*"}},
+		"other":  {Scopes: []string{"report", "read"}, Agents: []string{"other/*"}},
+	})
+	p := start(t, "TOKENS_FILE="+path, "MAX_IN_FLIGHT=10", "MAX_SUBSCRIBERS=10")
+	greedy, other := teamOf{holders["greedy"], p}, teamOf{holders["other"], p}
+	authorized := "Authorization: Bearer " + greedy.token
+	sendTo(t, p.address, 8, announcing("/webhook/status", 100, authorized))
+	sendTo(t, p.address, 8, "GET /api/events HTTP/1.1\r\nHost: x\r\n"+authorized+"\r\n\r\n")
+	require.Eventually(t, func() bool {
+		status, body := greedy.ask(t, "GET", "/api/agents", "")
+		return status == 503 && strings.Contains(string(body), "share of MAX_IN_FLIGHT")
+	}, 10*time.Second, time.Millisecond)
+	status, body := other.ask(t, "POST", "/webhook/status", reportOf("other/a", "t", "running"))
+	require.Equal(t, 200, status, "%s", body)
+	for range 5 {
+		conn := sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+other.token+"\r\n\r\n")[0]
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		require.Equal(t, 200, answer.StatusCode)
+	}
+	status, body = other.ask(t, "GET", "/api/events", "")
+	require.Equal(t, 503, status)
+	require.Contains(t, string(body), "share of MAX_SUBSCRIBERS")
+	require.NoError(t, p.cmd.Process.Kill())
+}
+
+// TestWhoTalksIntoAStreamIsCutOff sends bytes into event streams, with the request and afterwards.
+func TestWhoTalksIntoAStreamIsCutOff(t *testing.T) {
+	p := start(t)
+	const request = "GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
+	conn := sendTo(t, p.address, 1, request)[0]
+	reader := bufio.NewReader(conn)
+	answer, err := http.ReadResponse(reader, nil)
+	require.NoError(t, err)
+	require.Equal(t, 200, answer.StatusCode)
+	before := p.processor(t)
+	chunk := bytes.Repeat([]byte("x"), 1<<20)
+	sent := 0
+	for err == nil && sent < 1<<30 {
+		var n int
+		n, err = conn.Write(chunk)
+		sent += n
+	}
+	require.Error(t, err, "it is cut off")
+	require.Less(t, sent, 64<<20)
+	require.Less(t, p.processor(t)-before, time.Second)
+
+	conn = sendTo(t, p.address, 1, request+"GET / HTTP/1.1\r\n\r\n")[0]
+	_, err = io.ReadAll(conn)
+	if err != nil {
+		require.ErrorContains(t, err, "reset")
+	}
+	conn = sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")[0]
+	answer, err = http.ReadResponse(bufio.NewReader(conn), nil)
+	require.NoError(t, err)
+	require.Equal(t, 400, answer.StatusCode)
+	require.Zero(t, p.stop(t))
+}
+
+// processor returns how much time of a processor a program took.
+func (p *process) processor(t *testing.T) time.Duration {
+	t.Helper()
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", p.cmd.Process.Pid))
+	if err != nil {
+		t.Skip("processor time is measured by /proc, which this system lacks")
+	}
+	fields := regexp.MustCompile(`\) (.*)`).FindSubmatch(stat)
+	require.NotNil(t, fields)
+	var ticks int
+	for _, field := range strings.Fields(string(fields[1]))[11:13] {
+		n, err := strconv.Atoi(field)
+		require.NoError(t, err)
+		ticks += n
+	}
+	return time.Duration(ticks) * 10 * time.Millisecond
+}
