@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"runtime"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -123,4 +124,22 @@ func reportHolds(b *testing.B, holds []time.Duration) {
 	b.ReportMetric(holds[len(holds)*999/1000].Seconds()*1000, "ms_p99.9")
 	b.ReportMetric(holds[len(holds)-1].Seconds()*1000, "ms_longest")
 	b.ReportMetric(idle.Seconds()*1000, "ms_longest_idle")
+}
+
+// TestASearchLetsGoOfTheLock searches long texts for what nearly matches everywhere: each hold searches a limited number of bytes.
+func TestASearchLetsGoOfTheLock(t *testing.T) {
+	s := New(Options{DefaultTTL: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 30, MaxSessions: 10_000, EventWindow: 1})
+	const sessions = 1000
+	for i := range sessions {
+		s.Accept(nil, []models.StatusReport{{AgentID: "a", Status: models.Running, SessionTopic: strings.Repeat("a", 490) + fmt.Sprint(i)}}, at(int64(time.Hour)), nil)
+	}
+	l := sessionLister(s, SessionQuery{Search: strings.Repeat("a", 250) + "b"}, s.view, SessionBytes)
+	var page Page[models.Session, SessionPosition]
+	var after *SessionPosition
+	holds := 0
+	for more := true; more; holds++ {
+		after, more = l.addTo(&page, &s.mu, after, 100)
+	}
+	require.Empty(t, page.Items)
+	require.GreaterOrEqual(t, holds, sessions*490/(searchedPerLock+500))
 }

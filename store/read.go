@@ -11,8 +11,11 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// scannedPerLock is how many items a list looks at under one hold of the lock.
-const scannedPerLock = 1000
+// What a list looks at under one hold of the lock: so many items, and so many bytes of texts that it searches.
+const (
+	scannedPerLock  = 1000
+	searchedPerLock = 32 << 10
+)
 
 // AgentQuery selects agents. Its zero value selects them all, by ID.
 type AgentQuery struct {
@@ -49,6 +52,8 @@ func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, 
 		selects: func(a *agent) bool {
 			return (q.Source == "" || a.source.name == q.Source) && pattern.MatchAny(a.id, a.name)
 		},
+		searched: func(a *agent) int { return len(a.id) + len(a.name) },
+		search:   q.Search != "",
 		view:     (*agent).view,
 		bytes:    AgentBytes,
 		position: (*agent).position,
@@ -82,6 +87,8 @@ func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V, bytes
 			return (q.Source == "" || se.source.name == q.Source) &&
 				pattern.MatchAny(se.agent.id, se.agent.name, se.topic, se.title)
 		},
+		searched: func(se *session) int { return len(se.agent.id) + len(se.agent.name) + len(se.topic) + len(se.title) },
+		search:   q.Search != "",
 		view:     view,
 		bytes:    bytes,
 		position: (*session).position,
@@ -168,6 +175,8 @@ func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64
 type lister[T, V, P any] struct {
 	walk     func(after *P) iter.Seq[*T]
 	selects  func(*T) bool
+	search   bool         // whether selects searches texts
+	searched func(*T) int // how many bytes of them
 	view     func(*T) V
 	bytes    func(*V) int // that a view takes in an answer
 	position func(*T) P
@@ -193,13 +202,16 @@ func (l lister[T, V, P]) addTo(page *Page[V, P], mu *sync.RWMutex, after *P, lim
 	mu.RLock()
 	defer mu.RUnlock()
 	var last *T
-	scanned := 0
+	scanned, searched := 0, 0
 	for item := range l.walk(after) {
-		if scanned == scannedPerLock {
+		if scanned == scannedPerLock || searched >= searchedPerLock {
 			position := l.position(last)
 			return &position, true
 		}
 		scanned++
+		if l.search {
+			searched += l.searched(item)
+		}
 		last = item
 		if !l.selects(item) {
 			continue

@@ -79,3 +79,14 @@ func containsFold(text, pattern string) bool {
 	}
 	return false
 }
+
+// BenchmarkHostile searches for what nearly matches everywhere.
+func BenchmarkHostile(b *testing.B) {
+	pattern, text := textsearch.Compile(strings.Repeat("a", 250)+"b"), strings.Repeat("a", 500)
+	b.SetBytes(int64(len(text)))
+	for b.Loop() {
+		if pattern.MatchAny(text) {
+			b.Fatal("it is not there")
+		}
+	}
+}
