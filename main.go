@@ -31,6 +31,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/certs"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
+	"github.com/kubeagents/kubeagents/internal/datadir"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -50,6 +51,7 @@ const (
 
 func main() {
 	signal.Ignore(syscall.SIGXFSZ) // a file that may not grow is an error of the write, not the end of the program
+	datadir.KeepPrivate()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
@@ -106,7 +108,7 @@ func runBackup(ctx context.Context, cfg config.Config, dir string, stderr io.Wri
 		fmt.Fprintln(stderr, "kubeagents: backup: DATA_DIR must be that of the server")
 		return exitUsage
 	}
-	if err := control.Backup(ctx, cfg.DataDir, dir); err != nil {
+	if err := control.Backup(ctx, datadir.Find(cfg.DataDir), dir); err != nil {
 		fmt.Fprintf(stderr, "kubeagents: backup: %v\n", err)
 		return exitFailure
 	}
@@ -259,7 +261,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		background.Go(func() { every(backgroundCtx, aliveEvery, j.Alive) })
 		background.Go(func() { trimHistory(backgroundCtx, rec, logger, cfg.HistoryRetention) })
 		background.Go(func() { measureSpace(backgroundCtx, rec, logger) })
-		background.Go(func() { obey(backgroundCtx, j, cfg.DataDir, logger) })
+		background.Go(func() { obey(backgroundCtx, j, datadir.Find(cfg.DataDir), logger) })
 	}
 
 	select {
@@ -378,7 +380,11 @@ func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*j
 	if cfg.DataDir == "" {
 		return nil, nil
 	}
-	j, err := journal.Open(journal.Options{Dir: cfg.DataDir, Logger: logger})
+	dir, err := datadir.Prepare(cfg.DataDir, journal.Lock)
+	if err != nil {
+		return nil, fmt.Errorf("prepare DATA_DIR: %w", err)
+	}
+	j, err := journal.Open(journal.Options{Dir: dir, Logger: logger})
 	if err != nil {
 		return nil, err
 	}

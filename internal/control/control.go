@@ -21,19 +21,24 @@ const socket = "control.sock"
 
 // Listen opens the socket in a data directory, which the caller has locked: one that is left from before is of
 // no use.
-func Listen(dataDir string) (net.Listener, error) {
-	path := filepath.Join(dataDir, socket)
-	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
+func Listen(dataDir string) (l net.Listener, err error) {
+	path, done, err := pathOf(dataDir)
 	if err != nil {
 		return nil, err
 	}
-	if err := os.Chmod(path, 0o600); err != nil {
-		return nil, errors.Join(err, l.Close())
+	defer func() { err = errors.Join(err, done()) }()
+	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return nil, err
 	}
-	return l, nil
+	unix, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
+	if err != nil {
+		return nil, err
+	}
+	unix.SetUnlinkOnClose(false) // its path may be another by then; the next one removes it
+	if err := os.Chmod(path, 0o600); err != nil {
+		return nil, errors.Join(err, unix.Close())
+	}
+	return unix, nil
 }
 
 // Serve carries out what comes in by l until ctx ends. backup copies the state to a directory.
@@ -67,7 +72,11 @@ func Backup(ctx context.Context, dataDir, dir string) error {
 	if err != nil {
 		return err
 	}
-	path := filepath.Join(dataDir, socket)
+	path, done, err := pathOf(dataDir)
+	if err != nil {
+		return err
+	}
+	defer done() //nolint:errcheck // it was only read
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)

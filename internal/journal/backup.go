@@ -22,16 +22,55 @@ func (j *Journal) Backup(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("%s is not an absolute path", dir)
 	}
-	if _, err := j.fs.Stat(dir); err == nil {
-		return fmt.Errorf("%s is there already", dir)
-	} else if !errors.Is(err, os.ErrNotExist) {
+	if err := j.fit(dir); err != nil {
 		return err
 	}
-	err := j.copyTo(dir)
-	if err == nil && j.fs == vfs.Default {
-		err = os.Chmod(dir, 0o700)
+	partial := j.fs.PathJoin(j.fs.PathDir(dir), "."+j.fs.PathBase(dir)+".partial-"+rand.Text()[:8])
+	err := j.copyTo(partial)
+	if err == nil {
+		err = j.fs.Rename(partial, dir)
 	}
-	return err
+	if err != nil {
+		return errors.Join(err, j.fs.RemoveAll(partial))
+	}
+	return j.syncDir(j.fs.PathDir(dir))
+}
+
+// fit returns why a copy can't be written to a directory, or nil.
+func (j *Journal) fit(dir string) error {
+	_, err := j.fs.Stat(dir)
+	if vfs.Root(j.fs) == vfs.Default {
+		_, err = os.Lstat(dir) // a link that leads nowhere is there, too
+	}
+	switch {
+	case err == nil:
+		return fmt.Errorf("%s is there already", dir)
+	case !errors.Is(err, os.ErrNotExist):
+		return err
+	case vfs.Root(j.fs) != vfs.Default:
+		return nil
+	}
+	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	if err != nil {
+		return fmt.Errorf("the directory that %s is to be in: %w", dir, err)
+	}
+	home, err := filepath.EvalSymlinks(j.dir)
+	if err != nil {
+		return err
+	}
+	if parent == home || strings.HasPrefix(parent, home+string(filepath.Separator)) {
+		return fmt.Errorf("%s is in %s, where the server keeps its state: name a directory elsewhere", dir, home)
+	}
+	return nil
+}
+
+// syncDir has the names in a directory be durable.
+func (j *Journal) syncDir(dir string) error {
+	d, err := j.fs.OpenDir(dir)
+	if err != nil {
+		return err
+	}
+	return errors.Join(d.Sync(), d.Close())
 }
 
 // copyTo has the engine write the copy.

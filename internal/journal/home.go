@@ -7,7 +7,6 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
-	"syscall"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -72,8 +71,8 @@ func unlinked(file vfs.File) bool {
 	if err != nil {
 		return false // what is written to it says so
 	}
-	stat, ok := info.Sys().(*syscall.Stat_t)
-	return ok && stat.Nlink == 0
+	n, ok := links(info)
+	return ok && n == 0
 }
 
 // comeHome goes on in the directory where another is in its place now: it may be the same one on a file system that was mounted again.

@@ -154,16 +154,29 @@ func Open(o Options) (*Journal, error) {
 }
 
 // lockDir keeps other processes away from the directory.
-func (j *Journal) lockDir() error {
-	lock, err := j.fs.Lock(j.fs.PathJoin(j.dir, "LOCK"))
+func (j *Journal) lockDir() (err error) {
+	j.lock, err = lockIn(j.fs, j.dir)
+	return err
+}
+
+func lockIn(fs vfs.FS, dir string) (io.Closer, error) {
+	lock, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
 	switch {
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && !errors.Is(err, os.ErrPermission):
-		return fmt.Errorf("DATA_DIR %s is in use by another process: %w", j.dir, err)
+		return nil, fmt.Errorf("DATA_DIR %s is in use by another process: %w", dir, err)
 	case err != nil:
-		return fmt.Errorf("lock DATA_DIR %s: %w", j.dir, err)
+		return nil, fmt.Errorf("lock DATA_DIR %s: %w", dir, err)
 	}
-	j.lock = lock
-	return nil
+	return lock, nil
+}
+
+// Lock locks a directory of the machine that a journal may be in, so that no other process opens that. The error says whether one does.
+func Lock(dir string) (unlock func() error, err error) {
+	lock, err := lockIn(vfs.Default, dir)
+	if err != nil {
+		return nil, err
+	}
+	return lock.Close, nil
 }
 
 // unreadable says what to do where the journal can't be read.
