@@ -991,6 +991,14 @@ func (c *contract) holdAccess(t *testing.T) {
 	busy := newGuardedServer(t, nil, config.Config{MaxInFlight: 1}, nil)
 	finish := occupy(t, busy)
 
+	limited := func(method, route, who string) (status int) { // as long as the machine takes, some of what may be is there again
+		for range 50 {
+			if status = ask(strict, method, route, who); status == 429 {
+				break
+			}
+		}
+		return status
+	}
 	other := map[any]string{"report": "reads", "read": "reports", "admin": "reads"} // who has not the scope
 	mine := map[any]string{"report": "reports", "read": "reads", "admin": "admin"}
 	for range 10 {
@@ -1005,7 +1013,7 @@ func (c *contract) holdAccess(t *testing.T) {
 			c.holdForeignHost(t, method, route)
 			scope := operation.Extensions["x-scope"]
 			if strings.HasPrefix(route, "/connect") {
-				require.Equal(t, 429, ask(strict, method, route, ""), route)
+				require.Equal(t, 429, limited(method, route, ""), route)
 				continue
 			}
 			if scope == nil {
@@ -1018,7 +1026,7 @@ func (c *contract) holdAccess(t *testing.T) {
 			}
 			require.Equal(t, 403, ask(open, method, route, other[scope]), route)
 			other["report"] = "reads"
-			require.Equal(t, 429, ask(strict, method, route, mine[scope]), route)
+			require.Equal(t, 429, limited(method, route, mine[scope]), route)
 			require.Equal(t, 503, ask(busy, method, route, ""), route)
 			if method == "DELETE" {
 				ask(open, "POST", "/webhook/status", "reports")

@@ -75,8 +75,7 @@ func TestStrangersTakeNothingFromOthers(t *testing.T) {
 				sendTo(t, p.address, 60, request)
 				ask()
 			}
-			t.Logf("%d MiB before, %d MiB at most", before>>20, p.peak(t)>>20)
-			require.Less(t, p.peak(t)-before, int64(most))
+			p.requireGrowth(t, before, most)
 			require.NoError(t, p.cmd.Process.Kill())
 		})
 	}
@@ -151,8 +150,7 @@ func TestStrangersOverHTTP2(t *testing.T) {
 		go io.WriteString(more, "{") //nolint:errcheck // it may have been cut off
 		ask()
 	}
-	t.Logf("%d MiB before, %d MiB at most", before>>20, p.peak(t)>>20)
-	require.Less(t, p.peak(t)-before, int64(most))
+	p.requireGrowth(t, before, most)
 	for _, more := range bodies {
 		more.CloseWithError(io.ErrUnexpectedEOF) //nolint:errcheck // it always succeeds
 	}

@@ -11,7 +11,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Space returns how many bytes on disk the journal takes, with its logs.
+// Space returns how many bytes on disk the journal takes. What the engine is about to delete or to use again does not count.
 func (j *Journal) Space() (int64, error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -19,7 +19,8 @@ func (j *Journal) Space() (int64, error) {
 		return 0, err
 	}
 	m := j.engine.db.Metrics()
-	return int64(m.DiskSpaceUsage()), nil
+	tables, blobs := m.Table.Local, m.BlobFiles.Local
+	return int64(m.WAL.PhysicalSize + tables.LiveSize + tables.ZombieSize + blobs.LiveSize + blobs.ZombieSize), nil
 }
 
 // EachAgentSpace calls visit with each agent that the journal holds anything of, and about how many bytes on disk that takes, until visit
