@@ -218,4 +218,33 @@ func TestKeptChangesTakeBoundedMemory(t *testing.T) {
 	require.True(t, ok)
 	require.Equal(t, store.Removed, newest[0].Kind)
 	require.Equal(t, fmt.Sprint(sessions-1), newest[0].Session.Topic)
+
+	for range 5000 {
+		accept(st, epoch, running("a", "small"))
+	}
+	_, ok = st.Changes(st.EventPosition()-4900, make([]store.Change, 0, 1))
+	require.True(t, ok, "there is room for many small ones")
+}
+
+// TestWhateverChangesWakesWhoAwaitsIt removes sessions and agents, and has one expire.
+func TestWhateverChangesWakesWhoAwaitsIt(t *testing.T) {
+	for name, change := range map[string]func(st *store.Store){
+		"a session is removed": func(st *store.Store) { st.RemoveSession(store.SessionKey{AgentID: "a", Topic: "t"}, epoch) },
+		"an agent is removed":  func(st *store.Store) { st.RemoveAgent("a", epoch) },
+		"a session expires":    func(st *store.Store) { st.Expire(epoch.Add(25 * time.Hour)) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				st := newStore(func(o *store.Options) { o.EventWindow = 10 })
+				accept(st, epoch, running("a", "t"))
+				woken := false
+				go func() { woken = st.AwaitChange(t.Context(), st.EventPosition()) == nil }()
+				synctest.Wait()
+				require.False(t, woken)
+				change(st)
+				synctest.Wait()
+				require.True(t, woken)
+			})
+		})
+	}
 }

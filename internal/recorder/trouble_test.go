@@ -235,3 +235,86 @@ func TestARemovalThatCantBeMadeDurable(t *testing.T) {
 	require.Zero(t, removed)
 	require.NoError(t, h.journal.Close())
 }
+
+// TestARefusedReportIsStoredWhenItComesAgain has the disk fail as a report is about to be made durable: with the same ID again, it is new.
+func TestARefusedReportIsStoredWhenItComesAgain(t *testing.T) {
+	d := &disk{cause: syscall.EIO}
+	d.mended.Store(true)
+	h := &hub{now: epoch, fs: errorfs.Wrap(vfs.NewMem(), d), opts: roomy}
+	h.open(t)
+	h.accept(t, numbered(1))
+	d.mended.Store(false)
+	_, err := h.recorder.Accept(nil, []models.StatusReport{numbered(2)}, h.now, nil)
+	require.Error(t, err)
+	d.mended.Store(true)
+	var outcomes []store.Outcome
+	for err != nil {
+		runtime.Gosched()
+		outcomes, err = h.recorder.Accept(nil, []models.StatusReport{numbered(2)}, h.now, nil)
+	}
+	require.Equal(t, []store.Outcome{store.Stored}, outcomes)
+	require.Equal(t, []store.Outcome{store.Duplicate}, h.accept(t, numbered(2)))
+	require.Len(t, h.history(t, "a", "t", 10), 2)
+	require.NoError(t, h.journal.Close())
+}
+
+// TestAnAgentThatComesBackKeepsOneHistory removes the only session of an agent while the journal holds what memory forgot, so that what it
+// reported stays in the agent's history on disk, and has it report anew, late as well, before a restart.
+func TestAnAgentThatComesBackKeepsOneHistory(t *testing.T) {
+	opts := roomy
+	opts.DefaultTTL, opts.MaxSessions, opts.HistoryLimit = 10*time.Minute, 3, 1
+	h := &hub{now: epoch, fs: vfs.NewMem(), opts: opts}
+	h.open(t)
+	report := func(agentID, topic string, at time.Time) models.StatusReport {
+		return models.StatusReport{AgentID: agentID, SessionTopic: topic, Status: models.Running, Timestamp: at}
+	}
+	for i := range 3 {
+		h.accept(t, report("c", fmt.Sprint(i), h.now))
+	}
+	h.now = h.now.Add(11 * time.Minute)
+	h.recorder.Expire(h.now)
+	h.accept(t, report("a", "t", h.now))
+	require.True(t, h.store.HasCold(), "a session made room")
+	require.NoError(t, h.journal.File())
+	removed, err := h.recorder.RemoveSession(store.SessionKey{AgentID: "a", Topic: "t"}, h.now)
+	require.NoError(t, err)
+	require.Equal(t, 1, removed)
+	require.NoError(t, h.journal.File())
+	h.accept(t, report("a", "t", time.Date(5, 1, 1, 0, 0, 0, 0, time.UTC)))
+	h.accept(t, report("a", "t", h.now.Add(-time.Second)))
+	h.accept(t, report("a", "t2", h.now))
+	require.NoError(t, h.journal.Close())
+	h.opts.MaxSessions = 100
+	h.open(t)
+	require.Len(t, h.history(t, "a", "t", 1), 2)
+	require.Len(t, h.history(t, "a", "", 1), 3)
+	require.NoError(t, h.journal.Close())
+}
+
+// TestHistoriesOfAgentsEndWithTheirRetention holds that what an agent's history says of records that are trimmed goes as well.
+func TestHistoriesOfAgentsEndWithTheirRetention(t *testing.T) {
+	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
+	h.opts.DefaultTTL = 24 * time.Hour
+	h.open(t)
+	const statuses = 20_000
+	for i := range statuses / 100 {
+		batch := make([]models.StatusReport, 100)
+		for j := range batch {
+			batch[j] = models.StatusReport{AgentID: "a", SessionTopic: fmt.Sprint(j), Status: models.Running, Timestamp: h.now.Add(time.Duration(i) * time.Second)}
+		}
+		h.now = h.now.Add(time.Second)
+		h.accept(t, batch...)
+	}
+	space := func() (bytes int64) {
+		require.NoError(t, h.journal.EachAgentSpace(background, func(_ string, n int64) error {
+			bytes += n
+			return nil
+		}))
+		return bytes
+	}
+	before := space()
+	_, err := h.recorder.TrimHistory(background, h.now.Add(time.Hour))
+	require.NoError(t, err)
+	require.Less(t, space(), before/4)
+	require.NoError(t, h.journal.Close())
+}
