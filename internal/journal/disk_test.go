@@ -189,3 +189,41 @@ func settled(t *testing.T, before int) {
 	buf := make([]byte, 1<<20)
 	t.Fatalf("%d goroutines, of %d before: %s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 }
+
+// TestABackupThatBreaksOffIsNotThere has the disk fail at each change in turn that a backup makes.
+func TestABackupThatBreaksOffIsNotThere(t *testing.T) {
+	changes := 0
+	for at, broke := 0, true; broke; at++ {
+		n := 0
+		disk := &failing{fails: func(op errorfs.Op) error {
+			if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || !strings.Contains(op.Path, ".copy.partial") || op.Kind == errorfs.OpRemoveAll {
+				return nil
+			}
+			if n++; n-1 != at {
+				return nil
+			}
+			return syscall.ENOSPC
+		}}
+		mem := vfs.NewMem()
+		j, st := openFailing(t, errorfs.Wrap(mem, disk))
+		for i := range 20 {
+			record(t, j, st, recordOf("a", "t", i))
+		}
+		require.NoError(t, j.File())
+		require.NoError(t, mem.MkdirAll("/backups", 0o700))
+		disk.on.Store(true)
+		err := j.Backup("/backups/copy")
+		disk.on.Store(false)
+		if broke = err != nil; broke {
+			changes++
+			names, err := mem.List("/backups")
+			require.NoError(t, err)
+			require.Empty(t, names)
+		} else {
+			_, err := mem.Stat("/backups/copy")
+			require.NoError(t, err)
+		}
+		require.NoError(t, j.Close())
+	}
+	require.Greater(t, changes, 3)
+}
