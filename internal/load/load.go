@@ -32,8 +32,48 @@ func Request(method, path string, body []byte, header ...string) []byte {
 		method, path, lines, len(body), body)
 }
 
+// Now stands, in a request for [Run], for the time at which it is sent, in UTC (RFC 3339).
+const Now = "0000-00-00T00:00:00.000000Z"
+
+// stamped is a request, and where in it the time is to stand.
+type stamped struct {
+	text []byte
+	at   []int
+}
+
+// stampedOf finds where in requests the time is to stand.
+func stampedOf(requests [][]byte) []stamped {
+	all := make([]stamped, len(requests))
+	for i, text := range requests {
+		all[i].text = text
+		for from := 0; ; {
+			n := bytes.Index(text[from:], []byte(Now))
+			if n < 0 {
+				break
+			}
+			all[i].at = append(all[i].at, from+n)
+			from += n + len(Now)
+		}
+	}
+	return all
+}
+
+// stamp puts the time into a request.
+func (s *stamped) stamp(now time.Time) []byte {
+	if len(s.at) == 0 {
+		return s.text
+	}
+	var text [40]byte
+	sent := now.UTC().AppendFormat(text[:0], "2006-01-02T15:04:05.000000Z")
+	for _, at := range s.at {
+		copy(s.text[at:], sent)
+	}
+	return s.text
+}
+
 // Run sends requests to a TCP address for a duration. There is a connection for each element of requests:
-// it sends them one after another, again and again, each when the answer to the one before has come.
+// it sends them one after another, again and again, each when the answer to the one before has come. It writes the time into them
+// where [Now] stands.
 func Run(address string, requests [][][]byte, duration time.Duration) (Result, error) {
 	conns := make([]net.Conn, len(requests))
 	for i := range conns {
@@ -50,11 +90,24 @@ func Run(address string, requests [][][]byte, duration time.Duration) (Result, e
 		errs  []error
 		wg    sync.WaitGroup
 	)
+	all := make([][]stamped, len(requests))
+	for i := range requests {
+		all[i] = stampedOf(requests[i])
+	}
+	defer func() { // so that they can be sent again
+		for i := range all {
+			for _, s := range all[i] {
+				for _, at := range s.at {
+					copy(s.text[at:], Now)
+				}
+			}
+		}
+	}()
 	start := time.Now()
 	end := start.Add(duration)
 	for i, conn := range conns {
 		wg.Go(func() {
-			r, err := drive(conn, requests[i], end)
+			r, err := drive(conn, all[i], end)
 			mu.Lock()
 			defer mu.Unlock()
 			total.Requests += r.Requests
@@ -69,10 +122,14 @@ func Run(address string, requests [][][]byte, duration time.Duration) (Result, e
 	return total, errors.Join(errs...)
 }
 
-func drive(conn net.Conn, requests [][]byte, end time.Time) (r Result, err error) {
+func drive(conn net.Conn, requests []stamped, end time.Time) (r Result, err error) {
 	buf := make([]byte, 256<<10)
-	for i := 0; time.Now().Before(end); i++ {
-		if _, err := conn.Write(requests[i%len(requests)]); err != nil {
+	for i := 0; ; i++ {
+		now := time.Now()
+		if !now.Before(end) {
+			return r, nil
+		}
+		if _, err := conn.Write(requests[i%len(requests)].stamp(now)); err != nil {
 			return r, err
 		}
 		status, err := answer(conn, buf)
@@ -84,7 +141,6 @@ func drive(conn net.Conn, requests [][]byte, end time.Time) (r Result, err error
 			r.Failed++
 		}
 	}
-	return r, nil
 }
 
 var (

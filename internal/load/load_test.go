@@ -4,6 +4,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -65,4 +66,28 @@ func TestRunSaysWhatBreaks(t *testing.T) {
 	server.Close()
 	_, err = load.Run(server.Listener.Addr().String(), [][][]byte{{request}}, time.Minute)
 	require.Error(t, err)
+}
+
+func TestRunWritesTheTimeOfSending(t *testing.T) {
+	var last atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		for text := range strings.FieldsSeq(string(body)) {
+			sent, err := time.Parse(time.RFC3339Nano, text)
+			if err != nil || sent.UnixMicro() < last.Load() || time.Since(sent) > time.Minute {
+				w.WriteHeader(http.StatusTeapot)
+			}
+			last.Store(sent.UnixMicro())
+		}
+		w.Write(body) //nolint:errcheck // the client is gone
+	}))
+	defer server.Close()
+	requests := [][][]byte{{load.Request("POST", "/", []byte(load.Now+" "+load.Now)), load.Request("POST", "/", []byte(load.Now))}}
+	for range 2 {
+		result, err := load.Run(server.Listener.Addr().String(), requests, 20*time.Millisecond)
+		require.NoError(t, err)
+		require.Zero(t, result.Failed)
+		require.Greater(t, result.Requests, 2)
+	}
+	require.Contains(t, string(requests[0][1]), load.Now, "they can be sent again")
 }
