@@ -456,3 +456,33 @@ func TestWhatCannotBeResumedIsReset(t *testing.T) {
 		}
 	})
 }
+
+// TestATeamHasItsShareOfSubscribers fills the share of a team, gives a place back, twice at that, and fills the rest.
+func TestATeamHasItsShareOfSubscribers(t *testing.T) {
+	st := newStore(100)
+	hub := live.New(st, metrics.New(st, "test"), live.Options{MaxSubscribers: 4, Buffer: 3})
+	half := store.Share{Part: 0.5}
+	greedy := live.Filter{Team: store.NewTeam(half, func(string) bool { return true }), Share: half}
+	join := func(f live.Filter) (*live.Subscriber, error) { return hub.Subscribe(f, "", func() {}) }
+	first, err := join(greedy)
+	require.NoError(t, err)
+	for range 3 {
+		second, err := join(greedy)
+		require.NoError(t, err)
+		_, err = join(greedy)
+		require.ErrorIs(t, err, live.ErrShare)
+		second.Close()
+		second.Close()
+	}
+	for range 3 {
+		_, err = join(live.Filter{})
+		require.NoError(t, err)
+	}
+	_, err = join(live.Filter{})
+	require.ErrorIs(t, err, live.ErrFull)
+	_, err = join(greedy)
+	require.ErrorIs(t, err, live.ErrFull)
+	first.Close()
+	_, err = join(greedy)
+	require.NoError(t, err)
+}
