@@ -23,6 +23,7 @@ import (
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-chi/cors"
+	"golang.org/x/time/rate"
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
@@ -437,8 +438,22 @@ func newServer(handler http.Handler, encryption *tls.Config, logger *slog.Logger
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: 15 * time.Second},
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(logger.Handler(), slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(sparing{logger.Handler(), rate.NewLimiter(10, 100)}, slog.LevelWarn),
 	}
+}
+
+// sparing drops lines of the log beyond a rate: anybody can cause one by a connection, as by a handshake that fails.
+type sparing struct {
+	slog.Handler
+	lines *rate.Limiter
+}
+
+// Handle implements slog.Handler.
+func (s sparing) Handle(ctx context.Context, line slog.Record) error {
+	if !s.lines.Allow() {
+		return nil
+	}
+	return s.Handler.Handle(ctx, line)
 }
 
 // stop ends server within timeout. For a tenth of it, a second at most, requests are still taken, so that

@@ -100,6 +100,7 @@ func TestTheSlowestStrangerIsDropped(t *testing.T) {
 		}
 	}
 	require.Equal(t, 17, answered)
+	require.Contains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="strangers_address"} 24`)
 }
 
 // TestStrangersOverHTTP2 announces many large signed bodies on one connection, and sends a byte of each.
@@ -164,7 +165,7 @@ func TestATeamLeavesPlacesToOthers(t *testing.T) {
 		"greedy": {Scopes: []string{"report", "read"}, Agents: []string{"greedy/*"}},
 		"other":  {Scopes: []string{"report", "read"}, Agents: []string{"other/*"}},
 	})
-	p := start(t, "TOKENS_FILE="+path, "MAX_IN_FLIGHT=10", "MAX_SUBSCRIBERS=10")
+	p := start(t, "TOKENS_FILE="+path, "METRICS_PUBLIC=true", "MAX_IN_FLIGHT=10", "MAX_SUBSCRIBERS=10")
 	greedy, other := teamOf{holders["greedy"], p}, teamOf{holders["other"], p}
 	authorized := "Authorization: Bearer " + greedy.token
 	sendTo(t, p.address, 8, announcing("/webhook/status", 100, authorized))
@@ -184,6 +185,9 @@ func TestATeamLeavesPlacesToOthers(t *testing.T) {
 	status, body = other.ask(t, "GET", "/api/events", "")
 	require.Equal(t, 503, status)
 	require.Contains(t, string(body), "share of MAX_SUBSCRIBERS")
+	shown := metricsOf(http.DefaultClient, "http://"+p.address)
+	require.Regexp(t, `kubeagents_request_bound_hits_total\{bound="in_flight_share"\} [1-9]`, shown)
+	require.Regexp(t, `kubeagents_request_bound_hits_total\{bound="subscribers_share"\} [1-9]`, shown)
 	require.NoError(t, p.cmd.Process.Kill())
 }
 
@@ -220,6 +224,41 @@ func TestWhoTalksIntoAStreamIsCutOff(t *testing.T) {
 	require.Zero(t, p.stop(t))
 }
 
+// TestWhoTalksIntoAStreamOverHTTP2IsCutOff asks for an event stream with a body, which goes on.
+func TestWhoTalksIntoAStreamOverHTTP2IsCutOff(t *testing.T) {
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := ca.sign(t, 1)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	p := start(t, "TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", NextProtos: []string{"h2"}}, ForceAttemptHTTP2: true}}
+	before := p.processor(t)
+	body, more := io.Pipe()
+	sent := make(chan int64)
+	go func() {
+		var n int64
+		chunk := bytes.Repeat([]byte("x"), 64<<10)
+		for n < 1<<30 {
+			written, err := more.Write(chunk)
+			if n += int64(written); err != nil {
+				break
+			}
+		}
+		sent <- n
+	}()
+	r, err := http.NewRequest("GET", "https://"+p.address+"/api/events", body)
+	require.NoError(t, err)
+	resp, err := client.Do(r)
+	require.NoError(t, err)
+	require.Equal(t, 2, resp.ProtoMajor)
+	require.Equal(t, 400, resp.StatusCode)
+	require.NoError(t, resp.Body.Close())
+	require.Less(t, <-sent, int64(64<<20))
+	require.Less(t, p.processor(t)-before, time.Second)
+	client.CloseIdleConnections()
+	require.Zero(t, p.stop(t))
+}
+
 // processor returns how much time of a processor a program took.
 func (p *process) processor(t *testing.T) time.Duration {
 	t.Helper()
@@ -236,4 +275,125 @@ func (p *process) processor(t *testing.T) time.Duration {
 		ticks += n
 	}
 	return time.Duration(ticks) * 10 * time.Millisecond
+}
+
+// strangerAt sends a request's beginning by way of a trusted proxy, which names that address.
+func strangerAt(t *testing.T, p *process, address, target string, length int, body string) net.Conn {
+	t.Helper()
+	header := append([]string{"X-Forwarded-For: " + address}, signedHead...)
+	return sendTo(t, p.address, 1, announcing(target, length, header...)+body)[0]
+}
+
+// TestRefusedBodiesLeaveNoMemoryToTheNext has large bodies refused, and then many begin of which a byte comes: none of them takes the memory of
+// a large one.
+func TestRefusedBodiesLeaveNoMemoryToTheNext(t *testing.T) {
+	const most = 192 << 20 // before, it was 450 MiB
+	path, _ := tokensFile(t, everyScope)
+	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "TRUSTED_PROXIES=127.0.0.1", "GOGC=20")
+	large := strings.Repeat("x", 8<<20)
+	before := p.peak(t)
+	for round := range 20 {
+		address := fmt.Sprintf("192.0.2.%d", round/4)
+		var refused sync.WaitGroup
+		for i := range 3 {
+			conn := strangerAt(t, p, fmt.Sprintf("198.51.100.%d", i), "/webhook/status", len(large), "")
+			refused.Go(func() {
+				io.WriteString(conn, large) //nolint:errcheck // then there is no answer
+				answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil || answer.StatusCode != 401 {
+					t.Errorf("want 401, got %v %v", answer, err)
+				}
+			})
+		}
+		refused.Wait()
+		for range 3 {
+			strangerAt(t, p, address, "/webhook/status", len(large), "{")
+		}
+	}
+	p.requireGrowth(t, before, most)
+	require.NoError(t, p.cmd.Process.Kill())
+}
+
+// TestGreedyAddressesLeavePlacesToOthers has other addresses take as many places and as much memory for bodies as they can, while a signed
+// report from an address of its own comes slowly: it is taken.
+func TestGreedyAddressesLeavePlacesToOthers(t *testing.T) {
+	path, _ := tokensFile(t, everyScope)
+	for name, flood := range map[string]func(p *process){
+		"many requests of many addresses": func(p *process) {
+			for i := range 10 {
+				for range 20 {
+					strangerAt(t, p, fmt.Sprintf("198.51.100.%d", i), "/sign-in", 100, "t")
+				}
+			}
+		},
+		"large bodies of one address": func(p *process) {
+			large := strings.Repeat("x", 7<<20)
+			for range 8 {
+				conn := strangerAt(t, p, "198.51.100.1", "/webhook/status", 8<<20, "")
+				io.WriteString(conn, large) //nolint:errcheck // it may be cut off
+			}
+		},
+		"large bodies of many addresses": func(p *process) {
+			large := strings.Repeat("x", 7<<20)
+			for i := range 8 {
+				conn := strangerAt(t, p, fmt.Sprintf("198.51.100.%d", i), "/webhook/status", 8<<20, "")
+				io.WriteString(conn, large) //nolint:errcheck // it may be cut off
+			}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
+			body := reportOf("a", "t", "running")
+			header := append(signature(t, secretText, "msg_slow", time.Now(), body), "X-Forwarded-For: 192.0.2.1")
+			conn := sendTo(t, p.address, 1, announcing("/webhook/status", len(body), header...)+body[:10])[0]
+			require.Eventually(t, func() bool { // its body has begun to come, before those of others
+				return strings.Contains(metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_strangers 2`)
+			}, 10*time.Second, 10*time.Millisecond)
+			flood(p)
+			_, err := io.WriteString(conn, body[10:])
+			require.NoError(t, err)
+			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			require.NoError(t, err, "it was cut off")
+			require.Equal(t, 200, answer.StatusCode)
+			require.NoError(t, p.cmd.Process.Kill())
+		})
+	}
+}
+
+// TestStrangersDoNotFillTheLog has strangers fail in each way that is logged, very often, with texts as long as they may be.
+func TestStrangersDoNotFillTheLog(t *testing.T) {
+	const times = 1000
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := ca.sign(t, 1)
+	path, _ := tokensFile(t, everyScope)
+	tokens := "TOKENS_FILE=" + path
+	long := strings.Repeat("x", 32<<10)
+	for name, test := range map[string]struct {
+		request     string
+		environment []string
+	}{
+		"no such path":          {"GET /" + long + " HTTP/1.1\r\nHost: x\r\n\r\n", []string{tokens}},
+		"no such method":        {long + " /health HTTP/1.1\r\nHost: x\r\n\r\n", []string{tokens}},
+		"a form that is none":   {announcing("/sign-in", 3) + "%zz", []string{tokens}},
+		"another's name":        {"GET /api/agents HTTP/1.1\r\nHost: " + strings.Repeat("x", 200) + "\r\n\r\n", nil},
+		"too many requests":     {"GET /api/agents HTTP/1.1\r\nHost: x\r\n\r\n", []string{tokens, "RATE_LIMIT_READS=1"}},
+		"a handshake of no use": {"hello, world\r\n\r\n", []string{"TLS_CERT_FILE=" + writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE=" + writeFile(t, filepath.Join(dir, "key"), key)}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := start(t, test.environment...)
+			began := time.Now()
+			for range times {
+				conn := sendTo(t, p.address, 1, test.request)[0]
+				conn.SetReadDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // then the read says so
+				conn.Read(make([]byte, 1))                             //nolint:errcheck // an answer or a hang-up
+				require.NoError(t, conn.Close())
+			}
+			took := time.Since(began)
+			require.Zero(t, p.stop(t))
+			lines := bytes.Count(p.stderr.Bytes(), []byte("\n"))
+			t.Logf("%d lines, %d bytes in %v", lines, p.stderr.Len(), took)
+			require.Less(t, lines, 150+int(10*took.Seconds()))
+			require.Less(t, p.stderr.Len(), lines*1024)
+		})
+	}
 }

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"net/url"
 	"strings"
-	"sync"
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
@@ -91,9 +90,6 @@ func bearer(values []string) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// signedBodies is memory of bodies that were refused: whoever sends many costs little.
-var signedBodies = sync.Pool{New: func() any { return new([]byte) }}
-
 // checkSignature reads the body of a signed webhook as sent, checks it, and puts it back. All of it is in memory meanwhile, so that
 // even a tool's event may be no larger than reports.
 func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*access.Grant, error) {
@@ -103,14 +99,14 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 	}
 	st := h.enterStranger(w, r)
 	defer st.leave()
-	in := intake{body: *signedBodies.Get().(*[]byte)} // for its body alone, which the endpoint reads again
-	if err := in.read(held{&body, st}, r.ContentLength); err != nil {
-		signedBodies.Put(&in.body)
+	sent, err := readSigned(held{&body, st})
+	if err != nil {
+		releaseSigned(sent)
 		return nil, err
 	}
-	grant, err := h.Access.Signatures.Grant(in.body, r.Header)
+	grant, err := h.Access.Signatures.Grant(sent, r.Header)
 	if err != nil {
-		signedBodies.Put(&in.body)
+		releaseSigned(sent)
 		return nil, challenge(w, "the webhook's signature does not hold: "+err.Error(), "invalid_token")
 	}
 	if err := signedAlone(r); err != nil {
@@ -119,7 +115,8 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 	if env := envelopeOf(w); env != nil {
 		env.webhookID = r.Header.Get(access.WebhookID)
 	}
+	st.leave() // before it gets its time: from then on nobody cuts it off
 	letIn(w)
-	r.Body = io.NopCloser(bytes.NewReader(in.body))
+	r.Body = io.NopCloser(bytes.NewReader(sent))
 	return grant, nil
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/live"
+	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -46,9 +47,9 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	sub, err := h.Hub.Subscribe(filter, since, func() { to.limit(endTimeout) })
 	switch {
 	case errors.Is(err, live.ErrFull):
-		return models.Unavailable("there are as many subscribers as MAX_SUBSCRIBERS allows")
+		return h.full(envelopeOf(w), metrics.BoundSubscribers)
 	case errors.Is(err, live.ErrShare):
-		return models.Unavailable("this token's agents have as many subscribers as their share of MAX_SUBSCRIBERS allows (TEAM_SHARE, or share on the token's line)")
+		return h.full(envelopeOf(w), metrics.BoundSubscribersShare)
 	case errors.Is(err, live.ErrClosed):
 		return models.Unavailable("the server is stopping")
 	case err != nil:

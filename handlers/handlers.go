@@ -15,7 +15,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json"
-	"golang.org/x/time/rate"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/budget"
@@ -38,10 +37,8 @@ type Handler struct {
 	streams   sync.WaitGroup // event streams on connections of their own
 	inFlight  places
 	strangers strangers
-	excess    struct { // requests refused because there were too many of them
-		lines  *rate.Limiter // of the log
-		unsaid atomic.Int64  // requests that no line says yet
-	}
+	excess    lines // of the log, of requests refused because there were too many of them
+	faults    lines // of the log, of other requests of strangers that failed
 
 	sameOrigin *http.CrossOriginProtection
 }
@@ -69,8 +66,13 @@ func New(p Parts) *Handler {
 		p.Answers = budget.New(DefaultAnswerBytes)
 	}
 	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
-	h.excess.lines = rate.NewLimiter(1, 1)
-	h.strangers.onDrop = func() { h.Metrics.CountRefusal(http.StatusServiceUnavailable) }
+	h.excess = lines{rate: 1, burst: 1}
+	h.faults = lines{rate: 10, burst: 100}
+	h.strangers.onDrop = func(bound metrics.Bound) {
+		h.Metrics.CountRefusal(http.StatusServiceUnavailable)
+		h.Metrics.CountBound(bound)
+	}
+	h.Metrics.AddStrangers(h.strangers.count)
 	h.replayed.Store(p.Journal == nil)
 	return h
 }

@@ -189,9 +189,10 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	}
 	if env.refused != "" {
 		h.Metrics.CountRefusal(env.status)
-		if env.status == http.StatusTooManyRequests || env.status == http.StatusServiceUnavailable {
+		switch env.status {
+		case http.StatusTooManyRequests, http.StatusServiceUnavailable, http.StatusMisdirectedRequest:
 			h.auditExcess(r, env)
-		} else {
+		default:
 			h.audit(r, env, "refused", env.refused)
 		}
 		return
@@ -199,14 +200,24 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	if !h.Logger.Enabled(r.Context(), level) {
 		return
 	}
+	var left int64
+	if level == slog.LevelWarn && env.grant == nil {
+		var ok bool
+		if left, ok = h.faults.next(env.status); !ok {
+			return
+		}
+	}
 	attrs := []slog.Attr{
 		slog.String("request_id", env.id[0]),
-		slog.String("method", r.Method),
+		slog.String("method", methodOf(r)),
 		slog.String("path", pathOf(r)),
 		slog.Int("status", env.status),
 		slog.Int64("bytes", env.bytes),
 		slog.Duration("took", took),
 		slog.String("client", clientText(r, env)),
+	}
+	if left > 0 {
+		attrs = append(attrs, slog.Int64("others_not_logged", left))
 	}
 	if env.grant != nil {
 		attrs = append(attrs, slog.String("token", env.grant.Name()))

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -17,23 +18,23 @@ type places struct {
 	teams map[*store.Team]int // nil for everyone who sees every agent
 }
 
-// take takes a place for a request of a grant. The error is a *models.Error.
-func (p *places) take(grant *access.Grant, most int) error {
+// take takes a place for a request of a grant. bound is the one that is reached where there is none, and "" otherwise.
+func (p *places) take(grant *access.Grant, most int) (bound metrics.Bound) {
 	team, share := grant.Team(), grant.Share()
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
 	case share.Caps() && int64(p.teams[team]) >= share.Of(int64(most)):
-		return models.Unavailable("there are as many requests in flight of this token's agents as their share of MAX_IN_FLIGHT allows (TEAM_SHARE, or share on the token's line)")
+		return metrics.BoundInFlightShare
 	case p.taken >= most:
-		return models.Unavailable("there are as many requests in flight as MAX_IN_FLIGHT allows")
+		return metrics.BoundInFlight
 	}
 	if p.teams == nil {
 		p.teams = map[*store.Team]int{}
 	}
 	p.taken++
 	p.teams[team]++
-	return nil
+	return ""
 }
 
 // leave gives a place back.
@@ -53,13 +54,29 @@ func (h *Handler) admit(w http.ResponseWriter, env *envelope) error {
 	if most == 0 {
 		return nil
 	}
-	if err := h.inFlight.take(env.grant, most); err != nil {
+	if bound := h.inFlight.take(env.grant, most); bound != "" {
 		setRateLimit(w.Header(), most, time.Second)
-		env.refused = "too many requests in flight"
-		return err
+		return h.full(env, bound)
 	}
 	env.counted = true
 	return nil
+}
+
+// fullMessages say which bound has been reached.
+var fullMessages = map[metrics.Bound]string{
+	metrics.BoundInFlight:         "there are as many requests in flight as MAX_IN_FLIGHT allows",
+	metrics.BoundInFlightShare:    "there are as many requests in flight of this token's agents as their share of MAX_IN_FLIGHT allows (TEAM_SHARE, or share on the token's line)",
+	metrics.BoundSubscribers:      "there are as many subscribers as MAX_SUBSCRIBERS allows",
+	metrics.BoundSubscribersShare: "this token's agents have as many subscribers as their share of MAX_SUBSCRIBERS allows (TEAM_SHARE, or share on the token's line)",
+}
+
+// full notes that a request is refused because a bound is reached, and returns the error, a *models.Error.
+func (h *Handler) full(env *envelope, bound metrics.Bound) error {
+	h.Metrics.CountBound(bound)
+	if env != nil {
+		env.refused = fullMessages[bound]
+	}
+	return models.Unavailable(fullMessages[bound])
 }
 
 // leave says that a request is no longer in flight: it is answered, or goes on as an event stream.

@@ -9,24 +9,26 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/metrics"
 )
 
 // What strangers may use up: those of whom it is not known yet whether they may do anything. It is apart from what is for those who may.
 const (
-	mostStrangers    = 128              // requests at a time
-	mostOfOneAddress = 16               // requests at a time of one address
-	strangersBytes   = 32 << 20         // of bodies that are held until it is known whose they are
-	strangerTimeout  = 10 * time.Second // from a request's head to the end of its answer
-	letInTimeout     = 30 * time.Second // from then on that it is known who asks to the end of the request
+	mostStrangers     = 128              // requests at a time
+	mostOfOneAddress  = 16               // requests at a time of one address
+	strangersBytes    = 32 << 20         // of bodies that are held until it is known whose they are
+	bytesOfOneAddress = 16 << 20         // of these, of one address
+	strangerTimeout   = 10 * time.Second // from a request's head to the end of its answer
+	letInTimeout      = 30 * time.Second // from then on that it is known who asks to the end of the request
 )
 
-// strangers are the requests of strangers, in the order in which they came. One more than there may be has the oldest one dropped, which
-// is the slowest; so has a byte more of their bodies.
+// strangers are the requests of strangers, in the order in which they came. One more than there may be, or a byte more of their bodies, has
+// one dropped: of the address that takes the most, the oldest, which is the slowest.
 type strangers struct {
 	mu     sync.Mutex
 	all    []*stranger
 	bytes  int64
-	onDrop func()
+	onDrop func(bound metrics.Bound)
 }
 
 // stranger is a request of a stranger.
@@ -37,23 +39,19 @@ type stranger struct {
 	drop  func()
 }
 
+// What an address takes is measured in one of these.
+func requestsOf(*stranger) int64 { return 1 }
+func bytesOf(st *stranger) int64 { return st.bytes }
+
 // enter has a request be among those of strangers, until it leaves. drop is called, at any time before that, to have it end.
 func (s *strangers) enter(site netip.Prefix, drop func()) *stranger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ofSite, oldest := 0, -1
-	for i, other := range s.all {
-		if other.site == site {
-			if ofSite++; oldest < 0 {
-				oldest = i
-			}
-		}
-	}
 	switch {
-	case ofSite >= mostOfOneAddress:
-		s.dropAt(oldest)
+	case s.takenBy(site, requestsOf) >= mostOfOneAddress:
+		s.dropOldest(site, requestsOf, metrics.BoundStrangersAddress)
 	case len(s.all) >= mostStrangers:
-		s.dropAt(0)
+		s.dropOldest(s.greediest(requestsOf), requestsOf, metrics.BoundStrangers)
 	}
 	st := &stranger{of: s, site: site, drop: drop}
 	s.all = append(s.all, st)
@@ -70,13 +68,52 @@ func (st *stranger) hold(bytes int) {
 	}
 	st.bytes += int64(bytes)
 	s.bytes += int64(bytes)
-	for s.bytes > strangersBytes {
-		i := slices.IndexFunc(s.all, func(other *stranger) bool { return other != st && other.bytes > 0 })
-		if i < 0 {
-			return
-		}
-		s.dropAt(i)
+	for s.takenBy(st.site, bytesOf) > bytesOfOneAddress {
+		s.dropOldest(st.site, bytesOf, metrics.BoundStrangersBytes)
 	}
+	for s.bytes > strangersBytes {
+		s.dropOldest(s.greediest(bytesOf), bytesOf, metrics.BoundStrangersBytes)
+	}
+}
+
+// takenBy returns what an address takes. The caller holds s.mu.
+func (s *strangers) takenBy(site netip.Prefix, measure func(*stranger) int64) (taken int64) {
+	for _, st := range s.all {
+		if st.site == site {
+			taken += measure(st)
+		}
+	}
+	return taken
+}
+
+// greediest returns the address that takes the most; of several, the one that came first. The caller holds s.mu.
+func (s *strangers) greediest(measure func(*stranger) int64) (site netip.Prefix) {
+	taken := make(map[netip.Prefix]int64, len(s.all))
+	for _, st := range s.all {
+		taken[st.site] += measure(st)
+	}
+	most := int64(-1)
+	for _, st := range s.all {
+		if taken[st.site] > most {
+			site, most = st.site, taken[st.site]
+		}
+	}
+	return site
+}
+
+// dropOldest has the oldest request of an address end that takes anything. The caller holds s.mu.
+func (s *strangers) dropOldest(site netip.Prefix, measure func(*stranger) int64, bound metrics.Bound) {
+	i := slices.IndexFunc(s.all, func(st *stranger) bool { return st.site == site && measure(st) > 0 })
+	s.all[i].drop()
+	s.removeAt(i)
+	s.onDrop(bound)
+}
+
+// count returns how many there are.
+func (s *strangers) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.all)
 }
 
 // leave says that a request ended, or that it is known who asks.
@@ -92,13 +129,6 @@ func (st *stranger) leave() {
 func (s *strangers) removeAt(i int) {
 	s.bytes -= s.all[i].bytes
 	s.all = slices.Delete(s.all, i, i+1)
-}
-
-// dropAt has a request end. The caller holds s.mu.
-func (s *strangers) dropAt(i int) {
-	s.all[i].drop()
-	s.removeAt(i)
-	s.onDrop()
 }
 
 // enterStranger has a request be among those of strangers. It is to leave once it is known who asks, or at its end.

@@ -37,6 +37,43 @@ func (m *Metrics) CountRefusal(status int) { m.refusals.WithLabelValues(statusTe
 func newRefusals() *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "requests_refused_total",
-		Help: "Requests refused because who sent them may not (401, 403), or not so often (429), or because too many were in flight (503), by status code.",
+		Help: "Requests refused because who sent them may not (401, 403), or not so often (429), or because there was no place for them (503), by status code.",
 	}, []string{"code"})
+}
+
+// Bound is one that clients reach together.
+type Bound string
+
+// The bounds of requests, event streams, and what strangers may use up.
+const (
+	BoundInFlight         Bound = "in_flight"         // MAX_IN_FLIGHT
+	BoundInFlightShare    Bound = "in_flight_share"   // a team's share of it
+	BoundSubscribers      Bound = "subscribers"       // MAX_SUBSCRIBERS
+	BoundSubscribersShare Bound = "subscribers_share" // a team's share of it
+	BoundStrangers        Bound = "strangers"         // requests of all strangers
+	BoundStrangersAddress Bound = "strangers_address" // requests of strangers of one address
+	BoundStrangersBytes   Bound = "strangers_bytes"   // bodies of strangers, of one address or of all
+)
+
+// CountBound counts a request that was refused or cut off because of a bound.
+func (m *Metrics) CountBound(bound Bound) { m.bounds.WithLabelValues(string(bound)).Inc() }
+
+func newBounds() *prometheus.CounterVec {
+	bounds := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Namespace: namespace, Name: "request_bound_hits_total",
+		Help: "Requests refused, or cut off, because of a bound: MAX_IN_FLIGHT (in_flight) and MAX_SUBSCRIBERS (subscribers), or a team's share of these (…_share); " +
+			"requests of strangers at a time (strangers), of one address (strangers_address), and what their bodies take (strangers_bytes).",
+	}, []string{"bound"})
+	for _, bound := range []Bound{BoundInFlight, BoundInFlightShare, BoundSubscribers, BoundSubscribersShare, BoundStrangers, BoundStrangersAddress, BoundStrangersBytes} {
+		bounds.WithLabelValues(string(bound)) // so that it is there before the first
+	}
+	return bounds
+}
+
+// AddStrangers adds how many requests of strangers are answered now.
+func (m *Metrics) AddStrangers(count func() int) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "strangers",
+		Help: "Requests that are answered now and of which it is not known yet who sends them.",
+	}, func() float64 { return float64(count()) }))
 }

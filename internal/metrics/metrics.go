@@ -30,6 +30,7 @@ type Metrics struct {
 	reloads  reloads
 	answers  answers
 	refusals *prometheus.CounterVec
+	bounds   *prometheus.CounterVec
 
 	hooks *prometheus.CounterVec
 
@@ -83,7 +84,7 @@ func New(st *store.Store, version string) *Metrics {
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
 		}),
 	}
-	m.stream, m.reloads, m.refusals, m.answers = newStream(), newReloads(), newRefusals(), newAnswers()
+	m.stream, m.reloads, m.refusals, m.bounds, m.answers = newStream(), newReloads(), newRefusals(), newBounds(), newAnswers()
 	m.registry.MustRegister(m.stream.collectors()...)
 	m.registry.MustRegister(m.answers.crowded, m.answers.late)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -92,7 +93,7 @@ func New(st *store.Store, version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, reports, m.hooks, m.requests, m.batches, m.expiry, build, fleet{st},
+	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, m.bounds, reports, m.hooks, m.requests, m.batches, m.expiry, build, fleet{st},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

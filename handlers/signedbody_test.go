@@ -1,0 +1,51 @@
+package handlers
+
+import (
+	"bytes"
+	"io"
+	"testing"
+	"testing/iotest"
+
+	"github.com/stretchr/testify/require"
+)
+
+// TestSignedBodiesTakeWhatTheySent reads bodies of each size and around it, after larger ones were refused: each is read whole, in memory of
+// at most about twice its size.
+func TestSignedBodiesTakeWhatTheySent(t *testing.T) {
+	var lengths []int
+	for class := range signedBodies {
+		for _, near := range []int{-1, 0, 1, 511, 512, 513} {
+			if n := firstRead<<class + near; n <= maxBodyBytes {
+				lengths = append(lengths, n)
+			}
+		}
+	}
+	for _, length := range append(lengths, 0, 1, maxBodyBytes) {
+		large, err := readSigned(io.LimitReader(endless{}, maxBodyBytes))
+		require.NoError(t, err)
+		require.Len(t, large, maxBodyBytes)
+		releaseSigned(large)
+		sent := bytes.Repeat([]byte("0123456789abcde"), length/15+1)[:length]
+		for name, reader := range map[string]io.Reader{
+			"at once":     bytes.NewReader(sent),
+			"by halves":   iotest.HalfReader(bytes.NewReader(sent)),
+			"end at once": iotest.DataErrReader(bytes.NewReader(sent)),
+		} {
+			body, err := readSigned(reader)
+			require.NoError(t, err, name)
+			require.True(t, bytes.Equal(sent, body), "%s: %d bytes", name, length)
+			require.LessOrEqual(t, cap(body), max(firstRead+512, 2*length+512), name)
+			releaseSigned(body)
+		}
+	}
+	_, err := readSigned(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader([]byte("ab")))))
+	require.ErrorIs(t, err, iotest.ErrTimeout)
+	releaseSigned(make([]byte, 0, 10)) // of elsewhere: it is not kept
+	require.GreaterOrEqual(t, cap(takeSigned(0)), firstRead)
+}
+
+// endless is a body that does not end.
+type endless struct{}
+
+// Read implements io.Reader.
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
