@@ -167,20 +167,25 @@ func TestATeamLeavesPlacesToOthers(t *testing.T) {
 	})
 	p := start(t, "TOKENS_FILE="+path, "METRICS_PUBLIC=true", "MAX_IN_FLIGHT=10", "MAX_SUBSCRIBERS=10")
 	greedy, other := teamOf{holders["greedy"], p}, teamOf{holders["other"], p}
-	authorized := "Authorization: Bearer " + greedy.token
-	sendTo(t, p.address, 8, announcing("/webhook/status", 100, authorized))
-	sendTo(t, p.address, 8, "GET /api/events HTTP/1.1\r\nHost: x\r\n"+authorized+"\r\n\r\n")
-	require.Eventually(t, func() bool {
+	follow := func(team teamOf) int {
+		conn := sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+team.token+"\r\n\r\n")[0]
+		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		require.NoError(t, err)
+		return answer.StatusCode
+	}
+	for range 5 {
+		require.Equal(t, 200, follow(greedy))
+	}
+	require.Equal(t, 503, follow(greedy))
+	require.Eventually(t, func() bool { // one more each time, since one may be refused while a question here has its place
+		sendTo(t, p.address, 1, announcing("/webhook/status", 100, "Authorization: Bearer "+greedy.token))
 		status, body := greedy.ask(t, "GET", "/api/agents", "")
 		return status == 503 && strings.Contains(string(body), "share of MAX_IN_FLIGHT")
 	}, 10*time.Second, time.Millisecond)
 	status, body := other.ask(t, "POST", "/webhook/status", reportOf("other/a", "t", "running"))
 	require.Equal(t, 200, status, "%s", body)
 	for range 5 {
-		conn := sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+other.token+"\r\n\r\n")[0]
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-		require.NoError(t, err)
-		require.Equal(t, 200, answer.StatusCode)
+		require.Equal(t, 200, follow(other))
 	}
 	status, body = other.ask(t, "GET", "/api/events", "")
 	require.Equal(t, 503, status)
@@ -358,6 +363,22 @@ func TestGreedyAddressesLeavePlacesToOthers(t *testing.T) {
 			require.NoError(t, p.cmd.Process.Kill())
 		})
 	}
+}
+
+// TestAnAddressHoldsFewBodies has an address send three large bodies that do not end: the oldest is cut off, since they are more than one
+// address may hold, and the others are waited for.
+func TestAnAddressHoldsFewBodies(t *testing.T) {
+	path, _ := tokensFile(t, everyScope)
+	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
+	for range 3 {
+		conn := strangerAt(t, p, "192.0.2.1", "/webhook/status", 8<<20, "")
+		io.WriteString(conn, strings.Repeat("x", 7<<20)) //nolint:errcheck // it may be cut off
+	}
+	require.Eventually(t, func() bool {
+		shown := metricsOf(http.DefaultClient, "http://"+p.address)
+		return strings.Contains(shown, `kubeagents_request_bound_hits_total{bound="strangers_bytes"} 1`+"\n") && strings.Contains(shown, "kubeagents_strangers 3\n")
+	}, 5*time.Second, 10*time.Millisecond, "two are left, and the request for metrics")
+	require.NoError(t, p.cmd.Process.Kill())
 }
 
 // TestStrangersDoNotFillTheLog has strangers fail in each way that is logged, very often, with texts as long as they may be.
