@@ -15,7 +15,10 @@ import (
 )
 
 // diskBound is large enough that what the engine takes for itself is little of it.
-const diskBound = 256 << 20
+const diskBound = 160 << 20
+
+// shareBytes is the share of a team that has a tenth of that.
+const shareBytes = diskBound / 10
 
 // crowd is teams on a disk of a bounded size.
 type crowd struct {
@@ -96,7 +99,7 @@ func (c *crowd) requireKept(t *testing.T, agentID string, from int) {
 // TestATeamAtItsShareOfTheDiskIsRefused has a team fill its share: it is refused by name, another one goes on, and so it is after a
 // restart, until something is removed.
 func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
-	c := newCrowd(t, store.Share{Part: 0.25})
+	c := newCrowd(t, store.Share{Part: 0.1})
 	require.Equal(t, store.Stored, c.report(t, c.quiet, "quiet/a", 100))
 	fill := func() (outcome store.Outcome) {
 		for range 100 {
@@ -108,7 +111,7 @@ func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
 		return outcome
 	}
 	require.Equal(t, store.OutOfDiskShare, fill())
-	require.Greater(t, c.sent["flood/a"], diskBound/4/models.MaxContent*3/4, "it had about its share")
+	require.Greater(t, c.sent["flood/a"], shareBytes/models.MaxContent*3/4, "it had about its share")
 	for range 2 {
 		c.measure(t)
 		fill()
@@ -133,16 +136,16 @@ func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
 // TestATeamCanDropItsOldestHistory has a team report several times what its share of the disk holds: none of it is refused, the newest is
 // there, and nothing of another team goes.
 func TestATeamCanDropItsOldestHistory(t *testing.T) {
-	c := newCrowd(t, store.Share{Part: 0.25, DropHistory: true})
-	require.Equal(t, store.Stored, c.report(t, c.quiet, "quiet/a", 500))
+	c := newCrowd(t, store.Share{Part: 0.1, DropHistory: true})
+	require.Equal(t, store.Stored, c.report(t, c.quiet, "quiet/a", 200))
 	dropped := 0
-	for range 60 {
+	for range 15 {
 		require.Equal(t, store.Stored, c.report(t, c.flood, "flood/a", 200))
 		dropped += c.measure(t)
 	}
-	require.Greater(t, dropped, 4000)
-	require.Less(t, dropped, 12_000-diskBound/4/2/models.MaxContent, "half of its share is kept at least")
-	c.requireKept(t, "flood/a", 12_000-diskBound/4/2/models.MaxContent)
+	require.Greater(t, dropped, 700)
+	require.Less(t, dropped, 3_000-shareBytes/2/models.MaxContent, "half of its share is kept at least")
+	c.requireKept(t, "flood/a", 3_000-shareBytes/2/models.MaxContent)
 	c.requireKept(t, "quiet/a", 0)
 	space, err := c.journal.Space()
 	require.NoError(t, err)
@@ -150,7 +153,7 @@ func TestATeamCanDropItsOldestHistory(t *testing.T) {
 	require.NoError(t, c.journal.Close())
 	c.begin(t)
 	c.requireKept(t, "quiet/a", 0)
-	c.requireKept(t, "flood/a", 12_000-diskBound/4/2/models.MaxContent)
+	c.requireKept(t, "flood/a", 3_000-shareBytes/2/models.MaxContent)
 	require.NoError(t, c.journal.Close())
 }
 
