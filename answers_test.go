@@ -91,6 +91,9 @@ func dialSlowly(t testing.TB, address string) net.Conn {
 // TestProgramHoldsItsAnswers has very many ask for pages of large statuses and read nothing, plain and compressed, over HTTP/1.1 and
 // HTTP/2, and by MCP: memory stays bounded, small reads and reports are answered meanwhile, and large ones are refused by name.
 func TestProgramHoldsItsAnswers(t *testing.T) {
+	if underRace {
+		t.Skip("memory is measured without the race detector: go test . -run TestProgramHoldsItsAnswers")
+	}
 	const readers, most = 150, 110 << 20 // before, 15 took 1.4 GiB
 	ca, dir := newAuthority(t), t.TempDir()
 	cert, key := ca.sign(t, 1)

@@ -174,6 +174,9 @@ func lose(t *testing.T, dir, agentID, topic string) {
 // TestProgramStaysWithinItsMemory has sessions that began with little send much, and name themselves at length: what the program holds
 // of them stays within its bound, and what it takes of the machine's memory follows.
 func TestProgramStaysWithinItsMemory(t *testing.T) {
+	if underRace {
+		t.Skip("memory is measured without the race detector: go test . -run TestProgramStaysWithinItsMemory")
+	}
 	const bound, most = 4 << 20, 20 << 20              // of which requests take some
 	p := start(t, "HISTORY_MAX_BYTES=4MiB", "GOGC=10") // so that little of it is garbage
 	p.ready(t)
