@@ -39,6 +39,9 @@ func peerOf(r *http.Request) netip.Addr {
 
 // viaProxy reports whether a request comes by way of a trusted proxy.
 func (h *Handler) viaProxy(r *http.Request) bool {
+	if len(h.Access.Proxies) == 0 {
+		return false
+	}
 	peer := peerOf(r)
 	return slices.ContainsFunc(h.Access.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) })
 }

@@ -30,11 +30,13 @@ func (h *Handler) foreignHost(r *http.Request) (host string, found bool) {
 	if h.Access.Hosts == nil {
 		return "", false
 	}
-	hosts := []string{r.Host}
-	if h.viaProxy(r) {
-		hosts = append(hosts, forwardedHosts(r)...)
+	if !h.Access.Hosts.Own(r.Host) {
+		return r.Host, true
 	}
-	for _, host := range hosts {
+	if !h.viaProxy(r) {
+		return "", false
+	}
+	for _, host := range forwardedHosts(r) {
 		if !h.Access.Hosts.Own(host) {
 			return host, true
 		}

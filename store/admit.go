@@ -204,6 +204,9 @@ func (s *Store) acceptSome(team *Team, reports []models.StatusReport, now time.T
 	var moved []*agent
 	s.now = max(s.now, s.time(now))
 	for i := 0; i < len(reports) && s.work < workPerLock; i++ {
+		if len(reports) > 1 && i%prefetchSize == 0 {
+			s.prefetch(reports[i:min(i+prefetchSize, len(reports))])
+		}
 		s.work += workPerReport
 		s.received = max(s.received+1, instant(now))
 		outcome, a := s.accept(team, &reports[i])
@@ -230,9 +233,8 @@ func (s *Store) accept(team *Team, r *models.StatusReport) (Outcome, *agent) {
 	if refusal := s.admitRoom(&record, a, se, false); refusal != 0 {
 		return refusal, nil
 	}
-	a = s.agents[record.AgentID] // making room may have taken its last session
 	record.Sequence, record.Received = s.sequence+1, at(s.received)
-	applied, moved := s.apply(&record, a, se)
+	applied, moved := s.apply(&record, a.known(), se) // making room may have taken its last session
 	if applied == Duplicate {
 		return Duplicate, nil
 	}

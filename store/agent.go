@@ -30,6 +30,14 @@ func classAndIDLess(a, b *agent) bool {
 
 func seenLater(a, b *agent) bool { return a.seenPlace().Compare(b.seenPlace()) > 0 }
 
+// known returns a, or nil where it is nil or was forgotten: with its last session. The caller holds the store's lock.
+func (a *agent) known() *agent {
+	if a == nil || a.count == 0 {
+		return nil
+	}
+	return a
+}
+
 // latest returns the status of a with the greatest (timestamp, sequence). The caller holds the store's
 // lock.
 func (a *agent) latest() *status { return a.statuses.Newest() }
@@ -72,10 +80,10 @@ func (a *agent) countSession(c class, n int32) {
 // sessionsOf walks the sessions of a that are of class c after a position, newest update first, or oldest first. The
 // caller holds the store's lock.
 func (a *agent) sessionsOf(c class, after *SessionPosition, oldest bool) ordered.Walk[session] {
-	from := ordered.Place{Group: uint8(c), Time: math.MaxInt64, Sequence: math.MaxUint64}
+	from := ordered.Place{Group: c.group(), Time: math.MaxInt64, Sequence: math.MaxUint64}
 	walk := a.sessions.Before
 	if oldest {
-		from = ordered.Place{Group: uint8(c), Time: math.MinInt64}
+		from = ordered.Place{Group: c.group(), Time: math.MinInt64}
 		walk = a.sessions.After
 	}
 	if after != nil {

@@ -33,8 +33,8 @@ func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
 		s.received = max(s.received, instant(r.Received))
 		a, se := s.lookup(r.AgentID, r.SessionTopic)
 		if se == nil && !s.begins(&r.StatusReport) && !s.loading {
-			s.makeRoomFor(r, s.teamsOf(a, r.AgentID), nil)
-			a = s.agents[r.AgentID] // making room may have taken its last session
+			s.makeRoomFor(r, s.teamsOf(a, r.AgentID), a, nil)
+			a = a.known() // making room may have taken its last session
 		}
 		if _, a := s.apply(r, a, se); a != nil {
 			moved = append(moved, a)

@@ -233,10 +233,10 @@ func (s *Store) admitRoom(r *models.Record, a *agent, se *session, keep bool) Ou
 		s.unqueue(se)
 		defer s.enqueue(se)
 	}
-	n, outcome := s.makeRoomFor(r, set, se)
+	n, outcome := s.makeRoomFor(r, set, a, se)
 	if outcome.outOfMemory() && r.Turn != nil && r.Turn.Asks != nil {
 		withoutContent(r)
-		n, outcome = s.makeRoomFor(r, set, se)
+		n, outcome = s.makeRoomFor(r, set, a, se)
 	}
 	switch {
 	case outcome != 0:
@@ -249,13 +249,19 @@ func (s *Store) admitRoom(r *models.Record, a *agent, se *session, keep bool) Ou
 
 // makeRoomFor makes room for a record, and returns what it needs. Making room may take the agent's last session, and so have it need more. The caller
 // holds s.mu.
-func (s *Store) makeRoomFor(r *models.Record, set *teamSet, se *session) (n need, outcome Outcome) {
+func (s *Store) makeRoomFor(r *models.Record, set *teamSet, a *agent, se *session) (n need, outcome Outcome) {
+	n = s.needOf(r, set, a, se)
 	for {
-		n = s.needOf(r, set, s.agents[r.AgentID], se)
-		outcome = s.makeRoom(set, n)
-		if outcome != 0 || s.needOf(r, set, s.agents[r.AgentID], se) == n {
-			return n, outcome
+		before := s.work
+		if outcome = s.makeRoom(set, n); outcome != 0 || s.work == before {
+			return n, outcome // mostly nothing was given up
 		}
+		a = a.known()
+		after := s.needOf(r, set, a, se)
+		if after == n {
+			return n, 0
+		}
+		n = after
 	}
 }
 

@@ -26,6 +26,10 @@ func classOf(st models.Status, expired bool) class {
 func (c class) status() models.Status { return models.Status(int(c)%kinds) + 1 }
 func (c class) expired() bool         { return int(c) >= kinds }
 
+// group returns where sessions of the class stand among those of their agent: running ones last, so that a report to one, as most
+// are, moves it to the end.
+func (c class) group() uint8 { return uint8(classes) - uint8(c) }
+
 // waiting holds for the class of an active session that waits for a person or a resource.
 func (c class) waiting() bool { return c == classOf(models.Pending, false) }
 

@@ -14,7 +14,7 @@ func (se *session) updatedPlace() ordered.Place {
 }
 
 func (se *session) agentPlace() ordered.Place {
-	return ordered.Place{Group: uint8(se.class), Time: se.updated, Sequence: se.updatedSeq}
+	return ordered.Place{Group: se.class.group(), Time: se.updated, Sequence: se.updatedSeq}
 }
 
 // How sessions are kept by their newest report, in the fleet, in their agent's source, and, class by class,

@@ -50,6 +50,8 @@ type Store struct {
 	rest     holding // of these
 	work     int     // that was done since the lock was taken, in units of workPerLock
 
+	prefetched int // see prefetch
+
 	statuses     int // in all histories
 	bounds       Bounds
 	expiredTotal uint64

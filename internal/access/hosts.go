@@ -55,6 +55,9 @@ func hostname(host string) (name string, isAddress bool) {
 		name, _, _ = strings.Cut(name, ":")
 	}
 	name = strings.TrimSuffix(name, ".")
+	if name == "" || !strings.Contains(name, ":") && (name[0] < '0' || name[0] > '9') {
+		return name, false // at no cost, as most names
+	}
 	_, err := netip.ParseAddr(name)
 	return name, err == nil
 }

@@ -16,6 +16,12 @@ type Leaf[T any] struct {
 	fence *Place
 }
 
+// Live returns how many items l holds.
+func (l *Leaf[T]) Live() int { return l.live }
+
+// Holds reports whether item is in a slot of l.
+func (l *Leaf[T]) Holds(slot uint8, item *T) bool { return l.slots[slot] == item }
+
 // search returns the first slot at or after which every item is at p or later. It changes nothing.
 func (l *Leaf[T]) search(m *Member[T], p Place) int {
 	low, high := 0, len(l.slots)

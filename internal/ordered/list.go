@@ -10,6 +10,9 @@ type List[T any] struct {
 // Links is the position of an item in a [List]. Only the list writes it. The zero value is that of an item in no list.
 type Links[T any] struct{ prev, next *T }
 
+// Neighbours returns the items before and after that whose position l is; nil for none.
+func (l *Links[T]) Neighbours() [2]*T { return [2]*T{l.prev, l.next} }
+
 // NewList returns an empty list. links returns the field in which an item stores its position.
 func NewList[T any](links func(*T) *Links[T]) *List[T] { return &List[T]{links: links} }
 

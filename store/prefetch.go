@@ -1,0 +1,68 @@
+package store
+
+import "github.com/kubeagents/kubeagents/models"
+
+// prefetchSize is how many reports are prefetched at a time: of the sizes tried (1 to 32) none was better.
+const prefetchSize = 16
+
+// prefetch reads what reports of known sessions are about to change, and changes nothing. Sessions lie anywhere in memory, and to apply a
+// report waits for it some fifty times, one after another. Read for several reports at a time, what does not depend on each other comes
+// at once: each loop reads what the one before has found. The caller holds s.mu.
+func (s *Store) prefetch(reports []models.StatusReport) {
+	var agents [prefetchSize]*agent
+	var sessions [prefetchSize]*session
+	for i := range reports {
+		agents[i] = s.agents[reports[i].AgentID]
+	}
+	n := 0
+	for i := range reports {
+		if a := agents[i]; a != nil {
+			if se := s.sessions[sessionID{a, reports[i].SessionTopic}]; se != nil {
+				agents[n], sessions[n] = a, se
+				n++
+			}
+		}
+	}
+	read := 0 // something of all that is read, without which the compiler would leave it out
+	for i := range n {
+		a, se := agents[i], sessions[i]
+		read += len(a.name) + int(a.class) + int(a.count) + int(a.filed.Sequence)
+		read += len(se.title) + len(se.history) + int(se.class) + int(se.updated)
+	}
+	for i := range n {
+		a, se := agents[i], sessions[i]
+		oldest, since := se.history[0].status, se.since()
+		read += int(oldest.received) + int(oldest.nsec) + int(since.nsec) + int(se.current().nsec)
+		read += a.inFleet.Live() + a.inSource.Live() + se.inFleet.Live() + se.inSource.Live() + se.inAgent.Live()
+		for _, neighbour := range se.yields.Neighbours() {
+			if neighbour != nil {
+				read += int(neighbour.yieldsAs)
+			}
+		}
+	}
+	for i := range n {
+		a, se := agents[i], sessions[i]
+		oldest, current := se.history[0].status, se.current()
+		read += int(oldest.text[0]) + int(current.text[0]) + oldest.inAgent.Live() + current.inAgent.Live()
+		if a.inFleet.Holds(a.slotInFleet, a) && a.inSource.Holds(a.slotInSource, a) &&
+			se.inFleet.Holds(se.slotInFleet, se) && se.inSource.Holds(se.slotInSource, se) && se.inAgent.Holds(se.slotInAgent, se) {
+			read++
+		}
+	}
+	for i := range n {
+		a, se := agents[i], sessions[i]
+		if a.name != "" {
+			read += int(a.name[0])
+		}
+		if se.title != "" {
+			read += int(se.title[0])
+		}
+		read += int(a.sessions.Newest().class) + int(a.latest().kind)
+	}
+	for i := range n {
+		if oldest := sessions[i].history[0].status; oldest.inAgent.Holds(oldest.slot, oldest) {
+			read++
+		}
+	}
+	s.prefetched += read
+}
