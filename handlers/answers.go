@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -16,6 +17,9 @@ import (
 
 // DefaultAnswerBytes is how many bytes the answers in memory take at most, unless a budget says otherwise.
 const DefaultAnswerBytes = 64 << 20
+
+// madeAtATime is how many bytes of an answer are made before others get the processor: see decodedAtATime.
+const madeAtATime = 64 << 10
 
 // What answers take in memory. Those of at most smallAnswer bytes count for nothing: MaxInFlight bounds them.
 const (
@@ -96,6 +100,9 @@ func (b *body) Write(p []byte) (int, error) {
 		if err := b.makeRoom(need + need/4); err != nil {
 			return 0, err
 		}
+	}
+	if (len(b.text)+len(p))/madeAtATime > len(b.text)/madeAtATime {
+		runtime.Gosched()
 	}
 	b.text = append(b.text, p...)
 	return len(p), nil

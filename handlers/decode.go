@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -22,6 +23,10 @@ const (
 	maxReportBytes = 1 << 20
 )
 
+// decodedAtATime is how many reports are decoded before others get the processor, which is within a millisecond: the scheduler by itself
+// gives a request 10.
+const decodedAtATime = 128
+
 // intake is what one request to the webhook is decoded into. Its memory is used again by later requests;
 // the reports' strings are theirs alone.
 type intake struct {
@@ -35,16 +40,38 @@ type intake struct {
 	outcomes []store.Outcome
 }
 
-var intakes = sync.Pool{New: func() any { return &intake{decoder: jsontext.NewDecoder(new(bytes.Buffer))} }}
+// The intakes that are in no use. Those that have grown are for large bodies again: small ones would hold their memory for as long as
+// their client takes.
+var (
+	intakes      = sync.Pool{New: newIntake}
+	largeIntakes = sync.Pool{New: newIntake}
+)
+
+// From when on an intake is a large one.
+const (
+	largeBody    = 1 << 20 // bytes
+	largeReports = 1_000   // reports
+)
+
+func newIntake() any { return &intake{decoder: jsontext.NewDecoder(new(bytes.Buffer))} }
+
+// intakeFor returns an intake for a body of that length, in bytes; negative if it is unknown. The caller releases it.
+func intakeFor(length int64) *intake {
+	if length > largeBody {
+		return largeIntakes.Get().(*intake)
+	}
+	return intakes.Get().(*intake)
+}
 
 // release gives in back for another request.
 func (in *intake) release() {
-	if cap(in.body) > maxPooled {
-		return
-	}
 	in.source = bytes.Buffer{}
 	clear(in.reports) // lets go of their strings
 	clear(in.faults)
+	if cap(in.body) > largeBody || cap(in.reports) > largeReports {
+		largeIntakes.Put(in)
+		return
+	}
 	intakes.Put(in)
 }
 
@@ -161,6 +188,9 @@ func (in *intake) decodeReport() error {
 	}
 	in.reports = append(in.reports, report)
 	in.faults = append(in.faults, fault)
+	if len(in.reports)%decodedAtATime == 0 {
+		runtime.Gosched()
+	}
 	return nil
 }
 

@@ -26,7 +26,7 @@ func decode(body string) (in *intake, several bool, err error) {
 
 // decodeRequest decodes the body of a request as the webhook does.
 func decodeRequest(r *http.Request) (in *intake, several bool, err error) {
-	in = intakes.New().(*intake)
+	in = newIntake().(*intake)
 	if err := in.receive(httptest.NewRecorder(), r); err != nil {
 		return in, false, err
 	}
@@ -275,7 +275,7 @@ func FuzzPath(f *testing.F) {
 
 // BenchmarkDecode measures the decoding of a report of 300 bytes.
 func BenchmarkDecode(b *testing.B) {
-	in := intakes.New().(*intake)
+	in := newIntake().(*intake)
 	in.body = []byte(`{"agent_id":"host-00017:claude","agent_name":"Backend refactor","agent_source":"claude-code",` +
 		`"session_topic":"Fix flaky test in payment/checkout_test.go (3)","status":"running","timestamp":"2026-11-20T07:01:18.472611Z",` +
 		`"message":"Running go test ./...","content":"Reading the repository\nWriting a regression test","ttl_minutes":60}`)

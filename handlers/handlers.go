@@ -182,11 +182,8 @@ var (
 // buffers holds *bytes.Buffer for answers.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// maxPooled is the size from which a request's buffer is not kept for the next request, and maxPooledAnswer that of an answer's.
-const (
-	maxPooled       = 1 << 20
-	maxPooledAnswer = 64 << 10
-)
+// maxPooledAnswer is the size from which an answer's buffer is not kept for the next one.
+const maxPooledAnswer = 64 << 10
 
 func release(b *bytes.Buffer) {
 	if b.Cap() <= maxPooledAnswer {

@@ -36,10 +36,13 @@ func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, 
 	if s.dependOnUnsettled(team, reports) {
 		return false
 	}
-	for len(reports) > 0 {
+	for {
 		reports = reports[s.admitSome(team, reports, now, ad):]
+		if len(reports) == 0 {
+			return true
+		}
+		giveWay()
 	}
-	return true
 }
 
 // dependOnUnsettled reports whether what reports do depends on reports of their sessions that are not settled.
@@ -184,6 +187,7 @@ func (s *Store) Settle() {
 // kept. Safe for concurrent use.
 func (s *Store) Accept(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) []Outcome {
 	s.Expire(now)
+	several := len(reports) > 1
 	for done := len(outcomes); len(reports) > 0; done = len(outcomes) {
 		var moved []*agent
 		outcomes, moved = s.acceptSome(team, reports, now, outcomes)
@@ -191,6 +195,9 @@ func (s *Store) Accept(team *Team, reports []models.StatusReport, now time.Time,
 		s.announce()
 		for _, a := range moved {
 			s.moveSessionsOf(a)
+		}
+		if several {
+			giveWay()
 		}
 	}
 	return outcomes

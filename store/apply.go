@@ -18,6 +18,9 @@ func (s *Store) Apply(records ...models.Record) {
 		for _, a := range moved {
 			s.moveSessionsOf(a)
 		}
+		if len(records) > 0 {
+			giveWay()
+		}
 	}
 }
 

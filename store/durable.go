@@ -88,6 +88,7 @@ type Filing struct {
 func (s *Store) File(filings []Filing) {
 	for chunk := range slices.Chunk(filings, workPerLock) {
 		s.fileChunk(chunk)
+		giveWay()
 	}
 }
 
@@ -349,8 +350,7 @@ func (s *Store) Loading(now time.Time) {
 // were reported at what is the future now.
 func (s *Store) Loaded(lastRan, now time.Time) (spared, ahead int) {
 	spared, ahead = s.spare(lastRan, now)
-	for s.shrink() {
-	}
+	s.shrink()
 	return spared, ahead
 }
 

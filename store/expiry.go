@@ -24,6 +24,7 @@ func (s *Store) Expire(now time.Time) Expiry {
 		total.Expired += some.Expired
 		total.Lost += some.Lost
 		total.Removed += some.Removed
+		giveWay()
 	}
 	return total
 }

@@ -1,10 +1,12 @@
 package store
 
 import (
+	"context"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +40,72 @@ func TestOneHoldOfTheLockDoesALimitedAmountOfWork(t *testing.T) {
 	}
 	require.Equal(t, []int{sessions, sessions}, []int{expired, removed})
 	require.Zero(t, s.Summary())
+}
+
+// TestOthersComeBetweenTheHoldsOfTheLock has somebody report, again and again, while something large is done, all on one processor: as a rule
+// after each hold.
+func TestOthersComeBetweenTheHoldsOfTheLock(t *testing.T) {
+	const sessions = 5000
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
+	many := func(now time.Time) []models.StatusReport {
+		reports := make([]models.StatusReport, sessions)
+		for n := range reports {
+			reports[n] = models.StatusReport{AgentID: fmt.Sprintf("host-%06d:claude", n/10), AgentSource: "claude-code",
+				SessionTopic: fmt.Sprintf("Fix flaky test in payment/checkout_test.go (%d)", n%10), Status: models.Pending, Timestamp: now, Message: "?"}
+		}
+		return reports
+	}
+	for name, c := range map[string]struct {
+		holds int
+		do    func(s *Store, now time.Time)
+	}{
+		"accept": {sessions * workPerReport / workPerLock, func(s *Store, now time.Time) { s.Accept(nil, many(now), now, nil) }},
+		"admit":  {sessions * workPerReport / workPerLock, func(s *Store, now time.Time) { s.Admit(nil, many(now), now, new(Admission)) }},
+		"apply": {sessions * workPerReport / workPerLock, func(s *Store, now time.Time) {
+			var records []models.Record
+			for i, r := range many(now) {
+				records = append(records, models.Record{StatusReport: r, Sequence: 1_000_000 + uint64(i), Received: now.Add(time.Duration(i))})
+			}
+			s.Apply(records...)
+		}},
+		"expire": {sessions * 6 / workPerLock, func(s *Store, now time.Time) { s.Expire(now.Add(2 * time.Hour)) }},
+		"remove": {sessions * 6 / workPerLock, func(s *Store, now time.Time) {
+			reports := many(now)
+			for i := range reports {
+				reports[i].AgentID, reports[i].SessionTopic = "one", fmt.Sprint(i)
+			}
+			s.Accept(nil, reports, now, nil)
+			require.Equal(t, sessions, s.RemoveAgent("one", now))
+		}},
+		"search": {sessions / scannedPerLock, func(s *Store, _ time.Time) {
+			_, err := s.Sessions(context.Background(), SessionQuery{Search: "nowhere to be found"}, nil, 100)
+			require.NoError(t, err)
+		}},
+		"set teams": {sessions / 10, // an agent after another moves its sessions
+			func(s *Store, _ time.Time) {
+				s.SetTeams([]*Team{NewTeam(Share{}, func(string) bool { return true })})
+			}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, began := holdStore(sessions)
+			s.opts.MaxSessions = 3 * sessions
+			now := at(began)
+			var done atomic.Bool
+			others, ended := 0, make(chan struct{})
+			go func() {
+				defer close(ended)
+				for !done.Load() {
+					s.Accept(nil, []models.StatusReport{{AgentID: "another", SessionTopic: "t", Status: models.Running}}, now, nil)
+					others++
+					runtime.Gosched()
+				}
+			}()
+			c.do(s, now)
+			done.Store(true)
+			<-ended
+			require.GreaterOrEqual(t, others, c.holds/2)
+		})
+	}
 }
 
 // BenchmarkHold measures for how long the lock is held at a stretch where much is to be done: each hold is one call

@@ -225,6 +225,7 @@ func (s *Store) moveSessionsOf(a *agent) {
 	for more := true; more; {
 		after, more = s.moveSomeSessionsOf(a, after)
 		s.announce()
+		giveWay()
 	}
 }
 

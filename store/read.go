@@ -111,6 +111,7 @@ func (s *Store) Agent(id string) (agent models.Agent, ok bool) {
 // all its sessions, newest first, from those after a position on, or from the newest. ok is false where
 // there is no such agent.
 func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest models.AgentStatus, history HistoryPage, ok bool) {
+	defer giveWay()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	a := s.agents[id]
@@ -130,6 +131,7 @@ func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int)
 // SessionInFull is [Store.Session] with what a list over the fleet shows of the agent, and with the questions that are open, in full,
 // oldest first.
 func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limit int) (session models.FleetSession, questions []models.Question, history HistoryPage, ok bool) {
+	defer giveWay()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, se := s.lookup(agentID, topic)
@@ -192,6 +194,7 @@ func list[T, V, P any](ctx context.Context, mu *sync.RWMutex, l lister[T, V, P],
 			return page, err
 		}
 		after, more = l.addTo(&page, mu, after, limit)
+		giveWay()
 	}
 	return page, nil
 }

@@ -19,10 +19,10 @@ func (s *Store) SetTeams(all []*Team) {
 		for _, a := range moved {
 			s.moveSessionsOf(a)
 		}
+		giveWay()
 	}
 	s.settleTeams(all, gone)
-	for s.shrink() {
-	}
+	s.shrink()
 }
 
 // SetEveryone says how much of each bound the agents may use up that are of no team.
@@ -30,8 +30,7 @@ func (s *Store) SetEveryone(share Share) {
 	s.lock()
 	s.share = share
 	s.mu.Unlock()
-	for s.shrink() {
-	}
+	s.shrink()
 }
 
 // settleTeams says that every agent and session has joined and left teams.
@@ -57,8 +56,15 @@ func (s *Store) settleTeams(all, gone []*Team) {
 	}
 }
 
-// shrink has those give something up who use up more than their share, or than there is, and reports whether there is more to do.
-func (s *Store) shrink() (more bool) {
+// shrink has those give something up who use up more than their share, or than there is.
+func (s *Store) shrink() {
+	for s.shrinkSome() {
+		giveWay()
+	}
+}
+
+// shrinkSome is shrink as far as one hold of the lock has time for. It reports whether there is more to do.
+func (s *Store) shrinkSome() (more bool) {
 	s.lock()
 	defer s.mu.Unlock()
 	for _, t := range s.teams.all {

@@ -31,6 +31,7 @@ func (s *Store) RemoveAgent(id string, now time.Time) (removed int) {
 		}
 		s.announce()
 		removed += n
+		giveWay()
 	}
 }
 

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -77,6 +78,10 @@ func (s *Store) lock() {
 	s.mu.Lock()
 	s.work = 0
 }
+
+// giveWay lets those run that wait for the lock, where whoever has just let go of it takes it again, or works on for long: they are woken on
+// its processor, and would mostly wait until the scheduler takes that away, after 10 ms, with everybody else behind them.
+func giveWay() { runtime.Gosched() }
 
 // agent is one that reports. It lives as long as it has a session.
 type agent struct {
