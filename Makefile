@@ -34,6 +34,7 @@ bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut|Guarded|Hook$$' -benchtime $(PAIRS)x -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench Delivery -benchtime 20x
 	$(GO) test ./internal/bench -run '^$$' -bench HookLatency -benchtime 5x
+	$(GO) test ./internal/bench -run '^$$' -bench OthersWait -benchtime 3x -timeout 20m
 	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x
 	$(GO) test ./internal/dashboard -run '^$$' -bench FirstLoad -benchtime $(PAIRS)x
 	$(GO) test ./internal/dashboard -run '^$$' -bench Change -benchtime 200x

@@ -286,3 +286,33 @@ func BenchmarkDecode(b *testing.B) {
 		}
 	}
 }
+
+// TestLargeIntakesAreForLargeBodies has a request grow what it is decoded into: a small one does not hold that memory.
+func TestLargeIntakesAreForLargeBodies(t *testing.T) {
+	for name, grow := range map[string]func(*intake){
+		"body":    func(in *intake) { in.body = make([]byte, 0, largeBody+1) },
+		"reports": func(in *intake) { in.reports = make([]models.StatusReport, 0, largeReports+1) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			for range 100 {
+				in := intakeFor(0)
+				grow(in)
+				in.release()
+				small := intakeFor(largeBody)
+				require.LessOrEqual(t, cap(small.body), largeBody)
+				require.LessOrEqual(t, cap(small.reports), largeReports)
+				small.release()
+			}
+		})
+	}
+	kept := 0
+	for range 100 { // a pool may drop some
+		in := intakeFor(largeBody + 1)
+		if cap(in.body) > largeBody {
+			kept++
+		}
+		in.body = make([]byte, 0, largeBody+1)
+		in.release()
+	}
+	require.Positive(t, kept, "they are used again")
+}

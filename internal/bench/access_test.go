@@ -2,7 +2,6 @@ package bench
 
 import (
 	"fmt"
-	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
@@ -11,21 +10,18 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
-	"github.com/kubeagents/kubeagents/internal/load"
 )
 
-// guarded starts a server with limits and with as many tokens, and returns one report a request, each of another session and
-// with a token of its own as far as there are any. With teams, each token is for other agents.
-func guarded(b *testing.B, sessions, tokens int, teams bool) (process, [][][]byte) {
+// guarded starts a server with limits and with as many tokens, and returns requests of one report each, of the sessions that work; all
+// reports of an agent come with one token. With teams, each token is for its agents alone.
+func guarded(b *testing.B, tokens int, teams bool) (process, [][][]byte) {
 	var file strings.Builder
 	header := make([]string, tokens)
 	for i := range tokens {
 		token, entry := access.NewToken(fmt.Sprintf("token %d", i))
 		entry.Scopes = []string{"report"}
-		if teams {
-			for n := i; n < sessions; n += tokens {
-				entry.Agents = append(entry.Agents, fmt.Sprintf("host-%05d:*", n/10))
-			}
+		for agent := i; teams && agent < working/10; agent += tokens {
+			entry.Agents = append(entry.Agents, fmt.Sprintf("host-%05d:*", agent))
 		}
 		fmt.Fprintln(&file, entry)
 		header[i] = "Authorization: Bearer " + token
@@ -33,31 +29,26 @@ func guarded(b *testing.B, sessions, tokens int, teams bool) (process, [][][]byt
 	path := filepath.Join(b.TempDir(), "tokens")
 	require.NoError(b, os.WriteFile(path, []byte(file.String()), 0o600))
 	server := startServer(b, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=10000000", "RATE_LIMIT_READS=10000000")
-	list := make([][][]byte, connections)
-	for n := range sessions {
-		list[n%connections] = append(list[n%connections], load.Request(http.MethodPost, "/webhook/status", report(n), header[n%tokens]))
-	}
-	return server, list
+	return server, workload(1, func(session int) string { return header[session/10%tokens] })
 }
 
 // BenchmarkGuarded measures one report a request with tokens and limits: one token against none, and a thousand against one.
 func BenchmarkGuarded(b *testing.B) {
-	const sessions = connections * 64
 	report := func(b *testing.B, ratio, reports float64, unit string) {
 		b.ReportMetric(0, "ns/op")
 		b.ReportMetric(ratio, unit)
 		b.ReportMetric(reports, "reports/s")
 	}
 	b.Run("one-token", func(b *testing.B) {
-		open, of := startServer(b, "MAX_IN_FLIGHT=0"), requests(connections, sessions, 1)
-		closed, with := guarded(b, sessions, 1, false)
+		open, of := startServer(b, "MAX_IN_FLIGHT=0"), workload(1, nil)
+		closed, with := guarded(b, 1, false)
 		ratio, reports := pairs(b, func() float64 { return rate(b, closed, with) }, func() float64 { return rate(b, open, of) })
 		report(b, ratio, reports, "x_open")
 	})
 	for name, teams := range map[string]bool{"1000-tokens": false, "1000-tokens-of-teams": true} {
 		b.Run(name, func(b *testing.B) {
-			one, withOne := guarded(b, sessions, 1, false)
-			many, withMany := guarded(b, sessions, 1000, teams)
+			one, withOne := guarded(b, 1, false)
+			many, withMany := guarded(b, 1000, teams)
 			ratio, reports := pairs(b, func() float64 { return rate(b, many, withMany) }, func() float64 { return rate(b, one, withOne) })
 			report(b, ratio, reports, "x_one_token")
 		})

@@ -231,8 +231,8 @@ func work(rng *rand.Rand, n int) []byte {
 }
 
 // workload returns, for each connection, requests of as many reports each, of all working sessions in an order of chance. No session is
-// reported on by two connections.
-func workload(size int) [][][]byte {
+// reported on by two connections. header returns the header lines of a request whose first report is of that session; nil for none.
+func workload(size int, header func(session int) string) [][][]byte {
 	rng := rand.New(rand.NewPCG(7, 11))
 	list := make([][][]byte, connections)
 	for c := range list {
@@ -250,7 +250,11 @@ func workload(size int) [][][]byte {
 				for _, n := range some {
 					body.Write(work(rng, n))
 				}
-				list[c] = append(list[c], load.Request("POST", "/webhook/status", body.Bytes()))
+				var lines []string
+				if header != nil {
+					lines = []string{header(some[0])}
+				}
+				list[c] = append(list[c], load.Request("POST", "/webhook/status", body.Bytes(), lines...))
 			}
 		}
 	}
@@ -266,7 +270,7 @@ func compare(b *testing.B, size int) {
 		historyLimit = 1
 	}
 	bare, server := startBare(b), startServer(b)
-	of, single := workload(size), workload(1)
+	of, single := workload(size, nil), workload(1, nil)
 	fill(b, server, working, historyLimit)
 	ratio, reports := pairs(b,
 		func() float64 { return rate(b, server, of) * float64(size) },
