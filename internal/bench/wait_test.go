@@ -86,7 +86,7 @@ func BenchmarkOthersWait(b *testing.B) {
 	}
 	fleet, large := theirAgents, 1000
 	if testing.Short() {
-		fleet, large = 20, 20
+		fleet, large = 20, 100
 	}
 	for n := range fleet {
 		require.NoError(b, send("POST", "/webhook/status", theirReports(fmt.Sprintf("theirs-%d", n), sessionsOfOne, 0))())
