@@ -40,39 +40,56 @@ type intake struct {
 	outcomes []store.Outcome
 }
 
-// The intakes that are in no use. Those that have grown are for large bodies again: small ones would hold their memory for as long as
-// their client takes.
-var (
-	intakes      = sync.Pool{New: newIntake}
-	largeIntakes = sync.Pool{New: newIntake}
-)
+var intakes = sync.Pool{New: func() any { return &intake{decoder: jsontext.NewDecoder(new(bytes.Buffer))} }}
 
-// From when on an intake is a large one.
-const (
-	largeBody    = 1 << 20 // bytes
-	largeReports = 1_000   // reports
-)
-
-func newIntake() any { return &intake{decoder: jsontext.NewDecoder(new(bytes.Buffer))} }
-
-// intakeFor returns an intake for a body of that length, in bytes; negative if it is unknown. The caller releases it.
-func intakeFor(length int64) *intake {
-	if length > largeBody {
-		return largeIntakes.Get().(*intake)
-	}
-	return intakes.Get().(*intake)
-}
-
-// release gives in back for another request.
+// release gives in back for another request, which may take little: what has grown large is kept apart.
 func (in *intake) release() {
 	in.source = bytes.Buffer{}
 	clear(in.reports) // lets go of their strings
 	clear(in.faults)
-	if cap(in.body) > largeBody || cap(in.reports) > largeReports {
-		largeIntakes.Put(in)
-		return
+	if !keepBody(in.body) {
+		in.body = nil
+	}
+	if cap(in.reports) > largeReports {
+		many := in.reports[:0]
+		manyReports.Put(&many)
+		in.reports = nil
 	}
 	intakes.Put(in)
+}
+
+// Buffers of large bodies, by their sizes, and slices of many reports, that are in no use.
+var (
+	bodySizes = [...]int{2 << 20, 4 << 20, maxBodyBytes + 1}
+	bodies    [len(bodySizes)]sync.Pool
+
+	manyReports = sync.Pool{New: func() any {
+		reports := make([]models.StatusReport, 0, maxReports)
+		return &reports
+	}}
+)
+
+const (
+	largeBody    = 1 << 20 // bytes, from which on a body is in one of those buffers
+	largeReports = 1_000   // from which on they are in one of those slices
+)
+
+// bodyOf returns an empty buffer with room for size bytes of a large body.
+func bodyOf(size int) []byte {
+	i, _ := slices.BinarySearch(bodySizes[:], size)
+	if kept, ok := bodies[i].Get().(*[]byte); ok {
+		return *kept
+	}
+	return make([]byte, 0, bodySizes[i])
+}
+
+// keepBody keeps the buffer of a body for another large one. small is true where it is too small for that.
+func keepBody(body []byte) (small bool) {
+	if i := slices.Index(bodySizes[:], cap(body)); i >= 0 {
+		body = body[:0]
+		bodies[i].Put(&body)
+	}
+	return cap(body) <= largeBody
 }
 
 // receive reads the body of a request.
@@ -94,7 +111,7 @@ func (in *intake) read(body io.Reader, length int64) error {
 	for {
 		if len(in.body) == cap(in.body) { // it grows with what arrives, whatever was announced
 			rest := max(512, length+1-int64(len(in.body)))
-			in.body = slices.Grow(in.body, int(min(rest, max(firstRead, int64(len(in.body))))))
+			in.grow(int(min(rest, max(firstRead, int64(len(in.body))))))
 		}
 		n, err := body.Read(in.body[len(in.body):cap(in.body)])
 		in.body = in.body[:len(in.body)+n]
@@ -105,6 +122,18 @@ func (in *intake) read(body io.Reader, length int64) error {
 			return err
 		}
 	}
+}
+
+// grow makes room for n bytes more of the body.
+func (in *intake) grow(n int) {
+	size := len(in.body) + n
+	if size <= largeBody {
+		in.body = slices.Grow(in.body, n)
+		return
+	}
+	larger := append(bodyOf(min(size, maxBodyBytes+1)), in.body...)
+	keepBody(in.body)
+	in.body = larger
 }
 
 // byteOrderMark is what some clients put before their JSON, and RFC 8259 lets a server ignore.
@@ -185,6 +214,12 @@ func (in *intake) decodeReport() error {
 	report, fault, err := in.nextReport()
 	if err != nil {
 		return err
+	}
+	if len(in.reports) == largeReports && cap(in.reports) < maxReports {
+		many := *manyReports.Get().(*[]models.StatusReport)
+		many = append(many, in.reports...)
+		clear(in.reports)
+		in.reports = many
 	}
 	in.reports = append(in.reports, report)
 	in.faults = append(in.faults, fault)

@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/iotest"
 	"time"
 	"unicode/utf8"
 
@@ -26,7 +27,7 @@ func decode(body string) (in *intake, several bool, err error) {
 
 // decodeRequest decodes the body of a request as the webhook does.
 func decodeRequest(r *http.Request) (in *intake, several bool, err error) {
-	in = newIntake().(*intake)
+	in = intakes.New().(*intake)
 	if err := in.receive(httptest.NewRecorder(), r); err != nil {
 		return in, false, err
 	}
@@ -275,7 +276,7 @@ func FuzzPath(f *testing.F) {
 
 // BenchmarkDecode measures the decoding of a report of 300 bytes.
 func BenchmarkDecode(b *testing.B) {
-	in := newIntake().(*intake)
+	in := intakes.New().(*intake)
 	in.body = []byte(`{"agent_id":"host-00017:claude","agent_name":"Backend refactor","agent_source":"claude-code",` +
 		`"session_topic":"Fix flaky test in payment/checkout_test.go (3)","status":"running","timestamp":"2026-11-20T07:01:18.472611Z",` +
 		`"message":"Running go test ./...","content":"Reading the repository\nWriting a regression test","ttl_minutes":60}`)
@@ -287,32 +288,35 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// TestLargeIntakesAreForLargeBodies has a request grow what it is decoded into: a small one does not hold that memory.
-func TestLargeIntakesAreForLargeBodies(t *testing.T) {
-	for name, grow := range map[string]func(*intake){
-		"body":    func(in *intake) { in.body = make([]byte, 0, largeBody+1) },
-		"reports": func(in *intake) { in.reports = make([]models.StatusReport, 0, largeReports+1) },
-	} {
-		t.Run(name, func(t *testing.T) {
-			for range 100 {
-				in := intakeFor(0)
-				grow(in)
-				in.release()
-				small := intakeFor(largeBody)
-				require.LessOrEqual(t, cap(small.body), largeBody)
-				require.LessOrEqual(t, cap(small.reports), largeReports)
-				small.release()
+// TestLargeBuffersAreForLargeBodies has requests grow what they are decoded into: others get that once they have sent as much, and do
+// not before.
+func TestLargeBuffersAreForLargeBodies(t *testing.T) {
+	report := `{"agent_id":"a","session_topic":"t","status":"running","content":"` + strings.Repeat("x", 1000) + `"}`
+	for _, reports := range []int{1, 900, 1_500, 3_000, 7_000} {
+		text := strings.Repeat(report, reports)
+		for range 20 {
+			in := intakes.Get().(*intake)
+			require.LessOrEqual(t, cap(in.body), largeBody, "before anything has come")
+			require.LessOrEqual(t, cap(in.reports), largeReports)
+			require.NoError(t, in.read(iotest.HalfReader(strings.NewReader(text)), maxBodyBytes))
+			require.Equal(t, text, string(in.body))
+			require.LessOrEqual(t, cap(in.body), max(firstRead, 2*len(text)+512), "twice of what has come")
+			_, err := in.decode()
+			require.NoError(t, err)
+			require.Len(t, in.reports, reports)
+			for _, r := range in.reports {
+				require.Equal(t, models.Running, r.Status)
 			}
-		})
-	}
-	kept := 0
-	for range 100 { // a pool may drop some
-		in := intakeFor(largeBody + 1)
-		if cap(in.body) > largeBody {
-			kept++
+			in.release()
 		}
-		in.body = make([]byte, 0, largeBody+1)
-		in.release()
 	}
-	require.Positive(t, kept, "they are used again")
+	_, large := bodies[0].Get().(*[]byte)
+	for range 100 { // a pool drops some under the race detector
+		in := intakes.Get().(*intake)
+		require.NoError(t, in.read(strings.NewReader(strings.Repeat(report, 1_500)), -1))
+		in.release()
+		_, kept := bodies[0].Get().(*[]byte)
+		large = large || kept
+	}
+	require.True(t, large, "they are used again")
 }

@@ -31,7 +31,7 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	in := intakeFor(0)
+	in := intakes.Get().(*intake)
 	defer in.release()
 	h.Metrics.CountHook(client.Name, adapters.Effects[effect])
 	if effect != adapters.Nothing {

@@ -321,7 +321,7 @@ func asked(pairs ...any) *params {
 
 // reportFor records a report of a caller.
 func (h *Handler) reportFor(c caller, args sessionArgs, status models.Status) (result reportedResult, err error) {
-	in := intakeFor(0)
+	in := intakes.Get().(*intake)
 	defer in.release()
 	in.reports = append(in.reports[:0], models.StatusReport{
 		AgentID: args.AgentID, AgentName: args.AgentName, AgentSource: args.AgentSource, AgentHost: args.AgentHost, SessionTopic: args.SessionTopic, SessionTitle: args.SessionTitle,

@@ -39,7 +39,7 @@ type batchError struct {
 
 // Webhook takes status reports: POST /webhook/status.
 func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
-	in := intakeFor(r.ContentLength)
+	in := intakes.Get().(*intake)
 	defer in.release()
 	if err := in.receive(w, r); err != nil {
 		return err

@@ -39,15 +39,18 @@ const (
 	theirBatch    = 10_000 // reports in one request
 )
 
-// nearly is a text of 250 letters, in which a search for it with one other letter at the end nearly succeeds everywhere.
-var nearly = strings.Repeat("a", 249)
+// nearly is a text in which a search for 250 letters, the last of them another one, nearly succeeds everywhere.
+var (
+	nearly   = strings.Repeat("a", 400)
+	searched = nearly[:249] + "b"
+)
 
 // theirReports returns a report of each of some sessions of an agent, with so many letters of content, each of four bytes, in one request.
 func theirReports(agent string, sessions, content int) []byte {
 	var body bytes.Buffer
 	for n := range sessions {
-		fmt.Fprintf(&body, `{"agent_id":%q,"agent_source":"claude-code","session_topic":"%d %s","session_title":%q,"status":"running","message":"Running go test ./...","content":%q}`,
-			agent, n, nearly, nearly[:200], strings.Repeat("𝕔", content))
+		fmt.Fprintf(&body, `{"agent_id":%q,"agent_source":"claude-code","session_topic":"%d %s","status":"running","message":"Running go test ./...","content":%q}`,
+			agent, n, nearly, strings.Repeat("𝕔", content))
 	}
 	return body.Bytes()
 }
@@ -106,12 +109,12 @@ func BenchmarkOthersWait(b *testing.B) {
 		slices.Sort(took)
 		return took[len(took)*999/1000].Seconds() * 1000
 	}
-	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_sessions","arguments":{"query":"` + nearly + `b"}}}`
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_sessions","arguments":{"search":"` + searched + `"}}}`
 	for _, kind := range []struct {
 		name string
 		do   func() error
 	}{
-		{"search", send("GET", "/api/sessions?limit=1000&q="+nearly+"b", nil)},
+		{"search", send("GET", "/api/sessions?limit=1000&search="+searched, nil)},
 		{"list", send("GET", "/api/sessions?limit=1000", nil)},
 		{"agents", send("GET", "/api/agents?limit=1000", nil)},
 		{"large-history", send("GET", "/api/agents/theirs-large/status?limit=1000", nil)},
