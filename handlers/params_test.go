@@ -3,6 +3,7 @@ package handlers
 import (
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"testing"
 
 	"github.com/go-chi/chi/v5"
@@ -36,5 +37,13 @@ func TestIfNoneMatch(t *testing.T) {
 		{[]string{"e"}, false},
 	} {
 		require.Equal(t, test.want, matches(test.values, `"e"`), test.values)
+	}
+}
+
+func TestHowLongATextMayBe(t *testing.T) {
+	for text, ok := range map[string]bool{"": true, "äöü": true, "äöüß": false} {
+		p := newParams(httptest.NewRequest(http.MethodGet, "/?search="+url.QueryEscape(text), nil))
+		require.Equal(t, text, p.text("search", 3))
+		require.Equal(t, ok, p.err == nil, "%q: %v", text, p.err)
 	}
 }
