@@ -4,9 +4,10 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 CLIENTS ?= @anthropic-ai/claude-code@2.1.332 oldest-claude-code@npm:@anthropic-ai/claude-code@2.1.101 \
 	@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @github/copilot@1.0.102
 PAIRS ?= 11
+ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-clients crash bench demo fuzz lint build
+.PHONY: help run token test test-clients crash attack bench demo fuzz lint build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +28,9 @@ test-clients: ## install agents' tools from npm into a scratch folder, and have 
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test . -count=1 -run TestProgramKilled -v
+
+attack: ## send a server all that is dear for ten minutes, and see that others go on (ATTACK=10m)
+	KUBEAGENTS_ATTACK=$(ATTACK) $(GO) test . -count=1 -run TestOthersGoOnUnderAttack -v -timeout 24h
 
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .
