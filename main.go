@@ -213,9 +213,11 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
 	answers := budget.New(int64(cfg.AnswersMaxBytes))
 	m.AddAnswers(answers)
+	bodies := budget.New(int64(cfg.BodiesMaxBytes))
+	m.AddBodies(bodies)
 	h := handlers.New(handlers.Parts{
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
-		Access: guard, Answers: answers, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
+		Access: guard, Answers: answers, Bodies: bodies, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
 	})
 
 	listeners, err := sockets.Listen(cfg.Addresses())

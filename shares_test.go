@@ -1,11 +1,13 @@
 package main
 
 import (
+	"bufio"
 	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -202,4 +204,50 @@ func TestProgramStaysWithinItsMemory(t *testing.T) {
 	require.Greater(t, held, float64(bound)/2, "the bound was reached")
 	p.requireGrowth(t, before, most)
 	require.Zero(t, p.stop(t))
+}
+
+// TestProgramBoundsBodies has a team begin many large bodies and end none: the memory that they take stays within its bound, those that find no
+// room are refused with the cause, and a large body of another team is taken meanwhile.
+func TestProgramBoundsBodies(t *testing.T) {
+	path, holders := tokensFile(t, map[string]access.Entry{
+		"ours":   {Scopes: []string{"report", "read"}, Agents: []string{"ours/*"}},
+		"theirs": {Scopes: []string{"report", "read"}, Agents: []string{"theirs/*"}},
+	})
+	p := start(t, "TOKENS_FILE="+path, "BODIES_MAX_BYTES=32MiB", "METRICS_PUBLIC=true", "GOGC=20")
+	ours := teamOf{holders["ours"], p}
+	large := func(n int) (text string) {
+		for i := range n {
+			text += fmt.Sprintf(`{"agent_id":"ours/a","session_topic":"t","status":"running","message":"%d","content":%q}`, i, strings.Repeat("𝕏", models.MaxContent))
+		}
+		return text
+	}(100) // 4 MB
+	status, body := ours.ask(t, "POST", "/webhook/status", large)
+	require.Equal(t, 200, status, "%s", body)
+
+	before := p.peak(t)
+	began := "POST /webhook/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + holders["theirs"].token +
+		"\r\nContent-Type: application/json\r\nContent-Length: 8000000\r\n\r\n" + strings.Repeat(" ", 3<<20)
+	refused := make(chan string, 100)
+	for range cap(refused) {
+		conn, err := net.Dial("tcp", p.address)
+		require.NoError(t, err)
+		t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the server may have closed it
+		go io.WriteString(conn, began)     //nolint:errcheck // it may be cut off
+		go func() {
+			if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+				text, _ := io.ReadAll(answer.Body) //nolint:errcheck // it is looked at as it is
+				refused <- fmt.Sprint(answer.StatusCode, " ", answer.Header.Get("Retry-After") != "", " ", string(text))
+			}
+		}()
+	}
+	for range 5 {
+		status, body := ours.ask(t, "POST", "/webhook/status", large)
+		require.Equal(t, 200, status, "%s", body)
+	}
+	answer := <-refused
+	require.Contains(t, answer, "503 true")
+	require.Contains(t, answer, "the bodies of this token's requests in memory take their share of BODIES_MAX_BYTES")
+	p.requireGrowth(t, before, 96<<20)
+	require.Contains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="bodies_share"}`)
+	require.NotContains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="bodies_share"} 0`)
 }

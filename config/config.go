@@ -48,6 +48,7 @@ type Config struct {
 	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
 	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
 	AnswersMaxBytes    Bytes            `env:"ANSWERS_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`
+	BodiesMaxBytes     Bytes            `env:"BODIES_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`
 	MaxInFlight        int              `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
 	TrustedProxies     Prefixes         `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; none to believe no X-Forwarded-For"`
 	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; none of both for no TLS"`
@@ -117,6 +118,7 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("RateLimitReports", 0 <= c.RateLimitReports && c.RateLimitReports <= 10_000_000)
 	check("RateLimitReads", 0 <= c.RateLimitReads && c.RateLimitReads <= 10_000_000)
 	check("AnswersMaxBytes", budget.Least <= c.AnswersMaxBytes && c.AnswersMaxBytes <= 1<<40)
+	check("BodiesMaxBytes", budget.Least <= c.BodiesMaxBytes && c.BodiesMaxBytes <= 1<<40)
 	check("MaxInFlight", 0 <= c.MaxInFlight && c.MaxInFlight <= 1_000_000)
 	check("TLSCertFile", c.TLSCertFile != "" || c.TLSKeyFile == "")
 	check("TLSKeyFile", c.TLSKeyFile != "" || c.TLSCertFile == "")

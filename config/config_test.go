@@ -23,7 +23,7 @@ func TestDefaults(t *testing.T) {
 		require.Equal(t, config.Config{
 			Port: 8080, CORSAllowedOrigins: config.Origins{"*"}, DefaultTTLMinutes: 30, ExpiryInterval: time.Second,
 			SessionRetention: 168 * time.Hour, HistoryRetention: 168 * time.Hour, HistoryLimit: 100, HistoryMaxBytes: 2 << 30, MaxSessions: 1_000_000,
-			EventWindow: 10_000, MaxSubscribers: 10_000, Capture: "full", TeamShare: 0.5, RateLimitReports: 1000, RateLimitReads: 100, MaxInFlight: 1000, AnswersMaxBytes: 64 << 20, LogFormat: "text", ShutdownTimeout: 10 * time.Second,
+			EventWindow: 10_000, MaxSubscribers: 10_000, Capture: "full", TeamShare: 0.5, RateLimitReports: 1000, RateLimitReads: 100, MaxInFlight: 1000, AnswersMaxBytes: 64 << 20, BodiesMaxBytes: 64 << 20, LogFormat: "text", ShutdownTimeout: 10 * time.Second,
 		}, c)
 		require.Equal(t, []string{"127.0.0.1:8080", "[::1]:8080"}, c.Addresses())
 	}
@@ -34,14 +34,14 @@ func TestEverySettingIsRead(t *testing.T) {
 		"PORT": "9", "HOST": "::1", "PUBLIC_URL": "HTTPS://Hub.example:443/Team-a/", "CORS_ALLOWED_ORIGINS": "https://a.example, http://localhost:3000,https://*.b.example", "DEFAULT_TTL_MINUTES": "1440",
 		"EXPIRY_INTERVAL": "10ms", "SESSION_RETENTION": "0s", "HISTORY_LIMIT": "1", "HISTORY_MAX_BYTES": "2GiB", "MAX_SESSIONS": "5",
 		"DATA_DIR": "/d", "HISTORY_RETENTION": "36h", "EVENT_WINDOW": "100", "MAX_SUBSCRIBERS": "0", "TOKENS_FILE": "/t", "METRICS_PUBLIC": "true",
-		"WEBHOOK_SECRET": secret, "RATE_LIMIT_REPORTS": "0", "RATE_LIMIT_READS": "7", "MAX_IN_FLIGHT": "8", "ANSWERS_MAX_BYTES": "16MiB", "TRUSTED_PROXIES": "10.1.2.3/8, ::1,192.0.2.1", "TLS_CERT_FILE": "/c",
+		"WEBHOOK_SECRET": secret, "RATE_LIMIT_REPORTS": "0", "RATE_LIMIT_READS": "7", "MAX_IN_FLIGHT": "8", "ANSWERS_MAX_BYTES": "16MiB", "BODIES_MAX_BYTES": "32MiB", "TRUSTED_PROXIES": "10.1.2.3/8, ::1,192.0.2.1", "TLS_CERT_FILE": "/c",
 		"TLS_KEY_FILE": "/k", "TLS_CLIENT_CA_FILE": "/a", "CAPTURE": "Titles", "TEAM_SHARE": "0.25", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "SHUTDOWN_TIMEOUT": "1m",
 	})
 	require.NoError(t, err)
 	require.Equal(t, config.Config{
 		Port: 9, Host: "::1", PublicURL: config.PublicURL{URL: &url.URL{Scheme: "https", Host: "hub.example", Path: "/Team-a"}}, CORSAllowedOrigins: config.Origins{"https://a.example", "http://localhost:3000", "https://*.b.example"}, DefaultTTLMinutes: 1440,
 		ExpiryInterval: 10 * time.Millisecond, DataDir: "/d", HistoryRetention: 36 * time.Hour, HistoryLimit: 1, HistoryMaxBytes: 2 << 30, MaxSessions: 5,
-		EventWindow: 100, MaxSubscribers: 0, Capture: "titles", TeamShare: 0.25, TokensFile: "/t", MetricsPublic: true, WebhookSecret: secret, RateLimitReads: 7, MaxInFlight: 8, AnswersMaxBytes: 16 << 20,
+		EventWindow: 100, MaxSubscribers: 0, Capture: "titles", TeamShare: 0.25, TokensFile: "/t", MetricsPublic: true, WebhookSecret: secret, RateLimitReads: 7, MaxInFlight: 8, AnswersMaxBytes: 16 << 20, BodiesMaxBytes: 32 << 20,
 		TrustedProxies: config.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.1/32")},
 		TLSCertFile:    "/c", TLSKeyFile: "/k", TLSClientCAFile: "/a", LogLevel: config.LogLevel{Level: slog.LevelDebug}, LogFormat: "json", ShutdownTimeout: time.Minute,
 	}, c)
@@ -132,6 +132,7 @@ func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
 		"RATE_LIMIT_READS":    {"-1", "10000001", "1/s"},
 		"MAX_IN_FLIGHT":       {"-1", "1000001", "many"},
 		"ANSWERS_MAX_BYTES":   {"15MiB", "2TiB", "some", "-1"},
+		"BODIES_MAX_BYTES":    {"15MiB", "2TiB", "some", "-1"},
 		"TRUSTED_PROXIES":     {"proxy.example", "10.0.0.0/33", "1.2.3.4,"},
 		"TLS_CLIENT_CA_FILE":  {"/ca"},
 		"LOG_LEVEL":           {"loud", "info+2"},

@@ -101,12 +101,12 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 	defer st.leave()
 	sent, err := readSigned(held{&body, st})
 	if err != nil {
-		releaseSigned(sent)
+		releaseBody(sent)
 		return nil, err
 	}
 	grant, err := h.Access.Signatures.Grant(sent, r.Header)
 	if err != nil {
-		releaseSigned(sent)
+		releaseBody(sent)
 		return nil, challenge(w, "the webhook's signature does not hold: "+err.Error(), "invalid_token")
 	}
 	if err := signedAlone(r); err != nil {

@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -13,6 +14,8 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/kubeagents/kubeagents/internal/budget"
+	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -38,16 +41,19 @@ type intake struct {
 	faults  []error // what was wrong with each report, or nil
 
 	outcomes []store.Outcome
+
+	room room // of the body
 }
 
 var intakes = sync.Pool{New: func() any { return &intake{decoder: jsontext.NewDecoder(new(bytes.Buffer))} }}
 
 // release gives in back for another request, which may take little: what has grown large is kept apart.
 func (in *intake) release() {
+	defer in.room.leave()
 	in.source = bytes.Buffer{}
 	clear(in.reports) // lets go of their strings
 	clear(in.faults)
-	if !keepBody(in.body) {
+	if releaseBody(in.body) {
 		in.body = nil
 	}
 	if cap(in.reports) > largeReports {
@@ -58,52 +64,24 @@ func (in *intake) release() {
 	intakes.Put(in)
 }
 
-// Buffers of large bodies, by their sizes, and slices of many reports, that are in no use.
-var (
-	bodySizes = [...]int{2 << 20, 4 << 20, maxBodyBytes + 1}
-	bodies    [len(bodySizes)]sync.Pool
+// largeReports is from how many reports on they are in a slice of manyReports.
+const largeReports = 1_000
 
-	manyReports = sync.Pool{New: func() any {
-		reports := make([]models.StatusReport, 0, maxReports)
-		return &reports
-	}}
-)
-
-const (
-	largeBody    = 1 << 20 // bytes, from which on a body is in one of those buffers
-	largeReports = 1_000   // from which on they are in one of those slices
-)
-
-// bodyOf returns an empty buffer with room for size bytes of a large body.
-func bodyOf(size int) []byte {
-	i, _ := slices.BinarySearch(bodySizes[:], size)
-	if kept, ok := bodies[i].Get().(*[]byte); ok {
-		return *kept
-	}
-	return make([]byte, 0, bodySizes[i])
-}
-
-// keepBody keeps the buffer of a body for another large one. small is true where it is too small for that.
-func keepBody(body []byte) (small bool) {
-	if i := slices.Index(bodySizes[:], cap(body)); i >= 0 {
-		body = body[:0]
-		bodies[i].Put(&body)
-	}
-	return cap(body) <= largeBody
-}
+var manyReports = sync.Pool{New: func() any {
+	reports := make([]models.StatusReport, 0, maxReports)
+	return &reports
+}}
 
 // receive reads the body of a request.
-func (in *intake) receive(w http.ResponseWriter, r *http.Request) error {
+func (in *intake) receive(h *Handler, w http.ResponseWriter, r *http.Request) error {
 	body, err := openPayload(w, r, maxBodyBytes)
 	if err != nil {
 		return err
 	}
 	defer body.Close() //nolint:errcheck // it never fails
+	in.room = room{h: h, ctx: r.Context(), env: envelopeOf(w)}
 	return in.read(body, body.length)
 }
-
-// firstRead is how many bytes of a body there is room for at first, at most.
-const firstRead = 64 << 10
 
 // read reads a body whose errors are for the client. length is its size in bytes, or negative if that is unknown.
 func (in *intake) read(body io.Reader, length int64) error {
@@ -111,7 +89,9 @@ func (in *intake) read(body io.Reader, length int64) error {
 	for {
 		if len(in.body) == cap(in.body) { // it grows with what arrives, whatever was announced
 			rest := max(512, length+1-int64(len(in.body)))
-			in.grow(int(min(rest, max(firstRead, int64(len(in.body))))))
+			if err := in.grow(int(min(rest, max(firstRead, int64(len(in.body)))))); err != nil {
+				return err
+			}
 		}
 		n, err := body.Read(in.body[len(in.body):cap(in.body)])
 		in.body = in.body[:len(in.body)+n]
@@ -124,16 +104,65 @@ func (in *intake) read(body io.Reader, length int64) error {
 	}
 }
 
-// grow makes room for n bytes more of the body.
-func (in *intake) grow(n int) {
+// grow makes room for n bytes more of the body, or, of a large one, for some. The error is for the client.
+func (in *intake) grow(n int) error {
 	size := len(in.body) + n
-	if size <= largeBody {
+	if size <= firstRead {
 		in.body = slices.Grow(in.body, n)
-		return
+		return nil
 	}
-	larger := append(bodyOf(min(size, maxBodyBytes+1)), in.body...)
-	keepBody(in.body)
+	class := 0
+	for sizeOfBody(class) <= len(in.body) {
+		class++
+	}
+	if err := in.room.hold(sizeOfBody(class)); err != nil {
+		return err
+	}
+	larger := append(takeBody(class), in.body...)
+	releaseBody(in.body)
 	in.body = larger
+	return nil
+}
+
+// DefaultBodyBytes is how many bytes the bodies in memory take at most, unless a budget says otherwise. Those of at most firstRead bytes count
+// for nothing: MaxInFlight bounds them.
+const DefaultBodyBytes = 64 << 20
+
+// room is what the buffer of a body takes of the memory for bodies. Its zero value is without a bound.
+type room struct {
+	h    *Handler
+	ctx  context.Context
+	env  *envelope       // nil where nobody is known
+	held *budget.Holding // nil as long as it takes nothing
+}
+
+// hold has a buffer of that size be in memory instead of the one before. It waits for room, but not for long. The error is for the client.
+func (o *room) hold(size int) error {
+	if o.h == nil {
+		return nil
+	}
+	if o.held == nil {
+		var team *store.Team
+		if o.env != nil {
+			team = o.env.grant.Team()
+		}
+		o.held = o.h.Bodies.For(team)
+	}
+	switch err := o.held.Grow(o.ctx, int64(size)-o.held.Held()); {
+	case errors.Is(err, budget.ErrShare):
+		return o.h.full(o.env, metrics.BoundBodiesShare)
+	case err != nil:
+		return o.h.full(o.env, metrics.BoundBodies)
+	}
+	return nil
+}
+
+// leave gives all of it back.
+func (o *room) leave() {
+	if o.held != nil {
+		o.held.End()
+	}
+	*o = room{}
 }
 
 // byteOrderMark is what some clients put before their JSON, and RFC 8259 lets a server ignore.

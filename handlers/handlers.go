@@ -55,6 +55,7 @@ type Parts struct {
 
 	PublicURL *url.URL       // that people and agents use, without a slash at the end; nil for the one by which each asks
 	Answers   *budget.Budget // of the memory of answers; nil for one of [DefaultAnswerBytes]
+	Bodies    *budget.Budget // of the memory of bodies; nil for one of [DefaultBodyBytes]
 	Access    Access
 	Capture   adapters.Capture // what is kept of events of agents' tools; everything unless it says less
 	Dashboard *dashboard.Dashboard
@@ -64,6 +65,9 @@ type Parts struct {
 func New(p Parts) *Handler {
 	if p.Answers == nil {
 		p.Answers = budget.New(DefaultAnswerBytes)
+	}
+	if p.Bodies == nil {
+		p.Bodies = budget.New(DefaultBodyBytes)
 	}
 	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
 	h.excess = lines{rate: 1, burst: 1}

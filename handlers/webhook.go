@@ -41,7 +41,7 @@ type batchError struct {
 func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	in := intakes.Get().(*intake)
 	defer in.release()
-	if err := in.receive(w, r); err != nil {
+	if err := in.receive(h, w, r); err != nil {
 		return err
 	}
 	several, err := in.decodeRequest(r)

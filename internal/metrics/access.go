@@ -50,6 +50,8 @@ const (
 	BoundInFlightShare    Bound = "in_flight_share"   // a team's share of it
 	BoundSubscribers      Bound = "subscribers"       // MAX_SUBSCRIBERS
 	BoundSubscribersShare Bound = "subscribers_share" // a team's share of it
+	BoundBodies           Bound = "bodies"            // the bodies of requests in memory
+	BoundBodiesShare      Bound = "bodies_share"      // a team's share of it
 	BoundStrangers        Bound = "strangers"         // requests of all strangers
 	BoundStrangersAddress Bound = "strangers_address" // requests of strangers of one address
 	BoundStrangersBytes   Bound = "strangers_bytes"   // bodies of strangers, of one address or of all
@@ -64,7 +66,7 @@ func newBounds() *prometheus.CounterVec {
 		Help: "Requests refused, or cut off, because of a bound: MAX_IN_FLIGHT (in_flight) and MAX_SUBSCRIBERS (subscribers), or a team's share of these (…_share); " +
 			"requests of strangers at a time (strangers), of one address (strangers_address), and what their bodies take (strangers_bytes).",
 	}, []string{"bound"})
-	for _, bound := range []Bound{BoundInFlight, BoundInFlightShare, BoundSubscribers, BoundSubscribersShare, BoundStrangers, BoundStrangersAddress, BoundStrangersBytes} {
+	for _, bound := range []Bound{BoundInFlight, BoundInFlightShare, BoundSubscribers, BoundSubscribersShare, BoundBodies, BoundBodiesShare, BoundStrangers, BoundStrangersAddress, BoundStrangersBytes} {
 		bounds.WithLabelValues(string(bound)) // so that it is there before the first
 	}
 	return bounds

@@ -27,6 +27,14 @@ func (m *Metrics) AddAnswers(b *budget.Budget) {
 	}, func() float64 { return float64(b.Held()) }))
 }
 
+// AddBodies adds what bodies take of a budget to the metrics.
+func (m *Metrics) AddBodies(b *budget.Budget) {
+	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Namespace: namespace, Name: "bodies_bytes",
+		Help: "Bytes of memory that large bodies of requests take until they are answered, which BODIES_MAX_BYTES bounds.",
+	}, func() float64 { return float64(b.Held()) }))
+}
+
 // CountCrowded counts a read that was refused because the answers in memory take as much as they may.
 func (m *Metrics) CountCrowded() { m.answers.crowded.Inc() }
 

@@ -13,7 +13,7 @@ import (
 // at most about twice its size.
 func TestSignedBodiesTakeWhatTheySent(t *testing.T) {
 	var lengths []int
-	for class := range signedBodies {
+	for class := range bodies {
 		for _, near := range []int{-1, 0, 1, 511, 512, 513} {
 			if n := firstRead<<class + near; n <= maxBodyBytes {
 				lengths = append(lengths, n)
@@ -24,7 +24,7 @@ func TestSignedBodiesTakeWhatTheySent(t *testing.T) {
 		large, err := readSigned(io.LimitReader(endless{}, maxBodyBytes))
 		require.NoError(t, err)
 		require.Len(t, large, maxBodyBytes)
-		releaseSigned(large)
+		releaseBody(large)
 		sent := bytes.Repeat([]byte("0123456789abcde"), length/15+1)[:length]
 		for name, reader := range map[string]io.Reader{
 			"at once":     bytes.NewReader(sent),
@@ -35,13 +35,13 @@ func TestSignedBodiesTakeWhatTheySent(t *testing.T) {
 			require.NoError(t, err, name)
 			require.True(t, bytes.Equal(sent, body), "%s: %d bytes", name, length)
 			require.LessOrEqual(t, cap(body), max(firstRead+512, 2*length+512), name)
-			releaseSigned(body)
+			releaseBody(body)
 		}
 	}
 	_, err := readSigned(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader([]byte("ab")))))
 	require.ErrorIs(t, err, iotest.ErrTimeout)
-	releaseSigned(make([]byte, 0, 10)) // of elsewhere: it is not kept
-	require.GreaterOrEqual(t, cap(takeSigned(0)), firstRead)
+	require.False(t, releaseBody(make([]byte, 0, 10)), "it is of elsewhere")
+	require.GreaterOrEqual(t, cap(takeBody(0)), firstRead)
 }
 
 // endless is a body that does not end.
