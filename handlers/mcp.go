@@ -59,7 +59,9 @@ func (h *Handler) MCP() Endpoint {
 	})
 	return func(w http.ResponseWriter, r *http.Request) error {
 		c := caller{reader: reader{grant: grantOf(w), held: heldOf(w), most: toolBytes}}
-		call, err := readCall(r)
+		in := intake{room: room{h: h, ctx: r.Context(), env: envelopeOf(w)}} // for its body alone, which the SDK reads again
+		defer in.room.leave()
+		call, err := readCall(&in, r)
 		if err := h.countCall(w, &c, call); err != nil {
 			return err
 		}

@@ -37,13 +37,13 @@ func (e *rpcError) Error() string { return e.Message }
 // mcpCall is what of a call tells as what it counts.
 type mcpCall struct{ method, tool string }
 
-// readCall reads a call, which is the body of a request, and puts that back. The error is a *models.Error or an *rpcError.
-func readCall(r *http.Request) (call mcpCall, err error) {
+// readCall reads a call, which is the body of a request, into in, and has the request have it again. The error is a *models.Error or an
+// *rpcError.
+func readCall(in *intake, r *http.Request) (call mcpCall, err error) {
 	sent, err := sentBody(r, "a call", maxCallBytes)
 	if err != nil {
 		return call, err
 	}
-	var in intake // for its body alone, which the SDK reads again
 	if err := in.read(&sent, r.ContentLength); err != nil {
 		return call, err
 	}
