@@ -1,0 +1,70 @@
+package handlers
+
+import (
+	"net/http"
+	"net/http/httptest"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// timed is an answer over a connection that has deadlines.
+type timed struct {
+	*httptest.ResponseRecorder
+	read, write time.Time
+}
+
+// SetReadDeadline is what [http.ResponseController] calls.
+func (t *timed) SetReadDeadline(at time.Time) error {
+	t.read = at
+	return nil
+}
+
+// SetWriteDeadline is what [http.ResponseController] calls.
+func (t *timed) SetWriteDeadline(at time.Time) error {
+	t.write = at
+	return nil
+}
+
+// TestHowMuchTimeASignedRequestHas sends signed webhooks: one whose signature does not hold has the time of a stranger, and one that is let in
+// that of those who may report.
+func TestHowMuchTimeASignedRequestHas(t *testing.T) {
+	const secret, body = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", `{"agent_id":"a","session_topic":"t","status":"running"}`
+	signatures, err := access.NewSignatures(secret, access.Limits{})
+	require.NoError(t, err)
+	key, err := standardwebhooks.NewWebhook(secret)
+	require.NoError(t, err)
+	for _, good := range []bool{false, true} {
+		st := store.New(store.Options{EventWindow: 1})
+		h := New(Parts{Store: st, Metrics: metrics.New(st, "test"), Access: Access{Signatures: signatures, Deliveries: &access.Deliveries{}}})
+		now := time.Now()
+		signature, err := key.Sign("msg_1", now, []byte(body))
+		require.NoError(t, err)
+		r := httptest.NewRequest(http.MethodPost, "/webhook/status", strings.NewReader(body))
+		for name, value := range map[string]string{"webhook-id": "msg_1", "webhook-timestamp": strconv.FormatInt(now.Unix(), 10), "webhook-signature": signature} {
+			r.Header.Set(name, value)
+		}
+		if !good {
+			r.Header.Set("webhook-signature", "v1,AAAA")
+		}
+		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		grant, err := h.checkSignature(w, r)
+		require.Equal(t, good, err == nil, "%v", err)
+		require.Equal(t, good, grant != nil)
+		read, write := strangerTimeout, strangerTimeout
+		if good {
+			read, write = letInTimeout, 2*letInTimeout
+		}
+		require.WithinDuration(t, now.Add(read), w.read, 5*time.Second)
+		require.WithinDuration(t, now.Add(write), w.write, 5*time.Second)
+		require.Zero(t, h.strangers.count(), "it is a stranger no more")
+	}
+}
