@@ -169,3 +169,32 @@ func TestREADMEStatesEverySetting(t *testing.T) {
 		require.True(t, strings.Contains(string(readme), row), "README.md lacks the row %s", row)
 	}
 }
+
+// TestTheEndsOfWhatIsAllowed sets the least and the greatest value of each setting that is a number, a size or a time.
+func TestTheEndsOfWhatIsAllowed(t *testing.T) {
+	for name, values := range map[string][]string{
+		"PORT":                {"0", "65535"},
+		"DEFAULT_TTL_MINUTES": {"1", "1440"},
+		"EXPIRY_INTERVAL":     {"10ms", "1h"},
+		"SESSION_RETENTION":   {"0s", "87600h"},
+		"HISTORY_RETENTION":   {"1s", "87600h"},
+		"HISTORY_LIMIT":       {"1", "10000"},
+		"HISTORY_MAX_BYTES":   {"1MiB", "1TiB"},
+		"DATA_MAX_BYTES":      {"0", "256MiB", "1PiB"},
+		"MAX_SESSIONS":        {"1", "100000000"},
+		"EVENT_WINDOW":        {"100", "1000000"},
+		"MAX_SUBSCRIBERS":     {"0", "1000000"},
+		"TEAM_SHARE":          {"0.001", "1"},
+		"RATE_LIMIT_REPORTS":  {"0", "10000000"},
+		"RATE_LIMIT_READS":    {"0", "10000000"},
+		"ANSWERS_MAX_BYTES":   {"16MiB", "1TiB"},
+		"BODIES_MAX_BYTES":    {"16MiB", "1TiB"},
+		"MAX_IN_FLIGHT":       {"0", "1000000"},
+		"SHUTDOWN_TIMEOUT":    {"100ms", "10m"},
+	} {
+		for _, value := range values {
+			_, err := config.Load(map[string]string{name: value, "DATA_DIR": "/d"})
+			require.NoError(t, err, "%s=%s", name, value)
+		}
+	}
+}

@@ -146,3 +146,27 @@ func TestSharesAreNamed(t *testing.T) {
 	require.Equal(t, store.OutOfSessionShare, report(nil, "whole", 1))
 	require.NoError(t, st.CheckUsage())
 }
+
+// TestApplyMakesRoom applies records that nothing was admitted for, of more sessions than there may be: expired ones make room.
+func TestApplyMakesRoom(t *testing.T) {
+	const most = 10
+	st := newStore(func(o *store.Options) { o.MaxSessions, o.DefaultTTL = most, time.Minute })
+	now, sequence := epoch, uint64(0)
+	begin := func(topic int) {
+		sequence++
+		st.Apply(models.Record{Sequence: sequence, Received: now.Add(time.Duration(sequence)),
+			StatusReport: models.StatusReport{AgentID: fmt.Sprint("a", topic), SessionTopic: "t", Status: models.Success}})
+	}
+	for topic := range most {
+		begin(topic)
+	}
+	now = now.Add(2 * time.Minute)
+	require.Equal(t, most, st.Expire(now).Expired)
+	for topic := range most {
+		begin(most + topic)
+		require.Equal(t, most, st.Summary().Sessions.Total)
+		require.Equal(t, topic+1, st.Summary().Sessions.Active)
+	}
+	begin(2 * most)
+	require.Equal(t, most+1, st.Summary().Sessions.Total, "what was acknowledged is applied even so")
+}
