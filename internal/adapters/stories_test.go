@@ -185,6 +185,7 @@ func toolStories() map[string]story {
 			{`PermissionRequest "agent_id":"a",` + may, "pending: Bash: make"},
 			{`SubagentStop "agent_id":"a"`, "success: Started. · 1 background task still running"},
 			{`UserPromptSubmit "prompt":"<task-notification>\n<summary>Agent \"sub\" finished</summary>\n</task-notification>"`, `running: Agent "sub" finished`},
+			{`Stop "last_assistant_message":"Nearly.","background_tasks":[{"id":"b","status":"running"},{"id":"c","status":"pending"}]`, "success: Nearly. · 2 background tasks still running"},
 			{`Stop "last_assistant_message":"All done.","background_tasks":[]`, "success: All done."},
 		}},
 		"a turn ends while a subagent's question is open": {"claude-code", []step{
