@@ -68,3 +68,22 @@ func TestHowMuchTimeASignedRequestHas(t *testing.T) {
 		require.Zero(t, h.strangers.count(), "it is a stranger no more")
 	}
 }
+
+// TestAStrangerIsCountedByAddress has one stranger ask more often than it may: another one may still.
+func TestAStrangerIsCountedByAddress(t *testing.T) {
+	st := store.New(store.Options{EventWindow: 1})
+	h := New(Parts{Store: st, Metrics: metrics.New(st, "test"), Access: Access{Limits: access.NewAddresses(access.Limits{Reads: 1})}})
+	ask := func(address string) error {
+		r := httptest.NewRequest(http.MethodPost, "/sign-in", nil)
+		r.RemoteAddr = address
+		return h.countStranger(&envelope{ResponseWriter: httptest.NewRecorder()}, r)
+	}
+	var refused error
+	for range 1000 {
+		if refused = ask("192.0.2.1:1"); refused != nil {
+			break
+		}
+	}
+	require.ErrorContains(t, refused, "more than 1 requests a second")
+	require.NoError(t, ask("192.0.2.2:1"))
+}
