@@ -29,7 +29,7 @@ test-clients: ## install agents' tools from npm into a scratch folder, and have 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test . -count=1 -run TestProgramKilled -v
 
-attack: ## send a server all that is dear for ten minutes, and see that others go on (ATTACK=10m)
+attack: ## attack a server with its most expensive requests, and check that others are served (ATTACK=10m)
 	KUBEAGENTS_ATTACK=$(ATTACK) $(GO) test . -count=1 -run TestOthersGoOnUnderAttack -v -timeout 24h
 
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"slices"
@@ -28,13 +29,13 @@ const attackFor = 3 * time.Second
 // mostUnderAttack is how many bytes of memory the program may take more under attack than before.
 const mostUnderAttack = 384 << 20
 
-// attackEvery is how long an attacker waits after each request: they are to take what the server has to give, and not the processors of
-// the machine, which are the server's as well.
+// attackEvery is how long an attacker pauses after each request. Attackers and server share the machine's processors: without a pause
+// the attackers alone would use them up.
 const attackEvery = 5 * time.Millisecond
 
-// TestOthersGoOnUnderAttack has a token of one team, and strangers without any, send what is dearest to answer and hold on to what others
-// need, all at a time. Every report and read of another team is answered meanwhile, and after a crash all that
-// was acknowledged to it is there. It logs how long its answers took, before and under attack.
+// TestOthersGoOnUnderAttack attacks a server with a valid token and without one: the most expensive requests, and requests that hold on
+// to what others need, all at the same time. Every report and read of another team must be answered, and after a crash everything
+// that was acknowledged must be there. It logs how long the answers took, before and during the attack.
 func TestOthersGoOnUnderAttack(t *testing.T) {
 	duration, err := time.ParseDuration(cmp.Or(os.Getenv("KUBEAGENTS_ATTACK"), attackFor.String()))
 	require.NoError(t, err)
@@ -112,28 +113,25 @@ func (s *steady) goOn(t *testing.T) {
 // requireAll requires that every report that was acknowledged is there, once.
 func (s *steady) requireAll(t *testing.T) {
 	t.Helper()
-	found := 0
-	for target := "/api/agents/ours%2Fa/status?limit=1000"; target != ""; {
-		r, err := http.NewRequest("GET", "http://"+s.team.p.address+target, nil)
-		require.NoError(t, err)
-		r.Header.Set("Authorization", "Bearer "+s.team.token)
-		resp, err := http.DefaultClient.Do(r)
-		require.NoError(t, err)
+	found, cursor := 0, ""
+	for more := true; more; more = cursor != "" {
+		status, body := s.team.ask(t, "GET", "/api/agents/ours%2Fa/status?limit=1000&cursor="+url.QueryEscape(cursor), "")
+		require.Equal(t, 200, status, "%s", body)
 		var page struct {
 			History []struct{ Message string } `json:"status_history"`
+			Next    string                     `json:"next_cursor"`
 		}
-		require.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
-		require.NoError(t, resp.Body.Close())
+		require.NoError(t, json.Unmarshal(body, &page))
 		for _, status := range page.History {
 			found++
 			require.Equal(t, fmt.Sprint(s.acked-found), status.Message)
 		}
-		target = nextOf(resp.Header)
+		cursor = page.Next
 	}
 	require.Equal(t, s.acked, found)
 }
 
-// attacks returns what attackers do, each one after another: strangers, and those who have a token. None cares for what is answered.
+// attacks returns what attackers do, each one after another: strangers, and those who have a token. They ignore the answers.
 func attacks(address, token string) []func(ctx context.Context, n int) {
 	send := func(method, target, contentType string, body []byte, header ...string) func(context.Context, int) {
 		return func(ctx context.Context, n int) {
@@ -200,6 +198,6 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 		withToken("DELETE", "/api/agents/theirs%2Flarge", nil),
 		holdOn(200, "GET /api/events HTTP/1.1\r\n"+asTheirs+"\r\n"+strings.Repeat("x", 1<<10)),
 		holdOn(100, "GET /api/agents/theirs%2Flarge/status?limit=1000 HTTP/1.1\r\n"+asTheirs+"\r\n"),
-		holdOn(200, "POST /webhook/status HTTP/1.1\r\n"+asTheirs+"Content-Type: application/json\r\nContent-Length: 8000000\r\n\r\n{"),
+		holdOn(200, announcing("/webhook/status", 8_000_000, bearer)+"{"),
 	}
 }

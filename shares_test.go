@@ -225,8 +225,7 @@ func TestProgramBoundsBodies(t *testing.T) {
 	require.Equal(t, 200, status, "%s", body)
 
 	before := p.peak(t)
-	began := "POST /webhook/status HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer " + holders["theirs"].token +
-		"\r\nContent-Type: application/json\r\nContent-Length: 8000000\r\n\r\n" + strings.Repeat(" ", 3<<20)
+	began := announcing("/webhook/status", 8_000_000, "Authorization: Bearer "+holders["theirs"].token) + strings.Repeat(" ", 3<<20)
 	refused := make(chan string, 100)
 	for range cap(refused) {
 		conn, err := net.Dial("tcp", p.address)
@@ -246,7 +245,7 @@ func TestProgramBoundsBodies(t *testing.T) {
 	}
 	answer := <-refused
 	require.Contains(t, answer, "503 true")
-	require.Contains(t, answer, "the bodies of this token's requests in memory take their share of BODIES_MAX_BYTES")
+	require.Contains(t, answer, "the request bodies of this token's team have reached its share of BODIES_MAX_BYTES")
 	p.requireGrowth(t, before, 96<<20)
 	require.Contains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="bodies_share"}`)
 	require.NotContains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="bodies_share"} 0`)

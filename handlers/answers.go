@@ -18,7 +18,7 @@ import (
 // DefaultAnswerBytes is how many bytes the answers in memory take at most, unless a budget says otherwise.
 const DefaultAnswerBytes = 64 << 20
 
-// madeAtATime is how many bytes of an answer are made before others get the processor: see decodedAtATime.
+// madeAtATime is how many bytes of an answer are encoded before other goroutines may run: see decodedAtATime.
 const madeAtATime = 64 << 10
 
 // What answers take in memory. Those of at most smallAnswer bytes count for nothing: MaxInFlight bounds them.

@@ -9,8 +9,8 @@ import (
 // firstRead is how many bytes of a body there is room for at first, at most.
 const firstRead = 64 << 10
 
-// bodies is memory of large bodies, by size: firstRead bytes, twice as much, and so on. A body takes the next size once it has filled the
-// one before, so that nobody holds more than about twice what they sent; and it is used again, so that whoever sends many costs little.
+// bodies pools the memory of large bodies by size: firstRead bytes, twice as much, and so on. A body moves to the next size
+// once it fills the one before, so no client holds more than about twice what it sent.
 var bodies [8]sync.Pool // the last is for maxBodyBytes
 
 // Sizes are a little larger than their name, so that the end of a body of exactly that length is found in them.
@@ -24,7 +24,7 @@ func takeBody(class int) []byte {
 	return make([]byte, 0, sizeOfBody(class))
 }
 
-// releaseBody gives memory back for another body. ok is false where it is of elsewhere.
+// releaseBody returns memory to its pool. ok is false if it is not of this pool.
 func releaseBody(body []byte) (ok bool) {
 	class := bits.Len(uint(cap(body)/firstRead)) - 1
 	if class < 0 || class >= len(bodies) || cap(body) != sizeOfBody(class) {
@@ -34,16 +34,27 @@ func releaseBody(body []byte) (ok bool) {
 	return true
 }
 
-// readSigned reads a body of at most maxBodyBytes. What it returns is to be given to releaseBody, also along with an error.
+// classAfter returns the smallest size that has room for more than n bytes.
+func classAfter(n int) (class int) {
+	for sizeOfBody(class) <= n {
+		class++
+	}
+	return class
+}
+
+// enlarge moves a body that fills its memory to memory of a larger size.
+func enlarge(body []byte) []byte {
+	larger := append(takeBody(classAfter(len(body))), body...)
+	releaseBody(body)
+	return larger
+}
+
+// readSigned reads a body of at most maxBodyBytes. The caller passes the result to releaseBody, even if there is an error.
 func readSigned(from io.Reader) ([]byte, error) {
-	class := 0
-	body := takeBody(class)
+	body := takeBody(0)
 	for {
 		if len(body) == cap(body) {
-			class++
-			larger := append(takeBody(class), body...)
-			releaseBody(body)
-			body = larger
+			body = enlarge(body)
 		}
 		n, err := from.Read(body[len(body):cap(body)])
 		body = body[:len(body)+n]

@@ -40,7 +40,7 @@ func TestSignedBodiesTakeWhatTheySent(t *testing.T) {
 	}
 	_, err := readSigned(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader([]byte("ab")))))
 	require.ErrorIs(t, err, iotest.ErrTimeout)
-	require.False(t, releaseBody(make([]byte, 0, 10)), "it is of elsewhere")
+	require.False(t, releaseBody(make([]byte, 0, 10)), "it is not of this pool")
 	require.GreaterOrEqual(t, cap(takeBody(0)), firstRead)
 }
 

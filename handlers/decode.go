@@ -26,8 +26,8 @@ const (
 	maxReportBytes = 1 << 20
 )
 
-// decodedAtATime is how many reports are decoded before others get the processor, which is within a millisecond: the scheduler by itself
-// gives a request 10.
+// decodedAtATime is how many reports are decoded before other goroutines may run. That takes less than a millisecond; Go's scheduler
+// alone would let a request run for 10.
 const decodedAtATime = 128
 
 // intake is what one request to the webhook is decoded into. Its memory is used again by later requests;
@@ -47,7 +47,7 @@ type intake struct {
 
 var intakes = sync.Pool{New: func() any { return &intake{decoder: jsontext.NewDecoder(new(bytes.Buffer))} }}
 
-// release gives in back for another request, which may take little: what has grown large is kept apart.
+// release returns in to its pool. Large memory goes to pools of its own, so that a small request does not hold it.
 func (in *intake) release() {
 	defer in.room.leave()
 	in.source = bytes.Buffer{}
@@ -104,23 +104,16 @@ func (in *intake) read(body io.Reader, length int64) error {
 	}
 }
 
-// grow makes room for n bytes more of the body, or, of a large one, for some. The error is for the client.
+// grow makes room for n more bytes of the body; a large body moves to the next size of memory. The error is for the client.
 func (in *intake) grow(n int) error {
-	size := len(in.body) + n
-	if size <= firstRead {
+	if len(in.body)+n <= firstRead {
 		in.body = slices.Grow(in.body, n)
 		return nil
 	}
-	class := 0
-	for sizeOfBody(class) <= len(in.body) {
-		class++
-	}
-	if err := in.room.hold(sizeOfBody(class)); err != nil {
+	if err := in.room.hold(sizeOfBody(classAfter(len(in.body)))); err != nil {
 		return err
 	}
-	larger := append(takeBody(class), in.body...)
-	releaseBody(in.body)
-	in.body = larger
+	in.body = enlarge(in.body)
 	return nil
 }
 
@@ -151,8 +144,10 @@ func (o *room) hold(size int) error {
 	switch err := o.held.Grow(o.ctx, int64(size)-o.held.Held()); {
 	case errors.Is(err, budget.ErrShare):
 		return o.h.full(o.env, metrics.BoundBodiesShare)
-	case err != nil:
+	case errors.Is(err, budget.ErrFull):
 		return o.h.full(o.env, metrics.BoundBodies)
+	case err != nil: // the client is gone
+		return brokenOff(err)
 	}
 	return nil
 }

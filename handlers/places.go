@@ -68,8 +68,8 @@ var fullMessages = map[metrics.Bound]string{
 	metrics.BoundInFlightShare:    "there are as many requests in flight of this token's agents as their share of MAX_IN_FLIGHT allows (TEAM_SHARE, or share on the token's line)",
 	metrics.BoundSubscribers:      "there are as many subscribers as MAX_SUBSCRIBERS allows",
 	metrics.BoundSubscribersShare: "this token's agents have as many subscribers as their share of MAX_SUBSCRIBERS allows (TEAM_SHARE, or share on the token's line)",
-	metrics.BoundBodies:           "the bodies of requests in memory take as much as BODIES_MAX_BYTES allows: try again, or send less at a time",
-	metrics.BoundBodiesShare:      "the bodies of this token's requests in memory take their share of BODIES_MAX_BYTES: try again, or send less at a time (TEAM_SHARE, or share on the token's line)",
+	metrics.BoundBodies:           "request bodies in memory have reached BODIES_MAX_BYTES: try again later, or send less at a time",
+	metrics.BoundBodiesShare:      "the request bodies of this token's team have reached its share of BODIES_MAX_BYTES: try again later, or send less at a time (TEAM_SHARE, or share on the token's line)",
 }
 
 // full notes that a request is refused because a bound is reached, and returns the error, a *models.Error.

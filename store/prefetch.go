@@ -2,12 +2,12 @@ package store
 
 import "github.com/kubeagents/kubeagents/models"
 
-// prefetchSize is how many reports are prefetched at a time: of the sizes tried (1 to 32) none was better.
+// prefetchSize is how many reports are prefetched at a time. Sizes of 32 and 64 were not measurably faster.
 const prefetchSize = 16
 
-// prefetch reads what reports of known sessions are about to change, and changes nothing. Sessions lie anywhere in memory, and to apply a
-// report waits for it some fifty times, one after another. Read for several reports at a time, what does not depend on each other comes
-// at once: each loop reads what the one before has found. The caller holds s.mu.
+// prefetch loads what reports of known sessions are about to change into the processor's caches, and changes nothing. Applying one report
+// misses the caches some fifty times, one miss after another. Across several reports the loads do not depend on each other, so their
+// misses overlap; each loop follows the pointers that the one before loaded. The caller holds s.mu.
 func (s *Store) prefetch(reports []models.StatusReport) {
 	var agents [prefetchSize]*agent
 	var sessions [prefetchSize]*session

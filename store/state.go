@@ -51,7 +51,7 @@ type Store struct {
 	rest     holding // of these
 	work     int     // that was done since the lock was taken, in units of workPerLock
 
-	prefetched int // see prefetch
+	prefetched int // a sum that keeps the compiler from leaving out the loads of prefetch
 
 	statuses     int // in all histories
 	bounds       Bounds
@@ -79,8 +79,8 @@ func (s *Store) lock() {
 	s.work = 0
 }
 
-// giveWay lets those run that wait for the lock, where whoever has just let go of it takes it again, or works on for long: they are woken on
-// its processor, and would mostly wait until the scheduler takes that away, after 10 ms, with everybody else behind them.
+// giveWay lets goroutines run that wait for the lock. Call it between two holds, or before long work after one: a waiting goroutine is
+// woken on the same processor, and otherwise runs only once the scheduler preempts the caller, after up to 10 ms.
 func giveWay() { runtime.Gosched() }
 
 // agent is one that reports. It lives as long as it has a session.

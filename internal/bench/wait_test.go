@@ -78,7 +78,7 @@ func as(token string, server process, method, path string, body []byte) error {
 	return nil
 }
 
-// BenchmarkOthersWait measures how much longer reports of a team wait while another team sends the dearest requests of each kind, one
+// BenchmarkOthersWait measures how much longer reports of a team wait while another team sends the most expensive requests of each kind, one
 // after another: 999 of 1,000 of 1,000 reports a second, against the same without the other team. Server, load and both teams share the
 // machine, so that the wait for a processor is part of it.
 func BenchmarkOthersWait(b *testing.B) {
