@@ -49,7 +49,9 @@ var intakes = sync.Pool{New: func() any { return &intake{decoder: jsontext.NewDe
 
 // release returns in to its pool. Large memory goes to pools of its own, so that a small request does not hold it.
 func (in *intake) release() {
-	defer in.room.leave()
+	taken := in.room
+	in.room = room{}
+	defer taken.leave() // once the memory is in its pool, where another request may have it at once
 	in.source = bytes.Buffer{}
 	clear(in.reports) // lets go of their strings
 	clear(in.faults)
