@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"fmt"
 	"io"
 	"net/http"
@@ -17,6 +18,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -122,6 +124,54 @@ func TestAWebhookIsTakenOnce(t *testing.T) {
 		require.Contains(t, w.Body.String(), `"accepted":1,"rejected":1`)
 		require.Contains(t, s.ask("GET", "/metrics", "").Body.String(), `kubeagents_reports_total{outcome="duplicate"} 1`)
 	})
+}
+
+// TestSignedBodiesCountAmongBodies has signed webhooks take the memory for bodies: those of reports once, compressed ones beside what they
+// hold, a tool's event until it is read. One that is refused takes none.
+func TestSignedBodiesCountAmongBodies(t *testing.T) {
+	var zipped bytes.Buffer
+	w := gzip.NewWriter(&zipped)
+	_, err := w.Write([]byte(largeReport(600_000)))
+	require.NoError(t, err)
+	require.NoError(t, w.Close())
+	const signedBytes, reportBytes = 1 << 20, 1 << 20 // each in memory of the next power of two, and a little more
+	cases := map[string]struct {
+		target, body string
+		header       []string
+		takes        int64
+	}{
+		"reports":      {"/webhook/status", largeReport(600_000), nil, reportBytes},
+		"small":        {"/webhook/status", reportOf("a", "t", "running"), nil, 0},
+		"compressed":   {"/webhook/status", zipped.String(), []string{"Content-Encoding: gzip"}, reportBytes},
+		"tool's event": {"/webhook/claude-code", `{"session_id":"s","cwd":"/w","hook_event_name":"UserPromptSubmit","prompt":"` + strings.Repeat("x", 600_000) + `"}`, nil, signedBytes},
+	}
+	for name, c := range cases {
+		for _, room := range []int64{c.takes / 2, c.takes + 4096} {
+			synctest.Test(t, func(t *testing.T) {
+				bodies := budget.New(budget.Least)
+				others := budget.Least - room
+				require.NoError(t, bodies.For(nil).Grow(t.Context(), others))
+				s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, func(p *handlers.Parts) { p.Bodies = bodies })
+				w := s.ask("POST", c.target, c.body, append(c.header, signature(t, secretText, "msg_1", time.Now(), c.body)...)...)
+				if room < c.takes {
+					require.Equal(t, 503, w.Code, "%s: %s", name, w.Body)
+					require.Contains(t, w.Body.String(), "BODIES_MAX_BYTES", name)
+				} else {
+					require.Equal(t, 200, w.Code, "%s: %s", name, w.Body)
+				}
+				require.Equal(t, others, bodies.Held(), name)
+				w = s.ask("POST", c.target, c.body, append(c.header, signature(t, secretText, "msg_2", time.Now().Add(-time.Hour), c.body)...)...)
+				require.Equal(t, 401, w.Code, name)
+				require.Equal(t, others, bodies.Held(), name)
+			})
+		}
+	}
+}
+
+// largeReport returns a body of reports of about that many bytes.
+func largeReport(size int) string {
+	one := reportOf("a", "t", "running")
+	return strings.Repeat(strings.TrimSuffix(one, "}")+`,"content":"`+strings.Repeat("x", 9000)+`"}`, size/9000)
 }
 
 // TestLongIDsOfWebhooks holds that an ID of any length that is allowed serves as that of a report, and of each of a batch.

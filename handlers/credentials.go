@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"bytes"
-	"io"
 	"net/http"
 	"net/url"
 	"strings"
@@ -90,6 +89,48 @@ func bearer(values []string) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
+// signedBody is the body of a signed webhook, which was read whole to check its signature. It counts among the bodies in memory
+// until it is closed.
+type signedBody struct {
+	bytes.Reader
+	text []byte // as sent, of a pool
+	room room
+}
+
+// Close implements io.Closer.
+func (b *signedBody) Close() error {
+	text, taken := b.take()
+	releaseBody(text)
+	taken.leave()
+	return nil
+}
+
+// take returns the text and the memory that it takes, which are the caller's from now on.
+func (b *signedBody) take() ([]byte, room) {
+	text, taken := b.text, b.room
+	b.Reset(nil)
+	b.text, b.room = nil, room{}
+	return text, taken
+}
+
+// keepSigned has sent, which [readSigned] returned, be the body of a request. The error is for the client.
+func (h *Handler) keepSigned(w http.ResponseWriter, r *http.Request, sent []byte) error {
+	body := &signedBody{text: sent, room: room{h: h, ctx: r.Context(), env: envelopeOf(w)}}
+	body.Reset(sent)
+	r.Body = body
+	if cap(sent) <= sizeOfBody(0) {
+		return nil
+	}
+	return body.room.hold(cap(sent))
+}
+
+// closeSigned closes the body of a request if it is that of a signed webhook; any other is the server's to close.
+func closeSigned(r *http.Request) {
+	if body, ok := r.Body.(*signedBody); ok {
+		body.Close() //nolint:errcheck // it never fails
+	}
+}
+
 // checkSignature reads the body of a signed webhook as sent, checks it, and puts it back. All of it is in memory meanwhile, so that
 // even a tool's event may be no larger than reports.
 func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*access.Grant, error) {
@@ -110,6 +151,7 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 		return nil, challenge(w, "the webhook's signature does not hold: "+err.Error(), "invalid_token")
 	}
 	if err := signedAlone(r); err != nil {
+		releaseBody(sent)
 		return nil, err
 	}
 	if env := envelopeOf(w); env != nil {
@@ -117,6 +159,8 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 	}
 	st.leave() // before it gets its time: from then on nobody cuts it off
 	letIn(w)
-	r.Body = io.NopCloser(bytes.NewReader(sent))
+	if err := h.keepSigned(w, r, sent); err != nil {
+		return nil, err
+	}
 	return grant, nil
 }

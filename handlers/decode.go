@@ -81,6 +81,11 @@ func (in *intake) receive(h *Handler, w http.ResponseWriter, r *http.Request) er
 		return err
 	}
 	defer body.Close() //nolint:errcheck // it never fails
+	if signed, ok := r.Body.(*signedBody); ok && body.inflater == nil {
+		releaseBody(in.body)
+		in.body, in.room = signed.take()
+		return nil
+	}
 	in.room = room{h: h, ctx: r.Context(), env: envelopeOf(w)}
 	return in.read(body, body.length)
 }

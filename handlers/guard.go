@@ -50,7 +50,9 @@ func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 // flight. That is the answer to others, at once.
 func (h *Handler) admitted(next http.Handler, check Endpoint) http.Handler {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
-		if err := check(w, r); err != nil {
+		err := check(w, r)
+		defer closeSigned(r)
+		if err != nil {
 			return err
 		}
 		env := envelopeOf(w)
