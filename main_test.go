@@ -534,6 +534,9 @@ func TestExpiryTicker(t *testing.T) {
 		require.Zero(t, st.Summary())
 		cancel()
 		wg.Wait()
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		require.Contains(t, w.Body.String(), "kubeagents_expiry_run_duration_seconds_count 3661\n", "one each second")
 	})
 }
 
@@ -662,6 +665,7 @@ func TestRequestIDAndCORS(t *testing.T) {
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
 	require.Empty(t, w.Header().Get("Access-Control-Allow-Credentials"), "never with *")
+	require.Equal(t, "600", w.Header().Get("Access-Control-Max-Age"))
 
 	h := s.handlers
 	only := router(h, metrics.New(store.New(store.Options{}), "test"), config.Config{CORSAllowedOrigins: config.Origins{"https://dash.example"}})

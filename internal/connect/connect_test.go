@@ -298,3 +298,25 @@ process.exit() // as OpenCode does: what was not posted by now is lost
 	}
 	require.Equal(t, []string{"s|success|Session started|", "s|running|Go|", "s|running|bash: ls|", "s|running|bash: ls|permission of grandchild", "s|success|Done|"}, got)
 }
+
+// TestOverview holds that the overview names each tool, its oldest version, where its lines go and how to get these, and the token
+// where one is wanted.
+func TestOverview(t *testing.T) {
+	open := connect.Overview(connect.Server{Address: "https://hub.example"})
+	require.True(t, strings.HasPrefix(open, "Paste the lines of each tool that you use into its settings, and its runs show up at https://hub.example.\n"), open)
+	require.NotContains(t, open, connect.TokenVariable)
+	require.Contains(t, open, "The commands need sh and curl 7.55 or later.\n")
+	for _, c := range connect.Clients {
+		title := "\n" + c.Title
+		if c.Since != "" {
+			title += " " + c.Since + " or later"
+		}
+		require.Contains(t, open, title+"\n  curl -fsS https://hub.example/connect/"+c.Name+"\n")
+		for _, path := range c.Paths {
+			require.Contains(t, open, "  for "+path.Of+": "+path.Path+"\n")
+		}
+		require.Contains(t, open, c.Note)
+	}
+	guarded := connect.Overview(connect.Server{Address: "https://hub.example", Tokens: true})
+	require.Contains(t, guarded, `Put a token with the scope "report" into the environment variable `+connect.TokenVariable+" of your agents.\n")
+}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"net/http"
+	"net/http/httptest"
 	"slices"
 	"strconv"
 	"strings"
@@ -32,11 +34,15 @@ func newStore(window int) *store.Store {
 
 // start runs a hub until stop is called.
 func start(st *store.Store, opts live.Options) (hub *live.Hub, stop func()) {
-	hub = live.New(st, metrics.New(st, "test"), opts)
+	return run(live.New(st, metrics.New(st, "test"), opts))
+}
+
+// run has a hub deliver until stop is called.
+func run(h *live.Hub) (hub *live.Hub, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	running.Go(func() { hub.Run(ctx) })
-	return hub, func() {
+	running.Go(func() { h.Run(ctx) })
+	return h, func() {
 		cancel()
 		running.Wait()
 	}
@@ -334,7 +340,8 @@ func followAll(t *testing.T, hub *live.Hub, filter live.Filter, from string) (go
 func TestASlowSubscriberIsCutOffAndComesBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(100)
-		hub, stop := start(st, live.Options{MaxSubscribers: 1, Buffer: 3})
+		m := metrics.New(st, "test")
+		hub, stop := run(live.New(st, m, live.Options{MaxSubscribers: 1, Buffer: 3}))
 		defer stop()
 		interrupted := 0
 		sub, err := hub.Subscribe(live.Filter{}, "", func() { interrupted++ })
@@ -354,6 +361,10 @@ func TestASlowSubscriberIsCutOffAndComesBack(t *testing.T) {
 		_, err = sub.Next(t.Context())
 		require.ErrorIs(t, err, live.ErrSlow)
 		sub.Close()
+		w := httptest.NewRecorder()
+		m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		require.Contains(t, w.Body.String(), "kubeagents_subscribers_cut_off_total 1\n")
+		require.Regexp(t, `kubeagents_events_dropped_total [1-5]\n`, w.Body.String())
 
 		sub, err = hub.Subscribe(live.Filter{}, id, func() {})
 		require.NoError(t, err)

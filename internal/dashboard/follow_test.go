@@ -1,0 +1,162 @@
+package dashboard_test
+
+import (
+	"fmt"
+	"net/http"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// modules is the start of an expression that imports a module of the page.
+const modules = "import(document.querySelector('script[type=module]').src.replace('main.js', '%s'))"
+
+// evalIn returns what a function makes of a module of the page.
+func evalIn[V any](p *tab, module, function string) V {
+	p.Helper()
+	return eval[V](p, fmt.Sprintf(modules, module)+".then("+function+")")
+}
+
+// withoutReads has no read of the page be answered from now on, but those whose address has a text in it, if that is given.
+func (p *tab) withoutReads(but string) {
+	p.Helper()
+	p.run(do(fmt.Sprintf(`window.realFetch ??= window.fetch
+		window.fetch = (...args) => %q && args[0].includes(%[1]q) ? realFetch(...args) : new Promise(() => {})`, but)))
+}
+
+// TestRowsFollowTheStreamAlone holds that a list shows what begins, changes and ends before the server has answered another read.
+func TestRowsFollowTheStreamAlone(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "old", "running", ""))
+	p := open(in, t, s, "?view=sessions").live()
+	p.await("document.querySelectorAll('.row').length == 1")
+	p.withoutReads("")
+	s.report(t, reportOf("a", "one", "running", ""), reportOf("a", "two", "running", ""), reportOf("a", "three", "running", ""))
+	p.await("document.querySelectorAll('.row').length == 4")
+	require.Equal(t, []string{"three", "two", "one", "old"}, p.texts(".row .name"))
+
+	r, err := http.NewRequest(http.MethodDelete, s.url("api/agents/a/sessions/two"), nil)
+	require.NoError(t, err)
+	resp, err := http.DefaultClient.Do(r)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusNoContent, resp.StatusCode)
+	p.await("document.querySelectorAll('.row').length == 3")
+	require.Equal(t, []string{"three", "one", "old"}, p.texts(".row .name"))
+}
+
+// TestALongListShowsEachSessionOnce holds that what begins does not stand at the end of a list that goes on, and that the next page has
+// no session twice that has moved there.
+func TestALongListShowsEachSessionOnce(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	var reports []string
+	for i := range 55 {
+		reports = append(reports, reportOf("a", fmt.Sprintf("s%02d", i), "running", ""))
+	}
+	s.report(t, reports...)
+	p := open(in, t, s, "?view=sessions&sort=last_updated").live()
+	p.await("document.querySelectorAll('.row').length == 50")
+	p.withoutReads("cursor=")
+	s.report(t, reportOf("a", "new", "running", ""), reportOf("a", "s00", "running", `"message":"Still here"`))
+	p.await("document.querySelector('.row').innerText.includes('Still here')")
+	names := p.texts(".row .name")
+	require.Len(t, names, 50)
+	require.NotContains(t, names, "new")
+
+	p.run(click(".more button"))
+	p.await("document.querySelectorAll('.row').length > 50")
+	names = p.texts(".row .name")
+	require.Len(t, names, 56)
+	require.Equal(t, "new", names[55])
+	seen := map[string]bool{}
+	for _, name := range names {
+		require.False(t, seen[name], name)
+		seen[name] = true
+	}
+}
+
+// TestTheStreamBeginsAtTheFirstRead holds that of several reads the one counts that may miss the most.
+func TestTheStreamBeginsAtTheFirstRead(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	p.run(do(`window.realFetch = window.fetch; window.fetch = async (path) => new Response('{}', {headers: {'X-Event-Id': path}})`))
+	for _, ids := range []string{"['1-9', '1-10', '1-11']", "['1-11', '1-10', '1-9']", "['1-10', '1-9', '1-11']"} {
+		require.Equal(t, "1-9", evalIn[string](p, "data.js", "(data) => data.warm("+ids+")"))
+	}
+}
+
+// TestWhatNotifies holds which changes somebody is notified of.
+func TestWhatNotifies(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	for change, kind := range map[string]string{
+		"type: 'status', previous_status: 'running', status: 'pending'":                "pending",
+		"type: 'status', previous_status: 'pending', status: 'pending'":                "",
+		"type: 'status', previous_status: 'pending', status: 'pending', revived: true": "pending",
+		"type: 'status', previous_status: 'pending', status: 'pending', asked: {}":     "pending",
+		"type: 'status', previous_status: 'running', status: 'failed'":                 "failed",
+		"type: 'status', previous_status: 'failed', status: 'failed'":                  "",
+		"type: 'status', status: 'failed'":                                             "failed",
+		"type: 'status', previous_status: 'running', status: 'success'":                "",
+		"type: 'status', previous_status: 'pending', status: 'running', revived: true": "",
+		"type: 'expired', status: 'running', lost: true":                               "lost",
+		"type: 'expired', status: 'success', lost: false":                              "",
+		"type: 'removed', status: 'pending'":                                           "",
+	} {
+		require.Equal(t, kind, evalIn[string](p, "notify.js", "(notify) => notify.kindOf({"+change+"}) ?? ''"), change)
+	}
+}
+
+// TestTimesAreBrief holds the greatest two units of a time.
+func TestTimesAreBrief(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	const m, h, d = 60, 3600, 86400
+	for seconds, text := range map[int]string{-5: "0s", 0: "0s", 59: "59s", m: "1m", 59*m + 59: "59m", h: "1h", h + m: "1h 1m", 23*h + 59*m: "23h 59m", d: "1d", d + 23*h + 59*m: "1d 23h",
+		40*d + h: "40d 1h"} {
+		require.Equal(t, text, evalIn[string](p, "time.js", fmt.Sprintf("(time) => time.brief(%d)", seconds*1000+999*min(1, max(0, seconds)))))
+	}
+}
+
+// TestLinksOpenElsewhere holds that a click with a key that browsers know opens a link where that says, not in this view.
+func TestLinksOpenElsewhere(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "t", "running", ""))
+	p := open(in, t, s, "?view=sessions").live()
+	const link = `document.querySelector('a[href*="session="]')`
+	p.await(link)
+	for _, key := range []string{"", "ctrlKey", "metaKey", "shiftKey", "altKey"} {
+		var options string
+		if key != "" {
+			options = ", " + key + ": true"
+		}
+		taken := eval[bool](p, `(() => {
+			const event = new MouseEvent('click', {bubbles: true, cancelable: true`+options+`})
+			const keep = (event) => { window.taken = event.defaultPrevented; event.preventDefault() }
+			addEventListener('click', keep, {once: true})
+			`+link+`.dispatchEvent(event)
+			return taken
+		})()`)
+		require.Equal(t, key == "", taken, "%q", key)
+		if key == "" {
+			p.await("location.search.includes('session=t')")
+			p.run(do("history.back()"))
+			p.await("!location.search.includes('session=t') && " + link)
+		} else {
+			require.Equal(t, "?view=sessions", eval[string](p, "location.search"))
+		}
+	}
+}
+
+// TestFailuresAreShownForAnHour holds that the page takes a failure away by itself.
+func TestFailuresAreShownForAnHour(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "t", "failed", ""))
+	p := open(in, t, s, "").live()
+	p.await("document.querySelector('#group-failed')")
+	p.run(do("window.realNow = Date.now; Date.now = () => realNow() + 59 * 60_000"))
+	p.await("document.querySelector('.row').innerText.includes('59m')")
+	require.Equal(t, []string{"t"}, p.texts("[aria-labelledby=group-failed] .row .name"))
+	p.run(do("Date.now = () => realNow() + 60 * 60_000"))
+	p.await("!document.querySelector('#group-failed')")
+}
