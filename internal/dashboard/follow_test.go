@@ -160,3 +160,36 @@ func TestFailuresAreShownForAnHour(t *testing.T) {
 	p.run(do("Date.now = () => realNow() + 60 * 60_000"))
 	p.await("!document.querySelector('#group-failed')")
 }
+
+// TestTheStreamGoesOnWhereItStopped holds from where on a page follows the events, at first and once it was refused.
+func TestTheStreamGoesOnWhereItStopped(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	said := evalIn[[]string](p, "stream.js", `async ({openStream}) => {
+		const sources = []
+		window.EventSource = class extends EventTarget {
+			static CLOSED = 2
+			constructor(url) { super(); this.url = url; this.readyState = 0; sources.push(this); said.push(url); window.opened?.() }
+			close() { this.readyState = 2 }
+		}
+		const said = [], say = (what) => said.push(JSON.stringify(what))
+		const next = () => new Promise((go) => { window.opened = go })
+		openStream('new', '', say)
+		sources[0].onopen()
+		openStream('old', 'x-5', say)
+		const second = sources[1]
+		second.onopen()
+		second.dispatchEvent(Object.assign(new Event('status'), {data: '{"status":"running"}', lastEventId: 'x-6'}))
+		second.onerror() // which comes back by itself
+		second.readyState = 2
+		const again = next()
+		second.onerror()
+		await again
+		return said
+	}`)
+	require.Equal(t, []string{
+		"new", `{"state":"live"}`, `{"reset":true}`, // what was read before may be older
+		"old?since=x-5", `{"state":"live"}`, `{"changes":[{"status":"running","type":"status","id":"x-6"}]}`,
+		`{"state":"away"}`, `{"reset":true}`, "old?since=x-6",
+	}, said)
+}
