@@ -10,6 +10,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/datadir"
 )
 
@@ -96,7 +97,7 @@ func TestOpenStateIsMoved(t *testing.T) {
 	require.NoError(t, os.Chmod(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("of somebody else"), 0o644))
 	status, said := runProgram(t, []string{"DATA_DIR=" + dir, "PORT=0", "HOST=127.0.0.1"})
-	require.Equal(t, exitFailure, status)
+	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, said, "in use by another process")
 	require.Zero(t, p.stop(t))
 	entries, err := os.ReadDir(dir)
@@ -151,7 +152,7 @@ func TestBackupsSayWhyNot(t *testing.T) {
 		filepath.Join(parent, "no", "where"): "the directory that",
 	} {
 		status, said := runProgram(t, []string{"DATA_DIR=" + dir}, "backup", to)
-		require.Equal(t, exitFailure, status, to)
+		require.Equal(t, command.ExitFailure, status, to)
 		require.Contains(t, said, want)
 	}
 	entries, err := os.ReadDir(parent)

@@ -31,6 +31,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
@@ -479,7 +480,7 @@ func TestADataDirectoryServesOneProgram(t *testing.T) {
 	p := start(t, "DATA_DIR="+dir)
 	p.ready(t)
 	status, said := runProgram(t, []string{"DATA_DIR=" + dir, "PORT=0"})
-	require.Equal(t, exitFailure, status)
+	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, said, "DATA_DIR "+dir+" is in use by another process")
 	require.Zero(t, p.stop(t))
 }
@@ -524,18 +525,18 @@ func TestBackup(t *testing.T) {
 	close(stop)
 	<-done
 	status, said = runProgram(t, []string{data}, "backup", copied)
-	require.Equal(t, exitFailure, status)
+	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, said, copied+" is there already")
 	for _, usage := range [][]string{{"backup"}, {"backup", "a", "b"}, {"restore", "x"}} {
 		status, _ = runProgram(t, []string{data}, usage...)
-		require.Equal(t, exitUsage, status)
+		require.Equal(t, command.ExitUsage, status)
 	}
 	status, said = runProgram(t, nil, "backup", filepath.Join(dir, "none"))
-	require.Equal(t, exitUsage, status)
+	require.Equal(t, command.ExitUsage, status)
 	require.Contains(t, said, "DATA_DIR")
 	require.Zero(t, p.stop(t))
 	status, said = runProgram(t, []string{data}, "backup", filepath.Join(dir, "late"))
-	require.Equal(t, exitFailure, status)
+	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, said, "no server answers")
 
 	all := w.acked

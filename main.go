@@ -6,7 +6,6 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
-	"flag"
 	"fmt"
 	"io"
 	"log/slog"
@@ -30,6 +29,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/internal/certs"
+	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/datadir"
@@ -43,113 +43,26 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// The exit statuses.
-const (
-	exitOK      = 0
-	exitFailure = 1
-	exitUsage   = 2 // a setting or an argument is not as it must be
-)
-
 func main() {
-	signal.Ignore(syscall.SIGXFSZ) // a file that may not grow is an error of the write, not the end of the program
 	datadir.KeepPrivate()
+	datadir.SurviveFileSizeLimit()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the program at once
 	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
 }
 
-// run serves until ctx ends, and returns the exit status.
+// run runs the command that args ask for until ctx ends, and returns the exit status.
 func run(ctx context.Context, args []string, environment map[string]string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("kubeagents", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() { fmt.Fprintln(stderr, usage) }
-	showVersion := flags.Bool("version", false, "print the version and exit")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitUsage
-	}
-	backup := flags.NArg() == 2 && flags.Arg(0) == "backup"
-	if flags.Arg(0) == "token" {
-		return runToken(flags.Args()[1:], stdout, stderr)
-	}
-	if flags.NArg() > 0 && !backup {
-		fmt.Fprintf(stderr, "kubeagents: unexpected arguments %q: settings come from the environment\n%s\n", flags.Args(), usage)
-		return exitUsage
-	}
-	if *showVersion {
-		fmt.Fprintln(stdout, version.String())
-		return exitOK
-	}
-
-	cfg, err := config.Load(environment)
-	if err != nil {
-		fmt.Fprintf(stderr, "kubeagents: invalid settings:\n%v\n", err)
-		return exitUsage
-	}
-	if backup {
-		return runBackup(ctx, cfg, flags.Arg(1), stderr)
-	}
-	logger, audit := newLogger(cfg, stderr)
-	if err := serve(ctx, cfg, logger, audit); err != nil {
-		logger.Error("stopped", "error", err.Error()) // a string, because some errors would write their stack
-		return exitFailure
-	}
-	return exitOK
-}
-
-const usage = `usage: kubeagents                 serve; settings come from the environment
-       kubeagents backup DIR      have the server of DATA_DIR copy its state to DIR
-       kubeagents token NAME      make a token, and its line for TOKENS_FILE (-h for what it may)
-       kubeagents -version        print the version`
-
-// runBackup has the server that runs on the data directory copy its state.
-func runBackup(ctx context.Context, cfg config.Config, dir string, stderr io.Writer) int {
-	if cfg.DataDir == "" {
-		fmt.Fprintln(stderr, "kubeagents: backup: DATA_DIR must be that of the server")
-		return exitUsage
-	}
-	if err := control.Backup(ctx, datadir.Find(cfg.DataDir), dir); err != nil {
-		fmt.Fprintf(stderr, "kubeagents: backup: %v\n", err)
-		return exitFailure
-	}
-	return exitOK
-}
-
-// runToken makes a token: it writes the token to stderr, for whoever is to have it, and its line of a tokens file to stdout.
-func runToken(args []string, stdout, stderr io.Writer) int {
-	flags := flag.NewFlagSet("kubeagents token", flag.ContinueOnError)
-	flags.SetOutput(stderr)
-	flags.Usage = func() {
-		fmt.Fprintln(stderr, "usage: kubeagents token [-scopes report,read] [-agents 'team-a/*,…'] [-expires 2160h] NAME >> tokens")
-		flags.PrintDefaults()
-	}
-	scopes := flags.String("scopes", "report", "what it may, separated by commas: report, read, admin")
-	agents := flags.String("agents", "", "patterns of the agent IDs that it is for, separated by commas; none for every agent")
-	expires := flags.Duration("expires", 0, "for how long it is good, such as 2160h; 0 for ever")
-	if err := flags.Parse(args); errors.Is(err, flag.ErrHelp) {
-		return exitOK
-	} else if err != nil {
-		return exitUsage
-	}
-	token, entry := access.NewToken(flags.Arg(0))
-	entry.Scopes = strings.Split(*scopes, ",")
-	if *agents != "" {
-		entry.Agents = strings.Split(*agents, ",")
-	}
-	if *expires > 0 {
-		entry.Expires = time.Now().Add(*expires).UTC().Truncate(time.Second)
-	}
-	if err := entry.Validate(); err != nil || flags.NArg() != 1 {
-		if err == nil {
-			err = errors.New("one NAME is wanted, after what begins with -")
+	program := command.Program{Environment: environment, Stdout: stdout, Stderr: stderr}
+	program.Serve = func(ctx context.Context, cfg config.Config) error {
+		logger, audit := newLogger(cfg, stderr)
+		err := serve(ctx, cfg, logger, audit)
+		if err != nil {
+			logger.Error("stopped", "error", err.Error()) // a string, because some errors would write their stack
 		}
-		fmt.Fprintf(stderr, "kubeagents: token: %v\n", err)
-		return exitUsage
+		return err
 	}
-	fmt.Fprintf(stderr, "%s\n", token)
-	fmt.Fprintf(stdout, "%s\n", entry)
-	return exitOK
+	return program.Run(ctx, args)
 }
 
 // newLogger returns the log, and one with the same lines for what is written whatever the level: who was refused, and what was
@@ -295,12 +208,14 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 		return guard, nil, nil
 	}
 	guard.Tokens, guard.SignIns = access.NewKeyring(st, limits), access.NewSignIns()
-	files, err := watch.Open("tokens", []string{cfg.TokensFile}, func(texts [][]byte) error {
-		_, err := guard.Tokens.Load(texts[0])
-		return err
+	files, err := watch.Open("tokens", []watch.File{{Setting: "TOKENS_FILE", Path: cfg.TokensFile}}, func(texts [][]byte) error {
+		if _, err := guard.Tokens.Load(texts[0]); err != nil {
+			return fmt.Errorf("TOKENS_FILE: %s: %w", cfg.TokensFile, err)
+		}
+		return nil
 	}, m, logger)
 	if err != nil {
-		return guard, nil, fmt.Errorf("TOKENS_FILE: %w", err)
+		return guard, nil, &config.FileError{Err: err}
 	}
 	return guard, []*watch.Files{files}, nil
 }
@@ -322,16 +237,23 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 	if cfg.TLSCertFile == "" {
 		return nil, nil, nil
 	}
-	paths := []string{cfg.TLSCertFile, cfg.TLSKeyFile}
+	named := []watch.File{{Setting: "TLS_CERT_FILE", Path: cfg.TLSCertFile}, {Setting: "TLS_KEY_FILE", Path: cfg.TLSKeyFile}}
 	if cfg.TLSClientCAFile != "" {
-		paths = append(paths, cfg.TLSClientCAFile)
+		named = append(named, watch.File{Setting: "TLS_CLIENT_CA_FILE", Path: cfg.TLSClientCAFile})
+	}
+	var paths []string
+	for _, file := range named {
+		paths = append(paths, file.Path)
 	}
 	var c certs.Certs
-	files, err := watch.Open("certificates", paths, func(texts [][]byte) error {
-		return c.Use(texts[0], texts[1], append(texts, nil)[2])
+	files, err := watch.Open("certificates", named, func(texts [][]byte) error {
+		if err := c.Use(texts[0], texts[1], append(texts, nil)[2]); err != nil {
+			return fmt.Errorf("%w (the files are %s)", err, strings.Join(paths, ", "))
+		}
+		return nil
 	}, m, logger)
 	if err != nil {
-		return nil, nil, err
+		return nil, nil, &config.FileError{Err: err}
 	}
 	return c.Config(), []*watch.Files{files}, nil
 }

@@ -37,6 +37,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/live"
@@ -920,7 +921,7 @@ func TestProgramRefusesBadSettings(t *testing.T) {
 	cmd.Env = append(os.Environ(), programVariable+"=1", "PORT=http", "MAX_SESSIONS=0", "LOG_LEVEL=loud")
 	cmd.Stderr = &stderr
 	require.Error(t, cmd.Run())
-	require.Equal(t, exitUsage, cmd.ProcessState.ExitCode())
+	require.Equal(t, command.ExitUsage, cmd.ProcessState.ExitCode())
 	for _, part := range []string{`PORT is "http"`, "0 to 65535", `MAX_SESSIONS is "0"`, `LOG_LEVEL is "loud"`, "debug, info, warn or error"} {
 		require.Contains(t, stderr.String(), part)
 	}
@@ -939,13 +940,14 @@ func TestProgramCutsOffRequestsAfterTheTimeout(t *testing.T) {
 	require.Contains(t, p.stderr.String(), "cut off")
 }
 
-func TestRunArguments(t *testing.T) {
+// TestRun holds which exit status the server's errors lead to.
+func TestRun(t *testing.T) {
 	var out, errOut bytes.Buffer
-	require.Equal(t, exitOK, run(t.Context(), []string{"-version"}, nil, &out, &errOut))
+	require.Equal(t, command.ExitOK, run(t.Context(), []string{"version"}, nil, &out, &errOut))
 	require.NotEmpty(t, out.String())
-	require.Equal(t, exitUsage, run(t.Context(), []string{"serve"}, nil, &out, &errOut))
-	require.Contains(t, errOut.String(), `"serve"`)
-	require.Equal(t, exitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, &out, &errOut))
+	require.Equal(t, command.ExitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, &out, &errOut))
+	require.Contains(t, errOut.String(), "listen on HOST and PORT")
+	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, &out, &errOut))
 }
 
 // BenchmarkReads measures what each read costs in a fleet of 200,000 sessions, as a multiple of what it costs

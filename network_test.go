@@ -24,6 +24,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/command"
 )
 
 // authority signs certificates.
@@ -201,9 +202,32 @@ func TestProgramReadsTokensAgain(t *testing.T) {
 	require.Zero(t, p.stop(t))
 
 	status, said := runProgram(t, []string{"TOKENS_FILE=" + writeFile(t, path, []byte("ka_SECRET\n")), "PORT=0", "HOST=127.0.0.1"})
-	require.Equal(t, 1, status)
-	require.Contains(t, said, "TOKENS_FILE: line 1: must be a JSON object")
+	require.Equal(t, command.ExitUsage, status)
+	require.Contains(t, said, "TOKENS_FILE: "+path+": line 1: must be a JSON object")
 	require.NotContains(t, said, "SECRET")
+}
+
+// TestProgramNamesFilesAtFault starts with files that can't be read or used: the start names the setting, the file and, where there are
+// lines, the line.
+func TestProgramNamesFilesAtFault(t *testing.T) {
+	dir := t.TempDir()
+	_, entry := access.NewToken("ci")
+	entry.Scopes = []string{"report"}
+	twice := writeFile(t, filepath.Join(dir, "twice"), []byte(entry.String()+"\n\n"+entry.String()+"\n"))
+	none, garbage := filepath.Join(dir, "none"), writeFile(t, filepath.Join(dir, "garbage"), []byte("garbage"))
+	cert, key := newAuthority(t).sign(t, 1)
+	certFile, keyFile := writeFile(t, filepath.Join(dir, "cert"), cert), writeFile(t, filepath.Join(dir, "key"), key)
+	for want, settings := range map[string][]string{
+		"TOKENS_FILE: open " + none:                           {"TOKENS_FILE=" + none},
+		"TOKENS_FILE: " + twice + ": line 3: name is that of": {"TOKENS_FILE=" + twice},
+		"TLS_KEY_FILE: open " + none:                          {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + none},
+		garbage + ", " + keyFile:                              {"TLS_CERT_FILE=" + garbage, "TLS_KEY_FILE=" + keyFile},
+		"TLS_CLIENT_CA_FILE: there is no certificate in it (the files are " + certFile + ", " + keyFile + ", " + garbage: {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + keyFile, "TLS_CLIENT_CA_FILE=" + garbage},
+	} {
+		status, said := runProgram(t, append(settings, "PORT=0", "HOST=127.0.0.1"))
+		require.Equal(t, command.ExitUsage, status, said)
+		require.Contains(t, said, want)
+	}
 }
 
 func TestProgramMakesTokens(t *testing.T) {

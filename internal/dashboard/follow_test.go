@@ -193,3 +193,22 @@ func TestTheStreamGoesOnWhereItStopped(t *testing.T) {
 		`{"state":"away"}`, `{"reset":true}`, "old?since=x-6",
 	}, said)
 }
+
+// TestWhereYouAre holds that another view is shown from its top and is a step of the way back, and that a changed filter is neither.
+func TestWhereYouAre(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "t", "running", ""))
+	p := open(in, t, s, "?view=sessions").live()
+	p.run(do("window.scrolled = 0; window.scrollTo = () => { scrolled++ }; window.steps = history.length"))
+	goes := func(to string) {
+		evalIn[bool](p, "route.js", "(route) => { route.go("+to+"); return true }")
+	}
+	goes("'?view=sessions&search=t', {replace: true}")
+	p.await("document.querySelector('#search').value == 't'")
+	require.Equal(t, []int{0, 0}, eval[[]int](p, "[scrolled, history.length - steps]"))
+	goes("'?view=agents'")
+	p.await("document.querySelector('h1').innerText == 'Agents'")
+	require.Equal(t, []int{1, 1}, eval[[]int](p, "[scrolled, history.length - steps]"))
+	goes("'?view=agents'")
+	require.Equal(t, []int{1, 1}, eval[[]int](p, "[scrolled, history.length - steps]"), "it is there already")
+}

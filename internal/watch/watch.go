@@ -18,7 +18,7 @@ import (
 // them, puts others in their place, or has a link lead elsewhere.
 type Files struct {
 	name    string
-	paths   []string
+	files   []File
 	use     func(texts [][]byte) error
 	metrics *metrics.Metrics
 	logger  *slog.Logger
@@ -28,10 +28,13 @@ type Files struct {
 	seen [sha256.Size]byte // what was there at the last look
 }
 
-// Open reads files and has use take what is in them, in the order of paths. name says in the log and in the metrics what they
-// are; an error names the file at fault, or is that of use.
-func Open(name string, paths []string, use func(texts [][]byte) error, m *metrics.Metrics, logger *slog.Logger) (*Files, error) {
-	f := &Files{name: name, paths: paths, use: use, metrics: m, logger: logger}
+// File is a file that a setting names.
+type File struct{ Setting, Path string }
+
+// Open reads files and has use take what is in them, in the same order. name says in the log and in the metrics what they
+// are; an error names the setting and the file at fault, or is that of use.
+func Open(name string, files []File, use func(texts [][]byte) error, m *metrics.Metrics, logger *slog.Logger) (*Files, error) {
+	f := &Files{name: name, files: files, use: use, metrics: m, logger: logger}
 	texts, sum, err := f.read()
 	if err == nil {
 		err = use(texts)
@@ -47,9 +50,10 @@ func Open(name string, paths []string, use func(texts [][]byte) error, m *metric
 // read returns what the files hold, and a hash of it; where they can't be read, one of the error.
 func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
 	hash := sha256.New()
-	for _, path := range f.paths {
-		text, err := os.ReadFile(path)
+	for _, file := range f.files {
+		text, err := os.ReadFile(file.Path)
 		if err != nil {
+			err = fmt.Errorf("%s: %w", file.Setting, err)
 			return nil, sha256.Sum256([]byte(err.Error())), err
 		}
 		fmt.Fprintf(hash, "%d ", len(text))

@@ -34,7 +34,7 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	}
 	var log bytes.Buffer
 	m := metrics.New(store.New(store.Options{}), "test")
-	files, err := watch.Open("tokens", []string{path, other}, use, m, slog.New(slog.NewTextHandler(&log, nil)))
+	files, err := watch.Open("tokens", []watch.File{{Setting: "A_FILE", Path: path}, {Setting: "B_FILE", Path: other}}, use, m, slog.New(slog.NewTextHandler(&log, nil)))
 	require.NoError(t, err)
 	scrape := func() string {
 		w := httptest.NewRecorder()
@@ -84,9 +84,9 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 	expect("three next")
 	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 1`)
 
-	_, err = watch.Open("tokens", []string{filepath.Join(dir, "none")}, use, m, slog.New(slog.DiscardHandler))
+	_, err = watch.Open("tokens", []watch.File{{Setting: "A_FILE", Path: filepath.Join(dir, "none")}}, use, m, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "no such file")
 	write(path, "bad")
-	_, err = watch.Open("tokens", []string{path, other}, use, m, slog.New(slog.DiscardHandler))
+	_, err = watch.Open("tokens", []watch.File{{Setting: "A_FILE", Path: path}, {Setting: "B_FILE", Path: other}}, use, m, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "line 1 is bad")
 }

@@ -1,0 +1,31 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"flag"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/control"
+	"github.com/kubeagents/kubeagents/internal/datadir"
+)
+
+var backup = command{
+	name:     "backup",
+	argument: "DIR",
+	summary:  "copy the state of the running server to the new directory DIR",
+	help: "DATA_DIR must be set as it is for the server, and the command must run as the server's user.\n" +
+		"To restore a backup, start a server with DATA_DIR set to a copy of it.",
+	define: func(*flag.FlagSet) action { return runBackup },
+}
+
+func runBackup(ctx context.Context, p Program, dir string) error {
+	cfg, err := config.Load(p.Environment)
+	if err != nil {
+		return usageError{err}
+	}
+	if cfg.DataDir == "" {
+		return usageError{errors.New("DATA_DIR is not set: set it as it is for the server")}
+	}
+	return control.Backup(ctx, datadir.Find(cfg.DataDir), dir)
+}

@@ -1,0 +1,148 @@
+package command_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/command"
+	"github.com/kubeagents/kubeagents/internal/version"
+)
+
+// result is what a command line led to.
+type result struct {
+	status         int
+	stdout, stderr string
+	served         *config.Config // nil if no server was run
+}
+
+// run runs a command line, with a server that ends at once with an error.
+func run(t *testing.T, serveErr error, environment map[string]string, args ...string) (r result) {
+	t.Helper()
+	var stdout, stderr bytes.Buffer
+	p := command.Program{Environment: environment, Stdout: &stdout, Stderr: &stderr, Serve: func(_ context.Context, cfg config.Config) error {
+		r.served = &cfg
+		return serveErr
+	}}
+	r.status = p.Run(t.Context(), args)
+	r.stdout, r.stderr = stdout.String(), stderr.String()
+	return r
+}
+
+func TestServeIsTheDefault(t *testing.T) {
+	for _, args := range [][]string{nil, {"serve"}} {
+		r := run(t, nil, map[string]string{"PORT": "1234"}, args...)
+		require.Equal(t, command.ExitOK, r.status)
+		require.Equal(t, 1234, r.served.Port)
+		require.Empty(t, r.stdout+r.stderr)
+	}
+	r := run(t, errors.New("broken"), nil)
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Empty(t, r.stderr, "the server logs its errors")
+	r = run(t, fmt.Errorf("access: %w", &config.FileError{Err: errors.New("broken")}), nil)
+	require.Equal(t, command.ExitUsage, r.status)
+	r = run(t, nil, map[string]string{"PORT": "http"})
+	require.Equal(t, command.ExitUsage, r.status)
+	require.Nil(t, r.served)
+	require.Contains(t, r.stderr, `kubeagents: invalid settings:`)
+	require.Contains(t, r.stderr, `PORT is "http"`)
+}
+
+func TestHelp(t *testing.T) {
+	want := run(t, nil, nil, "help")
+	require.Equal(t, command.ExitOK, want.status)
+	require.Empty(t, want.stderr)
+	for _, line := range []string{"Usage: kubeagents [command]\n", "  serve        run the server (the default)\n", "  backup DIR   copy", "  token NAME   make", "  version      print", "docs/settings.md"} {
+		require.Contains(t, want.stdout, line)
+	}
+	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}} {
+		require.Equal(t, want, run(t, nil, nil, args...), args)
+	}
+	for _, name := range []string{"serve", "backup", "token", "version"} {
+		help := run(t, nil, nil, "help", name)
+		require.Equal(t, command.ExitOK, help.status, name)
+		require.True(t, strings.HasPrefix(help.stdout, "Usage: kubeagents "+name), help.stdout)
+		require.Empty(t, help.stderr)
+		for _, flag := range []string{"-h", "--help"} {
+			require.Equal(t, help, run(t, nil, nil, name, flag), name)
+		}
+	}
+	help := run(t, nil, nil, "help", "token").stdout
+	require.Contains(t, help, "Usage: kubeagents token [flags] NAME\n")
+	for _, flag := range []string{"-scopes", "-agents patterns", "-expires"} {
+		require.Contains(t, help, "\n  "+flag)
+	}
+}
+
+func TestVersion(t *testing.T) {
+	for _, args := range [][]string{{"version"}, {"-version"}, {"--version"}, {"-v"}} {
+		require.Equal(t, result{stdout: version.String() + "\n"}, run(t, nil, nil, args...))
+	}
+}
+
+// TestMistakes holds that a wrong command line names what is wrong with it and what is allowed.
+func TestMistakes(t *testing.T) {
+	for line, want := range map[string]string{
+		"restore x":            `unknown command "restore": the commands are backup, help, serve, token, version; settings come from environment variables`,
+		"-port 80":             `unknown flag "-port": the commands are`,
+		"help restore":         `unknown command "restore"`,
+		"help token backup":    `help: unexpected argument "backup" after "token"`,
+		"serve now":            `serve: unexpected argument "now"`,
+		"version 2":            `version: unexpected argument "2"`,
+		"backup":               `backup: DIR is missing`,
+		"backup a b":           `backup: unexpected argument "b" after DIR "a"`,
+		"backup a":             `backup: DATA_DIR is not set: set it as it is for the server`,
+		"token":                `token: NAME is missing`,
+		"token -scopes":        `token: flag needs an argument: -scopes`,
+		"token a -agent b":     `token: flag provided but not defined: -agent`,
+		"token a b":            `token: unexpected argument "b" after NAME "a"`,
+		"token a -scopes own":  `token: scopes must be`,
+		"token a -expires x":   `token: invalid value "x" for flag -expires`,
+		"token a -expires=-1h": `token: -expires must not be negative`,
+	} {
+		r := run(t, nil, nil, strings.Fields(line)...)
+		require.Equal(t, command.ExitUsage, r.status, line)
+		require.True(t, strings.HasPrefix(r.stderr, "kubeagents: "+want), "%s: %s", line, r.stderr)
+		require.Empty(t, r.stdout, line)
+		require.Nil(t, r.served, line)
+	}
+}
+
+func TestToken(t *testing.T) {
+	for _, args := range [][]string{
+		{"token", "-scopes", "report,read", "-agents", "team-a/*,ci", "-expires", "24h", "ci of team a"},
+		{"token", "ci of team a", "-scopes", "report,read", "-agents", "team-a/*,ci", "-expires", "24h"},
+	} {
+		r := run(t, nil, nil, args...)
+		require.Equal(t, command.ExitOK, r.status)
+		require.Regexp(t, `^ka_[A-Z2-7]{52}\n$`, r.stderr)
+		entries, err := access.ParseTokens([]byte(r.stdout))
+		require.NoError(t, err)
+		require.Equal(t, "ci of team a", entries[0].Name)
+		require.Equal(t, []string{"report", "read"}, entries[0].Scopes)
+		require.Equal(t, []string{"team-a/*", "ci"}, entries[0].Agents)
+		require.WithinDuration(t, time.Now().Add(24*time.Hour), entries[0].Expires, time.Minute)
+	}
+	r := run(t, nil, nil, "token", "ci")
+	entries, err := access.ParseTokens([]byte(r.stdout))
+	require.NoError(t, err)
+	require.Equal(t, []string{"report"}, entries[0].Scopes)
+	require.Empty(t, entries[0].Agents)
+	require.Zero(t, entries[0].Expires)
+}
+
+func TestBackupNeedsAServer(t *testing.T) {
+	dir := t.TempDir()
+	r := run(t, nil, map[string]string{"DATA_DIR": dir}, "backup", filepath.Join(dir, "copy"))
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Contains(t, r.stderr, "kubeagents: backup: no server answers for DATA_DIR "+dir)
+}

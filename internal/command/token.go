@@ -1,0 +1,49 @@
+package command
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+)
+
+var token = command{
+	name:     "token",
+	argument: "NAME",
+	summary:  "make a token for NAME, and its line for TOKENS_FILE",
+	help: "The token goes to standard error, for whoever is to use it. Its line goes to standard output:\n\n" +
+		"  kubeagents token -scopes report,read -agents 'team-a/*' team-a >>tokens",
+	define: func(flags *flag.FlagSet) action {
+		scopes := flags.String("scopes", "report", "what the token allows, separated by commas: report, read, admin")
+		agents := flags.String("agents", "", "`patterns` of the agent IDs that the token is for, separated by commas (default every agent)")
+		expires := flags.Duration("expires", 0, "how long the token is valid, such as 2160h (default for ever)")
+		return func(_ context.Context, p Program, name string) error {
+			return p.makeToken(name, *scopes, *agents, *expires)
+		}
+	},
+}
+
+func (p Program) makeToken(name, scopes, agents string, expires time.Duration) error {
+	text, entry := access.NewToken(name)
+	entry.Scopes = strings.Split(scopes, ",")
+	if agents != "" {
+		entry.Agents = strings.Split(agents, ",")
+	}
+	switch {
+	case expires < 0:
+		return usageError{fmt.Errorf("-expires must not be negative")}
+	case expires > 0:
+		entry.Expires = time.Now().Add(expires).UTC().Truncate(time.Second)
+	}
+	if err := entry.Validate(); err != nil {
+		return usageError{err}
+	}
+	if _, err := fmt.Fprintln(p.Stderr, text); err != nil {
+		return err
+	}
+	_, err := fmt.Fprintln(p.Stdout, entry)
+	return err
+}
