@@ -875,46 +875,6 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 	require.Contains(t, p.stderr.String(), fmt.Sprintf(`"accepted":%d`, acknowledged.Load()+1))
 }
 
-// TestREADMETour does what the README has a newcomer do, and holds the answers to what it says. What needs a minute
-// to pass is left out: TestExpiryTellsTheTruth has it.
-func TestREADMETour(t *testing.T) {
-	for _, tool := range []string{"bash", "curl"} {
-		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("needs %s: install it, then run go test -run READMETour .", tool)
-		}
-	}
-	readme, err := os.ReadFile("README.md")
-	require.NoError(t, err)
-	_, tour, _ := strings.Cut(string(readme), "With the server running, report")
-	tour, connect, _ := strings.Cut(tour, "## Connect your agent")
-	connect, _, _ = strings.Cut(connect, "## Dashboard")
-	blocks := regexp.MustCompile("(?s)```(sh|json)\n(.*?)```").FindAllStringSubmatch(tour, -1)
-	require.Greater(t, len(blocks), 10)
-	changing := regexp.MustCompile(`20\d\d-\d\d-\d\dT[\d:.]+Z|"uptime_seconds":\d+|"version":"[^"]*"`)
-
-	p := start(t, "SHUTDOWN_TIMEOUT=100ms")
-	for pair := range slices.Chunk(blocks, 2) {
-		require.Len(t, pair, 2)
-		commands, answers := pair[0], pair[1]
-		require.Equal(t, []string{"sh", "json"}, []string{commands[1], answers[1]})
-		if strings.Contains(commands[2], "sleep") {
-			continue
-		}
-		got, err := exec.Command("bash", "-c", strings.ReplaceAll(commands[2], "localhost:8080", p.address)).Output()
-		require.NoError(t, err, commands[2])
-		want := strings.ReplaceAll(answers[2], "\n ", "") // lines are broken there to be read
-		require.Equal(t, changing.ReplaceAllString(want, "…"), changing.ReplaceAllString(string(got), "…"), commands[2])
-	}
-	commands := regexp.MustCompile("(?s)```sh\n(.*?)```").FindAllStringSubmatch(connect, -1)
-	require.Len(t, commands, 2)
-	for _, command := range commands {
-		got, err := exec.Command("bash", "-c", strings.ReplaceAll(command[1], "localhost:8080", p.address)).Output()
-		require.NoError(t, err, command[1])
-		require.True(t, json.Valid(got), command[1])
-	}
-	require.Zero(t, p.stop(t))
-}
-
 func TestProgramRefusesBadSettings(t *testing.T) {
 	var stderr bytes.Buffer
 	cmd := exec.Command(os.Args[0])

@@ -154,9 +154,9 @@ func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
 	require.ErrorContains(t, err, "LOG_FORMAT is")
 }
 
-// TestREADMEStatesEverySetting holds the README's table to what the program reads.
-func TestREADMEStatesEverySetting(t *testing.T) {
-	readme, err := os.ReadFile("../README.md")
+// TestTheManualStatesEverySetting holds the table of settings to what the program reads.
+func TestTheManualStatesEverySetting(t *testing.T) {
+	page, err := os.ReadFile("../docs/settings.md")
 	require.NoError(t, err)
 	for field := range reflect.TypeFor[config.Config]().Fields() {
 		row := "| `" + field.Tag.Get("env") + "` | "
@@ -166,7 +166,7 @@ func TestREADMEStatesEverySetting(t *testing.T) {
 			row += "– | "
 		}
 		row += field.Tag.Get("allowed") + " |"
-		require.True(t, strings.Contains(string(readme), row), "README.md lacks the row %s", row)
+		require.True(t, strings.Contains(string(page), row), "docs/settings.md lacks the row %s", row)
 	}
 }
 
