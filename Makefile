@@ -7,7 +7,7 @@ PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-clients crash attack bench demo fuzz lint build
+.PHONY: help run token test test-clients crash attack bench demo fuzz lint platforms build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -63,6 +63,14 @@ lint: ## check formatting, vet, staticcheck and go.mod
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod tidy -diff
+
+platforms: ## build the program for each platform, without cgo, and print the sizes of the binaries
+	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
+	for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
+		started=$$(date +%s); \
+		CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/} $(GO) build -trimpath -ldflags='-s -w' -o "$$scratch/kubeagents" . || exit 1; \
+		echo "$$platform: $$(wc -c <"$$scratch/kubeagents") bytes, built in $$(($$(date +%s) - started)) s"; \
+	done
 
 build: ## build the program into bin/kubeagents
 	$(GO) build -trimpath -o bin/kubeagents .

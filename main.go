@@ -56,6 +56,9 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 	program := command.Program{Environment: environment, Stdout: stdout, Stderr: stderr}
 	program.Serve = func(ctx context.Context, cfg config.Config) error {
 		logger, audit := newLogger(cfg, stderr)
+		for _, warning := range config.Misspellings(environment) {
+			logger.Warn(warning)
+		}
 		err := serve(ctx, cfg, logger, audit)
 		if err != nil {
 			logger.Error("stopped", "error", err.Error()) // a string, because some errors would write their stack
@@ -535,20 +538,20 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 	r.Group(func(r chi.Router) {
 		r.Use(h.OwnHosts, h.Require(access.Read), h.Hold, handlers.Compress)
 		r.Get("/api/agents", h.Read(h.Agents))
-		r.Get("/api/agents/{agent_id}", h.Read(h.Agent))
+		r.Get("/api/agents/{agent_id}", h.Read(h.WithoutParameters(h.Agent)))
 		r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
 		r.Get("/api/agents/{agent_id}/sessions", h.Read(h.AgentSessions))
 		r.Get("/api/agents/{agent_id}/sessions/{session_topic}", h.Read(h.Session))
 		r.Get("/api/sessions", h.Read(h.Sessions))
-		r.Get("/api/summary", h.Read(h.Summary))
+		r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
 		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	})
 	r.Group(func(r chi.Router) {
 		r.Use(h.OwnHosts, h.SameOrigin, h.Require(access.Admin))
-		r.Delete("/api/agents/{agent_id}", h.AfterReplay(h.RemoveAgent))
-		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.AfterReplay(h.RemoveSession))
-		r.With(h.Whole).Get("/api/backup", h.AfterReplay(h.Backup))
+		r.Delete("/api/agents/{agent_id}", h.AfterReplay(h.WithoutParameters(h.RemoveAgent)))
+		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.AfterReplay(h.WithoutParameters(h.RemoveSession)))
+		r.With(h.Whole).Get("/api/backup", h.AfterReplay(h.WithoutParameters(h.Backup)))
 		r.With(h.Whole).Get("/debug/pprof/*", h.Handle(h.Profile))
 	})
 	return r
@@ -566,7 +569,7 @@ func allowOrigins(cfg config.Config) func(http.Handler) http.Handler {
 		AllowedMethods: methods,
 		AllowedHeaders: []string{"*"},
 		ExposedHeaders: []string{"ETag", "Link", "RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "Retry-After",
-			"WWW-Authenticate", "X-Event-Id", "X-Request-Id"},
+			"WWW-Authenticate", "X-Event-Id", "X-Ignored-Fields", "X-Ignored-Parameters", "X-Request-Id"},
 		AllowCredentials: !cfg.CORSAllowedOrigins.All(),
 		MaxAge:           600,
 	})

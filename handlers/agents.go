@@ -49,8 +49,8 @@ func (h *Handler) listAgents(ctx context.Context, who reader, p *params) (list a
 		Bytes:   who.most,
 	}
 	after, limit := p.afterAgent(q), p.limit(defaultAgents)
-	if p.err != nil {
-		return list, 0, p.err
+	if err := p.done(); err != nil {
+		return list, 0, err
 	}
 	if err := h.making(ctx, who.held, limit); err != nil {
 		return list, 0, err
@@ -87,8 +87,8 @@ func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
 func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	after, limit := p.afterStatus(), p.limit(defaultStatuses)
-	if p.err != nil {
-		return p.err
+	if err := p.done(); err != nil {
+		return err
 	}
 	agentID, who := pathParam(r, "agent_id"), readerOf(w)
 	if !who.grant.Covers(agentID) {

@@ -41,6 +41,7 @@ type intake struct {
 	faults  []error // what was wrong with each report, or nil
 
 	outcomes []store.Outcome
+	ignored  []string // names of members that are no field, as a header shows them
 
 	room room // of the body
 }
@@ -53,6 +54,8 @@ func (in *intake) release() {
 	in.room = room{}
 	defer taken.leave() // once the memory is in its pool, where another request may have it at once
 	in.source = bytes.Buffer{}
+	clear(in.ignored)
+	in.ignored = in.ignored[:0]
 	clear(in.reports) // lets go of their strings
 	clear(in.faults)
 	if releaseBody(in.body) {
@@ -313,6 +316,7 @@ func (in *intake) decodeMember() (fault, err error) {
 	}
 	f := fieldNamed(name)
 	if f == unknownField {
+		in.ignore(name)
 		return nil, in.decoder.SkipValue()
 	}
 	value, err := in.decoder.ReadValue()

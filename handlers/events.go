@@ -32,8 +32,8 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	filter, since := p.eventFilter(), p.since(r)
 	grant := grantOf(w)
 	filter.Team, filter.Share = grant.Team(), grant.Share()
-	if p.err != nil {
-		return p.err
+	if err := p.done(); err != nil {
+		return err
 	}
 	if r.ContentLength != 0 {
 		w.Header()["Connection"] = connectionClose // so that nothing of it is waited for

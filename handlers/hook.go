@@ -18,6 +18,7 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	if client == nil {
 		return models.NotFound("client: /webhook/ goes on with status for status reports, or with " + strings.Join(adapters.Names(), ", "))
 	}
+	nameIgnoredParameters(w.Header(), r, "access_token", "agent_id", "agent_name", "agent_host", "event", "ttl_minutes")
 	options, err := h.hookOptions(r)
 	if err != nil {
 		return err

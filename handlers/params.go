@@ -2,14 +2,17 @@ package handlers
 
 import (
 	"fmt"
+	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode/utf8"
 
 	"github.com/go-chi/chi/v5"
 
+	"github.com/kubeagents/kubeagents/internal/nearest"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -54,6 +57,7 @@ func trimmedPath(routes chi.Routes, path string) string {
 // params reads the parameters of a query. The first that is not as it must be is kept in err.
 type params struct {
 	values url.Values
+	known  []string // that were asked for
 	err    error
 }
 
@@ -68,6 +72,7 @@ func newParams(r *http.Request) *params {
 
 // get returns the value of a parameter, and whether it is there.
 func (p *params) get(name string) (string, bool) {
+	p.known = append(p.known, name)
 	values := p.values[name]
 	if len(values) > 1 {
 		p.fail(name, "must not be there twice")
@@ -81,6 +86,46 @@ func (p *params) get(name string) (string, bool) {
 func (p *params) fail(name, message string) {
 	if p.err == nil {
 		p.err = models.BadRequest(name, message)
+	}
+}
+
+// done returns the first error, once every parameter that the route knows has been read: another one is an error as well.
+func (p *params) done() error {
+	if p.err == nil && len(p.values) > 0 {
+		p.err = unknownParameter(p.values, p.known)
+	}
+	return p.err
+}
+
+// unknownParameter returns an error that names a parameter that is none of those known, if there is one. Names that begin with _ are for
+// clients that make each address another one.
+func unknownParameter(values url.Values, known []string) error {
+	for _, name := range slices.Sorted(maps.Keys(values)) {
+		if strings.HasPrefix(name, "_") || slices.Contains(known, name) {
+			continue
+		}
+		shown := ignoredName(name)
+		if meant, ok := nearest.To(name, known); ok {
+			return models.BadRequest(shown, "is not a parameter of this route: did you mean "+meant+"?")
+		}
+		if len(known) == 0 {
+			return models.BadRequest(shown, "is not a parameter of this route, which has none")
+		}
+		names := slices.Compact(slices.Sorted(slices.Values(known)))
+		return models.BadRequest(shown, "is not a parameter of this route: the parameters are "+strings.Join(names, ", "))
+	}
+	return nil
+}
+
+// WithoutParameters lets requests through that have no query: no parameter is known to their route.
+func (h *Handler) WithoutParameters(next Endpoint) Endpoint {
+	return func(w http.ResponseWriter, r *http.Request) error {
+		if r.URL.RawQuery != "" {
+			if err := newParams(r).done(); err != nil {
+				return err
+			}
+		}
+		return next(w, r)
 	}
 }
 

@@ -49,8 +49,8 @@ func (h *Handler) listSessions(ctx context.Context, who reader, p *params) (list
 		Bytes:   who.most,
 	}
 	after, limit := p.afterSession(q), p.limit(defaultSessions)
-	if p.err != nil {
-		return list, 0, p.err
+	if err := p.done(); err != nil {
+		return list, 0, err
 	}
 	if err := h.making(ctx, who.held, limit); err != nil {
 		return list, 0, err
@@ -80,8 +80,8 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 		Idle:    p.flag("idle"),
 	}
 	after, limit := p.afterSession(q), p.limit(defaultAgentSessions)
-	if p.err != nil {
-		return p.err
+	if err := p.done(); err != nil {
+		return err
 	}
 	if !q.Team.Covers(q.AgentID) {
 		return models.NotFound("agent")
@@ -116,8 +116,8 @@ func (h *Handler) readSession(ctx context.Context, who reader, key store.Session
 	detail sessionDetail, bytes int, err error,
 ) {
 	after, limit, from := p.afterStatus(), p.limit(defaultStatuses), p.questionsFrom()
-	if p.err != nil {
-		return detail, 0, p.err
+	if err := p.done(); err != nil {
+		return detail, 0, err
 	}
 	if !who.grant.Covers(key.AgentID) {
 		return detail, 0, models.NotFound("session")

@@ -44,7 +44,9 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	if err := in.receive(h, w, r); err != nil {
 		return err
 	}
+	nameIgnoredParameters(w.Header(), r, "access_token")
 	several, err := in.decodeRequest(r)
+	in.nameIgnored(w.Header())
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/nearest"
 	"github.com/kubeagents/kubeagents/internal/version"
 )
 
@@ -155,6 +156,9 @@ func commandNamed(name string) (command, error) {
 	what := "command"
 	if strings.HasPrefix(name, "-") {
 		what = "flag"
+	}
+	if meant, ok := nearest.To(name, names); ok {
+		return command{}, usageError{fmt.Errorf("unknown %s %q: did you mean %s?", what, name, meant)}
 	}
 	return command{}, usageError{fmt.Errorf("unknown %s %q: the commands are %s; settings come from environment variables", what, name, strings.Join(names, ", "))}
 }

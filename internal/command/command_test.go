@@ -93,6 +93,7 @@ func TestVersion(t *testing.T) {
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
 		"restore x":            `unknown command "restore": the commands are backup, help, serve, token, version; settings come from environment variables`,
+		"backups x":            `unknown command "backups": did you mean backup?`,
 		"-port 80":             `unknown flag "-port": the commands are`,
 		"help restore":         `unknown command "restore"`,
 		"help token backup":    `help: unexpected argument "backup" after "token"`,
