@@ -856,7 +856,7 @@ func TestAudit(t *testing.T) {
 	s.ask("GET", "/api/agents", "")
 	s.ask("GET", "/api/agents", "", holders["reports"].header()...)
 	signIn(t, s, holders["reads"].token)
-	s.ask("DELETE", "/api/agents/a?access_token=secret", "", holders["admin"].header()...)
+	s.ask("DELETE", "/api/agents/a?_=secret", "", holders["admin"].header()...)
 	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["of team"].header()...)
 	for _, want := range []string{
 		`who=anybody client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=401 detail="a token is required`,
