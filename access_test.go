@@ -146,7 +146,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 					require.Regexp(t, `^Bearer realm="kubeagents"`, w.Header().Get("WWW-Authenticate"), route)
 				}
 			case 403:
-				require.Regexp(t, `"error":"forbidden","message":"(the token has not the scope (report|read|admin)|this is about every agent|the token is not for an agent)`, w.Body.String())
+				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this is about every agent|the token is not for an agent)`, w.Body.String())
 			}
 			for _, h := range who[1:] {
 				require.NotContains(t, w.Body.String(), h.token, "no answer repeats a token")
@@ -451,7 +451,7 @@ func TestSigningIn(t *testing.T) {
 		form := func(token string) *httptest.ResponseRecorder {
 			return s.ask("POST", "/sign-in", url.Values{"token": {token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
 		}
-		require.Contains(t, form("ka_wrong").Body.String(), "Not signed in: the token is not known.")
+		require.Contains(t, form("ka_wrong").Body.String(), "Not signed in: unknown token.")
 		require.Contains(t, form(holders["expired"].token).Body.String(), "the token has expired")
 		require.Contains(t, form(holders["reports"].token).Body.String(), "has not the scope read")
 		require.Equal(t, 400, form(strings.Repeat("x", 10_000)).Code)
@@ -860,7 +860,7 @@ func TestAudit(t *testing.T) {
 	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["of team"].header()...)
 	for _, want := range []string{
 		`who=anybody client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=401 detail="a token is required`,
-		`who=reports client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=403 detail="the token has not the scope read"`,
+		`who=reports client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=403 detail="the token lacks the scope read"`,
 		`who=reads client=192.0.2.1:1234 what="POST /sign-in" outcome="signed in" status=303`,
 		`who=admin client=192.0.2.1:1234 what="DELETE /api/agents/a" outcome=removed status=204 detail="1 sessions"`,
 		`who="of team" client=192.0.2.1:1234 what="POST /webhook/status" outcome=refused status=207 detail="1 of 2 reports are of agents`,

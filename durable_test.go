@@ -113,13 +113,13 @@ func (c *contract) holdJournal(t *testing.T) {
 		c.hold(t, strings.NewReplacer("/agents/a", "/agents/{agent_id}", "/sessions/t", "/sessions/{session_topic}").Replace(route), r, w)
 	}
 	ask("GET", "/health/live", "", 200, "ok")
-	ask("GET", "/health/ready", "", 503, "reads its journal")
-	ask("GET", "/health", "", 503, "reads its journal")
+	ask("GET", "/health/ready", "", 503, "reading its journal")
+	ask("GET", "/health", "", 503, "reading its journal")
 	for _, target := range []string{"/api/agents", "/api/agents/a", "/api/agents/a/status", "/api/agents/a/sessions",
 		"/api/agents/a/sessions/t", "/api/sessions", "/api/summary"} {
-		ask("GET", target, "", 503, "reads its journal")
+		ask("GET", target, "", 503, "reading its journal")
 	}
-	ask("POST", "/webhook/status", report, 503, "reads its journal")
+	ask("POST", "/webhook/status", report, 503, "reading its journal")
 
 	s.handlers.Replayed()
 	ask("GET", "/health/ready", "", 200, "ok")
@@ -612,8 +612,8 @@ func TestClocksAndDowntimeAtTheStart(t *testing.T) {
 		expires  time.Duration // since the start
 	}{
 		"it went on a moment ago":                         {-2 * time.Minute, "", 28 * time.Minute},
-		"the TTL ran out while the server was down":       {-time.Hour, "sessions whose TTL ran out while the server was down have some more time to report\" sessions=1", 10 * time.Minute},
-		"the clock has been set back by an hour and more": {time.Hour, "the clock was set back: some sessions were last updated at what is the future now; they expire by their TTL from now on\" sessions=1", 30 * time.Minute},
+		"the TTL ran out while the server was down":       {-time.Hour, "sessions whose TTL ran out while the server was down get some more time to report\" sessions=1", 10 * time.Minute},
+		"the clock has been set back by an hour and more": {time.Hour, "the clock was set back: some sessions were last updated in the future; their TTL counts from now\" sessions=1", 30 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs, started := vfs.NewMem(), time.Now()

@@ -93,7 +93,7 @@ func TestHookOptions(t *testing.T) {
 		"/webhook/nobody":                            `{"error":"not_found","message":"no such client: /webhook/ goes on with status for status reports, or with claude-code, codex, gemini-cli, cursor, copilot, opencode, a2a"}`,
 		"/webhook/claude-code?ttl_minutes=1441":      `"field":"ttl_minutes"`,
 		"/webhook/claude-code?ttl_minutes=x":         `ttl_minutes must be a whole number from 1 to 1440, or 0 to keep the session's`,
-		"/webhook/claude-code?agent_id=a&agent_id=b": `agent_id must not be there twice`,
+		"/webhook/claude-code?agent_id=a&agent_id=b": `agent_id must not occur twice`,
 		"/webhook/claude-code?%zz":                   `malformed query`,
 	} {
 		w := s.ask("POST", target, stop)

@@ -168,7 +168,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		background.Go(func() { watchFiles(backgroundCtx, watched, hangup) })
 	}
 	if j == nil {
-		logger.Info("state is kept in memory only: it ends with this process; set DATA_DIR to keep it")
+		logger.Info("state is kept in memory only and ends with this process: set DATA_DIR to keep it")
 	} else if err := replay(ctx, j, st, cfg, logger); err != nil {
 		return errors.Join(err, server.Close())
 	}
@@ -180,7 +180,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		background.Go(func() { every(backgroundCtx, aliveEvery, j.Alive) })
 		background.Go(func() { trimHistory(backgroundCtx, rec, logger, cfg.HistoryRetention) })
 		background.Go(func() { measureSpace(backgroundCtx, rec, logger) })
-		background.Go(func() { obey(backgroundCtx, j, datadir.Find(cfg.DataDir), logger) })
+		background.Go(func() { serveControl(backgroundCtx, j, datadir.Find(cfg.DataDir), logger) })
 	}
 
 	select {
@@ -269,15 +269,15 @@ func warnOfOpenness(cfg config.Config, logger *slog.Logger) {
 	}
 	switch {
 	case cfg.TokensFile == "" && cfg.Open():
-		logger.Warn("ANYBODY who can reach this address may read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
+		logger.Warn("ANYBODY who can reach this address can read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
 	case cfg.TokensFile == "":
-		logger.Info("everybody on this machine may read, report and remove everything, and nobody else reaches it: " +
+		logger.Info("everybody on this machine, and nobody else, can read, report and remove everything: " +
 			"TOKENS_FILE says who may do what, HOST=0.0.0.0 lets others in")
 	case cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
 		logger.Log(context.Background(), level, "tokens cross the network unencrypted unless a proxy sees to it: set TLS_CERT_FILE and TLS_KEY_FILE, or TRUSTED_PROXIES")
 	}
 	if cfg.TokensFile == "" && cfg.CORSAllowedOrigins.All() {
-		logger.Warn("CORS_ALLOWED_ORIGINS is *: any website that you visit may read everything here; name the origins that may, or set TOKENS_FILE")
+		logger.Warn("CORS_ALLOWED_ORIGINS is *: any website that you visit can read everything here: name the allowed origins, or set TOKENS_FILE")
 	}
 }
 
@@ -341,10 +341,10 @@ func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config
 	logger.Info("read the journal", "directory", cfg.DataDir, "sessions", st.Summary().Sessions.Total, "records", done.Records,
 		"took", time.Since(started).Round(time.Millisecond))
 	if done.Spared > 0 {
-		logger.Info("sessions whose TTL ran out while the server was down have some more time to report", "sessions", done.Spared)
+		logger.Info("sessions whose TTL ran out while the server was down get some more time to report", "sessions", done.Spared)
 	}
 	if done.Ahead > 0 {
-		logger.Warn("the clock was set back: some sessions were last updated at what is the future now; they expire by their TTL from now on",
+		logger.Warn("the clock was set back: some sessions were last updated in the future; their TTL counts from now",
 			"sessions", done.Ahead)
 	}
 	return nil
@@ -452,9 +452,9 @@ func measureSpace(ctx context.Context, rec *recorder.Recorder, logger *slog.Logg
 		switch {
 		case ctx.Err() != nil:
 		case err != nil:
-			logger.Warn("it is not known how much of the disk the journal takes", "error", err.Error())
+			logger.Warn("the journal's disk usage could not be measured", "error", err.Error())
 		case dropped > 0:
-			logger.Info("oldest history deleted of teams at their share of the disk", "records", dropped)
+			logger.Info("deleted the oldest history of teams at their share of the disk", "records", dropped)
 		}
 	}
 	measure(time.Now())
@@ -475,8 +475,8 @@ func every(ctx context.Context, interval time.Duration, do func(now time.Time)) 
 	}
 }
 
-// obey carries out what an operator on this machine says, until ctx ends.
-func obey(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.Logger) {
+// serveControl answers commands of an operator on this machine, such as backup, until ctx ends.
+func serveControl(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.Logger) {
 	listener, err := control.Listen(dataDir)
 	if err == nil {
 		err = control.Serve(ctx, listener, func(dir string) error {
@@ -484,13 +484,13 @@ func obey(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.
 			if err == nil {
 				logger.Info("backup written", "directory", dir)
 			} else {
-				logger.Warn("no backup was written", "directory", dir, "error", err.Error())
+				logger.Warn("backup failed", "directory", dir, "error", err.Error())
 			}
 			return err
 		})
 	}
 	if err != nil {
-		logger.Warn("backups can't be asked for", "error", err)
+		logger.Warn("the control socket can't be opened: kubeagents backup won't work", "error", err)
 	}
 }
 

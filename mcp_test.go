@@ -216,8 +216,8 @@ func TestMCPIsGuarded(t *testing.T) {
 		sessions[name] = connectMCP(t, s, holders[name].token)
 	}
 	args := object{"agent_id": "team/a", "session_topic": "t", "status": "pending"}
-	require.Contains(t, call(t, sessions["reads"], "report_status", args, nil), "the token has not the scope report")
-	require.Contains(t, call(t, sessions["reports"], "list_sessions", nil, nil), "the token has not the scope read")
+	require.Contains(t, call(t, sessions["reads"], "report_status", args, nil), "the token lacks the scope report")
+	require.Contains(t, call(t, sessions["reports"], "list_sessions", nil, nil), "the token lacks the scope read")
 	require.Contains(t, call(t, sessions["of others"], "report_status", args, nil), "the token is not for an agent with this agent_id")
 	require.Empty(t, call(t, sessions["of team"], "report_status", args, nil))
 	require.Empty(t, call(t, sessions["of others"], "report_status", object{"agent_id": "other/b", "session_topic": "t", "status": "pending"}, nil))
@@ -244,7 +244,7 @@ func TestMCPIsGuarded(t *testing.T) {
 	_, err := sessions["of others"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
 	require.ErrorContains(t, err, "not found")
 	_, err = sessions["reports"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
-	require.ErrorContains(t, err, "the token has not the scope read")
+	require.ErrorContains(t, err, "the token lacks the scope read")
 	_, err = sessions["of team"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
 	require.NoError(t, err)
 
@@ -255,7 +255,7 @@ func TestMCPIsGuarded(t *testing.T) {
 	require.Contains(t, fault, "more than 3 reports a second: try again in 1s")
 
 	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
-	require.Contains(t, call(t, connectMCP(t, signed, ""), "report_status", args, nil), "signed webhooks alone")
+	require.Contains(t, call(t, connectMCP(t, signed, ""), "report_status", args, nil), "only as signed webhooks")
 }
 
 // TestMCPOverHTTP holds what stands below the tools: methods, origins, versions, and requests that are none.
@@ -273,7 +273,7 @@ func TestMCPOverHTTP(t *testing.T) {
 		{list, []string{"MCP-Protocol-Version: 1999-01-01"}, 400, "Unsupported protocol version"},
 		{list, []string{"Origin: http://evil.test"}, 403, `"error":"forbidden"`},
 		{list, []string{"Origin: http://evil.test", "Host: evil.test"}, 421, "misdirected_request"},
-		{list, []string{"Origin: http://evil.test", "Host: localhost"}, 403, "a page of this origin must not call tools here"},
+		{list, []string{"Origin: http://evil.test", "Host: localhost"}, 403, "pages of this origin may not call tools here"},
 		{list, []string{"Origin: http://hub:8080", "Host: hub:8080"}, 200, "report_status"},
 		{list, []string{"Origin: http://evil.test", "Sec-Fetch-Site: cross-site"}, 403, "forbidden"},
 		{list, []string{"Origin: https://a.example.com", "Host: a.example.com"}, 200, "report_status"},

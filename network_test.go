@@ -253,10 +253,10 @@ func TestProgramSaysWhoCanGetIn(t *testing.T) {
 		settings []string
 		want     string
 	}{
-		{nil, `"level":"INFO","msg":"everybody on this machine may read, report and remove everything`},
+		{nil, `"level":"INFO","msg":"everybody on this machine, and nobody else, can read, report and remove everything`},
 		{[]string{"HOST="}, `HOST=0.0.0.0 lets others in`},
-		{nil, `"level":"WARN","msg":"CORS_ALLOWED_ORIGINS is *: any website that you visit may read everything here`},
-		{[]string{"HOST=0.0.0.0"}, `"level":"WARN","msg":"ANYBODY who can reach this address may read, report and remove everything`},
+		{nil, `"level":"WARN","msg":"CORS_ALLOWED_ORIGINS is *: any website that you visit can read everything here`},
+		{[]string{"HOST=0.0.0.0"}, `"level":"WARN","msg":"ANYBODY who can reach this address can read, report and remove everything`},
 		{[]string{"HOST=0.0.0.0", "TOKENS_FILE=" + path}, `"level":"WARN","msg":"tokens cross the network unencrypted`},
 		{[]string{"TOKENS_FILE=" + path}, `"level":"INFO","msg":"tokens cross the network unencrypted`},
 	} {

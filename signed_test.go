@@ -75,7 +75,7 @@ func TestACapturedWebhookChangesNothing(t *testing.T) {
 		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, signature(t, next, "msg_1", time.Now(), running)...).Code, "the ID counts, whichever secret signed it")
 		require.Equal(t, "failed", status())
 		require.Contains(t, s.ask("POST", "/webhook/status?agent_id=b", running, captured...).Body.String(),
-			`"agent_id must not be there beside a signature, which does not cover it: put what it says into the body, or use a token"`)
+			`"agent_id is not allowed in a signed webhook, because the signature does not cover it: put it into the body, or use a token"`)
 
 		time.Sleep(300 * time.Second) // as long as it is valid
 		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, captured...).Code)

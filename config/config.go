@@ -44,7 +44,7 @@ type Config struct {
 	TokensFile         string           `env:"TOKENS_FILE" allowed:"a file of tokens; none to let everybody in"`
 	MetricsPublic      bool             `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
 	WebhookSecret      Secret           `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while one takes over from another"`
-	TeamShare          float64          `env:"TEAM_SHARE" envDefault:"0.5" allowed:"a part of each bound, from 0.001 to 1"`
+	TeamShare          float64          `env:"TEAM_SHARE" envDefault:"0.5" allowed:"a fraction of each bound, from 0.001 to 1"`
 	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
 	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
 	AnswersMaxBytes    Bytes            `env:"ANSWERS_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`

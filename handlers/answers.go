@@ -60,10 +60,10 @@ func (h *Handler) crowded(err error) error {
 	switch {
 	case errors.Is(err, budget.ErrFull):
 		h.Metrics.CountCrowded()
-		return models.Unavailable("the answers in memory take as much as ANSWERS_MAX_BYTES allows: try again, or ask for a smaller page")
+		return models.Unavailable("answers in memory have reached ANSWERS_MAX_BYTES: try again later, or ask for a smaller page")
 	case errors.Is(err, budget.ErrShare):
 		h.Metrics.CountCrowded()
-		return models.Unavailable("the answers in memory take this token's share of ANSWERS_MAX_BYTES: read those that are open first, or ask for a smaller page")
+		return models.Unavailable("this token's answers in memory have reached their share of ANSWERS_MAX_BYTES: read the open ones first, or ask for a smaller page")
 	}
 	return err
 }

@@ -66,7 +66,7 @@ func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	case len(values) == 0:
 		return token, nil
 	case len(values) > 1 || token != "":
-		return "", models.BadRequest("access_token", "must be there once, and not beside a header Authorization")
+		return "", models.BadRequest("access_token", "must occur once, and not together with the header Authorization")
 	default:
 		return values[0], nil
 	}
@@ -80,7 +80,7 @@ func bearer(values []string) (string, error) {
 	case len(values) == 0:
 		return "", nil
 	case len(values) > 1:
-		return "", models.BadRequest("Authorization", "must be there once")
+		return "", models.BadRequest("Authorization", "must occur once")
 	}
 	name, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(name, scheme) {

@@ -277,7 +277,7 @@ func (in *intake) nextReport() (report models.StatusReport, fault, err error) {
 	return report, fault, err
 }
 
-func noReport() error { return models.BadRequest("", "there is no report in the body") }
+func noReport() error { return models.BadRequest("", "the body has no report") }
 
 func tooManyReports() error {
 	return models.PayloadTooLarge(fmt.Sprintf("a request must hold at most %d reports", maxReports))

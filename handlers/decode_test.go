@@ -72,8 +72,8 @@ func TestFaultsNameTheField(t *testing.T) {
 		`{"agent_id":"a"} null`:                    "a report must be an object, not null",
 		`[{"agent_id":"` + over(1<<20) + `"},{}]`:  "one report must be at most 1 MiB",
 		`{"agent_i\u0064":false,"status":"wrong"}`: "agent_id must be a string, not a boolean",
-		`{"status":"pending","status":"failed"}`:   "status must not be there twice in one object",
-		`{"agent_id":null,"agent_i\u0064":"a"}`:    "agent_id must not be there twice in one object",
+		`{"status":"pending","status":"failed"}`:   "status must not occur twice in one object",
+		`{"agent_id":null,"agent_i\u0064":"a"}`:    "agent_id must not occur twice in one object",
 		`{"status":"\ud83d"}`:                      "status must be one of running, pending, success, failed",
 		"{\"timestamp\":\"\xff\"}":                 "timestamp must be a time in RFC 3339, such as 2026-11-20T07:01:18Z",
 	} {
@@ -123,8 +123,8 @@ func over(n int) string { return strings.Repeat("x", n+1) }
 
 func TestMalformedBodiesAreRefusedWhole(t *testing.T) {
 	for body, want := range map[string]string{
-		``:                           "there is no report in the body",
-		`[]`:                         "there is no report in the body",
+		``:                           "the body has no report",
+		`[]`:                         "the body has no report",
 		`{`:                          "malformed JSON at byte 1: unexpected EOF",
 		`{"agent_id":"a"`:            "malformed JSON",
 		`{"agent_id":"a"}]`:          "malformed JSON",

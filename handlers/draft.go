@@ -25,7 +25,7 @@ func (d *draft) begin() { *d = draft{text: d.text[:0]} }
 // set sets a field from a member of the object. The fault names the field.
 func (d *draft) set(f field, value jsontext.Value) (fault error) {
 	if d.seen[f] {
-		return models.BadRequest(fieldNames[f], "must not be there twice in one object")
+		return models.BadRequest(fieldNames[f], "must not occur twice in one object")
 	}
 	d.seen[f] = true
 	kind := value.Kind()

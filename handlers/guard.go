@@ -77,7 +77,7 @@ func (h *Handler) Require(scopes ...access.Scope) func(http.Handler) http.Handle
 func (h *Handler) Whole(next http.Handler) http.Handler {
 	return h.before(next, func(w http.ResponseWriter, _ *http.Request) error {
 		if grantOf(w).Team() != nil {
-			return models.Forbidden("this is about every agent, and the token is for some")
+			return models.Forbidden("this concerns every agent, and the token is for some")
 		}
 		return nil
 	})
@@ -154,7 +154,7 @@ func (h *Handler) allow(w http.ResponseWriter, grant *access.Grant, scopes []acc
 			names[i] = scope.String()
 		}
 		w.Header().Set("WWW-Authenticate", `Bearer realm="kubeagents", error="insufficient_scope", scope="`+strings.Join(names, " ")+`"`)
-		return models.Forbidden("the token has not the scope " + strings.Join(names, " or "))
+		return models.Forbidden("the token lacks the scope " + strings.Join(names, " or "))
 	}
 	return nil
 }

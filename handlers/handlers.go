@@ -85,7 +85,7 @@ func New(p Parts) *Handler {
 func (h *Handler) Replayed() { h.replayed.Store(true) }
 
 // errReplaying is what is answered until then.
-var errReplaying = models.Unavailable("the server starts: it reads its journal")
+var errReplaying = models.Unavailable("the server is starting: it is reading its journal")
 
 // Endpoint answers a request, or returns an error before it has written anything. The endpoints of a
 // [Handler] are its methods.
@@ -138,6 +138,10 @@ var statusOfCode = map[models.Code]int{
 	models.CodeInternal:             http.StatusInternalServerError,
 }
 
+// statusClientGone is the status, in the log and in the metrics, of a request whose client went away before it was answered. It is
+// nginx's.
+const statusClientGone = 499
+
 // fail answers a request with an error. The text of one that is not a *models.Error goes to the log alone.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *models.Error
@@ -145,16 +149,17 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	switch {
 	case errors.As(err, &known):
 	case errors.As(err, &failure):
-		known = models.Unavailable("the journal can't be used now: " + failure.Cause)
+		known = models.Unavailable("the journal is unavailable: " + failure.Cause)
 	case errors.Is(err, journal.ErrClosed):
 		known = models.Unavailable("the server is stopping")
-	case r.Context().Err() != nil:
-		known = models.Unavailable("the request ended before its answer was ready")
+	case r.Context().Err() != nil: // the client is gone: there is nobody to answer
+		w.WriteHeader(statusClientGone)
+		return
 	default:
 		if env := envelopeOf(w); env != nil {
 			env.cause = err
 		}
-		known = &models.Error{Code: models.CodeInternal, Message: "something went wrong; the server's log has it under this request's X-Request-Id"}
+		known = &models.Error{Code: models.CodeInternal, Message: "an internal error occurred: see the server's log under this request's X-Request-Id"}
 	}
 	w.Header()["Cache-Control"] = noStore
 	switch known.Code {

@@ -17,7 +17,7 @@ func (h *Handler) OwnHosts(next http.Handler) http.Handler {
 	}
 	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error {
 		if foreign, found := h.foreignHost(r); found {
-			return models.Misdirected(fmt.Sprintf("this server has no tokens, so it answers under its own names alone, and %+q is none of them: "+
+			return models.Misdirected(fmt.Sprintf("this server has no tokens, so it answers only under its own names, and %+q is not one of them: "+
 				"set PUBLIC_URL to the address that people use, name its origin in CORS_ALLOWED_ORIGINS, or set TOKENS_FILE", shortened(foreign)))
 		}
 		return nil

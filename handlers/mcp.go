@@ -85,10 +85,10 @@ func (h *Handler) MCP() Endpoint {
 // may returns why a caller may not do what needs a scope, or nil.
 func (h *Handler) may(c caller, scope access.Scope) error {
 	if scope == access.Report && h.Access.Tokens == nil && h.Access.guards(scope) {
-		return models.Forbidden("this server takes reports as signed webhooks alone")
+		return models.Forbidden("this server accepts reports only as signed webhooks")
 	}
 	if !c.grant.Allows(scope) {
-		return models.Forbidden("the token has not the scope " + scope.String())
+		return models.Forbidden("the token lacks the scope " + scope.String())
 	}
 	if scope == access.Report {
 		return c.excess
@@ -250,10 +250,10 @@ func (h *Handler) told(err error) error {
 	case errors.As(err, &known):
 		return known
 	case errors.As(err, &failure):
-		return models.Unavailable("the journal can't be used now: " + failure.Cause)
+		return models.Unavailable("the journal is unavailable: " + failure.Cause)
 	}
 	h.Logger.Error("answer a call of a tool", "error", err.Error())
-	return errors.New("something went wrong; the server's log has it")
+	return errors.New("an internal error occurred: see the server's log")
 }
 
 // schemaOf returns the JSON Schema of what a tool takes or returns.

@@ -184,7 +184,7 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	switch {
 	case env.status >= http.StatusInternalServerError && env.status != http.StatusServiceUnavailable:
 		level = slog.LevelError
-	case env.status >= http.StatusBadRequest:
+	case env.status >= http.StatusBadRequest && env.status != statusClientGone:
 		level = slog.LevelWarn
 	}
 	if env.refused != "" {

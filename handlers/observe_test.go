@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"bytes"
-	"context"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -90,17 +89,6 @@ func TestRequestsAreLoggedByOutcome(t *testing.T) {
 	h, log = observed(slog.LevelInfo)
 	ask(h, "/fine")
 	require.Empty(t, log.String(), "a request that went well is for debugging")
-}
-
-func TestRequestGivenUpIsUnavailable(t *testing.T) {
-	h := newHandler(10, slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	w := httptest.NewRecorder()
-	h.Read(h.Sessions)(w, httptest.NewRequest(http.MethodGet, "/api/sessions", nil).WithContext(ctx))
-	require.Equal(t, http.StatusServiceUnavailable, w.Code)
-	require.NotEmpty(t, w.Header().Get("Retry-After"))
-	require.NotContains(t, w.Body.String(), "context")
 }
 
 func TestRequestIDsDiffer(t *testing.T) {

@@ -75,7 +75,7 @@ func (p *params) get(name string) (string, bool) {
 	p.known = append(p.known, name)
 	values := p.values[name]
 	if len(values) > 1 {
-		p.fail(name, "must not be there twice")
+		p.fail(name, "must not occur twice")
 	}
 	if len(values) == 0 {
 		return "", false

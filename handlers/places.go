@@ -64,10 +64,10 @@ func (h *Handler) admit(w http.ResponseWriter, env *envelope) error {
 
 // fullMessages say which bound has been reached.
 var fullMessages = map[metrics.Bound]string{
-	metrics.BoundInFlight:         "there are as many requests in flight as MAX_IN_FLIGHT allows",
-	metrics.BoundInFlightShare:    "there are as many requests in flight of this token's agents as their share of MAX_IN_FLIGHT allows (TEAM_SHARE, or share on the token's line)",
-	metrics.BoundSubscribers:      "there are as many subscribers as MAX_SUBSCRIBERS allows",
-	metrics.BoundSubscribersShare: "this token's agents have as many subscribers as their share of MAX_SUBSCRIBERS allows (TEAM_SHARE, or share on the token's line)",
+	metrics.BoundInFlight:         "requests in flight have reached MAX_IN_FLIGHT",
+	metrics.BoundInFlightShare:    "this team's requests in flight have reached its share of MAX_IN_FLIGHT (TEAM_SHARE, or share on the token's line)",
+	metrics.BoundSubscribers:      "event streams have reached MAX_SUBSCRIBERS",
+	metrics.BoundSubscribersShare: "this team's event streams have reached its share of MAX_SUBSCRIBERS (TEAM_SHARE, or share on the token's line)",
 	metrics.BoundBodies:           "request bodies in memory have reached BODIES_MAX_BYTES: try again later, or send less at a time",
 	metrics.BoundBodiesShare:      "the request bodies of this token's team have reached its share of BODIES_MAX_BYTES: try again later, or send less at a time (TEAM_SHARE, or share on the token's line)",
 }

@@ -49,7 +49,7 @@ func ownOrigin(public *url.URL) *http.CrossOriginProtection {
 func (h *Handler) SameOrigin(next http.Handler) http.Handler {
 	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error {
 		if err := h.sameOrigin.Check(r); err != nil {
-			return models.Forbidden("a page of another origin must not do this")
+			return models.Forbidden("pages of other origins may not do this")
 		}
 		return nil
 	})
@@ -60,7 +60,7 @@ func (h *Handler) OwnPages(next http.Handler) http.Handler {
 	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error {
 		named := h.Access.Origins != nil && h.Access.Origins(r.Header.Get("Origin"))
 		if !named && h.sameOrigin.Check(r) != nil {
-			return models.Forbidden("a page of this origin must not call tools here, unless CORS_ALLOWED_ORIGINS names it")
+			return models.Forbidden("pages of this origin may not call tools here: name the origin in CORS_ALLOWED_ORIGINS")
 		}
 		return nil
 	})

@@ -40,7 +40,7 @@ func signedAlone(r *http.Request) error {
 }
 
 func unsigned(name string) error {
-	return models.BadRequest(name, "must not be there beside a signature, which does not cover it: put what it says into the body, or use a token")
+	return models.BadRequest(name, "is not allowed in a signed webhook, because the signature does not cover it: put it into the body, or use a token")
 }
 
 // reportKey returns the key of the reports of a webhook: its ID, or a hash of one that can't be a key, with the place of a report behind it.
@@ -68,7 +68,7 @@ func (h *Handler) Once(next http.Handler) http.Handler {
 		case access.DeliveryBegun:
 			return models.Conflict("another request with this webhook-id is being answered: send it again")
 		case access.DeliveryRefused:
-			return models.Unavailable("too many webhooks of the last minutes are remembered")
+			return models.Unavailable("too many signed webhooks arrived in the last minutes")
 		case access.DeliveryTaken:
 			env.repeated = true
 			next.ServeHTTP(w, r)

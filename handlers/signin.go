@@ -48,7 +48,7 @@ func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
 	query := viewOf(r.PostForm.Get("view"))
 	grant, err := h.Access.Tokens.Grant(strings.TrimSpace(r.PostForm.Get("token")))
 	if err == nil && !grant.Allows(access.Read) {
-		err = errors.New("this token is not for reading: it has not the scope read")
+		err = errors.New("this token can't read: it lacks the scope read")
 	}
 	if err != nil {
 		env.refused = err.Error()

@@ -168,7 +168,7 @@ func otherAgent(r *models.StatusReport) error {
 func unrecorded(err error) *models.Error {
 	var failure *journal.Failure
 	if errors.As(err, &failure) {
-		return models.Unavailable("nothing of this request was stored, because it can't be made durable now: " + failure.Cause)
+		return models.Unavailable("nothing of this request was stored, because the journal is unavailable: " + failure.Cause)
 	}
 	return models.Unavailable("nothing of this request was stored, because the server is stopping")
 }

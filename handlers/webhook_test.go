@@ -122,7 +122,7 @@ func TestAReportThatIsNoTextCostsItsNeighboursNothing(t *testing.T) {
 			w := post(h, body)
 			require.Equal(t, http.StatusMultiStatus, w.Code)
 			require.JSONEq(t, `{"success":false,"message":"3 of 6 reports were accepted","accepted":3,"rejected":3,"errors":[
-				{"index":1,"error":"bad_request","message":"agent_id must not be there twice in one object","field":"agent_id"},
+				{"index":1,"error":"bad_request","message":"agent_id must not occur twice in one object","field":"agent_id"},
 				{"index":2,"error":"bad_request","message":"agent_id must be valid Unicode: no lone surrogates, no invalid UTF-8","field":"agent_id"},
 				{"index":3,"error":"bad_request","message":"session_topic must be valid Unicode: no lone surrogates, no invalid UTF-8","field":"session_topic"}]}`, w.Body.String())
 			for _, topic := range []string{"1", "5", "6"} {

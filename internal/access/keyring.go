@@ -147,7 +147,7 @@ func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team, share
 
 // The reasons why a token lets nobody in.
 var (
-	ErrUnknown = errors.New("the token is not known")
+	ErrUnknown = errors.New("unknown token")
 	ErrExpired = errors.New("the token has expired")
 )
 

@@ -24,7 +24,7 @@ type Entry struct {
 	Agents  []string  `json:"agents,omitempty"` // patterns of the IDs that it is for; none for every agent
 	Expires time.Time `json:"expires,omitzero"` // from when on it is good for nothing; zero for never
 
-	// What its agents may use up together, which tokens for the same agents share: a part of each bound, from above 0 to 1, 0 for the
+	// What its agents may use up together, which tokens for the same agents share: a fraction of each bound, from above 0 to 1, 0 for the
 	// server's default; and what happens at their share of the disk.
 	Share    float64  `json:"share,omitzero"`
 	DiskFull DiskFull `json:"disk_full,omitempty"`
@@ -98,7 +98,7 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		entries = append(entries, e)
 	}
 	if len(faults) == 0 && len(entries) == 0 {
-		return nil, errors.New("there is no token in it, so that nobody could get in")
+		return nil, errors.New("it has no token, so nobody could get in")
 	}
 	return entries, errors.Join(faults...)
 }
@@ -125,7 +125,7 @@ func (e *Entry) Validate() error {
 		return fmt.Errorf("agents must be 1 to %d patterns of agent IDs, or left out for every agent", maxPatterns)
 	}
 	if e.Share < 0 || e.Share > 1 || e.Share > 0 && e.Share < minShare {
-		return fmt.Errorf("share must be a part of each bound, from %v to 1, or left out for TEAM_SHARE", minShare)
+		return fmt.Errorf("share must be a fraction of each bound, from %v to 1, or left out for TEAM_SHARE", minShare)
 	}
 	switch e.DiskFull {
 	case "", RefuseReports, DropOldest:

@@ -61,8 +61,8 @@ func TestATokensFileThatWillNotDo(t *testing.T) {
 	require.NoError(t, err)
 	sum := strings.Repeat("a", 64)
 	for line, want := range map[string]string{
-		"":          "there is no token in it",
-		"# nothing": "there is no token in it",
+		"":          "it has no token",
+		"# nothing": "it has no token",
 		"ka_SECRET": "line 1: must be a JSON object such as",
 		`{"name":"x","sha256":"ka_SECRET","scopes":["read"]}`:                        "line 1: sha256 must be the SHA-256 of the token",
 		`{"name":"x","token":"ka_SECRET","scopes":["read"]}`:                         "line 1: must be a JSON object such as",

@@ -177,7 +177,7 @@ func (c *Client) report(e *event, o Options) (r models.StatusReport, effect Effe
 		if effect != Reports {
 			return r, Nothing, nil
 		}
-		return r, Nothing, models.BadRequest("", "the event has no ID of a session: "+c.fields.names(fieldSession)+" is missing")
+		return r, Nothing, models.BadRequest("", "the event has no session ID: "+c.fields.names(fieldSession)+" is missing")
 	}
 	r = models.StatusReport{
 		AgentSource:  c.Name,

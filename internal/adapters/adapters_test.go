@@ -560,16 +560,16 @@ func TestWhatClientsMaySend(t *testing.T) {
 		require.True(t, r.Event.FirstTitle && r.Event.FirstName && r.Event.Find, name)
 	}
 	for body, want := range map[string]string{
-		``:                           "the body must be a JSON object, and is empty",
-		`  `:                         "the body must be a JSON object, and is empty",
+		``:                           "the body is empty; it must be a JSON object",
+		`  `:                         "the body is empty; it must be a JSON object",
 		`[]`:                         "the body must be a JSON object",
 		`"x"`:                        "the body must be a JSON object",
 		`{`:                          "the body must be a JSON object: unexpected end at byte 1",
 		`{"session_id":"s"}x`:        "nothing may follow the JSON object: unexpected data at byte 18",
 		`{"session_id":"s"}{}`:       "nothing may follow the JSON object",
 		`{"a":}`:                     "the body must be a JSON object: malformed at byte 5",
-		`{"hook_event_name":"Stop"}`: "the event has no ID of a session: session_id is missing",
-		`{"hook_event_name":"Stop","session_id":"\u0000"}`: "the event has no ID of a session: session_id is missing",
+		`{"hook_event_name":"Stop"}`: "the event has no session ID: session_id is missing",
+		`{"hook_event_name":"Stop","session_id":"\u0000"}`: "the event has no session ID: session_id is missing",
 	} {
 		_, _, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{Now: epoch})
 		require.ErrorContains(t, err, want, body)
@@ -606,7 +606,7 @@ func TestOrderAndLackOfFields(t *testing.T) {
 				delete(fewer, name)
 				r, err := report(fewer)
 				if name == "session_id" && err != nil {
-					require.EqualError(t, err, "the event has no ID of a session: session_id is missing")
+					require.EqualError(t, err, "the event has no session ID: session_id is missing")
 					continue
 				}
 				require.NoError(t, err, name)

@@ -168,7 +168,7 @@ func (d *decoder) decode(e *event, root *node) error {
 	}
 	switch c, err := d.token(); {
 	case errors.Is(err, io.EOF):
-		return models.BadRequest("", "the body must be a JSON object, and is empty")
+		return models.BadRequest("", "the body is empty; it must be a JSON object")
 	case err != nil:
 		return d.fault(err)
 	case c != '{':

@@ -52,7 +52,7 @@ func (j *Journal) fit(dir string) error {
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
 	if err != nil {
-		return fmt.Errorf("the directory that %s is to be in: %w", dir, err)
+		return fmt.Errorf("the directory that %s would be in: %w", dir, err)
 	}
 	home, err := filepath.EvalSymlinks(j.dir)
 	if err != nil {

@@ -259,7 +259,7 @@ func (e *engine) begin() error {
 		return err
 	}
 	if !empty {
-		return errors.New("it holds something else than a journal")
+		return errors.New("it contains something other than a journal")
 	}
 	return e.writeFormat()
 }
@@ -393,7 +393,7 @@ func (j *Journal) usable() error {
 func (j *Journal) failed(e *engine) {
 	f := failureOf(e.err)
 	j.failures.Add(1)
-	j.logger.Error("the journal can't be written: no reports are taken until it can", "cause", f.Cause, "error", f.Err.Error())
+	j.logger.Error("the journal can't be written: reports are refused until it can", "cause", f.Cause, "error", f.Err.Error())
 	if j.failure.Swap(f) == nil {
 		j.background.Go(j.reopen)
 	}
@@ -496,7 +496,7 @@ func (j *Journal) replace(e *engine) error {
 	if e.hasFailed() && j.failure.CompareAndSwap(nil, failureOf(e.err)) {
 		return e.err // by then already, so that nobody else reopens it
 	}
-	j.logger.Info("the journal can be written again: reports are taken")
+	j.logger.Info("the journal can be written again: reports are accepted")
 	notify(j.fileSoon)
 	return nil
 }

@@ -308,7 +308,7 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 	require.NoError(t, db.Set([]byte("k"), nil, pebble.Sync))
 	require.NoError(t, db.Close())
 	_, _, err = replayed(t, fs, "data")
-	require.ErrorContains(t, err, "it holds something else than a journal")
+	require.ErrorContains(t, err, "it contains something other than a journal")
 }
 
 // TestWhatIsForgottenGivesItsSpaceBack fills a disk with sessions, forgets them, and sees their space again.

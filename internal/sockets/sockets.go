@@ -41,7 +41,7 @@ func open(addresses []string) (listeners []net.Listener, err error) {
 		}
 	}
 	if len(listeners) == 0 {
-		return nil, fmt.Errorf("none of the addresses is one of this machine: %w", lacking)
+		return nil, fmt.Errorf("this machine has none of the addresses: %w", lacking)
 	}
 	return listeners, nil
 }

@@ -81,7 +81,7 @@ func (f *Files) Look(now bool) {
 	}
 	f.metrics.SetReload(f.name, err)
 	if err != nil {
-		f.logger.Error("the "+f.name+" can't be used: those from before stay in use", "error", err.Error())
+		f.logger.Error("the "+f.name+" can't be used: the previous ones stay in use", "error", err.Error())
 		return
 	}
 	f.logger.Info("read the " + f.name + " again")
