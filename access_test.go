@@ -146,7 +146,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 					require.Regexp(t, `^Bearer realm="kubeagents"`, w.Header().Get("WWW-Authenticate"), route)
 				}
 			case 403:
-				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this is about every agent|the token is not for an agent)`, w.Body.String())
+				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this concerns every agent|the token is not for an agent)`, w.Body.String())
 			}
 			for _, h := range who[1:] {
 				require.NotContains(t, w.Body.String(), h.token, "no answer repeats a token")
@@ -453,7 +453,7 @@ func TestSigningIn(t *testing.T) {
 		}
 		require.Contains(t, form("ka_wrong").Body.String(), "Not signed in: unknown token.")
 		require.Contains(t, form(holders["expired"].token).Body.String(), "the token has expired")
-		require.Contains(t, form(holders["reports"].token).Body.String(), "has not the scope read")
+		require.Contains(t, form(holders["reports"].token).Body.String(), "it lacks the scope read")
 		require.Equal(t, 400, form(strings.Repeat("x", 10_000)).Code)
 		w = form(" " + holders["reads"].token + "\n")
 		require.Regexp(t, `^kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict$`, w.Header().Get("Set-Cookie"))

@@ -52,7 +52,7 @@ func TestEveryRouteKnowsItsHost(t *testing.T) {
 				continue
 			}
 			require.Equal(t, 421, w.Code, route)
-			require.JSONEq(t, `{"error":"misdirected_request","message":"this server has no tokens, so it answers under its own names alone, and \"evil.example:8080\" is none of them: `+
+			require.JSONEq(t, `{"error":"misdirected_request","message":"this server has no tokens, so it answers only under its own names, and \"evil.example:8080\" is not one of them: `+
 				`set PUBLIC_URL to the address that people use, name its origin in CORS_ALLOWED_ORIGINS, or set TOKENS_FILE"}`, w.Body.String())
 		}
 		require.NotEqual(t, 421, ask(guarded, route[0], route[1]).Code, "with tokens, the name makes no difference")
