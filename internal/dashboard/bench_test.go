@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/chromedp/cdproto/cdp"
 	"github.com/chromedp/cdproto/emulation"
 	"github.com/chromedp/cdproto/network"
 	"github.com/chromedp/cdproto/page"
@@ -75,6 +76,15 @@ func BenchmarkFirstLoad(b *testing.B) {
 
 const firstPaint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
+// networkParams are the parameters of emulateNetwork. Some versions of the browser (Chromium 148) require Offline here, too, not only in each
+// condition.
+type networkParams struct {
+	network.EmulateNetworkConditionsByRuleParams
+	Offline bool `json:"offline"`
+}
+
+var emulateNetwork = cdp.Command[networkParams, network.EmulateNetworkConditionsByRuleResult]{Method: network.CommandEmulateNetworkConditionsByRule}
+
 // slowTab is a tab with a slow network and a slow processor, and nothing in its cache.
 type slowTab struct {
 	*tab
@@ -99,8 +109,8 @@ func slowly(in context.Context, b *testing.B, s *server) *slowTab {
 	}))
 	p.run(call(network.Enable, network.EnableParams{}),
 		call(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}),
-		call(network.EmulateNetworkConditionsByRule, network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
-			{Latency: fast3GLatency, DownloadThroughput: fast3GBytesPerSecond, UploadThroughput: fast3GBytesPerSecond / 2}}}),
+		call(emulateNetwork, networkParams{EmulateNetworkConditionsByRuleParams: network.EmulateNetworkConditionsByRuleParams{MatchedNetworkConditions: []*network.Conditions{
+			{Latency: fast3GLatency, DownloadThroughput: fast3GBytesPerSecond, UploadThroughput: fast3GBytesPerSecond / 2}}}}),
 		call(emulation.SetCPUThrottlingRate, emulation.SetCPUThrottlingRateParams{Rate: cpuSlowdown}),
 		call(page.AddScriptToEvaluateOnNewDocument, page.AddScriptToEvaluateOnNewDocumentParams{Source: noteFirstRow}))
 	return p
