@@ -212,10 +212,8 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 	}
 	guard.Tokens, guard.SignIns = access.NewKeyring(st, limits), access.NewSignIns()
 	files, err := watch.Open("tokens", []watch.File{{Setting: "TOKENS_FILE", Path: cfg.TokensFile}}, func(texts [][]byte) error {
-		if _, err := guard.Tokens.Load(texts[0]); err != nil {
-			return fmt.Errorf("TOKENS_FILE: %s: %w", cfg.TokensFile, err)
-		}
-		return nil
+		_, err := guard.Tokens.Load(texts[0])
+		return err
 	}, m, logger)
 	if err != nil {
 		return guard, nil, &config.FileError{Err: err}
@@ -244,16 +242,9 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 	if cfg.TLSClientCAFile != "" {
 		named = append(named, watch.File{Setting: "TLS_CLIENT_CA_FILE", Path: cfg.TLSClientCAFile})
 	}
-	var paths []string
-	for _, file := range named {
-		paths = append(paths, file.Path)
-	}
 	var c certs.Certs
 	files, err := watch.Open("certificates", named, func(texts [][]byte) error {
-		if err := c.Use(texts[0], texts[1], append(texts, nil)[2]); err != nil {
-			return fmt.Errorf("%w (the files are %s)", err, strings.Join(paths, ", "))
-		}
-		return nil
+		return c.Use(texts[0], texts[1], append(texts, nil)[2])
 	}, m, logger)
 	if err != nil {
 		return nil, nil, &config.FileError{Err: err}

@@ -203,7 +203,7 @@ func TestProgramReadsTokensAgain(t *testing.T) {
 
 	status, said := runProgram(t, []string{"TOKENS_FILE=" + writeFile(t, path, []byte("ka_SECRET\n")), "PORT=0", "HOST=127.0.0.1"})
 	require.Equal(t, command.ExitUsage, status)
-	require.Contains(t, said, "TOKENS_FILE: "+path+": line 1: must be a JSON object")
+	require.Contains(t, said, "TOKENS_FILE="+path+": line 1: must be a JSON object")
 	require.NotContains(t, said, "SECRET")
 }
 
@@ -218,11 +218,11 @@ func TestProgramNamesFilesAtFault(t *testing.T) {
 	cert, key := newAuthority(t).sign(t, 1)
 	certFile, keyFile := writeFile(t, filepath.Join(dir, "cert"), cert), writeFile(t, filepath.Join(dir, "key"), key)
 	for want, settings := range map[string][]string{
-		"TOKENS_FILE: open " + none:                           {"TOKENS_FILE=" + none},
-		"TOKENS_FILE: " + twice + ": line 3: name is that of": {"TOKENS_FILE=" + twice},
-		"TLS_KEY_FILE: open " + none:                          {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + none},
-		garbage + ", " + keyFile:                              {"TLS_CERT_FILE=" + garbage, "TLS_KEY_FILE=" + keyFile},
-		"TLS_CLIENT_CA_FILE: there is no certificate in it (the files are " + certFile + ", " + keyFile + ", " + garbage: {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + keyFile, "TLS_CLIENT_CA_FILE=" + garbage},
+		"TOKENS_FILE: open " + none:                          {"TOKENS_FILE=" + none},
+		"TOKENS_FILE=" + twice + ": line 3: name is that of": {"TOKENS_FILE=" + twice},
+		"TLS_KEY_FILE: open " + none:                         {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + none},
+		"TLS_CERT_FILE=" + garbage + ", TLS_KEY_FILE=" + keyFile + ": the certificate and its key": {"TLS_CERT_FILE=" + garbage, "TLS_KEY_FILE=" + keyFile},
+		"TLS_CLIENT_CA_FILE=" + garbage + ": the file of client authorities has no certificate":    {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + keyFile, "TLS_CLIENT_CA_FILE=" + garbage},
 	} {
 		status, said := runProgram(t, append(settings, "PORT=0", "HOST=127.0.0.1"))
 		require.Equal(t, command.ExitUsage, status, said)

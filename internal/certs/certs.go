@@ -19,7 +19,7 @@ type Certs struct{ current atomic.Pointer[tls.Config] }
 func (c *Certs) Use(cert, key, clientCA []byte) error {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
-		return fmt.Errorf("TLS_CERT_FILE and TLS_KEY_FILE: %w", err)
+		return fmt.Errorf("the certificate and its key can't be used: %w", err)
 	}
 	config := &tls.Config{
 		Certificates: []tls.Certificate{pair},
@@ -30,7 +30,7 @@ func (c *Certs) Use(cert, key, clientCA []byte) error {
 	if clientCA != nil {
 		config.ClientCAs = x509.NewCertPool()
 		if !config.ClientCAs.AppendCertsFromPEM(clientCA) {
-			return errors.New("TLS_CLIENT_CA_FILE: there is no certificate in it")
+			return errors.New("the file of client authorities has no certificate")
 		}
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"sync"
 
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -32,12 +33,12 @@ type Files struct {
 type File struct{ Setting, Path string }
 
 // Open reads files and has use take what is in them, in the same order. name says in the log and in the metrics what they
-// are; an error names the setting and the file at fault, or is that of use.
+// are. An error names the settings and the files.
 func Open(name string, files []File, use func(texts [][]byte) error, m *metrics.Metrics, logger *slog.Logger) (*Files, error) {
 	f := &Files{name: name, files: files, use: use, metrics: m, logger: logger}
 	texts, sum, err := f.read()
 	if err == nil {
-		err = use(texts)
+		err = f.apply(texts)
 	}
 	if err != nil {
 		return nil, err
@@ -45,6 +46,19 @@ func Open(name string, files []File, use func(texts [][]byte) error, m *metrics.
 	f.used, f.seen = sum, sum
 	m.SetReload(name, nil)
 	return f, nil
+}
+
+// apply has what the files hold be used.
+func (f *Files) apply(texts [][]byte) error {
+	err := f.use(texts)
+	if err == nil {
+		return nil
+	}
+	var names []string
+	for _, file := range f.files {
+		names = append(names, file.Setting+"="+file.Path)
+	}
+	return fmt.Errorf("%s: %w", strings.Join(names, ", "), err)
 }
 
 // read returns what the files hold, and a hash of it; where they can't be read, one of the error.
@@ -77,7 +91,7 @@ func (f *Files) Look(now bool) {
 	}
 	f.used = sum
 	if err == nil {
-		err = f.use(texts)
+		err = f.apply(texts)
 	}
 	f.metrics.SetReload(f.name, err)
 	if err != nil {

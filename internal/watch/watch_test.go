@@ -3,6 +3,7 @@ package watch_test
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http/httptest"
 	"os"
@@ -67,7 +68,7 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 		files.Look(false)
 	}
 	require.Empty(t, used)
-	require.Equal(t, 1, bytes.Count(log.Bytes(), []byte(`level=ERROR msg="the tokens can't be used: the previous ones stay in use" error="line 1 is bad"`)), "it is said once: %s", &log)
+	require.Equal(t, 1, bytes.Count(log.Bytes(), fmt.Appendf(nil, `level=ERROR msg="the tokens can't be used: the previous ones stay in use" error="A_FILE=%s, B_FILE=%s: line 1 is bad"`, path, other)), "it is said once: %s", &log)
 	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 0`)
 	require.Contains(t, scrape(), `kubeagents_reload_failures_total{files="tokens"} 1`)
 	files.Look(true)
