@@ -24,13 +24,13 @@ test: ## run the tests
 test-clients: ## install agents' tools from npm into a scratch folder, and have them report (Node.js 20 or later; tmux; root for one)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	npm install --prefix "$$scratch" --no-fund --no-audit --loglevel=error $(CLIENTS) && \
-	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test . -count=1 -run TestReal -timeout 10m -v
+	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test ./internal/e2e -count=1 -run TestReal -timeout 10m -v
 
 crash: ## kill the program 20 times under load
-	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test . -count=1 -run TestProgramKilled -v
+	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test ./internal/e2e -count=1 -run TestProgramKilled -v
 
 attack: ## attack a server with its most expensive requests, and check that others are served (ATTACK=10m)
-	KUBEAGENTS_ATTACK=$(ATTACK) $(GO) test . -count=1 -run TestOthersGoOnUnderAttack -v -timeout 24h
+	KUBEAGENTS_ATTACK=$(ATTACK) $(GO) test ./internal/e2e -count=1 -run TestOthersGoOnUnderAttack -v -timeout 24h
 
 bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .

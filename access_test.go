@@ -12,7 +12,6 @@ import (
 	"net/netip"
 	"net/url"
 	"os"
-	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -22,7 +21,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/go-chi/chi/v5"
 	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
@@ -31,54 +29,16 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// holder is somebody with a token.
-type holder struct {
-	name, token string
-}
-
-func (h holder) header() []string {
-	if h.token == "" {
-		return nil
-	}
-	return []string{"Authorization: Bearer " + h.token}
-}
-
-// tokensFile writes a file of tokens, each with what its line says beside its name and its hash, and returns its path and their
-// holders, by their names.
-func tokensFile(t testing.TB, lines map[string]access.Entry) (path string, holders map[string]holder) {
-	t.Helper()
-	holders = map[string]holder{}
-	var text strings.Builder
-	for name, e := range lines {
-		token, entry := access.NewToken(name)
-		entry.Scopes, entry.Agents, entry.Expires = e.Scopes, e.Agents, e.Expires
-		fmt.Fprintln(&text, entry)
-		holders[name] = holder{name, token}
-	}
-	path = filepath.Join(t.TempDir(), "tokens")
-	require.NoError(t, os.WriteFile(path, []byte(text.String()), 0o600))
-	return path, holders
-}
-
-// everyScope has one token for each thing that tells tokens apart.
-var everyScope = map[string]access.Entry{
-	"reports":   {Scopes: []string{"report"}},
-	"reads":     {Scopes: []string{"read"}},
-	"admin":     {Scopes: []string{"admin"}},
-	"expired":   {Scopes: []string{"report", "read", "admin"}, Expires: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)},
-	"of team":   {Scopes: []string{"report", "read", "admin"}, Agents: []string{"team/*"}},
-	"of others": {Scopes: []string{"report", "read", "admin"}, Agents: []string{"other/*"}},
-}
-
 // TestWhoMayDoWhat asks every route with every kind of token, and none. A route that is missing here fails it.
 func TestWhoMayDoWhat(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	who := []holder{{}, {"wrong", "ka_wrong"}, holders["expired"], holders["reports"], holders["reads"], holders["admin"], holders["of others"], holders["of team"]}
-	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.ask("GET", "/", "", holders["reads"].header()...).Body.String())
+	who := []accesstest.Holder{{}, {Name: "wrong", Token: "ka_wrong"}, holders["expired"], holders["reports"], holders["reads"], holders["admin"], holders["of others"], holders["of team"]}
+	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.ask("GET", "/", "", holders["reads"].Header()...).Body.String())
 	const one, item = "/api/agents/team%2Fa", "/api/agents/team%2Fa/sessions/t"
 	report := reportOf("team/a", "t", "running")
 
@@ -130,7 +90,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			method = "HEAD" // the stream would go on
 		}
 		for i, h := range who {
-			s.ask("POST", "/webhook/status", report, holders["reports"].header()...)
+			s.ask("POST", "/webhook/status", report, holders["reports"].Header()...)
 			body := ""
 			switch {
 			case route == "POST /webhook/{client}":
@@ -138,8 +98,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 			case method == "POST":
 				body = report
 			}
-			w := s.ask(method, test.target, body, h.header()...)
-			require.Equal(t, test.want[i], w.Code, "%s as %q: %s", route, h.name, w.Body)
+			w := s.ask(method, test.target, body, h.Header()...)
+			require.Equal(t, test.want[i], w.Code, "%s as %q: %s", route, h.Name, w.Body)
 			switch w.Code {
 			case 401:
 				if route != "POST /sign-in" {
@@ -149,7 +109,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this concerns every agent|the token is not for an agent)`, w.Body.String())
 			}
 			for _, h := range who[1:] {
-				require.NotContains(t, w.Body.String(), h.token, "no answer repeats a token")
+				require.NotContains(t, w.Body.String(), h.Token, "no answer repeats a token")
 			}
 		}
 	}
@@ -169,10 +129,10 @@ func TestWithoutTokensEverybodyMay(t *testing.T) {
 }
 
 func TestStrangersLearnTheStatusAlone(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	for name, whole := range map[string]bool{"": false, "reads": true, "reports": false, "of team": false, "expired": false} {
-		w := s.ask("GET", "/health", "", holders[name].header()...)
+		w := s.ask("GET", "/health", "", holders[name].Header()...)
 		require.Equal(t, 200, w.Code)
 		require.Equal(t, whole, strings.Contains(w.Body.String(), "version"), name)
 		require.Contains(t, w.Body.String(), `"status":"ok"`)
@@ -181,15 +141,15 @@ func TestStrangersLearnTheStatusAlone(t *testing.T) {
 	s.handlers.Drain()
 	require.JSONEq(t, `{"status":"unavailable"}`, s.ask("GET", "/health", "").Body.String())
 	require.JSONEq(t, `{"status":"unavailable"}`, s.ask("GET", "/health/ready", "").Body.String())
-	require.Contains(t, s.ask("GET", "/health/ready", "", holders["reads"].header()...).Body.String(), "stopping")
+	require.Contains(t, s.ask("GET", "/health/ready", "", holders["reads"].Header()...).Body.String(), "stopping")
 	public := newGuardedServer(t, nil, config.Config{TokensFile: path, MetricsPublic: true}, nil)
 	require.Equal(t, 200, public.ask("GET", "/metrics", "").Code)
 }
 
 func TestHowATokenIsSent(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	reports, reads := holders["reports"].token, holders["reads"].token
+	reports, reads := holders["reports"].Token, holders["reads"].Token
 	post := func(query string, header ...string) int {
 		return s.ask("POST", "/webhook/status"+query, reportOf("a", "t", "running"), header...).Code
 	}
@@ -220,9 +180,9 @@ func TestHowATokenIsSent(t *testing.T) {
 
 // TestABatchOfSeveralTeams takes the reports that the token is for, and says of each other one that it is not.
 func TestABatchOfSeveralTeams(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	team := holders["of team"].header()
+	team := holders["of team"].Header()
 	w := s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("other/b", "t", "running"), team...)
 	require.Equal(t, 207, w.Code)
 	require.JSONEq(t, `{"success":false,"message":"1 of 2 reports were accepted","accepted":1,"rejected":1,
@@ -285,23 +245,23 @@ func TestALimitedTokenSeesAServerOfItsOwn(t *testing.T) {
 				source: rapid.SampledFrom([]string{"codex", "cursor"}).Draw(rt, "source"),
 			}
 		}), 1, 25).Draw(rt, "steps")
-		path, holders := tokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "admin"}}, "some": {Scopes: []string{"read"}, Agents: patterns}})
+		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "admin"}}, "some": {Scopes: []string{"read"}, Agents: patterns}})
 		keyring := access.NewKeyring(store.New(store.Options{EventWindow: 1}), access.Limits{})
 		text, err := os.ReadFile(path)
 		require.NoError(t, err)
 		_, err = keyring.Load(text)
 		require.NoError(t, err)
-		some, err := keyring.Grant(holders["some"].token)
+		some, err := keyring.Grant(holders["some"].Token)
 		require.NoError(t, err)
 
 		synctest.Test(t, func(t *testing.T) {
 			short := func(o *store.Options) { o.DefaultTTL, o.SessionRetention = 5*time.Minute, 20*time.Minute }
 			shared := newGuardedServer(t, short, config.Config{TokensFile: path}, nil)
 			own := newGuardedServer(t, short, config.Config{}, nil)
-			ofShared, ofOwn := follow(t, shared, "/api/events", holders["some"].header()...), follow(t, own, "/api/events")
+			ofShared, ofOwn := follow(t, shared, "/api/events", holders["some"].Header()...), follow(t, own, "/api/events")
 			for _, st := range steps {
 				time.Sleep(time.Millisecond)
-				st.on(shared, holders["all"].header()...)
+				st.on(shared, holders["all"].Header()...)
 				if some.Covers(st.agent) || st.kind == "wait" {
 					st.on(own)
 				}
@@ -309,7 +269,7 @@ func TestALimitedTokenSeesAServerOfItsOwn(t *testing.T) {
 					time.Sleep(6 * time.Minute)
 				}
 				synctest.Wait()
-				require.Equal(t, look(own, ids), look(shared, ids, holders["some"].header()...), "%+v", st)
+				require.Equal(t, look(own, ids), look(shared, ids, holders["some"].Header()...), "%+v", st)
 			}
 			time.Sleep(time.Second)
 			require.Equal(t, ofOwn.events(), ofShared.events())
@@ -388,13 +348,13 @@ func (f *followed) events() (events []string) {
 func TestAStreamEndsWithItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		soon := time.Now().Add(time.Hour)
-		path, holders := tokensFile(t, map[string]access.Entry{"gone": {Scopes: []string{"read"}}, "stays": {Scopes: []string{"read"}}, "expires": {Scopes: []string{"read"}, Expires: soon}})
+		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"gone": {Scopes: []string{"read"}}, "stays": {Scopes: []string{"read"}}, "expires": {Scopes: []string{"read"}, Expires: soon}})
 		var guard handlers.Access
 		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { guard = p.Access })
-		cookie := signIn(t, s, holders["stays"].token)
+		cookie := signIn(t, s, holders["stays"].Token)
 		streams := map[string]*followed{"signed in": follow(t, s, "/api/events", "Cookie: "+cookie)}
 		for name, h := range holders {
-			streams[name] = follow(t, s, "/api/events", h.header()...)
+			streams[name] = follow(t, s, "/api/events", h.Header()...)
 		}
 		open := func() (names []string) {
 			synctest.Wait()
@@ -415,10 +375,10 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 		_, err = guard.Tokens.Load([]byte(strings.Join(kept, "")))
 		require.NoError(t, err)
 		require.Equal(t, []string{"expires", "signed in", "stays"}, open())
-		require.Equal(t, 401, s.ask("GET", "/api/agents", "", holders["gone"].header()...).Code)
+		require.Equal(t, 401, s.ask("GET", "/api/agents", "", holders["gone"].Header()...).Code)
 		time.Sleep(time.Hour)
 		require.Equal(t, []string{"signed in", "stays"}, open())
-		require.Contains(t, s.ask("GET", "/api/agents", "", holders["expires"].header()...).Body.String(), "the token has expired")
+		require.Contains(t, s.ask("GET", "/api/agents", "", holders["expires"].Header()...).Body.String(), "the token has expired")
 		require.Equal(t, 303, s.ask("POST", "/sign-out", "", "Cookie: "+cookie).Code)
 		require.Equal(t, []string{"stays"}, open())
 	})
@@ -439,7 +399,7 @@ func signIn(t testing.TB, s http.Handler, token string) (cookie string) {
 
 func TestSigningIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		path, holders := tokensFile(t, everyScope)
+		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) {
 			p.Access.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // where httptest's requests come from
 		})
@@ -452,24 +412,24 @@ func TestSigningIn(t *testing.T) {
 			return s.ask("POST", "/sign-in", url.Values{"token": {token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
 		}
 		require.Contains(t, form("ka_wrong").Body.String(), "Not signed in: unknown token.")
-		require.Contains(t, form(holders["expired"].token).Body.String(), "the token has expired")
-		require.Contains(t, form(holders["reports"].token).Body.String(), "it lacks the scope read")
+		require.Contains(t, form(holders["expired"].Token).Body.String(), "the token has expired")
+		require.Contains(t, form(holders["reports"].Token).Body.String(), "it lacks the scope read")
 		require.Equal(t, 400, form(strings.Repeat("x", 10_000)).Code)
-		w = form(" " + holders["reads"].token + "\n")
+		w = form(" " + holders["reads"].Token + "\n")
 		require.Regexp(t, `^kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict$`, w.Header().Get("Set-Cookie"))
-		w = s.ask("POST", "/sign-in", url.Values{"token": {holders["reads"].token}}.Encode(), "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-Proto: https")
+		w = s.ask("POST", "/sign-in", url.Values{"token": {holders["reads"].Token}}.Encode(), "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-Proto: https")
 		require.Regexp(t, `^__Host-kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; Secure; SameSite=Strict$`, w.Header().Get("Set-Cookie"))
 
-		encrypted := httptest.NewRequest("POST", "https://hub.example/sign-in", strings.NewReader(url.Values{"token": {holders["reads"].token}}.Encode()))
+		encrypted := httptest.NewRequest("POST", "https://hub.example/sign-in", strings.NewReader(url.Values{"token": {holders["reads"].Token}}.Encode()))
 		encrypted.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		w = httptest.NewRecorder()
 		s.ServeHTTP(w, encrypted) // over TLS itself
 		require.Regexp(t, `^__Host-kubeagents=.*; Secure;`, w.Header().Get("Set-Cookie"))
 		require.Equal(t, "max-age=63072000", w.Header().Get("Strict-Transport-Security"))
 
-		cookie := signIn(t, s, holders["of team"].token)
-		require.NotContains(t, cookie, holders["of team"].token)
-		s.ask("POST", "/webhook/status", reportOf("team/a", "mine", "pending")+reportOf("z", "theirs", "pending"), holders["reports"].header()...)
+		cookie := signIn(t, s, holders["of team"].Token)
+		require.NotContains(t, cookie, holders["of team"].Token)
+		s.ask("POST", "/webhook/status", reportOf("team/a", "mine", "pending")+reportOf("z", "theirs", "pending"), holders["reports"].Header()...)
 		page := s.ask("GET", "/", "", "Cookie: "+cookie)
 		require.Equal(t, 200, page.Code)
 		require.Contains(t, page.Body.String(), "mine")
@@ -493,7 +453,7 @@ func TestSigningIn(t *testing.T) {
 		require.Regexp(t, `^kubeagents=; Path=/; Max-Age=0;`, out.Header().Get("Set-Cookie"))
 		require.Equal(t, 401, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code, "whoever kept the cookie is out as well")
 
-		cookie = signIn(t, s, holders["reads"].token)
+		cookie = signIn(t, s, holders["reads"].Token)
 		time.Sleep(access.SignedInFor - time.Second)
 		require.Equal(t, 200, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code)
 		time.Sleep(time.Second)
@@ -505,9 +465,9 @@ func TestSigningIn(t *testing.T) {
 
 func TestLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		path, holders := tokensFile(t, map[string]access.Entry{"one": {Scopes: []string{"report", "read"}}, "two": {Scopes: []string{"report", "read"}}})
+		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"one": {Scopes: []string{"report", "read"}}, "two": {Scopes: []string{"report", "read"}}})
 		s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 10, RateLimitReads: 5}, nil)
-		one, two := holders["one"].header(), holders["two"].header()
+		one, two := holders["one"].Header(), holders["two"].Header()
 		report := func(n int, header []string) *httptest.ResponseRecorder {
 			return s.ask("POST", "/webhook/status", "["+strings.TrimSuffix(strings.Repeat(reportOf("a", "t", "running")+",", n), ",")+"]", header...)
 		}
@@ -646,15 +606,13 @@ func occupy(t testing.TB, s *server) (finish func(body string) int) {
 	}
 }
 
-const secretText = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
-
 func TestSignedWebhooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		path, holders := tokensFile(t, everyScope)
+		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 		const next = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 		for name, cfg := range map[string]config.Config{
-			"beside tokens": {TokensFile: path, WebhookSecret: secretText + ", " + next},
-			"alone":         {WebhookSecret: secretText + "," + next},
+			"beside tokens": {TokensFile: path, WebhookSecret: accesstest.Secret + ", " + next},
+			"alone":         {WebhookSecret: accesstest.Secret + "," + next},
 		} {
 			s := newGuardedServer(t, nil, cfg, nil)
 			body := reportOf("a", "t", "running")
@@ -669,29 +627,29 @@ func TestSignedWebhooks(t *testing.T) {
 				return s.ask("POST", "/webhook/status", body, "webhook-id: "+id, fmt.Sprintf("webhook-timestamp: %d", at.Unix()), "webhook-signature: "+signed)
 			}
 			now := time.Now()
-			require.Equal(t, 200, send(secretText, "msg_1", now, body).Code, name)
+			require.Equal(t, 200, send(accesstest.Secret, "msg_1", now, body).Code, name)
 			require.Equal(t, 200, send(next, "msg_1", now, body).Code, "while one secret takes over from another")
 			_, history, _ := s.store.Session("a", "t", nil, 100)
 			require.Len(t, history.Items, 1, "the ID is that of the report, so that a repetition changes nothing")
-			require.Equal(t, 200, send(secretText, "msg_2", now.Add(-299*time.Second), body).Code)
-			require.Contains(t, send(secretText, "msg_3", now.Add(-301*time.Second), body).Body.String(), "too old")
-			require.Contains(t, send(secretText, "msg_3", now.Add(301*time.Second), body).Body.String(), "too new")
+			require.Equal(t, 200, send(accesstest.Secret, "msg_2", now.Add(-299*time.Second), body).Code)
+			require.Contains(t, send(accesstest.Secret, "msg_3", now.Add(-301*time.Second), body).Body.String(), "too old")
+			require.Contains(t, send(accesstest.Secret, "msg_3", now.Add(301*time.Second), body).Body.String(), "too new")
 			wrong := send("whsec_"+strings.Repeat("B", 40), "msg_3", now, body)
 			require.Equal(t, 401, wrong.Code)
 			require.Contains(t, wrong.Body.String(), "no matching signature")
 			for _, signature := range []string{"v1,", "v2,xyz", "x", ",,,", "v1,AAAA v1,BBBB"} {
-				require.Equal(t, 401, send(secretText, "msg_3", now, body, signature).Code, signature)
+				require.Equal(t, 401, send(accesstest.Secret, "msg_3", now, body, signature).Code, signature)
 			}
 			require.Equal(t, 401, s.ask("POST", "/webhook/status", body).Code, "neither signed nor with a token")
 			require.Equal(t, 401, s.ask("POST", "/webhook/status", body, "webhook-signature: v1,x").Code)
-			tooLarge := send(secretText, "msg_4", now, strings.Repeat(" ", 9<<20))
+			tooLarge := send(accesstest.Secret, "msg_4", now, strings.Repeat(" ", 9<<20))
 			require.Equal(t, 413, tooLarge.Code)
 			require.Contains(t, tooLarge.Body.String(), "a signed body must be at most 8 MiB")
 			if cfg.TokensFile == "" {
 				require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code, "the secret is about webhooks alone")
 				continue
 			}
-			require.Equal(t, 200, s.ask("POST", "/webhook/status", body, holders["reports"].header()...).Code)
+			require.Equal(t, 200, s.ask("POST", "/webhook/status", body, holders["reports"].Header()...).Code)
 			require.Equal(t, 401, s.ask("GET", "/api/agents", "", "webhook-signature: v1,x").Code)
 		}
 	})
@@ -699,8 +657,8 @@ func TestSignedWebhooks(t *testing.T) {
 
 // TestSignaturesAreOverWhatIsSent holds that of a compressed webhook the stream is signed, not what it inflates to.
 func TestSignaturesAreOverWhatIsSent(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
-	key, err := webhooks.NewWebhook(secretText)
+	s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
+	key, err := webhooks.NewWebhook(accesstest.Secret)
 	require.NoError(t, err)
 	var stream bytes.Buffer
 	compress := gzip.NewWriter(&stream)
@@ -716,7 +674,7 @@ func TestSignaturesAreOverWhatIsSent(t *testing.T) {
 			fmt.Sprintf("webhook-timestamp: %d", now.Unix()), "webhook-signature: "+signature)
 		require.Equal(t, want, w.Code, w.Body)
 	}
-	require.Len(t, sessionsOf(t, s, ""), 1)
+	require.Len(t, s.sessions(t, ""), 1)
 }
 
 func TestRemoval(t *testing.T) {
@@ -745,14 +703,14 @@ func TestRemoval(t *testing.T) {
 
 // TestTricksReachNoRoute writes methods and paths in other ways, and holds the answers to those of a request without a token.
 func TestTricksReachNoRoute(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["reports"].header()...)
+	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["reports"].Header()...)
 	paths := []string{"/api/agents", "/api/agents/team%2Fa", "/api/summary", "/api/sessions", "/openapi.yaml", "/metrics", "/debug/pprof/heap", "/webhook/status", "/api/events"}
 	for _, p := range paths {
 		for _, trick := range []string{
 			"/" + p, p + "/", p + "//", "/." + p, "/x/.." + p, strings.Replace(p, "/", "//", 2), strings.Replace(p, "/a", "/./a", 1), strings.ToUpper(p),
-			"/%2e" + p, "/health/..%2f" + p, "/health/.." + p, "/favicon.svg/.." + p, p + "%00", p + ";x=1", p + "%3fx", "/%61pi" + strings.TrimPrefix(p, "/api"), p + "?access_token=" + holders["reads"].token,
+			"/%2e" + p, "/health/..%2f" + p, "/health/.." + p, "/favicon.svg/.." + p, p + "%00", p + ";x=1", p + "%3fx", "/%61pi" + strings.TrimPrefix(p, "/api"), p + "?access_token=" + holders["reads"].Token,
 			"/health%2f.." + p, "//example.com" + p, p + "#x",
 		} {
 			for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "get", "Get", "PROPFIND", "OPTIONS"} {
@@ -801,16 +759,16 @@ func (l *logged) String() string {
 
 // TestNoSecretIsLogged sends secrets in every way there is, to every route, and looks for them in all that the server says.
 func TestNoSecretIsLogged(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	var log logged
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: secretText, RateLimitReads: 10_000}, func(p *handlers.Parts) {
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: accesstest.Secret, RateLimitReads: 10_000}, func(p *handlers.Parts) {
 		p.Logger, p.Access.Audit = logger, logger
 	})
-	cookie := signIn(t, s, holders["reads"].token)
-	secrets := []string{secretText, strings.TrimPrefix(secretText, "whsec_"), strings.TrimPrefix(cookie, "kubeagents="), "ka_wrong"}
+	cookie := signIn(t, s, holders["reads"].Token)
+	secrets := []string{accesstest.Secret, strings.TrimPrefix(accesstest.Secret, "whsec_"), strings.TrimPrefix(cookie, "kubeagents="), "ka_wrong"}
 	for _, h := range holders {
-		secrets = append(secrets, h.token)
+		secrets = append(secrets, h.Token)
 	}
 	var said strings.Builder
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
@@ -833,10 +791,10 @@ func TestNoSecretIsLogged(t *testing.T) {
 	}))
 	for _, profile := range []string{"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline", "/metrics"} {
 		for _, name := range []string{"admin", "reads"} {
-			said.Write(s.ask("GET", profile, "", holders[name].header()...).Body.Bytes())
+			said.Write(s.ask("GET", profile, "", holders[name].Header()...).Body.Bytes())
 		}
 	}
-	s.ask("POST", "/sign-in", url.Values{"token": {holders["reports"].token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
+	s.ask("POST", "/sign-in", url.Values{"token": {holders["reports"].Token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
 	for _, secret := range secrets {
 		require.NotContains(t, log.String(), secret)
 		if strings.HasPrefix(secret, "ka_") && secret != "ka_wrong" {
@@ -849,15 +807,15 @@ func TestNoSecretIsLogged(t *testing.T) {
 
 // TestAudit holds that each refusal and each removal is written down, whatever the level of the log.
 func TestAudit(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	var log logged
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil)) })
-	s.ask("POST", "/webhook/status", reportOf("a", "t", "running"), holders["reports"].header()...)
+	s.ask("POST", "/webhook/status", reportOf("a", "t", "running"), holders["reports"].Header()...)
 	s.ask("GET", "/api/agents", "")
-	s.ask("GET", "/api/agents", "", holders["reports"].header()...)
-	signIn(t, s, holders["reads"].token)
-	s.ask("DELETE", "/api/agents/a?_=secret", "", holders["admin"].header()...)
-	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["of team"].header()...)
+	s.ask("GET", "/api/agents", "", holders["reports"].Header()...)
+	signIn(t, s, holders["reads"].Token)
+	s.ask("DELETE", "/api/agents/a?_=secret", "", holders["admin"].Header()...)
+	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["of team"].Header()...)
 	for _, want := range []string{
 		`who=anybody client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=401 detail="a token is required`,
 		`who=reports client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=403 detail="the token lacks the scope read"`,
@@ -885,12 +843,12 @@ func TestEveryAnswerIsSafeToShow(t *testing.T) {
 // TestSharedCachesKeepNothing asks every route that is read, by those who may and those who may not, and holds what caches may do with the
 // answers. Only the icon is the same for everybody.
 func TestSharedCachesKeepNothing(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path, CORSAllowedOrigins: config.Origins{"https://app.example"}}, nil)
 	for i := range 20 {
-		s.ask("POST", "/webhook/status", reportOf("team/a", fmt.Sprint("t", i), "running"), holders["reports"].header()...)
+		s.ask("POST", "/webhook/status", reportOf("team/a", fmt.Sprint("t", i), "running"), holders["reports"].Header()...)
 	}
-	cookie := "Cookie: " + signIn(t, s, holders["reads"].token)
+	cookie := "Cookie: " + signIn(t, s, holders["reads"].Token)
 	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.ask("GET", "/", "", cookie).Body.String())
 	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{client}", "codex", "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
 	hold := func(route string, w *httptest.ResponseRecorder) {
@@ -916,7 +874,7 @@ func TestSharedCachesKeepNothing(t *testing.T) {
 		if route == "/api/events" {
 			method = "HEAD"
 		}
-		for _, who := range [][]string{nil, holders["reads"].header(), holders["admin"].header(), {cookie}, {"Authorization: Bearer ka_wrong"}} {
+		for _, who := range [][]string{nil, holders["reads"].Header(), holders["admin"].Header(), {cookie}, {"Authorization: Bearer ka_wrong"}} {
 			for _, header := range []string{"X-Nothing: x", "Accept-Encoding: gzip", "Origin: https://app.example", "Origin: https://evil.example", "If-None-Match: *"} {
 				hold(route, s.ask(method, replace.Replace(route), "", append(who, header)...))
 			}
@@ -931,114 +889,40 @@ func TestSharedCachesKeepNothing(t *testing.T) {
 	require.Equal(t, "private, no-cache", w.Header().Get("Cache-Control"))
 }
 
-// holdForeignHost holds the answer to a request under a foreign name to the contract.
-func (c *contract) holdForeignHost(t *testing.T, method, route string) {
-	if strings.HasPrefix(route, "/health") {
-		return
+// TestEveryRouteKnowsItsHost asks every route under a foreign name, as a page does that has its own name lead here. A route that answers
+// fails it, unless it is for probes.
+func TestEveryRouteKnowsItsHost(t *testing.T) {
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
+	open := newGuardedServer(t, nil, config.Config{}, nil)
+	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
+	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	open.report(t, reportOf("a", "t", "running"))
+	ask := func(s *server, method, route string) *httptest.ResponseRecorder {
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex", "*", "x").Replace(route)
+		return s.ask(method, target, reportOf("stolen", "t", "running"), "Host: evil.example:8080", "Sec-Fetch-Site: same-origin", "Origin: http://evil.example:8080")
 	}
-	s := newGuardedServer(t, nil, config.Config{}, nil)
-	r := httptest.NewRequest(method, strings.ReplaceAll(route, "{client}", "codex"), strings.NewReader(reportOf("a", "t", "running")))
-	r.Host = "evil.example"
-	w := httptest.NewRecorder()
-	s.ServeHTTP(w, r)
-	require.Equal(t, 421, w.Code, route)
-	c.hold(t, route, r, w)
-}
-
-// holdWebhooks holds the answers to signed webhooks to the contract.
-func (c *contract) holdWebhooks(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
-	for _, test := range []struct {
-		route, target, id string
-		code              int
-	}{
-		{"/webhook/status", "/webhook/status", "1", 200},
-		{"/webhook/status", "/webhook/status", "1", 200},
-		{"/webhook/status", "/webhook/status", "begun", 409},
-		{"/webhook/{client}", "/webhook/codex", "begun", 409},
-		{"/webhook/{client}", "/webhook/codex?agent_id=x", "2", 400},
-	} {
-		s.handlers.Access.Deliveries.Begin("begun", time.Now())
-		body := reportOf("a", "t", "running")
-		r := httptest.NewRequest("POST", test.target, strings.NewReader(body))
-		for _, line := range signature(t, secretText, test.id, time.Now(), body) {
-			name, value, _ := strings.Cut(line, ": ")
-			r.Header.Set(name, value)
-		}
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r)
-		require.Equal(t, test.code, w.Code, w.Body)
-		c.hold(t, test.route, r, w)
-	}
-}
-
-// holdAccess holds the answers to those who may not, or not so often, to the contract, and those of removals.
-func (c *contract) holdAccess(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
-	ask := func(s *server, method, route, who string) int {
-		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex").Replace(route)
-		r := httptest.NewRequest(method, target, strings.NewReader(reportOf("a", "t", "running")))
-		if h := holders[who]; h.token != "" {
-			r.Header.Set("Authorization", "Bearer "+h.token)
-		}
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r)
-		c.hold(t, route, r, w)
-		return w.Code
-	}
-	open := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	strict := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReads: 1, RateLimitReports: 1}, nil)
-	busy := newGuardedServer(t, nil, config.Config{MaxInFlight: 1}, nil)
-	finish := occupy(t, busy)
-
-	limited := func(method, route, who string) (status int) { // as long as the machine takes, some of what may be is there again
-		for range 50 {
-			if status = ask(strict, method, route, who); status == 429 {
-				break
-			}
-		}
-		return status
-	}
-	other := map[any]string{"report": "reads", "read": "reports", "admin": "reads"} // who has not the scope
-	mine := map[any]string{"report": "reports", "read": "reads", "admin": "admin"}
-	for range 10 {
-		ask(strict, "POST", "/webhook/status", "reports")
-		ask(strict, "HEAD", "/api/agents", "reads")
-		ask(strict, "HEAD", "/api/agents", "reports")
-		ask(strict, "HEAD", "/connect", "")
-		ask(strict, "HEAD", "/api/agents", "admin")
-	}
-	for route, item := range c.doc.Paths.Map() {
-		for method, operation := range item.Operations() {
-			c.holdForeignHost(t, method, route)
-			scope := operation.Extensions["x-scope"]
-			if strings.HasPrefix(route, "/connect") {
-				require.Equal(t, 429, limited(method, route, ""), route)
+	routes := [][2]string{{"GET", "/nowhere"}, {"PUT", "/api/agents"}}
+	require.NoError(t, chi.Walk(open.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routes = append(routes, [2]string{method, route})
+		return nil
+	}))
+	for _, route := range routes {
+		for _, s := range []*server{open, signed} {
+			w := ask(s, route[0], route[1])
+			if strings.HasPrefix(route[1], "/health") {
+				require.Equal(t, 200, w.Code, route)
+				require.JSONEq(t, `{"status":"ok"}`, w.Body.String(), "no more than a probe needs")
 				continue
 			}
-			if scope == nil {
-				require.True(t, strings.HasPrefix(route, "/health"), route)
-				continue
-			}
-			require.Equal(t, 401, ask(open, method, route, ""), route)
-			if route == "/mcp" {
-				other[scope] = "admin" // either of the other two scopes does
-			}
-			require.Equal(t, 403, ask(open, method, route, other[scope]), route)
-			other["report"] = "reads"
-			require.Equal(t, 429, limited(method, route, mine[scope]), route)
-			require.Equal(t, 503, ask(busy, method, route, ""), route)
-			if method == "DELETE" {
-				ask(open, "POST", "/webhook/status", "reports")
-				require.Equal(t, 204, ask(open, method, route, "admin"), route)
-				require.Equal(t, 404, ask(open, method, route, "admin"), route)
-			}
+			require.Equal(t, 421, w.Code, route)
+			require.JSONEq(t, `{"error":"misdirected_request","message":"this server has no tokens, so it answers only under its own names, and \"evil.example:8080\" is not one of them: `+
+				`set PUBLIC_URL to the address that people use, name its origin in CORS_ALLOWED_ORIGINS, or set TOKENS_FILE"}`, w.Body.String())
 		}
+		require.NotEqual(t, 421, ask(guarded, route[0], route[1]).Code, "with tokens, the name makes no difference")
 	}
-	require.Equal(t, 200, ask(open, "GET", "/health", ""))
-	require.Equal(t, 404, ask(open, "GET", "/api/backup", "admin"), "there is no journal")
-	durable, _ := newDurableServer(t, vfs.NewMem(), true)
-	durable.handlers.Access = open.handlers.Access
-	require.Equal(t, 200, ask(durable, "GET", "/api/backup", "admin"))
-	require.Equal(t, 200, finish(reportOf("a", "t", "running")))
+	require.Equal(t, 1, open.store.Summary().Agents)
+	w := open.ask("GET", "/api/agents", "", "Host: "+strings.Repeat("é\u202e", 1000)+".example")
+	require.Equal(t, 421, w.Code)
+	require.Contains(t, w.Body.String(), `\\u00e9\\u202e`, "shown, and not as itself")
+	require.Less(t, w.Body.Len(), 2000)
 }

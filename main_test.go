@@ -1,61 +1,36 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"compress/gzip"
 	"context"
-	"encoding/base64"
 	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
-	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
-	"os/exec"
 	"regexp"
-	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
-	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/getkin/kin-openapi/openapi3"
-	"github.com/getkin/kin-openapi/openapi3filter"
-	"github.com/getkin/kin-openapi/routers"
-	"github.com/go-chi/chi/v5"
-	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
-	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
-	"github.com/kubeagents/kubeagents/internal/fleet"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
-
-// programVariable has the test binary be the program, so that tests run it as a process of its own.
-const programVariable = "KUBEAGENTS_TEST_PROGRAM"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(programVariable) != "" {
-		main()
-	}
-	os.Exit(m.Run())
-}
 
 // server is the program's router over a store, answering in process.
 type server struct {
@@ -149,334 +124,17 @@ func (s *server) report(t testing.TB, body string) {
 	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
 }
 
+// sessions returns the list of sessions that a query asks for.
+func (s *server) sessions(t testing.TB, query string) []models.FleetSession {
+	t.Helper()
+	var list struct{ Sessions []models.FleetSession }
+	s.get(t, "/api/sessions?"+query, &list)
+	return list.Sessions
+}
+
 func reportOf(agent, topic, status string) string {
 	b, _ := json.Marshal(map[string]string{"agent_id": agent, "session_topic": topic, "status": status})
 	return string(b)
-}
-
-// contract is openapi.yaml, and what of it the answers seen so far have shown.
-type contract struct {
-	doc  *openapi3.T
-	seen map[string]bool // "GET /api/agents 200"
-}
-
-func newContract(t *testing.T) *contract {
-	doc, err := openapi3.NewLoader().LoadFromData(handlers.OpenAPISpec)
-	require.NoError(t, err)
-	require.NoError(t, doc.Validate(t.Context()))
-	return &contract{doc, map[string]bool{}}
-}
-
-// hold fails the test unless the answer to a request is as the contract says. route is the pattern that took
-// it.
-func (c *contract) hold(t *testing.T, route string, r *http.Request, w *httptest.ResponseRecorder) {
-	t.Helper()
-	require.NotEmpty(t, w.Header().Get("X-Request-Id"))
-	method := r.Method
-	if method == http.MethodHead {
-		method = http.MethodGet
-	}
-	item := c.doc.Paths.Value(route)
-	if item == nil || item.GetOperation(method) == nil {
-		schema := c.doc.Components.Schemas["Error"].Value
-		var body any
-		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body), w.Body)
-		require.NoError(t, schema.VisitJSON(body, openapi3.EnableJSONSchema2020()))
-		return
-	}
-	if r.Method == http.MethodHead {
-		return
-	}
-	c.seen[fmt.Sprintf("%s %s %d", method, route, w.Code)] = true
-	input := &openapi3filter.ResponseValidationInput{
-		RequestValidationInput: &openapi3filter.RequestValidationInput{
-			Request: r,
-			Route: &routers.Route{Spec: c.doc, Path: route, PathItem: item, Method: method,
-				Operation: item.GetOperation(method)},
-		},
-		Status: w.Code,
-		Header: w.Header(),
-		Options: &openapi3filter.Options{IncludeResponseStatus: true, ExcludeResponseBody: w.Code == http.StatusNotModified ||
-			!strings.HasPrefix(w.Header().Get("Content-Type"), "application/json")},
-	}
-	input.SetBodyBytes(w.Body.Bytes())
-	require.NoError(t, openapi3filter.ValidateResponse(t.Context(), input), "%s %s: %d %s", r.Method, r.URL, w.Code, w.Body)
-	if !input.Options.ExcludeResponseBody {
-		schema := item.GetOperation(method).Responses.Status(w.Code).Value.Content.Get("application/json").Schema.Value
-		var body any
-		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &body))
-		require.NoError(t, schema.VisitJSON(body, openapi3.EnableJSONSchema2020(), openapi3.EnableFormatValidation()))
-	}
-}
-
-// TestContract walks every route with good and bad input, holds each answer to openapi.yaml, and sees to it
-// that the file lacks no route, the router none of the file's, and the walk none of its answers.
-func TestContract(t *testing.T) {
-	c := newContract(t)
-	s := newTestServer(t, func(o *store.Options) { o.MaxSessions = 3 })
-	full := `{"agent_id":"a/ü %25","agent_name":"N","agent_source":"cursor","session_topic":"t?#","session_title":"T","status":"running",` +
-		`"timestamp":"2026-11-20T07:01:18.4Z","message":"m","content":"c","ttl_minutes":5,"report_id":"r"}`
-	agent := "/api/agents/" + url.PathEscape("a/ü %25")
-	session := agent + "/sessions/" + url.PathEscape("t?#")
-
-	for _, test := range []struct {
-		method, target, body, header string
-		route                        string
-		status                       int
-	}{
-		{"POST", "/webhook/status", full, "", "/webhook/status", 200},
-		{"POST", "/webhook/status", full, "", "/webhook/status", 200}, // a retry
-		{"POST", "/webhook/status", reportOf("b", "1", "failed") + reportOf("b", "1", "success"), "", "/webhook/status", 200},
-		{"POST", "/webhook/status", "[" + reportOf("b", "2", "pending") + `,{"agent_id":"b"}]`, "", "/webhook/status", 207},
-		{"POST", "/webhook/status", "[" + reportOf("b", "2", "pending") + "," + reportOf("b", "4", "pending") + "]", "", "/webhook/status", 207},
-		{"POST", "/webhook/status", `{"agent_id":"b"}`, "", "/webhook/status", 400},
-		{"POST", "/webhook/status", `[{"agent_id":"b"},7]`, "", "/webhook/status", 400},
-		{"POST", "/webhook/status", `{`, "", "/webhook/status", 400},
-		{"POST", "/webhook/status", full, "Idempotency-Key: " + strings.Repeat("k", 101), "/webhook/status", 400},
-		{"POST", "/webhook/status", strings.Repeat(" ", 9<<20), "", "/webhook/status", 413},
-		{"POST", "/webhook/status", full, "Content-Encoding: br", "/webhook/status", 415},
-		{"POST", "/webhook/status", `[]`, "Content-Type: application/cloudevents-batch+avro", "/webhook/status", 415},
-		{"POST", "/webhook/status", reportOf("b", "3", "running"), "", "/webhook/status", 503},
-		{"POST", "/webhook/status", "[" + reportOf("b", "3", "running") + "]", "", "/webhook/status", 503},
-		{"POST", "/webhook/status", `{"specversion":"1.0","id":"1","source":"s","type":"t","data":` + reportOf("b", "1", "failed") + `}`, "Content-Type: application/cloudevents+json", "/webhook/status", 200},
-		{"POST", "/webhook/status", `[{"specversion":"1.0","id":"1","source":"s","type":"t","data":` + reportOf("b", "1", "failed") + `},7]`, "Content-Type: application/cloudevents-batch+json", "/webhook/status", 207},
-		{"POST", "/webhook/codex?event=Stop", `{"session_id":"1"}`, "X-Agent-Id: b", "/webhook/{client}", 200},
-		{"POST", "/webhook/codex", `[]`, "", "/webhook/{client}", 400},
-		{"POST", "/webhook/nobody", `{}`, "", "/webhook/{client}", 404},
-		{"POST", "/webhook/codex", strings.Repeat(" ", 65<<20), "", "/webhook/{client}", 413},
-		{"POST", "/webhook/codex", `{}`, "Content-Encoding: br", "/webhook/{client}", 415},
-		{"POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`, "Accept: application/json, text/event-stream", "/mcp", 200},
-		{"POST", "/mcp", `{"jsonrpc":"2.0","method":"notifications/initialized"}`, "Accept: application/json, text/event-stream", "/mcp", 202},
-		{"POST", "/mcp", `{}`, "", "/mcp", 400},
-		{"POST", "/mcp", strings.Repeat(" ", 2<<20), "Accept: application/json, text/event-stream", "/mcp", 413},
-		{"POST", "/mcp", `{}`, "Content-Type: text/plain", "/mcp", 415},
-		{"GET", "/connect", "", "", "/connect", 200},
-		{"GET", "/connect/", "", "", "/connect", 308},
-		{"GET", "/connect/", "", "Accept: */*", "/connect", 200},
-		{"GET", "/connect", "", "Host: $(x)", "/connect", 400},
-		{"GET", "/connect/codex", "", "", "/connect/{client}", 200},
-		{"GET", "/connect/codex", "", "Host: $(x)", "/connect/{client}", 400},
-		{"GET", "/connect/nobody", "", "", "/connect/{client}", 404},
-		{"GET", "/webhook/status", "", "", "", 405},
-		{"GET", "/api/agents", "", "", "/api/agents", 200},
-		{"HEAD", "/api/agents", "", "", "/api/agents", 200},
-		{"GET", "/api/agents?limit=1&sort=-last_seen&status=running&source=cursor&search=n&active=true", "", "", "/api/agents", 200},
-		{"GET", "/api/agents?limit=1", "", "", "/api/agents", 200},
-		{"GET", "/api/agents", "", "If-None-Match: *", "/api/agents", 304},
-		{"GET", "/api/agents?limit=0", "", "", "/api/agents", 400},
-		{"DELETE", "/api/agents", "", "", "", 405},
-		{"GET", agent, "", "", "/api/agents/{agent_id}", 200},
-		{"GET", agent, "", "If-None-Match: *", "/api/agents/{agent_id}", 304},
-		{"GET", "/api/agents/nobody", "", "", "/api/agents/{agent_id}", 404},
-		{"GET", agent + "/status", "", "", "/api/agents/{agent_id}/status", 200},
-		{"GET", "/api/agents/b/status?limit=1", "", "", "/api/agents/{agent_id}/status", 200},
-		{"GET", agent + "/status", "", "If-None-Match: *", "/api/agents/{agent_id}/status", 304},
-		{"GET", agent + "/status?cursor=x", "", "", "/api/agents/{agent_id}/status", 400},
-		{"GET", "/api/agents/nobody/status", "", "", "/api/agents/{agent_id}/status", 404},
-		{"GET", agent + "/sessions", "", "", "/api/agents/{agent_id}/sessions", 200},
-		{"GET", "/api/agents/b/sessions?limit=1", "", "", "/api/agents/{agent_id}/sessions", 200},
-		{"GET", agent + "/sessions", "", "If-None-Match: *", "/api/agents/{agent_id}/sessions", 304},
-		{"GET", agent + "/sessions?expired=maybe", "", "", "/api/agents/{agent_id}/sessions", 400},
-		{"GET", "/api/agents/nobody/sessions", "", "", "/api/agents/{agent_id}/sessions", 404},
-		{"GET", session, "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 200},
-		{"GET", "/api/agents/b/sessions/1?limit=1", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 200},
-		{"GET", session, "", "If-None-Match: *", "/api/agents/{agent_id}/sessions/{session_topic}", 304},
-		{"GET", session + "?limit=1001", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 400},
-		{"GET", agent + "/sessions/none", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 404},
-		{"GET", "/api/sessions?limit=1", "", "", "/api/sessions", 200},
-		{"GET", "/api/sessions?status=pending&expired=false&lost=false&agent_id=b&source=x&search=y", "", "", "/api/sessions", 200},
-		{"GET", "/api/sessions?sort=last_updated&limit=1", "", "", "/api/sessions", 200},
-		{"GET", "/api/sessions", "", "If-None-Match: *", "/api/sessions", 304},
-		{"GET", "/api/sessions?status=done", "", "", "/api/sessions", 400},
-		{"GET", "/api/summary", "", "", "/api/summary", 200},
-		{"GET", "/api/summary", "", "If-None-Match: *", "/api/summary", 304},
-		{"GET", agent + "?limit=1", "", "", "/api/agents/{agent_id}", 400},
-		{"DELETE", agent + "?force=true", "", "", "/api/agents/{agent_id}", 400},
-		{"DELETE", session + "?force=true", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 400},
-		{"GET", "/api/summary?status=failed", "", "", "/api/summary", 400},
-		{"GET", "/api/backup?since=1", "", "", "/api/backup", 400},
-		{"HEAD", "/api/events?agent_id=b&status=pending,failed&lost=true&types=status,expired&since=x", "", "", "/api/events", 200},
-		{"GET", "/api/events?types=bye", "", "", "/api/events", 400},
-		{"GET", "/api/events?status=done", "", "", "/api/events", 400},
-		{"GET", "/api/events?lost=maybe", "", "", "/api/events", 400},
-		{"GET", "/api/events?since=" + strings.Repeat("x", 101), "", "", "/api/events", 400},
-		{"GET", "/health", "", "", "/health", 200},
-		{"GET", "/health/live", "", "", "/health/live", 200},
-		{"GET", "/health/ready", "", "", "/health/ready", 200},
-		{"GET", "/metrics", "", "", "/metrics", 200},
-		{"GET", "/openapi.yaml", "", "", "/openapi.yaml", 200},
-		{"GET", "/openapi.yaml", "", "If-None-Match: *", "/openapi.yaml", 304},
-		{"GET", "/nowhere", "", "", "", 404},
-		{"GET", "/assets/old/main.js", "", "", "", 404},
-		{"GET", "/api/agents/", "", "", "/api/agents", 200},
-		{"DRAIN", "", "", "", "", 0},
-		{"GET", "/health", "", "", "/health", 503},
-		{"GET", "/health/live", "", "", "/health/live", 200},
-		{"GET", "/health/ready", "", "", "/health/ready", 503},
-		{"GET", "/api/events", "", "", "/api/events", 503},
-	} {
-		if test.method == "DRAIN" {
-			s.handlers.Drain()
-			continue
-		}
-		r := httptest.NewRequest(test.method, test.target, strings.NewReader(test.body))
-		if strings.HasPrefix(test.target, "/mcp") {
-			r.Header.Set("Content-Type", "application/json")
-		}
-		if name, value, ok := strings.Cut(test.header, ": "); ok {
-			if r.Header.Set(name, value); name == "Host" {
-				r.Host = value
-			}
-		}
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r)
-		require.Equal(t, test.status, w.Code, "%s %s: %s", test.method, test.target, w.Body)
-		c.hold(t, test.route, r, w)
-		if test.status == 405 {
-			assert.NotEmpty(t, w.Header().Get("Allow"))
-		}
-	}
-
-	c.holdAccess(t)
-	c.holdWebhooks(t)
-	c.holdJournal(t)
-	c.holdEvents(t)
-
-	inRouter := map[string]bool{}
-	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		inRouter[method+" "+route] = true
-		return nil
-	}))
-	for _, page := range []string{"GET /", "GET /assets/*", "GET /favicon.svg", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not of the API
-		delete(inRouter, page)
-	}
-	for path, item := range c.doc.Paths.Map() {
-		for method, operation := range item.Operations() {
-			assert.True(t, inRouter[method+" "+path], "the router lacks %s %s", method, path)
-			delete(inRouter, method+" "+path)
-			for status := range operation.Responses.Map() {
-				assert.True(t, c.seen[method+" "+path+" "+status], "not seen: %s %s %s", method, path, status)
-			}
-		}
-	}
-	assert.Empty(t, inRouter, "openapi.yaml lacks routes")
-}
-
-// requireDay holds every read to the state that the recorded day leads to.
-func requireDay(t *testing.T, s *server) {
-	t.Helper()
-	want, err := fleet.Expected()
-	require.NoError(t, err)
-
-	var agents struct{ Agents []models.Agent }
-	s.get(t, "/api/agents", &agents)
-	got := map[string]fleet.Agent{}
-	for _, a := range agents.Agents {
-		got[a.ID] = fleet.Agent{Name: a.Name, Source: a.Source, SessionCount: a.SessionCount,
-			LatestStatus: a.LatestStatus.String(), LatestMessage: a.LatestMessage}
-	}
-	require.Equal(t, want.Agents, got)
-
-	byStatus := map[string]int{}
-	var sessions []fleet.Session
-	for target := "/api/sessions?limit=97"; target != ""; {
-		var page struct{ Sessions []models.FleetSession }
-		w := s.get(t, target, &page)
-		for _, se := range page.Sessions {
-			byStatus[se.CurrentStatus.String()]++
-			sessions = append(sessions, historyOf(t, s, se.Session))
-		}
-		target = nextOf(w.Header())
-	}
-	order := func(a, b fleet.Session) int { return strings.Compare(a.AgentID+"\n"+a.Topic, b.AgentID+"\n"+b.Topic) }
-	slices.SortFunc(want.Sessions, order)
-	slices.SortFunc(sessions, order)
-	require.Equal(t, want.Sessions, sessions)
-	require.Equal(t, want.ByStatus, byStatus)
-}
-
-// requireDayCounted holds the counts of reports to the recorded day.
-func requireDayCounted(t *testing.T, s *server) {
-	t.Helper()
-	want, err := fleet.Expected()
-	require.NoError(t, err)
-	scrape := s.ask(http.MethodGet, "/metrics", "").Body.String()
-	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="stored"} %d`, want.Stored))
-	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="duplicate"} %d`, want.Duplicates))
-}
-
-// historyOf reads a session and its history by the paths of the API.
-func historyOf(t *testing.T, s *server, se models.Session) fleet.Session {
-	t.Helper()
-	var detail struct {
-		Session       models.Session
-		StatusHistory []models.AgentStatus `json:"status_history"`
-	}
-	s.get(t, "/api/agents/"+url.PathEscape(se.AgentID)+"/sessions/"+url.PathEscape(se.Topic), &detail)
-	require.Equal(t, se, detail.Session)
-	of := fleet.Session{AgentID: se.AgentID, Topic: se.Topic, CurrentStatus: se.CurrentStatus.String(),
-		CurrentMessage: se.CurrentMessage, TTLMinutes: se.TTLMinutes}
-	for _, st := range detail.StatusHistory {
-		of.History = append(of.History, [3]string{st.Timestamp.Format(time.RFC3339Nano), st.Status.String(), st.Message})
-	}
-	return of
-}
-
-func TestRecordedDay(t *testing.T) {
-	reports := fleet.Reports()
-	t.Run("one by one", func(t *testing.T) {
-		s := newTestServer(t, nil)
-		for _, r := range reports {
-			s.report(t, string(r))
-		}
-		requireDay(t, s)
-		requireDayCounted(t, s)
-	})
-	for _, size := range []int{2, 100, 777, len(reports)} {
-		t.Run(fmt.Sprintf("in batches of %d", size), func(t *testing.T) {
-			s := newTestServer(t, nil)
-			for batch := range slices.Chunk(reports, size) {
-				s.report(t, string(bytes.Join(batch, []byte("\n"))))
-			}
-			requireDay(t, s)
-			requireDayCounted(t, s)
-		})
-		t.Run(fmt.Sprintf("in arrays of %d", size), func(t *testing.T) {
-			s := newTestServer(t, nil)
-			for batch := range slices.Chunk(reports, size) {
-				s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
-			}
-			requireDay(t, s)
-			requireDayCounted(t, s)
-		})
-	}
-	t.Run("by parallel clients", func(t *testing.T) {
-		s := newTestServer(t, nil)
-		const clients = 8
-		var of [clients][][]byte
-		for _, r := range reports {
-			var id struct {
-				AgentID string `json:"agent_id"`
-			}
-			require.NoError(t, json.Unmarshal(r, &id))
-			n := 0
-			for _, c := range id.AgentID {
-				n += int(c)
-			}
-			of[n%clients] = append(of[n%clients], r)
-		}
-		var wg sync.WaitGroup
-		for _, list := range of {
-			wg.Go(func() {
-				for _, r := range list {
-					s.report(t, string(r))
-				}
-			})
-		}
-		wg.Wait()
-		requireDay(t, s)
-		requireDayCounted(t, s)
-	})
 }
 
 // TestExpiryTellsTheTruth follows a session through its life with no ticker running: reads alone see it
@@ -758,153 +416,6 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	}
 }
 
-// process is the program, running.
-type process struct {
-	cmd     *exec.Cmd
-	address string
-	stderr  *bytes.Buffer
-	read    chan struct{} // closed once all of stderr is read
-}
-
-// start runs the program on a free port of the loopback.
-func start(t *testing.T, environment ...string) *process {
-	t.Helper()
-	return startAs(t, os.Args[0], nil, environment...)
-}
-
-// startAs runs a copy of the program, as another user if one is given.
-func startAs(t *testing.T, program string, user *syscall.Credential, environment ...string) *process {
-	t.Helper()
-	p := &process{cmd: exec.Command(program), stderr: new(bytes.Buffer), read: make(chan struct{})}
-	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
-	p.cmd.Env = append(os.Environ(), append([]string{programVariable + "=1", "HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json",
-		"RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0", "SHUTDOWN_TIMEOUT=2s"}, environment...)...)
-	stderr, err := p.cmd.StderrPipe()
-	require.NoError(t, err)
-	require.NoError(t, p.cmd.Start())
-	t.Cleanup(func() { p.cmd.Process.Kill() }) //nolint:errcheck // it mostly has ended
-	lines := bufio.NewReader(stderr)
-	for p.address == "" {
-		line, err := lines.ReadBytes('\n')
-		require.NoError(t, err, "%s", p.stderr)
-		p.stderr.Write(line)
-		var entry struct{ Address string }
-		require.NoError(t, json.Unmarshal(line, &entry))
-		p.address = entry.Address
-	}
-	go func() {
-		defer close(p.read)
-		io.Copy(p.stderr, lines) //nolint:errcheck // ends with the process
-	}()
-	return p
-}
-
-// stop sends SIGTERM and returns the exit status.
-func (p *process) stop(t *testing.T) int {
-	t.Helper()
-	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	<-p.read
-	p.cmd.Wait() //nolint:errcheck // its exit status is what is asked for
-	return p.cmd.ProcessState.ExitCode()
-}
-
-// TestProgramStopsInTheMiddleOfLoad ends the program with SIGTERM while clients report, one of them with a
-// request half sent: what got a 200 is counted, readiness turns, open requests finish, and the exit status
-// is 0.
-func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
-	p := start(t, "SHUTDOWN_TIMEOUT=20s")
-	reports := fleet.Reports()
-	var acknowledged atomic.Int64
-	var wg sync.WaitGroup
-	half := make(chan struct{})
-	for c := range 8 {
-		wg.Go(func() {
-			client := &http.Client{Transport: &http.Transport{}}
-			defer client.CloseIdleConnections()
-			for i := c; i < len(reports); i += 8 {
-				if i > len(reports)/4 && c == 0 {
-					select {
-					case <-half:
-					default:
-						close(half)
-					}
-				}
-				resp, err := client.Post("http://"+p.address+"/webhook/status", "application/json", bytes.NewReader(reports[i]))
-				if err != nil {
-					return // the server has stopped listening
-				}
-				if resp.StatusCode == http.StatusOK {
-					acknowledged.Add(1)
-				}
-				io.Copy(io.Discard, resp.Body) //nolint:errcheck
-				resp.Body.Close()              //nolint:errcheck
-			}
-		})
-	}
-	<-half
-
-	open, err := net.Dial("tcp", p.address)
-	require.NoError(t, err)
-	defer open.Close() //nolint:errcheck
-	body := reportOf("slow", "t", "running")
-	_, err = fmt.Fprintf(open, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body))
-	require.NoError(t, err)
-	answers := bufio.NewReader(open)
-	line, err := answers.ReadString('\n') // the handler waits for the body now
-	require.NoError(t, err)
-	require.Contains(t, line, "100 Continue")
-	_, err = answers.ReadString('\n')
-	require.NoError(t, err)
-
-	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	require.Eventually(t, func() bool { // while what is open finishes
-		resp, err := http.Get("http://" + p.address + "/health/ready")
-		if err != nil {
-			return false
-		}
-		defer resp.Body.Close() //nolint:errcheck
-		return resp.StatusCode == http.StatusServiceUnavailable && resp.Close
-	}, 10*time.Second, time.Millisecond)
-	wg.Wait()
-	_, err = io.WriteString(open, body)
-	require.NoError(t, err)
-	resp, err := http.ReadResponse(answers, nil)
-	require.NoError(t, err)
-	resp.Body.Close() //nolint:errcheck // only its status is asked for
-	require.Equal(t, http.StatusOK, resp.StatusCode, "an open request finishes")
-
-	<-p.read
-	p.cmd.Wait() //nolint:errcheck
-	require.Zero(t, p.cmd.ProcessState.ExitCode(), "%s", p.stderr)
-	require.Positive(t, acknowledged.Load())
-	require.Contains(t, p.stderr.String(), fmt.Sprintf(`"accepted":%d`, acknowledged.Load()+1))
-}
-
-func TestProgramRefusesBadSettings(t *testing.T) {
-	var stderr bytes.Buffer
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), programVariable+"=1", "PORT=http", "MAX_SESSIONS=0", "LOG_LEVEL=loud")
-	cmd.Stderr = &stderr
-	require.Error(t, cmd.Run())
-	require.Equal(t, command.ExitUsage, cmd.ProcessState.ExitCode())
-	for _, part := range []string{`PORT is "http"`, "0 to 65535", `MAX_SESSIONS is "0"`, `LOG_LEVEL is "loud"`, "debug, info, warn or error"} {
-		require.Contains(t, stderr.String(), part)
-	}
-}
-
-func TestProgramCutsOffRequestsAfterTheTimeout(t *testing.T) {
-	p := start(t, "SHUTDOWN_TIMEOUT=300ms")
-	conn, err := net.Dial("tcp", p.address)
-	require.NoError(t, err)
-	defer conn.Close() //nolint:errcheck
-	fmt.Fprintf(conn, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\nExpect: 100-continue\r\n\r\n")
-	line, err := bufio.NewReader(conn).ReadString('\n')
-	require.NoError(t, err)
-	require.Contains(t, line, "100 Continue")
-	require.Zero(t, p.stop(t), "%s", p.stderr)
-	require.Contains(t, p.stderr.String(), "cut off")
-}
-
 // TestRun holds which exit status the server's errors lead to.
 func TestRun(t *testing.T) {
 	var out, errOut bytes.Buffer
@@ -915,147 +426,58 @@ func TestRun(t *testing.T) {
 	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, &out, &errOut))
 }
 
-// BenchmarkReads measures what each read costs in a fleet of 200,000 sessions, as a multiple of what it costs
-// in one of 2,000: the median of pairs. In both, four sessions are pending, five lost and none failed.
-func BenchmarkReads(b *testing.B) {
-	small, large := newFleet(b, 2_000, config.Config{}), newFleet(b, 200_000, config.Config{})
-	for _, read := range []fleetRead{
-		{"agents", always("/api/agents?limit=100")},
-		{"agents-last-seen", always("/api/agents?limit=100&sort=-last_seen")},
-		{"agents-pending", always("/api/agents?limit=100&status=pending")},
-		{"agents-failed", always("/api/agents?limit=100&status=failed")},
-		{"agents-of-source", always("/api/agents?limit=100&source=cursor")},
-		{"agents-inactive", always("/api/agents?limit=100&active=false")},
-		{"agents-on-from-the-middle", func(_, agents int) string { return "/api/agents?limit=100&cursor=" + cursorAfter(agents/2-1) }},
-		{"agent", func(n, _ int) string { return "/api/agents/" + benchAgent(n) }},
-		{"agent-status", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/status?limit=100" }},
-		{"agent-sessions", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions?limit=100" }},
-		{"agent-sessions-failed", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions?status=failed" }},
-		{"session", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions/3?limit=100" }},
-		{"sessions", always("/api/sessions?limit=100")},
-		{"sessions-pending", always("/api/sessions?limit=100&status=pending&expired=false")},
-		{"sessions-failed", always("/api/sessions?limit=100&status=failed")},
-		{"sessions-lost", always("/api/sessions?limit=100&lost=true")},
-		{"sessions-of-agent", func(n, _ int) string { return "/api/sessions?limit=100&agent_id=" + benchAgent(n) }},
-		{"sessions-of-source-pending", always("/api/sessions?limit=100&source=cursor&status=pending")},
-		{"summary", always("/api/summary")},
+// TestSlowReadersAreDropped asks for a page of 1 MiB and takes some of it every few seconds, or nothing.
+func TestSlowReadersAreDropped(t *testing.T) {
+	for name, test := range map[string]struct {
+		take, every time.Duration
+		bytes       int
+		after       time.Duration // the answer is cut off; 0 for not at all
+	}{
+		"nothing":           {bytes: 0, every: time.Minute, after: 10 * time.Second},
+		"too little":        {bytes: 1 << 10, every: time.Second, after: 10 * time.Second},
+		"enough for a time": {bytes: 12 << 10, every: time.Second, after: 60 * time.Second},
+		"enough":            {bytes: 64 << 10, every: time.Second},
 	} {
-		read.compare(b, small, large)
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				s := newTestServer(t, nil)
+				for i := range 30 {
+					s.report(t, fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","message":"%d","content":%q}`, i, strings.Repeat("𝕏", models.MaxContent)))
+				}
+				listener := pipeListener{make(chan net.Conn)}
+				server := newServer(s, nil, slog.New(slog.DiscardHandler))
+				var serving sync.WaitGroup
+				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
+				client, conn := net.Pipe()
+				listener.conns <- conn
+				started := time.Now()
+				_, err := io.WriteString(client, "GET /api/agents/a/sessions/t HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+				require.NoError(t, err)
+				for piece := make([]byte, max(test.bytes, 1)); err == nil; {
+					if test.bytes > 0 {
+						_, err = io.ReadFull(client, piece)
+					} else if s.handlers.Answers.Held() == 0 && time.Since(started) > 0 {
+						_, err = io.ReadAll(client)
+						require.NoError(t, err)
+						break
+					}
+					if err == nil {
+						time.Sleep(min(test.every, time.Second))
+						synctest.Wait()
+					}
+				}
+				took := time.Since(started)
+				if test.after > 0 {
+					require.InDelta(t, test.after.Seconds(), took.Seconds(), 2)
+				}
+				synctest.Wait()
+				require.Zero(t, s.handlers.Answers.Held(), "what a reader held is given back")
+				cut := strings.Contains(s.ask("GET", "/metrics", "").Body.String(), "kubeagents_answers_cut_off_total 1")
+				require.Equal(t, test.after > 0, cut)
+				client.Close() //nolint:errcheck // it mostly is closed
+				close(listener.conns)
+				serving.Wait()
+			})
+		})
 	}
 }
-
-// BenchmarkReadsOfATeam compares what reads cost with a token for 100 agents, of a fleet of 20,000 agents and of one of 200.
-func BenchmarkReadsOfATeam(b *testing.B) {
-	path, holders := tokensFile(b, map[string]access.Entry{"team": {Scopes: []string{"read"}, Agents: []string{"host-000*"}}})
-	small, large := newFleet(b, 2_000, config.Config{TokensFile: path}), newFleet(b, 200_000, config.Config{TokensFile: path})
-	for _, f := range []*fleetServer{small, large} {
-		f.header = http.Header{"Authorization": {"Bearer " + holders["team"].token}}
-	}
-	for _, read := range []fleetRead{
-		{"agents", always("/api/agents?limit=100")},
-		{"agents-last-seen", always("/api/agents?limit=100&sort=-last_seen")},
-		{"agents-of-source", always("/api/agents?limit=50&source=cursor")},
-		{"sessions", always("/api/sessions?limit=100")},
-		{"sessions-failed", always("/api/sessions?limit=100&status=failed")},
-		{"sessions-of-source", always("/api/sessions?limit=100&source=cursor")},
-		{"sessions-of-a-search", always("/api/sessions?limit=100&search=00099")},
-		{"summary", always("/api/summary")},
-	} {
-		read.compare(b, small, large)
-	}
-}
-
-// fleetRead is a read whose cost two fleets are compared by.
-type fleetRead struct {
-	name   string
-	target func(n, agents int) string // for the n-th of so many agents, which have ten sessions each
-}
-
-// compare reports the median of what a read costs in the large fleet, and of its ratio to that in the small one.
-func (read fleetRead) compare(b *testing.B, small, large *fleetServer) {
-	b.Run(read.name, func(b *testing.B) {
-		var ratios, costs []float64
-		for b.Loop() {
-			cost := large.cost(b, read.target)
-			ratios = append(ratios, cost.Seconds()/small.cost(b, read.target).Seconds())
-			costs = append(costs, cost.Seconds()*1e6)
-		}
-		slices.Sort(ratios)
-		slices.Sort(costs)
-		b.ReportMetric(0, "ns/op")
-		b.ReportMetric(ratios[len(ratios)/2], "x_small")
-		b.ReportMetric(costs[len(costs)/2], "us")
-	})
-}
-
-func always(target string) func(int, int) string { return func(int, int) string { return target } }
-
-func benchAgent(n int) string { return fmt.Sprintf("host-%05d:claude", n) }
-
-// cursorAfter returns the cursor of the page that follows an agent.
-func cursorAfter(n int) string {
-	return base64.RawURLEncoding.EncodeToString(append([]byte{'a', 0, 0}, benchAgent(n)...))
-}
-
-// fleetServer is a server with a fleet of a number of agents.
-type fleetServer struct {
-	*server
-	agents int
-	header http.Header // of requests
-}
-
-func newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
-	s := newGuardedServer(b, nil, cfg, nil)
-	now := time.Now()
-	of := func(n int, st models.Status) models.StatusReport {
-		return models.StatusReport{
-			AgentID: benchAgent(n / 10), AgentName: "Backend refactor", AgentSource: []string{"claude-code", "cursor"}[n/10%2],
-			SessionTopic: fmt.Sprint(n % 10), Status: st, Timestamp: now, TTLMinutes: 60,
-			Message: "Running go test ./...", Content: "Reading the repository",
-		}
-	}
-	for n := range 5 { // on their way to be lost
-		s.store.Accept(nil, []models.StatusReport{of(n*sessions/5, models.Running)}, now.Add(-2*time.Hour), nil)
-	}
-	for n := range sessions {
-		st := models.Running
-		switch {
-		case n%(sessions/5) == 0:
-			continue
-		case n%(sessions/4) == 1:
-			st = models.Pending
-		}
-		s.store.Accept(nil, []models.StatusReport{of(n, st)}, now, nil)
-	}
-	summary := s.store.Summary().Sessions
-	require.Equal(b, []int{sessions, 5, 4}, []int{summary.Total, summary.Lost, summary.ByStatus.Pending})
-	return &fleetServer{s, sessions / 10, nil}
-}
-
-// cost returns how long an answer takes, over 64 requests spread over the fleet.
-func (f *fleetServer) cost(b *testing.B, target func(n, agents int) string) time.Duration {
-	const requests = 64
-	var list [requests]*http.Request
-	for i := range list {
-		list[i] = httptest.NewRequest(http.MethodGet, target(i*f.agents/requests, f.agents), nil)
-		maps.Copy(list[i].Header, f.header)
-	}
-	w := &discard{header: http.Header{}}
-	started := time.Now()
-	for _, r := range list {
-		f.ServeHTTP(w, r)
-	}
-	took := time.Since(started)
-	require.Equal(b, http.StatusOK, w.status)
-	return took / requests
-}
-
-// discard is an http.ResponseWriter that keeps nothing but the status.
-type discard struct {
-	header http.Header
-	status int
-}
-
-func (d *discard) Header() http.Header         { return d.header }
-func (d *discard) WriteHeader(status int)      { d.status = status }
-func (d *discard) Write(b []byte) (int, error) { return len(b), nil }

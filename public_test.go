@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
@@ -16,6 +17,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -34,11 +36,11 @@ func TestEveryRouteHasAPath(t *testing.T) {
 
 // TestUnderAPathOfItsOwn asks for everything under the path of PUBLIC_URL and without it, and holds both answers to be the same.
 func TestUnderAPathOfItsOwn(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path, PublicURL: publicURL(t, "https://hub.example.com/team/hub")}, nil)
-	reads := holders["reads"].header()
+	reads := holders["reads"].Header()
 	for _, prefix := range []string{"", "/team/hub"} {
-		require.Equal(t, 200, s.ask("POST", prefix+"/webhook/status", reportOf("a/b", "t", "running")+reportOf("c", "t", "running"), holders["reports"].header()...).Code)
+		require.Equal(t, 200, s.ask("POST", prefix+"/webhook/status", reportOf("a/b", "t", "running")+reportOf("c", "t", "running"), holders["reports"].Header()...).Code)
 	}
 	for _, target := range []string{"/", "/health", "/api/agents?limit=1", "/api/agents/a%2Fb", "/api/sessions/", "/openapi.yaml", "/favicon.svg", "/connect", "/connect/codex", "/nowhere", "/team/hubs/api/agents"} {
 		bare, within := s.ask("GET", target, "", reads...), s.ask("GET", "/team/hub"+target, "", reads...)
@@ -62,7 +64,7 @@ func TestUnderAPathOfItsOwn(t *testing.T) {
 
 // TestCookiesOfSignIns holds the name and the path of the cookie, and which ones count.
 func TestCookiesOfSignIns(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	serverAt := func(public string) *server {
 		cfg := config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}} // where httptest's requests come from
 		if public != "" {
@@ -70,7 +72,7 @@ func TestCookiesOfSignIns(t *testing.T) {
 		}
 		return newGuardedServer(t, nil, cfg, nil)
 	}
-	form := url.Values{"token": {holders["reads"].token}}.Encode()
+	form := url.Values{"token": {holders["reads"].Token}}.Encode()
 	none, whole, shared, plain := serverAt(""), serverAt("https://hub.example.com"), serverAt("https://example.org/team"), serverAt("http://hub:8080/team")
 	for _, test := range []struct {
 		server *server
@@ -137,9 +139,9 @@ func TestInvisibleCharactersAreNamed(t *testing.T) {
 	require.NotContains(t, w.Body.String(), "\u202e")
 	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"UserPromptSubmit","session_id":"`+bad+`","cwd":"/home/`+bad+`","prompt":"`+bad+`"}`, "X-Agent-Host: "+bad)
 	require.Equal(t, 200, w.Code, "a tool can't help its folder's name")
-	require.Equal(t, sessionIn{"codex:a\ufffdb\ufffd@a\ufffdb\ufffd", "a\ufffdb\ufffd", "codex", "a\ufffdb\ufffd", bad, "running", bad, 30}, sessionsOf(t, s, "")[0], "texts are as they were")
-	fault := call(t, connectMCP(t, s, ""), "start_session", object{"agent_id": bad, "session_topic": "t"}, nil)
-	require.Contains(t, fault, "agent_id must not hold U+202E")
+	se := s.sessions(t, "")[0]
+	require.Equal(t, []string{"codex:a\ufffdb\ufffd@a\ufffdb\ufffd", "a\ufffdb\ufffd", "a\ufffdb\ufffd"}, []string{se.AgentID, se.AgentName, se.Topic})
+	require.Equal(t, []string{bad, bad}, []string{se.Title, se.CurrentMessage}, "texts are as they were")
 	require.NotContains(t, log.String(), "\u202e")
 	require.NotContains(t, log.String(), "\u200b")
 }
@@ -152,9 +154,65 @@ func TestOldIDsAreStillRead(t *testing.T) {
 	require.NoError(t, err)
 	stop()
 	s, _ = newDurableServer(t, fs, true)
-	require.Equal(t, bad, sessionsOf(t, s, "")[0].AgentID)
+	require.Equal(t, bad, s.sessions(t, "")[0].AgentID)
 	agent := "/api/agents/" + url.PathEscape(bad)
 	require.Equal(t, 200, s.ask("GET", agent+"/sessions/"+url.PathEscape(bad), "").Code)
 	require.Equal(t, 204, s.ask("DELETE", agent, "").Code)
-	require.Empty(t, sessionsOf(t, s, ""))
+	require.Empty(t, s.sessions(t, ""))
+}
+
+func publicURL(t testing.TB, text string) (u config.PublicURL) {
+	t.Helper()
+	require.NoError(t, u.UnmarshalText([]byte(text)))
+	return u
+}
+
+// TestConnect holds that what is to be pasted names the server as whoever asks reached it, and that nothing else gets into it.
+func TestConnect(t *testing.T) {
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
+	open := newTestServer(t, nil)
+	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.1/32")}}, nil)
+	for _, test := range []struct {
+		server *server
+		header []string
+		want   string
+	}{
+		{open, nil, "http://example.com/webhook/codex"}, // httptest's
+		{open, []string{"Host: hub:8080"}, "http://hub:8080/webhook/codex"},
+		{open, []string{"Host: [::1]:8080"}, "http://[::1]:8080/webhook/codex"},
+		{open, []string{"Host: hub", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https"}, "http://hub/webhook/codex"},
+		{guarded, []string{"Host: hub", "X-Forwarded-Host: hub.example.com", "X-Forwarded-Proto: https"}, "https://hub.example.com/webhook/codex"},
+	} {
+		w := test.server.ask("GET", "/connect/codex", "", test.header...)
+		require.Equal(t, 200, w.Code)
+		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
+		require.True(t, json.Valid(w.Body.Bytes()))
+		require.Contains(t, w.Body.String(), `\"`+test.want+`\"`)
+		require.Equal(t, test.server == guarded, strings.Contains(w.Body.String(), "$KUBEAGENTS_TOKEN"))
+		w = test.server.ask("GET", "/connect", "", test.header...)
+		require.Equal(t, 200, w.Code)
+		require.Contains(t, w.Body.String(), strings.TrimSuffix(test.want, "/webhook/codex")+"/connect/")
+		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'")
+	}
+	w := guarded.ask("GET", "/connect", "", "Host: hub", "Accept: */*")
+	require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
+	require.Contains(t, w.Body.String(), "\nClaude Code 2.1.101 or later\n  curl -fsS http://hub/connect/claude-code\n  for you: ~/.claude/settings.json\n")
+	require.Contains(t, w.Body.String(), "KUBEAGENTS_TOKEN")
+	for _, host := range []string{"hub;rm", "hub'", `hub"`, "$(x)", "a b", "hub/x", "<script>", "hub:", "hub:x", "ü"} {
+		for _, target := range []string{"/connect", "/connect/codex"} {
+			r := httptest.NewRequest("GET", target, nil)
+			r.Host = host
+			w := httptest.NewRecorder()
+			open.ServeHTTP(w, r)
+			require.Equal(t, 400, w.Code, "%q", host)
+		}
+	}
+	named := newGuardedServer(t, nil, config.Config{PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
+	for _, host := range []string{"hub.example.com", "127.0.0.1:8080", "hub;rm"} { // whoever asks, however
+		require.Contains(t, named.ask("GET", "/connect/codex", "", "Host: "+host).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
+		require.Contains(t, named.ask("GET", "/team/connect", "", "Host: "+host, "Accept: */*").Body.String(), "\n  curl -fsS https://hub.example.com/team/connect/codex\n")
+	}
+	w = open.ask("GET", "/connect/status", "")
+	require.Equal(t, 404, w.Code)
+	require.Contains(t, w.Body.String(), "/connect/ goes on with claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
 }

@@ -4,45 +4,33 @@ import (
 	"bytes"
 	"compress/gzip"
 	"fmt"
-	"io"
-	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	webhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/store"
 )
-
-// signature returns the headers that sign a body with that secret.
-func signature(t testing.TB, secret, id string, at time.Time, body string) []string {
-	t.Helper()
-	key, err := webhooks.NewWebhook(secret)
-	require.NoError(t, err)
-	signed, err := key.Sign(id, at, []byte(body))
-	require.NoError(t, err)
-	return []string{"webhook-id: " + id, fmt.Sprintf("webhook-timestamp: %d", at.Unix()), "webhook-signature: " + signed}
-}
 
 // TestACapturedWebhookChangesNothing sends a signed webhook again, with whatever of it is not signed in another way.
 func TestACapturedWebhookChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const next = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 		short := func(o *store.Options) { o.HistoryLimit = 1 } // the report's ID is not remembered by its session
-		s := newGuardedServer(t, short, config.Config{WebhookSecret: secretText + "," + next}, nil)
+		s := newGuardedServer(t, short, config.Config{WebhookSecret: accesstest.Secret + "," + next}, nil)
 		running, failed := reportOf("a", "t", "running"), reportOf("a", "t", "failed")
-		captured := signature(t, secretText, "msg_1", time.Now(), running)
+		captured := accesstest.Sign(t, accesstest.Secret, "msg_1", time.Now(), running)
 		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, captured...).Code)
-		require.Equal(t, 200, s.ask("POST", "/webhook/status", failed, signature(t, secretText, "msg_2", time.Now(), failed)...).Code, "of the same second")
-		status := func() string { return sessionsOf(t, s, "agent_id=a")[0].Status }
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", failed, accesstest.Sign(t, accesstest.Secret, "msg_2", time.Now(), failed)...).Code, "of the same second")
+		status := func() string { return s.sessions(t, "agent_id=a")[0].CurrentStatus.String() }
 		require.Equal(t, "failed", status())
 
 		replays := map[string]struct {
@@ -72,7 +60,7 @@ func TestACapturedWebhookChangesNothing(t *testing.T) {
 			require.Equal(t, "failed", status(), name)
 		}
 		require.Equal(t, 1, s.store.Summary().Agents)
-		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, signature(t, next, "msg_1", time.Now(), running)...).Code, "the ID counts, whichever secret signed it")
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, accesstest.Sign(t, next, "msg_1", time.Now(), running)...).Code, "the ID counts, whichever secret signed it")
 		require.Equal(t, "failed", status())
 		require.Contains(t, s.ask("POST", "/webhook/status?agent_id=b", running, captured...).Body.String(),
 			`"agent_id is not allowed in a signed webhook, because the signature does not cover it: put it into the body, or use a token"`)
@@ -83,10 +71,10 @@ func TestACapturedWebhookChangesNothing(t *testing.T) {
 		time.Sleep(time.Second)
 		require.Equal(t, 401, s.ask("POST", "/webhook/status", running, captured...).Code)
 
-		early := signature(t, secretText, "msg_3", time.Now().Add(299*time.Second), running) // dated ahead: valid for longest
+		early := accesstest.Sign(t, accesstest.Secret, "msg_3", time.Now().Add(299*time.Second), running) // dated ahead: valid for longest
 		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, early...).Code)
 		require.Equal(t, "running", status())
-		s.ask("POST", "/webhook/status", failed, signature(t, secretText, "msg_4", time.Now(), failed)...)
+		s.ask("POST", "/webhook/status", failed, accesstest.Sign(t, accesstest.Secret, "msg_4", time.Now(), failed)...)
 		time.Sleep(599 * time.Second)
 		require.Equal(t, 200, s.ask("POST", "/webhook/status", running, early...).Code)
 		require.Equal(t, "failed", status())
@@ -97,9 +85,9 @@ func TestACapturedWebhookChangesNothing(t *testing.T) {
 func TestAWebhookIsTakenOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var deliveries *access.Deliveries
-		s := newGuardedServer(t, func(o *store.Options) { o.MaxSessions = 1 }, config.Config{WebhookSecret: secretText}, func(p *handlers.Parts) { deliveries = p.Access.Deliveries })
+		s := newGuardedServer(t, func(o *store.Options) { o.MaxSessions = 1 }, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Parts) { deliveries = p.Access.Deliveries })
 		send := func(id, body string) *httptest.ResponseRecorder {
-			return s.ask("POST", "/webhook/status", body, signature(t, secretText, id, time.Now(), body)...)
+			return s.ask("POST", "/webhook/status", body, accesstest.Sign(t, accesstest.Secret, id, time.Now(), body)...)
 		}
 		one, two := reportOf("a", "1", "running"), reportOf("a", "2", "running")
 		require.Equal(t, access.DeliveryNew, deliveries.Begin("msg_1", time.Now()))
@@ -116,7 +104,7 @@ func TestAWebhookIsTakenOnce(t *testing.T) {
 		require.Contains(t, s.ask("GET", "/metrics", "").Body.String(), `kubeagents_reports_total{outcome="stored"} 2`)
 		require.Equal(t, 204, s.ask("DELETE", "/api/agents/a/sessions/1", "").Code)
 		require.Equal(t, 200, send("msg_2", two).Code, "there is room now")
-		require.Equal(t, "2", sessionsOf(t, s, "")[0].Topic)
+		require.Equal(t, "2", s.sessions(t, "")[0].Topic)
 
 		require.Equal(t, 207, send("msg_4", "["+two+`,{"agent_id":"a"}]`).Code)
 		w = send("msg_4", "["+two+`,{"agent_id":"a"}]`)
@@ -151,8 +139,8 @@ func TestSignedBodiesCountAmongBodies(t *testing.T) {
 				bodies := budget.New(budget.Least)
 				others := budget.Least - room
 				require.NoError(t, bodies.For(nil).Grow(t.Context(), others))
-				s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, func(p *handlers.Parts) { p.Bodies = bodies })
-				w := s.ask("POST", c.target, c.body, append(c.header, signature(t, secretText, "msg_1", time.Now(), c.body)...)...)
+				s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Parts) { p.Bodies = bodies })
+				w := s.ask("POST", c.target, c.body, append(c.header, accesstest.Sign(t, accesstest.Secret, "msg_1", time.Now(), c.body)...)...)
 				if room < c.takes {
 					require.Equal(t, 503, w.Code, "%s: %s", name, w.Body)
 					require.Contains(t, w.Body.String(), "BODIES_MAX_BYTES", name)
@@ -160,7 +148,7 @@ func TestSignedBodiesCountAmongBodies(t *testing.T) {
 					require.Equal(t, 200, w.Code, "%s: %s", name, w.Body)
 				}
 				require.Equal(t, others, bodies.Held(), name)
-				w = s.ask("POST", c.target, c.body, append(c.header, signature(t, secretText, "msg_2", time.Now().Add(-time.Hour), c.body)...)...)
+				w = s.ask("POST", c.target, c.body, append(c.header, accesstest.Sign(t, accesstest.Secret, "msg_2", time.Now().Add(-time.Hour), c.body)...)...)
 				require.Equal(t, 401, w.Code, name)
 				require.Equal(t, others, bodies.Held(), name)
 			})
@@ -176,15 +164,15 @@ func largeReport(size int) string {
 
 // TestLongIDsOfWebhooks holds that an ID of any length that is allowed serves as that of a report, and of each of a batch.
 func TestLongIDsOfWebhooks(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
+	s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	for i, id := range []string{strings.Repeat("x", 95), strings.Repeat("x", 96), strings.Repeat("x", 100), strings.Repeat("x", 101), strings.Repeat("x", 255), "caf\xe9", "a\u202eb"} {
 		one, batch := reportOf(fmt.Sprint("one", i), "t", "running"), reportOf(fmt.Sprint("batch", i), "t", "running")
 		batch = "[" + batch + "," + batch + "]"
 		for _, body := range []string{one, batch} {
-			w := s.ask("POST", "/webhook/status", body, signature(t, secretText, id, time.Now(), body)...)
+			w := s.ask("POST", "/webhook/status", body, accesstest.Sign(t, accesstest.Secret, id, time.Now(), body)...)
 			require.Equal(t, 200, w.Code, "%q: %s", id, w.Body)
 			s.handlers.Access.Deliveries.End(id, false, time.Now()) // as after a restart: what the histories hold counts
-			require.Equal(t, 200, s.ask("POST", "/webhook/status", body, signature(t, secretText, id, time.Now(), body)...).Code)
+			require.Equal(t, 200, s.ask("POST", "/webhook/status", body, accesstest.Sign(t, accesstest.Secret, id, time.Now(), body)...).Code)
 			s.handlers.Access.Deliveries.End(id, false, time.Now())
 		}
 		_, history, _ := s.store.Session(fmt.Sprint("one", i), "t", nil, 100)
@@ -193,56 +181,7 @@ func TestLongIDsOfWebhooks(t *testing.T) {
 		require.Len(t, history.Items, 2)
 	}
 	body := reportOf("a", "t", "running")
-	w := s.ask("POST", "/webhook/status", body, signature(t, secretText, strings.Repeat("x", 256), time.Now(), body)...)
+	w := s.ask("POST", "/webhook/status", body, accesstest.Sign(t, accesstest.Secret, strings.Repeat("x", 256), time.Now(), body)...)
 	require.Equal(t, 400, w.Code)
 	require.Contains(t, w.Body.String(), "webhook-id must be at most 255 bytes")
-}
-
-// TestProgramRemembersWebhooks replays a webhook to the program, and after a restart.
-func TestProgramRemembersWebhooks(t *testing.T) {
-	dir := t.TempDir()
-	running, failed := reportOf("a", "t", "running"), reportOf("a", "t", "failed")
-	now := time.Now()
-	send := func(p *process, query, body string, header []string) (int, string) {
-		r, err := http.NewRequest("POST", "http://"+p.address+"/webhook/status"+query, strings.NewReader(body))
-		require.NoError(t, err)
-		for _, line := range header {
-			name, value, _ := strings.Cut(line, ": ")
-			r.Header.Set(name, value)
-		}
-		resp, err := http.DefaultClient.Do(r)
-		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read whole
-		answer, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return resp.StatusCode, string(answer)
-	}
-	status := func(p *process) string {
-		resp, err := http.Get("http://" + p.address + "/api/sessions")
-		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read whole
-		answer, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		_, rest, _ := bytes.Cut(answer, []byte(`"current_status":"`))
-		text, _, _ := strings.Cut(string(rest), `"`)
-		return text
-	}
-	captured := signature(t, secretText, "msg_1", now, running)
-	p := start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+secretText)
-	p.ready(t)
-	code, said := send(p, "", running, captured)
-	require.Equal(t, 200, code, said)
-	code, said = send(p, "", failed, signature(t, secretText, "msg_2", now, failed))
-	require.Equal(t, 200, code, said)
-	for range 2 {
-		for query, want := range map[string]int{"": 200, "?x=1": 200, "?agent_id=b": 400} {
-			code, said = send(p, query, running, append(captured, "Idempotency-Key: other"))
-			require.Equal(t, want, code, said)
-			require.Equal(t, "failed", status(p))
-		}
-		require.Zero(t, p.stop(t))
-		p = start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+secretText)
-		p.ready(t)
-	}
-	require.Zero(t, p.stop(t))
 }

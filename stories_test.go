@@ -3,7 +3,6 @@ package main
 import (
 	"encoding/json"
 	"fmt"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +17,7 @@ import (
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/recorder"
+	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -128,8 +128,8 @@ func sessionOf(other int) func(text string) string {
 func (e *expectation) hold(t *testing.T, s *server, session func(string) string) {
 	t.Helper()
 	topic := strings.Trim(session(`"`+e.Topic+`"`), `"`)
-	var shown []sessionIn
-	for _, se := range sessionsOf(t, s, "limit=1000") {
+	var shown []models.FleetSession
+	for _, se := range s.sessions(t, "limit=1000") {
 		if se.Topic == topic {
 			shown = append(shown, se)
 		}
@@ -137,11 +137,11 @@ func (e *expectation) hold(t *testing.T, s *server, session func(string) string)
 	require.Len(t, shown, max(1, e.Sessions))
 	se := shown[0]
 	if e.Status != "" {
-		require.Equal(t, e.Status, se.Status, "%+v", se)
+		require.Equal(t, e.Status, se.CurrentStatus.String(), "%+v", se)
 	}
-	require.NotContains(t, e.StatusNot, se.Status, "%+v", se)
-	require.Contains(t, se.Message, e.Message)
-	for _, part := range []struct{ text, not string }{{se.Message, e.MessageNot}, {se.Title, e.TitleNot}, {se.AgentID, e.AgentNot}} {
+	require.NotContains(t, e.StatusNot, se.CurrentStatus.String(), "%+v", se)
+	require.Contains(t, se.CurrentMessage, e.Message)
+	for _, part := range []struct{ text, not string }{{se.CurrentMessage, e.MessageNot}, {se.Title, e.TitleNot}, {se.AgentID, e.AgentNot}} {
 		if part.not != "" {
 			require.NotContains(t, part.text, part.not)
 		}
@@ -170,49 +170,4 @@ func startOn(t *testing.T, fs vfs.FS) journaled {
 	require.NoError(t, j.Replay(t.Context(), s.store, 100, time.Now(), func(journal.Progress) {}))
 	s.handlers.Replayed()
 	return journaled{s, j}
-}
-
-// TestContractOfQuestions holds that what reads and events show of questions is as the contract says, and that questions are found.
-func TestContractOfQuestions(t *testing.T) {
-	s, c := newTestServer(t, nil), newContract(t)
-	position := s.handlers.Hub.Position()
-	event := func(rest string) {
-		w := s.ask("POST", "/webhook/claude-code", `{"session_id":"t","cwd":"/home/dev/payments",`+rest+`}`, "X-Agent-Host: laptop")
-		require.Equal(t, 200, w.Code, w.Body)
-	}
-	get := func(route, target string) string {
-		r := httptest.NewRequest("GET", target, nil)
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r)
-		require.Equal(t, 200, w.Code, w.Body)
-		c.hold(t, route, r, w)
-		return w.Body.String()
-	}
-	const agent, session = "/api/agents/claude-code:payments@laptop", "/api/agents/claude-code:payments@laptop/sessions/t"
-	event(`"hook_event_name":"SessionStart","source":"startup"`)
-	require.Contains(t, get("/api/sessions", "/api/sessions?idle=true&status=success"), `"idle":true`)
-	require.Contains(t, get("/api/summary", "/api/summary"), `"idle":1,"by_status":{"running":0,"pending":0,"success":0,"failed":0}`)
-	event(`"hook_event_name":"UserPromptSubmit","prompt":"Colour it"`)
-	event(`"hook_event_name":"PreToolUse","tool_name":"AskUserQuestion","tool_use_id":"1","tool_input":{"questions":[{"question":"Which?","options":[{"label":"red"},{"label":"blue"}]}]}`)
-	event(`"hook_event_name":"PermissionRequest","agent_id":"sub","tool_name":"Bash","tool_input":{"command":"make"}`)
-
-	require.Contains(t, get("/api/agents", "/api/agents?waiting=true"), `"host":"laptop"`)
-	require.Contains(t, get("/api/agents", "/api/agents?waiting=false"), `"agents":[]`)
-	require.Contains(t, get("/api/agents/{agent_id}", agent), `"waiting_session_count":1,"lost_session_count":0`)
-	require.Contains(t, get("/api/sessions", "/api/sessions?status=pending"), `"open_question_count":2,"question":{"id":"`)
-	require.NotContains(t, get("/api/sessions", "/api/sessions?status=pending"), `"choices"`)
-	detail := get("/api/agents/{agent_id}/sessions/{session_topic}", session)
-	require.Contains(t, detail, `"kind":"choice","text":"Which?"`)
-	require.Contains(t, detail, `"choices":["red","blue"]`)
-	require.Contains(t, detail, `"kind":"permission","text":"Bash: make","content":"{\"command\":\"make\"}"`)
-	require.Contains(t, detail, `"asked_by":"sub"`)
-
-	event(`"hook_event_name":"PostToolUse","tool_name":"AskUserQuestion","tool_use_id":"1","tool_input":{}`)
-	event(`"hook_event_name":"Stop"`)
-	require.Contains(t, get("/api/agents/{agent_id}/status", agent+"/status"), `"closed_questions":[{"id":"`)
-	detail = get("/api/agents/{agent_id}/sessions/{session_topic}", session)
-	require.Contains(t, detail, `"text":"Which?","outcome":"answered","by":"PostToolUse"`)
-	require.Contains(t, detail, `"outcome":"withdrawn","by":"Stop"`)
-	require.NotContains(t, detail, `"questions"`)
-	require.NotEmpty(t, position)
 }

@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bufio"
@@ -8,61 +10,15 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/require"
 
-	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
-
-func publicURL(t testing.TB, text string) (u config.PublicURL) {
-	t.Helper()
-	require.NoError(t, u.UnmarshalText([]byte(text)))
-	return u
-}
-
-// TestEveryRouteKnowsItsHost asks every route under a foreign name, as a page does that has its own name lead here. A route that answers
-// fails it, unless it is for probes.
-func TestEveryRouteKnowsItsHost(t *testing.T) {
-	path, _ := tokensFile(t, everyScope)
-	open := newGuardedServer(t, nil, config.Config{}, nil)
-	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
-	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	open.report(t, reportOf("a", "t", "running"))
-	ask := func(s *server, method, route string) *httptest.ResponseRecorder {
-		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex", "*", "x").Replace(route)
-		return s.ask(method, target, reportOf("stolen", "t", "running"), "Host: evil.example:8080", "Sec-Fetch-Site: same-origin", "Origin: http://evil.example:8080")
-	}
-	routes := [][2]string{{"GET", "/nowhere"}, {"PUT", "/api/agents"}}
-	require.NoError(t, chi.Walk(open.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		routes = append(routes, [2]string{method, route})
-		return nil
-	}))
-	for _, route := range routes {
-		for _, s := range []*server{open, signed} {
-			w := ask(s, route[0], route[1])
-			if strings.HasPrefix(route[1], "/health") {
-				require.Equal(t, 200, w.Code, route)
-				require.JSONEq(t, `{"status":"ok"}`, w.Body.String(), "no more than a probe needs")
-				continue
-			}
-			require.Equal(t, 421, w.Code, route)
-			require.JSONEq(t, `{"error":"misdirected_request","message":"this server has no tokens, so it answers only under its own names, and \"evil.example:8080\" is not one of them: `+
-				`set PUBLIC_URL to the address that people use, name its origin in CORS_ALLOWED_ORIGINS, or set TOKENS_FILE"}`, w.Body.String())
-		}
-		require.NotEqual(t, 421, ask(guarded, route[0], route[1]).Code, "with tokens, the name makes no difference")
-	}
-	require.Equal(t, 1, open.store.Summary().Agents)
-	w := open.ask("GET", "/api/agents", "", "Host: "+strings.Repeat("é\u202e", 1000)+".example")
-	require.Equal(t, 421, w.Code)
-	require.Contains(t, w.Body.String(), `\\u00e9\\u202e`, "shown, and not as itself")
-	require.Less(t, w.Body.Len(), 2000)
-}
 
 // TestProgramAnswersUnderItsOwnNames asks the program by names that are its own, and by others, over HTTP/1.0, 1.1 and 2.
 func TestProgramAnswersUnderItsOwnNames(t *testing.T) {
@@ -157,7 +113,7 @@ func addressElsewhere(t *testing.T) string {
 
 // TestProgramListensWhereItIsSafe holds which addresses are listened at, without HOST and with it.
 func TestProgramListensWhereItIsSafe(t *testing.T) {
-	tokens, _ := tokensFile(t, everyScope)
+	tokens, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	elsewhere := addressElsewhere(t)
 	reached := func(p *process, host string) bool {
 		_, port, err := net.SplitHostPort(p.address)
@@ -178,7 +134,7 @@ func TestProgramListensWhereItIsSafe(t *testing.T) {
 		ipv6, fromElsewhere bool
 	}{
 		{[]string{"HOST="}, hasIPv6, false},
-		{[]string{"HOST=", "WEBHOOK_SECRET=" + secretText}, hasIPv6, false},
+		{[]string{"HOST=", "WEBHOOK_SECRET=" + accesstest.Secret}, hasIPv6, false},
 		{[]string{"HOST=localhost"}, hasIPv6, false},
 		{[]string{"HOST=localhost", "TOKENS_FILE=" + tokens}, hasIPv6, false},
 		{[]string{"HOST=", "TOKENS_FILE=" + tokens}, hasIPv6, true},

@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bytes"
@@ -8,6 +10,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -20,8 +23,8 @@ import (
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/models"
 )
@@ -42,10 +45,11 @@ const (
 // workplace is a machine that clients run on: a home and a project of their own, and a server that they report to.
 type workplace struct {
 	t             testing.TB
-	server        *server
-	address       string // of the server
-	model         string // the address of the models' API
-	token         string // that the server wants
+	server        *process
+	reader        accesstest.Holder // who reads from the server
+	address       string            // of the server
+	model         string            // the address of the models' API
+	token         string            // that the server wants
 	home, project string
 	bin           string
 
@@ -85,8 +89,8 @@ func prepareWorkplace(t testing.TB) *workplace {
 	if installed == "" {
 		t.Skip("the clients are not installed: run make test-clients")
 	}
-	path, holders := tokensFile(t, map[string]access.Entry{"reports": {Scopes: []string{"report"}}})
-	p := &workplace{t: t, server: newGuardedServer(t, nil, config.Config{TokensFile: path}, nil), token: holders["reports"].token,
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"reports": {Scopes: []string{"report"}}, "reads": {Scopes: []string{"read"}}})
+	p := &workplace{t: t, server: serve(t, "TOKENS_FILE="+path), reader: holders["reads"], token: holders["reports"].Token,
 		model: startModelAPI(t), home: t.TempDir(), bin: filepath.Join(installed, "node_modules", ".bin")}
 	p.project = filepath.Join(p.home, "payments")
 	require.NoError(t, os.Mkdir(p.project, 0o700))
@@ -94,10 +98,11 @@ func prepareWorkplace(t testing.TB) *workplace {
 	return p
 }
 
-// ServeHTTP is the server's, and remembers what is posted to it.
+// ServeHTTP passes requests on to the server, and remembers what is posted to it.
 func (p *workplace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: p.server.address})
 	if r.Method != http.MethodPost {
-		p.server.ServeHTTP(w, r)
+		proxy.ServeHTTP(w, r)
 		return
 	}
 	body, err := io.ReadAll(r.Body)
@@ -107,7 +112,7 @@ func (p *workplace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
 	answer := httptest.NewRecorder()
-	p.server.ServeHTTP(answer, r)
+	proxy.ServeHTTP(answer, r)
 	p.mu.Lock()
 	p.posted = append(p.posted, posting{r.URL.String(), r.Header, body, answer.Code})
 	p.mu.Unlock()
@@ -180,9 +185,26 @@ func (p *workplace) environment() []string {
 func (p *workplace) agentOf(client string) models.Agent {
 	p.t.Helper()
 	id := client + ":payments@" + hostname(p.t)
-	agent, ok := p.server.store.Agent(id)
-	require.True(p.t, ok, "there is no agent %s", id)
+	var agent models.Agent
+	p.read("/api/agents/"+url.PathEscape(id), &agent)
 	return agent
+}
+
+// read reads an answer of the server.
+func (p *workplace) read(target string, into any) {
+	p.t.Helper()
+	w := p.server.ask("GET", target, "", p.reader.Header()...)
+	require.Equal(p.t, http.StatusOK, w.Code, "%s: %s", target, w.Body)
+	require.NoError(p.t, json.Unmarshal(w.Body.Bytes(), into))
+}
+
+// sessionsOf returns the sessions of an agent, the oldest first.
+func (p *workplace) sessionsOf(agentID string) []models.Session {
+	p.t.Helper()
+	var list struct{ Sessions []models.Session }
+	p.read("/api/agents/"+url.PathEscape(agentID)+"/sessions?limit=1000", &list)
+	slices.SortFunc(list.Sessions, func(a, b models.Session) int { return a.Created.Compare(b.Created) })
+	return list.Sessions
 }
 
 func hostname(t testing.TB) string {
@@ -196,13 +218,12 @@ func hostname(t testing.TB) string {
 // the order in which they came.
 func (p *workplace) histories(agentID string) (titles []string, histories [][]string) {
 	p.t.Helper()
-	s := p.server
-	for _, se := range s.sessionsOf(p.t, agentID) {
-		_, page, ok := s.store.Session(agentID, se.Topic, nil, 100)
-		require.True(p.t, ok)
+	for _, se := range p.sessionsOf(agentID) {
+		var shown detail
+		p.read("/api/agents/"+url.PathEscape(agentID)+"/sessions/"+url.PathEscape(se.Topic), &shown)
 		history := []string{}
-		for i := len(page.Items) - 1; i >= 0; i-- {
-			history = append(history, page.Items[i].Status.String()+"|"+page.Items[i].Message)
+		for _, status := range slices.Backward(shown.History) {
+			history = append(history, status.Status.String()+"|"+status.Message)
 		}
 		titles, histories = append(titles, se.Title), append(histories, history)
 	}

@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bufio"
@@ -20,6 +22,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
@@ -29,7 +32,7 @@ import (
 
 // teamOf is a team that talks to a program by its token.
 type teamOf struct {
-	holder
+	accesstest.Holder
 	p *process
 }
 
@@ -38,7 +41,7 @@ func (team teamOf) ask(t testing.TB, method, target, body string) (int, []byte) 
 	t.Helper()
 	r, err := http.NewRequest(method, "http://"+team.p.address+target, strings.NewReader(body))
 	require.NoError(t, err)
-	r.Header.Set("Authorization", "Bearer "+team.token)
+	r.Header.Set("Authorization", "Bearer "+team.Token)
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // it is read whole
@@ -102,7 +105,7 @@ func (team teamOf) holds(t testing.TB, agentID, topic string, statuses int) (con
 func TestProgramSharesWhatItHas(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	lose(t, dir, "quiet/a", "lost")
-	path, holders := tokensFile(t, map[string]access.Entry{
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"flood": {Scopes: []string{"report", "read"}, Agents: []string{"flood/*"}},
 		"quiet": {Scopes: []string{"report", "read"}, Agents: []string{"quiet/*"}},
 	})
@@ -209,7 +212,7 @@ func TestProgramStaysWithinItsMemory(t *testing.T) {
 // TestProgramBoundsBodies has a team begin many large bodies and end none: the memory that they take stays within its bound, those that find no
 // room are refused with the cause, and a large body of another team is taken meanwhile.
 func TestProgramBoundsBodies(t *testing.T) {
-	path, holders := tokensFile(t, map[string]access.Entry{
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"ours":   {Scopes: []string{"report", "read"}, Agents: []string{"ours/*"}},
 		"theirs": {Scopes: []string{"report", "read"}, Agents: []string{"theirs/*"}},
 	})
@@ -225,7 +228,7 @@ func TestProgramBoundsBodies(t *testing.T) {
 	require.Equal(t, 200, status, "%s", body)
 
 	before := p.peak(t)
-	began := announcing("/webhook/status", 8_000_000, "Authorization: Bearer "+holders["theirs"].token) + strings.Repeat(" ", 3<<20)
+	began := announcing("/webhook/status", 8_000_000, "Authorization: Bearer "+holders["theirs"].Token) + strings.Repeat(" ", 3<<20)
 	refused := make(chan string, 100)
 	for range cap(refused) {
 		conn, err := net.Dial("tcp", p.address)

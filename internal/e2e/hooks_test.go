@@ -1,24 +1,22 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"encoding/json"
 	"fmt"
 	"net/http"
-	"net/http/httptest"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
 
-	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/models"
-	"github.com/kubeagents/kubeagents/store"
 )
 
 // sessionIn is what a list shows of a session.
@@ -33,7 +31,7 @@ type sessionIn struct {
 	TTLMinutes  int    `json:"ttl_minutes"`
 }
 
-func sessionsOf(t testing.TB, s *server, query string) []sessionIn {
+func sessionsOf(t testing.TB, s *process, query string) []sessionIn {
 	t.Helper()
 	var list struct{ Sessions []sessionIn }
 	s.get(t, "/api/sessions?"+query, &list)
@@ -42,9 +40,9 @@ func sessionsOf(t testing.TB, s *server, query string) []sessionIn {
 
 // TestHooksOfClients posts what real clients posted, as they do, and reads what people see of it.
 func TestHooksOfClients(t *testing.T) {
-	s := newTestServer(t, nil)
+	s := serve(t)
 	for client, file := range map[string]string{"claude-code": "claude-code-2.1.197-interactive", "codex": "codex-0.169.0", "gemini-cli": "gemini-cli-0.61.0"} {
-		text, err := os.ReadFile(filepath.Join("internal/adapters/testdata/captures", file+".ndjson"))
+		text, err := os.ReadFile(filepath.Join("../adapters/testdata/captures", file+".ndjson"))
 		require.NoError(t, err)
 		for line := range strings.Lines(string(text)) {
 			w := s.ask("POST", "/webhook/"+client, line)
@@ -66,7 +64,7 @@ func TestHooksOfClients(t *testing.T) {
 }
 
 func TestHookOptions(t *testing.T) {
-	s := newTestServer(t, nil)
+	s := serve(t)
 	const stop = `{"hook_event_name":"Stop","session_id":"t","cwd":"/a/b"}`
 	for n, test := range []struct {
 		target string
@@ -114,25 +112,25 @@ func TestHookOptions(t *testing.T) {
 
 // TestHooksAreGuarded holds that a token's agents, the limits and a retry's key hold for events of clients as for any report.
 func TestHooksAreGuarded(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 5}, nil)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
+	s := serve(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=5")
 	event := func(n int) string {
 		return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"%d"}`, n)
 	}
-	w := s.ask("POST", "/webhook/codex?agent_host=laptop", event(1), holders["of team"].header()...)
+	w := s.ask("POST", "/webhook/codex?agent_host=laptop", event(1), holders["of team"].Header()...)
 	require.Equal(t, 403, w.Code, "the ID that it would have is not the team's")
 	require.JSONEq(t, `{"error":"forbidden","field":"agent_id","message":"the token does not cover the agent \"codex:b@laptop\"; it needs that ID among its agents or, for any host, \"codex:b@*\""}`, w.Body.String())
-	require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["of team"].token, event(1)).Code)
-	key := append(holders["reports"].header(), "Idempotency-Key: k1")
+	require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["of team"].Token, event(1)).Code)
+	key := append(holders["reports"].Header(), "Idempotency-Key: k1")
 	for range 2 {
 		require.Equal(t, 200, s.ask("POST", "/webhook/codex", event(2), key...).Code)
 	}
-	_, page, ok := s.store.Session("team/b", "t", nil, 10)
-	require.True(t, ok, "it stays with the agent that its first event named")
-	require.Len(t, page.Items, 2, "a retry changes nothing")
+	var shown detail
+	require.NoError(t, json.Unmarshal(s.ask("GET", "/api/agents/team%2Fb/sessions/t", "", holders["reads"].Header()...).Body.Bytes(), &shown))
+	require.Len(t, shown.History, 2, "it stays with the agent that its first event named, and a retry changes nothing")
 	refused := 0
 	for n := range 150 {
-		if s.ask("POST", "/webhook/codex", event(n), holders["reports"].header()...).Code == 429 {
+		if s.ask("POST", "/webhook/codex", event(n), holders["reports"].Header()...).Code == 429 {
 			refused++
 		}
 	}
@@ -181,65 +179,6 @@ func detailOf(t testing.TB, p *process) (d detail) {
 	return d
 }
 
-// sessionsOf returns what the store knows of the sessions of an agent, the oldest first.
-func (s *server) sessionsOf(t testing.TB, agentID string) []models.FleetSession {
-	t.Helper()
-	page, err := s.store.Sessions(t.Context(), store.SessionQuery{AgentID: agentID}, nil, 1000)
-	require.NoError(t, err)
-	slices.SortFunc(page.Items, func(a, b models.FleetSession) int { return a.Created.Compare(b.Created) })
-	return page.Items
-}
-
-// TestConnect holds that what is to be pasted names the server as whoever asks reached it, and that nothing else gets into it.
-func TestConnect(t *testing.T) {
-	path, _ := tokensFile(t, everyScope)
-	open := newTestServer(t, nil)
-	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.1/32")}}, nil)
-	for _, test := range []struct {
-		server *server
-		header []string
-		want   string
-	}{
-		{open, nil, "http://example.com/webhook/codex"}, // httptest's
-		{open, []string{"Host: hub:8080"}, "http://hub:8080/webhook/codex"},
-		{open, []string{"Host: [::1]:8080"}, "http://[::1]:8080/webhook/codex"},
-		{open, []string{"Host: hub", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https"}, "http://hub/webhook/codex"},
-		{guarded, []string{"Host: hub", "X-Forwarded-Host: hub.example.com", "X-Forwarded-Proto: https"}, "https://hub.example.com/webhook/codex"},
-	} {
-		w := test.server.ask("GET", "/connect/codex", "", test.header...)
-		require.Equal(t, 200, w.Code)
-		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
-		require.True(t, json.Valid(w.Body.Bytes()))
-		require.Contains(t, w.Body.String(), `\"`+test.want+`\"`)
-		require.Equal(t, test.server == guarded, strings.Contains(w.Body.String(), "$KUBEAGENTS_TOKEN"))
-		w = test.server.ask("GET", "/connect", "", test.header...)
-		require.Equal(t, 200, w.Code)
-		require.Contains(t, w.Body.String(), strings.TrimSuffix(test.want, "/webhook/codex")+"/connect/")
-		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'")
-	}
-	w := guarded.ask("GET", "/connect", "", "Host: hub", "Accept: */*")
-	require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
-	require.Contains(t, w.Body.String(), "\nClaude Code 2.1.101 or later\n  curl -fsS http://hub/connect/claude-code\n  for you: ~/.claude/settings.json\n")
-	require.Contains(t, w.Body.String(), "KUBEAGENTS_TOKEN")
-	for _, host := range []string{"hub;rm", "hub'", `hub"`, "$(x)", "a b", "hub/x", "<script>", "hub:", "hub:x", "ü"} {
-		for _, target := range []string{"/connect", "/connect/codex"} {
-			r := httptest.NewRequest("GET", target, nil)
-			r.Host = host
-			w := httptest.NewRecorder()
-			open.ServeHTTP(w, r)
-			require.Equal(t, 400, w.Code, "%q", host)
-		}
-	}
-	named := newGuardedServer(t, nil, config.Config{PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
-	for _, host := range []string{"hub.example.com", "127.0.0.1:8080", "hub;rm"} { // whoever asks, however
-		require.Contains(t, named.ask("GET", "/connect/codex", "", "Host: "+host).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
-		require.Contains(t, named.ask("GET", "/team/connect", "", "Host: "+host, "Accept: */*").Body.String(), "\n  curl -fsS https://hub.example.com/team/connect/codex\n")
-	}
-	w = open.ask("GET", "/connect/status", "")
-	require.Equal(t, 404, w.Code)
-	require.Contains(t, w.Body.String(), "/connect/ goes on with claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
-}
-
 // TestCaptureSetting holds that the setting CAPTURE decides what is kept.
 func TestCaptureSetting(t *testing.T) {
 	for capture, want := range map[adapters.Capture]sessionIn{
@@ -247,7 +186,7 @@ func TestCaptureSetting(t *testing.T) {
 		"titles": {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "Prompt", 30},
 		"none":   {"claude-code:b", "b", "claude-code", "t", "", "running", "Prompt", 30},
 	} {
-		s := newGuardedServer(t, nil, config.Config{Capture: capture}, nil)
+		s := serve(t, "CAPTURE="+string(capture))
 		require.Equal(t, 200, s.ask("POST", "/webhook/claude-code", `{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"My secret"}`).Code)
 		require.Equal(t, want, sessionsOf(t, s, "")[0])
 	}

@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"fmt"
@@ -15,7 +17,7 @@ import (
 
 // TestCloudEvents has the SDK's own encoder send status reports in both ways that HTTP has for an event.
 func TestCloudEvents(t *testing.T) {
-	s := newTestServer(t, nil)
+	s := serve(t)
 	send := func(id, status string, structured bool) *httptest.ResponseRecorder {
 		event := cloudevents.NewEvent()
 		event.SetID(id)
@@ -28,15 +30,9 @@ func TestCloudEvents(t *testing.T) {
 			ctx = binding.WithForceStructured(ctx)
 		}
 		require.NoError(t, cehttp.WriteRequest(ctx, binding.ToMessage(&event), r))
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r)
-		return w
+		return s.send(r)
 	}
-	entries := func() int {
-		_, page, ok := s.store.Session("ci", "build", nil, 100)
-		require.True(t, ok)
-		return len(page.Items)
-	}
+	entries := func() int { return len(s.statusesOf(t, "ci", "build")) }
 	for _, structured := range []bool{true, false} {
 		id := map[bool]string{true: "s", false: "b"}[structured]
 		before := 0
@@ -84,7 +80,7 @@ func TestCloudEvents(t *testing.T) {
 
 // TestBatchesOfCloudEvents has the SDK's own encoder send several events at once.
 func TestBatchesOfCloudEvents(t *testing.T) {
-	s := newTestServer(t, nil)
+	s := serve(t)
 	batch := func(ids ...string) (events []cloudevents.Event) {
 		for _, id := range ids {
 			event := cloudevents.NewEvent()
@@ -110,26 +106,21 @@ func TestBatchesOfCloudEvents(t *testing.T) {
 		r, err := cehttp.NewHTTPRequestFromEvents(t.Context(), "http://hub/webhook/status", batch(test.ids...))
 		require.NoError(t, err)
 		r.Header.Set("Idempotency-Key", test.header)
-		w := httptest.NewRecorder()
-		s.ServeHTTP(w, r)
+		w := s.send(r)
 		require.Equal(t, 200, w.Code, w.Body)
 		require.Contains(t, w.Body.String(), fmt.Sprintf(`"accepted":%d,`, len(test.ids)))
-		_, page, ok := s.store.Session("ci", "build", nil, 100)
-		require.True(t, ok)
-		require.Len(t, page.Items, test.entries, test.ids)
+		require.Len(t, s.statusesOf(t, "ci", "build"), test.entries, test.ids)
 	}
 	event := batch("6")[0]
 	r := httptest.NewRequest("POST", "/webhook/status", nil)
 	require.NoError(t, cehttp.WriteRequest(t.Context(), binding.ToMessage(&event), r))
-	w := httptest.NewRecorder()
-	s.ServeHTTP(w, r)
+	w := s.send(r)
 	require.Equal(t, 200, w.Code)
-	_, page, _ := s.store.Session("ci", "build", nil, 100)
-	require.Len(t, page.Items, 6, "the same event, alone")
+	require.Len(t, s.statusesOf(t, "ci", "build"), 6, "the same event, alone")
 }
 
 func TestEachEventOfABatchStandsAlone(t *testing.T) {
-	s := newTestServer(t, nil)
+	s := serve(t)
 	event := func(id, more string) string {
 		return `{"specversion":"1.0","id":"` + id + `","source":"x","type":"t",` + more + `}`
 	}
@@ -165,8 +156,7 @@ func TestEachEventOfABatchStandsAlone(t *testing.T) {
 	w := s.ask("POST", "/webhook/status", `[{"specversion": "1.0", "id": "spaced", "source": "x", "type": "t", "data_base64": "eyJhZ2VudF9pZCI6ImEiLCJzZXNzaW9uX3RvcGljIjoiYjY0Iiwic3RhdHVzIjoicnVubmluZyJ9"}]`,
 		"Content-Type: application/cloudevents-batch+json")
 	require.Equal(t, 200, w.Code, w.Body)
-	_, page, _ := s.store.Session("a", "t", nil, 100)
-	require.Len(t, page.Items, 1)
+	require.Len(t, s.statusesOf(t, "a", "t"), 1)
 
 	for body, want := range map[string]string{
 		"[" + good + "," + event("2", `"data_base64":"e30="`): "malformed JSON",

@@ -1,9 +1,10 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"encoding/json"
 	"net/http"
-	"net/http/httptest"
 	"strings"
 	"sync"
 	"testing"
@@ -11,7 +12,7 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 	"github.com/stretchr/testify/require"
 
-	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
 // bearer has requests bring a token.
@@ -26,12 +27,10 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 }
 
 // connectMCP connects the SDK's own client to a server, over HTTP.
-func connectMCP(t testing.TB, s *server, token string) *mcp.ClientSession {
+func connectMCP(t testing.TB, s *process, token string) *mcp.ClientSession {
 	t.Helper()
-	listening := httptest.NewServer(s.Handler)
-	t.Cleanup(listening.Close)
 	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
-	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: listening.URL + "/mcp",
+	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + s.address + "/mcp",
 		HTTPClient: &http.Client{Transport: bearer{token}}, DisableStandaloneSSE: true}, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, session.Close()) })
@@ -58,7 +57,7 @@ func call(t testing.TB, session *mcp.ClientSession, tool string, args map[string
 type object = map[string]any
 
 func TestMCP(t *testing.T) {
-	s := newTestServer(t, nil)
+	s := serve(t)
 	session := connectMCP(t, s, "")
 	require.Equal(t, "2026-07-28", session.InitializeResult().ProtocolVersion, "the newest")
 	require.Contains(t, session.InitializeResult().Instructions, "start_session")
@@ -154,6 +153,7 @@ func TestMCP(t *testing.T) {
 	}{
 		{"report_status", object{"agent_id": "a", "session_topic": "t"}, `missing properties: ["status"]`},
 		{"report_status", object{"agent_id": "a", "session_topic": "t", "status": "done"}, `enum`},
+		{"start_session", object{"agent_id": "a\u202eb", "session_topic": "t"}, `agent_id must not hold U+202E`},
 		{"report_status", object{"agent_id": "..", "session_topic": "t", "status": "running"}, `agent_id must not be "." or ".."`},
 		{"report_status", object{"agent_id": "a", "session_topic": "", "status": "running"}, `session_topic is required: 1 to 500 characters`},
 		{"start_session", object{"agent_id": "a", "session_topic": "t", "ttl_minutes": 2000}, `maximum`},
@@ -173,7 +173,7 @@ func TestMCP(t *testing.T) {
 
 // TestMCPTellsQuestions holds that tools return what is open and how it closed, as their schemas say.
 func TestMCPTellsQuestions(t *testing.T) {
-	s := newTestServer(t, nil)
+	s := serve(t)
 	session := connectMCP(t, s, "")
 	for _, event := range []string{
 		`"hook_event_name":"UserPromptSubmit","prompt":"Tidy up"`,
@@ -209,11 +209,11 @@ func TestMCPTellsQuestions(t *testing.T) {
 
 // TestMCPIsGuarded holds that scopes and agents of a token hold for tools as everywhere, also where many call at once.
 func TestMCPIsGuarded(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 3}, nil)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
+	s := serve(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=3")
 	sessions := map[string]*mcp.ClientSession{}
 	for _, name := range []string{"reports", "reads", "of team", "of others"} {
-		sessions[name] = connectMCP(t, s, holders[name].token)
+		sessions[name] = connectMCP(t, s, holders[name].Token)
 	}
 	args := object{"agent_id": "team/a", "session_topic": "t", "status": "pending"}
 	require.Contains(t, call(t, sessions["reads"], "report_status", args, nil), "the token lacks the scope report")
@@ -254,13 +254,13 @@ func TestMCPIsGuarded(t *testing.T) {
 	}
 	require.Contains(t, fault, "more than 3 reports a second: try again in 1s")
 
-	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: secretText}, nil)
+	signed := serve(t, "WEBHOOK_SECRET="+accesstest.Secret)
 	require.Contains(t, call(t, connectMCP(t, signed, ""), "report_status", args, nil), "only as signed webhooks")
 }
 
 // TestMCPOverHTTP holds what stands below the tools: methods, origins, versions, and requests that are none.
 func TestMCPOverHTTP(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{CORSAllowedOrigins: config.Origins{"https://*.example.com"}}, nil)
+	s := serve(t, "CORS_ALLOWED_ORIGINS=https://*.example.com")
 	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 	for _, test := range []struct {
 		body   string

@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bufio"
@@ -21,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
 // sendTo opens n connections that send a text, and nothing after it.
@@ -51,7 +54,7 @@ var signedHead = []string{"webhook-id: msg_1", "webhook-timestamp: " + strconv.F
 // nothing: reports and reads with a token go on meanwhile, and the memory that the program takes stays small.
 func TestStrangersTakeNothingFromOthers(t *testing.T) {
 	const most = 96 << 20 // before, a hundred took 750 MiB
-	path, holders := tokensFile(t, map[string]access.Entry{"team": {Scopes: []string{"report", "read"}, Agents: []string{"team/*"}}})
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"team": {Scopes: []string{"report", "read"}, Agents: []string{"team/*"}}})
 	for name, request := range map[string]string{
 		"a form that does not come":                      announcing("/sign-in", 100),
 		"a signed report of which nothing comes":         announcing("/webhook/status", 8<<20, signedHead...),
@@ -61,7 +64,7 @@ func TestStrangersTakeNothingFromOthers(t *testing.T) {
 		"a report without a token of which a byte comes": announcing("/webhook/status", 8<<20) + "{",
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "MAX_IN_FLIGHT=50", "GOGC=20")
+			p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+accesstest.Secret, "MAX_IN_FLIGHT=50", "GOGC=20")
 			team := teamOf{holders["team"], p}
 			ask := func() {
 				status, body := team.ask(t, "POST", "/webhook/status", reportOf("team/a", "t", "running"))
@@ -84,7 +87,7 @@ func TestStrangersTakeNothingFromOthers(t *testing.T) {
 // TestTheSlowestStrangerIsDropped has an address begin more sign-ins than it may, and another one as well: of each, the oldest are cut off, and
 // the newest are answered.
 func TestTheSlowestStrangerIsDropped(t *testing.T) {
-	path, _ := tokensFile(t, everyScope)
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	p := start(t, "TOKENS_FILE="+path, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
 	from := func(address string) string { return announcing("/sign-in", 7, "X-Forwarded-For: "+address) }
 	other := sendTo(t, p.address, 1, from("192.0.2.2"))
@@ -110,8 +113,8 @@ func TestStrangersOverHTTP2(t *testing.T) {
 	cert, key := ca.sign(t, 1)
 	roots := x509.NewCertPool()
 	roots.AddCert(ca.cert)
-	path, holders := tokensFile(t, map[string]access.Entry{"team": {Scopes: []string{"report", "read"}, Agents: []string{"team/*"}}})
-	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "MAX_IN_FLIGHT=50", "GOGC=20",
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"team": {Scopes: []string{"report", "read"}, Agents: []string{"team/*"}}})
+	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+accesstest.Secret, "MAX_IN_FLIGHT=50", "GOGC=20",
 		"TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))
 	transport := func() *http.Transport {
 		return &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots, ServerName: "127.0.0.1", NextProtos: []string{"h2"}}, ForceAttemptHTTP2: true}
@@ -120,7 +123,7 @@ func TestStrangersOverHTTP2(t *testing.T) {
 	ask := func() {
 		r, err := http.NewRequest("GET", "https://"+p.address+"/api/agents", nil)
 		require.NoError(t, err)
-		r.Header.Set("Authorization", "Bearer "+holders["team"].token)
+		r.Header.Set("Authorization", "Bearer "+holders["team"].Token)
 		resp, err := client.Do(r)
 		require.NoError(t, err)
 		require.NoError(t, resp.Body.Close())
@@ -161,14 +164,14 @@ func TestStrangersOverHTTP2(t *testing.T) {
 // TestATeamLeavesPlacesToOthers has a team's slow requests and its streams take all that it may have: it is told so by name, and another
 // team goes on.
 func TestATeamLeavesPlacesToOthers(t *testing.T) {
-	path, holders := tokensFile(t, map[string]access.Entry{
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"greedy": {Scopes: []string{"report", "read"}, Agents: []string{"greedy/*"}},
 		"other":  {Scopes: []string{"report", "read"}, Agents: []string{"other/*"}},
 	})
 	p := start(t, "TOKENS_FILE="+path, "METRICS_PUBLIC=true", "MAX_IN_FLIGHT=10", "MAX_SUBSCRIBERS=10")
 	greedy, other := teamOf{holders["greedy"], p}, teamOf{holders["other"], p}
 	follow := func(team teamOf) int {
-		conn := sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+team.token+"\r\n\r\n")[0]
+		conn := sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+team.Token+"\r\n\r\n")[0]
 		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		require.NoError(t, err)
 		return answer.StatusCode
@@ -178,7 +181,7 @@ func TestATeamLeavesPlacesToOthers(t *testing.T) {
 	}
 	require.Equal(t, 503, follow(greedy))
 	require.Eventually(t, func() bool { // one more each time, since one may be refused while a question here has its place
-		sendTo(t, p.address, 1, announcing("/webhook/status", 100, "Authorization: Bearer "+greedy.token))
+		sendTo(t, p.address, 1, announcing("/webhook/status", 100, "Authorization: Bearer "+greedy.Token))
 		status, body := greedy.ask(t, "GET", "/api/agents", "")
 		return status == 503 && strings.Contains(string(body), "share of MAX_IN_FLIGHT")
 	}, 10*time.Second, time.Millisecond)
@@ -293,8 +296,8 @@ func strangerAt(t *testing.T, p *process, address, target string, length int, bo
 // a large one.
 func TestRefusedBodiesLeaveNoMemoryToTheNext(t *testing.T) {
 	const most = 192 << 20 // before, it was 450 MiB
-	path, _ := tokensFile(t, everyScope)
-	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "TRUSTED_PROXIES=127.0.0.1", "GOGC=20")
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
+	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+accesstest.Secret, "TRUSTED_PROXIES=127.0.0.1", "GOGC=20")
 	large := strings.Repeat("x", 8<<20)
 	before := p.peak(t)
 	for round := range 20 {
@@ -322,7 +325,7 @@ func TestRefusedBodiesLeaveNoMemoryToTheNext(t *testing.T) {
 // TestGreedyAddressesLeavePlacesToOthers has other addresses take as many places and as much memory for bodies as they can, while a signed
 // report from an address of its own comes slowly: it is taken.
 func TestGreedyAddressesLeavePlacesToOthers(t *testing.T) {
-	path, _ := tokensFile(t, everyScope)
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	for name, flood := range map[string]func(p *process){
 		"many requests of many addresses": func(p *process) {
 			for i := range 10 {
@@ -347,9 +350,9 @@ func TestGreedyAddressesLeavePlacesToOthers(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
+			p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+accesstest.Secret, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
 			body := reportOf("a", "t", "running")
-			header := append(signature(t, secretText, "msg_slow", time.Now(), body), "X-Forwarded-For: 192.0.2.1")
+			header := append(accesstest.Sign(t, accesstest.Secret, "msg_slow", time.Now(), body), "X-Forwarded-For: 192.0.2.1")
 			conn := sendTo(t, p.address, 1, announcing("/webhook/status", len(body), header...)+body[:10])[0]
 			require.Eventually(t, func() bool { // its body has begun to come, before those of others
 				return strings.Contains(metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_strangers 2`)
@@ -368,8 +371,8 @@ func TestGreedyAddressesLeavePlacesToOthers(t *testing.T) {
 // TestAnAddressHoldsFewBodies has an address send three large bodies that do not end: the oldest is cut off, since they are more than one
 // address may hold, and the others are waited for.
 func TestAnAddressHoldsFewBodies(t *testing.T) {
-	path, _ := tokensFile(t, everyScope)
-	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+secretText, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
+	p := start(t, "TOKENS_FILE="+path, "WEBHOOK_SECRET="+accesstest.Secret, "TRUSTED_PROXIES=127.0.0.1", "METRICS_PUBLIC=true")
 	for range 3 {
 		conn := strangerAt(t, p, "192.0.2.1", "/webhook/status", 8<<20, "")
 		io.WriteString(conn, strings.Repeat("x", 7<<20)) //nolint:errcheck // it may be cut off
@@ -386,7 +389,7 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 	const times = 1000
 	ca, dir := newAuthority(t), t.TempDir()
 	cert, key := ca.sign(t, 1)
-	path, _ := tokensFile(t, everyScope)
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	tokens := "TOKENS_FILE=" + path
 	long := strings.Repeat("x", 32<<10)
 	for name, test := range map[string]struct {

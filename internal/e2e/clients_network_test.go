@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"net"
@@ -68,7 +70,7 @@ func inPrivateNetwork(t *testing.T) {
 	//nolint:gosec // it is this program
 	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--", "sh", "-c", `ip link set lo up && exec "$@"`, "sh",
 		os.Args[0], "-test.run", "^TestRealClaudeCodePrivateName$", "-test.count", "1", "-test.timeout", "5m", "-test.v")
-	cmd.Env = append(os.Environ(), namespaceVariable+"=yes")
+	cmd.Env = append(os.Environ(), namespaceVariable+"=yes", programVariable+"="+program())
 	out, err := cmd.CombinedOutput()
 	if err != nil && exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "true").Run() != nil {
 		t.Skipf("this machine lets nobody make a network, not even root: run make test-clients on one that does: %s", out)

@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bytes"
@@ -118,8 +120,8 @@ func (x *terminal) posted(name string, texts ...string) (n int) {
 }
 
 // session returns the one session, without content before there is one.
-func (x *terminal) session() (se models.FleetSession) {
-	if sessions := x.server.sessionsOf(x.t, x.agentOf("claude-code").ID); len(sessions) > 0 {
+func (x *terminal) session() (se models.Session) {
+	if sessions := x.sessionsOf(x.agentOf("claude-code").ID); len(sessions) > 0 {
 		se = sessions[0]
 	}
 	return se

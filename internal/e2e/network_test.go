@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bufio"
@@ -24,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/internal/command"
 )
 
@@ -248,7 +251,7 @@ func TestProgramMakesTokens(t *testing.T) {
 
 // TestProgramSaysWhoCanGetIn holds what the start says.
 func TestProgramSaysWhoCanGetIn(t *testing.T) {
-	path, _ := tokensFile(t, everyScope)
+	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	for _, test := range []struct {
 		settings []string
 		want     string
@@ -309,7 +312,7 @@ func TestClientsThatHoldOn(t *testing.T) {
 // TestSmuggledRequests sends what proxies and servers may read in different ways, with a second request inside, and holds that
 // nothing of it is answered without a token.
 func TestSmuggledRequests(t *testing.T) {
-	path, holders := tokensFile(t, everyScope)
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	p := start(t, "TOKENS_FILE="+path)
 	inner := "GET /api/agents HTTP/1.1\r\nHost: x\r\n\r\n"
 	stolen := reportOf("stolen", "t", "running")
@@ -350,7 +353,7 @@ func TestSmuggledRequests(t *testing.T) {
 	}
 	r, err := http.NewRequest("GET", "http://"+p.address+"/api/summary", nil)
 	require.NoError(t, err)
-	r.Header.Set("Authorization", "Bearer "+holders["reads"].token)
+	r.Header.Set("Authorization", "Bearer "+holders["reads"].Token)
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // it is read whole

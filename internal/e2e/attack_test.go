@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bytes"
@@ -21,6 +23,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
 // attackFor is how long TestOthersGoOnUnderAttack attacks; KUBEAGENTS_ATTACK says another time, such as 10m.
@@ -39,11 +42,11 @@ const attackEvery = 5 * time.Millisecond
 func TestOthersGoOnUnderAttack(t *testing.T) {
 	duration, err := time.ParseDuration(cmp.Or(os.Getenv("KUBEAGENTS_ATTACK"), attackFor.String()))
 	require.NoError(t, err)
-	path, holders := tokensFile(t, map[string]access.Entry{
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"ours":   {Scopes: []string{"report", "read"}, Agents: []string{"ours/*"}},
 		"theirs": {Scopes: []string{"report", "read", "admin"}, Agents: []string{"theirs/*"}},
 	})
-	settings := []string{"TOKENS_FILE=" + path, "WEBHOOK_SECRET=" + secretText, "DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
+	settings := []string{"TOKENS_FILE=" + path, "WEBHOOK_SECRET=" + accesstest.Secret, "DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 		"RATE_LIMIT_REPORTS=1000", "RATE_LIMIT_READS=100", "MAX_SESSIONS=4000", "HISTORY_MAX_BYTES=32MiB", "DATA_MAX_BYTES=512MiB", "MAX_IN_FLIGHT=100", "MAX_SUBSCRIBERS=50", "GOGC=50"}
 	p := start(t, settings...)
 	p.ready(t)
@@ -57,7 +60,7 @@ func TestOthersGoOnUnderAttack(t *testing.T) {
 	ctx, stop := context.WithTimeout(t.Context(), duration)
 	defer stop()
 	var attackers sync.WaitGroup
-	for _, attack := range attacks(p.address, holders["theirs"].token) {
+	for _, attack := range attacks(p.address, holders["theirs"].Token) {
 		attackers.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				attack(ctx, n)

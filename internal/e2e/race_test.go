@@ -1,6 +1,6 @@
-//go:build race
+//go:build unix && race
 
-package main
+package e2e
 
 // underRace is whether the race detector watches, which takes several times as much memory.
 const underRace = true

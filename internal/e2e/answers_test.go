@@ -1,4 +1,6 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
 	"bytes"
@@ -6,7 +8,6 @@ import (
 	"crypto/x509"
 	"fmt"
 	"io"
-	"log/slog"
 	"net"
 	"net/http"
 	"os"
@@ -17,7 +18,6 @@ import (
 	"sync"
 	"syscall"
 	"testing"
-	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -165,62 +165,6 @@ func TestProgramHoldsItsAnswers(t *testing.T) {
 			fillHistory(t, client, address, 1)
 			p.requireGrowth(t, before, most)
 			require.NoError(t, p.cmd.Process.Kill())
-		})
-	}
-}
-
-// TestSlowReadersAreDropped asks for a page of 1 MiB and takes some of it every few seconds, or nothing.
-func TestSlowReadersAreDropped(t *testing.T) {
-	for name, test := range map[string]struct {
-		take, every time.Duration
-		bytes       int
-		after       time.Duration // the answer is cut off; 0 for not at all
-	}{
-		"nothing":           {bytes: 0, every: time.Minute, after: 10 * time.Second},
-		"too little":        {bytes: 1 << 10, every: time.Second, after: 10 * time.Second},
-		"enough for a time": {bytes: 12 << 10, every: time.Second, after: 60 * time.Second},
-		"enough":            {bytes: 64 << 10, every: time.Second},
-	} {
-		t.Run(name, func(t *testing.T) {
-			synctest.Test(t, func(t *testing.T) {
-				s := newTestServer(t, nil)
-				for i := range 30 {
-					s.report(t, fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","message":"%d","content":%q}`, i, strings.Repeat("𝕏", models.MaxContent)))
-				}
-				listener := pipeListener{make(chan net.Conn)}
-				server := newServer(s, nil, slog.New(slog.DiscardHandler))
-				var serving sync.WaitGroup
-				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
-				client, conn := net.Pipe()
-				listener.conns <- conn
-				started := time.Now()
-				_, err := io.WriteString(client, "GET /api/agents/a/sessions/t HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
-				require.NoError(t, err)
-				for piece := make([]byte, max(test.bytes, 1)); err == nil; {
-					if test.bytes > 0 {
-						_, err = io.ReadFull(client, piece)
-					} else if s.handlers.Answers.Held() == 0 && time.Since(started) > 0 {
-						_, err = io.ReadAll(client)
-						require.NoError(t, err)
-						break
-					}
-					if err == nil {
-						time.Sleep(min(test.every, time.Second))
-						synctest.Wait()
-					}
-				}
-				took := time.Since(started)
-				if test.after > 0 {
-					require.InDelta(t, test.after.Seconds(), took.Seconds(), 2)
-				}
-				synctest.Wait()
-				require.Zero(t, s.handlers.Answers.Held(), "what a reader held is given back")
-				cut := strings.Contains(s.ask("GET", "/metrics", "").Body.String(), "kubeagents_answers_cut_off_total 1")
-				require.Equal(t, test.after > 0, cut)
-				client.Close() //nolint:errcheck // it mostly is closed
-				close(listener.conns)
-				serving.Wait()
-			})
 		})
 	}
 }

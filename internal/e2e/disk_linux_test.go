@@ -1,4 +1,4 @@
-package main
+package e2e
 
 import (
 	"fmt"
@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -15,6 +16,8 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/models"
 )
 
 // badDisk is a data directory that can be made to fail.
@@ -168,16 +171,16 @@ func TestProgramOnABadDisk(t *testing.T) {
 // start starts a program on the disk.
 func (d *badDisk) start(t *testing.T) *process {
 	t.Helper()
-	program := os.Args[0]
-	if d.user != nil { // who may not read where the tests are
-		program = filepath.Join(filepath.Dir(d.dir), "program")
-		if _, err := os.Stat(program); err != nil {
-			text, err := os.ReadFile(os.Args[0])
+	path := program()
+	if d.user != nil { // who may not read where the binary is
+		path = filepath.Join(filepath.Dir(d.dir), "program")
+		if _, err := os.Stat(path); err != nil {
+			binary, err := os.ReadFile(program())
 			require.NoError(t, err)
-			require.NoError(t, os.WriteFile(program, text, 0o755))
+			require.NoError(t, os.WriteFile(path, binary, 0o755))
 		}
 	}
-	p := startAs(t, program, d.user, "DATA_DIR="+d.dir, "HISTORY_LIMIT=20")
+	p := startAs(t, path, d.user, "DATA_DIR="+d.dir, "HISTORY_LIMIT=20")
 	p.ready(t)
 	return p
 }
@@ -273,4 +276,106 @@ func fetch(t *testing.T, p *process, target string) (int, string) {
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp.StatusCode, string(body)
+}
+
+// TestProgramOnAFullDisk fills the disk of a program, and makes room again.
+func TestProgramOnAFullDisk(t *testing.T) {
+	dir := t.TempDir()
+	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=16m")
+	if err != nil {
+		t.Skipf("a file system of its own is needed, and mounting one: %v; run this as root", err)
+	}
+	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
+	ballast := filepath.Join(dir, "ballast")
+	require.NoError(t, os.WriteFile(ballast, make([]byte, 10<<20), 0o600))
+	settings := []string{"DATA_DIR=" + filepath.Join(dir, "data"), "HISTORY_LIMIT=10"}
+	p := start(t, settings...)
+	p.ready(t)
+
+	n, code := 0, 0
+	post := func() int {
+		body := fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","message":"%d","content":"%s"}`, n, strings.Repeat("x", 10_000))
+		resp, err := http.Post("http://"+p.address+"/webhook/status", "application/json", strings.NewReader(body))
+		require.NoError(t, err, "%s", p.stderr)
+		defer resp.Body.Close() //nolint:errcheck // only its status is asked for
+		if resp.StatusCode == http.StatusOK {
+			n++
+		} else {
+			require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+			require.NotEmpty(t, resp.Header.Get("Retry-After"))
+		}
+		return resp.StatusCode
+	}
+	for code != http.StatusServiceUnavailable {
+		code = post()
+		require.Less(t, n, 5000, "the disk is never full")
+	}
+	resp, err := http.Get("http://" + p.address + "/health")
+	require.NoError(t, err)
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
+	require.Contains(t, string(body), "the disk of DATA_DIR is full")
+	var detail struct {
+		Session       models.Session
+		StatusHistory []models.AgentStatus `json:"status_history"`
+	}
+	p.get(t, "/api/agents/a/sessions/t?limit=10", &detail)
+	require.Equal(t, strconv.Itoa(n-1), detail.Session.CurrentMessage)
+
+	require.NoError(t, os.Remove(ballast))
+	for code != http.StatusOK {
+		code = post()
+	}
+	for range 20 {
+		require.Equal(t, http.StatusOK, post())
+	}
+	check := func() {
+		var all []models.AgentStatus
+		for target := "/api/agents/a/sessions/t?limit=100"; target != ""; {
+			next := p.get(t, target, &detail)
+			all = append(all, detail.StatusHistory...)
+			detail.StatusHistory, target = nil, next
+		}
+		require.Len(t, all, n)
+		for i, st := range all {
+			require.Equal(t, strconv.Itoa(n-1-i), st.Message)
+		}
+	}
+	check()
+	p.kill(t)
+	p = start(t, settings...)
+	p.ready(t)
+	check()
+	require.Zero(t, p.stop(t), "%s", p.stderr)
+	require.NotContains(t, p.stderr.String(), "panic")
+}
+
+// TestProgramAtAFileSizeLimit has a file in the data directory reach the size that the system allows.
+func TestProgramAtAFileSizeLimit(t *testing.T) {
+	var before, limit syscall.Rlimit
+	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
+	limit = before
+	limit.Cur = 1 << 20
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)) // the program inherits it
+	p := start(t, "DATA_DIR="+filepath.Join(t.TempDir(), "data"))
+	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before))
+	p.ready(t)
+	accepted, refused := 0, 0
+	for refused == 0 || accepted == 0 {
+		body := fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","content":"%s"}`, strings.Repeat("y", 9_000))
+		resp, err := http.Post("http://"+p.address+"/webhook/status", "application/json", strings.NewReader(body))
+		require.NoError(t, err, "%s", p.stderr)
+		require.NoError(t, resp.Body.Close())
+		if resp.StatusCode == http.StatusOK {
+			accepted++
+		} else {
+			refused++
+		}
+		require.Less(t, accepted, 5000)
+	}
+	p.get(t, "/api/agents", new(any))
+	require.Zero(t, p.stop(t), "%s", p.stderr)
+	require.Contains(t, p.stderr.String(), "reached the size that the system allows")
 }

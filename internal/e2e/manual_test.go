@@ -1,21 +1,18 @@
-package main
+//go:build unix
+
+package e2e
 
 import (
-	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"reflect"
 	"regexp"
 	"slices"
 	"strings"
 	"testing"
 
-	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/require"
-
-	"github.com/kubeagents/kubeagents/config"
 )
 
 // mostREADMELines is how long the README may be: it is for those who see the project for the first time.
@@ -24,12 +21,14 @@ const mostREADMELines = 250
 // manual returns the README and the pages of docs, by path.
 func manual(t *testing.T) map[string]string {
 	t.Helper()
-	paths, err := filepath.Glob("docs/*.md")
+	paths, err := filepath.Glob(filepath.Join(root, "docs/*.md"))
 	require.NoError(t, err)
 	require.Greater(t, len(paths), 10)
 	pages := map[string]string{}
-	for _, path := range append(paths, "README.md") {
+	for _, path := range append(paths, filepath.Join(root, "README.md")) {
 		text, err := os.ReadFile(path)
+		require.NoError(t, err)
+		path, err = filepath.Rel(root, path)
 		require.NoError(t, err)
 		pages[path] = string(text)
 	}
@@ -64,7 +63,7 @@ func TestLinksOfTheManual(t *testing.T) {
 			if to != "" {
 				target = filepath.Join(filepath.Dir(path), to)
 			}
-			_, err := os.Stat(target)
+			_, err := os.Stat(filepath.Join(root, target))
 			require.NoError(t, err, "%s: %s", path, found[1])
 			if named {
 				require.Contains(t, anchors(pages[target]), anchor, "%s: %s", path, found[1])
@@ -75,45 +74,6 @@ func TestLinksOfTheManual(t *testing.T) {
 		}
 	}
 	require.LessOrEqual(t, strings.Count(pages["README.md"], "\n"), mostREADMELines)
-}
-
-// TestTheManualNamesWhatThereIs holds that routes, metrics, settings and commands are in the manual, and that it names no others.
-func TestTheManualNamesWhatThereIs(t *testing.T) {
-	pages := manual(t)
-	s := newTestServer(t, nil)
-	api := pages["docs/api.md"]
-	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		switch route {
-		case "/assets/*", "/debug/pprof/*":
-			route = strings.TrimSuffix(route, "*")
-		}
-		require.Contains(t, api, route, "docs/api.md lacks %s %s", method, route)
-		return nil
-	}))
-
-	scraped := s.ask(http.MethodGet, "/metrics", "").Body.String()
-	var metrics []string
-	for _, found := range regexp.MustCompile(`(?m)^# TYPE (kubeagents_\w+) `).FindAllStringSubmatch(scraped, -1) {
-		metrics = append(metrics, found[1])
-		require.Contains(t, pages["docs/operate.md"], "`"+found[1], "docs/operate.md lacks a metric")
-	}
-	require.Greater(t, len(metrics), 15)
-
-	settings := map[string]bool{}
-	for field := range reflect.TypeFor[config.Config]().Fields() {
-		settings[field.Tag.Get("env")] = true
-	}
-	_, table, _ := strings.Cut(pages["README.md"], "## Environment Variables")
-	table, _, _ = strings.Cut(table, "\n## ")
-	for _, found := range regexp.MustCompile("`([A-Z]+_[A-Z_]+|PORT|HOST)`").FindAllStringSubmatch(table, -1) {
-		require.True(t, settings[found[1]], "the README has the setting %s, which does not exist", found[1])
-	}
-
-	status, help := runProgram(t, nil, "help")
-	require.Zero(t, status)
-	for _, found := range regexp.MustCompile(`(?m)^  (\w+( [A-Z]+)?)  `).FindAllStringSubmatch(help, -1) {
-		require.Contains(t, pages["docs/settings.md"], "`kubeagents "+found[1]+"`", "docs/settings.md lacks a command")
-	}
 }
 
 // needsTools skips a test on a machine that lacks a tool.
@@ -199,8 +159,7 @@ func TestSharingAsTheManualSays(t *testing.T) {
 		"by hand":        byHand,
 	} {
 		dir := t.TempDir()
-		program := fmt.Sprintf("%s=1 '%s'", programVariable, os.Args[0])
-		cmd := exec.Command("bash", "-euo", "pipefail", "-c", strings.ReplaceAll(commands, "go run .", program))
+		cmd := exec.Command("bash", "-euo", "pipefail", "-c", strings.ReplaceAll(commands, "go run .", program()))
 		cmd.Dir = dir
 		said, err := cmd.CombinedOutput()
 		require.NoError(t, err, "%s: %s", name, said)

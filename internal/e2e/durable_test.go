@@ -1,0 +1,280 @@
+//go:build unix
+
+package e2e
+
+import (
+	"archive/tar"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/internal/command"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// killRounds is how often TestProgramKilled kills the program; KUBEAGENTS_KILL_ROUNDS says another number.
+const killRounds = 5
+
+// rounds returns the number that a variable says, or else usual.
+func rounds(t *testing.T, variable string, usual int) int {
+	t.Helper()
+	text := os.Getenv(variable)
+	if text == "" {
+		return usual
+	}
+	n, err := strconv.Atoi(text)
+	require.NoError(t, err)
+	return n
+}
+
+// writer reports on a session of its own, one report after another.
+type writer struct {
+	agentID, topic, content string
+	sent, acked, atOnce     int
+}
+
+// TestProgramKilled kills the program again and again, at random, under 32 writers: every acknowledged report is there, none
+// twice, and counts and lists agree with the histories.
+func TestProgramKilled(t *testing.T) {
+	writers := make([]*writer, 32)
+	for i := range writers {
+		writers[i] = &writer{agentID: fmt.Sprint("agent ", i%8), topic: fmt.Sprint("topic/", i)}
+	}
+	settings := []string{"DATA_DIR=" + filepath.Join(t.TempDir(), "data"), "HISTORY_LIMIT=20"}
+	for range rounds(t, "KUBEAGENTS_KILL_ROUNDS", killRounds) {
+		p := start(t, settings...)
+		p.ready(t)
+		var acknowledged atomic.Int64
+		enough := int64(rand.N(3000)) // when it is killed
+		crashed := make(chan struct{})
+		kill := sync.OnceFunc(func() { p.kill(t); close(crashed) })
+		var wg sync.WaitGroup
+		for _, w := range writers {
+			wg.Go(func() {
+				client := http.Client{Transport: &http.Transport{}}
+				defer client.CloseIdleConnections()
+				for w.report(&client, p.address) {
+					if acknowledged.Add(1) == enough+1 {
+						go kill()
+					}
+				}
+			})
+		}
+		wg.Wait()
+		<-crashed
+
+		p = start(t, settings...)
+		p.ready(t)
+		requireWritten(t, p, writers)
+		p.kill(t)
+	}
+}
+
+// report sends the next report, again where it was not acknowledged. It reports whether that was.
+func (w *writer) report(client *http.Client, address string) bool {
+	status, err := w.post(client, address)
+	return err == nil && status == http.StatusOK
+}
+
+// post is report, or as many at a time as the writer has. It returns the status of the answer.
+func (w *writer) post(client *http.Client, address string) (int, error) {
+	w.sent = w.acked + max(w.atOnce, 1)
+	var body bytes.Buffer
+	for n := w.acked; n < w.sent; n++ {
+		fmt.Fprintf(&body, `{"agent_id":%q,"session_topic":%q,"status":"running","message":"%d","report_id":"%d","content":%q}`,
+			w.agentID, w.topic, n, n, w.content)
+	}
+	resp, err := client.Post("http://"+address+"/webhook/status", "application/json", &body)
+	if err != nil {
+		return 0, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
+		return 0, err
+	}
+	if resp.StatusCode == http.StatusOK {
+		w.acked = w.sent
+	}
+	return resp.StatusCode, nil
+}
+
+func requireWritten(t *testing.T, p *process, writers []*writer) {
+	t.Helper()
+	sessions := map[string]int{} // of each agent
+	total := 0
+	for _, w := range writers {
+		target := "/api/agents/" + url.PathEscape(w.agentID) + "/sessions/" + url.PathEscape(w.topic) + "?limit=1000"
+		var messages []string
+		for w.sent > 0 && target != "" {
+			var page struct {
+				Session       models.Session
+				StatusHistory []models.AgentStatus `json:"status_history"`
+			}
+			resp, err := http.Get("http://" + p.address + target)
+			require.NoError(t, err)
+			if resp.StatusCode == http.StatusNotFound && w.acked == 0 {
+				break // its first report was never acknowledged
+			}
+			require.NoError(t, json.NewDecoder(resp.Body).Decode(&page))
+			require.NoError(t, resp.Body.Close())
+			require.NotEmpty(t, page.StatusHistory)
+			if len(messages) == 0 {
+				require.Equal(t, page.StatusHistory[0].Message, page.Session.CurrentMessage)
+			}
+			for _, st := range page.StatusHistory {
+				messages = append(messages, st.Message)
+			}
+			target = nextOf(resp.Header)
+		}
+		require.GreaterOrEqual(t, len(messages), w.acked, "%s: acknowledged reports are lost", w.topic)
+		require.LessOrEqual(t, len(messages), w.sent)
+		for i, message := range messages {
+			require.Equal(t, strconv.Itoa(len(messages)-1-i), message)
+		}
+		w.acked = len(messages)
+		if len(messages) > 0 {
+			sessions[w.agentID]++
+			total++
+		}
+	}
+	var agents struct{ Agents []models.Agent }
+	p.get(t, "/api/agents", &agents)
+	require.Len(t, agents.Agents, len(sessions))
+	for _, a := range agents.Agents {
+		require.Equal(t, sessions[a.ID], a.SessionCount)
+		require.Equal(t, sessions[a.ID], a.ActiveSessionCount)
+	}
+	var summary models.Summary
+	p.get(t, "/api/summary", &summary)
+	require.Equal(t, models.SessionCounts{Total: total, Active: total, ByStatus: models.StatusCounts{Running: total}}, summary.Sessions)
+}
+
+func TestADataDirectoryServesOneProgram(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	p := start(t, "DATA_DIR="+dir)
+	p.ready(t)
+	status, said := runProgram(t, []string{"DATA_DIR=" + dir, "PORT=0"})
+	require.Equal(t, command.ExitFailure, status)
+	require.Contains(t, said, "DATA_DIR "+dir+" is in use by another process")
+	require.Zero(t, p.stop(t))
+}
+
+// TestBackup copies the state of a program that takes reports, and starts another one on the copy.
+func TestBackup(t *testing.T) {
+	dir := t.TempDir()
+	data, copied := "DATA_DIR="+filepath.Join(dir, "data"), filepath.Join(dir, "copy")
+	p := start(t, data, "HISTORY_LIMIT=20")
+	p.ready(t)
+	w := &writer{agentID: "a", topic: "t"}
+	for range 100 {
+		require.True(t, w.report(http.DefaultClient, p.address))
+	}
+	stop, done := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(done)
+		for {
+			select {
+			case <-stop:
+				return
+			default:
+				w.report(http.DefaultClient, p.address)
+			}
+		}
+	}()
+	status, said := runProgram(t, []string{data}, "backup", copied)
+	require.Zero(t, status, said)
+	close(stop)
+	<-done
+	status, said = runProgram(t, []string{data}, "backup", copied)
+	require.Equal(t, command.ExitFailure, status)
+	require.Contains(t, said, copied+" is there already")
+	for _, usage := range [][]string{{"backup"}, {"backup", "a", "b"}, {"restore", "x"}} {
+		status, _ = runProgram(t, []string{data}, usage...)
+		require.Equal(t, command.ExitUsage, status)
+	}
+	status, said = runProgram(t, nil, "backup", filepath.Join(dir, "none"))
+	require.Equal(t, command.ExitUsage, status)
+	require.Contains(t, said, "DATA_DIR")
+	require.Zero(t, p.stop(t))
+	status, said = runProgram(t, []string{data}, "backup", filepath.Join(dir, "late"))
+	require.Equal(t, command.ExitFailure, status)
+	require.Contains(t, said, "no server answers")
+
+	all := w.acked
+	w.acked, w.sent = 100, all
+	p = start(t, "DATA_DIR="+copied, "HISTORY_LIMIT=20")
+	p.ready(t)
+	requireWritten(t, p, []*writer{w})
+	require.Zero(t, p.stop(t))
+	info, err := os.Stat(copied)
+	require.NoError(t, err)
+	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
+}
+
+// TestBackupIsSent downloads a copy of the state of a program with tokens, and starts another one on it.
+func TestBackupIsSent(t *testing.T) {
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
+	dir := t.TempDir()
+	data, copied := filepath.Join(dir, "data"), filepath.Join(dir, "copy")
+	left := filepath.Join(data, "sent-backup-LEFT")
+	require.NoError(t, os.MkdirAll(left, 0o700))
+	p := start(t, "DATA_DIR="+data, "TOKENS_FILE="+path)
+	p.ready(t)
+	ask := func(p *process, method, target, who, body string) (int, []byte) {
+		r, err := http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body))
+		require.NoError(t, err)
+		r.Header.Set("Authorization", "Bearer "+holders[who].Token)
+		resp, err := http.DefaultClient.Do(r)
+		require.NoError(t, err)
+		defer resp.Body.Close() //nolint:errcheck // it is read whole
+		answer, err := io.ReadAll(resp.Body)
+		require.NoError(t, err)
+		return resp.StatusCode, answer
+	}
+	for i := range 100 {
+		status, _ := ask(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running"))
+		require.Equal(t, 200, status)
+	}
+	status, _ := ask(p, "DELETE", "/api/agents/a/sessions/7", "admin", "")
+	require.Equal(t, 204, status)
+	status, sent := ask(p, "GET", "/api/backup", "admin", "")
+	require.Equal(t, 200, status)
+	require.NoError(t, os.Mkdir(copied, 0o700))
+	archive := tar.NewReader(bytes.NewReader(sent))
+	for {
+		header, err := archive.Next()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		require.NoError(t, err)
+		text, err := io.ReadAll(archive)
+		require.NoError(t, err)
+		require.NoError(t, os.WriteFile(filepath.Join(copied, filepath.Base(header.Name)), text, 0o600))
+	}
+	entries, err := filepath.Glob(filepath.Join(data, "sent-backup-*"))
+	require.NoError(t, err)
+	require.Empty(t, entries, "nothing of it is left, nor of an earlier one")
+	require.Zero(t, p.stop(t))
+	p = start(t, "DATA_DIR="+copied, "TOKENS_FILE="+path)
+	p.ready(t)
+	_, summary := ask(p, "GET", "/api/summary", "reads", "")
+	require.Contains(t, string(summary), `"total":99`)
+	status, _ = ask(p, "GET", "/api/agents/a/sessions/7", "reads", "")
+	require.Equal(t, 404, status, "what was removed stays so")
+	require.Zero(t, p.stop(t))
+}

@@ -1,0 +1,260 @@
+//go:build unix
+
+// Package e2e drives the program from outside: it builds the binary, runs it on a real disk and a port of the loopback interface, and
+// talks to it as clients do.
+package e2e
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"net/http"
+	"net/http/httptest"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// programVariable names a binary to test instead of one that is built here.
+const programVariable = "KUBEAGENTS_PROGRAM"
+
+// root is the folder of the module.
+const root = "../.."
+
+// folder is where the binary is built. TestMain removes it.
+var folder = sync.OnceValue(func() string { return must(os.MkdirTemp("", "kubeagents-e2e-")) })
+
+// program builds the binary, once, and returns its path.
+var program = sync.OnceValue(func() string {
+	if path := os.Getenv(programVariable); path != "" {
+		return path
+	}
+	path := filepath.Join(folder(), "kubeagents")
+	args := []string{"build", "-o", path}
+	if underRace {
+		args = append(args, "-race")
+	}
+	out, err := exec.Command("go", append(args, root)...).CombinedOutput() //nolint:noctx // it ends by itself
+	if err != nil {
+		panic(fmt.Sprintf("build the program: %v\n%s", err, out))
+	}
+	// go test remembers that these tests passed until a file changes that they opened: what the binary is built from.
+	if err := filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
+		if err == nil && e.IsDir() && strings.HasPrefix(e.Name(), ".") && e.Name() != ".." {
+			return fs.SkipDir
+		}
+		return err
+	}); err != nil {
+		panic(err)
+	}
+	return path
+})
+
+func must[T any](value T, err error) T {
+	if err != nil {
+		panic(err)
+	}
+	return value
+}
+
+func TestMain(m *testing.M) {
+	status := m.Run()
+	os.RemoveAll(folder()) //nolint:errcheck // it is a temporary folder
+	os.Exit(status)
+}
+
+// process is the program, running.
+type process struct {
+	cmd     *exec.Cmd
+	address string
+	stderr  *bytes.Buffer
+	read    chan struct{} // closed once all of stderr is read
+}
+
+// start runs the program on a free port of the loopback.
+func start(t testing.TB, environment ...string) *process {
+	t.Helper()
+	return startAs(t, program(), nil, environment...)
+}
+
+// serve is start, and waits until the program is ready.
+func serve(t testing.TB, environment ...string) *process {
+	t.Helper()
+	p := start(t, environment...)
+	p.ready(t)
+	return p
+}
+
+// startAs runs a copy of the program, as another user if one is given.
+func startAs(t testing.TB, program string, user *syscall.Credential, environment ...string) *process {
+	t.Helper()
+	p := &process{cmd: exec.Command(program), stderr: new(bytes.Buffer), read: make(chan struct{})}
+	p.cmd.SysProcAttr = &syscall.SysProcAttr{Credential: user}
+	p.cmd.Env = append(os.Environ(), append([]string{"HOST=127.0.0.1", "PORT=0", "LOG_FORMAT=json",
+		"RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0", "SHUTDOWN_TIMEOUT=2s"}, environment...)...)
+	stderr, err := p.cmd.StderrPipe()
+	require.NoError(t, err)
+	require.NoError(t, p.cmd.Start())
+	t.Cleanup(func() { p.cmd.Process.Kill() }) //nolint:errcheck // it mostly has ended
+	lines := bufio.NewReader(stderr)
+	for p.address == "" {
+		line, err := lines.ReadBytes('\n')
+		require.NoError(t, err, "%s", p.stderr)
+		p.stderr.Write(line)
+		var entry struct{ Address string }
+		require.NoError(t, json.Unmarshal(line, &entry))
+		p.address = entry.Address
+	}
+	go func() {
+		defer close(p.read)
+		io.Copy(p.stderr, lines) //nolint:errcheck // ends with the process
+	}()
+	return p
+}
+
+// stop sends SIGTERM and returns the exit status.
+func (p *process) stop(t testing.TB) int {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	<-p.read
+	p.cmd.Wait() //nolint:errcheck // its exit status is what is asked for
+	return p.cmd.ProcessState.ExitCode()
+}
+
+// ready waits until a program that was started answers reads.
+func (p *process) ready(t testing.TB) {
+	t.Helper()
+	for {
+		resp, err := http.Get("http://" + p.address + "/health/ready")
+		require.NoError(t, err, "%s", p.stderr)
+		resp.Body.Close() //nolint:errcheck // only its status is asked for
+		if resp.StatusCode == http.StatusOK {
+			return
+		}
+	}
+}
+
+// client keeps answers as they are: it follows no redirect, and decompresses nothing.
+var client = &http.Client{
+	Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100},
+	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+}
+
+// ask sends a request, and returns the answer; header lines are "Name: value". Where there is no answer, the status is 0 and the body
+// says why.
+func (p *process) ask(method, target, body string, header ...string) *httptest.ResponseRecorder {
+	r := must(http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body)))
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		if r.Header.Set(name, value); name == "Host" {
+			r.Host = value
+		}
+	}
+	return answerOf(r)
+}
+
+// send sends a request to this server, whichever it was made for, and returns the answer.
+func (p *process) send(r *http.Request) *httptest.ResponseRecorder {
+	r.RequestURI, r.Host, r.URL.Scheme, r.URL.Host = "", p.address, "http", p.address
+	return answerOf(r)
+}
+
+func answerOf(r *http.Request) *httptest.ResponseRecorder {
+	w := httptest.NewRecorder()
+	w.Code = 0
+	resp, err := client.Do(r)
+	if err != nil {
+		w.Body.WriteString(err.Error())
+		return w
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	w.Code, w.HeaderMap = resp.StatusCode, resp.Header
+	if _, err := io.Copy(w.Body, resp.Body); err != nil {
+		w.Code = 0
+		w.Body.WriteString(err.Error())
+	}
+	return w
+}
+
+// report sends reports that must be taken.
+func (p *process) report(t testing.TB, body string) {
+	t.Helper()
+	w := p.ask(http.MethodPost, "/webhook/status", body)
+	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
+}
+
+// get reads an answer, and returns the target of the next page, "" where there is none.
+func (p *process) get(t testing.TB, target string, into any) (next string) {
+	t.Helper()
+	resp, err := http.Get("http://" + p.address + target)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // it was read
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	require.Equal(t, http.StatusOK, resp.StatusCode, "%s: %s", target, body)
+	require.NoError(t, json.Unmarshal(body, into))
+	return nextOf(resp.Header)
+}
+
+// nextOf returns the target that a Link header names, or "".
+func nextOf(header http.Header) string {
+	target, _, _ := strings.Cut(strings.TrimPrefix(header.Get("Link"), "<"), ">")
+	return target
+}
+
+// statusesOf returns the history of a session, the newest first, as far as a page holds it.
+func (p *process) statusesOf(t testing.TB, agentID, topic string) []models.AgentStatus {
+	t.Helper()
+	var page struct {
+		StatusHistory []models.AgentStatus `json:"status_history"`
+	}
+	p.get(t, "/api/agents/"+url.PathEscape(agentID)+"/sessions/"+url.PathEscape(topic)+"?limit=1000", &page)
+	return page.StatusHistory
+}
+
+// sessions returns the sessions that a query asks for.
+func (p *process) sessions(t testing.TB, query string) []models.FleetSession {
+	t.Helper()
+	var list struct{ Sessions []models.FleetSession }
+	p.get(t, "/api/sessions?"+query, &list)
+	return list.Sessions
+}
+
+func reportOf(agent, topic, status string) string {
+	b, _ := json.Marshal(map[string]string{"agent_id": agent, "session_topic": topic, "status": status})
+	return string(b)
+}
+
+// kill ends the program as a crash would.
+func (p *process) kill(t testing.TB) {
+	t.Helper()
+	require.NoError(t, p.cmd.Process.Kill())
+	<-p.read
+	p.cmd.Wait() //nolint:errcheck // it was killed
+}
+
+// runProgram runs the program until it ends, and returns its exit status and what it said.
+func runProgram(t testing.TB, environment []string, args ...string) (int, string) {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), program(), args...)
+	cmd.Env = append(os.Environ(), environment...)
+	out, err := cmd.CombinedOutput()
+	var exit *exec.ExitError
+	if err != nil && !errors.As(err, &exit) {
+		require.NoError(t, err)
+	}
+	return cmd.ProcessState.ExitCode(), string(out)
+}

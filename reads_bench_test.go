@@ -1,0 +1,166 @@
+package main
+
+import (
+	"encoding/base64"
+	"fmt"
+	"maps"
+	"net/http"
+	"net/http/httptest"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// BenchmarkReads measures what each read costs in a fleet of 200,000 sessions, as a multiple of what it costs
+// in one of 2,000: the median of pairs. In both, four sessions are pending, five lost and none failed.
+func BenchmarkReads(b *testing.B) {
+	small, large := newFleet(b, 2_000, config.Config{}), newFleet(b, 200_000, config.Config{})
+	for _, read := range []fleetRead{
+		{"agents", always("/api/agents?limit=100")},
+		{"agents-last-seen", always("/api/agents?limit=100&sort=-last_seen")},
+		{"agents-pending", always("/api/agents?limit=100&status=pending")},
+		{"agents-failed", always("/api/agents?limit=100&status=failed")},
+		{"agents-of-source", always("/api/agents?limit=100&source=cursor")},
+		{"agents-inactive", always("/api/agents?limit=100&active=false")},
+		{"agents-on-from-the-middle", func(_, agents int) string { return "/api/agents?limit=100&cursor=" + cursorAfter(agents/2-1) }},
+		{"agent", func(n, _ int) string { return "/api/agents/" + benchAgent(n) }},
+		{"agent-status", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/status?limit=100" }},
+		{"agent-sessions", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions?limit=100" }},
+		{"agent-sessions-failed", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions?status=failed" }},
+		{"session", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions/3?limit=100" }},
+		{"sessions", always("/api/sessions?limit=100")},
+		{"sessions-pending", always("/api/sessions?limit=100&status=pending&expired=false")},
+		{"sessions-failed", always("/api/sessions?limit=100&status=failed")},
+		{"sessions-lost", always("/api/sessions?limit=100&lost=true")},
+		{"sessions-of-agent", func(n, _ int) string { return "/api/sessions?limit=100&agent_id=" + benchAgent(n) }},
+		{"sessions-of-source-pending", always("/api/sessions?limit=100&source=cursor&status=pending")},
+		{"summary", always("/api/summary")},
+	} {
+		read.compare(b, small, large)
+	}
+}
+
+// BenchmarkReadsOfATeam compares what reads cost with a token for 100 agents, of a fleet of 20,000 agents and of one of 200.
+func BenchmarkReadsOfATeam(b *testing.B) {
+	path, holders := accesstest.TokensFile(b, map[string]access.Entry{"team": {Scopes: []string{"read"}, Agents: []string{"host-000*"}}})
+	small, large := newFleet(b, 2_000, config.Config{TokensFile: path}), newFleet(b, 200_000, config.Config{TokensFile: path})
+	for _, f := range []*fleetServer{small, large} {
+		f.header = http.Header{"Authorization": {"Bearer " + holders["team"].Token}}
+	}
+	for _, read := range []fleetRead{
+		{"agents", always("/api/agents?limit=100")},
+		{"agents-last-seen", always("/api/agents?limit=100&sort=-last_seen")},
+		{"agents-of-source", always("/api/agents?limit=50&source=cursor")},
+		{"sessions", always("/api/sessions?limit=100")},
+		{"sessions-failed", always("/api/sessions?limit=100&status=failed")},
+		{"sessions-of-source", always("/api/sessions?limit=100&source=cursor")},
+		{"sessions-of-a-search", always("/api/sessions?limit=100&search=00099")},
+		{"summary", always("/api/summary")},
+	} {
+		read.compare(b, small, large)
+	}
+}
+
+// fleetRead is a read whose cost two fleets are compared by.
+type fleetRead struct {
+	name   string
+	target func(n, agents int) string // for the n-th of so many agents, which have ten sessions each
+}
+
+// compare reports the median of what a read costs in the large fleet, and of its ratio to that in the small one.
+func (read fleetRead) compare(b *testing.B, small, large *fleetServer) {
+	b.Run(read.name, func(b *testing.B) {
+		var ratios, costs []float64
+		for b.Loop() {
+			cost := large.cost(b, read.target)
+			ratios = append(ratios, cost.Seconds()/small.cost(b, read.target).Seconds())
+			costs = append(costs, cost.Seconds()*1e6)
+		}
+		slices.Sort(ratios)
+		slices.Sort(costs)
+		b.ReportMetric(0, "ns/op")
+		b.ReportMetric(ratios[len(ratios)/2], "x_small")
+		b.ReportMetric(costs[len(costs)/2], "us")
+	})
+}
+
+func always(target string) func(int, int) string { return func(int, int) string { return target } }
+
+func benchAgent(n int) string { return fmt.Sprintf("host-%05d:claude", n) }
+
+// cursorAfter returns the cursor of the page that follows an agent.
+func cursorAfter(n int) string {
+	return base64.RawURLEncoding.EncodeToString(append([]byte{'a', 0, 0}, benchAgent(n)...))
+}
+
+// fleetServer is a server with a fleet of a number of agents.
+type fleetServer struct {
+	*server
+	agents int
+	header http.Header // of requests
+}
+
+func newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
+	s := newGuardedServer(b, nil, cfg, nil)
+	now := time.Now()
+	of := func(n int, st models.Status) models.StatusReport {
+		return models.StatusReport{
+			AgentID: benchAgent(n / 10), AgentName: "Backend refactor", AgentSource: []string{"claude-code", "cursor"}[n/10%2],
+			SessionTopic: fmt.Sprint(n % 10), Status: st, Timestamp: now, TTLMinutes: 60,
+			Message: "Running go test ./...", Content: "Reading the repository",
+		}
+	}
+	for n := range 5 { // on their way to be lost
+		s.store.Accept(nil, []models.StatusReport{of(n*sessions/5, models.Running)}, now.Add(-2*time.Hour), nil)
+	}
+	for n := range sessions {
+		st := models.Running
+		switch {
+		case n%(sessions/5) == 0:
+			continue
+		case n%(sessions/4) == 1:
+			st = models.Pending
+		}
+		s.store.Accept(nil, []models.StatusReport{of(n, st)}, now, nil)
+	}
+	summary := s.store.Summary().Sessions
+	require.Equal(b, []int{sessions, 5, 4}, []int{summary.Total, summary.Lost, summary.ByStatus.Pending})
+	return &fleetServer{s, sessions / 10, nil}
+}
+
+// cost returns how long an answer takes, over 64 requests spread over the fleet.
+func (f *fleetServer) cost(b *testing.B, target func(n, agents int) string) time.Duration {
+	const requests = 64
+	var list [requests]*http.Request
+	for i := range list {
+		list[i] = httptest.NewRequest(http.MethodGet, target(i*f.agents/requests, f.agents), nil)
+		maps.Copy(list[i].Header, f.header)
+	}
+	w := &discard{header: http.Header{}}
+	started := time.Now()
+	for _, r := range list {
+		f.ServeHTTP(w, r)
+	}
+	took := time.Since(started)
+	require.Equal(b, http.StatusOK, w.status)
+	return took / requests
+}
+
+// discard is an http.ResponseWriter that keeps nothing but the status.
+type discard struct {
+	header http.Header
+	status int
+}
+
+func (d *discard) Header() http.Header { return d.header }
+
+func (d *discard) WriteHeader(status int) { d.status = status }
+
+func (d *discard) Write(b []byte) (int, error) { return len(b), nil }
