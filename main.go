@@ -38,6 +38,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/sockets"
+	"github.com/kubeagents/kubeagents/internal/upkeep"
 	"github.com/kubeagents/kubeagents/internal/version"
 	"github.com/kubeagents/kubeagents/internal/watch"
 	"github.com/kubeagents/kubeagents/store"
@@ -165,7 +166,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	}
 	warnOfOpenness(cfg, logger)
 	if len(watched) > 0 {
-		background.Go(func() { watchFiles(backgroundCtx, watched, hangup) })
+		background.Go(func() { watch.Run(backgroundCtx, watched, hangup) })
 	}
 	if j == nil {
 		logger.Info("state is kept in memory only and ends with this process: set DATA_DIR to keep it")
@@ -174,12 +175,13 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	}
 	h.Replayed()
 	background.Go(func() { hub.Run(backgroundCtx) })
-	background.Go(func() { expire(backgroundCtx, st, rec, m, logger, cfg.ExpiryInterval) })
+	jobs := upkeep.Jobs{Store: st, Recorder: rec, Metrics: m, Logger: logger}
+	background.Go(func() { jobs.Expire(backgroundCtx, cfg.ExpiryInterval) })
 	if j != nil {
 		defer func() { j.Alive(time.Now()) }()
-		background.Go(func() { every(backgroundCtx, aliveEvery, j.Alive) })
-		background.Go(func() { trimHistory(backgroundCtx, rec, logger, cfg.HistoryRetention) })
-		background.Go(func() { measureSpace(backgroundCtx, rec, logger) })
+		background.Go(func() { upkeep.Every(backgroundCtx, aliveEvery, j.Alive) })
+		background.Go(func() { jobs.TrimHistory(backgroundCtx, cfg.HistoryRetention) })
+		background.Go(func() { jobs.MeasureDisk(backgroundCtx) })
 		background.Go(func() { serveControl(backgroundCtx, j, datadir.Find(cfg.DataDir), logger) })
 	}
 
@@ -272,28 +274,6 @@ func warnOfOpenness(cfg config.Config, logger *slog.Logger) {
 	}
 }
 
-// lookEvery is how often files are looked at that are read again when they change.
-const lookEvery = time.Second
-
-// watchFiles looks at files until ctx ends: now and then, and at once on a signal from hangup.
-func watchFiles(ctx context.Context, all []*watch.Files, hangup <-chan os.Signal) {
-	ticker := time.NewTicker(lookEvery)
-	defer ticker.Stop()
-	for {
-		now := false
-		select {
-		case <-ctx.Done():
-			return
-		case <-ticker.C:
-		case <-hangup:
-			now = true
-		}
-		for _, files := range all {
-			files.Look(now)
-		}
-	}
-}
-
 // openJournal opens the journal in the data directory, or returns nil where state is kept in memory only.
 func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*journal.Journal, error) {
 	if cfg.DataDir == "" {
@@ -356,22 +336,22 @@ func newServer(handler http.Handler, encryption *tls.Config, logger *slog.Logger
 		HTTP2:             &http.HTTP2Config{WriteByteTimeout: 15 * time.Second},
 		IdleTimeout:       2 * time.Minute,
 		MaxHeaderBytes:    64 << 10,
-		ErrorLog:          slog.NewLogLogger(sparing{logger.Handler(), rate.NewLimiter(10, 100)}, slog.LevelWarn),
+		ErrorLog:          slog.NewLogLogger(rateLimited{logger.Handler(), rate.NewLimiter(10, 100)}, slog.LevelWarn),
 	}
 }
 
-// sparing drops lines of the log beyond a rate: anybody can cause one by a connection, as by a handshake that fails.
-type sparing struct {
+// rateLimited drops log lines beyond a rate: anybody who can connect can cause them, as with TLS handshakes that fail.
+type rateLimited struct {
 	slog.Handler
 	lines *rate.Limiter
 }
 
 // Handle implements slog.Handler.
-func (s sparing) Handle(ctx context.Context, line slog.Record) error {
-	if !s.lines.Allow() {
+func (l rateLimited) Handle(ctx context.Context, line slog.Record) error {
+	if !l.lines.Allow() {
 		return nil
 	}
-	return s.Handler.Handle(ctx, line)
+	return l.Handler.Handle(ctx, line)
 }
 
 // stop ends server within timeout. For a tenth of it, a second at most, requests are still taken, so that
@@ -387,83 +367,6 @@ func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logge
 		return server.Close()
 	}
 	return nil
-}
-
-// expire expires sessions, and forgets those whose retention is over, each interval until ctx ends.
-func expire(ctx context.Context, st *store.Store, rec *recorder.Recorder, m *metrics.Metrics, logger *slog.Logger, interval time.Duration) {
-	last := time.Now()
-	every(ctx, interval, func(now time.Time) {
-		if by := setBack(last.Round(0), now.Round(0), now.Sub(last)); by > 0 {
-			st.ClockSetBack(by)
-			logger.Warn("the clock was set back: sessions expire as if it had not been", "by", by.Round(time.Millisecond))
-		}
-		last = now
-		e := rec.Expire(now)
-		took := time.Since(now)
-		m.ObserveExpiry(took)
-		if e != (store.Expiry{}) {
-			logger.Debug("expiry", "expired", e.Expired, "lost", e.Lost, "removed", e.Removed, "took", took)
-		}
-	})
-}
-
-// setBack returns by how much the clock was set back between two times that it told, 0 where it was not. elapsed is how much time
-// passed between them. What is less than a second is none: clocks are adjusted a little all the time.
-func setBack(from, to time.Time, elapsed time.Duration) time.Duration {
-	if by := elapsed - to.Sub(from); by >= time.Second {
-		return by
-	}
-	return 0
-}
-
-// trimHistory deletes history that is older than the retention, some hundred times in each retention, until ctx ends.
-func trimHistory(ctx context.Context, rec *recorder.Recorder, logger *slog.Logger, retention time.Duration) {
-	every(ctx, min(max(retention/100, time.Second), time.Hour), func(now time.Time) {
-		deleted, err := rec.TrimHistory(ctx, now.Add(-retention))
-		if err == nil {
-			_, err = rec.TrimCold(ctx, now)
-		}
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			logger.Warn("history beyond its retention could not be deleted", "error", err.Error())
-		case deleted > 0:
-			logger.Debug("history beyond its retention deleted", "records", deleted)
-		}
-	})
-}
-
-// measureEvery is how often it is measured how much of the disk is taken, where that has a bound.
-const measureEvery = 5 * time.Second
-
-// measureSpace has it known how much of the disk is taken, until ctx ends.
-func measureSpace(ctx context.Context, rec *recorder.Recorder, logger *slog.Logger) {
-	measure := func(time.Time) {
-		dropped, err := rec.MeasureSpace(ctx)
-		switch {
-		case ctx.Err() != nil:
-		case err != nil:
-			logger.Warn("the journal's disk usage could not be measured", "error", err.Error())
-		case dropped > 0:
-			logger.Info("deleted the oldest history of teams at their share of the disk", "records", dropped)
-		}
-	}
-	measure(time.Now())
-	every(ctx, measureEvery, measure)
-}
-
-// every calls do each interval until ctx ends.
-func every(ctx context.Context, interval time.Duration, do func(now time.Time)) {
-	ticker := time.NewTicker(interval)
-	defer ticker.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case now := <-ticker.C:
-			do(now)
-		}
-	}
 }
 
 // serveControl answers commands of an operator on this machine, such as backup, until ctx ends.

@@ -178,32 +178,6 @@ func TestExpiryTellsTheTruth(t *testing.T) {
 	})
 }
 
-// TestExpiryTicker runs the ticker of the program.
-func TestExpiryTicker(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		st := store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 10})
-		st.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
-		ctx, cancel := context.WithCancel(t.Context())
-		var wg sync.WaitGroup
-		m := metrics.New(st, "test")
-		wg.Go(func() { expire(ctx, st, recorder.New(st, nil, m), m, slog.New(slog.DiscardHandler), time.Second) })
-		time.Sleep(59 * time.Second)
-		synctest.Wait()
-		require.Equal(t, 1, st.Summary().Sessions.Active)
-		time.Sleep(2 * time.Second)
-		synctest.Wait()
-		require.Equal(t, 1, st.Summary().Sessions.Lost)
-		time.Sleep(time.Hour)
-		synctest.Wait()
-		require.Zero(t, st.Summary())
-		cancel()
-		wg.Wait()
-		w := httptest.NewRecorder()
-		m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		require.Contains(t, w.Body.String(), "kubeagents_expiry_run_duration_seconds_count 3661\n", "one each second")
-	})
-}
-
 func TestETagChangesWithWhatIsShown(t *testing.T) {
 	s := newTestServer(t, nil)
 	s.report(t, reportOf("a", "t", "running"))

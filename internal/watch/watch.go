@@ -3,12 +3,14 @@ package watch
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"fmt"
 	"log/slog"
 	"os"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/kubeagents/kubeagents/internal/metrics"
 )
@@ -99,4 +101,26 @@ func (f *Files) Look(now bool) {
 		return
 	}
 	f.logger.Info("read the " + f.name + " again")
+}
+
+// lookEvery is how often Run looks at files.
+const lookEvery = time.Second
+
+// Run looks at files every second, and at once on a signal from hangup, until ctx ends.
+func Run(ctx context.Context, all []*Files, hangup <-chan os.Signal) {
+	ticker := time.NewTicker(lookEvery)
+	defer ticker.Stop()
+	for {
+		now := false
+		select {
+		case <-ctx.Done():
+			return
+		case <-ticker.C:
+		case <-hangup:
+			now = true
+		}
+		for _, files := range all {
+			files.Look(now)
+		}
+	}
 }

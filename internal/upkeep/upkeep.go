@@ -1,0 +1,101 @@
+// Package upkeep does what the server does by itself at intervals: it expires sessions, deletes old history, and measures how much
+// of the disk is used.
+package upkeep
+
+import (
+	"context"
+	"log/slog"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// Jobs are what the server does at intervals. Each of its methods runs until its context ends.
+type Jobs struct {
+	Store    *store.Store
+	Recorder *recorder.Recorder
+	Metrics  *metrics.Metrics
+	Logger   *slog.Logger
+}
+
+// Every calls do at each interval until ctx ends.
+func Every(ctx context.Context, interval time.Duration, do func(now time.Time)) {
+	ticker := time.NewTicker(interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-ticker.C:
+			do(now)
+		}
+	}
+}
+
+// Expire expires the sessions whose TTL is over, and removes those whose retention is over, at each interval. When the system clock
+// is set back, sessions expire as if it had not been.
+func (j Jobs) Expire(ctx context.Context, interval time.Duration) {
+	last := time.Now()
+	Every(ctx, interval, func(now time.Time) {
+		if by := clockSetBack(last.Round(0), now.Round(0), now.Sub(last)); by > 0 {
+			j.Store.ClockSetBack(by)
+			j.Logger.Warn("the clock was set back: sessions expire as if it had not been", "by", by.Round(time.Millisecond))
+		}
+		last = now
+		e := j.Recorder.Expire(now)
+		took := time.Since(now)
+		j.Metrics.ObserveExpiry(took)
+		if e != (store.Expiry{}) {
+			j.Logger.Debug("expiry", "expired", e.Expired, "lost", e.Lost, "removed", e.Removed, "took", took)
+		}
+	})
+}
+
+// clockSetBack returns by how much the clock was set back between two readings of it, elapsed apart; 0 if it was not. Less than a
+// second doesn't count: clocks are adjusted a little all the time.
+func clockSetBack(from, to time.Time, elapsed time.Duration) time.Duration {
+	if by := elapsed - to.Sub(from); by >= time.Second {
+		return by
+	}
+	return 0
+}
+
+// TrimHistory deletes history that is older than the retention. It does so about a hundred times per retention, but at least once an
+// hour and at most once a second.
+func (j Jobs) TrimHistory(ctx context.Context, retention time.Duration) {
+	Every(ctx, min(max(retention/100, time.Second), time.Hour), func(now time.Time) {
+		deleted, err := j.Recorder.TrimHistory(ctx, now.Add(-retention))
+		if err == nil {
+			_, err = j.Recorder.TrimCold(ctx, now)
+		}
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			j.Logger.Warn("history beyond its retention could not be deleted", "error", err.Error())
+		case deleted > 0:
+			j.Logger.Debug("history beyond its retention deleted", "records", deleted)
+		}
+	})
+}
+
+// measureEvery is how often disk usage is measured.
+const measureEvery = 5 * time.Second
+
+// MeasureDisk measures how much of the disk the journal uses, at once and every five seconds. Where disk usage has a bound, it deletes
+// the oldest history of teams that use more than their share.
+func (j Jobs) MeasureDisk(ctx context.Context) {
+	measure := func(time.Time) {
+		dropped, err := j.Recorder.MeasureSpace(ctx)
+		switch {
+		case ctx.Err() != nil:
+		case err != nil:
+			j.Logger.Warn("the journal's disk usage could not be measured", "error", err.Error())
+		case dropped > 0:
+			j.Logger.Info("deleted the oldest history of teams at their share of the disk", "records", dropped)
+		}
+	}
+	measure(time.Now())
+	Every(ctx, measureEvery, measure)
+}
