@@ -1,6 +1,6 @@
 package models
 
-// Code names a kind of failure, as it stands on the wire.
+// Code is the kind of an error, as it appears on the wire.
 type Code string
 
 // The codes of the wire contract.
@@ -19,19 +19,19 @@ const (
 	CodeInternal             Code = "internal_error"
 )
 
-// Error is a failure that a client may be told of. Any other error is internal: it goes to the log, and
-// the client learns no more than that it happened.
+// Error is a failure that is reported to the client. Any other error is internal: its text goes to the log, and the
+// client learns only that an internal error occurred.
 type Error struct {
 	Code    Code   `json:"error"`
-	Message string `json:"message"`        // for a person
-	Field   string `json:"field,omitzero"` // what is at fault, where one thing is
+	Message string `json:"message"`        // human-readable
+	Field   string `json:"field,omitzero"` // field at fault, if there is one
 }
 
 // Error implements error.
 func (e *Error) Error() string { return e.Message }
 
-// BadRequest says what field must be, as in "must be a string"; or, where field is "", what the request
-// must be.
+// BadRequest returns a bad_request error. The message says what the field must be, as in "must be a string"; if field
+// is "", the message describes the request as a whole.
 func BadRequest(field, message string) *Error {
 	if field != "" {
 		message = field + " " + message
@@ -39,47 +39,49 @@ func BadRequest(field, message string) *Error {
 	return &Error{Code: CodeBadRequest, Message: message, Field: field}
 }
 
-// Unauthorized says why nobody is let in who does not say who they are.
+// Unauthorized returns an unauthorized error, for a request without valid credentials.
 func Unauthorized(message string) *Error {
 	return &Error{Code: CodeUnauthorized, Message: message}
 }
 
-// Forbidden says what somebody who is known may not do.
+// Forbidden returns a forbidden error, for a client that is known but may not do what it asks.
 func Forbidden(message string) *Error {
 	return &Error{Code: CodeForbidden, Message: message}
 }
 
-// Misdirected says under which name the server does not answer, and what would have it do so.
+// Misdirected returns a misdirected_request error. The message names the host that the server does not serve, and how
+// to allow it.
 func Misdirected(message string) *Error {
 	return &Error{Code: CodeMisdirectedRequest, Message: message}
 }
 
-// TooManyRequests says which rate a client is over.
+// TooManyRequests returns a too_many_requests error. The message names the rate limit that the client exceeded.
 func TooManyRequests(message string) *Error {
 	return &Error{Code: CodeTooManyRequests, Message: message}
 }
 
-// NotFound says that there is no such thing.
+// NotFound returns a not_found error: no such what.
 func NotFound(what string) *Error {
 	return &Error{Code: CodeNotFound, Message: "no such " + what}
 }
 
-// Conflict says with which other request one is at odds.
+// Conflict returns a conflict error. The message names what the request conflicts with.
 func Conflict(message string) *Error {
 	return &Error{Code: CodeConflict, Message: message}
 }
 
-// PayloadTooLarge says which limit a request is over.
+// PayloadTooLarge returns a payload_too_large error. The message names the limit that the request exceeds.
 func PayloadTooLarge(message string) *Error {
 	return &Error{Code: CodePayloadTooLarge, Message: message}
 }
 
-// UnsupportedMediaType says what a header that describes the body must be.
+// UnsupportedMediaType returns an unsupported_media_type error. The message says what the header named by field must
+// be.
 func UnsupportedMediaType(field, message string) *Error {
 	return &Error{Code: CodeUnsupportedMediaType, Message: field + " " + message, Field: field}
 }
 
-// Unavailable says what the server can't do now, but may be able to later.
+// Unavailable returns an unavailable error, for what the server can't do now but may be able to do later.
 func Unavailable(message string) *Error {
 	return &Error{Code: CodeUnavailable, Message: message}
 }

@@ -1,44 +1,49 @@
 package models
 
-// Event is what a report that was made of a tool's event does to its session, beyond what every report does. What that is
-// depends on the session as it is when the event arrives; what is recorded of it depends on nothing.
+// Event describes what the event of an agent's tool does to its session, beyond what every report does. The effect
+// depends on the state of the session when the event arrives; once recorded, it depends on nothing.
 type Event struct {
-	Name string // as its tool calls it
+	Name string // the tool's name for the event
 
-	// Which session it is of.
-	Find      bool // the one of the report's source and topic that was updated last, whatever its agent; see DESIGN, Identity
-	Orphan    bool // where that is not known, and the event does not begin it, it is a subagent's: it renews what its agent is at work on
-	FirstName bool // AgentName counts only where the agent has no name
+	// Which session it belongs to.
+
+	// Find selects the session with the report's source and topic that was updated last, whatever its agent; see DESIGN,
+	// Identity.
+	Find bool
+	// Orphan says that without such a session, an event that does not begin one is a subagent's: it renews the running
+	// session of its agent that was updated last.
+	Orphan    bool
+	FirstName bool // AgentName is used only if the agent has no name
 
 	// What it does to the status.
-	Counts     States // the states of the session in which the report's status is entered, or its question opened
-	Silent     bool   // where the status does not count, the event does nothing at all; else it renews
-	Interrupts string // where the session is at work, it becomes failed, with this message; "" for no such thing
-	FirstTitle bool   // SessionTitle counts only where the session has no title
+	Counts     States // states of the session in which the report's status is entered, or its question opened
+	Silent     bool   // in other states the event is ignored, instead of renewing the session
+	Interrupts string // message with which a session at work becomes failed; "" if the event interrupts nothing
+	FirstTitle bool   // SessionTitle is used only if the session has no title
 
-	// Which tool call it is about. Hashes are 0 where the tool does not say.
-	Subagent string // the ID of the subagent whose event it is; "" for the agent itself
-	Call     uint64 // hash of the ID that the tool gave the call or the request
-	Same     uint64 // hash that is the same for calls with the same subagent, tool and input
-	Group    uint64 // hash that a question has in common with the results that close it; Same, but for tools that say less in a result
+	// Which tool call it is about. A hash is 0 if the tool does not provide the value.
+	Subagent string // ID of the subagent that the event belongs to; "" for the agent itself
+	Call     uint64 // hash of the tool's ID of the call or request
+	Same     uint64 // hash of subagent, tool and input
+	Group    uint64 // hash shared by a question and the results that close it; Same unless the tool's results carry less
 	Stage    CallStage
 
 	// Which questions it opens and closes.
-	Asks    *Question // what it asks; its ID, and when it is asked, follow from its record
-	Hints   bool      // it says only that something is asked: it opens a question where none is open
-	Binds   bool      // what it asks is about the call in flight that started last
+	Asks    *Question // question that it opens; the question's ID and time come from the record
+	Hints   bool      // the event only says that something is asked: it opens a question only if none is open
+	Binds   bool      // the question is about the call in flight that started last
 	Closes  Closes
-	Outcome QuestionOutcome // of what it closes
-	Answer  string          // that it tells, "" where it tells none
-	Going   []string        // subagents that go on, and whose questions stay open, after what it closes
+	Outcome QuestionOutcome // of the questions that it closes
+	Answer  string          // answer that it carries; "" for none
+	Going   []string        // subagents that keep running: their questions stay open
 }
 
-// States is a set of states that a session can be in as a report arrives.
+// States is a set of states that a session can be in when a report arrives.
 type States uint8
 
-// The states.
+// The states of a session.
 const (
-	Unknown  States = 1 << iota // the report begins it
+	Unknown  States = 1 << iota // not known yet: the report begins it
 	Working                     // running
 	Waiting                     // pending
 	Finished                    // success or failed
@@ -48,7 +53,7 @@ const (
 	Anywhere = Unknown | Working | Waiting | Finished | AtPrompt
 )
 
-// StateOf returns the state of a known session with this status.
+// StateOf returns the state of a known session with status s.
 func StateOf(s Status) States {
 	switch s {
 	case Running:
@@ -61,10 +66,10 @@ func StateOf(s Status) States {
 	return Finished
 }
 
-// CallStage says where a tool call stands at an event.
+// CallStage is the stage of a tool call at an event.
 type CallStage uint8
 
-// The stages of a call. At any other event, it may be anywhere.
+// The stages of a call. The zero value says nothing about the stage.
 const (
 	CallStarts CallStage = iota + 1
 	CallEnds
@@ -74,34 +79,36 @@ const (
 type Closes uint8
 
 const (
-	// ClosesNone closes none.
+	// ClosesNone closes no question.
 	ClosesNone Closes = iota
-	// ClosesOwn closes the one with the same Call; where the event or the question has none, the oldest of the same Group.
+	// ClosesOwn closes the question with the same Call. If the event or the question has no Call, it closes the oldest
+	// question of the same Group.
 	ClosesOwn
-	// ClosesHinted closes those that were opened by events that say only that something is asked.
+	// ClosesHinted closes the questions opened by events with Hints set.
 	ClosesHinted
-	// ClosesAsker closes those that the event's subagent asks, or, of an event of the agent itself, the agent's own.
+	// ClosesAsker closes the questions of the event's subagent; for an event of the agent itself, the agent's own.
 	ClosesAsker
-	// ClosesAll closes all, but for those of subagents that go on.
+	// ClosesAll closes all questions except those of subagents that keep running.
 	ClosesAll
 )
 
-// Turn is what a session that is fed by events has under way after a record: the questions that are open, the tool calls
-// in flight, and the status beneath the questions. Of several records, the Turn of the greatest sequence counts. A record
-// that was made of no event ends everything that was under way before it.
+// Turn is what a session fed by events has under way after a record: its open questions, its tool calls in flight, and
+// the status beneath the questions. If several records carry a Turn, the one with the greatest sequence counts. A
+// record that was not made from an event ends everything that was under way before it.
 type Turn struct {
-	Asks    *Question        // the question that this record opens, whose ID is that of the record
-	Open    []OpenQuestion   // oldest first; the sequence of the one that this record opens is 0
-	Closed  []ClosedQuestion // those that no entry of the history tells of yet
+	Asks    *Question        // question that this record opens; its ID is that of the record
+	Open    []OpenQuestion   // oldest first; the question that this record opens has sequence 0
+	Closed  []ClosedQuestion // closed questions that no entry of the history mentions yet
 	Calls   []Call           // oldest first
-	Beneath Beneath          // zero where no question is open
+	Beneath Beneath          // zero if no question is open
 }
 
-// OpenQuestion is an open question by the record that asked it, with the hashes by which events are about it: see [Event].
+// OpenQuestion refers to an open question by the sequence of the record that asked it. Its hashes match events to it:
+// see [Event].
 type OpenQuestion struct {
 	Sequence          uint64
 	Call, Same, Group uint64
-	Hinted            bool // it was opened by an event that says only that something is asked
+	Hinted            bool // opened by an event with Hints set
 }
 
 // Call is a tool call in flight: see [Event].

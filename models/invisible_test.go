@@ -11,7 +11,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// TestInvisible tells what hides or turns text round from what spells words and emoji.
+// TestInvisible checks that characters that hide or reorder text are found, and that those that spell words and emoji
+// are not.
 func TestInvisible(t *testing.T) {
 	for name, s := range map[string]string{
 		"ASCII": "claude-code:payments@laptop", "control": "a\x00b", "accents": "José Ñandú", "a combining accent": "cafe\u0301", "Chinese": "代理",
@@ -43,7 +44,8 @@ func TestInvisible(t *testing.T) {
 	require.Equal(t, "می\u200cخواهم \ufffd", models.WithoutInvisible("می\u200cخواهم \u200c"), "what is needed stays")
 }
 
-// TestInvisibleCharactersInNames holds which fields refuse them, and that the error shows which character it is, and not as itself.
+// TestInvisibleCharactersInNames checks which fields reject invisible characters, and that the error names the
+// character by its code point instead of containing it.
 func TestInvisibleCharactersInNames(t *testing.T) {
 	const bad = "a\u202eb"
 	for field, set := range map[string]func(*models.StatusReport){

@@ -1,5 +1,5 @@
-// Package models holds the nouns of KubeAgents: what an agent reports, what the server remembers of
-// it, and the rules that make a report valid. It imports nothing else of this module.
+// Package models defines the types of KubeAgents: what an agent reports, what the server keeps of it, and the rules
+// that make a report valid. It imports no other package of this module.
 //
-// Every type here is a plain value: copying one copies all of it, and none shares memory that changes.
+// Every type is a plain value: a copy is complete, and copies share no memory that changes.
 package models

@@ -11,45 +11,45 @@ import (
 
 // Limits of a question.
 const (
-	// MaxQuestionContent is how many bytes of a question's content are kept.
+	// MaxQuestionContent is the number of bytes of a question's content that are kept.
 	MaxQuestionContent = 64 << 10
-	// MaxOpenQuestions is how many questions of one session may be open. A further one is not recorded.
+	// MaxOpenQuestions is the maximum number of open questions of a session. Further ones are not recorded.
 	MaxOpenQuestions = 100
-	// MaxChoices is how many choices a question may offer, and MaxChoice how many characters each may have.
+	// MaxChoices is the maximum number of choices of a question, and MaxChoice the maximum length of one in characters.
 	MaxChoices = 50
 	MaxChoice  = 500
 )
 
-// QuestionTTL is the least TTL of a session while one of its questions is open: waiting is not silence.
+// QuestionTTL is the minimum TTL of a session while one of its questions is open: waiting is not silence.
 const QuestionTTL = 24 * time.Hour
 
-// Question is something that a session asks of a person. It is open until it is answered, denied, withdrawn or expired.
+// Question is something that a session asks a person. It is open until it is answered, denied, withdrawn or expired.
 type Question struct {
 	ID          string       `json:"id"` // unique among all questions of a server
 	Kind        QuestionKind `json:"kind"`
-	Text        string       `json:"text"`                       // in one line
-	Content     string       `json:"content,omitzero"`           // in full; not in lists
+	Text        string       `json:"text"`                       // one line
+	Content     string       `json:"content,omitzero"`           // full text; not in lists
 	ContentCut  bool         `json:"content_truncated,omitzero"` // the content was longer than [MaxQuestionContent]
 	Choices     []string     `json:"choices,omitempty"`          // not in lists
 	AskedAt     time.Time    `json:"asked_at"`                   // receipt of the event that asked; UTC
-	AskedBy     string       `json:"asked_by,omitzero"`          // the subagent that asks; "" for the agent itself
-	RequestedAs string       `json:"-"`                          // the event that asked, as its tool calls it
+	AskedBy     string       `json:"asked_by,omitzero"`          // subagent that asks; "" for the agent itself
+	RequestedAs string       `json:"-"`                          // the tool's name for the event that asked
 }
 
-// QuestionKind says what a question asks for. The zero value is none.
+// QuestionKind says what a question asks for. The zero value is no kind.
 type QuestionKind uint8
 
 // The kinds of questions.
 const (
-	Permission QuestionKind = iota + 1 // to do something
-	Choice                             // of one or more of several choices
-	Plan                               // to approve a plan
+	Permission QuestionKind = iota + 1 // permission to do something
+	Choice                             // one or more of several choices
+	Plan                               // approval of a plan
 	Text                               // free text
 )
 
 var questionKindNames = [...]string{"", "permission", "choice", "plan", "text"}
 
-// String returns the kind as it stands on the wire, or "" for the zero value.
+// String returns the kind as it appears on the wire, or "" for the zero value.
 func (k QuestionKind) String() string { return nameOf(questionKindNames[:], uint8(k)) }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -62,20 +62,20 @@ func (k *QuestionKind) UnmarshalText(text []byte) error {
 	return err
 }
 
-// QuestionOutcome says how a question closed. The zero value is that of an open one.
+// QuestionOutcome says how a question closed. The zero value means that it is open.
 type QuestionOutcome uint8
 
 // The outcomes of questions.
 const (
 	Answered  QuestionOutcome = iota + 1
 	Denied                    // the answer was no
-	Withdrawn                 // nobody needs to answer any more
+	Withdrawn                 // no answer is needed any more
 	Expired                   // its session expired first
 )
 
 var questionOutcomeNames = [...]string{"", "answered", "denied", "withdrawn", "expired"}
 
-// String returns the outcome as it stands on the wire, or "" for the zero value.
+// String returns the outcome as it appears on the wire, or "" for the zero value.
 func (o QuestionOutcome) String() string { return nameOf(questionOutcomeNames[:], uint8(o)) }
 
 // MarshalText implements encoding.TextMarshaler.
@@ -88,7 +88,7 @@ func (o *QuestionOutcome) UnmarshalText(text []byte) error {
 	return err
 }
 
-// nameOf returns the name with this number, or "" where there is none.
+// nameOf returns the name at index n, or "" if there is none.
 func nameOf(names []string, n uint8) string {
 	if int(n) >= len(names) {
 		return ""
@@ -96,7 +96,7 @@ func nameOf(names []string, n uint8) string {
 	return names[n]
 }
 
-// parseName returns the number of a name, of which the first is none, or a bad_request error that names field.
+// parseName returns the index of a name, or a bad_request error that names the field. The name at index 0 is not valid.
 func parseName(field string, names []string, text []byte) (uint8, error) {
 	n := slices.Index(names, string(text))
 	if n <= 0 {
@@ -110,26 +110,27 @@ type ClosedQuestion struct {
 	ID      string          `json:"id"`
 	Text    string          `json:"text,omitzero"` // of the question
 	Outcome QuestionOutcome `json:"outcome"`
-	By      string          `json:"by,omitzero"`     // what closed it, where known: the event, as its tool calls it, or who answered
-	Answer  string          `json:"answer,omitzero"` // what was answered, where known
+	By      string          `json:"by,omitzero"`     // what closed it, if known: the tool's event, or who answered
+	Answer  string          `json:"answer,omitzero"` // the answer, if known
 }
 
-// Closed returns how q, the ID of which it has, closed.
+// Closed returns how q closed.
 func (q *Question) Closed(outcome QuestionOutcome, by, answer string) ClosedQuestion {
 	return ClosedQuestion{ID: q.ID, Text: q.Text, Outcome: outcome, By: by, Answer: answer}
 }
 
-// QuestionID returns the ID of the question that the record with this sequence asked.
+// QuestionID returns the ID of the question asked by the record with this sequence.
 func QuestionID(sequence uint64) string { return "q" + strconv.FormatUint(sequence, 36) }
 
-// QuestionNumber returns the sequence that an ID is of: the reverse of [QuestionID]. ok is false where it is no such ID.
+// QuestionNumber returns the sequence that an ID stands for: the inverse of [QuestionID]. ok is false if id is not
+// valid.
 func QuestionNumber(id string) (sequence uint64, ok bool) {
 	digits, ok := strings.CutPrefix(id, "q")
 	sequence, err := strconv.ParseUint(digits, 36, 64)
 	return sequence, ok && err == nil
 }
 
-// Validate returns a bad_request error that names what of a question is at fault, or nil.
+// Validate returns nil, or a bad_request error that names the field at fault.
 func (q *Question) Validate() error {
 	if q.Kind == 0 || q.Kind.String() == "" {
 		return BadRequest("question.kind", "must be one of "+strings.Join(questionKindNames[1:], ", "))

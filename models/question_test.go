@@ -9,8 +9,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// TestHowLongAQuestionMayBe validates questions as long as they may be, and longer by one.
-func TestHowLongAQuestionMayBe(t *testing.T) {
+// TestQuestionLimits validates questions at their limits and one above.
+func TestQuestionLimits(t *testing.T) {
 	choices := func(n, length int) []string {
 		all := make([]string, n)
 		for i := range all {

@@ -21,17 +21,17 @@ const (
 	MinTTLMinutes   = 1
 	MaxTTLMinutes   = 1440
 
-	// MaxClockSkew is how far ahead of the server a report's timestamp may be.
+	// MaxClockSkew is how far a report's timestamp may be ahead of the server's clock.
 	MaxClockSkew = 5 * time.Minute
 )
 
-// StatusReport is what an agent POSTs: what one of its sessions is doing. An empty string, a zero time
-// and a zero TTL stand for an absent field.
+// StatusReport is what an agent POSTs: what one of its sessions is doing. An empty string, a zero time and a zero TTL
+// stand for an absent field.
 type StatusReport struct {
 	AgentID      string
 	AgentName    string
 	AgentSource  string
-	AgentHost    string // the machine that the agent runs on
+	AgentHost    string // machine that the agent runs on
 	SessionTopic string
 	SessionTitle string
 	Status       Status
@@ -39,33 +39,34 @@ type StatusReport struct {
 	Message      string
 	Content      string
 	TTLMinutes   int    // the session's TTL from now on
-	ReportID     string // the same for every retry of one report
+	ReportID     string // the same for every retry of a report
 
-	// What follows is not on the wire.
-	Event *Event // how an event of an agent's tool, which knows nothing of sessions here, became this report; nil for one of another
+	// Not on the wire.
+	Event *Event // the tool's event that the report was made from; nil for a plain status report
 }
 
-// RepeatWindow is how long an event does not repeat the status and the message that its session has.
+// RepeatWindow is the time within which an event with the session's current status and message counts as a repeat, and
+// only renews the session.
 const RepeatWindow = time.Second
 
-// Record is a status report that the server has accepted: Sequence orders it among all records, and
-// Received is its receipt time.
+// Record is a status report that the server has accepted: Sequence orders it among all records, and Received is its
+// receipt time.
 //
-// One that only renewed its session says so by its Base: its status, timestamp, message, content and ID are those of the
-// record that told the session's status, so that it says all that there is to know wherever it comes alone.
+// A renewal is a record that only renews its session. It has a Base: the record that set the session's status. A
+// renewal repeats that record's status, timestamp, message, content and report ID, so that it is complete on its own.
 type Record struct {
 	StatusReport
 	Sequence uint64
 	Received time.Time
 	Base     Base
-	ByEvent  bool  // it was made of an event; of a renewal: its base was
-	Turn     *Turn // what is under way since; nil where the record leaves that as it was
+	ByEvent  bool  // the record was made from a tool's event; in a renewal, its base was
+	Turn     *Turn // what is under way after the record; nil if the record does not change that
 
-	Shown  uint64           // the sequence of the question that the status tells of; 0 for none, or for the one that the record opens
-	Closed []ClosedQuestion // what the status's entry in the history tells of
+	Shown  uint64           // sequence of the question that the status shows; 0 for none or for the one that the record opens
+	Closed []ClosedQuestion // closed questions that the status's entry in the history mentions
 }
 
-// Base is the record whose status a renewal left as it was. The zero value is none.
+// Base is the record whose status a renewal keeps. The zero value is none.
 type Base struct {
 	Sequence uint64
 	Received time.Time
@@ -74,7 +75,7 @@ type Base struct {
 // Renewal reports whether the record only renewed its session.
 func (r *Record) Renewal() bool { return r.Base.Sequence != 0 }
 
-// Shows returns the sequence of the question that the record's status tells of, 0 for none.
+// Shows returns the sequence of the question that the record's status shows, or 0 for none.
 func (r *Record) Shows() uint64 {
 	if r.Shown == 0 && r.Turn != nil && r.Turn.Asks != nil && !r.Renewal() {
 		return r.Sequence
@@ -82,8 +83,8 @@ func (r *Record) Shows() uint64 {
 	return r.Shown
 }
 
-// Validate returns a bad_request error that names the first field at fault and what is allowed, or nil.
-// now is the server's time.
+// Validate returns nil, or a bad_request error that names the first field at fault and what is allowed. now is the
+// server's time.
 func (r *StatusReport) Validate(now time.Time) error {
 	if err := ValidateName("agent_id", r.AgentID, true, MaxAgentID); err != nil {
 		return err
@@ -127,7 +128,7 @@ func (r *StatusReport) Validate(now time.Time) error {
 	return validateLine("report_id", r.ReportID, MaxReportID)
 }
 
-// firstTimestamp is the first instant that RFC 3339 can write in UTC.
+// firstTimestamp is the earliest time that RFC 3339 can express in UTC.
 var firstTimestamp = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
 
 func (r *StatusReport) validateTimestamp(now time.Time) error {
@@ -144,8 +145,8 @@ func (r *StatusReport) validateTimestamp(now time.Time) error {
 	return nil
 }
 
-// ValidateName returns an error that names field unless value may serve as an ID, a name, a source or a
-// topic of at most limit characters, whose every character is seen. An empty value stands for an absent one.
+// ValidateName returns a bad_request error that names the field unless value is a valid ID, name, source or topic: at
+// most limit characters, all of them visible. An empty value stands for an absent one.
 func ValidateName(field, value string, required bool, limit int) error {
 	if value == "" && required {
 		return BadRequest(field, fmt.Sprintf("is required: 1 to %d characters", limit))
@@ -156,7 +157,7 @@ func ValidateName(field, value string, required bool, limit int) error {
 	return validateVisible(field, value)
 }
 
-// validateLine returns an error that names field unless value is a line of text of at most limit characters, or "".
+// validateLine returns an error that names the field unless value is a line of text of at most limit characters, or "".
 func validateLine(field, value string, limit int) error {
 	if value == "" {
 		return nil
@@ -176,9 +177,8 @@ func validateLine(field, value string, limit int) error {
 	return nil
 }
 
-// hasControl reports whether s holds a character of Unicode's category Cc: C0, DEL or C1, the last of
-// which are the bytes C2 80 to C2 9F in UTF-8. It looks at bytes because it runs for every name of every
-// report.
+// hasControl reports whether s contains a character of Unicode's category Cc: C0, DEL or C1, which in UTF-8 is the
+// bytes C2 80 to C2 9F. It scans bytes because it runs for every name of every report.
 func hasControl(s string) bool {
 	for i := range len(s) {
 		switch c := s[i]; {

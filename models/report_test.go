@@ -40,7 +40,7 @@ func TestReportsAtTheirLimitsAreValid(t *testing.T) {
 	}
 }
 
-func TestInvalidReportsAreRefusedByField(t *testing.T) {
+func TestInvalidReportsNameTheField(t *testing.T) {
 	for name, test := range map[string]struct {
 		change func(*models.StatusReport)
 		field  string

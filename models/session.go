@@ -2,7 +2,7 @@ package models
 
 import "time"
 
-// Session is one task of an agent, as a read shows it.
+// Session is one task of an agent, as the API shows it.
 type Session struct {
 	AgentID        string    `json:"agent_id"`
 	Topic          string    `json:"session_topic"`
@@ -16,27 +16,27 @@ type Session struct {
 	TTLMinutes     int       `json:"ttl_minutes"`
 	CurrentStatus  Status    `json:"current_status"`
 	CurrentMessage string    `json:"current_message,omitzero"`
-	Idle           bool      `json:"idle,omitzero"` // at an empty prompt, and has done nothing yet; the status is success
-	StatusSince    time.Time `json:"status_since"`  // timestamp of the first of the newest statuses, one after another, that are the same; UTC
+	Idle           bool      `json:"idle,omitzero"` // at an empty prompt and has done nothing yet; the status is then success
+	StatusSince    time.Time `json:"status_since"`  // timestamp of the entry with which CurrentStatus began; UTC
 
 	OpenQuestions int       `json:"open_question_count,omitzero"`
-	Question      *Question `json:"question,omitempty"` // the oldest open one, without its content and choices; never changed
+	Question      *Question `json:"question,omitempty"` // oldest open question, without its content and choices; never modified
 }
 
-// FleetSession is a session in a list over the whole fleet, with the agent that it belongs to.
+// FleetSession is a session in a list over the whole fleet, with details of its agent.
 type FleetSession struct {
 	Session
 	AgentName   string `json:"agent_name,omitzero"`
-	AgentSource string `json:"agent_source,omitzero"` // of the session itself, where it tells one
+	AgentSource string `json:"agent_source,omitzero"` // the session's own source, if it has one
 	AgentHost   string `json:"agent_host,omitzero"`
 }
 
-// Needs are the sessions that need somebody.
+// Needs lists the sessions that need attention.
 type Needs struct {
 	Pending []FleetSession `json:"pending"` // active ones, longest waiting first
 	Lost    []FleetSession `json:"lost"`    // newest first
-	Failed  []FleetSession `json:"failed"`  // in the last hour, newest first
-	More    bool           `json:"more"`    // there are more than these
+	Failed  []FleetSession `json:"failed"`  // updated within the last hour, newest first
+	More    bool           `json:"more"`    // more sessions need attention than are listed
 }
 
 // Summary counts the fleet.
@@ -45,14 +45,14 @@ type Summary struct {
 	Sessions SessionCounts `json:"sessions"`
 }
 
-// SessionCounts counts sessions: Total is Active and Expired; Lost are among the expired.
+// SessionCounts counts sessions. Total is the sum of Active and Expired; Expired includes Lost.
 type SessionCounts struct {
 	Total    int          `json:"total"`
 	Active   int          `json:"active"`
 	Expired  int          `json:"expired"`
 	Lost     int          `json:"lost"`
-	Idle     int          `json:"idle"`      // of the active ones, those at an empty prompt that have done nothing yet
-	ByStatus StatusCounts `json:"by_status"` // of the other active ones
+	Idle     int          `json:"idle"`      // active sessions at an empty prompt that have done nothing yet
+	ByStatus StatusCounts `json:"by_status"` // other active sessions
 }
 
 // StatusCounts counts sessions by their current status.

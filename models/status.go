@@ -5,29 +5,29 @@ import (
 	"time"
 )
 
-// Status is what a session is doing. The zero value is no status: absent from a report, any in a filter.
+// Status is what a session is doing. The zero value is no status: absent in a report, any status in a filter.
 type Status uint8
 
 // The statuses that an agent can report.
 const (
 	Running Status = iota + 1
-	Pending        // waits for input or a resource
+	Pending        // waiting for input or a resource
 	Success
 	Failed
-	// Idle is that of a session at an empty prompt that has done nothing yet. On the wire it is [Success], with a word beside
-	// it; no agent can report it.
+	// Idle is the status of a session at an empty prompt that has done nothing yet. On the wire it is [Success] with an
+	// idle flag. Agents can't report it.
 	Idle
 )
 
-// Statuses lists every status that an agent can report, in the order of their numbers.
+// Statuses lists every status that an agent can report, in numeric order.
 var Statuses = [...]Status{Running, Pending, Success, Failed}
 
 var statusNames = [...]string{"", "running", "pending", "success", "failed", "success"}
 
-// String returns the status as it stands on the wire, or "" for the zero value.
+// String returns the status as it appears on the wire, or "" for the zero value.
 func (s Status) String() string { return nameOf(statusNames[:], uint8(s)) }
 
-// OnWire returns the status that s is on the wire: [Success] for [Idle], else s.
+// OnWire returns the status that s is shown as on the wire: [Success] for [Idle], otherwise s.
 func (s Status) OnWire() Status {
 	if s == Idle {
 		return Success
@@ -44,11 +44,10 @@ func (s *Status) UnmarshalText(text []byte) (err error) {
 	return err
 }
 
-// Unfinished reports whether a session in this status still owes its end: such a session is lost when
-// it expires.
+// Unfinished reports whether a session in this status has not ended yet. Such a session is lost when it expires.
 func (s Status) Unfinished() bool { return s == Running || s == Pending }
 
-// ParseStatus returns the status that name, the value of field, stands for, or a bad_request error.
+// ParseStatus returns the status called name, or a bad_request error that names the field.
 func ParseStatus[Text ~string | ~[]byte](field string, name Text) (Status, error) {
 	for _, s := range Statuses {
 		if s.String() == string(name) {
@@ -70,10 +69,10 @@ type AgentStatus struct {
 	Message      string    `json:"message,omitzero"`
 	Content      string    `json:"content,omitzero"`
 
-	ContentDropped bool `json:"content_dropped,omitzero"` // the content was dropped for want of memory, and there is no journal that has it
+	ContentDropped bool `json:"content_dropped,omitzero"` // the content was dropped to save memory, and no journal holds it
 
-	Idle bool `json:"idle,omitzero"` // the session was at an empty prompt, and had done nothing yet
+	Idle bool `json:"idle,omitzero"` // the session was at an empty prompt and had done nothing yet
 
-	QuestionID      string           `json:"question_id,omitzero"`       // of the question that it tells of
-	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // with it, or since the entry before
+	QuestionID      string           `json:"question_id,omitzero"`       // of the question that the status shows
+	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // closed by this status, or since the previous entry
 }
