@@ -7,31 +7,32 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Admission is what [Store.Admit] found out about reports.
+// Admission is the result of [Store.Admit].
 type Admission struct {
-	Outcomes []Outcome       // of each report; Stored or Renewed for those that are among the records
-	Records  []models.Record // to be made durable and to be applied; they have no sequence yet
-	Doubts   []Doubt         // about the IDs of some records
+	Outcomes []Outcome       // one for each report; Stored or Renewed for those that have a record
+	Records  []models.Record // to be made durable and applied; they have no sequence yet
+	Doubts   []Doubt         // records whose report ID may be a duplicate
 }
 
-// Doubt names a record whose report ID memory does not hold, but the journal may.
+// Doubt names a record whose report ID is not in memory but may be in the journal.
 type Doubt struct {
-	Outcome, Record int    // their indexes in the Admission
-	Dropped         uint64 // no status of the session that memory has dropped has a greater sequence
+	Outcome, Record int    // indexes in the Admission
+	Dropped         uint64 // no status that memory dropped from the session has a greater sequence
 }
 
-// Admit finds out which reports of a team, nil for the whole fleet, which must be valid, are new and have room, and adds that to
-// ad. Each of these gets a receipt time, as with [Store.Accept], but none is part of the state: make the records durable, have
-// them applied, and then, whether that went well or not, call [Store.Settle]. Until then their sessions are not
-// forgotten, and room is kept for those that they begin.
+// Admit decides which of a team's reports are new and fit, and adds the result to ad. A nil team is the whole fleet.
+// The reports must be valid. Each admitted report gets a receipt time, as with [Store.Accept], but is not part of the
+// state yet: make the records durable, apply them, and then call [Store.Settle], even if one of these steps failed.
+// Until then the sessions of admitted reports are not forgotten, and room is reserved for the sessions that they begin.
 //
-// Reports may be admitted in several calls, but only by one caller at a time: duplicates among the reports admitted
-// share one fate. A report of an event has a call of its own. ok is false, and none is admitted, where what they do depends on one
-// of their session that is not settled: that holds for an event after any report, and for any report after an event.
+// Reports may be admitted in several calls, but only by one caller at a time; duplicates among the admitted reports
+// share one fate. A report made from an event needs a call of its own. Admit returns false and admits nothing if the
+// result depends on a report of the same session that is not settled: this holds for an event after any report, and for
+// any report after an event.
 func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) (ok bool) {
 	s.Expire(now)
 	if len(reports) > 1 && slices.ContainsFunc(reports, func(r models.StatusReport) bool { return r.Event != nil }) {
-		panic("a report of an event among others")
+		panic("store: a report made from an event must be admitted alone")
 	}
 	if s.dependOnUnsettled(team, reports) {
 		return false
@@ -41,11 +42,12 @@ func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, 
 		if len(reports) == 0 {
 			return true
 		}
-		giveWay()
+		yieldToWaiters()
 	}
 }
 
-// dependOnUnsettled reports whether what reports do depends on reports of their sessions that are not settled.
+// dependOnUnsettled reports whether the effect of the reports depends on reports of their sessions that are not
+// settled.
 func (s *Store) dependOnUnsettled(team *Team, reports []models.StatusReport) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -53,23 +55,23 @@ func (s *Store) dependOnUnsettled(team *Team, reports []models.StatusReport) boo
 		return false
 	}
 	for i := range reports {
-		r := reports[i] // which may get another agent
+		r := reports[i] // a copy: locate may set its agent
 		_, se, ok := s.locate(team, &r)
-		if ok && (se != nil && se.waits || se == nil && s.admitted.hasBegun(&r)) {
+		if ok && (se != nil && se.unsettled || se == nil && s.admitted.hasBegun(&r)) {
 			return true
 		}
 	}
 	return false
 }
 
-// admitSome admits as many of the reports as one hold of the lock has time for, at least one, and returns how many.
+// admitSome admits as many of the reports as fit into one hold of the lock, at least one, and returns how many.
 func (s *Store) admitSome(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) (n int) {
 	s.lock()
 	defer s.mu.Unlock()
-	s.now = max(s.now, s.time(now))
+	s.now = max(s.now, s.expiryTime(now))
 	for ; n < len(reports) && s.work < workPerLock; n++ {
 		s.work += workPerReport
-		s.received = max(s.received+1, instant(now))
+		s.received = max(s.received+1, unixNanos(now))
 		record := models.Record{StatusReport: reports[n], Received: at(s.received)}
 		outcome, dropped := s.admit(team, &record)
 		ad.add(outcome, dropped, &record)
@@ -77,7 +79,7 @@ func (s *Store) admitSome(team *Team, reports []models.StatusReport, now time.Ti
 	return n
 }
 
-// add adds the outcome of a report, and, where it is to be recorded, its record.
+// add adds the outcome of a report and, if it is to be recorded, its record.
 func (ad *Admission) add(outcome Outcome, dropped uint64, record *models.Record) {
 	ad.Outcomes = append(ad.Outcomes, outcome)
 	if outcome != Stored && outcome != Renewed {
@@ -89,8 +91,8 @@ func (ad *Admission) add(outcome Outcome, dropped uint64, record *models.Record)
 	ad.Records = append(ad.Records, *record)
 }
 
-// admit makes of a report what is to be recorded of it, and returns what is to become of it. dropped is not 0 where the journal may
-// hold its ID. The caller holds s.mu.
+// admit turns a report into what is to be recorded of it, and returns its outcome. dropped is not 0 if the journal may
+// hold its report ID. The caller holds s.mu.
 func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) {
 	a, se, ok := s.locate(team, &r.StatusReport)
 	if !ok {
@@ -113,7 +115,7 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 		return outcome, 0
 	}
 	s.pin(se)
-	se.waits = true
+	se.unsettled = true
 	if !event && r.Turn != nil {
 		s.admitted.withdraw(se)
 	}
@@ -123,8 +125,8 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 	return outcome, dropped
 }
 
-// admitRecord keeps room for a record of an agent that is known, nil where it is not, and of a session that is. It returns 0, or what
-// is used up. The caller holds s.mu.
+// admitRecord reserves room for a record. a and se are its agent and session, nil if not known. It returns 0 if there
+// is room, otherwise the refusal. The caller holds s.mu.
 func (s *Store) admitRecord(r *models.Record, a *agent, se *session) Outcome {
 	if outcome := s.admitDisk(r, s.teamsOf(a, r.AgentID)); outcome != 0 {
 		s.countRefusal(outcome)
@@ -134,7 +136,7 @@ func (s *Store) admitRecord(r *models.Record, a *agent, se *session) Outcome {
 		return s.admitRoom(r, a, se, true)
 	}
 	if s.admitted.hasBegun(&r.StatusReport) {
-		return 0 // its room is that of the first one
+		return 0 // shares the room of the report that begins the session
 	}
 	if outcome := s.admitted.refused[keyOf(&r.StatusReport)]; outcome != 0 {
 		s.countRefusal(outcome)
@@ -159,12 +161,12 @@ func (s *Store) pin(se *session) {
 	}
 }
 
-// Settle says that no admitted report waits to be applied any more.
+// Settle declares that no admitted report is waiting to be applied.
 func (s *Store) Settle() {
 	s.lock()
 	defer s.mu.Unlock()
 	for _, se := range s.admitted.pinned {
-		se.pinned, se.waits, se.kept = false, false, 0
+		se.pinned, se.unsettled, se.reserved = false, false, 0
 		s.enqueue(se)
 	}
 	clear(s.admitted.pinned)
@@ -179,12 +181,11 @@ func (s *Store) Settle() {
 	s.settleUsages()
 }
 
-// Accept makes records of the reports of a team, nil for the whole fleet, which must be valid, in their order, and applies them. It
-// appends what became of each to outcomes, and returns that.
+// Accept turns the reports of a team into records, in order, and applies them. A nil team is the whole fleet. The
+// reports must be valid. It appends the outcome of each report to outcomes, and returns the extended slice.
 //
-// now is the server's time. Each record gets a receipt time of its own, as much as a nanosecond apart per
-// report, so that lists by last update are in the order of receipt. Nothing of the reports' memory is
-// kept. Safe for concurrent use.
+// now is the server's time. Each record gets its own receipt time, one nanosecond apart within a call, so that lists by
+// last update are in order of receipt. Accept does not retain memory of the reports. Safe for concurrent use.
 func (s *Store) Accept(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) []Outcome {
 	s.Expire(now)
 	several := len(reports) > 1
@@ -197,25 +198,25 @@ func (s *Store) Accept(team *Team, reports []models.StatusReport, now time.Time,
 			s.moveSessionsOf(a)
 		}
 		if several {
-			giveWay()
+			yieldToWaiters()
 		}
 	}
 	return outcomes
 }
 
-// acceptSome accepts as many of the reports as one hold of the lock has time for, at least one. It also returns the agents that changed
-// their source.
+// acceptSome accepts as many of the reports as fit into one hold of the lock, at least one. It also returns the agents
+// whose source changed.
 func (s *Store) acceptSome(team *Team, reports []models.StatusReport, now time.Time, outcomes []Outcome) ([]Outcome, []*agent) {
 	s.lock()
 	defer s.mu.Unlock()
 	var moved []*agent
-	s.now = max(s.now, s.time(now))
+	s.now = max(s.now, s.expiryTime(now))
 	for i := 0; i < len(reports) && s.work < workPerLock; i++ {
 		if len(reports) > 1 && i%prefetchSize == 0 {
 			s.prefetch(reports[i:min(i+prefetchSize, len(reports))])
 		}
 		s.work += workPerReport
-		s.received = max(s.received+1, instant(now))
+		s.received = max(s.received+1, unixNanos(now))
 		outcome, a := s.accept(team, &reports[i])
 		outcomes = append(outcomes, outcome)
 		if a != nil {
@@ -225,8 +226,8 @@ func (s *Store) acceptSome(team *Team, reports []models.StatusReport, now time.T
 	return outcomes, moved
 }
 
-// accept makes a record of r, received at s.received, and applies it. It also returns the agent if that changed its
-// source. The caller holds s.mu.
+// accept turns r, received at s.received, into a record and applies it. It also returns the agent if its source
+// changed. The caller holds s.mu.
 func (s *Store) accept(team *Team, r *models.StatusReport) (Outcome, *agent) {
 	record := models.Record{StatusReport: *r}
 	a, se, ok := s.locate(team, &record.StatusReport)
@@ -241,7 +242,7 @@ func (s *Store) accept(team *Team, r *models.StatusReport) (Outcome, *agent) {
 		return refusal, nil
 	}
 	record.Sequence, record.Received = s.sequence+1, at(s.received)
-	applied, moved := s.apply(&record, a.known(), se) // making room may have taken its last session
+	applied, moved := s.apply(&record, a.live(), se) // making room may have evicted its last session
 	if applied == Duplicate {
 		return Duplicate, nil
 	}

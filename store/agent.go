@@ -12,7 +12,7 @@ func (a *agent) seenPlace() ordered.Place {
 	return ordered.Place{Time: a.lastSeen, Sequence: a.seenSeq}
 }
 
-// How agents are kept by their newest report, in the fleet and in their source.
+// How agents are indexed by their newest report, in the fleet and in their source.
 var (
 	agentInFleet = ordered.Member[agent]{Place: (*agent).seenPlace,
 		Slot: func(a *agent) (**ordered.Leaf[agent], *uint8) { return &a.inFleet, &a.slotInFleet }}
@@ -30,19 +30,18 @@ func classAndIDLess(a, b *agent) bool {
 
 func seenLater(a, b *agent) bool { return a.seenPlace().Compare(b.seenPlace()) > 0 }
 
-// known returns a, or nil where it is nil or was forgotten: with its last session. The caller holds the store's lock.
-func (a *agent) known() *agent {
+// live returns a, or nil if a is nil or was forgotten with its last session. The caller holds the store's lock.
+func (a *agent) live() *agent {
 	if a == nil || a.count == 0 {
 		return nil
 	}
 	return a
 }
 
-// latest returns the status of a with the greatest (timestamp, sequence). The caller holds the store's
-// lock.
+// latest returns the status of a with the greatest (timestamp, sequence). The caller holds the store's lock.
 func (a *agent) latest() *status { return a.statuses.Newest() }
 
-// view returns a as a read shows it. The caller holds the store's lock.
+// view returns a as the API shows it. The caller holds the store's lock.
 func (a *agent) view() models.Agent {
 	latest := a.latest()
 	return models.Agent{
@@ -64,7 +63,7 @@ func (a *agent) view() models.Agent {
 	}
 }
 
-// countSession counts a session of this class n times more. The caller holds the store's lock.
+// countSession adds n to the counts for a session of class c. The caller holds the store's lock.
 func (a *agent) countSession(c class, n int32) {
 	if !c.expired() {
 		a.active += n
@@ -77,8 +76,8 @@ func (a *agent) countSession(c class, n int32) {
 	}
 }
 
-// sessionsOf walks the sessions of a that are of class c after a position, newest update first, or oldest first. The
-// caller holds the store's lock.
+// sessionsOf walks the sessions of a in class c after a position, newest update first, or oldest first. The caller
+// holds the store's lock.
 func (a *agent) sessionsOf(c class, after *SessionPosition, oldest bool) ordered.Walk[session] {
 	from := ordered.Place{Group: c.group(), Time: math.MaxInt64, Sequence: math.MaxUint64}
 	walk := a.sessions.Before
@@ -92,8 +91,8 @@ func (a *agent) sessionsOf(c class, after *SessionPosition, oldest bool) ordered
 	return walk(&sessionInAgent, &from).While(func(se *session) bool { return se.class == c })
 }
 
-// historyFrom walks the statuses of all sessions of a, newest first, after a position. The caller holds the
-// store's lock.
+// historyFrom walks the statuses of all sessions of a after a position, newest first. The caller holds the store's
+// lock.
 func (a *agent) historyFrom(after *StatusPosition) iter.Seq[*status] {
 	return a.statuses.Before(&statusInAgent, after.place()).All()
 }

@@ -7,9 +7,9 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Apply merges records into the state, whatever came before them: see the package comment. It is how records
-// take effect that were made durable first, after [Store.Admit] let them in, or before a restart; room is made
-// for them, but none is refused. Safe for concurrent use.
+// Apply merges records into the state, in any order: see the package comment. Use it for records that were made durable
+// first: those admitted by [Store.Admit], and those of an earlier run. It makes room for them and refuses none. Safe
+// for concurrent use.
 func (s *Store) Apply(records ...models.Record) {
 	for len(records) > 0 {
 		n, moved := s.applySome(records)
@@ -19,13 +19,13 @@ func (s *Store) Apply(records ...models.Record) {
 			s.moveSessionsOf(a)
 		}
 		if len(records) > 0 {
-			giveWay()
+			yieldToWaiters()
 		}
 	}
 }
 
-// applySome applies as many of the records as one hold of the lock has time for, at least one, and returns how many. It also returns
-// the agents that changed their source.
+// applySome applies as many of the records as fit into one hold of the lock, at least one, and returns how many. It
+// also returns the agents whose source changed.
 func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -33,11 +33,11 @@ func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
 		s.work += workPerReport
 		r := &records[n]
 		s.sequence = max(s.sequence, r.Sequence)
-		s.received = max(s.received, instant(r.Received))
+		s.received = max(s.received, unixNanos(r.Received))
 		a, se := s.lookup(r.AgentID, r.SessionTopic)
-		if se == nil && !s.begins(&r.StatusReport) && !s.loading {
+		if se == nil && !s.takeReservation(&r.StatusReport) && !s.loading {
 			s.makeRoomFor(r, s.teamsOf(a, r.AgentID), a, nil)
-			a = a.known() // making room may have taken its last session
+			a = a.live() // making room may have evicted its last session
 		}
 		if _, a := s.apply(r, a, se); a != nil {
 			moved = append(moved, a)
@@ -46,15 +46,15 @@ func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
 	return n, moved
 }
 
-// apply merges a record into the state of a and se, either of which is nil where it is new. It also returns the agent if that
-// changed its source. The caller holds s.mu.
+// apply merges a record into the state of a and se, which are nil if new. It also returns the agent if its source
+// changed. The caller holds s.mu.
 func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved *agent) {
 	e := entryOf(r)
-	var before view
+	var before priorState
 	var known attributes
-	index, held := 0, false // where its status belongs in the history, and whether that is there
+	index, held := 0, false // index of the record's status in the history, and whether it is already there
 	if se != nil {
-		before = view{se.current().kind, se.class.expired()}
+		before = priorState{se.current().kind, se.class.expired()}
 		if index, held = se.find(placeOf(&r.StatusReport, e)); !held && r.ReportID != "" && se.holds(r.ReportID) {
 			return Duplicate, nil
 		}
@@ -64,23 +64,23 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 	}
 	a, se = s.begin(r, e, a, se)
 	texts := a.sizeOfTexts() + se.sizeOfTexts()
-	ofAgent, own := describe(a, se, &r.StatusReport, r.Sequence)
+	ofAgent, own := updateAttributes(a, se, &r.StatusReport, r.Sequence)
 	s.charge(a, a.sizeOfTexts()+se.sizeOfTexts()-texts)
 	if !held {
 		s.add(newStatus(se, r, e), index, hashID(r.ReportID))
 	}
-	progress := s.proceed(se, r)
+	turn := s.updateTurn(se, r)
 	s.renew(se, r, e)
-	moved = s.list(se, s.sourceOf(a, ofAgent), own, r)
+	moved = s.updateLists(se, s.sourceOf(a, ofAgent), own, r)
 	if held && attributesOf(a, se) == known {
 		return Duplicate, nil
 	}
-	s.noteReport(se, r, before, progress)
+	s.addReportChange(se, r, before, turn)
 	s.trimFor(a.teams.of())
 	return Stored, moved
 }
 
-// begin makes the agent and the session of a record where these are new. The caller holds s.mu.
+// begin creates the agent and the session of a record if they are new. The caller holds s.mu.
 func (s *Store) begin(r *models.Record, e entry, a *agent, se *session) (*agent, *session) {
 	if a == nil {
 		a = s.newAgent(r.AgentID, e.received)
@@ -91,21 +91,21 @@ func (s *Store) begin(r *models.Record, e entry, a *agent, se *session) (*agent,
 	return a, se
 }
 
-// noteReport keeps the change that a record made. The caller holds s.mu.
-func (s *Store) noteReport(se *session, r *models.Record, before view, p progress) {
-	noted := s.note(Reported, se, r.Received)
-	noted.previous, noted.revived = before.status, before.expired && !se.class.expired()
-	noted.asked, noted.closed = p.asked, p.closed
+// addReportChange adds the change that a record made. The caller holds s.mu.
+func (s *Store) addReportChange(se *session, r *models.Record, before priorState, p turnChange) {
+	added := s.addChange(Reported, se, r.Received)
+	added.previous, added.revived = before.status, before.expired && !se.class.expired()
+	added.asked, added.closed = p.asked, p.closed
 }
 
-// view is what of the state of a session matters to those who follow changes, as it was before one.
-type view struct {
+// priorState is the part of a session's state before a change that subscribers need.
+type priorState struct {
 	status  models.Status
 	expired bool
 }
 
-// attributes identifies what is known of an agent and a session beside statuses: by the sequences and the times of the records that
-// said so. Where they are equal before and after a record, it said nothing new.
+// attributes identifies what is known of an agent and a session besides statuses, by the sequences and times of the
+// records that set it. If a record leaves it unchanged, the record said nothing new.
 type attributes struct {
 	title, ttl, own, turn, name, source, host uint64
 	created, updated                          int64
@@ -121,21 +121,21 @@ func attributesOf(a *agent, se *session) attributes {
 	}
 }
 
-// describe takes over what r says of its agent and session themselves, where no later record has. It returns the names of the
-// source that the agent has, and of the one that is the session's own, "" for what does not change. The caller holds the store's
-// lock.
-func describe(a *agent, se *session, r *models.StatusReport, sequence uint64) (ofAgent, own string) {
+// updateAttributes sets the attributes of the agent and session that r carries, unless a later record has set them. It
+// returns the names of the new sources of the agent and of the session itself, "" if unchanged. The caller holds the
+// store's lock.
+func updateAttributes(a *agent, se *session, r *models.StatusReport, sequence uint64) (ofAgent, own string) {
 	if r.SessionTitle != "" && sequence > se.titleSeq {
-		se.title, se.titleSeq = keep(se.title, r.SessionTitle), sequence
+		se.title, se.titleSeq = reuseOrClone(se.title, r.SessionTitle), sequence
 	}
 	if r.TTLMinutes > 0 && sequence > se.ttlSeq {
 		se.ttl, se.ttlSeq = uint16(r.TTLMinutes), sequence
 	}
 	if r.AgentName != "" && sequence > a.nameSeq {
-		a.name, a.nameSeq = keep(a.name, r.AgentName), sequence
+		a.name, a.nameSeq = reuseOrClone(a.name, r.AgentName), sequence
 	}
 	if r.AgentHost != "" && sequence > a.hostSeq {
-		a.host, a.hostSeq = keep(a.host, r.AgentHost), sequence
+		a.host, a.hostSeq = reuseOrClone(a.host, r.AgentHost), sequence
 	}
 	if r.AgentSource != "" && sequence > a.sourceSeq {
 		ofAgent, a.sourceSeq = r.AgentSource, sequence
@@ -146,14 +146,15 @@ func describe(a *agent, se *session, r *models.StatusReport, sequence uint64) (o
 	return ofAgent, own
 }
 
-// progress is the question that a record opened, nil for none, and those that it closed.
-type progress struct {
+// turnChange is the question that a record opened, nil for none, and the questions that it closed.
+type turnChange struct {
 	asked  *models.Question
 	closed []models.ClosedQuestion
 }
 
-// proceed takes over what is under way in se after a record, where no later record says. The caller holds s.mu.
-func (s *Store) proceed(se *session, r *models.Record) (p progress) {
+// updateTurn sets what is under way in se to what the record says, unless a later record has set it. The caller holds
+// s.mu.
+func (s *Store) updateTurn(se *session, r *models.Record) (p turnChange) {
 	switch tells := r.Turn != nil || !r.ByEvent && !r.Renewal(); {
 	case !tells:
 		return p
@@ -171,7 +172,7 @@ func (s *Store) proceed(se *session, r *models.Record) (p progress) {
 		p.closed = se.turn.closedSince(before, after.Closed, r.Closed)
 	}
 	if after.Asks != nil {
-		se.turn.fill(after.Asks, r.Sequence, instant(r.Received))
+		se.turn.fill(after.Asks, r.Sequence, unixNanos(r.Received))
 		if q := se.turn.find(r.Sequence); q != nil {
 			p.asked = q.brief
 		}
@@ -180,26 +181,28 @@ func (s *Store) proceed(se *session, r *models.Record) (p progress) {
 	return p
 }
 
-// renew takes a record's receipt into account, and the first one that it tells of, which is that of its status. The caller holds s.mu.
+// renew updates the times of se and its agent from the receipts of a record and of first, the entry of its status. The
+// caller holds s.mu.
 func (s *Store) renew(se *session, r *models.Record, first entry) {
 	a := se.agent
 	a.registered = min(a.registered, first.received)
 	if first.received <= se.created {
 		se.created, se.byEvent = first.received, r.ByEvent
 	}
-	if received := instant(r.Received); newer(received, r.Sequence, se.updated, se.updatedSeq) {
+	if received := unixNanos(r.Received); newer(received, r.Sequence, se.updated, se.updatedSeq) {
 		se.renewed = s.renewedAt(received)
 	}
 }
 
-// list has the lists follow a record that se and its agent took over, which have these sources now; own is the name of the session's
-// own, "" for what it had. It returns the agent if that changed its source. The caller holds s.mu.
-func (s *Store) list(se *session, ofAgent *source, own string, r *models.Record) (moved *agent) {
+// updateLists moves se and its agent to their places in the lists after a record. ofAgent is the agent's source; own is
+// the name of the session's own source, "" if unchanged. It returns the agent if its source changed. The caller holds
+// s.mu.
+func (s *Store) updateLists(se *session, ofAgent *source, own string, r *models.Record) (moved *agent) {
 	a := se.agent
 	if a.source != nil && a.source != ofAgent {
 		moved = a
 	}
-	received := instant(r.Received)
+	received := unixNanos(r.Received)
 	updated, updatedSeq := later(se.updated, se.updatedSeq, received, r.Sequence)
 	s.moveSession(se, s.sourceOfSession(se, ofAgent, own), updated, updatedSeq)
 	s.enqueue(se)
@@ -208,7 +211,7 @@ func (s *Store) list(se *session, ofAgent *source, own string, r *models.Record)
 	return moved
 }
 
-// later returns the receipt, of two, that is later. One without a sequence is none.
+// later returns the later of two receipts. A sequence of 0 means that there is no receipt.
 func later(received int64, sequence uint64, received2 int64, sequence2 uint64) (int64, uint64) {
 	if newer(received2, sequence2, received, sequence) {
 		return received2, sequence2
@@ -216,16 +219,16 @@ func later(received int64, sequence uint64, received2 int64, sequence2 uint64) (
 	return received, sequence
 }
 
-// newer reports whether a receipt is later than another one. One without a sequence is none.
+// newer reports whether the first receipt is later than the second. A thanSequence of 0 means that there is no second
+// one.
 func newer(received int64, sequence uint64, than int64, thanSequence uint64) bool {
 	return thanSequence == 0 || received > than || received == than && sequence > thanSequence
 }
 
-// workPerReport is the work for a report: it moves its session and its agent within some four indexes.
+// workPerReport is the work for one report: it moves its session and its agent within about four indexes.
 const workPerReport = 4
 
-// newAgent makes an agent that has no session yet. The caller holds s.mu, and adds a session before it
-// lets go.
+// newAgent creates an agent without sessions. The caller holds s.mu, and adds a session before unlocking.
 func (s *Store) newAgent(id string, received int64) *agent {
 	a := &agent{id: strings.Clone(id), registered: received}
 	a.teams = memberOf[agent](s.teams.of(a.id))
@@ -238,8 +241,7 @@ func (s *Store) newAgent(id string, received int64) *agent {
 	return a
 }
 
-// newSession makes a session of a that has no status yet. The caller holds s.mu, and adds a status before
-// it lets go.
+// newSession creates a session of a without statuses. The caller holds s.mu, and adds a status before unlocking.
 func (s *Store) newSession(a *agent, topic string, received int64) *session {
 	se := &session{
 		agent:   a,

@@ -7,128 +7,132 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// need is the room that a record takes.
+// need is the room that a record needs.
 type need struct {
 	sessions int
-	bytes    int64 // of memory; what it frees is taken off
+	bytes    int64 // of memory; net of what the record frees
 }
 
-// quota is a bound, or a share of it, that agents are held to.
+// quota is a bound of the store, or the share of it that some agents may use.
 type quota struct {
-	used   *usage
-	share  Share
-	shared bool // the bound is the share of some agents
-	mayPay func(s *Store, set *teamSet, sessions bool) bool
+	used     *usage
+	share    Share
+	shared   bool // the bound is a share
+	mayEvict func(s *Store, set *teamSet, sessions bool) bool
 }
 
-// makeRoom makes room for a record of an agent of these teams: within the share of each, and within the bounds of the store. At a
-// share it is the team itself that gives something up. It returns 0, or what is used up. The caller holds s.mu.
+// makeRoom makes room for a record of an agent with these teams: within each team's share, and within the bounds of the
+// store. Within a share, only the team's own data is dropped. It returns 0 if there is room, otherwise the refusal. The
+// caller holds s.mu.
 func (s *Store) makeRoom(set *teamSet, n need) Outcome {
 	for _, t := range set.list() {
 		if !t.share.Caps() {
 			continue
 		}
-		if outcome := s.makeRoomIn(ofTeam(t), n); outcome != 0 {
+		if outcome := s.makeRoomIn(teamQuota(t), n); outcome != 0 {
 			return outcome
 		}
 	}
 	if set == nil && s.share.Caps() {
-		if outcome := s.makeRoomIn(s.ofEveryone(), n); outcome != 0 {
+		if outcome := s.makeRoomIn(s.everyoneQuota(), n); outcome != 0 {
 			return outcome
 		}
 	}
-	return s.makeRoomIn(s.ofAll(set), n)
+	return s.makeRoomIn(s.storeQuota(set), n)
 }
 
-// ofTeam is the share of a team: its own agents give something up.
-func ofTeam(t *Team) quota {
+// teamQuota returns the share of a team. It is enforced on the team's own agents.
+func teamQuota(t *Team) quota {
 	return quota{&t.used, t.share, true, func(_ *Store, set *teamSet, _ bool) bool { return slices.Contains(set.list(), t) }}
 }
 
-// ofEveryone is the share of the agents that are of no team.
-func (s *Store) ofEveryone() quota {
+// everyoneQuota returns the share of the agents without a team.
+func (s *Store) everyoneQuota() quota {
 	return quota{&s.everyone, s.share, true, func(_ *Store, set *teamSet, _ bool) bool { return set == nil }}
 }
 
-// ofAll is the bounds of the store, for agents of these teams. Agents without a cap give something up first, then, for those with one,
-// the teams that use up more than they do. So nobody takes from a team within its share but one that uses up less.
-func (s *Store) ofAll(own *teamSet) quota {
+// storeQuota returns the bounds of the store, as seen by agents with these teams. Data of agents without a cap is
+// dropped first. After that, agents with a cap drop data of their own, or of teams that use more than they do. So a
+// team within its share loses data only to a team that uses less.
+func (s *Store) storeQuota(own *teamSet) quota {
 	return quota{&s.used, Share{}, false, func(s *Store, set *teamSet, sessions bool) bool {
-		return set == own || !set.capped() || own.capped() && s.largest(set, sessions) > s.largest(own, sessions)
+		return set == own || !set.capped() || own.capped() && s.largestUse(set, sessions) > s.largestUse(own, sessions)
 	}}
 }
 
-// capped reports whether one of the teams of the set is held to less than all.
+// capped reports whether the share of one of the teams in the set is less than the whole.
 func (set *teamSet) capped() bool {
 	return slices.ContainsFunc(set.list(), func(t *Team) bool { return t.share.Caps() })
 }
 
-// makeRoomIn makes room within a quota. The caller holds s.mu.
+// makeRoomIn makes room within a quota. It returns 0 if there is room, otherwise the refusal. The caller holds s.mu.
 func (s *Store) makeRoomIn(q quota, n need) Outcome {
 	for n.sessions > 0 && !q.fitsSessions(s, n.sessions) {
-		if s.work >= mostGivenUp || !s.evictOne(q, &s.bounds.MaxSessions) {
-			return outOf(OutOfSessions, q)
+		if s.work >= maxDropped || !s.evictOne(q, &s.bounds.MaxSessions) {
+			return refusalAt(OutOfSessions, q)
 		}
 	}
 	for n.bytes > 0 && !q.fitsBytes(s, n.bytes) {
-		if s.work >= mostGivenUp || !s.giveUpOne(q) && !s.evictOne(q, &s.bounds.HistoryMaxBytes) {
-			return outOf(OutOfMemory, q)
+		if s.work >= maxDropped || !s.dropOne(q) && !s.evictOne(q, &s.bounds.HistoryMaxBytes) {
+			return refusalAt(OutOfMemory, q)
 		}
 	}
 	return 0
 }
 
-// mostGivenUp bounds what is given up under one hold of the lock, in units of workPerLock.
-const mostGivenUp = 4 * workPerLock
+// maxDropped limits what is dropped under one hold of the lock, in units of workPerLock.
+const maxDropped = 4 * workPerLock
 
-func outOf(whole Outcome, q quota) Outcome {
+// refusalAt returns the refusal for a quota: ofBound, or its counterpart for a share if the quota is one.
+func refusalAt(ofBound Outcome, q quota) Outcome {
 	if q.shared {
-		return whole + 1
+		return ofBound + 1
 	}
-	return whole
+	return ofBound
 }
 
 func (q *quota) fitsSessions(s *Store, n int) bool {
-	return int64(q.used.sessions+q.used.begun+n) <= q.share.Of(int64(s.opts.MaxSessions))
+	return int64(q.used.sessions+q.used.reservedSessions+n) <= q.share.Of(int64(s.opts.MaxSessions))
 }
 
 func (q *quota) fitsBytes(s *Store, n int64) bool {
-	return q.used.bytes+q.used.kept+n <= q.share.Of(s.opts.HistoryMaxBytes)
+	return q.used.bytes+q.used.reserved+n <= q.share.Of(s.opts.HistoryMaxBytes)
 }
 
-// trim has a quota held that something was added to: statuses that are not current go, then the content of those that are. The
-// caller holds s.mu.
+// trim brings a quota back within its bound after something was added: it drops statuses that are not current, then
+// contents of current ones. The caller holds s.mu.
 func (s *Store) trim(q quota) {
-	for q.used.bytes > q.share.Of(s.opts.HistoryMaxBytes) && s.work < mostGivenUp && s.giveUpOne(q) {
+	for q.used.bytes > q.share.Of(s.opts.HistoryMaxBytes) && s.work < maxDropped && s.dropOne(q) {
 	}
 }
 
-// trimFor holds what agents of these teams are counted in to its quotas. The caller holds s.mu.
+// trimFor trims each quota that agents with these teams count toward. The caller holds s.mu.
 func (s *Store) trimFor(set *teamSet) {
 	for _, t := range set.list() {
 		if t.used.bytes > t.share.Of(s.opts.HistoryMaxBytes) {
-			s.trim(ofTeam(t))
+			s.trim(teamQuota(t))
 		}
 	}
 	if set == nil && s.share.Caps() {
-		s.trim(s.ofEveryone())
+		s.trim(s.everyoneQuota())
 	}
 	if s.used.bytes > s.opts.HistoryMaxBytes {
-		s.trim(s.ofAll(set))
+		s.trim(s.storeQuota(set))
 	}
 }
 
-// giveUpOne drops a status that is not current, or else the content of one that is, of the sessions that have been silent for longest,
-// where those who pay have any. It reports whether they do. The caller holds s.mu.
-func (s *Store) giveUpOne(q quota) bool {
-	h := s.payer(q, false, updatedEarlier, func(h *holding) *session { return h.superseded.Front() })
+// dropOne drops a status that is not current or, if there is none, the content of a current one, from the session that
+// has been silent for the longest among those that q may drop from. It reports whether it dropped anything. The caller
+// holds s.mu.
+func (s *Store) dropOne(q quota) bool {
+	h := s.victim(q, false, updatedEarlier, func(h *holding) *session { return h.superseded.Front() })
 	if h != nil {
 		s.dropSuperseded(h.superseded.Front())
 		s.bounds.HistoryMaxBytes++
 		s.work++
 		return true
 	}
-	h = s.payer(q, false, updatedEarlier, func(h *holding) *session { return h.contents.Front() })
+	h = s.victim(q, false, updatedEarlier, func(h *holding) *session { return h.contents.Front() })
 	if h == nil {
 		return false
 	}
@@ -138,10 +142,10 @@ func (s *Store) giveUpOne(q quota) bool {
 	return true
 }
 
-// evictOne has memory forget the session of those who pay that expired longest ago, if there is one, and counts that in bound. The
-// caller holds s.mu.
+// evictOne evicts the session that expired longest ago among those that q may evict, and counts it in bound. It reports
+// whether there was one. The caller holds s.mu.
 func (s *Store) evictOne(q quota, bound *uint64) bool {
-	h := s.payer(q, bound == &s.bounds.MaxSessions, queuedEarlier, func(h *holding) *session { return h.expired.First() })
+	h := s.victim(q, bound == &s.bounds.MaxSessions, queuedEarlier, func(h *holding) *session { return h.expired.First() })
 	if h == nil {
 		return false
 	}
@@ -150,86 +154,87 @@ func (s *Store) evictOne(q quota, bound *uint64) bool {
 	return true
 }
 
-// payer returns what is to give something up, nil where nothing can: of the holdings that may, and of which first returns something,
-// that of the agents that use up the most; of several, or within a share, the one of which that is the earliest. The caller holds s.mu.
-func (s *Store) payer(q quota, sessions bool, earlier func(a, b *session) bool, first func(*holding) *session) (payer *holding) {
+// victim returns the holding to drop something from, nil if there is none. It considers the holdings that q may drop
+// from and for which first returns a session, and picks the one whose agents use the most. On a tie, and within a
+// share, it picks the one whose first session is the earliest. The caller holds s.mu.
+func (s *Store) victim(q quota, sessions bool, earlier func(a, b *session) bool, first func(*holding) *session) (chosen *holding) {
 	var most int64
 	for set, h := range s.holdings() {
 		se := first(h)
-		if se == nil || !q.mayPay(s, set, sessions) {
+		if se == nil || !q.mayEvict(s, set, sessions) {
 			continue
 		}
 		weight := int64(math.MaxInt64)
 		if !q.shared && set.capped() {
-			weight = s.largest(set, sessions)
+			weight = s.largestUse(set, sessions)
 		}
-		if payer == nil || weight > most || weight == most && earlier(se, first(payer)) {
-			payer, most = h, weight
+		if chosen == nil || weight > most || weight == most && earlier(se, first(chosen)) {
+			chosen, most = h, weight
 		}
 	}
-	return payer
+	return chosen
 }
 
 func updatedEarlier(a, b *session) bool { return updatedLater(b, a) }
 
-// dropSuperseded drops the oldest status of se, which holds more than its current one. The caller holds s.mu.
+// dropSuperseded drops the oldest status of se, which has at least two. The caller holds s.mu.
 func (s *Store) dropSuperseded(se *session) {
 	s.dropOldest(se)
-	s.setYield(se, false)
+	s.setDroppable(se, false)
 }
 
 // dropContent drops the content of the current status of se. The caller holds s.mu.
 func (s *Store) dropContent(se *session) {
 	current := se.current()
 	before := current.size()
-	current.cutContent()
+	current.dropContent()
 	s.charge(se.agent, current.size()-before)
-	s.setYield(se, false)
+	s.setDroppable(se, false)
 }
 
-// setYield puts se where it stands among those that can give something up; last, where it has just been heard of. The caller
-// holds s.mu.
-func (s *Store) setYield(se *session, heard bool) {
+// setDroppable puts se into the list of its holding that matches what can be dropped from it; at the end, if it was
+// just renewed. The caller holds s.mu.
+func (s *Store) setDroppable(se *session, renewed bool) {
 	h := s.holdingOf(se.teams.of())
-	as := nothing
+	as := nothingDroppable
 	switch {
 	case len(se.history) > 1:
-		as = aStatus
+		as = statusDroppable
 	case len(se.history) == 1 && se.current().hasContent():
-		as = aContent
+		as = contentDroppable
 	}
-	if as == se.yieldsAs && !heard {
+	if as == se.droppable && !renewed {
 		return
 	}
-	if as != se.yieldsAs {
-		s.keepYield(se)
+	if as != se.droppable {
+		s.clearDroppable(se)
 	}
-	switch se.yieldsAs = as; as {
-	case aStatus:
+	switch se.droppable = as; as {
+	case statusDroppable:
 		h.superseded.MoveToBack(se)
-	case aContent:
+	case contentDroppable:
 		h.contents.MoveToBack(se)
 	}
 }
 
-// keepYield takes se out of those that can give something up. The caller holds s.mu.
-func (s *Store) keepYield(se *session) {
+// clearDroppable takes se out of the lists of its holding. The caller holds s.mu.
+func (s *Store) clearDroppable(se *session) {
 	h := s.holdingOf(se.teams.of())
-	switch se.yieldsAs {
-	case aStatus:
+	switch se.droppable {
+	case statusDroppable:
 		h.superseded.Remove(se)
-	case aContent:
+	case contentDroppable:
 		h.contents.Remove(se)
 	}
-	se.yieldsAs = nothing
+	se.droppable = nothingDroppable
 }
 
-// admitRoom makes room for a record of an agent that is known, nil where it is not, and of a session that is, and keeps that free, if
-// the record is to be applied later. Where there is none for a question's content, that is dropped. It returns 0, or what is used up. The caller
-// holds s.mu.
-func (s *Store) admitRoom(r *models.Record, a *agent, se *session, keep bool) Outcome {
+// admitRoom makes room for a record. a and se are its agent and session, nil if not known. If reserve is set, the
+// record is applied later, and the room is reserved for it. If the content of a question does not fit, it is dropped.
+// It returns 0 if there is room, otherwise the refusal. The caller holds s.mu.
+func (s *Store) admitRoom(r *models.Record, a *agent, se *session, reserve bool) Outcome {
 	set := s.teamsOf(a, r.AgentID)
-	if se != nil && se.queued == inExpired { // it is not to make room for itself
+	if se != nil && se.queued == inExpired { // must not be evicted to make room for itself
 		s.unqueue(se)
 		defer s.enqueue(se)
 	}
@@ -241,22 +246,22 @@ func (s *Store) admitRoom(r *models.Record, a *agent, se *session, keep bool) Ou
 	switch {
 	case outcome != 0:
 		s.countRefusal(outcome)
-	case keep:
-		s.keepFree(set, se, n)
+	case reserve:
+		s.reserve(set, se, n)
 	}
 	return outcome
 }
 
-// makeRoomFor makes room for a record, and returns what it needs. Making room may take the agent's last session, and so have it need more. The caller
-// holds s.mu.
+// makeRoomFor makes room for a record, and returns what it needs. Making room may evict the agent's last session, which
+// increases the need. The caller holds s.mu.
 func (s *Store) makeRoomFor(r *models.Record, set *teamSet, a *agent, se *session) (n need, outcome Outcome) {
 	n = s.needOf(r, set, a, se)
 	for {
 		before := s.work
 		if outcome = s.makeRoom(set, n); outcome != 0 || s.work == before {
-			return n, outcome // mostly nothing was given up
+			return n, outcome // usually nothing was dropped
 		}
-		a = a.known()
+		a = a.live()
 		after := s.needOf(r, set, a, se)
 		if after == n {
 			return n, 0
@@ -265,15 +270,16 @@ func (s *Store) makeRoomFor(r *models.Record, set *teamSet, a *agent, se *sessio
 	}
 }
 
-// needOf returns what a record needs beyond what is kept for its session already. The caller holds s.mu.
+// needOf returns what a record needs beyond what is reserved for its session. The caller holds s.mu.
 func (s *Store) needOf(r *models.Record, set *teamSet, a *agent, se *session) need {
 	if se == nil {
 		return need{1, s.growth(r, set, a, nil)}
 	}
-	return need{0, s.growth(r, set, a, se) - int64(se.kept)}
+	return need{0, s.growth(r, set, a, se) - int64(se.reserved)}
 }
 
-// withoutContent drops the content of the question that r opens, and of what it tells beside it.
+// withoutContent drops the content of the question that r opens, of the status beneath it, and of the status that r
+// sets.
 func withoutContent(r *models.Record) {
 	asks := *r.Turn.Asks
 	asks.Content, asks.ContentCut = "", asks.ContentCut || asks.Content != ""
@@ -293,7 +299,7 @@ func (s *Store) countRefusal(outcome Outcome) {
 	s.bounds.Refused++
 }
 
-// teamsOf returns the teams of an agent, nil where it is not known, with this ID. The caller holds s.mu.
+// teamsOf returns the teams of the agent with this ID; a is nil if it is not known. The caller holds s.mu.
 func (s *Store) teamsOf(a *agent, id string) *teamSet {
 	if a != nil {
 		return a.teams.of()

@@ -8,12 +8,12 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// EventPosition returns the number of the newest change, 0 where there is none yet. What is read of the store
-// afterwards shows that change and all before it.
+// EventPosition returns the number of the newest change, 0 if there is none. Later reads of the store show that change
+// and all before it.
 func (s *Store) EventPosition() uint64 { return s.changes.count.Load() }
 
-// Changes appends to buf changes that came after the one with this number, in their order: as many as buf has room for,
-// at least one if there is any. ok is false where some of them are no longer kept.
+// Changes appends to buf the changes after the one with this number, in order: as many as fit into buf's capacity, but
+// at least one if there is any. ok is false if some of them are no longer kept.
 func (s *Store) Changes(after uint64, buf []Change) (_ []Change, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -30,8 +30,8 @@ func (s *Store) Changes(after uint64, buf []Change) (_ []Change, ok bool) {
 	return buf, true
 }
 
-// AwaitChange returns once there is a change after the one with this number, or with the error of ctx. One caller at a
-// time may wait.
+// AwaitChange returns nil once there is a change after the one with this number, or the error of ctx. Only one caller
+// may wait at a time.
 func (s *Store) AwaitChange(ctx context.Context, after uint64) error {
 	for {
 		s.changes.idle.Store(true)
@@ -48,7 +48,7 @@ func (s *Store) AwaitChange(ctx context.Context, after uint64) error {
 	}
 }
 
-// announce wakes whoever waits for a change. The caller does not hold s.mu.
+// announce wakes the caller that waits for a change. Its caller does not hold s.mu.
 func (s *Store) announce() {
 	if s.changes.idle.Load() && s.changes.idle.CompareAndSwap(true, false) {
 		select {
@@ -58,31 +58,32 @@ func (s *Store) announce() {
 	}
 }
 
-// note keeps a change of se. The caller holds s.mu, fills in what is special of the change, and announces it after it let go.
-func (s *Store) note(kind ChangeKind, se *session, at time.Time) *change {
+// addChange adds a change of se. The caller holds s.mu, fills in what is specific to the change, and calls announce
+// after unlocking.
+func (s *Store) addChange(kind ChangeKind, se *session, at time.Time) *change {
 	c := &s.changes
 	n := c.count.Load()
 	c.makeRoom()
-	current, since := se.current(), se.since()
-	noted := c.at(n + 1)
-	*noted = change{
+	current, since := se.current(), se.runStart()
+	added := c.at(n + 1)
+	*added = change{
 		agentID: se.agent.id, agentName: se.agent.name, agentHost: se.agent.host, source: se.source.name, topic: se.topic, title: se.title,
 		message: current.messageAlone(),
-		at:      instant(at), created: se.created, updated: se.updated, expiry: instant(s.wall(se.expiry())),
+		at:      unixNanos(at), created: se.created, updated: se.updated, expiry: unixNanos(s.wallTime(se.expiry())),
 		sec: current.sec, nsec: current.nsec, sinceSec: since.sec, sinceNsec: since.nsec, ttl: se.ttl, kind: kind, class: se.class, teams: se.agent.teams.of(),
 	}
-	if se.turn.asks() && !se.class.expired() {
-		noted.question, noted.open = se.turn.oldest(), int32(len(se.turn.open))
+	if se.turn.hasOpen() && !se.class.expired() {
+		added.question, added.open = se.turn.oldest(), int32(len(se.turn.open))
 	}
 	c.count.Store(n + 1)
-	return noted
+	return added
 }
 
-// at returns where the change with a number is kept.
+// at returns the slot of the change with number n.
 func (c *changes) at(n uint64) *change { return &c.ring[(n-1)%uint64(cap(c.ring))] }
 
-// makeRoom forgets the oldest changes, so that there is a place for one more, and that those before it, but for the newest, take no
-// more than most bytes.
+// makeRoom removes the oldest changes, so that there is room for one more, and so that the earlier ones, apart from the
+// newest, take at most maxBytes.
 func (c *changes) makeRoom() {
 	if len(c.ring) < cap(c.ring) {
 		c.ring = append(c.ring, change{})
@@ -91,14 +92,14 @@ func (c *changes) makeRoom() {
 	for ; c.sized < count; c.sized++ {
 		c.bytes += c.at(c.sized + 1).size()
 	}
-	for count-c.first == uint64(cap(c.ring)) || c.bytes > c.most && count-c.first > 1 {
+	for count-c.first == uint64(cap(c.ring)) || c.bytes > c.maxBytes && count-c.first > 1 {
 		c.first++
 		c.bytes -= c.at(c.first).size()
 		*c.at(c.first) = change{}
 	}
 }
 
-// size returns the bytes of memory that the texts of c take, as if nothing else held them.
+// size returns the bytes of memory that the texts of c take, as if nothing else referred to them.
 func (c *change) size() (n int64) {
 	for _, text := range []string{c.agentID, c.agentName, c.agentHost, c.source, c.topic, c.title, c.message} {
 		n += sizeOfText(len(text))
@@ -106,7 +107,7 @@ func (c *change) size() (n int64) {
 	return n + questionSize(c.question) + questionSize(c.asked) + sizeOfClosed(c.closed)
 }
 
-// messageAlone returns the message without keeping the rest of a text alive that is much longer.
+// messageAlone returns the message. It copies it if the message would keep a much longer text in memory.
 func (st *status) messageAlone() string {
 	message := st.message()
 	if len(st.text) > 2*len(message)+256 {
@@ -115,7 +116,7 @@ func (st *status) messageAlone() string {
 	return message
 }
 
-// view returns c, whose number is n, as a read shows it. The caller holds the store's lock.
+// view returns c, which has number n, as the API shows it. The caller holds the store's lock.
 func (c *change) view(n uint64) Change {
 	v := Change{
 		Number: n,

@@ -5,24 +5,25 @@ import (
 	"time"
 )
 
-// clockTolerance is how far receipts, which never come twice, may be ahead of the clock that gives them.
+// clockTolerance is how far receipt times, which are unique, may run ahead of the clock.
 const clockTolerance = int64(time.Second)
 
-// time returns the instant that expiry goes by at the time now, in nanoseconds.
-func (s *Store) time(now time.Time) int64 { return instant(now) + s.shift.Load() }
+// expiryTime returns now on the expiry clock, in nanoseconds: see Store.shift.
+func (s *Store) expiryTime(now time.Time) int64 { return unixNanos(now) + s.shift.Load() }
 
-// wall returns the time of the clock at an instant that expiry goes by.
-func (s *Store) wall(t int64) time.Time { return at(t - s.shift.Load()) }
+// wallTime returns the wall-clock time of an instant on the expiry clock.
+func (s *Store) wallTime(t int64) time.Time { return at(t - s.shift.Load()) }
 
-// ClockSetBack says that the clock was set back by so much: what was to expire in a minute still does.
+// ClockSetBack tells the store that the clock was set back by this much. What would have expired in a minute still
+// does.
 func (s *Store) ClockSetBack(by time.Duration) {
 	s.lock()
 	defer s.mu.Unlock()
 	s.shift.Add(int64(by))
 }
 
-// renewedAt returns the instant from which on the expiry of a session counts whose newest record was received then: the earlier of
-// that and the time known. The caller holds s.mu.
+// renewedAt returns the start of a session's TTL, on the expiry clock, if its newest record was received at this time:
+// the receipt or, if that is in the future, the latest time known. The caller holds s.mu.
 func (s *Store) renewedAt(received int64) int64 {
 	received += s.shift.Load()
 	if s.now > 0 && received > s.now+clockTolerance {
@@ -31,8 +32,8 @@ func (s *Store) renewedAt(received int64) int64 {
 	return received
 }
 
-// instant returns t in Unix nanoseconds, held within what they can express.
-func instant(t time.Time) int64 {
+// unixNanos returns t in Unix nanoseconds, clamped to the range of int64.
+func unixNanos(t time.Time) int64 {
 	const limit = math.MaxInt64 / int64(time.Second)
 	switch seconds := t.Unix(); {
 	case seconds < -limit:
@@ -43,5 +44,5 @@ func instant(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// at returns the instant ns as a time in UTC.
+// at returns the instant ns, in Unix nanoseconds, as a time in UTC.
 func at(ns int64) time.Time { return time.Unix(0, ns).UTC() }

@@ -8,37 +8,38 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// cold is what the store knows of sessions that memory forgot, and the journal did not.
+// cold is what the store keeps about cold sessions: those that memory has evicted but the journal still holds.
 //
-// Such a session is in no list and no count. It is read from the journal by its ID, comes back with a new report, and is deleted from the
-// journal once its retention is over. As long as the journal has not filed all of it, the store keeps what it knew of it.
+// A cold session is in no list and no count. It is read from the journal by its ID, comes back with a new report, and
+// is deleted from the journal at the end of its retention. Until the journal has filed all of its records, the session
+// is cooling: the store keeps its state.
 type cold struct {
-	evicted atomic.Uint64 // how many sessions memory forgot since the store was made, or since there is none any more
-	filedTo uint64        // the sequence up to which the journal has filed everything
+	evicted atomic.Uint64 // sessions evicted since the store was created, or since it was known that none is cold
+	filedTo uint64        // sequence up to which the journal has filed every record
 	rounds  []*coolingRound
 
 	recalled map[string]AgentState // what the journal knows of agents that reports are about to begin
 }
 
-// coolingRound is the sessions and agents that memory forgot between two rounds of filing.
+// coolingRound holds the sessions and agents evicted between two rounds of filing.
 type coolingRound struct {
 	sessions map[SessionKey]SessionState
 	agents   map[string]AgentState
-	last     uint64 // the greatest sequence that tells of any of them
+	last     uint64 // greatest sequence of a record of any of them
 	bytes    int64
 }
 
 // HasCold reports whether the journal may hold sessions that memory does not.
 func (s *Store) HasCold() bool { return s.cold.evicted.Load() > 0 }
 
-// ColdMark identifies what [Store.HasCold] says: see [Store.NoneCold].
+// ColdMark returns a mark of the current state of [Store.HasCold], for [Store.NoneCold].
 func (s *Store) ColdMark() uint64 { return s.cold.evicted.Load() }
 
-// NoneCold says that the journal held no session that memory does not, where none was forgotten since mark.
+// NoneCold declares that the journal held no cold session. It has no effect if a session was evicted since the mark.
 func (s *Store) NoneCold(mark uint64) { s.cold.evicted.CompareAndSwap(mark, 0) }
 
-// chill has memory forget what it knows of se, and keep what the journal may yet ask of that. The caller holds s.mu.
-func (s *Store) chill(se *session) {
+// cool counts se as evicted, and keeps its state if the journal has not filed all of it. The caller holds s.mu.
+func (s *Store) cool(se *session) {
 	s.cold.evicted.Add(1)
 	a := se.agent
 	if last := max(se.updatedSeq, se.current().sequence, se.turnSeq); last > s.cold.filedTo {
@@ -52,7 +53,7 @@ func (s *Store) chill(se *session) {
 	}
 }
 
-// round returns the round that goes on.
+// round returns the current round.
 func (c *cold) round() *coolingRound {
 	if len(c.rounds) == 0 {
 		c.rounds = append(c.rounds, &coolingRound{sessions: map[SessionKey]SessionState{}, agents: map[string]AgentState{}})
@@ -60,7 +61,7 @@ func (c *cold) round() *coolingRound {
 	return c.rounds[len(c.rounds)-1]
 }
 
-// session returns what is known of a session that is not filed as a whole.
+// session returns the state of a cooling session.
 func (c *cold) session(key SessionKey) (state SessionState, ok bool) {
 	for _, r := range c.rounds {
 		if known, found := r.sessions[key]; found && (!ok || known.UpdatedSequence >= state.UpdatedSequence) {
@@ -70,7 +71,7 @@ func (c *cold) session(key SessionKey) (state SessionState, ok bool) {
 	return state, ok
 }
 
-// agent returns what is known of the agent of such a session.
+// agent returns the state of the agent of a cooling session.
 func (c *cold) agent(id string) (state AgentState, ok bool) {
 	for _, r := range c.rounds {
 		if known, found := r.agents[id]; found && (!ok || known.LastSeenSequence >= state.LastSeenSequence) {
@@ -80,7 +81,7 @@ func (c *cold) agent(id string) (state AgentState, ok bool) {
 	return state, ok
 }
 
-// earlier returns what was known of an agent that begins, if anything.
+// earlier returns what is known from before of an agent that begins. ok is false if nothing is.
 func (c *cold) earlier(id string) (state AgentState, ok bool) {
 	if state, ok = c.agent(id); !ok {
 		state, ok = c.recalled[id]
@@ -88,14 +89,14 @@ func (c *cold) earlier(id string) (state AgentState, ok bool) {
 	return state, ok
 }
 
-// drop forgets what is known of a session.
+// drop removes what is kept of a session.
 func (c *cold) drop(key SessionKey) {
 	for _, r := range c.rounds {
 		delete(r.sessions, key)
 	}
 }
 
-// dropAgent forgets what is known of an agent and all its sessions.
+// dropAgent removes what is kept of an agent and all its sessions.
 func (c *cold) dropAgent(id string) {
 	delete(c.recalled, id)
 	for _, r := range c.rounds {
@@ -104,7 +105,7 @@ func (c *cold) dropAgent(id string) {
 	}
 }
 
-// setFiled notes how far the history of a session is filed.
+// setFiled records how far the history of a session is filed.
 func (c *cold) setFiled(key SessionKey, newest StatusPosition) {
 	for _, r := range c.rounds {
 		if known, ok := r.sessions[key]; ok {
@@ -114,7 +115,7 @@ func (c *cold) setFiled(key SessionKey, newest StatusPosition) {
 	}
 }
 
-// setAgentFiled is setFiled for an agent.
+// setAgentFiled records how far the history of an agent is filed.
 func (c *cold) setAgentFiled(id string, newest StatusPosition) {
 	for _, r := range c.rounds {
 		if known, ok := r.agents[id]; ok {
@@ -124,7 +125,7 @@ func (c *cold) setAgentFiled(id string, newest StatusPosition) {
 	}
 }
 
-// Filed says that the journal has filed every record up to a sequence.
+// Filed tells the store that the journal has filed every record up to a sequence.
 func (s *Store) Filed(sequence uint64) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -140,12 +141,12 @@ func (s *Store) Filed(sequence uint64) {
 	}
 	clear(c.rounds[len(kept):])
 	c.rounds = kept
-	if len(kept) > 0 { // so that it is done with even where sessions are forgotten all the time
+	if len(kept) > 0 { // start a new round, so that this one ends even if sessions are evicted all the time
 		c.rounds = append(c.rounds, &coolingRound{sessions: map[SessionKey]SessionState{}, agents: map[string]AgentState{}})
 	}
 }
 
-// Cools reports whether memory forgot a session that the journal has not filed as a whole.
+// Cools reports whether a session is cooling: memory has evicted it, and the journal has not filed all of it.
 func (s *Store) Cools(key SessionKey) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -153,8 +154,8 @@ func (s *Store) Cools(key SessionKey) bool {
 	return ok
 }
 
-// RecallAgent says what the journal knows of an agent that memory does not know, and that reports are about to begin. It holds until
-// [Store.Settle].
+// RecallAgent tells the store what the journal knows of an agent that memory does not have, and that reports are about
+// to begin. It is in effect until [Store.Settle].
 func (s *Store) RecallAgent(id string, state AgentState) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -164,7 +165,7 @@ func (s *Store) RecallAgent(id string, state AgentState) {
 	s.cold.recalled[id] = state
 }
 
-// CoolsAgent reports whether memory forgot an agent that the journal has not filed as a whole, and whether memory knows it.
+// CoolsAgent reports whether an agent has a cooling session, and whether memory has the agent.
 func (s *Store) CoolsAgent(id string) (cools, known bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -172,7 +173,7 @@ func (s *Store) CoolsAgent(id string) (cools, known bool) {
 	return cools, s.agents[id] != nil
 }
 
-// Cooling returns how many sessions the journal has to file before the store can do without them.
+// Cooling returns the number of cooling sessions, which the journal has yet to file.
 func (s *Store) Cooling() (n int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -182,8 +183,8 @@ func (s *Store) Cooling() (n int) {
 	return n
 }
 
-// Preview returns what [Store.SessionInFull] would of a session that the journal holds, at the time now. ok is false where its retention is
-// over.
+// Preview returns what [Store.SessionInFull] would return at the time now for a session that the journal holds. ok is
+// false if the session's retention has ended.
 func (s *Store) Preview(r *Restored, after *StatusPosition, limit int, now time.Time) (models.FleetSession, []models.Question, HistoryPage, bool) {
 	alone := New(Options{
 		DefaultTTL: s.opts.DefaultTTL, SessionRetention: s.opts.SessionRetention, Journaled: s.opts.Journaled,
@@ -194,7 +195,7 @@ func (s *Store) Preview(r *Restored, after *StatusPosition, limit int, now time.
 	return alone.SessionInFull(r.AgentID, r.Topic, after, limit)
 }
 
-// RetainedUntil returns until when a session with this state is remembered.
+// RetainedUntil returns when the retention of a session with this state ends.
 func (s *Store) RetainedUntil(state SessionState) time.Time {
 	ttl := time.Duration(state.TTLMinutes) * time.Minute
 	if state.Turn != nil && len(state.Turn.Open) > 0 {

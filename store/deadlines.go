@@ -2,8 +2,8 @@ package store
 
 import "math"
 
-// queuedEarlier orders the sessions of a queue by the instant at which they are queued. Agent and topic, which never
-// change, tell apart those of the same instant.
+// queuedEarlier orders the sessions of a queue by the instant at which they are queued, then by agent and topic, which
+// never change.
 func queuedEarlier(a, b *session) bool {
 	if a.queuedAt != b.queuedAt {
 		return a.queuedAt < b.queuedAt
@@ -14,9 +14,9 @@ func queuedEarlier(a, b *session) bool {
 	return a.topic < b.topic
 }
 
-// enqueue puts se where its expiry is seen to. A renewed session keeps its place in the deadlines, which
-// comes too early then: it finds its new one when that is reached, so that most reports need not move
-// it. A pinned session that is expired stands in no queue, so that nothing forgets it. The caller holds s.mu.
+// enqueue puts se into the queue for its next deadline. A renewed session keeps its earlier place in the deadlines, and
+// moves only when that is reached, so that most reports don't move it. A pinned session that has expired is in no
+// queue, so that it can't be forgotten. The caller holds s.mu.
 func (s *Store) enqueue(se *session) {
 	expiry := se.expiry()
 	expired := se.class.expired()
@@ -25,7 +25,7 @@ func (s *Store) enqueue(se *session) {
 	}
 	s.unqueue(se)
 	if expired && se.pinned {
-		return // until Settle
+		return // Settle enqueues it
 	}
 	se.queuedAt = expiry
 	due := expiry
@@ -65,7 +65,7 @@ func (s *Store) nextDue() int64 {
 	return due
 }
 
-// firstExpired returns the session that expired longest ago, nil where none has. The caller holds s.mu.
+// firstExpired returns the session that expired longest ago, nil if there is none. The caller holds s.mu.
 func (s *Store) firstExpired() (first *session) {
 	for _, h := range s.holdings() {
 		if se := h.expired.First(); se != nil && (first == nil || queuedEarlier(se, first)) {
@@ -75,7 +75,7 @@ func (s *Store) firstExpired() (first *session) {
 	return first
 }
 
-// retainedUntil returns when se, which is expired, is to be forgotten.
+// retainedUntil returns when the retention of se, which has expired, ends.
 func (s *Store) retainedUntil(se *session) int64 {
 	return se.queuedAt + int64(s.opts.SessionRetention)
 }

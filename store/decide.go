@@ -7,9 +7,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// decide makes of a report, received at that time, what is to be recorded of it. Its session is nil where it is not known. The
-// outcome is Stored, Renewed, Ignored or Duplicate. The
-// caller holds s.mu, and makes room for the record.
+// decide turns a report, received at the given time, into what is to be recorded of it. se is its session, nil if not
+// known. The outcome is Stored, Renewed, Ignored or Duplicate. The caller holds s.mu, and makes room for the record.
 func (s *Store) decide(record *models.Record, se *session, received int64) Outcome {
 	if record.Timestamp.After(at(received)) {
 		record.Timestamp = time.Time{}
@@ -26,10 +25,10 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 	return outcome
 }
 
-// withdraw has a record that no event is behind tell that the open questions of its session are withdrawn, unless another one does
-// that is admitted. Its status is the newest then, whatever its timestamp says. The caller holds s.mu.
+// withdraw makes a record that was not made from an event withdraw the open questions of its session, unless another
+// admitted record does. Its status then becomes the newest one, whatever its timestamp. The caller holds s.mu.
 func (s *Store) withdraw(record *models.Record, se *session, received int64) {
-	if se == nil || !se.turn.asks() {
+	if se == nil || !se.turn.hasOpen() {
 		return
 	}
 	if _, done := s.admitted.withdrawn[se]; done {

@@ -2,10 +2,10 @@ package store
 
 import "github.com/kubeagents/kubeagents/models"
 
-// recordOverhead is about what a record takes on disk beside its texts.
+// recordOverhead is the approximate size of a record on disk without its texts.
 const recordOverhead = 64
 
-// sizeOnDisk returns how many bytes a record takes on disk, about, as long as nothing of it is compressed.
+// sizeOnDisk returns the approximate size of a record on disk in bytes, without compression.
 func sizeOnDisk(r *models.Record) int64 {
 	n := recordOverhead + len(r.AgentID) + len(r.AgentName) + len(r.AgentSource) + len(r.AgentHost) +
 		len(r.SessionTopic) + len(r.SessionTitle) + len(r.Message) + len(r.Content) + len(r.ReportID)
@@ -15,8 +15,8 @@ func sizeOnDisk(r *models.Record) int64 {
 	return int64(n)
 }
 
-// admitDisk counts a record of an agent of these teams on the disk, if there is room for it there. It returns 0, or what is used up. The
-// caller holds s.mu.
+// admitDisk counts a record of an agent with these teams toward the use of the disk, if it fits. It returns 0 if there
+// is room, otherwise the refusal. The caller holds s.mu.
 func (s *Store) admitDisk(r *models.Record, set *teamSet) Outcome {
 	bound := s.opts.DataMaxBytes
 	if bound == 0 {
@@ -40,14 +40,14 @@ func (s *Store) admitDisk(r *models.Record, set *teamSet) Outcome {
 	return 0
 }
 
-// DiskUse is how many bytes on disk agents take.
+// DiskUse is the number of bytes on disk that agents use.
 type DiskUse struct {
 	Total    int64
 	Teams    map[*Team]int64
-	Everyone int64 // of the agents of no team
+	Everyone int64 // by agents without a team
 }
 
-// SetDiskUse says how much is taken on disk. What is admitted from then on adds to it, until it is said again.
+// SetDiskUse sets the current use of the disk. Records admitted later add to it, until the next call.
 func (s *Store) SetDiskUse(use DiskUse) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -57,17 +57,18 @@ func (s *Store) SetDiskUse(use DiskUse) {
 	}
 }
 
-// DiskShare is how many bytes on disk a team may take, nil for the agents of no team.
+// DiskShare is the number of bytes on disk that a team may use. A nil Team stands for the agents without a team.
 type DiskShare struct {
 	*Team
 	Most        int64
 	DropHistory bool
 }
 
-// Covers reports whether an agent counts for the share. Those of no team are left to the caller.
+// Covers reports whether an agent counts toward the share. It is always false for a nil Team: the caller must find the
+// agents without a team.
 func (d *DiskShare) Covers(agentID string) bool { return d.Team != nil && d.covers(agentID) }
 
-// DiskShares returns the shares of the disk, and the bound of the whole, 0 where there is none.
+// DiskShares returns the shares of the disk, and the bound of the whole, 0 if there is none.
 func (s *Store) DiskShares() (shares []DiskShare, bound int64) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()

@@ -9,8 +9,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// AgentState is what a store knows of an agent beside its sessions. Instants are Unix nanoseconds; each sequence is that of the
-// record that told what stands before it, 0 for none.
+// AgentState is what a store keeps of an agent besides its sessions. Instants are in Unix nanoseconds. Each sequence is
+// that of the record that set the field before it, 0 if none did.
 type AgentState struct {
 	Name             string
 	NameSequence     uint64
@@ -21,10 +21,10 @@ type AgentState struct {
 	Registered       int64
 	LastSeen         int64
 	LastSeenSequence uint64
-	Filed            StatusPosition // where the newest status stands that is filed in its history; zero for none
+	Filed            StatusPosition // of the newest status filed in its history; zero for none
 }
 
-// SessionState is what a store knows of a session beside its statuses, in the units of [AgentState].
+// SessionState is what a store keeps of a session besides its statuses, in the units of [AgentState].
 type SessionState struct {
 	Title           string
 	TitleSequence   uint64
@@ -33,29 +33,29 @@ type SessionState struct {
 	Created         int64
 	Updated         int64
 	UpdatedSequence uint64
-	Filed           StatusPosition // as for an agent
-	Source          string         // its own
+	Filed           StatusPosition // as in AgentState
+	Source          string         // the session's own
 	SourceSequence  uint64
-	ByEvent         bool       // an event of a tool began it
-	Turn            *TurnState // nil where it never had anything under way
+	ByEvent         bool       // begun by an event of a tool
+	Turn            *TurnState // nil if it never had anything under way
 }
 
-// Restored is a session of an earlier run: its newest statuses, newest first, and what was known of it and
-// its agent; a zero state stands for what the records say.
+// Restored is a session of an earlier run: its newest statuses, newest first, and the state of the session and its
+// agent. If a state is zero, only the records count.
 type Restored struct {
 	SessionKey
 	Agent   AgentState
 	Session SessionState
 	Records []models.Record
 
-	// Next is where the history goes on that is not among the records, nil where it does not; Dropped is not less than
-	// any sequence in it.
+	// Next is the position at which the history continues after the records, nil if it does not. No sequence in that
+	// part is greater than Dropped.
 	Next    *StatusPosition
 	Dropped uint64
 }
 
-// TakeForgotten returns the sessions that were forgotten since the last call, in that order. A record of such a session that
-// is admitted or applied after that begins the session anew.
+// TakeForgotten returns the sessions that were forgotten since the last call, in order. A record of such a session that
+// is admitted or applied later begins a new session.
 func (s *Store) TakeForgotten() []Forgotten {
 	s.lock()
 	defer s.mu.Unlock()
@@ -64,31 +64,31 @@ func (s *Store) TakeForgotten() []Forgotten {
 	return forgotten
 }
 
-// HasForgotten reports whether [Store.TakeForgotten] has any to return.
+// HasForgotten reports whether [Store.TakeForgotten] would return any.
 func (s *Store) HasForgotten() bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	return len(s.forgotten) > 0
 }
 
-// Filing is what a journal files of a session at once, and what the store says to it.
+// Filing is what the journal files of a session in one step, and what the store fills in.
 type Filing struct {
 	SessionKey
 	Newest StatusPosition // of what is filed now
 
-	Known         bool // the store knows the session; what follows is zero where it does not
+	Known         bool // the store knows the session; if not, the next two fields are zero
 	State         SessionState
 	SessionBefore StatusPosition // how far its history was filed before
 
-	AgentKnown  bool           // the store knows the agent; what follows is zero where it does not
-	AgentBefore StatusPosition // how far its history was filed before the sessions filed at once that came earlier
+	AgentKnown  bool           // the store knows the agent; if not, AgentBefore is zero
+	AgentBefore StatusPosition // how far its history was filed before, including earlier filings of the same call
 }
 
-// File notes what is filed of sessions, and fills in what the store knows of each.
+// File records what is filed of sessions, and fills in what the store knows of each.
 func (s *Store) File(filings []Filing) {
 	for chunk := range slices.Chunk(filings, workPerLock) {
 		s.fileChunk(chunk)
-		giveWay()
+		yieldToWaiters()
 	}
 }
 
@@ -118,7 +118,7 @@ func (s *Store) fileChunk(filings []Filing) {
 	}
 }
 
-// AgentState returns what the store knows of an agent. ok is false where it knows none.
+// AgentState returns what the store knows of an agent. ok is false if it does not know the agent.
 func (s *Store) AgentState(id string) (state AgentState, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -129,7 +129,7 @@ func (s *Store) AgentState(id string) (state AgentState, ok bool) {
 	return a.state(), true
 }
 
-// state returns what the store knows of a beside its sessions. The caller holds the store's lock.
+// state returns the state of a besides its sessions. The caller holds the store's lock.
 func (a *agent) state() AgentState {
 	return AgentState{
 		Name: a.name, NameSequence: a.nameSeq,
@@ -140,7 +140,7 @@ func (a *agent) state() AgentState {
 	}
 }
 
-// state returns what the store knows of se beside its statuses. The caller holds the store's lock.
+// state returns the state of se besides its statuses. The caller holds the store's lock.
 func (se *session) state() SessionState {
 	state := SessionState{
 		Title: se.title, TitleSequence: se.titleSeq,
@@ -154,14 +154,14 @@ func (se *session) state() SessionState {
 	return state
 }
 
-// Restore puts a session of an earlier run into the store, which must not know it yet, as applying its records
-// would. now is the time; what has expired by then is expired at once. A session without records is passed over. The
-// records must be no more than HistoryLimit. Where there is no room for it, memory does without it: see [Store.HasCold].
+// Restore adds a session of an earlier run, as if its records were applied. The store must not know the session yet.
+// now is the current time: what has expired by then expires at once. A session without records is skipped. There must
+// be at most HistoryLimit records. If there is no room for the session, only the journal holds it: see [Store.HasCold].
 func (s *Store) Restore(r *Restored, now time.Time) {
 	if len(r.Records) == 0 {
 		return
 	}
-	moved, outcome := s.restore(r, s.time(now), false)
+	moved, outcome := s.restore(r, s.expiryTime(now), false)
 	if moved != nil {
 		s.moveSessionsOf(moved)
 	}
@@ -170,18 +170,18 @@ func (s *Store) Restore(r *Restored, now time.Time) {
 	}
 }
 
-// Recall is [Store.Restore] for a session that reports are about to be admitted of. Until [Store.Settle], it is not forgotten; where
-// there is no room for it, its reports are refused.
+// Recall is [Store.Restore] for a session whose reports are about to be admitted. The session is not forgotten until
+// [Store.Settle]. If there is no room for it, its reports are refused.
 func (s *Store) Recall(r *Restored, now time.Time) {
 	if len(r.Records) == 0 {
 		return
 	}
-	if moved, _ := s.restore(r, s.time(now), true); moved != nil {
+	if moved, _ := s.restore(r, s.expiryTime(now), true); moved != nil {
 		s.moveSessionsOf(moved)
 	}
 }
 
-// restore returns the agent of r if that changed its source. The outcome is 0, or what is used up.
+// restore returns the agent of r if its source changed. The outcome is 0 if there was room, otherwise the refusal.
 func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Outcome) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -190,28 +190,28 @@ func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Ou
 	set := s.teamsOf(a, r.AgentID)
 	size := s.sizeOfRestored(r, set, a)
 	switch outcome := s.makeRoom(set, need{1, size}); {
-	case outcome == 0 || outcome.outOfMemory() && s.fitted(r, size, now):
+	case outcome == 0 || outcome.outOfMemory() && s.fitsAsBefore(r, size, now):
 	case recall:
 		s.admitted.refuse(r.SessionKey, outcome)
 		fallthrough
 	default:
 		return nil, outcome
 	}
-	if a = s.agents[r.AgentID]; a == nil { // making room may have taken its last session
+	if a = s.agents[r.AgentID]; a == nil { // making room may have evicted its last session
 		a = s.newAgent(r.AgentID, math.MaxInt64)
 	}
 	se := s.newSession(a, r.Topic, math.MaxInt64)
 	last := s.restoreHistory(se, r)
 	texts := a.sizeOfTexts() + se.sizeOfTexts()
-	ofAgent, own := describeEarlier(se, r)
+	ofAgent, own := restoreAttributes(se, r)
 	s.charge(a, a.sizeOfTexts()+se.sizeOfTexts()-texts+se.turn.size())
 	if r.Next != nil {
-		se.missing(&status{session: se, sec: r.Next.Seconds, nsec: r.Next.Nanoseconds, sequence: r.Next.Sequence})
+		se.recordDropped(&status{session: se, sec: r.Next.Seconds, nsec: r.Next.Nanoseconds, sequence: r.Next.Sequence})
 		se.dropped, a.dropped = max(se.dropped, r.Dropped), max(a.dropped, r.Dropped)
 	}
 	a.registered = min(a.registered, se.created)
-	se.renewed = s.renewedAt(instant(last.Received))
-	moved = s.list(se, s.sourceOf(a, ofAgent), own, &last)
+	se.renewed = s.renewedAt(unixNanos(last.Received))
+	moved = s.updateLists(se, s.sourceOf(a, ofAgent), own, &last)
 	seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
 	s.moveAgent(a, a.source, seen, seenSeq)
 	s.sequence, s.received = max(s.sequence, a.seenSeq), max(s.received, a.lastSeen)
@@ -222,15 +222,15 @@ func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Ou
 	return moved, 0
 }
 
-// fitted reports whether an earlier session, which takes about so many bytes, was in memory before: it has not expired, and is as good as within the bound.
-// The caller holds s.mu.
-func (s *Store) fitted(r *Restored, size, now int64) bool {
-	expires := instant(s.RetainedUntil(r.Session).Add(-s.opts.SessionRetention))
+// fitsAsBefore reports whether an earlier session of about this size was in memory before: it has not expired, and with
+// it memory exceeds the bound by a sixteenth at most. The caller holds s.mu.
+func (s *Store) fitsAsBefore(r *Restored, size, now int64) bool {
+	expires := unixNanos(s.RetainedUntil(r.Session).Add(-s.opts.SessionRetention))
 	return expires > now && s.used.bytes+size <= s.opts.HistoryMaxBytes+s.opts.HistoryMaxBytes/16
 }
 
-// sizeOfRestored returns how many bytes of memory an earlier session takes at least; a is its agent, nil where that is new. The caller
-// holds s.mu.
+// sizeOfRestored returns the minimum number of bytes of memory that an earlier session needs. a is its agent, nil if
+// that is new. The caller holds s.mu.
 func (s *Store) sizeOfRestored(r *Restored, set *teamSet, a *agent) int64 {
 	current := r.Records[0]
 	current.AgentName, current.AgentHost, current.AgentSource = r.Agent.Name, r.Agent.Host, r.Agent.Source
@@ -239,8 +239,8 @@ func (s *Store) sizeOfRestored(r *Restored, set *teamSet, a *agent) int64 {
 	return s.growth(&current, set, a, nil) + turn.size()
 }
 
-// restoreHistory puts the records of r into the history of se, which is empty. It returns the newest receipt that is known, as a
-// record that says nothing else. The caller holds s.mu.
+// restoreHistory puts the records of r into the history of se, which is empty. It returns a record with nothing but the
+// newest receipt known. The caller holds s.mu.
 func (s *Store) restoreHistory(se *session, r *Restored) models.Record {
 	updated, updatedSeq := r.Session.Updated, r.Session.UpdatedSequence
 	se.history = make([]historyRef, 0, len(r.Records))
@@ -255,30 +255,31 @@ func (s *Store) restoreHistory(se *session, r *Restored) models.Record {
 	return models.Record{Sequence: updatedSeq, Received: at(updated)}
 }
 
-// describeEarlier takes over what an earlier run knew of se and its agent, and what the records say. It returns the names of their
-// sources, "" for what they had. The caller holds the store's lock.
-func describeEarlier(se *session, r *Restored) (ofAgent, own string) {
+// restoreAttributes sets the attributes of se and its agent from the records and the states of r. It returns the names
+// of their new sources, "" if unchanged. The caller holds the store's lock.
+func restoreAttributes(se *session, r *Restored) (ofAgent, own string) {
 	a := se.agent
 	for _, record := range slices.Backward(r.Records) {
-		of, its := describe(a, se, &record.StatusReport, record.Sequence)
+		of, its := updateAttributes(a, se, &record.StatusReport, record.Sequence)
 		ofAgent, own = cmp.Or(of, ofAgent), cmp.Or(its, own)
 	}
-	describe(a, se, &models.StatusReport{SessionTitle: r.Session.Title}, r.Session.TitleSequence)
-	describe(a, se, &models.StatusReport{TTLMinutes: r.Session.TTLMinutes}, r.Session.TTLSequence)
-	describe(a, se, &models.StatusReport{AgentName: r.Agent.Name}, r.Agent.NameSequence)
-	describe(a, se, &models.StatusReport{AgentHost: r.Agent.Host}, r.Agent.HostSequence)
+	updateAttributes(a, se, &models.StatusReport{SessionTitle: r.Session.Title}, r.Session.TitleSequence)
+	updateAttributes(a, se, &models.StatusReport{TTLMinutes: r.Session.TTLMinutes}, r.Session.TTLSequence)
+	updateAttributes(a, se, &models.StatusReport{AgentName: r.Agent.Name}, r.Agent.NameSequence)
+	updateAttributes(a, se, &models.StatusReport{AgentHost: r.Agent.Host}, r.Agent.HostSequence)
 	if r.Session.SourceSequence > se.sourceSeq {
 		own, se.sourceSeq = r.Session.Source, r.Session.SourceSequence
 	}
 	if r.Agent.SourceSequence > a.sourceSeq {
 		ofAgent, a.sourceSeq = r.Agent.Source, r.Agent.SourceSequence
 	}
-	resume(se, r)
+	restoreState(se, r)
 	return ofAgent, own
 }
 
-// resume takes over since when an earlier run knew se and its agent, and what was under way. The caller holds the store's lock.
-func resume(se *session, r *Restored) {
+// restoreState sets what is under way in se, how far histories are filed, and when se and its agent began. The caller
+// holds the store's lock.
+func restoreState(se *session, r *Restored) {
 	a := se.agent
 	se.setFiled(r.Session.Filed)
 	a.filed = a.filed.newest(r.Agent.Filed)
@@ -302,8 +303,8 @@ func (s *Store) Knows(key SessionKey) bool {
 	return se != nil
 }
 
-// Remove forgets a session that the journal says was forgotten, if memory holds it, and what is kept of it if it does not.
-// With the last session of an agent, all go that the journal still held of it.
+// Remove forgets a session that the journal has forgotten, and what is kept of it if memory does not hold it. If it was
+// the last session of its agent, the agent's other sessions are removed as well.
 func (s *Store) Remove(f Forgotten) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -320,7 +321,7 @@ func (s *Store) Remove(f Forgotten) {
 	}
 }
 
-// TrimHistory drops the statuses of a session that are older than before, but for its current one.
+// TrimHistory drops the statuses of a session that are older than before, except for its current one.
 func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -333,38 +334,39 @@ func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 	}
 }
 
-// downtimeGrace is how long at most a session that would have expired while the server was down has got since its start.
+// downtimeGrace is the maximum time that a session whose TTL ran out while the server was down gets after the start.
 const downtimeGrace = 10 * time.Minute
 
-// Loading says that it is now, before the records of an earlier run are applied: the expiry of those that were received later,
-// because the clock was set back since, counts from now.
+// Loading tells the store the current time before the records of an earlier run are applied. If the clock was set back,
+// some records have later receipts: the TTL of their sessions starts now.
 func (s *Store) Loading(now time.Time) {
 	s.lock()
 	defer s.mu.Unlock()
-	s.now = max(s.now, s.time(now))
+	s.now = max(s.now, s.expiryTime(now))
 	s.loading = true
 }
 
-// Loaded says that all records of an earlier run are applied; it ran at lastRan at the latest that is known beside them. Sessions that were running or pending
-// and expired since then get until their TTL from now on, 10 minutes at most. It returns how many these are, and how many sessions
-// were reported at what is the future now.
-func (s *Store) Loaded(lastRan, now time.Time) (spared, ahead int) {
-	spared, ahead = s.spare(lastRan, now)
+// Loaded declares that all records of an earlier run are applied. lastRan is the latest time at which that run is known
+// to have been up, besides the receipts of its records. Sessions that were running or pending and expired since then
+// get their TTL from now on, at most 10 minutes. Loaded returns how many sessions these are, and how many sessions were
+// updated at a time that is still in the future.
+func (s *Store) Loaded(lastRan, now time.Time) (extended, ahead int) {
+	extended, ahead = s.grantGrace(lastRan, now)
 	s.shrink()
-	return spared, ahead
+	return extended, ahead
 }
 
-func (s *Store) spare(lastRan, now time.Time) (spared, ahead int) {
+func (s *Store) grantGrace(lastRan, now time.Time) (extended, ahead int) {
 	s.lock()
 	defer s.mu.Unlock()
 	s.loading = false
 	for se := range s.sessionsFrom(SessionQuery{}, nil) {
-		if se.updated <= instant(now)+clockTolerance {
+		if se.updated <= unixNanos(now)+clockTolerance {
 			break
 		}
 		ahead++
 	}
-	downSince := instant(lastRan)
+	downSince := unixNanos(lastRan)
 	if ahead == 0 {
 		downSince = max(downSince, s.received)
 	}
@@ -373,9 +375,9 @@ func (s *Store) spare(lastRan, now time.Time) (spared, ahead int) {
 		s.moveSession(se, se.source, se.updated, se.updatedSeq)
 		s.enqueue(se)
 		s.moveAgent(se.agent, se.agent.source, se.agent.lastSeen, se.agent.seenSeq)
-		spared++
+		extended++
 	}
-	return spared, ahead
+	return extended, ahead
 }
 
 // lostSince returns the sessions that were lost after an instant. The caller holds s.mu.

@@ -4,27 +4,26 @@ import (
 	"time"
 )
 
-// Expiry is what a run of [Store.Expire] did.
+// Expiry is what one call of [Store.Expire] did.
 type Expiry struct {
 	Expired int // sessions that expired
-	Lost    int // those of them that were running or pending
+	Lost    int // those of Expired that were running or pending
 	Removed int // expired sessions that were forgotten
 }
 
-// Expire brings the state to the time now: sessions past their TTL expire, and those expired for longer
-// than the retention are forgotten. It costs what is due; where nothing is, it does not take the lock.
+// Expire brings the state up to the time now: sessions past their TTL expire, and sessions expired for longer than the
+// retention are forgotten. Its cost depends only on what is due; if nothing is, it does not take the lock.
 //
-// It lets go of the lock again and again, so that many sessions due at once hold nobody up. Safe for
-// concurrent use.
+// It releases the lock regularly, so that many sessions due at once don't block others. Safe for concurrent use.
 func (s *Store) Expire(now time.Time) Expiry {
 	var total Expiry
-	for s.due.Load() <= s.time(now) {
-		some := s.expireSome(s.time(now))
+	for s.due.Load() <= s.expiryTime(now) {
+		some := s.expireSome(s.expiryTime(now))
 		s.announce()
 		total.Expired += some.Expired
 		total.Lost += some.Lost
 		total.Removed += some.Removed
-		giveWay()
+		yieldToWaiters()
 	}
 	return total
 }
@@ -46,7 +45,7 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 		if se.class.expired() {
 			a := se.agent
 			s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
-			s.note(Expired, se, s.wall(now))
+			s.addChange(Expired, se, s.wallTime(now))
 			work += 5
 			e.Expired++
 			if se.class.lost() {
@@ -60,7 +59,7 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 	return e
 }
 
-// forgetSome forgets sessions whose retention is over, until it has done the work given or none is left. The
+// forgetSome forgets sessions whose retention has ended, until the given amount of work is done or none is left. The
 // caller holds s.mu.
 func (s *Store) forgetSome(now int64, work int, e *Expiry) {
 	for work > 0 {

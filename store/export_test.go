@@ -5,7 +5,7 @@ import (
 	"fmt"
 )
 
-// CheckUsage recounts what is used up, and returns how what is kept of that differs.
+// CheckUsage recounts what is used, and returns an error if the counts that the store keeps differ.
 func (s *Store) CheckUsage() error {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -32,17 +32,17 @@ func (s *Store) CheckUsage() error {
 			for _, ref := range se.history {
 				bytes += ref.size()
 			}
-			if err := s.checkYield(se); err != nil {
+			if err := s.checkDroppable(se); err != nil {
 				faults = append(faults, err)
 			}
 		}
 		if bytes != a.bytes || count != int(a.count) {
-			faults = append(faults, fmt.Errorf("agent %s: %d bytes and %d sessions, kept as %d and %d", a.id, bytes, count, a.bytes, a.count))
+			faults = append(faults, fmt.Errorf("agent %s: %d bytes and %d sessions, want %d and %d", a.id, a.bytes, a.count, bytes, count))
 		}
 		add(a.teams.of(), count, bytes)
 	}
 	for _, src := range s.sources {
-		add(src.payer, 0, sizeOfSource(src.name))
+		add(src.chargedTo, 0, sizeOfSource(src.name))
 	}
 	w := want[&s.used]
 	for _, r := range s.cold.rounds {
@@ -51,22 +51,22 @@ func (s *Store) CheckUsage() error {
 	want[&s.used] = w
 	for u, w := range want {
 		if u.bytes != w.bytes || u.sessions != w.sessions {
-			faults = append(faults, fmt.Errorf("%d bytes and %d sessions, kept as %d and %d", w.bytes, w.sessions, u.bytes, u.sessions))
+			faults = append(faults, fmt.Errorf("%d bytes and %d sessions, want %d and %d", u.bytes, u.sessions, w.bytes, w.sessions))
 		}
 	}
 	return errors.Join(faults...)
 }
 
-func (s *Store) checkYield(se *session) error {
-	want := nothing
+func (s *Store) checkDroppable(se *session) error {
+	want := nothingDroppable
 	switch {
 	case len(se.history) > 1:
-		want = aStatus
+		want = statusDroppable
 	case se.current().hasContent():
-		want = aContent
+		want = contentDroppable
 	}
-	if want != se.yieldsAs {
-		return fmt.Errorf("session %s yields %d, and is kept as %d", se.topic, want, se.yieldsAs)
+	if want != se.droppable {
+		return fmt.Errorf("session %s: droppable is %d, want %d", se.topic, se.droppable, want)
 	}
 	return nil
 }

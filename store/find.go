@@ -7,9 +7,9 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// foundEarlier orders sessions by what events find them by: the tool and the tool's own ID of the session, which is the topic. The
-// IDs of agents tell apart what has both in common.
-func foundEarlier(a, b *session) bool {
+// toolLess orders sessions by what events find them by: the tool's own ID of the session, which is the topic, and the
+// tool. Agent IDs break ties.
+func toolLess(a, b *session) bool {
 	if a.topic != b.topic {
 		return a.topic < b.topic
 	}
@@ -19,18 +19,19 @@ func foundEarlier(a, b *session) bool {
 	return a.agent.id < b.agent.id
 }
 
-// mostFound is how many sessions of one tool with one ID are looked at. There is one, unless somebody names agents at will.
-const mostFound = 1000
+// maxFound limits how many sessions of one tool with one ID are examined. There is only one, unless a client makes up
+// agents.
+const maxFound = 1000
 
-// find returns the session that an event is of which names no agent: of those of a team that the tool calls by this ID the one that
-// was updated last; nil where there is none. The caller holds the store's lock.
+// find returns the session of an event that names no agent: of the team's sessions that the tool knows by this ID, the
+// one updated last; nil if there is none. The caller holds the store's lock.
 func (s *Store) find(team *Team, tool, id string) (found *session) {
 	src := s.sources[tool]
 	if src == nil {
 		return nil
 	}
-	next := s.namesakes(src, id)
-	for range mostFound {
+	next := s.sessionsByToolID(src, id)
+	for range maxFound {
 		se := next()
 		if se == nil {
 			break
@@ -42,15 +43,16 @@ func (s *Store) find(team *Team, tool, id string) (found *session) {
 	return found
 }
 
-// namesakes walks the sessions that a tool calls by this ID, those alone that its events began. The caller holds the store's lock.
-func (s *Store) namesakes(tool *source, id string) ordered.Walk[session] {
+// sessionsByToolID walks the sessions that a tool knows by this ID and that its events began. The caller holds the
+// store's lock.
+func (s *Store) sessionsByToolID(tool *source, id string) ordered.Walk[session] {
 	return s.tools.From(&session{topic: id, source: tool, agent: new(agent)}).While(func(se *session) bool {
 		return se.topic == id && se.source == tool
 	})
 }
 
-// findAsNamed is find for the session of the agent that r names, which mostly is the one. It returns nil where it is not known, or
-// may not be the only one. The caller holds the store's lock.
+// findAsNamed is a shortcut for find: it tries the session of the agent that r names, which is usually the right one.
+// It returns nil if that session is not known, or may not be the only match. The caller holds the store's lock.
 func (s *Store) findAsNamed(team *Team, r *models.StatusReport) *session {
 	if s.ambiguous > 0 {
 		return nil
@@ -62,8 +64,8 @@ func (s *Store) findAsNamed(team *Team, r *models.StatusReport) *session {
 	return se
 }
 
-// locate returns the agent and the session that r is of, nil where there is none, and has r name that agent. ok is false where
-// there is no such session, and r names an agent that is not of the team. The caller holds the store's lock.
+// locate returns the agent and the session of r, nil if not known, and sets the agent ID of r to that of the session.
+// ok is false if there is no such session and r names an agent outside the team. The caller holds the store's lock.
 func (s *Store) locate(team *Team, r *models.StatusReport) (a *agent, se *session, ok bool) {
 	if r.Event != nil && r.Event.Find {
 		se := s.findAsNamed(team, r)
@@ -87,8 +89,8 @@ func (s *Store) locate(team *Team, r *models.StatusReport) (a *agent, se *sessio
 	return a, se, true
 }
 
-// adopt returns the session of a that was updated last of those at work, nil where none is, and has r renew that, and no more: it is
-// of a subagent that a session runs. The caller holds the store's lock.
+// adopt returns the running session of a that was updated last, nil if there is none, and turns r into a renewal of it:
+// r is an event of a subagent of that session. The caller holds the store's lock.
 func (a *agent) adopt(r *models.StatusReport) *session {
 	se := a.sessionsOf(classOf(models.Running, false), nil, false)()
 	if se != nil {
@@ -98,7 +100,7 @@ func (a *agent) adopt(r *models.StatusReport) *session {
 	return se
 }
 
-// lookup returns the agent and the session, nil where there is none. The caller holds s.mu.
+// lookup returns an agent and its session, nil if not known. The caller holds s.mu.
 func (s *Store) lookup(agentID, topic string) (*agent, *session) {
 	a := s.agents[agentID]
 	if a == nil {
@@ -107,8 +109,8 @@ func (s *Store) lookup(agentID, topic string) (*agent, *session) {
 	return a, s.sessions[sessionID{a, topic}]
 }
 
-// keep returns a string equal to value that does not share the memory of a request: old, if it is equal.
-func keep(old, value string) string {
+// reuseOrClone returns old if it equals value, else a copy of value that does not keep the memory of a request alive.
+func reuseOrClone(old, value string) string {
 	if old == value {
 		return old
 	}

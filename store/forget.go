@@ -1,6 +1,6 @@
 package store
 
-// removeSession forgets se, and its agent with its last session, and has the journal forget it, where there is one. The caller holds
+// removeSession forgets se, and its agent if it was the last session, in memory and in the journal. The caller holds
 // s.mu.
 func (s *Store) removeSession(se *session) {
 	s.dropSession(se)
@@ -10,24 +10,24 @@ func (s *Store) removeSession(se *session) {
 	}
 }
 
-// evict has memory alone forget se, and its agent with its last session. The caller holds s.mu.
+// evict forgets se, and its agent if it was the last session, in memory only. The caller holds s.mu.
 func (s *Store) evict(se *session) {
 	if s.opts.Journaled {
-		s.chill(se)
+		s.cool(se)
 	}
 	s.dropSession(se)
 }
 
-// dropSession takes se out of everything, and its agent with its last session. The caller holds s.mu.
+// dropSession takes se out of all of the store, and its agent if it was the last session. The caller holds s.mu.
 func (s *Store) dropSession(se *session) {
 	a := se.agent
 	s.work += 5 + len(se.history)
-	s.note(Removed, se, s.wall(s.now)).lastOfAgent = a.count == 1
+	s.addChange(Removed, se, s.wallTime(s.now)).lastOfAgent = a.count == 1
 	s.unqueue(se)
 	s.unlistSession(se)
-	s.unfindable(se)
+	s.unindexByTool(se)
 	s.leaveSource(se.source)
-	s.keepYield(se)
+	s.clearDroppable(se)
 	s.charge(a, -se.turn.size()-se.size())
 	for _, ref := range se.history {
 		s.forget(ref.status)
@@ -41,7 +41,7 @@ func (s *Store) dropSession(se *session) {
 	s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
 }
 
-// removeAgent forgets a, which has no session left. The caller holds s.mu.
+// removeAgent forgets a, which has no sessions left. The caller holds s.mu.
 func (s *Store) removeAgent(a *agent) {
 	s.unlistAgent(a)
 	s.leaveSource(a.source)

@@ -164,7 +164,7 @@ func holdStore(sessions int) (*Store, int64) {
 		}}, now, nil)
 	}
 	runtime.GC() // so that what was allocated here is not collected while holds are measured
-	return s, instant(now)
+	return s, unixNanos(now)
 }
 
 func timed(work func()) time.Duration {

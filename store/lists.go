@@ -6,8 +6,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/ordered"
 )
 
-// sourceOf returns the source of that name for a, or the one that it has, where name is "" and a has one. The caller holds s.mu,
-// and moves a.
+// sourceOf returns the source with this name for a. If the name is "" and a has a source, it returns that. The caller
+// holds s.mu, and moves a.
 func (s *Store) sourceOf(a *agent, name string) *source {
 	if a.source != nil && (name == "" || a.source.name == name) {
 		return a.source
@@ -15,8 +15,8 @@ func (s *Store) sourceOf(a *agent, name string) *source {
 	return s.sourceNamed(name, a)
 }
 
-// sourceOfSession returns the source of se: the one of that name, or where name is "", the one of its own, or else that of its
-// agent. The caller holds s.mu, and moves se.
+// sourceOfSession returns the source of se: the one with this name or, if the name is "", its own or else its agent's.
+// The caller holds s.mu, and moves se.
 func (s *Store) sourceOfSession(se *session, ofAgent *source, name string) *source {
 	switch {
 	case name != "":
@@ -27,18 +27,19 @@ func (s *Store) sourceOfSession(se *session, ofAgent *source, name string) *sour
 	return ofAgent
 }
 
-// sourceNamed returns the source of that name, for an agent or one of its sessions. The caller holds s.mu, and moves it there.
+// sourceNamed returns the source with this name, and creates it for a if needed. The caller holds s.mu, and adds a
+// member.
 func (s *Store) sourceNamed(name string, a *agent) *source {
 	src := s.sources[name]
 	if src == nil {
-		src = &source{name: strings.Clone(name), payer: a.teams.of(), roster: newRoster(&agentInSource, &sessionInSource)}
+		src = &source{name: strings.Clone(name), chargedTo: a.teams.of(), roster: newRoster(&agentInSource, &sessionInSource)}
 		s.sources[src.name] = src
 		s.chargeSource(src, 1)
 	}
 	return src
 }
 
-// leaveSource tells src, nil for none, that it has a member less. The caller holds s.mu.
+// leaveSource removes a member from src, which may be nil. The caller holds s.mu.
 func (s *Store) leaveSource(src *source) {
 	if src == nil {
 		return
@@ -50,15 +51,15 @@ func (s *Store) leaveSource(src *source) {
 	}
 }
 
-// chargeSource counts what n sources like src take where src is counted. The caller holds s.mu.
+// chargeSource adds the size of n sources like src to the usages that src counts toward. The caller holds s.mu.
 func (s *Store) chargeSource(src *source, n int64) {
-	for u := range s.usages(src.payer) {
+	for u := range s.usages(src.chargedTo) {
 		u.bytes += n * sizeOfSource(src.name)
 	}
 }
 
-// moveSession moves se to where src, its agent's teams, its state, and its newest report say, in the indexes of lists, and
-// keeps the counts. The caller holds s.mu, and moves the agent afterwards.
+// moveSession moves se to its place in all lists, by its source src, its agent's teams, its state and its newest
+// report, and updates the counts. The caller holds s.mu, and moves the agent afterwards.
 func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq uint64) {
 	class := classOf(se.current().kind, se.expiry() <= s.now)
 	if class == se.class && src == se.source && se.teams.of() == se.agent.teams.of() {
@@ -66,10 +67,10 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 	} else {
 		s.relistSession(se, src, class, updated, updatedSeq)
 	}
-	s.findable(se)
+	s.indexByTool(se)
 }
 
-// advanceSession moves se, of which nothing else has changed, to where its newest report says. The caller holds s.mu.
+// advanceSession moves se in the lists when only its newest report has changed. The caller holds s.mu.
 func (s *Store) advanceSession(se *session, updated int64, updatedSeq uint64) {
 	if updated == se.updated && updatedSeq == se.updatedSeq {
 		return
@@ -83,14 +84,14 @@ func (s *Store) advanceSession(se *session, updated int64, updatedSeq uint64) {
 	se.agent.sessions.Advance(&sessionInAgent, se)
 }
 
-// relistSession takes se out of the indexes of lists and puts it where it belongs now. The caller holds s.mu.
+// relistSession takes se out of the lists and inserts it at its new places. The caller holds s.mu.
 func (s *Store) relistSession(se *session, src *source, class class, updated int64, updatedSeq uint64) {
 	old := se.source
 	if old != nil {
 		s.unlistSession(se)
 	}
 	if src != old {
-		s.unfindable(se)
+		s.unindexByTool(se)
 		src.members++
 	}
 	se.class, se.source, se.updated, se.updatedSeq = class, src, updated, updatedSeq
@@ -101,22 +102,22 @@ func (s *Store) relistSession(se *session, src *source, class class, updated int
 	}
 }
 
-// rejoin has se be of the teams that its agent is of. The caller holds s.mu, and has taken se out of the indexes of lists.
+// rejoin moves se to the teams of its agent. The caller holds s.mu, and has taken se out of the lists.
 func (s *Store) rejoin(se *session) {
 	set := se.agent.teams.of()
 	if set == se.teams.of() {
 		return
 	}
-	s.keepYield(se)
+	s.clearDroppable(se)
 	if se.queued == inExpired {
 		s.holdingOf(se.teams.of()).expired.Remove(se)
 		s.holdingOf(set).expired.Insert(se)
 	}
 	se.teams = memberOf[session](set)
-	s.setYield(se, true)
+	s.setDroppable(se, true)
 }
 
-// listSession puts se into the indexes of lists, and counts it. The caller holds s.mu.
+// listSession adds se to the lists and the counts. The caller holds s.mu.
 func (s *Store) listSession(se *session) {
 	s.fleet.addSession(se)
 	se.source.addSession(se)
@@ -127,7 +128,7 @@ func (s *Store) listSession(se *session) {
 	se.agent.countSession(se.class, 1)
 }
 
-// unlistSession takes se out of the indexes of lists and out of the counts. The caller holds s.mu.
+// unlistSession removes se from the lists and the counts. The caller holds s.mu.
 func (s *Store) unlistSession(se *session) {
 	s.fleet.removeSession(se)
 	se.source.removeSession(se)
@@ -138,34 +139,35 @@ func (s *Store) unlistSession(se *session) {
 	se.agent.countSession(se.class, -1)
 }
 
-// findable has events find se, which is listed, if an event of a tool began it. The caller holds s.mu.
-func (s *Store) findable(se *session) {
+// indexByTool makes se, which is listed, findable by its tool's ID if an event of the tool began it. The caller holds
+// s.mu.
+func (s *Store) indexByTool(se *session) {
 	if is := se.byEvent && se.sourceSeq > 0; is == se.inTools {
 		return
 	} else if !is {
-		s.unfindable(se)
+		s.unindexByTool(se)
 		return
 	}
-	if s.namesakes(se.source, se.topic)() != nil {
+	if s.sessionsByToolID(se.source, se.topic)() != nil {
 		s.ambiguous++
 	}
 	s.tools.Insert(se)
 	se.inTools = true
 }
 
-// unfindable has no event find se. The caller holds s.mu.
-func (s *Store) unfindable(se *session) {
+// unindexByTool makes se no longer findable by its tool's ID. The caller holds s.mu.
+func (s *Store) unindexByTool(se *session) {
 	if !se.inTools {
 		return
 	}
 	s.tools.Remove(se)
 	se.inTools = false
-	if s.namesakes(se.source, se.topic)() != nil {
+	if s.sessionsByToolID(se.source, se.topic)() != nil {
 		s.ambiguous--
 	}
 }
 
-// moveAgent moves a to where src, its state, and its newest report say, in every index. The caller holds
+// moveAgent moves a to its place in all lists, by its source src, its state and its newest report. The caller holds
 // s.mu.
 func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64) {
 	class := agentClassOf(a.latest().kind, a.active, a.waiting)
@@ -187,7 +189,7 @@ func (s *Store) moveAgent(a *agent, src *source, lastSeen int64, seenSeq uint64)
 	}
 }
 
-// advanceAgent moves a, of which nothing else has changed, to where its newest report says. The caller holds s.mu.
+// advanceAgent moves a in the lists when only its newest report has changed. The caller holds s.mu.
 func (s *Store) advanceAgent(a *agent, lastSeen int64, seenSeq uint64) {
 	if lastSeen == a.lastSeen && seenSeq == a.seenSeq {
 		return
@@ -200,7 +202,7 @@ func (s *Store) advanceAgent(a *agent, lastSeen int64, seenSeq uint64) {
 	}
 }
 
-// listAgent puts a into every index. The caller holds s.mu.
+// listAgent adds a to the lists. The caller holds s.mu.
 func (s *Store) listAgent(a *agent) {
 	s.fleet.addAgent(a)
 	a.source.addAgent(a)
@@ -209,7 +211,7 @@ func (s *Store) listAgent(a *agent) {
 	}
 }
 
-// unlistAgent takes a out of every index. The caller holds s.mu.
+// unlistAgent removes a from the lists. The caller holds s.mu.
 func (s *Store) unlistAgent(a *agent) {
 	s.fleet.removeAgent(a)
 	a.source.removeAgent(a)
@@ -218,14 +220,15 @@ func (s *Store) unlistAgent(a *agent) {
 	}
 }
 
-// moveSessionsOf moves the sessions of a to the source, if they have none of their own, and the teams that it has now, with the lock
-// let go now and then: an agent can have any number of sessions. Until a session is moved, lists by source pass it over.
+// moveSessionsOf moves the sessions of a to its current teams and, unless they have their own, to its current source.
+// An agent can have any number of sessions, so it releases the lock regularly. Until a session is moved, lists by
+// source skip it.
 func (s *Store) moveSessionsOf(a *agent) {
 	var after *ordered.Place
 	for more := true; more; {
 		after, more = s.moveSomeSessionsOf(a, after)
 		s.announce()
-		giveWay()
+		yieldToWaiters()
 	}
 }
 
@@ -245,7 +248,7 @@ func (s *Store) moveSomeSessionsOf(a *agent, after *ordered.Place) (_ *ordered.P
 		old := se.source
 		s.moveSession(se, s.sourceOfSession(se, a.source, ""), se.updated, se.updatedSeq)
 		if se.source != old {
-			s.note(Reported, se, s.wall(s.now)).previous = se.current().kind
+			s.addChange(Reported, se, s.wallTime(s.now)).previous = se.current().kind
 		}
 	}
 	if len(some) < workPerLock {

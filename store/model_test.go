@@ -57,7 +57,7 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 		record.ByEvent = history[0].ByEvent
 	}
 	m.records = append(m.records, record)
-	m.known[r.AgentID] = describe(m.known[r.AgentID], record)
+	m.known[r.AgentID] = updateAttributes(m.known[r.AgentID], record)
 	return outcome
 }
 
@@ -184,8 +184,8 @@ func (m *model) sessions() []models.FleetSession {
 	return list
 }
 
-// describe takes over what r, the newest record so far, says of its agent.
-func describe(a models.Agent, r models.Record) models.Agent {
+// updateAttributes returns a after r, which is the newest record so far.
+func updateAttributes(a models.Agent, r models.Record) models.Agent {
 	a.ID = r.AgentID
 	a.Name = cmp.Or(r.AgentName, a.Name)
 	a.Source = cmp.Or(r.AgentSource, a.Source)

@@ -1,39 +1,39 @@
 package store
 
-// Outcome is what became of a report.
+// Outcome is the result of a report.
 type Outcome uint8
 
 const (
 	// Stored means that the report is part of the state.
 	Stored Outcome = iota + 1
-	// Duplicate means that its session holds it already; it changed nothing.
+	// Duplicate means that the session already has the report; it changed nothing.
 	Duplicate
-	// Renewed means that the session was renewed, and its status stays: see [models.Event].
+	// Renewed means that the report renewed the session and left its status unchanged: see [models.Event].
 	Renewed
-	// Ignored means that the report had nothing to change.
+	// Ignored means that the report had no effect.
 	Ignored
-	// Foreign means that the report is of an agent that is not of the team; it changed nothing.
+	// Foreign means that the report's agent is not in the team; it changed nothing.
 	Foreign
 
-	// OutOfSessions means that there are as many sessions as there may be, and that none may be forgotten for the one that the report
-	// would begin; it changed nothing.
+	// OutOfSessions means that the limit of sessions is reached, and that no session may be forgotten for the one that
+	// the report would begin; it changed nothing.
 	OutOfSessions
-	// OutOfSessionShare means the same of the share of one of the teams of the agent.
+	// OutOfSessionShare is OutOfSessions for the share of one of the agent's teams.
 	OutOfSessionShare
-	// OutOfMemory means that there is no memory left for what the report brings; it changed nothing.
+	// OutOfMemory means that there is no memory left for the report; it changed nothing.
 	OutOfMemory
-	// OutOfMemoryShare means the same of the share of one of the teams of the agent.
+	// OutOfMemoryShare is OutOfMemory for the share of one of the agent's teams.
 	OutOfMemoryShare
-	// OutOfDisk means that the journal takes as much of the disk as it may; it changed nothing.
+	// OutOfDisk means that the journal has reached its limit on disk; the report changed nothing.
 	OutOfDisk
-	// OutOfDiskShare means the same of the share of one of the teams of the agent.
+	// OutOfDiskShare is OutOfDisk for the share of one of the agent's teams.
 	OutOfDiskShare
 )
 
-// Refused reports whether there was no room.
+// Refused reports whether the report was refused for lack of room.
 func (o Outcome) Refused() bool { return o >= OutOfSessions }
 
-// Acknowledged reports whether nobody needs to send the report again.
+// Acknowledged reports whether the report need not be sent again.
 func (o Outcome) Acknowledged() bool { return !o.Refused() && o != Foreign }
 
 func (o Outcome) outOfMemory() bool { return o == OutOfMemory || o == OutOfMemoryShare }

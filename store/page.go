@@ -2,30 +2,30 @@ package store
 
 import "github.com/kubeagents/kubeagents/models"
 
-// PageBytes is how many bytes the items of a page take at most, as [StatusBytes] and its like count them. A first item that takes
-// more is a page of its own, so that every page gets on.
+// PageBytes is the default limit of the size of a page's items in bytes, as counted by [StatusBytes] and similar
+// functions. A first item above the limit forms a page by itself, so that paging always advances.
 const PageBytes = 1 << 20
 
-// Page is a part of a list. Next is the position of its last item where more items follow, else nil.
+// Page is a part of a list. Next is the position of its last item if more items follow, else nil.
 type Page[V, P any] struct {
 	Items []V
 	Next  *P
-	Bytes int // that the items take
+	Bytes int // size of the items
 }
 
-// add adds an item, if a page of at most limit items and most bytes, PageBytes for 0, has room for it. bytes says how many an
-// item takes.
-func (p *Page[V, P]) add(item V, limit, most int, bytes func(*V) int) (ok bool) {
+// add adds an item if it fits into a page of at most limit items and maxBytes bytes; 0 means PageBytes. bytes returns
+// the size of an item.
+func (p *Page[V, P]) add(item V, limit, maxBytes int, bytes func(*V) int) (ok bool) {
 	if len(p.Items) == limit {
 		return false
 	}
-	if most == 0 {
-		most = PageBytes
+	if maxBytes == 0 {
+		maxBytes = PageBytes
 	}
 	last := len(p.Items)
 	items := append(p.Items, item)
-	n := bytes(&items[last]) // there, so that the item needs no memory of its own
-	if last > 0 && p.Bytes+n > most {
+	n := bytes(&items[last]) // measured in place, so that the item needs no memory of its own
+	if last > 0 && p.Bytes+n > maxBytes {
 		clear(items[last:])
 		return false
 	}
@@ -36,27 +36,27 @@ func (p *Page[V, P]) add(item V, limit, most int, bytes func(*V) int) (ok bool) 
 // HistoryPage is a part of a status history, as far as memory holds it.
 type HistoryPage struct {
 	Page[models.AgentStatus, StatusPosition]
-	Positions []StatusPosition // of its items
-	Complete  int              // so many of its first items follow one another with none missing
+	Positions []StatusPosition // of the items
+	Complete  int              // number of items at the beginning that have no gap between them
 
-	// Journaled is not 0 where statuses are missing after these, or at the end, that the journal has: none of them has a
-	// greater sequence, but for those that came since.
+	// Journaled is not 0 if the journal holds statuses that are missing between these or after them. None of them has a
+	// greater sequence, except those that arrived since.
 	Journaled uint64
 }
 
-// Add adds an item, if the page, of at most limit items and most bytes, PageBytes for 0, has room for it.
-func (p *HistoryPage) Add(item models.AgentStatus, at StatusPosition, limit, most int) (ok bool) {
-	if !p.add(item, limit, most, StatusBytes) {
+// Add adds an item if it fits into a page of at most limit items and maxBytes bytes; 0 means PageBytes.
+func (p *HistoryPage) Add(item models.AgentStatus, at StatusPosition, limit, maxBytes int) (ok bool) {
+	if !p.add(item, limit, maxBytes, StatusBytes) {
 		return false
 	}
 	p.Positions = append(p.Positions, at)
 	return true
 }
 
-// End says that more items follow those that the page has.
+// End marks that more items follow after those on the page.
 func (p *HistoryPage) End() { p.Next = &p.Positions[len(p.Positions)-1] }
 
-// Truncate keeps the first n items, after which nothing more is known to follow.
+// Truncate keeps the first n items, and clears Next.
 func (p *HistoryPage) Truncate(n int) {
 	p.Items, p.Positions, p.Next = p.Items[:n:n], p.Positions[:n:n], nil
 	p.Bytes = 0
@@ -65,11 +65,11 @@ func (p *HistoryPage) Truncate(n int) {
 	}
 }
 
-// Cut has the page end before an item that makes it take more than most bytes, but for the first.
-func (p *HistoryPage) Cut(most int) {
+// Cut ends the page before the item that brings it above maxBytes bytes, but never before the first one.
+func (p *HistoryPage) Cut(maxBytes int) {
 	bytes := 0
 	for i := range p.Items {
-		if bytes += StatusBytes(&p.Items[i]); bytes > most && i > 0 {
+		if bytes += StatusBytes(&p.Items[i]); bytes > maxBytes && i > 0 {
 			p.Truncate(i)
 			p.End()
 			return
@@ -77,7 +77,7 @@ func (p *HistoryPage) Cut(most int) {
 	}
 }
 
-// What items take beside their texts, about: in memory, and as JSON.
+// Approximate sizes without texts, in memory and as JSON.
 const (
 	agentBytes    = 512
 	sessionBytes  = 512
@@ -85,7 +85,7 @@ const (
 	questionBytes = 256
 )
 
-// AgentBytes returns how many bytes an agent takes in an answer, about.
+// AgentBytes returns the approximate size of an agent in a response, in bytes.
 func AgentBytes(a *models.Agent) int {
 	return agentBytes + len(a.ID) + len(a.Name) + len(a.Source) + len(a.Host) + len(a.LatestMessage)
 }

@@ -2,12 +2,13 @@ package store
 
 import "github.com/kubeagents/kubeagents/models"
 
-// prefetchSize is how many reports are prefetched at a time. Sizes of 32 and 64 were not measurably faster.
+// prefetchSize is the number of reports that are prefetched at a time. Sizes of 32 and 64 were not measurably faster.
 const prefetchSize = 16
 
-// prefetch loads what reports of known sessions are about to change into the processor's caches, and changes nothing. Applying one report
-// misses the caches some fifty times, one miss after another. Across several reports the loads do not depend on each other, so their
-// misses overlap; each loop follows the pointers that the one before loaded. The caller holds s.mu.
+// prefetch loads what reports of known sessions are about to change into the processor's caches. It changes nothing.
+// Applying one report misses the caches about fifty times, one miss after another. Across several reports the loads
+// don't depend on each other, so their misses overlap; each loop follows the pointers that the previous one loaded. The
+// caller holds s.mu.
 func (s *Store) prefetch(reports []models.StatusReport) {
 	var agents [prefetchSize]*agent
 	var sessions [prefetchSize]*session
@@ -23,7 +24,7 @@ func (s *Store) prefetch(reports []models.StatusReport) {
 			}
 		}
 	}
-	read := 0 // something of all that is read, without which the compiler would leave it out
+	read := 0 // sum of what is read, so that the compiler keeps the loads
 	for i := range n {
 		a, se := agents[i], sessions[i]
 		read += len(a.name) + int(a.class) + int(a.count) + int(a.filed.Sequence)
@@ -31,12 +32,12 @@ func (s *Store) prefetch(reports []models.StatusReport) {
 	}
 	for i := range n {
 		a, se := agents[i], sessions[i]
-		oldest, since := se.history[0].status, se.since()
+		oldest, since := se.history[0].status, se.runStart()
 		read += int(oldest.received) + int(oldest.nsec) + int(since.nsec) + int(se.current().nsec)
 		read += a.inFleet.Live() + a.inSource.Live() + se.inFleet.Live() + se.inSource.Live() + se.inAgent.Live()
-		for _, neighbour := range se.yields.Neighbours() {
+		for _, neighbour := range se.dropLinks.Neighbours() {
 			if neighbour != nil {
-				read += int(neighbour.yieldsAs)
+				read += int(neighbour.droppable)
 			}
 		}
 	}

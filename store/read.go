@@ -11,40 +11,40 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// What a list looks at under one hold of the lock: so many items, and so many bytes of texts that it searches.
+// Limits of what a list examines under one hold of the lock: items, and bytes of text to search.
 const (
 	scannedPerLock  = 1000
 	searchedPerLock = 32 << 10
 )
 
-// AgentQuery selects agents. Its zero value selects them all, by ID.
+// AgentQuery selects agents. The zero value selects all, ordered by ID.
 type AgentQuery struct {
-	Team    *Team         // of which it is; nil for any
-	Status  models.Status // the latest one; 0 for any
+	Team    *Team         // team of the agent; nil for any
+	Status  models.Status // latest status; 0 for any
 	Source  string        // "" for any
-	Active  *bool         // whether it has an active session; nil for either
-	Waiting *bool         // whether it has a session that is active and pending; nil for either
-	Search  string        // a part of its ID or name, in any case; "" for any
-	BySeen  bool          // newest report first
-	Bytes   int           // of a page at most; 0 for PageBytes
+	Active  *bool         // has an active session; nil for either
+	Waiting *bool         // has an active session that is pending; nil for either
+	Search  string        // substring of its ID or name, case-insensitive; "" for any
+	BySeen  bool          // order by newest report first
+	Bytes   int           // limit of a page; 0 for PageBytes
 }
 
-// SessionQuery selects sessions. Its zero value selects them all.
+// SessionQuery selects sessions. The zero value selects all.
 type SessionQuery struct {
-	Team    *Team         // of which its agent is; nil for any
+	Team    *Team         // team of the agent; nil for any
 	AgentID string        // "" for any
-	Source  string        // of the agent; "" for any
-	Status  models.Status // the current one; 0 for any
+	Source  string        // source of the session; "" for any
+	Status  models.Status // current status; 0 for any
 	Expired *bool         // nil for either
 	Lost    *bool         // nil for either
-	Idle    *bool         // whether it has done nothing yet; nil for either
-	Search  string        // a part of agent ID, agent name, topic or title, in any case; "" for any
+	Idle    *bool         // has done nothing yet; nil for either
+	Search  string        // substring of agent ID, agent name, topic or title, case-insensitive; "" for any
 	Oldest  bool          // oldest update first, instead of newest
-	Bytes   int           // of a page at most; 0 for PageBytes
+	Bytes   int           // limit of a page; 0 for PageBytes
 }
 
-// Agents returns at most limit of the agents that q selects, from those after a position on, or from the
-// first. The error is that of ctx.
+// Agents returns at most limit of the agents that q selects, starting after a position, or with the first one if after
+// is nil. The error is that of ctx.
 func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, limit int) (Page[models.Agent, AgentPosition], error) {
 	pattern := textsearch.Compile(q.Search)
 	return list(ctx, &s.mu, lister[agent, models.Agent, AgentPosition]{
@@ -57,17 +57,17 @@ func (s *Store) Agents(ctx context.Context, q AgentQuery, after *AgentPosition, 
 		view:     (*agent).view,
 		bytes:    AgentBytes,
 		position: (*agent).position,
-		most:     q.Bytes,
+		maxBytes: q.Bytes,
 	}, after, limit)
 }
 
-// Sessions returns at most limit of the sessions that q selects, in its order, from those after a
-// position on, or from the first. The error is that of ctx.
+// Sessions returns at most limit of the sessions that q selects, in its order, starting after a position, or with the
+// first one if after is nil. The error is that of ctx.
 func (s *Store) Sessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (Page[models.FleetSession, SessionPosition], error) {
 	return list(ctx, &s.mu, sessionLister(s, q, s.fleetView, FleetSessionBytes), after, limit)
 }
 
-// AgentSessions is [Store.Sessions] for the agent that q names. ok is false where there is no such agent.
+// AgentSessions is [Store.Sessions] for the agent that q names. ok is false if there is no such agent.
 func (s *Store) AgentSessions(ctx context.Context, q SessionQuery, after *SessionPosition, limit int) (page Page[models.Session, SessionPosition], ok bool, err error) {
 	if !q.Team.Covers(q.AgentID) {
 		return page, false, nil
@@ -92,11 +92,11 @@ func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V, bytes
 		view:     view,
 		bytes:    bytes,
 		position: (*session).position,
-		most:     q.Bytes,
+		maxBytes: q.Bytes,
 	}
 }
 
-// Agent returns an agent. ok is false where there is none.
+// Agent returns an agent. ok is false if there is no such agent.
 func (s *Store) Agent(id string) (agent models.Agent, ok bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
@@ -107,11 +107,11 @@ func (s *Store) Agent(id string) (agent models.Agent, ok bool) {
 	return a.view(), true
 }
 
-// AgentStatus returns the latest status of an agent and at most limit entries of the status history over
-// all its sessions, newest first, from those after a position on, or from the newest. ok is false where
-// there is no such agent.
+// AgentStatus returns the latest status of an agent, and at most limit entries of the status history over all its
+// sessions, newest first, starting after a position, or with the newest one if after is nil. ok is false if there is no
+// such agent.
 func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest models.AgentStatus, history HistoryPage, ok bool) {
-	defer giveWay()
+	defer yieldToWaiters()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	a := s.agents[id]
@@ -121,17 +121,17 @@ func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest
 	return a.latest().view(), s.historyPage(a.historyFrom(after), limit, a.dropped, a.floor), true
 }
 
-// Session returns a session and at most limit entries of its status history, newest first, from those
-// after a position on, or from the newest. ok is false where there is no such session.
+// Session returns a session, and at most limit entries of its status history, newest first, starting after a position,
+// or with the newest one if after is nil. ok is false if there is no such session.
 func (s *Store) Session(agentID, topic string, after *StatusPosition, limit int) (session models.Session, history HistoryPage, ok bool) {
 	full, _, history, ok := s.SessionInFull(agentID, topic, after, limit)
 	return full.Session, history, ok
 }
 
-// SessionInFull is [Store.Session] with what a list over the fleet shows of the agent, and with the questions that are open, in full,
-// oldest first.
+// SessionInFull is [Store.Session] with the details of the agent that a list over the fleet shows, and with the open
+// questions in full, oldest first.
 func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limit int) (session models.FleetSession, questions []models.Question, history HistoryPage, ok bool) {
-	defer giveWay()
+	defer yieldToWaiters()
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, se := s.lookup(agentID, topic)
@@ -145,18 +145,18 @@ func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limi
 	return s.fleetView(se), questions, s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
 }
 
-// historyPage copies one page of a history out. Where statuses up to the sequence dropped are missing, and a journal
-// has them, none is above floor. The caller holds the store's lock.
+// historyPage copies one page of a history. If statuses are missing that a journal holds, dropped is the greatest
+// sequence and floor the greatest place among them. The caller holds the store's lock.
 func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64, floor ordered.Place) HistoryPage {
 	var page HistoryPage
 	page.Items = []models.AgentStatus{}
-	whole := true // what memory holds is, so far
+	whole := true // no gap and no dropped content so far
 	for st := range history {
 		if len(page.Items) == limit || !page.Add(st.view(), st.position(), limit, 0) {
 			page.End()
 			break
 		}
-		if st.is(cut) {
+		if st.is(contentDropped) {
 			whole, dropped = false, max(dropped, st.sequence)
 		}
 		if whole = whole && (dropped == 0 || st.place().Compare(floor) > 0); whole {
@@ -172,21 +172,20 @@ func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64
 	return page
 }
 
-// lister is how to make pages of a list of T, which show each as a V and know its place as a P. All its
-// functions are called with the store's lock held.
+// lister defines a list of T, whose items are shown as V and have positions of type P. Its functions are called with
+// the store's lock held.
 type lister[T, V, P any] struct {
 	walk     func(after *P) iter.Seq[*T]
 	selects  func(*T) bool
-	search   bool         // whether selects searches texts
-	searched func(*T) int // how many bytes of them
+	search   bool         // selects searches texts
+	searched func(*T) int // bytes of text that selects searches in an item
 	view     func(*T) V
-	bytes    func(*V) int // that a view takes in an answer
+	bytes    func(*V) int // size of a view in a response
 	position func(*T) P
-	most     int // bytes of a page; 0 for PageBytes
+	maxBytes int // limit of a page; 0 for PageBytes
 }
 
-// list makes one page. Where few items are selected it walks on, and lets go of the lock now and then, so
-// that no list holds up a report.
+// list returns one page. It releases the lock regularly, so that a list that selects few items does not delay reports.
 func list[T, V, P any](ctx context.Context, mu *sync.RWMutex, l lister[T, V, P], after *P, limit int) (Page[V, P], error) {
 	page := Page[V, P]{Items: []V{}}
 	for more := true; more; {
@@ -194,13 +193,13 @@ func list[T, V, P any](ctx context.Context, mu *sync.RWMutex, l lister[T, V, P],
 			return page, err
 		}
 		after, more = l.addTo(&page, mu, after, limit)
-		giveWay()
+		yieldToWaiters()
 	}
 	return page, nil
 }
 
-// addTo adds to page what one hold of the lock finds after a position. It returns the position that it
-// came to, and whether to go on from there.
+// addTo adds to page what it finds after a position under one hold of the lock. It returns the position that it
+// reached, and whether to continue from there.
 func (l lister[T, V, P]) addTo(page *Page[V, P], mu *sync.RWMutex, after *P, limit int) (*P, bool) {
 	mu.RLock()
 	defer mu.RUnlock()
@@ -219,7 +218,7 @@ func (l lister[T, V, P]) addTo(page *Page[V, P], mu *sync.RWMutex, after *P, lim
 		if !l.selects(item) {
 			continue
 		}
-		if len(page.Items) == limit || !page.add(l.view(item), limit, l.most, l.bytes) {
+		if len(page.Items) == limit || !page.add(l.view(item), limit, l.maxBytes, l.bytes) {
 			return nil, false
 		}
 		position := l.position(item)
@@ -229,8 +228,8 @@ func (l lister[T, V, P]) addTo(page *Page[V, P], mu *sync.RWMutex, after *P, lim
 	return nil, false
 }
 
-// agentsFrom walks the agents that q selects, but for its search, after a position; with both a team and a source, the source
-// may be another. The caller holds s.mu.
+// agentsFrom walks the agents that q selects, ignoring its search, after a position. With both a team and a source in
+// q, it also yields agents of other sources. The caller holds s.mu.
 func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] {
 	r := s.rosterOf(q.Team)
 	if q.Source != "" && q.Team == nil {
@@ -241,14 +240,14 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 		r = &src.roster
 	}
 	var walks []ordered.Walk[agent]
-	for c := range where(agentClasses, withStatus[agentClass](q.Status), with(agentClass.active, q.Active), with(agentClass.waiting, q.Waiting)) {
+	for c := range classesWhere(agentClasses, withStatus[agentClass](q.Status), withProperty(agentClass.active, q.Active), withProperty(agentClass.waiting, q.Waiting)) {
 		if q.BySeen {
 			walks = append(walks, r.seen[c].Before(r.agentIn, after.place()))
 			continue
 		}
 		pivot := agent{class: c}
 		if after != nil {
-			pivot.id = after.ID + "\x00" // what comes next after the ID
+			pivot.id = after.ID + "\x00" // the first possible string after the ID
 		}
 		walks = append(walks, r.byID.From(&pivot).While(func(a *agent) bool { return a.class == c }))
 	}
@@ -258,8 +257,8 @@ func (s *Store) agentsFrom(q AgentQuery, after *AgentPosition) iter.Seq[*agent] 
 	return ordered.Merge(walks, func(a, b *agent) bool { return a.id < b.id })
 }
 
-// sessionsFrom walks the sessions that q selects, but for its search, after a position, in its order; with a source and an agent
-// or a team, the source may be another. The caller holds s.mu.
+// sessionsFrom walks the sessions that q selects, ignoring its search, after a position, in its order. With a source
+// and either an agent or a team in q, it also yields sessions of other sources. The caller holds s.mu.
 func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*session] {
 	r := s.rosterOf(q.Team)
 	var a *agent
@@ -279,7 +278,7 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 		r = &src.roster
 	}
 	var walks []ordered.Walk[session]
-	for c := range where(classes, withStatus[class](q.Status), with(class.expired, q.Expired), with(class.lost, q.Lost), with(class.idle, q.Idle)) {
+	for c := range classesWhere(classes, withStatus[class](q.Status), withProperty(class.expired, q.Expired), withProperty(class.lost, q.Lost), withProperty(class.idle, q.Idle)) {
 		switch {
 		case a != nil:
 			walks = append(walks, a.sessionsOf(c, after, q.Oldest))

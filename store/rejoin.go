@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// SetTeams has the store know these teams and no others. It returns once their lists and counts are complete. They can be
-// read as long as the team is known; of one that no longer is, lists and counts show less and less. It costs what the store
-// holds, with the lock let go again and again. One caller at a time may set teams.
+// SetTeams replaces the teams that the store knows. It returns once their lists and counts are complete. They can be
+// read as long as the store knows the team; those of a removed team become more and more incomplete. The cost grows
+// with what the store holds; SetTeams releases the lock regularly. Only one caller may set teams at a time.
 func (s *Store) SetTeams(all []*Team) {
 	s.lock()
 	gone := s.teams.replace(all)
@@ -19,13 +19,13 @@ func (s *Store) SetTeams(all []*Team) {
 		for _, a := range moved {
 			s.moveSessionsOf(a)
 		}
-		giveWay()
+		yieldToWaiters()
 	}
 	s.settleTeams(all, gone)
 	s.shrink()
 }
 
-// SetEveryone says how much of each bound the agents may use up that are of no team.
+// SetEveryone sets the share of each bound that agents without a team may use.
 func (s *Store) SetEveryone(share Share) {
 	s.lock()
 	s.share = share
@@ -33,14 +33,14 @@ func (s *Store) SetEveryone(share Share) {
 	s.shrink()
 }
 
-// settleTeams says that every agent and session has joined and left teams.
+// settleTeams finishes SetTeams once every agent and session has joined and left teams.
 func (s *Store) settleTeams(all, gone []*Team) {
 	s.lock()
 	defer s.mu.Unlock()
 	for _, src := range s.sources {
-		if slices.ContainsFunc(src.payer.list(), func(t *Team) bool { return slices.Contains(gone, t) }) {
+		if slices.ContainsFunc(src.chargedTo.list(), func(t *Team) bool { return slices.Contains(gone, t) }) {
 			s.chargeSource(src, -1)
-			src.payer = nil
+			src.chargedTo = nil
 			s.chargeSource(src, 1)
 		}
 	}
@@ -56,36 +56,36 @@ func (s *Store) settleTeams(all, gone []*Team) {
 	}
 }
 
-// shrink has those give something up who use up more than their share, or than there is.
+// shrink drops data until every share and bound is kept, as far as possible.
 func (s *Store) shrink() {
 	for s.shrinkSome() {
-		giveWay()
+		yieldToWaiters()
 	}
 }
 
-// shrinkSome is shrink as far as one hold of the lock has time for. It reports whether there is more to do.
+// shrinkSome does as much of shrink as fits into one hold of the lock. It reports whether there is more to do.
 func (s *Store) shrinkSome() (more bool) {
 	s.lock()
 	defer s.mu.Unlock()
 	for _, t := range s.teams.all {
-		s.shrinkTo(ofTeam(t))
+		s.shrinkTo(teamQuota(t))
 	}
 	if s.share.Caps() {
-		s.shrinkTo(s.ofEveryone())
+		s.shrinkTo(s.everyoneQuota())
 	}
-	s.shrinkTo(s.ofAll(nil))
+	s.shrinkTo(s.storeQuota(nil))
 	return s.work >= workPerLock
 }
 
-// shrinkTo has those whom a quota is of give something up, as far as they can at once. The caller holds s.mu.
+// shrinkTo drops data until a quota is kept, as far as possible under one hold of the lock. The caller holds s.mu.
 func (s *Store) shrinkTo(q quota) {
 	for s.work < workPerLock && !q.fitsSessions(s, 0) && s.evictOne(q, &s.bounds.MaxSessions) {
 	}
-	for s.work < workPerLock && !q.fitsBytes(s, 0) && (s.giveUpOne(q) || s.evictOne(q, &s.bounds.HistoryMaxBytes)) {
+	for s.work < workPerLock && !q.fitsBytes(s, 0) && (s.dropOne(q) || s.evictOne(q, &s.bounds.HistoryMaxBytes)) {
 	}
 }
 
-// replace returns the teams that were known before and are not among all. The caller holds the store's lock.
+// replace sets the known teams to all, and returns those that are no longer known. The caller holds the store's lock.
 func (ts *teams) replace(all []*Team) (gone []*Team) {
 	for _, t := range ts.all {
 		if !slices.Contains(all, t) {
@@ -106,7 +106,7 @@ func (ts *teams) replace(all []*Team) (gone []*Team) {
 	return gone
 }
 
-// rejoinSome has some agents join and leave teams, those after a position first, and returns the ones whose sessions have to.
+// rejoinSome updates the teams of some agents, starting after a position, and returns those whose sessions must follow.
 func (s *Store) rejoinSome(after *AgentPosition) (moved []*agent, reached *AgentPosition, more bool) {
 	s.lock()
 	defer s.mu.Unlock()

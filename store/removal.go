@@ -2,8 +2,8 @@ package store
 
 import "time"
 
-// RemoveSession forgets a session at the time now, whatever its state. ok is false where there is none. No report may wait
-// between [Store.Admit] and [Store.Settle] meanwhile.
+// RemoveSession forgets a session at the time now, whatever its state. ok is false if there is no such session. There
+// must be no report between [Store.Admit] and [Store.Settle] meanwhile.
 func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 	defer s.announce()
 	s.lock()
@@ -12,30 +12,31 @@ func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 	if se == nil {
 		return false
 	}
-	s.now = max(s.now, s.time(now))
+	s.now = max(s.now, s.expiryTime(now))
 	s.removeSession(se)
 	return true
 }
 
-// RemoveAgent forgets an agent at the time now, with all the sessions that it has by then, and returns how many these are:
-// 0 where there is no such agent. What reports begin meanwhile stays. It lets go of the lock again and again. For
-// reports that wait, the same holds as for [Store.RemoveSession].
+// RemoveAgent forgets an agent at the time now, with all the sessions that it has by then, and returns their number: 0
+// if there is no such agent. Sessions that begin meanwhile stay. It releases the lock regularly. There must be no
+// report between [Store.Admit] and [Store.Settle] meanwhile.
 func (s *Store) RemoveAgent(id string, now time.Time) (removed int) {
 	s.mu.RLock()
 	last := s.received
 	s.mu.RUnlock()
 	for {
-		n := s.removeSome(id, s.time(now), last)
+		n := s.removeSome(id, s.expiryTime(now), last)
 		if n == 0 {
 			return removed
 		}
 		s.announce()
 		removed += n
-		giveWay()
+		yieldToWaiters()
 	}
 }
 
-// removeSome forgets some sessions of an agent whose newest report was received at last or before, and returns how many.
+// removeSome forgets some sessions of an agent whose newest report was received at last or earlier, and returns their
+// number.
 func (s *Store) removeSome(id string, now, last int64) (removed int) {
 	s.lock()
 	defer s.mu.Unlock()

@@ -4,7 +4,7 @@ import "github.com/kubeagents/kubeagents/models"
 
 func keyOf(r *models.StatusReport) SessionKey { return SessionKey{r.AgentID, r.SessionTopic} }
 
-// addID notes the ID of r. It reports false where it is there already.
+// addID adds the report ID of r. It returns false if it is already there.
 func (ad *admitted) addID(r *models.StatusReport) bool {
 	key := reportKey{keyOf(r), r.ReportID}
 	if _, ok := ad.ids[key]; ok {
@@ -19,7 +19,7 @@ func (ad *admitted) addID(r *models.StatusReport) bool {
 
 func (ad *admitted) removeID(r *models.StatusReport) { delete(ad.ids, reportKey{keyOf(r), r.ReportID}) }
 
-// refuse has reports of a session be refused.
+// refuse makes admission refuse the reports of a session with this outcome.
 func (ad *admitted) refuse(key SessionKey, outcome Outcome) {
 	if ad.refused == nil {
 		ad.refused = map[SessionKey]Outcome{}
@@ -27,7 +27,7 @@ func (ad *admitted) refuse(key SessionKey, outcome Outcome) {
 	ad.refused[key] = outcome
 }
 
-// hasBegun reports whether the session of r is one that an admitted report begins.
+// hasBegun reports whether an admitted report begins the session of r.
 func (ad *admitted) hasBegun(r *models.StatusReport) bool {
 	if _, ok := ad.begun[keyOf(r)]; ok {
 		return true
@@ -39,7 +39,7 @@ func (ad *admitted) hasBegun(r *models.StatusReport) bool {
 	return ok
 }
 
-// begin notes that r begins its session.
+// begin records that r begins its session.
 func (ad *admitted) begin(r *models.StatusReport) {
 	if ad.begun == nil {
 		ad.begun, ad.found = map[SessionKey]struct{}{}, map[SessionKey]struct{}{}
@@ -48,7 +48,7 @@ func (ad *admitted) begin(r *models.StatusReport) {
 	ad.found[toolKeyOf(r)] = struct{}{}
 }
 
-// withdraw notes that an admitted report withdraws the open questions of se.
+// withdraw records that an admitted report withdraws the open questions of se.
 func (ad *admitted) withdraw(se *session) {
 	if ad.withdrawn == nil {
 		ad.withdrawn = map[*session]struct{}{}
@@ -56,33 +56,34 @@ func (ad *admitted) withdraw(se *session) {
 	ad.withdrawn[se] = struct{}{}
 }
 
-// toolKeyOf names the session of r by its tool, in the place of its agent.
+// toolKeyOf is keyOf with the session's tool in place of its agent.
 func toolKeyOf(r *models.StatusReport) SessionKey { return SessionKey{r.AgentSource, r.SessionTopic} }
 
-// keepFree keeps room for an admitted record of a session, nil where it begins one, of an agent of these teams. The caller holds
-// s.mu.
-func (s *Store) keepFree(set *teamSet, se *session, n need) {
+// reserve reserves room for an admitted record of an agent with these teams. se is its session, nil if the record
+// begins it. The caller holds s.mu.
+func (s *Store) reserve(set *teamSet, se *session, n need) {
 	if n.bytes = max(0, n.bytes); n == (need{}) {
 		return
 	}
 	if se != nil {
-		se.kept += int32(n.bytes)
+		se.reserved += int32(n.bytes)
 	}
 	for u := range s.usages(set) {
-		u.begun += n.sessions
-		u.kept += n.bytes
+		u.reservedSessions += n.sessions
+		u.reserved += n.bytes
 	}
 }
 
-// begins gives up the room that is kept for the session of r, which is to be made now, if there is any. The caller holds s.mu.
-func (s *Store) begins(r *models.StatusReport) (kept bool) {
+// takeReservation releases the room reserved for the session of r, which is about to be created. It returns false if
+// none was reserved. The caller holds s.mu.
+func (s *Store) takeReservation(r *models.StatusReport) (kept bool) {
 	key := keyOf(r)
 	if _, kept = s.admitted.begun[key]; !kept {
 		return false
 	}
 	delete(s.admitted.begun, key)
 	for u := range s.usages(s.teamsOf(s.agents[r.AgentID], r.AgentID)) {
-		u.begun--
+		u.reservedSessions--
 	}
 	return true
 }

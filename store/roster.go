@@ -33,7 +33,7 @@ func (r *roster) removeSession(se *session) {
 
 func (r *roster) advanceSession(se *session) { r.updated[se.class].Advance(r.sessionIn, se) }
 
-// summary counts what the roster holds.
+// summary returns the counts of the roster.
 func (r *roster) summary() models.Summary {
 	active, expired := r.byStatus(false), r.byStatus(true)
 	counts := models.SessionCounts{
@@ -49,7 +49,7 @@ func (r *roster) summary() models.Summary {
 
 func total(c models.StatusCounts) int { return c.Running + c.Pending + c.Success + c.Failed }
 
-// byStatus counts the sessions that are expired, or those that are not, but for those that have done nothing yet.
+// byStatus counts the sessions that have expired, or those that have not, except those that have done nothing yet.
 func (r *roster) byStatus(expired bool) models.StatusCounts {
 	of := func(st models.Status) int { return r.counts[classOf(st, expired)] }
 	return models.StatusCounts{

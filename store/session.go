@@ -17,8 +17,7 @@ func (se *session) agentPlace() ordered.Place {
 	return ordered.Place{Group: se.class.group(), Time: se.updated, Sequence: se.updatedSeq}
 }
 
-// How sessions are kept by their newest report, in the fleet, in their agent's source, and, class by class,
-// in their agent.
+// How sessions are indexed by their newest report: in the fleet, in their source and, class by class, in their agent.
 var (
 	sessionInFleet = ordered.Member[session]{Place: (*session).updatedPlace,
 		Slot: func(se *session) (**ordered.Leaf[session], *uint8) { return &se.inFleet, &se.slotInFleet }}
@@ -33,35 +32,35 @@ func updatedLater(a, b *session) bool { return a.updatedPlace().Compare(b.update
 // current returns the status with the greatest (timestamp, sequence).
 func (se *session) current() *status { return se.history[len(se.history)-1].status }
 
-// since returns the oldest of the newest statuses in the history that are of the same kind, one after another.
-func (se *session) since() *status { return se.history[len(se.history)-int(se.run)].status }
+// runStart returns the oldest of the consecutive newest statuses that are of the same kind.
+func (se *session) runStart() *status { return se.history[len(se.history)-int(se.runLength)].status }
 
-// countRun brings se.run up to date after a status was put into the history at place i.
-func (se *session) countRun(i int) {
+// updateRun updates se.runLength after a status was inserted into the history at index i.
+func (se *session) updateRun(i int) {
 	newest := len(se.history) - 1
 	kind := se.history[newest].kind
 	switch {
 	case i == newest && newest > 0 && se.history[newest-1].kind == kind:
-		se.run++
+		se.runLength++
 	case i == newest:
-		se.run = 1
-	case i >= newest-int(se.run):
-		for se.run = 1; int(se.run) <= newest && se.history[newest-int(se.run)].kind == kind; {
-			se.run++
+		se.runLength = 1
+	case i >= newest-int(se.runLength):
+		for se.runLength = 1; int(se.runLength) <= newest && se.history[newest-int(se.runLength)].kind == kind; {
+			se.runLength++
 		}
 	}
 }
 
-// lifetime returns the TTL in nanoseconds, which is longer while a question is open.
+// lifetime returns the TTL in nanoseconds. It is longer while a question is open.
 func (se *session) lifetime() int64 {
 	ttl := int64(se.ttl) * int64(time.Minute)
-	if se.turn.asks() {
+	if se.turn.hasOpen() {
 		return max(ttl, int64(models.QuestionTTL))
 	}
 	return ttl
 }
 
-// filed returns the position of the newest status that is filed in the journal; zero for none.
+// filed returns the position of the newest status filed in the journal; zero for none.
 func (se *session) filed() StatusPosition {
 	return StatusPosition{Seconds: se.filedSec, Nanoseconds: se.filedNanos, Sequence: se.filedSeq}
 }
@@ -70,10 +69,10 @@ func (se *session) setFiled(p StatusPosition) {
 	se.filedSec, se.filedNanos, se.filedSeq = p.Seconds, p.Nanoseconds, p.Sequence
 }
 
-// expiry returns the instant at which the session expires, or has, as in Store.time.
+// expiry returns the instant at which the session expires or has expired, on the expiry clock.
 func (se *session) expiry() int64 { return se.renewed + se.lifetime() }
 
-// find returns where p is in the history, and whether it is taken.
+// find returns the index of place p in the history, and whether there is a status at p.
 func (se *session) find(p ordered.Place) (int, bool) {
 	// Most reports are the newest of their session.
 	if se.current().place().Compare(p) < 0 {
@@ -82,7 +81,7 @@ func (se *session) find(p ordered.Place) (int, bool) {
 	return slices.BinarySearchFunc(se.history, p, func(ref historyRef, p ordered.Place) int { return ref.place().Compare(p) })
 }
 
-// holds reports whether the history holds a report with this ID.
+// holds reports whether the history has a report with this ID.
 func (se *session) holds(reportID string) bool {
 	hash := hashID(reportID)
 	for _, ref := range se.history {
@@ -93,7 +92,7 @@ func (se *session) holds(reportID string) bool {
 	return false
 }
 
-// view returns se as a read shows it. The caller holds s.mu.
+// view returns se as the API shows it. The caller holds s.mu.
 func (s *Store) view(se *session) models.Session {
 	current := se.current()
 	v := models.Session{
@@ -102,18 +101,18 @@ func (s *Store) view(se *session) models.Session {
 		Title:          se.title,
 		Created:        at(se.created),
 		LastUpdated:    at(se.updated),
-		ExpiresAt:      s.wall(se.expiry()),
+		ExpiresAt:      s.wallTime(se.expiry()),
 		Expired:        se.class.expired(),
 		Lost:           se.class.lost(),
 		TTLMinutes:     int(se.ttl),
 		CurrentStatus:  current.kind,
 		CurrentMessage: current.message(),
 		Idle:           current.kind == models.Idle,
-		StatusSince:    se.since().timestamp(),
+		StatusSince:    se.runStart().timestamp(),
 	}
 	if v.Expired {
 		v.ExpiredAt = v.ExpiresAt
-	} else if se.turn.asks() {
+	} else if se.turn.hasOpen() {
 		v.Question, v.OpenQuestions = se.turn.oldest(), len(se.turn.open)
 	}
 	return v
@@ -124,7 +123,8 @@ func (s *Store) fleetView(se *session) models.FleetSession {
 	return models.FleetSession{Session: s.view(se), AgentName: se.agent.name, AgentSource: se.source.name, AgentHost: se.agent.host}
 }
 
-// Newer reports whether p comes before q in a history. Every position does so before the zero value.
+// Newer reports whether p comes before q in a history, which is ordered newest first. Every position comes before the
+// zero value.
 func (p StatusPosition) Newer(q StatusPosition) bool {
 	if p.Sequence == 0 || q.Sequence == 0 {
 		return p.Sequence > 0 && q.Sequence == 0
@@ -132,7 +132,7 @@ func (p StatusPosition) Newer(q StatusPosition) bool {
 	return p.place().Compare(*q.place()) > 0
 }
 
-// newest returns the one of two that comes first in a history.
+// newest returns the newer one of two positions.
 func (p StatusPosition) newest(q StatusPosition) StatusPosition {
 	if q.Newer(p) {
 		return q
@@ -158,7 +158,7 @@ func (se *session) position() SessionPosition {
 	return SessionPosition{Updated: se.updated, Sequence: se.updatedSeq}
 }
 
-// historyFrom walks the history, newest first, after a position. The caller holds the store's lock.
+// historyFrom walks the history after a position, newest first. The caller holds the store's lock.
 func (se *session) historyFrom(after *StatusPosition) iter.Seq[*status] {
 	end := len(se.history)
 	if after != nil {

@@ -7,9 +7,9 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// settle finds out what the report of an event, received at that time, does to its session, nil where that is not known. The
-// record is what is to be recorded of it, which depends on nothing any more; the outcome is Stored, Renewed or Ignored. The caller
-// holds the store's lock.
+// settle decides what the report of an event, received at the given time, does to its session, which is nil if not
+// known. The record is what is to be recorded, and no longer depends on the state. The outcome is Stored, Renewed or
+// Ignored. The caller holds the store's lock.
 func settle(r *models.StatusReport, se *session, received int64) (models.Record, Outcome) {
 	d := decision{event: r.Event, se: se, record: models.Record{StatusReport: *r, ByEvent: true}}
 	d.record.Event = nil
@@ -17,7 +17,7 @@ func settle(r *models.StatusReport, se *session, received int64) (models.Record,
 		return d.record, d.begin()
 	}
 	d.before, d.turn = se.turn, se.turn.copyOf()
-	d.name()
+	d.dropKnownNames()
 	if se.class.expired() {
 		d.expire()
 	}
@@ -25,7 +25,7 @@ func settle(r *models.StatusReport, se *session, received int64) (models.Record,
 		d.close()
 		d.open()
 	}
-	d.follow()
+	d.trackCalls()
 	outcome := d.enter(received)
 	if d.changed {
 		d.record.Turn = &d.turn
@@ -33,17 +33,17 @@ func settle(r *models.StatusReport, se *session, received int64) (models.Record,
 	return d.record, outcome
 }
 
-// decision is what an event comes to. Its functions are called in the order in which they are below.
+// decision is the effect of an event. Its methods are called in the order in which they are defined.
 type decision struct {
 	event   *models.Event
 	se      *session
 	record  models.Record
-	before  *turn       // what was under way
-	turn    models.Turn // what is from now on
-	changed bool        // the two differ
+	before  *turn       // what was under way before the event
+	turn    models.Turn // what is under way after it
+	changed bool        // turn differs from before
 }
 
-// begin has the event begin its session.
+// begin makes the event begin its session.
 func (d *decision) begin() Outcome {
 	r := &d.record
 	if d.event.Counts&models.Unknown == 0 || r.Status == 0 {
@@ -54,15 +54,15 @@ func (d *decision) begin() Outcome {
 		d.ask()
 		r.Status = models.Pending
 	}
-	d.follow()
+	d.trackCalls()
 	if d.changed {
 		r.Turn = &d.turn
 	}
 	return Stored
 }
 
-// name drops what the event says of the names of its agent and session where these count only for want of others.
-func (d *decision) name() {
+// dropKnownNames drops names in the record that count only if the agent or session has none yet.
+func (d *decision) dropKnownNames() {
 	if d.event.FirstTitle && d.se.title != "" {
 		d.record.SessionTitle = ""
 	}
@@ -79,7 +79,8 @@ func (d *decision) expire() {
 	}
 }
 
-// repeatsQuestion reports whether the event asks what is open already. Where that had no ID yet, it has that of the event.
+// repeatsQuestion reports whether the event asks a question that is already open. A question without an ID gets that of
+// the event.
 func (d *decision) repeatsQuestion() bool {
 	switch e := d.event; {
 	case e.Asks == nil:
@@ -87,9 +88,9 @@ func (d *decision) repeatsQuestion() bool {
 	case e.Hints && len(d.turn.Open) > 0:
 		return true
 	case e.Call != 0:
-		return d.isOpen(e.Call) || d.identify()
+		return d.isOpen(e.Call) || d.setQuestionID()
 	case e.Same != 0:
-		n := d.alike()
+		n := d.openAlike()
 		return n > 0 && n >= d.inFlight(d.event.Same)
 	}
 	return false
@@ -100,9 +101,9 @@ func (d *decision) isOpen(call uint64) bool {
 	return slices.ContainsFunc(d.turn.Open, func(q models.OpenQuestion) bool { return q.Call == call })
 }
 
-// identify gives the first open question without an ID that the event may be about the ID of the event. It reports whether there is
-// one.
-func (d *decision) identify() bool {
+// setQuestionID gives the event's ID to the first open question without an ID that the event may be about. It reports
+// whether there is one.
+func (d *decision) setQuestionID() bool {
 	e := d.event
 	i := slices.IndexFunc(d.turn.Open, func(q models.OpenQuestion) bool { return q.Call == 0 && e.Same != 0 && q.Same == e.Same })
 	if i < 0 {
@@ -112,8 +113,8 @@ func (d *decision) identify() bool {
 	return true
 }
 
-// alike returns how many questions are open about calls with the same subagent, tool and input as that of the event.
-func (d *decision) alike() (n int) {
+// openAlike returns the number of open questions about calls with the event's subagent, tool and input.
+func (d *decision) openAlike() (n int) {
 	for i := range d.turn.Open {
 		if d.turn.Open[i].Same == d.event.Same {
 			n++
@@ -122,7 +123,7 @@ func (d *decision) alike() (n int) {
 	return n
 }
 
-// inFlight returns how many calls are in flight with this subagent, tool and input; 0 where these are not known.
+// inFlight returns the number of calls in flight with this hash of subagent, tool and input; 0 if the hash is 0.
 func (d *decision) inFlight(same uint64) (n int) {
 	for _, call := range d.turn.Calls {
 		if same != 0 && call.Same == same {
@@ -140,7 +141,7 @@ func (d *decision) close() {
 	case models.ClosesNone:
 		return
 	case models.ClosesOwn:
-		own := d.own()
+		own := d.ownQuestion()
 		closes = func(q *models.OpenQuestion, _ *models.Question) bool {
 			return own != nil && (q == own || q.Call != 0 && q.Call == own.Call)
 		}
@@ -156,25 +157,25 @@ func (d *decision) close() {
 	d.closeWhere(e.Outcome, e.Name, e.Answer, closes)
 }
 
-// own returns the open question that the event is the result of, nil where there is none.
-func (d *decision) own() *models.OpenQuestion {
+// ownQuestion returns the open question that the event is a result of, nil if there is none.
+func (d *decision) ownQuestion() *models.OpenQuestion {
 	call, group := d.event.Call, d.event.Group
-	if q := d.first(func(q models.OpenQuestion) bool { return call != 0 && q.Call == call }); q != nil {
+	if q := d.firstOpen(func(q models.OpenQuestion) bool { return call != 0 && q.Call == call }); q != nil {
 		return q
 	}
-	return d.first(func(q models.OpenQuestion) bool { return group != 0 && q.Group == group && (call == 0 || q.Call == 0) })
+	return d.firstOpen(func(q models.OpenQuestion) bool { return group != 0 && q.Group == group && (call == 0 || q.Call == 0) })
 }
 
-// first returns the oldest open question for which is holds, nil where there is none.
-func (d *decision) first(is func(models.OpenQuestion) bool) *models.OpenQuestion {
-	i := slices.IndexFunc(d.turn.Open, is)
+// firstOpen returns the oldest open question that matches, nil if there is none.
+func (d *decision) firstOpen(matches func(models.OpenQuestion) bool) *models.OpenQuestion {
+	i := slices.IndexFunc(d.turn.Open, matches)
 	if i < 0 {
 		return nil
 	}
 	return &d.turn.Open[i]
 }
 
-// closeWhere closes the questions for which closes holds.
+// closeWhere closes the open questions for which closes returns true.
 func (d *decision) closeWhere(outcome models.QuestionOutcome, by, answer string, closes func(q *models.OpenQuestion, asked *models.Question) bool) {
 	kept := make([]models.OpenQuestion, 0, len(d.turn.Open))
 	for i := range d.turn.Open {
@@ -189,14 +190,15 @@ func (d *decision) closeWhere(outcome models.QuestionOutcome, by, answer string,
 	d.turn.Open = kept
 }
 
-// noteClosed notes that a question closed, for the next entry of the history. The newest of as many as can be open are kept.
+// noteClosed keeps a closed question for the next entry of the history. It keeps at most [models.MaxOpenQuestions], the
+// newest ones.
 func (d *decision) noteClosed(closed models.ClosedQuestion) {
 	d.turn.Closed = append(d.turn.Closed, closed)
 	d.turn.Closed = d.turn.Closed[max(0, len(d.turn.Closed)-models.MaxOpenQuestions):]
 	d.changed = true
 }
 
-// open opens the question that the event asks, if the session is in a state for it and there is room for one.
+// open opens the question that the event asks, if the session's state allows it and there is room for it.
 func (d *decision) open() {
 	if d.event.Asks == nil || d.event.Counts&models.StateOf(d.beneath().Status) == 0 || len(d.turn.Open) >= models.MaxOpenQuestions {
 		return
@@ -204,13 +206,13 @@ func (d *decision) open() {
 	if len(d.turn.Open) == 0 {
 		d.turn.Beneath = d.beneath()
 	}
-	if d.event.Subagent == "" && models.StateOf(d.turn.Beneath.Status)&models.Working == 0 { // whoever asks is at work
+	if d.event.Subagent == "" && models.StateOf(d.turn.Beneath.Status)&models.Working == 0 { // an agent that asks is at work
 		d.turn.Beneath = models.Beneath{Status: models.Running, Message: d.record.Message}
 	}
 	d.ask()
 }
 
-// ask has the record open a question.
+// ask makes the record open a question.
 func (d *decision) ask() {
 	q := models.OpenQuestion{Call: d.event.Call, Same: d.event.Same, Group: d.event.Group, Hinted: d.event.Hints}
 	if q.Call == 0 {
@@ -220,9 +222,9 @@ func (d *decision) ask() {
 	d.turn.Open = append(d.turn.Open, q)
 }
 
-// bind has a question without an ID be about a call in flight: the only one with its subagent, tool and input, or, where the event
-// does not say these, the one that started last of those of which nothing is asked yet. Of several with all that in common, any
-// result closes the first question about them.
+// bind sets the call of a question that has no ID. That is the only call in flight with the question's subagent, tool
+// and input; if the event does not carry these, it is the call that started last and has no question yet. If several
+// calls have all of this in common, any result closes the first question about them.
 func (d *decision) bind(q *models.OpenQuestion) {
 	switch alike := d.inFlight(q.Same); {
 	case alike == 1:
@@ -233,15 +235,16 @@ func (d *decision) bind(q *models.OpenQuestion) {
 		return
 	}
 	for _, call := range slices.Backward(d.turn.Calls) {
-		if !d.asked(call) {
+		if !d.hasQuestion(call) {
 			q.Call, q.Group = call.Call, call.Same
 			return
 		}
 	}
 }
 
-// asked reports whether a question about a call is open; of calls that nothing tells apart, about as many as there are.
-func (d *decision) asked(call models.Call) bool {
+// hasQuestion reports whether a question about a call is open; for calls that can't be told apart, whether there are as
+// many questions as calls.
+func (d *decision) hasQuestion(call models.Call) bool {
 	alike := 0
 	for _, q := range d.turn.Open {
 		if call.Call != 0 && q.Call == call.Call {
@@ -254,11 +257,11 @@ func (d *decision) asked(call models.Call) bool {
 	return call.Same != 0 && alike >= d.inFlight(call.Same)
 }
 
-// maxCalls is how many calls of a session are known to be in flight.
+// maxCalls is the maximum number of calls in flight that are tracked for a session.
 const maxCalls = 64
 
-// follow takes note of calls that start and end.
-func (d *decision) follow() {
+// trackCalls updates the calls in flight.
+func (d *decision) trackCalls() {
 	e, call := d.event, models.Call{Call: d.event.Call, Same: d.event.Same}
 	i := -1
 	if call != (models.Call{}) {
@@ -277,9 +280,9 @@ func (d *decision) follow() {
 	d.changed = true
 }
 
-// beneath returns the status that the session had before the event, were no question open.
+// beneath returns the status that the session would have had before the event if no question were open.
 func (d *decision) beneath() models.Beneath {
-	if d.before.asks() {
+	if d.before.hasOpen() {
 		return d.before.beneath
 	}
 	current := d.se.current()
@@ -287,8 +290,9 @@ func (d *decision) beneath() models.Beneath {
 	return models.Beneath{Status: current.kind, Message: message, Content: content}
 }
 
-// next returns the status that the session has after the event, were no question open, and whether the event tells it.
-func (d *decision) next() (_ models.Beneath, told bool) {
+// next returns the status that the session would have after the event if no question were open, and whether the event
+// sets it.
+func (d *decision) next() (_ models.Beneath, sets bool) {
 	before := d.beneath()
 	if d.turn.Asks != nil {
 		return d.turn.Beneath, false
@@ -303,9 +307,9 @@ func (d *decision) next() (_ models.Beneath, told bool) {
 	return before, false
 }
 
-// enter decides which status the record tells: the session's own again, in which case it renews, or another one.
+// enter decides what status the record carries: the session's current one, which makes it a renewal, or a new one.
 func (d *decision) enter(received int64) Outcome {
-	next, told := d.next()
+	next, sets := d.next()
 	shown, asked := d.shown()
 	switch {
 	case asked && shown == d.shownBefore():
@@ -313,12 +317,12 @@ func (d *decision) enter(received int64) Outcome {
 	case asked:
 		d.turn.Beneath = next
 		return d.enterQuestion(shown, received)
-	case d.before.asks():
+	case d.before.hasOpen():
 		d.turn.Beneath = models.Beneath{}
 		return d.enterStatus(next, received)
-	case told && !d.repeats(next, received):
+	case sets && !d.repeatsStatus(next, received):
 		return d.enterStatus(next, received)
-	case !told && d.event.Silent && !d.changed:
+	case !sets && d.event.Silent && !d.changed:
 		return Ignored
 	}
 	return d.renew()
@@ -332,21 +336,22 @@ func (d *decision) shown() (sequence uint64, asked bool) {
 	return d.turn.Open[0].Sequence, true
 }
 
-// shownBefore returns the sequence of the oldest question that was open; one that no record has for none.
+// shownBefore returns the sequence of the question that was the oldest open one before, or the maximum uint64 if there
+// was none.
 func (d *decision) shownBefore() uint64 {
-	if !d.before.asks() {
+	if !d.before.hasOpen() {
 		return ^uint64(0)
 	}
 	return d.before.open[0].Sequence
 }
 
-// repeats reports whether the session has had this status for a moment only.
-func (d *decision) repeats(next models.Beneath, received int64) bool {
+// repeatsStatus reports whether the session entered this same status within [models.RepeatWindow].
+func (d *decision) repeatsStatus(next models.Beneath, received int64) bool {
 	current := d.se.current()
 	return next.Status == current.kind && next.Message == current.message() && received-current.received < int64(models.RepeatWindow)
 }
 
-// renewBeneath renews the session, and has it go on with another status once no question is open.
+// renewBeneath renews the session, and sets the status that it has once no question is open.
 func (d *decision) renewBeneath(next models.Beneath) Outcome {
 	if d.turn.Beneath != next {
 		d.turn.Beneath, d.changed = next, true
@@ -354,7 +359,7 @@ func (d *decision) renewBeneath(next models.Beneath) Outcome {
 	return d.renew()
 }
 
-// renew has the record tell the session's status again.
+// renew makes the record a renewal, which repeats the session's status.
 func (d *decision) renew() Outcome {
 	r, current := &d.record, d.se.current()
 	r.Message, r.Content, r.ReportID = current.unpack()
@@ -364,7 +369,7 @@ func (d *decision) renew() Outcome {
 	return Renewed
 }
 
-// enterQuestion has the record tell that a question is open.
+// enterQuestion makes the record enter the status of an open question.
 func (d *decision) enterQuestion(shown uint64, received int64) Outcome {
 	q := d.event.Asks
 	if shown != 0 {
@@ -374,7 +379,7 @@ func (d *decision) enterQuestion(shown uint64, received int64) Outcome {
 	return d.enterStatus(models.Beneath{Status: models.Pending, Message: q.Text, Content: shorten(q.Content)}, received)
 }
 
-// enterStatus has the record tell a status.
+// enterStatus makes the record enter a status.
 func (d *decision) enterStatus(next models.Beneath, received int64) Outcome {
 	r := &d.record
 	r.Status, r.Message, r.Content = next.Status, next.Message, next.Content
@@ -385,15 +390,15 @@ func (d *decision) enterStatus(next models.Beneath, received int64) Outcome {
 	return Stored
 }
 
-// arrival returns the time of a status that becomes the newest of se, whatever time it says: one that is not later than the newest
-// status of the session, or ahead of the receipt, is that of the receipt.
-func (se *session) arrival(said time.Time, received int64) time.Time {
+// arrival returns the timestamp for a status that becomes the newest of se. If the reported one is not later than that
+// of the session's newest status, or is ahead of the receipt, it is the receipt time.
+func (se *session) arrival(reported time.Time, received int64) time.Time {
 	newest, receipt := se.current().timestamp(), at(received)
-	if !said.After(newest) || said.After(receipt) {
-		said = receipt
+	if !reported.After(newest) || reported.After(receipt) {
+		reported = receipt
 	}
-	if !said.After(newest) { // which was told by a clock that was ahead, before the server held that back
-		said = newest.Add(1)
+	if !reported.After(newest) { // recorded when a fast clock was not yet held back
+		reported = newest.Add(1)
 	}
-	return said
+	return reported
 }

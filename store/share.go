@@ -1,13 +1,13 @@
 package store
 
-// Share is how much of each bound the agents of a team may use up: of sessions, of memory, of disk, of subscribers and of
-// requests at a time. Its zero value is all of each.
+// Share is how much of each bound the agents of a team may use: sessions, memory, disk, subscribers and concurrent
+// requests. The zero value is all of each.
 type Share struct {
-	Part        float64 // of each bound, from above 0 to 1; 0 for all of it
-	DropHistory bool    // at its share of the disk, the team's oldest history is deleted, instead of its reports being refused
+	Part        float64 // fraction of each bound, above 0 and up to 1; 0 for all of it
+	DropHistory bool    // at the share of the disk, delete the oldest history of the team instead of refusing its reports
 }
 
-// Of returns the share of a bound, at least 1 where the bound is.
+// Of returns the share of a bound, at least 1 if the bound is positive.
 func (s Share) Of(bound int64) int64 {
 	if s.Part <= 0 || s.Part >= 1 || bound <= 0 {
 		return bound
@@ -15,5 +15,5 @@ func (s Share) Of(bound int64) int64 {
 	return max(1, int64(s.Part*float64(bound)))
 }
 
-// Caps reports whether the share is less than all.
+// Caps reports whether the share is less than the whole.
 func (s Share) Caps() bool { return s.Part > 0 && s.Part < 1 }

@@ -6,18 +6,19 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// What is held beyond texts, in bytes of memory, with its places in maps, lists and indexes. See TestMemoryIsWhatIsCounted.
+// Bytes of memory besides texts, including places in maps, lists and indexes. See TestMemoryIsWhatIsCounted.
 const (
 	agentOverhead   = 480
 	sessionOverhead = 440
-	teamOverhead    = 96  // of an agent and of a session, for each team that they are of
-	sourceOverhead  = 900 // of a tool's name
+	teamOverhead    = 96  // for an agent and for a session, per team
+	sourceOverhead  = 900 // for the name of a tool
 
-	// statusOverhead is what a status takes: itself, and its places in the history and the index.
+	// statusOverhead is for a status and its places in the history and the index.
 	statusOverhead = int64(unsafe.Sizeof(status{}) + 2*unsafe.Sizeof(historyRef{}) + 2*unsafe.Sizeof(uintptr(0)))
 )
 
-// sizeOfText returns the bytes of memory that a text of n bytes takes at most: memory is given out in pieces of certain sizes.
+// sizeOfText returns the maximum number of bytes of memory for a text of n bytes, which depends on the allocator's size
+// classes.
 func sizeOfText(n int) int64 {
 	const small, page, large = 1 << 10, 8 << 10, 32 << 10
 	switch {
@@ -34,32 +35,32 @@ func (st *status) size() int64 { return sizeOfStatus(len(st.text)) }
 
 func sizeOfStatus(textLen int) int64 { return sizeOfText(textLen) + statusOverhead }
 
-// sizeOfTexts returns what the texts of a take.
+// sizeOfTexts returns the size of the texts of a.
 func (a *agent) sizeOfTexts() int64 {
 	return sizeOfText(len(a.id)) + sizeOfText(len(a.name)) + sizeOfText(len(a.host))
 }
 
-// sizeOfTexts returns what the texts of se take, but for those of its history and its questions.
+// sizeOfTexts returns the size of the texts of se, without those of its history and its questions.
 func (se *session) sizeOfTexts() int64 { return sizeOfText(len(se.topic)) + sizeOfText(len(se.title)) }
 
-// size returns what a takes, but for its sessions.
+// size returns the bytes of memory that a takes, without its sessions.
 func (a *agent) size() int64 {
 	return agentOverhead + int64(len(a.teams.all()))*teamOverhead + a.sizeOfTexts()
 }
 
-// size returns what se takes, but for its history and its questions.
+// size returns the bytes of memory that se takes, without its history and its questions.
 func (se *session) size() int64 {
 	return sessionOverhead + int64(len(se.agent.teams.all()))*teamOverhead + se.sizeOfTexts()
 }
 
-// leastSize returns what the status of r takes at least: its content may be dropped at once.
+// leastSize returns the minimum size of the status of r: its content may be dropped at once.
 func leastSize(r *models.Record) int64 {
 	n := len(r.Message) + len(r.ReportID) + len(packNotes(r.Shows(), r.Closed))
 	return sizeOfStatus(n + 8)
 }
 
-// growth returns how many bytes of memory a record takes at least, beyond what it lets its session, nil where it begins one, give
-// up. set is the teams of its agent; a is nil where that is new. The caller holds s.mu.
+// growth returns the minimum number of bytes of memory that a record adds, net of what its session can drop. set is the
+// teams of its agent. a and se are nil if the record begins them. The caller holds s.mu.
 func (s *Store) growth(r *models.Record, set *teamSet, a *agent, se *session) (n int64) {
 	teams := int64(len(set.list())) * teamOverhead
 	if a == nil {
@@ -89,7 +90,7 @@ func (s *Store) growth(r *models.Record, set *teamSet, a *agent, se *session) (n
 	return n
 }
 
-// growthOfText returns how much more a text takes than the one that it replaces, if there is one.
+// growthOfText returns how much larger a text is than the one that it replaces, 0 if there is no new text.
 func growthOfText(before, after string) int64 {
 	if after == "" {
 		return 0

@@ -10,18 +10,18 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Options are the bounds of a store and the TTL of sessions that name none.
+// Options are the bounds of a store, and the TTL of sessions whose reports don't set one.
 type Options struct {
-	DefaultTTL       time.Duration // of a session whose reports carry no TTL; whole minutes
+	DefaultTTL       time.Duration // for sessions whose reports carry no TTL; whole minutes
 	SessionRetention time.Duration // how long an expired session is remembered
 	HistoryLimit     int           // statuses kept for one session, at least 1
-	HistoryMaxBytes  int64         // bytes of memory for all that is kept: see sizes.go for what counts
+	HistoryMaxBytes  int64         // bytes of memory for everything: see sizes.go for what counts
 	MaxSessions      int           // sessions kept
-	DataMaxBytes     int64         // bytes on disk; 0 for no bound
-	EventWindow      int           // changes kept for those who follow them, at least 1
+	DataMaxBytes     int64         // bytes on disk; 0 for no limit
+	EventWindow      int           // changes kept for subscribers, at least 1
 
-	// Journaled says that a journal holds what memory drops. The store then tells where a history goes on there,
-	// and which sessions it forgot; see [Store.AgentStatus], [Store.Session] and [Store.TakeForgotten].
+	// Journaled says that a journal holds what memory drops. The store then reports where a history continues in the
+	// journal, and which sessions it forgot; see [Store.AgentStatus], [Store.Session] and [Store.TakeForgotten].
 	Journaled bool
 }
 
@@ -29,29 +29,29 @@ type Options struct {
 type Store struct {
 	opts Options
 
-	// due is a lower bound of the instant at which something has to expire or to be forgotten, as in time. It is written under mu
-	// and read without.
+	// due is a lower bound of the next instant at which something expires or is forgotten, on the expiry clock. It is
+	// written under mu and read without it.
 	due atomic.Int64
 
-	mu sync.RWMutex // protects all that follows, and everything reachable from it
+	mu sync.RWMutex // protects the fields below, and everything reachable from them
 
 	agents   map[string]*agent
 	sessions map[sessionID]*session
 	sources  map[string]*source
 
-	tools     ordered.Set[session] // those that events began, by what events find them by; see find
-	ambiguous int                  // how many more there are of them than tools and IDs
+	tools     ordered.Set[session] // sessions begun by events, in the order in which events find them; see find
+	ambiguous int                  // number of sessions in tools minus the number of different (tool, ID) pairs
 	fleet     roster
 	teams     teams
 	deadlines ordered.Set[session] // active sessions, by a lower bound of their expiry
 
-	used     usage   // by all that the store holds
-	everyone usage   // by the agents that are of no team
-	share    Share   // of each bound that these may use up
-	rest     holding // of these
-	work     int     // that was done since the lock was taken, in units of workPerLock
+	used     usage   // by everything in the store
+	everyone usage   // by agents without a team
+	share    Share   // of each bound, for agents without a team
+	unteamed holding // of agents without a team
+	work     int     // done since the lock was taken, in units of workPerLock
 
-	prefetched int // a sum that keeps the compiler from leaving out the loads of prefetch
+	prefetched int // sum that keeps the compiler from removing the loads of prefetch
 
 	statuses     int // in all histories
 	bounds       Bounds
@@ -60,53 +60,54 @@ type Store struct {
 
 	changes   changes
 	admitted  admitted
-	forgotten []Forgotten // since the last TakeForgotten, where there is a journal
-	cold      cold        // sessions that are in the journal alone
-	loading   bool        // records of an earlier run are applied: what memory has no room for goes once all are
+	forgotten []Forgotten // since the last TakeForgotten; only with a journal
+	cold      cold        // sessions that only the journal holds
+	loading   bool        // an earlier run's records are being applied; what does not fit is dropped afterwards
 
 	sequence uint64 // the greatest one known
-	received int64  // the latest receipt time given, in Unix nanoseconds; each is later than the one before
-	now      int64  // the latest time known, as in time; never goes back
+	received int64  // the latest receipt time assigned, in Unix nanoseconds; strictly increasing
+	now      int64  // the latest time known, on the expiry clock; never goes back
 
-	// shift is what the clock was set back by since the store was made, in nanoseconds: expiry goes by a time that is ahead of
-	// the clock by it, and so never goes back. It is written under mu.
+	// shift is how far the clock was set back since the store was created, in nanoseconds. The expiry clock is ahead of
+	// the wall clock by this much, so it never goes back. It is written under mu.
 	shift atomic.Int64
 }
 
-// lock takes the lock for changes, and begins to count the work that is done under it. The caller lets go of s.mu.
+// lock takes the lock for writing and resets the count of work done under it. The caller unlocks s.mu.
 func (s *Store) lock() {
 	s.mu.Lock()
 	s.work = 0
 }
 
-// giveWay lets goroutines run that wait for the lock. Call it between two holds, or before long work after one: a waiting goroutine is
-// woken on the same processor, and otherwise runs only once the scheduler preempts the caller, after up to 10 ms.
-func giveWay() { runtime.Gosched() }
+// yieldToWaiters lets goroutines run that wait for the lock. Call it between two holds, or before long work after one:
+// a waiting goroutine is woken on the same processor, and otherwise runs only once the scheduler preempts the caller,
+// after up to 10 ms.
+func yieldToWaiters() { runtime.Gosched() }
 
-// agent is one that reports. It lives as long as it has a session.
+// agent is an agent that reports. It exists as long as it has a session.
 type agent struct {
 	id         string
 	name       string
-	host       string // the machine that it runs on
-	nameSeq    uint64 // the sequence that name is of
-	sourceSeq  uint64 // the sequence that source is of
-	hostSeq    uint64 // the sequence that host is of
+	host       string // machine that it runs on
+	nameSeq    uint64 // sequence of the record that set name
+	sourceSeq  uint64 // sequence of the record that set source
+	hostSeq    uint64 // sequence of the record that set host
 	registered int64
 	sessions   ordered.Timeline[session] // by class and newest report
 	statuses   ordered.Timeline[status]  // of all its sessions
-	bytes      int64                     // of memory, with its sessions
+	bytes      int64                     // of memory, including its sessions
 	count      int32                     // sessions
-	active     int32                     // sessions not expired
-	waiting    int32                     // those of them that are pending
+	active     int32                     // sessions that have not expired
+	waiting    int32                     // active sessions that are pending
 	lost       int32                     // sessions expired while running or pending
-	dropped    uint64                    // the greatest sequence of a status that its sessions no longer hold; 0 for none
-	filed      StatusPosition            // of the newest status that is filed in the journal; zero for none
-	floor      ordered.Place             // the last place of such a status: above it, none is missing
+	dropped    uint64                    // greatest sequence of a status that its sessions have dropped; 0 for none
+	filed      StatusPosition            // of the newest status filed in the journal; zero for none
+	floor      ordered.Place             // greatest place of a dropped status: no status above it is missing
 
-	// What the indexes order by; see moveAgent.
+	// The indexes order by these fields; see moveAgent.
 	source   *source
 	lastSeen int64
-	seenSeq  uint64 // the sequence of the record that lastSeen is of
+	seenSeq  uint64 // sequence of the record that set lastSeen
 	teams    *membership[agent]
 	class    agentClass
 
@@ -114,11 +115,11 @@ type agent struct {
 	inFleet, inSource         *ordered.Leaf[agent]
 }
 
-// source is the tool that agents and sessions run in. It lives as long as it has one.
+// source is a tool that agents and sessions run in. It exists as long as it has a member.
 type source struct {
-	name    string
-	members int      // agents and sessions
-	payer   *teamSet // in what it is counted: where the first of them was
+	name      string
+	members   int      // agents and sessions
+	chargedTo *teamSet // teams whose usage it counts toward: those of its first member
 	roster
 }
 
@@ -128,35 +129,35 @@ type session struct {
 	topic   string
 	title   string
 	created int64
-	renewed int64 // from when on the expiry counts, as in Store.time: see Store.renewedAt
+	renewed int64 // start of its TTL, on the expiry clock: see Store.renewedAt
 	turn    *turn // what is under way; nil for nothing
 
-	// The sequences of the records that told what is named.
+	// Sequences of the records that set the fields of these names.
 	titleSeq, ttlSeq, sourceSeq, turnSeq uint64
 
-	history  []historyRef // oldest first, none of the newest missing; never empty once the session is in the store
-	dropped  uint64       // the greatest sequence of a status that the history no longer holds; 0 for none
-	queuedAt int64        // see enqueue
-	ttl      uint16       // minutes
-	run      uint16       // so many of the newest statuses in the history are of the same kind
-	queued   standing
-	pinned   bool // a report of it is admitted, so that it is not forgotten; see Store.Admit
-	byEvent  bool // an event of a tool began it
-	inTools  bool // it is in Store.tools
-	yieldsAs yield
-	waits    bool  // a report of it is admitted and not settled
-	kept     int32 // bytes of memory that are kept for admitted reports of it
+	history   []historyRef // oldest first, without gaps; never empty once the session is in the store
+	dropped   uint64       // greatest sequence of a status that the history has dropped; 0 for none
+	queuedAt  int64        // see enqueue
+	ttl       uint16       // minutes
+	runLength uint16       // number of newest statuses in the history that are of the same kind
+	queued    queue
+	pinned    bool // has an admitted report, so it must not be forgotten; see Store.Admit
+	byEvent   bool // begun by an event of a tool
+	inTools   bool // is in Store.tools
+	droppable droppable
+	unsettled bool  // has an admitted report that is not settled
+	reserved  int32 // bytes of memory reserved for its admitted reports
 
-	filedSec int64 // and the next one, and filedNanos: see filed
+	filedSec int64 // filedSec, filedNanos and filedSeq: see filed
 	filedSeq uint64
 
-	yields ordered.Links[session] // in a list of its holding
+	dropLinks ordered.Links[session] // in a list of its holding
 
-	// What the indexes order by; see moveSession.
-	source     *source // the agent's, but for a moment after that has changed
+	// The indexes order by these fields; see moveSession.
+	source     *source // that of the agent, except for a moment after the agent's changed
 	updated    int64
-	updatedSeq uint64               // the sequence of the record that updated is of
-	teams      *membership[session] // in the agent's, but for a moment after those have changed
+	updatedSeq uint64               // sequence of the record that set updated
+	teams      *membership[session] // those of the agent, except for a moment after the agent's changed
 	filedNanos int32
 	class      class
 
@@ -164,121 +165,121 @@ type session struct {
 	inFleet, inSource, inAgent             *ordered.Leaf[session]
 }
 
-// sessionID finds a session.
+// sessionID identifies a session.
 type sessionID struct {
 	agent *agent
 	topic string
 }
 
-// standing says which of the store's queues a session stands in.
-type standing uint8
+// queue names the store's queue that a session is in.
+type queue uint8
 
 const (
-	inNone standing = iota
+	inNone queue = iota
 	inDeadlines
 	inExpired
 )
 
-// historyRef is one place in a session's history. The report ID's hash spares a look at each status for
-// every retry.
+// historyRef is an entry in a session's history. The hash of the report ID saves a look at each status for every retry.
 type historyRef struct {
 	*status
-	idHash uint32 // 0 where the report has no ID
+	idHash uint32 // 0 if the report has no ID
 }
 
-// status is one entry of a session's history. It never changes, but for its places in lists, and that its content may be dropped.
+// status is one entry of a session's history. It is immutable, except for its places in lists and that its content may
+// be dropped.
 type status struct {
 	session  *session
 	sequence uint64
 	received int64
-	sec      int64 // of the timestamp, since the Unix epoch: RFC 3339 can write years that nanoseconds cannot
+	sec      int64 // of the timestamp, since the Unix epoch: RFC 3339 covers years that nanoseconds can't
 	nsec     int32 // of the timestamp
 	kind     models.Status
 	slot     uint8 // in inAgent
 	marks    marks
-	text     string                // message, content, report ID and questions, see packText
+	text     string                // message, content, report ID and questions: see packText
 	inAgent  *ordered.Leaf[status] // of the agent's statuses
 }
 
-// marks are what is true of a status.
+// marks are the properties of a status.
 type marks uint8
 
 const (
-	byEvent marks = 1 << iota // an event of a tool told it
-	noted                     // it tells of questions
-	cut                       // its content was dropped
+	byEvent        marks = 1 << iota // reported by an event of a tool
+	hasNotes                         // mentions questions
+	contentDropped                   // its content was dropped
 )
 
-// yield says what a session can give up, and so in which list of its holding it is.
-type yield uint8
+// droppable says what can be dropped from a session, and so which list of its holding it is in.
+type droppable uint8
 
 const (
-	nothing  yield = iota
-	aStatus        // one that is not the current one
-	aContent       // that of its current status, which is the only one
+	nothingDroppable droppable = iota
+	statusDroppable            // a status that is not the current one
+	contentDroppable           // the content of the current status, which is the only one
 )
 
-// entry is what orders an entry of a history beside its timestamp.
+// entry orders a history together with the timestamp.
 type entry struct {
 	sequence uint64
 	received int64
 }
 
-// roster keeps the agents and sessions of the fleet, or of a part of it, in the orders of the lists, and counts them. It is
-// protected by the lock of its store.
+// roster keeps the agents and sessions of the fleet, or of a part of it, in the orders of the lists, and counts them.
+// It is protected by the lock of its store.
 type roster struct {
 	byID    ordered.Set[agent]                    // by class and ID
-	seen    [agentClasses]ordered.Timeline[agent] // by their newest report
-	updated [classes]ordered.Timeline[session]    // by their newest report
+	seen    [agentClasses]ordered.Timeline[agent] // by newest report
+	updated [classes]ordered.Timeline[session]    // by newest report
 	counts  [classes]int                          // sessions by class
 
 	agentIn   *ordered.Member[agent]
 	sessionIn *ordered.Member[session]
 }
 
-// Team is a part of the fleet: the agents whose IDs it covers. Once it was added to a store, lists, counts and changes of a
-// team cost what they would if there were no other agents. Teams may overlap.
+// Team is a part of the fleet: the agents whose IDs it covers. Once it is added to a store, its lists, counts and
+// changes cost what they would if there were no other agents. Teams may overlap.
 type Team struct {
 	covers  func(agentID string) bool
 	share   Share
 	used    usage         // by its agents; protected by the store's lock
-	number  uint64        // among the teams of its store
-	settled atomic.Uint64 // changes after the one with this number say that they are of the team, if they are
+	number  uint64        // unique among the teams of its store
+	settled atomic.Uint64 // changes with a greater number name this team if they belong to it
 
 	roster // protected by the store's lock
 }
 
-// teamSet is the teams that an agent is of. Equal sets are one; nil is none.
+// teamSet is the set of teams of an agent. Equal sets are the same pointer; nil is the empty set.
 type teamSet struct {
 	all []*Team
 	holding
 }
 
-// membership is where an item stands in the rosters of its teams; nil where it has none.
+// membership is the position of an item in the rosters of its teams; nil if it has no team.
 type membership[T any] struct {
 	set *teamSet
-	at  []slotIn[T] // as the teams of the set
+	at  []slotIn[T] // in the order of set.all
 }
 
-// slotIn is where an item stands in a roster.
+// slotIn is the position of an item in a roster.
 type slotIn[T any] struct {
 	leaf *ordered.Leaf[T]
 	slot uint8
 }
 
-// teams is what a store knows of teams.
+// teams is the set of teams that a store knows.
 type teams struct {
 	all  []*Team
 	sets map[string]*teamSet // by the numbers of their teams
-	last uint64              // number given
+	last uint64              // last number assigned
 }
 
-// change is a Change as the store keeps it.
+// change is a Change as stored.
 type change struct {
 	agentID, agentName, agentHost, source, topic, title, message string
 
 	at, created, updated, expiry int64 // Unix nanoseconds
-	sec, sinceSec                int64 // of the timestamp, and of the first of the same status
+	sec, sinceSec                int64 // of the current timestamp, and of the one with which the status began
 	nsec, sinceNsec              int32
 	ttl                          uint16
 	kind                         ChangeKind
@@ -287,32 +288,32 @@ type change struct {
 	teams                        *teamSet
 	revived, lastOfAgent         bool
 
-	question, asked *models.Question // the oldest that is open, and the one that the record opened
+	question, asked *models.Question // the oldest open one, and the one that the record opened
 	open            int32            // questions
 	closed          []models.ClosedQuestion
 }
 
-// changes is the newest changes, and who waits for the next one.
+// changes holds the newest changes, and wakes the caller that waits for the next one.
 type changes struct {
-	ring  []change // number n is at (n-1) % cap
-	first uint64   // so many came before those that are kept
-	sized uint64   // bytes counts those up to this number: the last one may yet be filled in
-	bytes int64    // of the texts of those that are kept
-	most  int64    // bytes
-	count atomic.Uint64
-	idle  atomic.Bool // somebody waits at wake
-	wake  chan struct{}
+	ring     []change // number n is at (n-1) % cap
+	first    uint64   // number of changes before those that are kept
+	sized    uint64   // bytes counts the changes up to this number: the last one may still be filled in
+	bytes    int64    // of the texts of the changes that are kept
+	maxBytes int64    // limit of bytes
+	count    atomic.Uint64
+	idle     atomic.Bool // a caller waits on wake
+	wake     chan struct{}
 }
 
-// admitted is what the store notes of admitted reports until they are settled.
+// admitted is what the store keeps about admitted reports until they are settled.
 type admitted struct {
-	pinned    []*session              // known sessions that they are of
-	begun     map[SessionKey]struct{} // sessions that they begin
-	found     map[SessionKey]struct{} // the same, by their sources instead of their agents
-	events    bool                    // there is a report of an event among them
-	withdrawn map[*session]struct{}   // whose open questions one of them withdraws
-	refused   map[SessionKey]Outcome  // sessions that there was no room for to be recalled
-	ids       map[reportKey]struct{}  // of theirs
+	pinned    []*session              // known sessions that have admitted reports
+	begun     map[SessionKey]struct{} // sessions that admitted reports begin
+	found     map[SessionKey]struct{} // the same sessions, by source instead of agent
+	events    bool                    // whether there is an event among the reports
+	withdrawn map[*session]struct{}   // sessions whose open questions an admitted report withdraws
+	refused   map[SessionKey]Outcome  // sessions that could not be recalled for lack of room
+	ids       map[reportKey]struct{}  // IDs of admitted reports
 }
 
 type reportKey struct {
@@ -320,7 +321,7 @@ type reportKey struct {
 	reportID string
 }
 
-// SessionKey names a session.
+// SessionKey identifies a session.
 type SessionKey struct{ AgentID, Topic string }
 
 // Forgotten is a session that the store forgot.
@@ -331,36 +332,36 @@ type Forgotten struct {
 
 // Bounds counts how often each bound of memory took effect since the store was made.
 type Bounds struct {
-	HistoryLimit     uint64 // statuses dropped because their session has newer ones enough
-	HistoryMaxBytes  uint64 // statuses dropped, and expired sessions forgotten, to make room for newer ones
-	Contents         uint64 // contents of current statuses dropped for the same reason
+	HistoryLimit     uint64 // statuses dropped because their session has enough newer ones
+	HistoryMaxBytes  uint64 // statuses dropped, and expired sessions forgotten, to free memory
+	Contents         uint64 // contents of current statuses dropped to free memory
 	MaxSessions      uint64 // expired sessions forgotten early to make room for new ones
-	Refused          uint64 // reports refused because there was no room
+	Refused          uint64 // reports refused for lack of room
 	RefusedShare     uint64 // reports refused because their agents have used up their share
-	SessionRetention uint64 // expired sessions forgotten in due time
+	SessionRetention uint64 // expired sessions forgotten at the end of their retention
 }
 
-// StatusPosition is a place in a status history.
+// StatusPosition is a position in a status history.
 type StatusPosition struct {
 	Seconds     int64 // since the Unix epoch
 	Nanoseconds int32
 	Sequence    uint64
 }
 
-// AgentPosition is a place in a list of agents.
+// AgentPosition is a position in a list of agents.
 type AgentPosition struct {
 	ID       string
 	LastSeen int64 // Unix nanoseconds
 	Sequence uint64
 }
 
-// SessionPosition is a place in a list of sessions.
+// SessionPosition is a position in a list of sessions.
 type SessionPosition struct {
 	Updated  int64 // Unix nanoseconds
 	Sequence uint64
 }
 
-// ChangeKind says what a [Change] did.
+// ChangeKind is the kind of a [Change].
 type ChangeKind uint8
 
 const (
@@ -368,29 +369,29 @@ const (
 	Reported ChangeKind = iota + 1
 	// Expired means that a session was not renewed within its TTL.
 	Expired
-	// Removed means that a session was forgotten: an expired one, or one that somebody had removed.
+	// Removed means that a session was forgotten: because its retention ended, to make room, or on request.
 	Removed
 )
 
 // Change is what one record, one expiry or one removal did to the state.
 type Change struct {
-	Number    uint64 // its place among all changes, from 1 on
+	Number    uint64 // position among all changes, starting at 1
 	Kind      ChangeKind
-	At        time.Time           // the server's time then: of a record its receipt; UTC
-	Session   models.FleetSession // as it is since; as it was, where it is removed
+	At        time.Time           // server time; for a record, its receipt; UTC
+	Session   models.FleetSession // after the change; for Removed, before it
 	Timestamp time.Time           // of its current status; UTC
 
-	Previous    models.Status // its status before, where it is Reported; 0 for a session that this began
-	Revived     bool          // it was expired before
-	LastOfAgent bool          // its agent is removed with it
+	Previous    models.Status // status before, if Kind is Reported; 0 for a new session
+	Revived     bool          // the session was expired before
+	LastOfAgent bool          // its agent was removed with it
 
-	Asked  *models.Question        // the question that the record opened, without its content and choices; nil for none
-	Closed []models.ClosedQuestion // those that it closed
+	Asked  *models.Question        // question that the record opened, without its content and choices; nil for none
+	Closed []models.ClosedQuestion // questions that the record closed
 
-	Teams []*Team // of which its agent was; never changed. One that was set later may be missing: see [Team.Settled]
+	Teams []*Team // teams of its agent; never modified. A team that was set later may be missing: see [Team.Settled]
 }
 
-// turn is what a session that is fed by events has under way: see [models.Turn].
+// turn is what a session fed by events has under way: see [models.Turn].
 type turn struct {
 	open    []openQuestion // oldest first
 	closed  []models.ClosedQuestion
@@ -398,7 +399,7 @@ type turn struct {
 	beneath models.Beneath
 }
 
-// openQuestion is an open question, and what it asks; that is nil until the record that asked is applied.
+// openQuestion is an open question. full and brief are nil until the record that asked it is applied.
 type openQuestion struct {
 	models.OpenQuestion
 	full  *models.Question

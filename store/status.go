@@ -10,7 +10,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// newStatus makes a status of what r says, which is of the record that e is of. It is in no history yet.
+// newStatus returns the status of r, with the entry e of r. It is not in a history yet.
 func newStatus(se *session, r *models.Record, e entry) *status {
 	place := placeOf(&r.StatusReport, e)
 	return &status{
@@ -30,22 +30,22 @@ func marksOf(r *models.Record) (m marks) {
 		m |= byEvent
 	}
 	if r.Shows() != 0 || len(r.Closed) > 0 {
-		m |= noted
+		m |= hasNotes
 	}
 	return m
 }
 
 func (st *status) is(m marks) bool { return st.marks&m != 0 }
 
-// entryOf returns that of the status that r tells.
+// entryOf returns the entry of the status of r: that of r itself, or of its base if r is a renewal.
 func entryOf(r *models.Record) entry {
 	if r.Renewal() {
-		return entry{r.Base.Sequence, instant(r.Base.Received)}
+		return entry{r.Base.Sequence, unixNanos(r.Base.Received)}
 	}
-	return entry{r.Sequence, instant(r.Received)}
+	return entry{r.Sequence, unixNanos(r.Received)}
 }
 
-// placeOf returns the place in a history of the status of r.
+// placeOf returns the place of the status of r in a history.
 func placeOf(r *models.StatusReport, e entry) ordered.Place {
 	timestamp := r.Timestamp
 	if timestamp.IsZero() {
@@ -60,13 +60,13 @@ func (st *status) place() ordered.Place {
 
 func (st *status) timestamp() time.Time { return time.Unix(st.sec, int64(st.nsec)).UTC() }
 
-// statusInAgent is how statuses are kept in their agent.
+// statusInAgent is how statuses are indexed in their agent.
 var statusInAgent = ordered.Member[status]{Place: (*status).place,
 	Slot: func(st *status) (**ordered.Leaf[status], *uint8) { return &st.inAgent, &st.slot }}
 
-// packText puts the texts of a record's status into one string: the lengths of message and content as uvarints, then these and the
-// report ID. Where the status tells of questions, the length of the report ID comes third, and the questions last. One string costs
-// one allocation and one header.
+// packText packs the texts of a record's status into one string: the lengths of message and content as uvarints, then
+// message, content and report ID. If the status mentions questions, the length of the report ID comes third, and the
+// questions last. One string costs one allocation and one header.
 func packText(r *models.Record) string {
 	return pack(r.Message, r.Content, r.ReportID, string(packNotes(r.Shows(), r.Closed)))
 }
@@ -95,15 +95,15 @@ func (st *status) hasContent() bool {
 	return n > 0
 }
 
-// cutContent drops the content of st.
-func (st *status) cutContent() {
+// dropContent drops the content of st.
+func (st *status) dropContent() {
 	message, _, reportID, notes := st.parts()
 	st.text = pack(message, "", reportID, notes)
-	st.marks |= cut
+	st.marks |= contentDropped
 }
 
-// packNotes returns what a status tells of questions: the one that is open, by the sequence of its record, and those that closed,
-// each as its outcome and its texts. It returns nil where it tells of none.
+// packNotes encodes what a status says about questions: the sequence of the record of the one that is open, and the
+// closed ones, each with its outcome and its texts. It returns nil if there are none.
 func packNotes(shown uint64, closed []models.ClosedQuestion) []byte {
 	if shown == 0 && len(closed) == 0 {
 		return nil
@@ -118,7 +118,7 @@ func packNotes(shown uint64, closed []models.ClosedQuestion) []byte {
 	return b
 }
 
-// notes returns what the status tells of questions: see packNotes.
+// notes returns what the status says about questions: see packNotes.
 func (st *status) notes() (shown uint64, closed []models.ClosedQuestion) {
 	_, _, _, rest := st.parts()
 	if rest == "" {
@@ -144,18 +144,18 @@ func (st *status) unpack() (message, content, reportID string) {
 	return message, content, reportID
 }
 
-// parts returns what packText put together.
+// parts splits what packText packed.
 func (st *status) parts() (message, content, reportID, notes string) {
 	n, rest := cutUvarint(st.text)
 	m, rest := cutUvarint(rest)
-	if !st.is(noted) {
+	if !st.is(hasNotes) {
 		return rest[:n], rest[n : n+m], rest[n+m:], ""
 	}
 	k, rest := cutUvarint(rest)
 	return rest[:n], rest[n : n+m], rest[n+m : n+m+k], rest[n+m+k:]
 }
 
-// cutUvarint returns the uvarint that s begins with, and what follows.
+// cutUvarint returns the uvarint at the beginning of s, and the rest.
 func cutUvarint(s string) (n int, rest string) {
 	for i, shift := 0, 0; ; i, shift = i+1, shift+7 {
 		n |= int(s[i]&0x7F) << shift
@@ -177,7 +177,7 @@ func (st *status) reportID() string {
 
 var idSeed = maphash.MakeSeed()
 
-// hashID returns a hash of a report ID that is never 0, or 0 where there is no ID.
+// hashID returns a hash of a report ID that is never 0, or 0 if there is no ID.
 func hashID(reportID string) uint32 {
 	if reportID == "" {
 		return 0
@@ -185,7 +185,7 @@ func hashID(reportID string) uint32 {
 	return uint32(maphash.String(idSeed, reportID)) | 1
 }
 
-// view returns st as a read shows it. The caller holds the store's lock.
+// view returns st as the API shows it. The caller holds the store's lock.
 func (st *status) view() models.AgentStatus {
 	message, content, _ := st.unpack()
 	shown, closed := st.notes()
@@ -199,7 +199,7 @@ func (st *status) view() models.AgentStatus {
 		Content:      content,
 		Idle:         st.kind == models.Idle,
 
-		ContentDropped:  st.is(cut),
+		ContentDropped:  st.is(contentDropped),
 		ClosedQuestions: closed,
 	}
 	if shown != 0 {
@@ -208,7 +208,7 @@ func (st *status) view() models.AgentStatus {
 	return v
 }
 
-// shorten returns s, or as much of its beginning as the content of a status may have.
+// shorten returns s, truncated to the maximum length of a status's content.
 func shorten(s string) string {
 	n := 0
 	for i := range s {

@@ -7,7 +7,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/ordered"
 )
 
-// NewTeam returns a team of the agents for whose IDs covers holds, which must always say the same, and what it may use up.
+// NewTeam returns a team of the agents for whose IDs covers returns true, with its share of the bounds. For one ID,
+// covers must always return the same.
 func NewTeam(share Share, covers func(agentID string) bool) *Team {
 	t := &Team{covers: covers, share: share}
 	t.roster = newRoster(
@@ -18,10 +19,10 @@ func NewTeam(share Share, covers func(agentID string) bool) *Team {
 	return t
 }
 
-// Covers reports whether an agent with this ID is of the team. A nil team is the whole fleet.
+// Covers reports whether the agent with this ID belongs to the team. A nil team is the whole fleet.
 func (t *Team) Covers(agentID string) bool { return t == nil || t.covers(agentID) }
 
-// Share returns what the team may use up. A nil team is the whole fleet, which has no share.
+// Share returns the team's share of the bounds. A nil team is the whole fleet, which has no share.
 func (t *Team) Share() Share {
 	if t == nil {
 		return Share{}
@@ -29,7 +30,7 @@ func (t *Team) Share() Share {
 	return t.share
 }
 
-// Settled returns the number of a change after which every one tells its teams: see [Change.Teams].
+// Settled returns the number of the last change that may not name the team: see [Change.Teams].
 func (t *Team) Settled() uint64 { return t.settled.Load() }
 
 func (set *teamSet) list() []*Team {
@@ -39,7 +40,7 @@ func (set *teamSet) list() []*Team {
 	return set.all
 }
 
-// memberOf returns the membership of an item that is listed nowhere yet.
+// memberOf returns the membership of an item that is not listed yet.
 func memberOf[T any](set *teamSet) *membership[T] {
 	if set == nil {
 		return nil
@@ -56,7 +57,7 @@ func (m *membership[T]) of() *teamSet {
 
 func (m *membership[T]) all() []*Team { return m.of().list() }
 
-// in returns where the item stands in the roster of t, of which it is.
+// in returns the position of the item in the roster of t, which must be one of its teams.
 func (m *membership[T]) in(t *Team) (**ordered.Leaf[T], *uint8) {
 	s := &m.at[slices.Index(m.set.all, t)]
 	return &s.leaf, &s.slot

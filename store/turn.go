@@ -7,8 +7,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// asks reports whether a question is open. A nil turn has none.
-func (t *turn) asks() bool { return t != nil && len(t.open) > 0 }
+// hasOpen reports whether a question is open. A nil turn has none.
+func (t *turn) hasOpen() bool { return t != nil && len(t.open) > 0 }
 
 // size returns the bytes of memory that t takes.
 func (t *turn) size() (n int64) {
@@ -22,7 +22,7 @@ func (t *turn) size() (n int64) {
 	return n
 }
 
-// sizeAfter returns the bytes of memory that what is under way takes after a record that tells r, where it was t before.
+// sizeAfter returns the bytes of memory that the turn takes after a record with turn r, if it was t before.
 func (t *turn) sizeAfter(r *models.Turn) (n int64) {
 	n = sizeOfTurn(len(r.Open), len(r.Calls), r.Beneath, r.Closed) + questionSize(r.Asks)
 	for i := range r.Open {
@@ -33,7 +33,7 @@ func (t *turn) sizeAfter(r *models.Turn) (n int64) {
 	return n
 }
 
-// sizeOfTurn returns what is under way takes, but for what is asked.
+// sizeOfTurn returns the bytes of memory that a turn takes, without its open questions' texts.
 func sizeOfTurn(open, calls int, beneath models.Beneath, closed []models.ClosedQuestion) (n int64) {
 	n = turnOverhead + int64(open)*openOverhead + int64(calls)*callSize
 	n += sizeOfText(len(beneath.Message)) + sizeOfText(len(beneath.Content))
@@ -47,7 +47,7 @@ func sizeOfClosed(closed []models.ClosedQuestion) (n int64) {
 	return n
 }
 
-// What the parts of a turn take beyond their texts, about.
+// Approximate sizes of the parts of a turn, without texts.
 const (
 	turnOverhead   = 128
 	openOverhead   = 448
@@ -66,7 +66,7 @@ func questionSize(q *models.Question) int64 {
 	return n
 }
 
-// copyOf returns t as a record tells of it; what is changed there changes nothing in t.
+// copyOf returns a copy of t in the form used by records.
 func (t *turn) copyOf() (c models.Turn) {
 	if t == nil {
 		return c
@@ -78,8 +78,8 @@ func (t *turn) copyOf() (c models.Turn) {
 	return c
 }
 
-// turnOf returns what is under way after the record with this sequence that tells r, nil for nothing, with what is known of the
-// questions that were open before.
+// turnOf returns the turn after the record with this sequence and turn r, nil if nothing is under way. It takes over
+// what is known of the questions that were open before.
 func turnOf(r *models.Turn, sequence uint64, before *turn) *turn {
 	if len(r.Open) == 0 && len(r.Calls) == 0 && len(r.Closed) == 0 {
 		return nil
@@ -103,7 +103,7 @@ func turnOf(r *models.Turn, sequence uint64, before *turn) *turn {
 	return t
 }
 
-// find returns the open question that the record with this sequence asked, nil where there is none.
+// find returns the open question asked by the record with this sequence, nil if there is none.
 func (t *turn) find(sequence uint64) *openQuestion {
 	if t == nil {
 		return nil
@@ -115,7 +115,8 @@ func (t *turn) find(sequence uint64) *openQuestion {
 	return &t.open[i]
 }
 
-// fill takes over what the record with this sequence, received at that time, asks, where that is open and not known yet.
+// fill sets what an open question asks, from the record with this sequence, received at the given time. It has no
+// effect if the question is not open, or is filled already.
 func (t *turn) fill(asked *models.Question, sequence uint64, received int64) {
 	q := t.find(sequence)
 	if q == nil || q.full != nil {
@@ -137,15 +138,15 @@ func (t *turn) fill(asked *models.Question, sequence uint64, received int64) {
 	q.full, q.brief = &full, &brief
 }
 
-// oldest returns the oldest open question as lists show it, nil where there is none.
+// oldest returns the oldest open question as lists show it, nil if there is none.
 func (t *turn) oldest() *models.Question {
-	if !t.asks() {
+	if !t.hasOpen() {
 		return nil
 	}
 	return t.open[0].view().brief
 }
 
-// view returns q; where nothing is known of what it asks yet, with its ID alone.
+// view returns q; if it is not filled yet, with an ID and no text.
 func (q openQuestion) view() openQuestion {
 	if q.full == nil {
 		q.full = &models.Question{ID: models.QuestionID(q.Sequence), Kind: models.Permission}
@@ -166,10 +167,10 @@ func (t *turn) questions() []models.Question {
 	return all
 }
 
-// closedSince returns how the questions of before closed that are not open in t. told is what the record that t follows from
-// says of that.
-func (t *turn) closedSince(before *turn, told ...[]models.ClosedQuestion) (closed []models.ClosedQuestion) {
-	if !before.asks() {
+// closedSince returns how the questions closed that are open in before but not in t. recorded is what the record of t
+// says about closed questions.
+func (t *turn) closedSince(before *turn, recorded ...[]models.ClosedQuestion) (closed []models.ClosedQuestion) {
+	if !before.hasOpen() {
 		return nil
 	}
 	for i := range before.open {
@@ -177,7 +178,7 @@ func (t *turn) closedSince(before *turn, told ...[]models.ClosedQuestion) (close
 			continue
 		}
 		how := before.open[i].view().full.Closed(models.Withdrawn, "", "")
-		for _, list := range told {
+		for _, list := range recorded {
 			if j := slices.IndexFunc(list, func(c models.ClosedQuestion) bool { return c.ID == how.ID }); j >= 0 {
 				how.Outcome, how.By, how.Answer = list[j].Outcome, strings.Clone(list[j].By), strings.Clone(list[j].Answer)
 			}
@@ -187,22 +188,22 @@ func (t *turn) closedSince(before *turn, told ...[]models.ClosedQuestion) (close
 	return closed
 }
 
-// TurnState is what a session has under way, as a journal keeps it.
+// TurnState is what a session has under way, as the journal stores it.
 type TurnState struct {
-	Sequence uint64 // of the record that told it
+	Sequence uint64 // of the record that set it
 	Open     []OpenState
 	Closed   []models.ClosedQuestion
 	Calls    []models.Call
 	Beneath  models.Beneath
 }
 
-// OpenState is an open question as a journal keeps it.
+// OpenState is an open question as the journal stores it.
 type OpenState struct {
 	models.OpenQuestion
 	Question models.Question
 }
 
-// turnState returns what se has under way, nil where nothing ever was. The caller holds the store's lock.
+// turnState returns what se has under way, nil if it never had anything under way. The caller holds the store's lock.
 func (se *session) turnState() *TurnState {
 	if se.turnSeq == 0 {
 		return nil
@@ -217,16 +218,16 @@ func (se *session) turnState() *TurnState {
 	return state
 }
 
-// restored returns the turn that a state is of. A nil state is none.
+// restored returns the turn of a state. It returns nil for a nil state.
 func (state *TurnState) restored() (t *turn, sequence uint64) {
 	if state == nil {
 		return nil, 0
 	}
-	told := models.Turn{Closed: state.Closed, Calls: state.Calls, Beneath: state.Beneath}
+	recorded := models.Turn{Closed: state.Closed, Calls: state.Calls, Beneath: state.Beneath}
 	for i := range state.Open {
-		told.Open = append(told.Open, state.Open[i].OpenQuestion)
+		recorded.Open = append(recorded.Open, state.Open[i].OpenQuestion)
 	}
-	t = turnOf(&told, state.Sequence, nil)
+	t = turnOf(&recorded, state.Sequence, nil)
 	for i := range state.Open {
 		t.fill(&state.Open[i].Question, state.Open[i].Sequence, 0)
 	}

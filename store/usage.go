@@ -6,37 +6,37 @@ import (
 	"github.com/kubeagents/kubeagents/internal/ordered"
 )
 
-// usage is how much of the bounds some agents use up, and how much is kept free for reports of theirs that are admitted.
+// usage is how much of the bounds some agents use, and how much is reserved for their admitted reports.
 type usage struct {
-	sessions, begun int
-	bytes, kept     int64 // of memory
-	disk            int64 // bytes on disk, when that was said last, and what was admitted since
+	sessions, reservedSessions int
+	bytes, reserved            int64 // of memory
+	disk                       int64 // bytes on disk as last set, plus what was admitted since
 }
 
-// holding is what the sessions of the agents of one set of teams can give up.
+// holding is what can be dropped from the sessions of agents with one set of teams.
 type holding struct {
-	superseded *ordered.List[session] // those with more than their current status; the one silent for longest first
-	contents   *ordered.List[session] // those of the others whose current status has content, in the same order
-	expired    ordered.Set[session]   // expired sessions, by their expiry
+	superseded *ordered.List[session] // sessions with more than their current status, silent for the longest first
+	contents   *ordered.List[session] // the others whose current status has content, in the same order
+	expired    ordered.Set[session]   // by expiry
 }
 
 func newHolding() holding {
-	yields := func(se *session) *ordered.Links[session] { return &se.yields }
+	yields := func(se *session) *ordered.Links[session] { return &se.dropLinks }
 	return holding{ordered.NewList(yields), ordered.NewList(yields), ordered.NewSet(queuedEarlier)}
 }
 
-// holdingOf returns what the sessions of a set of teams, nil for those of no team, can give up. The caller holds s.mu.
+// holdingOf returns the holding of a set of teams, which is nil for agents without a team. The caller holds s.mu.
 func (s *Store) holdingOf(set *teamSet) *holding {
 	if set == nil {
-		return &s.rest
+		return &s.unteamed
 	}
 	return &set.holding
 }
 
-// holdings walks all sets of teams, and nil for the agents of no team. The caller holds s.mu.
+// holdings yields every set of teams with its holding; the set is nil for agents without a team. The caller holds s.mu.
 func (s *Store) holdings() iter.Seq2[*teamSet, *holding] {
 	return func(yield func(*teamSet, *holding) bool) {
-		if !yield(nil, &s.rest) {
+		if !yield(nil, &s.unteamed) {
 			return
 		}
 		for _, set := range s.teams.sets {
@@ -47,8 +47,8 @@ func (s *Store) holdings() iter.Seq2[*teamSet, *holding] {
 	}
 }
 
-// usages walks what the agents of a set of teams are counted in: all that is there, and each of their teams, or everyone.
-// The caller holds s.mu.
+// usages yields the usages that agents with a set of teams count toward: that of the store, and those of their teams,
+// or else of everyone. The caller holds s.mu.
 func (s *Store) usages(set *teamSet) iter.Seq[*usage] {
 	return func(yield func(*usage) bool) {
 		if !yield(&s.used) {
@@ -66,7 +66,7 @@ func (s *Store) usages(set *teamSet) iter.Seq[*usage] {
 	}
 }
 
-// charge counts n bytes of memory more for an agent. The caller holds s.mu.
+// charge adds n bytes of memory to the usage of an agent. The caller holds s.mu.
 func (s *Store) charge(a *agent, n int64) {
 	a.bytes += n
 	for u := range s.usages(a.teams.of()) {
@@ -74,7 +74,7 @@ func (s *Store) charge(a *agent, n int64) {
 	}
 }
 
-// countSession counts n sessions more of an agent. The caller holds s.mu.
+// countSession adds n sessions to the usage of an agent. The caller holds s.mu.
 func (s *Store) countSession(a *agent, n int) {
 	a.count += int32(n)
 	for u := range s.usages(a.teams.of()) {
@@ -82,7 +82,7 @@ func (s *Store) countSession(a *agent, n int) {
 	}
 }
 
-// transfer has an agent be counted in another set of teams. The caller holds s.mu, and gives the agent its teams.
+// transfer moves the usage of an agent to another set of teams. The caller holds s.mu, and sets the agent's teams.
 func (s *Store) transfer(a *agent, to *teamSet) {
 	for u := range s.usages(a.teams.of()) {
 		u.bytes, u.sessions = u.bytes-a.bytes, u.sessions-int(a.count)
@@ -92,9 +92,9 @@ func (s *Store) transfer(a *agent, to *teamSet) {
 	}
 }
 
-// largest returns the greater of the parts of memory, or of the number of sessions, that one of the teams of a set uses up. The
-// caller holds s.mu.
-func (s *Store) largest(set *teamSet, sessions bool) (most int64) {
+// largestUse returns the largest use by one of the teams of a set: of sessions, or else of bytes of memory. The caller
+// holds s.mu.
+func (s *Store) largestUse(set *teamSet, sessions bool) (most int64) {
 	for u := range s.usages(set) {
 		switch {
 		case u == &s.used:
@@ -107,12 +107,12 @@ func (s *Store) largest(set *teamSet, sessions bool) (most int64) {
 	return most
 }
 
-// settleUsages says that nothing is kept free any more. The caller holds s.mu.
+// settleUsages clears all reservations. The caller holds s.mu.
 func (s *Store) settleUsages() {
 	for _, u := range [...]*usage{&s.used, &s.everyone} {
-		u.begun, u.kept = 0, 0
+		u.reservedSessions, u.reserved = 0, 0
 	}
 	for _, t := range s.teams.all {
-		t.used.begun, t.used.kept = 0, 0
+		t.used.reservedSessions, t.used.reserved = 0, 0
 	}
 }
