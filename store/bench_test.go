@@ -13,7 +13,7 @@ import (
 
 const million = 1_000_000
 
-// scaled returns n, or a twentieth where a benchmark runs to see that it does (go test -short).
+// scaled returns n, or a twentieth of it with go test -short, which only checks that the benchmarks run.
 func scaled(n int) int {
 	if testing.Short() {
 		return n / 20
@@ -21,8 +21,8 @@ func scaled(n int) int {
 	return n
 }
 
-// fill has st accept one report of some 300 bytes for each of as many sessions, perAgent of them for an
-// agent, a minute's worth at a time so that they do not all expire at once.
+// fill makes st accept one report of about 300 bytes for each session, with perAgent sessions per agent. It spreads
+// them over time, so that they don't all expire at once.
 func fill(st *store.Store, sessions, perAgent int) (now time.Time) {
 	now = epoch
 	reports := make([]models.StatusReport, 0, 1000)
@@ -46,7 +46,7 @@ func fill(st *store.Store, sessions, perAgent int) (now time.Time) {
 	return now
 }
 
-// BenchmarkMemory measures what a session with one report takes, of the live heap, among a million.
+// BenchmarkMemory measures the live heap per session, among a million sessions with one report each.
 func BenchmarkMemory(b *testing.B) {
 	for _, perAgent := range []int{10, 1} {
 		b.Run(fmt.Sprintf("%d-sessions-an-agent", perAgent), func(b *testing.B) {
@@ -66,7 +66,7 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// turnOfEvents are the reports of the events of one turn of a tool, with a prompt, a call and an answer.
+// turnOfEvents returns the reports of the events of one turn of a tool: a prompt, a call and an answer.
 func turnOfEvents(agent, id string, call uint64) []models.StatusReport {
 	event := func(name string, status models.Status, message string, e models.Event) models.StatusReport {
 		e.Name, e.Find, e.FirstName, e.FirstTitle = name, true, true, true
@@ -84,7 +84,8 @@ func turnOfEvents(agent, id string, call uint64) []models.StatusReport {
 	return reports
 }
 
-// BenchmarkMemoryOfEvents measures what a session takes of which a tool's events told, after one turn without a question.
+// BenchmarkMemoryOfEvents measures the live heap per session that a tool's events began, after one turn without a
+// question.
 func BenchmarkMemoryOfEvents(b *testing.B) {
 	for b.Loop() {
 		var before, after runtime.MemStats
@@ -109,7 +110,7 @@ func BenchmarkMemoryOfEvents(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkExpireNoneDue measures a tick among a million sessions of which none is due.
+// BenchmarkExpireNoneDue measures a tick among a million sessions when none is due.
 func BenchmarkExpireNoneDue(b *testing.B) {
 	st := newStore(nil)
 	now := fill(st, scaled(million), 10)
@@ -118,7 +119,7 @@ func BenchmarkExpireNoneDue(b *testing.B) {
 	}
 }
 
-// BenchmarkAcceptAmong measures a report to any session of a fleet, in batches of 100.
+// BenchmarkAcceptAmong measures reports to random sessions of a fleet, in batches of 100.
 func BenchmarkAcceptAmong(b *testing.B) {
 	for _, sessions := range []int{2_000, scaled(200_000), scaled(million)} {
 		b.Run(fmt.Sprint(sessions), func(b *testing.B) {
@@ -129,7 +130,7 @@ func BenchmarkAcceptAmong(b *testing.B) {
 			var outcomes []store.Outcome
 			for b.Loop() {
 				for i := range batch {
-					n = (n + 7919) % sessions // far from the one before
+					n = (n + 7919) % sessions // far from the previous one
 					batch[i] = models.StatusReport{AgentID: fmt.Sprintf("host-%06d:claude", n/10),
 						SessionTopic: fmt.Sprintf("Fix flaky test in payment/checkout_test.go (%d)", n%10),
 						Status:       models.Running, Timestamp: now, Message: "Running go test ./..."}

@@ -30,7 +30,7 @@ func changesOf(t require.TestingT, st *store.Store, after uint64) []store.Change
 	}
 }
 
-// follow takes changes into account in a list of sessions that was read before.
+// follow applies changes to a list of sessions that was read before them.
 func follow(sessions map[store.SessionKey]models.FleetSession, changes []store.Change) {
 	for _, c := range changes {
 		key := store.SessionKey{AgentID: c.Session.AgentID, Topic: c.Session.Topic}
@@ -39,7 +39,7 @@ func follow(sessions map[store.SessionKey]models.FleetSession, changes []store.C
 			continue
 		}
 		sessions[key] = c.Session
-		for other, se := range sessions { // what a report says of its agent
+		for other, se := range sessions { // a report also changes its agent
 			if other.AgentID == key.AgentID {
 				se.AgentName, se.AgentHost = c.Session.AgentName, c.Session.AgentHost
 				sessions[other] = se
@@ -56,8 +56,8 @@ func listed(t require.TestingT, st *store.Store) map[store.SessionKey]models.Fle
 	return sessions
 }
 
-// TestChangesLeadFromOneListToTheNext reads the list at some moment, and follows the changes from there on: they lead to
-// the list at the end.
+// TestChangesLeadFromOneListToTheNext reads the list at some moment and applies the changes after it. The result must
+// equal the list at the end.
 func TestChangesLeadFromOneListToTheNext(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		st := newStore(func(o *store.Options) {
@@ -85,11 +85,11 @@ func TestChangesLeadFromOneListToTheNext(t *testing.T) {
 		follow(sessions, changesOf(t, st, position))
 		require.Equal(t, listed(t, st), sessions)
 		follow(sessions, changesOf(t, st, position))
-		require.Equal(t, listed(t, st), sessions, "followed twice")
+		require.Equal(t, listed(t, st), sessions, "applied twice")
 	})
 }
 
-func TestChangesSayWhatHappened(t *testing.T) {
+func TestChanges(t *testing.T) {
 	st := newStore(func(o *store.Options) { o.SessionRetention, o.EventWindow = time.Hour, 100 })
 	report := running("a", "t")
 	report.ReportID = "r"
@@ -115,7 +115,7 @@ func TestChangesSayWhatHappened(t *testing.T) {
 	}{
 		{store.Reported, models.Running, 0, false, false, 0},
 		{store.Reported, models.Pending, models.Running, false, false, time.Minute},
-		{store.Reported, models.Pending, models.Pending, false, false, 2 * time.Minute}, // the late one renews
+		{store.Reported, models.Pending, models.Pending, false, false, 2 * time.Minute}, // the late one only renews
 		{store.Expired, models.Pending, 0, false, true, 40 * time.Minute},
 		{store.Reported, models.Pending, models.Pending, true, false, 41 * time.Minute},
 		{store.Expired, models.Pending, 0, false, true, 2 * time.Hour},
@@ -129,7 +129,7 @@ func TestChangesSayWhatHappened(t *testing.T) {
 		require.Equal(t, want.lost, c.Session.Lost, "%d", i)
 		require.Equal(t, epoch.Add(want.at), c.At.Round(time.Second), "%d", i)
 	}
-	require.Equal(t, epoch.Add(time.Minute), changes[2].Timestamp.Round(time.Second), "that of the current status")
+	require.Equal(t, epoch.Add(time.Minute), changes[2].Timestamp.Round(time.Second), "timestamp of the current status")
 
 	st.Expire(epoch.Add(5 * time.Hour))
 	removed := changesOf(t, st, 6)
@@ -151,7 +151,7 @@ func TestOnlyTheNewestChangesAreKept(t *testing.T) {
 	require.False(t, ok, "there is no change 26 yet")
 }
 
-// TestAKeptChangeDoesNotKeepItsContent bounds what a window of changes takes beyond the statuses themselves.
+// TestAKeptChangeDoesNotKeepItsContent limits what a window of changes takes in addition to the statuses.
 func TestAKeptChangeDoesNotKeepItsContent(t *testing.T) {
 	st := newStore(func(o *store.Options) { o.EventWindow, o.HistoryLimit = 20_000, 1 })
 	report := running("a", "t")
@@ -164,7 +164,7 @@ func TestAKeptChangeDoesNotKeepItsContent(t *testing.T) {
 	require.EqualValues(t, 20_000, st.EventPosition())
 }
 
-func TestWhoAwaitsAChangeIsWoken(t *testing.T) {
+func TestAwaitChangeReturnsOnAChange(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(func(o *store.Options) { o.EventWindow = 10 })
 		for name, change := range map[string]func(){
@@ -186,11 +186,11 @@ func TestWhoAwaitsAChangeIsWoken(t *testing.T) {
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
 		require.ErrorIs(t, st.AwaitChange(ctx, st.EventPosition()), context.DeadlineExceeded)
-		require.NoError(t, st.AwaitChange(t.Context(), 0), "it is there already")
+		require.NoError(t, st.AwaitChange(t.Context(), 0), "the change exists already")
 	})
 }
 
-// heapInUse returns the bytes of the heap that are reachable.
+// heapInUse returns the number of reachable bytes on the heap.
 func heapInUse() int64 {
 	runtime.GC()
 	var stats runtime.MemStats
@@ -198,8 +198,8 @@ func heapInUse() int64 {
 	return int64(stats.HeapAlloc)
 }
 
-// TestKeptChangesTakeBoundedMemory has sessions say and ask much, and be removed: what they said is kept for streams to resume from, as
-// far as a sixteenth of the bound holds it.
+// TestKeptChangesTakeBoundedMemory removes sessions that had long messages and questions. Their changes are kept for
+// streams to resume from, within a sixteenth of the memory bound.
 func TestKeptChangesTakeBoundedMemory(t *testing.T) {
 	const bound, sessions = 16 << 20, 3000
 	st := newStore(func(o *store.Options) { o.EventWindow, o.HistoryMaxBytes, o.MaxSessions = 10_000, bound, 10 })
@@ -211,9 +211,9 @@ func TestKeptChangesTakeBoundedMemory(t *testing.T) {
 		}}))
 		require.True(t, st.RemoveSession(store.SessionKey{AgentID: "a", Topic: topic}, epoch))
 	}
-	require.Less(t, heapInUse()-before, int64(bound/16+(6<<20)), "the places of the changes take some")
+	require.Less(t, heapInUse()-before, int64(bound/16+(6<<20)), "the ring itself takes some memory")
 	_, ok := st.Changes(0, make([]store.Change, 0, 1))
-	require.False(t, ok, "those are forgotten")
+	require.False(t, ok, "the oldest changes are dropped")
 	newest, ok := st.Changes(st.EventPosition()-1, make([]store.Change, 0, 10))
 	require.True(t, ok)
 	require.Equal(t, store.Removed, newest[0].Kind)
@@ -223,11 +223,11 @@ func TestKeptChangesTakeBoundedMemory(t *testing.T) {
 		accept(st, epoch, running("a", "small"))
 	}
 	_, ok = st.Changes(st.EventPosition()-4900, make([]store.Change, 0, 1))
-	require.True(t, ok, "there is room for many small ones")
+	require.True(t, ok, "many small changes fit")
 }
 
-// TestWhateverChangesWakesWhoAwaitsIt removes sessions and agents, and has one expire.
-func TestWhateverChangesWakesWhoAwaitsIt(t *testing.T) {
+// TestRemovalAndExpiryWakeTheWaiter removes sessions and agents, and lets one expire.
+func TestRemovalAndExpiryWakeTheWaiter(t *testing.T) {
 	for name, change := range map[string]func(st *store.Store){
 		"a session is removed": func(st *store.Store) { st.RemoveSession(store.SessionKey{AgentID: "a", Topic: "t"}, epoch) },
 		"an agent is removed":  func(st *store.Store) { st.RemoveAgent("a", epoch) },

@@ -13,34 +13,34 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// screen is what a tool of an agent is doing, and which dialogs it shows to a person: the truth that a session is held to. It knows
-// nothing of how the store finds that out.
+// screen is what an agent's tool is doing and which dialogs it shows: the truth that the session must match. It is
+// independent of how the store works that out.
 type screen struct {
 	kind    toolKind
-	turn    models.Status // the status of the session if no dialog were open
+	turn    models.Status // the session's status if no dialog were open
 	calls   []*toolCall
 	numbers int
 }
 
-// toolKind says by what the events of a tool tell calls and questions apart.
+// toolKind says which IDs a tool's events carry.
 type toolKind string
 
 const (
-	namesCalls    toolKind = "calls have IDs, questions have none"
-	namesRequests toolKind = "questions have IDs of their own"
+	namesCalls    toolKind = "calls have IDs, questions don't"
+	namesRequests toolKind = "questions have their own IDs"
 	namesNothing  toolKind = "nothing has an ID"
 )
 
-// toolCall is a call that the tool has told the start of, and not the end.
+// toolCall is a call whose start the tool has reported, but not its end.
 type toolCall struct {
 	subagent, id, what string
-	asked              int  // the number of its question, while a dialog about it is open; 0 for no dialog
-	old                bool // it started in a turn that has ended: the store knows only the question
-	alone              bool // there was no call like it as its dialog opened
-	hinted             bool // of that question no more is known than that it is asked, and by the agent itself
+	asked              int  // number of its question while its dialog is open; 0 for no dialog
+	old                bool // started in a turn that has ended: the store knows only the question
+	alone              bool // no similar call was in flight when its dialog opened
+	hinted             bool // the store only knows that the agent itself asks something
 }
 
-// asker returns the subagent that is known to ask about c, "" for the agent itself.
+// asker returns the subagent known to ask about c, "" for the agent itself.
 func (c *toolCall) asker() string {
 	if c.hinted {
 		return ""
@@ -61,16 +61,16 @@ func (s *screen) number() int {
 	return s.numbers
 }
 
-// open returns the calls that a dialog is about, the one that was asked about first coming first.
+// open returns the calls with an open dialog, oldest dialog first.
 func (s *screen) open() []*toolCall {
-	open := s.which(func(c *toolCall) bool { return c.asked != 0 })
+	open := s.callsWhere(func(c *toolCall) bool { return c.asked != 0 })
 	slices.SortFunc(open, func(a, b *toolCall) int { return a.asked - b.asked })
 	return open
 }
 
-func (s *screen) which(is func(*toolCall) bool) (some []*toolCall) {
+func (s *screen) callsWhere(matches func(*toolCall) bool) (some []*toolCall) {
 	for _, c := range s.calls {
-		if is(c) {
+		if matches(c) {
 			some = append(some, c)
 		}
 	}
@@ -79,11 +79,11 @@ func (s *screen) which(is func(*toolCall) bool) (some []*toolCall) {
 
 // alike returns the calls with the same subagent, tool and input as c.
 func (s *screen) alike(c *toolCall) []*toolCall {
-	return s.which(func(other *toolCall) bool { return other.subagent == c.subagent && other.what == c.what })
+	return s.callsWhere(func(other *toolCall) bool { return other.subagent == c.subagent && other.what == c.what })
 }
 
-// result returns which call it is that ends, as far as anybody can tell: of calls with nothing that tells them apart the one that was
-// asked about first, or else the one that started first.
+// result returns the call that ends, as far as can be told. Of calls that can't be told apart, that is the one whose
+// dialog is oldest or, without a dialog, the one that started first.
 func (s *screen) result(c *toolCall) *toolCall {
 	alike := s.alike(c)
 	asked := slices.DeleteFunc(s.open(), func(other *toolCall) bool { return !slices.Contains(alike, other) })
@@ -97,16 +97,16 @@ func (s *screen) result(c *toolCall) *toolCall {
 	return c
 }
 
-// close closes the dialogs for which is holds.
-func (s *screen) close(is func(*toolCall) bool) {
+// close closes the dialogs that match.
+func (s *screen) close(matches func(*toolCall) bool) {
 	for _, c := range s.open() {
-		if is(c) {
+		if matches(c) {
 			c.asked, c.hinted = 0, false
 		}
 	}
 }
 
-// endTurn closes all dialogs but those of subagents that go on, and forgets all calls that no dialog is about.
+// endTurn closes all dialogs except those of subagents that keep running, and forgets all calls without a dialog.
 func (s *screen) endTurn(going ...string) {
 	s.close(func(c *toolCall) bool { return c.asker() == "" || !slices.Contains(going, c.asker()) })
 	s.calls = s.open()
@@ -143,7 +143,7 @@ func (c *toolCall) ask(kind toolKind) models.StatusReport {
 	return r
 }
 
-// asksAs has the screen show a dialog about c, which is to be told.
+// asksAs opens a dialog about c. The caller sends the event.
 func (s *screen) asksAs(c *toolCall) {
 	c.asked, c.alone = s.number(), len(s.alike(c)) == 1
 	if c.asker() == "" {
@@ -151,8 +151,8 @@ func (s *screen) asksAs(c *toolCall) {
 	}
 }
 
-// TestPendingIsWhatIsOnTheScreen has tools of every kind work, ask, be answered and be interrupted in any order, with events
-// repeated and late, and holds what is shown of the session to the dialogs that are open.
+// TestPendingIsWhatIsOnTheScreen lets tools of every kind work, ask, be answered and be interrupted in random order,
+// with repeated and late events. What the store shows of the session must match the open dialogs.
 func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		s := &screen{kind: rapid.SampledFrom([]toolKind{namesCalls, namesRequests, namesNothing}).Draw(t, "tool"), turn: models.Running}
@@ -164,10 +164,10 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 		}
 		send(prompts("Go"))
 		subagent := rapid.SampledFrom([]string{"", "", "sub", "other"})
-		which := func(t *rapid.T, is func(*toolCall) bool) *toolCall {
-			some := s.which(is)
+		which := func(t *rapid.T, matches func(*toolCall) bool) *toolCall {
+			some := s.callsWhere(matches)
 			if len(some) == 0 {
-				t.Skip("there is none")
+				t.Skip("no such call")
 			}
 			return rapid.SampledFrom(some).Draw(t, "call")
 		}
@@ -191,7 +191,7 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 				s.asksAs(c)
 				send(c.ask(s.kind))
 			},
-			"a question is told again": func(t *rapid.T) {
+			"a question is repeated": func(t *rapid.T) {
 				c := which(t, func(c *toolCall) bool {
 					return c.asked != 0 && !c.hinted && (s.kind == namesRequests ||
 						!slices.ContainsFunc(s.alike(c), func(other *toolCall) bool { return other.asked == 0 || other.hinted }))
@@ -204,7 +204,7 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 			},
 			"only a notification says that something is asked": func(t *rapid.T) {
 				if len(s.calls) == 0 || len(s.open()) > 0 || s.kind == namesRequests || s.calls[len(s.calls)-1].old {
-					t.Skip("there is no call that the store knows, or another dialog")
+					t.Skip("the store knows no call, or another dialog is open")
 				}
 				c := s.calls[len(s.calls)-1]
 				c.hinted = true
@@ -215,7 +215,7 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 				s.close(func(c *toolCall) bool { return c.hinted })
 				send(hintEnds())
 			},
-			"a call ends, whose input was edited in the dialog": func(t *rapid.T) {
+			"a call ends after its input was edited in the dialog": func(t *rapid.T) {
 				c := which(t, func(c *toolCall) bool {
 					return s.kind == namesCalls && c.asked != 0 && !c.old && c.alone && len(s.alike(c)) == 1
 				})
@@ -242,12 +242,12 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 			},
 			"a result comes late": func(t *rapid.T) {
 				send(ends("sub", "long ago", "make"))
-				send(denied("", "long ago", "make"))
+				send(callDenied("", "long ago", "make"))
 			},
-			"all calls of an answer have ended": func(t *rapid.T) {
+			"all calls of a response have ended": func(t *rapid.T) {
 				by := subagent.Draw(t, "subagent")
 				s.close(func(c *toolCall) bool { return c.asker() == by })
-				send(batchEnds(by))
+				send(callsEnd(by))
 			},
 			"a subagent ends": func(t *rapid.T) {
 				s.close(func(c *toolCall) bool { return c.asker() == "sub" })
@@ -262,16 +262,16 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 				going := rapid.SampledFrom([][]string{nil, {"sub"}, {"sub", "other"}}).Draw(t, "going")
 				s.endTurn(going...)
 				s.turn = models.Success
-				send(answers(going...))
+				send(turnEnds(going...))
 			},
 			"the turn fails": func(t *rapid.T) {
 				s.endTurn()
 				if !s.finished() {
 					s.turn = models.Failed
 				}
-				send(fails())
+				send(turnFails())
 			},
-			"the prompt is empty again, or the process ends or starts anew": func(t *rapid.T) {
+			"the prompt is empty again, or the process ends or restarts": func(t *rapid.T) {
 				s.endTurn()
 				if s.atWork() {
 					s.turn = models.Failed
@@ -279,13 +279,13 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 				send(rapid.SampledFrom([]models.StatusReport{backAtPrompt(), sessionEnds(), processStarts()}).Draw(t, "event"))
 			},
 			"something else happens": func(t *rapid.T) {
-				send(renews(subagent.Draw(t, "subagent")))
+				send(otherEvent(subagent.Draw(t, "subagent")))
 			},
 			"the session expires": func(t *rapid.T) {
 				now = now.Add(25 * time.Hour)
 				st.Expire(now)
 				s.endTurn()
-				send(renews(""))
+				send(otherEvent(""))
 			},
 			"": func(t *rapid.T) {
 				requireScreen(t, s, st)
@@ -294,7 +294,7 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 	})
 }
 
-// requireScreen holds what is shown of the session to what is on the screen.
+// requireScreen requires that the session matches the screen.
 func requireScreen(t *rapid.T, s *screen, st *store.Store) {
 	wanted := []string{}
 	for _, c := range s.open() {
@@ -310,14 +310,14 @@ func requireScreen(t *rapid.T, s *screen, st *store.Store) {
 	require.True(t, slices.IsSortedFunc(questions, func(a, b models.Question) int { return a.AskedAt.Compare(b.AskedAt) }), "oldest first")
 	slices.Sort(got)
 	require.Equal(t, wanted, got)
-	requireTold(t, se.Session, questions, page.Items)
+	requireConsistent(t, se.Session, questions, page.Items)
 	if len(questions) == 0 {
 		require.Equal(t, s.turn, se.CurrentStatus)
 	}
 }
 
-// requireTold holds that what is shown of a session that only events tell of agrees with its open questions.
-func requireTold(t require.TestingT, se models.Session, questions []models.Question, history []models.AgentStatus) {
+// requireConsistent requires that a session fed only by events matches its open questions.
+func requireConsistent(t require.TestingT, se models.Session, questions []models.Question, history []models.AgentStatus) {
 	newest := history[0]
 	require.Equal(t, newest.Status, se.CurrentStatus)
 	require.Equal(t, newest.Message, se.CurrentMessage)

@@ -14,8 +14,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// drawEvent draws the report of an event that does anything that an event can do. What it is about is drawn from so little that events
-// meet.
+// drawEvent draws a report with a random event. Its values come from small sets, so that events collide often.
 func drawEvent(t *rapid.T, now time.Time) models.StatusReport {
 	r := drawReport(t, now)
 	hash := func(label string) uint64 { return rapid.Uint64Range(0, 2).Draw(t, label) }
@@ -47,7 +46,8 @@ func drawEvent(t *rapid.T, now time.Time) models.StatusReport {
 	return r
 }
 
-// TestEverythingAgreesWithTheOpenQuestions has events alone tell of sessions, and holds every read to what is open in each.
+// TestEverythingAgreesWithTheOpenQuestions feeds sessions with events only, and checks every read against the open
+// questions.
 func TestEverythingAgreesWithTheOpenQuestions(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		st := newStore(func(o *store.Options) {
@@ -69,17 +69,18 @@ func TestEverythingAgreesWithTheOpenQuestions(t *testing.T) {
 				requireAgreement(t, st)
 				follow(seen, changesOf(t, st, position))
 				position = st.EventPosition()
-				require.Equal(t, listed(t, st), seen, "the changes lead here")
+				require.Equal(t, listed(t, st), seen, "the changes lead to the current list")
 			},
 		})
 		for _, a := range allAgents(t, st, store.AgentQuery{}, all) {
 			st.RemoveAgent(a.ID, now)
 		}
-		require.Zero(t, st.Stats().HistoryBytes, "questions take no room any more")
+		require.Zero(t, st.Stats().HistoryBytes, "questions no longer take room")
 	})
 }
 
-// requireAgreement holds lists and counts to the sessions, and each session to its open questions and its history.
+// requireAgreement requires that lists and counts match the sessions, and that each session matches its open questions
+// and its history.
 func requireAgreement(t *rapid.T, st *store.Store) {
 	sessions := allSessions(t, st, store.SessionQuery{}, all)
 	waiting, lost := map[string]int{}, map[string]int{}
@@ -88,10 +89,10 @@ func requireAgreement(t *rapid.T, st *store.Store) {
 		full, questions, page, ok := st.SessionInFull(se.AgentID, se.Topic, nil, all)
 		require.True(t, ok)
 		require.Equal(t, se, full)
-		requireTold(t, full.Session, questions, page.Items)
+		requireConsistent(t, full.Session, questions, page.Items)
 		require.True(t, slices.IsSortedFunc(questions, func(a, b models.Question) int { return a.AskedAt.Compare(b.AskedAt) }))
 		require.True(t, slices.IsSortedFunc(page.Items, func(a, b models.AgentStatus) int { return b.ReceivedAt.Compare(a.ReceivedAt) }),
-			"what came later stands above")
+			"later entries come first")
 		if se.Lost {
 			lost[se.AgentID]++
 		}
@@ -110,12 +111,13 @@ func requireAgreement(t *rapid.T, st *store.Store) {
 		require.NotZero(t, waiting[a.ID])
 		delete(waiting, a.ID)
 	}
-	require.Empty(t, waiting, "all who wait are found")
+	require.Empty(t, waiting, "every waiting agent is found")
 }
 
-// TestWhatWasAdmittedAppliesInAnyOrder has a store admit reports and events, and applies the records of that to another one in any
-// order, some of them again: it shows the same, as does one that takes the reports without a journal.
-func TestWhatWasAdmittedAppliesInAnyOrder(t *testing.T) {
+// TestAdmittedRecordsApplyInAnyOrder lets one store admit reports and events, and applies the records to another one in
+// random order, some more than once. Both must show the same, as must a store that accepts the reports without a
+// journal.
+func TestAdmittedRecordsApplyInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		change := func(limit int) func(o *store.Options) {
 			return func(o *store.Options) { o.HistoryLimit = limit }
@@ -131,7 +133,7 @@ func TestWhatWasAdmittedAppliesInAnyOrder(t *testing.T) {
 				reports = []models.StatusReport{drawReport(t, now), drawReport(t, now)}
 				for n := range reports {
 					reports[n].Event, reports[n].Status = nil, rapid.SampledFrom(models.Statuses[:]).Draw(t, "status")
-					reports[n].ReportID = fmt.Sprint(i, n) // a retry is found out before it becomes a record
+					reports[n].ReportID = fmt.Sprint(i, n) // retries are dropped before they become records
 				}
 			}
 			records = append(records, admit(t, first, reports, now, uint64(len(records)))...)
@@ -149,11 +151,11 @@ func TestWhatWasAdmittedAppliesInAnyOrder(t *testing.T) {
 		second.Expire(now)
 		require.Equal(t, readsOf(t, first), readsOf(t, second))
 		atOnce.Expire(now)
-		require.Equal(t, readsOf(t, first), readsOf(t, atOnce), "as where each is applied at once")
+		require.Equal(t, readsOf(t, first), readsOf(t, atOnce), "the same as when each is applied at once")
 	})
 }
 
-// admit has a store admit reports, and applies the records of that, which come after a number of others, and which it returns.
+// admit lets a store admit reports, applies their records with sequences after before, and returns them.
 func admit(t require.TestingT, st *store.Store, reports []models.StatusReport, now time.Time, before uint64) []models.Record {
 	var ad store.Admission
 	require.True(t, st.Admit(nil, reports, now, &ad))
@@ -165,7 +167,7 @@ func admit(t require.TestingT, st *store.Store, reports []models.StatusReport, n
 	return ad.Records
 }
 
-// reads are all that reads show.
+// reads is everything that reads show.
 type reads struct {
 	Summary   models.Summary
 	Agents    []models.Agent

@@ -12,7 +12,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// feed sends the events of one session to a store, a minute after one another.
+// feed sends the events of one session to a store, one minute apart.
 type feed struct {
 	t     testing.TB
 	store *store.Store
@@ -36,7 +36,7 @@ func report(status models.Status, message string, e models.Event) models.StatusR
 	return models.StatusReport{AgentID: "claude-code:payments", AgentSource: "claude-code", SessionTopic: "s", Status: status, Message: message, Event: &e}
 }
 
-// send sends reports, each a minute after the one before, and returns what became of the last one.
+// send sends reports one minute apart, and returns the outcome of the last one.
 func (f *feed) send(reports ...models.StatusReport) (last store.Outcome) {
 	f.t.Helper()
 	for _, r := range reports {
@@ -47,14 +47,13 @@ func (f *feed) send(reports ...models.StatusReport) (last store.Outcome) {
 	return last
 }
 
-// after has time pass.
+// after advances the time.
 func (f *feed) after(d time.Duration) {
 	f.now = f.now.Add(d)
 	f.store.Expire(f.now)
 }
 
-// session returns the session, its open questions, and its history, newest first. It holds what is true of every session that only
-// events tell of.
+// session returns the session, its open questions, and its history, newest first.
 func (f *feed) session() (models.Session, []models.Question, []models.AgentStatus) {
 	f.t.Helper()
 	se, questions, page, ok := f.store.SessionInFull("claude-code:payments", "s", nil, all)
@@ -66,19 +65,19 @@ func (f *feed) session() (models.Session, []models.Question, []models.AgentStatu
 func (f *feed) shown() string {
 	f.t.Helper()
 	se, questions, _ := f.session()
-	said := fmt.Sprintf("%s %s", se.CurrentStatus, se.CurrentMessage)
+	shown := fmt.Sprintf("%s %s", se.CurrentStatus, se.CurrentMessage)
 	if se.Expired {
-		said = "expired " + said
+		shown = "expired " + shown
 	}
 	texts := []string{}
 	for _, q := range questions {
 		texts = append(texts, q.Text)
 	}
 	require.Equal(f.t, len(questions), se.OpenQuestions)
-	return fmt.Sprint(said, " ", texts)
+	return fmt.Sprint(shown, " ", texts)
 }
 
-// closed returns how the session's questions closed, as its history tells, oldest first.
+// closed returns the outcomes of the session's closed questions in its history, oldest first.
 func (f *feed) closed() (outcomes []models.QuestionOutcome) {
 	f.t.Helper()
 	_, _, history := f.session()
@@ -90,7 +89,7 @@ func (f *feed) closed() (outcomes []models.QuestionOutcome) {
 	return outcomes
 }
 
-// hashed returns a hash of s, as adapters make one.
+// hashed returns a hash of s, as adapters compute it.
 func hashed(s string) uint64 {
 	if s == "" {
 		return 0
@@ -100,8 +99,9 @@ func hashed(s string) uint64 {
 	return max(1, h.Sum64())
 }
 
-// of returns an event of a subagent, "" for the agent itself, about a call with this ID, "" for none, and this tool and input.
-func of(subagent, id, call string) models.Event {
+// callEvent returns an event about a call with this ID, tool and input; id and call are "" for none. subagent is "" for
+// the agent itself.
+func callEvent(subagent, id, call string) models.Event {
 	e := models.Event{Subagent: subagent, Call: hashed(id)}
 	if call != "" {
 		e.Same = hashed(subagent + "/" + call)
@@ -110,9 +110,9 @@ func of(subagent, id, call string) models.Event {
 	return e
 }
 
-const goesOn = models.AtWork | models.AtPrompt | models.Unknown
+const stillGoing = models.AtWork | models.AtPrompt | models.Unknown
 
-// What tools' events mean, as adapters say it.
+// Reports that adapters make of tools' events.
 
 func begins() models.StatusReport {
 	return report(models.Idle, "Session started", models.Event{Counts: models.Unknown})
@@ -123,31 +123,31 @@ func prompts(text string) models.StatusReport {
 }
 
 func starts(subagent, id, call string) models.StatusReport {
-	e := of(subagent, id, call)
+	e := callEvent(subagent, id, call)
 	e.Counts, e.Stage = models.Anywhere, models.CallStarts
 	return ofSubagent(report(models.Running, call, e))
 }
 
 func ends(subagent, id, call string) models.StatusReport {
-	e := of(subagent, id, call)
-	e.Counts, e.Stage, e.Closes, e.Outcome = goesOn, models.CallEnds, models.ClosesOwn, models.Answered
+	e := callEvent(subagent, id, call)
+	e.Counts, e.Stage, e.Closes, e.Outcome = stillGoing, models.CallEnds, models.ClosesOwn, models.Answered
 	return ofSubagent(report(models.Running, call, e))
 }
 
 func asks(subagent, id, call string) models.StatusReport {
-	e := of(subagent, id, call)
+	e := callEvent(subagent, id, call)
 	e.Counts = models.Anywhere
 	e.Asks = &models.Question{Kind: models.Permission, Text: subagent + call + "?", AskedBy: subagent}
 	return ofSubagent(report(models.Running, e.Asks.Text, e))
 }
 
-func denied(subagent, id, call string) models.StatusReport {
-	e := of(subagent, id, call)
+func callDenied(subagent, id, call string) models.StatusReport {
+	e := callEvent(subagent, id, call)
 	e.Stage, e.Closes, e.Outcome = models.CallEnds, models.ClosesOwn, models.Denied
 	return ofSubagent(report(0, "", e))
 }
 
-func batchEnds(subagent string) models.StatusReport {
+func callsEnd(subagent string) models.StatusReport {
 	return report(0, "", models.Event{Subagent: subagent, Closes: models.ClosesAsker, Outcome: models.Denied})
 }
 
@@ -163,19 +163,19 @@ func hintEnds() models.StatusReport {
 	return report(0, "", models.Event{Closes: models.ClosesHinted, Outcome: models.Answered})
 }
 
-func renews(subagent string) models.StatusReport {
+func otherEvent(subagent string) models.StatusReport {
 	return report(0, "", models.Event{Subagent: subagent})
 }
 
-func answers(going ...string) models.StatusReport {
+func turnEnds(going ...string) models.StatusReport {
 	return report(models.Success, "Done", models.Event{Counts: models.Anywhere, Closes: models.ClosesAll, Outcome: models.Withdrawn, Going: going})
 }
 
-func fails() models.StatusReport {
-	return report(models.Failed, "Error", models.Event{Counts: goesOn, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+func turnFails() models.StatusReport {
+	return report(models.Failed, "Error", models.Event{Counts: stillGoing, Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
-// backAtPrompt is an event that says that the prompt is empty and that no dialog is open.
+// backAtPrompt is an event which says that the prompt is empty and no dialog is open.
 func backAtPrompt() models.StatusReport {
 	return report(models.Failed, "Interrupted", models.Event{Counts: models.AtWork, Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
@@ -184,12 +184,12 @@ func sessionEnds() models.StatusReport {
 	return report(models.Failed, "Session ended", models.Event{Counts: models.AtWork, Silent: true, Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
-// processStarts is an event that says that the session's process has started, perhaps again.
+// processStarts is an event which says that the session's process has started, possibly again.
 func processStarts() models.StatusReport {
 	return report(models.Idle, "Session started", models.Event{Counts: models.Unknown, Interrupts: "Interrupted", Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
-// ofSubagent returns what an adapter makes of an event that may be of a subagent.
+// ofSubagent returns what an adapter makes of an event that may come from a subagent.
 func ofSubagent(r models.StatusReport) models.StatusReport {
 	if r.Event.Subagent != "" && r.Event.Asks == nil {
 		r.Event.Counts &= models.Unknown

@@ -15,8 +15,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// TestOneHoldOfTheLockDoesALimitedAmountOfWork holds what is done in bulk to a number of sessions for each hold;
-// BenchmarkHold tells how long that takes.
+// TestOneHoldOfTheLockDoesALimitedAmountOfWork checks that bulk work handles a limited number of sessions per hold.
+// BenchmarkHold measures how long a hold takes.
 func TestOneHoldOfTheLockDoesALimitedAmountOfWork(t *testing.T) {
 	const sessions = 5000
 	s, now := holdStore(sessions)
@@ -42,9 +42,9 @@ func TestOneHoldOfTheLockDoesALimitedAmountOfWork(t *testing.T) {
 	require.Zero(t, s.Summary())
 }
 
-// TestOthersComeBetweenTheHoldsOfTheLock has somebody report, again and again, while something large is done, all on one processor: as a rule
-// after each hold.
-func TestOthersComeBetweenTheHoldsOfTheLock(t *testing.T) {
+// TestOthersRunBetweenHoldsOfTheLock sends reports while bulk work is under way, all on one processor. Usually one
+// report gets through after each hold.
+func TestOthersRunBetweenHoldsOfTheLock(t *testing.T) {
 	const sessions = 5000
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	many := func(now time.Time) []models.StatusReport {
@@ -81,7 +81,7 @@ func TestOthersComeBetweenTheHoldsOfTheLock(t *testing.T) {
 			_, err := s.Sessions(context.Background(), SessionQuery{Search: "nowhere to be found"}, nil, 100)
 			require.NoError(t, err)
 		}},
-		"set teams": {sessions / 10, // an agent after another moves its sessions
+		"set teams": {sessions / 10, // the sessions of one agent after another
 			func(s *Store, _ time.Time) {
 				s.SetTeams([]*Team{NewTeam(Share{}, func(string) bool { return true })})
 			}},
@@ -108,8 +108,8 @@ func TestOthersComeBetweenTheHoldsOfTheLock(t *testing.T) {
 	}
 }
 
-// BenchmarkHold measures for how long the lock is held at a stretch where much is to be done: each hold is one call
-// of an unexported function, so it is measured here.
+// BenchmarkHold measures how long bulk work holds the lock at a time. Each hold is one call of an unexported function,
+// so it is measured in this package.
 func BenchmarkHold(b *testing.B) {
 	b.Run("expiry-of-100000", func(b *testing.B) {
 		var holds []time.Duration
@@ -152,7 +152,7 @@ func BenchmarkHold(b *testing.B) {
 	})
 }
 
-// holdStore returns a store of as many sessions, all reported at the instant returned.
+// holdStore returns a store with this many sessions, all reported at the returned instant.
 func holdStore(sessions int) (*Store, int64) {
 	s := New(Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 40, MaxSessions: sessions})
 	now := time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
@@ -163,7 +163,7 @@ func holdStore(sessions int) (*Store, int64) {
 			Timestamp: now, Message: "Running go test ./...",
 		}}, now, nil)
 	}
-	runtime.GC() // so that what was allocated here is not collected while holds are measured
+	runtime.GC() // so that garbage from here is not collected during the measurement
 	return s, unixNanos(now)
 }
 
@@ -173,9 +173,9 @@ func timed(work func()) time.Duration {
 	return time.Since(started)
 }
 
-// reportHolds reports the longest hold and the one that 999 of 1,000 are not longer than. The yardstick is
-// idle: the longest of as many stretches of work that take no lock and last as long as the median hold,
-// which shows for how long the machine itself stops a program now and then.
+// reportHolds reports the longest hold and the 99.9th percentile. For comparison, it reports the longest of as many
+// stretches of work without a lock, each as long as the median hold. This shows how long the machine itself interrupts
+// a program.
 func reportHolds(b *testing.B, holds []time.Duration) {
 	slices.Sort(holds)
 	median := holds[len(holds)/2]
@@ -194,8 +194,9 @@ func reportHolds(b *testing.B, holds []time.Duration) {
 	b.ReportMetric(idle.Seconds()*1000, "ms_longest_idle")
 }
 
-// TestASearchLetsGoOfTheLock searches long texts for what nearly matches everywhere: each hold searches a limited number of bytes.
-func TestASearchLetsGoOfTheLock(t *testing.T) {
+// TestASearchReleasesTheLock searches long texts that almost match everywhere. Each hold searches a limited number of
+// bytes.
+func TestASearchReleasesTheLock(t *testing.T) {
 	s := New(Options{DefaultTTL: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 30, MaxSessions: 10_000, EventWindow: 1})
 	const sessions = 1000
 	for i := range sessions {

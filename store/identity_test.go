@@ -11,24 +11,24 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// found is an event of a tool whose settings name no agent: this one is made of the folder that the tool works in.
-func found(tool, id, agent string) models.StatusReport {
+// unnamedEvent is an event of a tool whose settings name no agent. The agent's ID is derived from the tool's folder.
+func unnamedEvent(tool, id, agent string) models.StatusReport {
 	return models.StatusReport{AgentID: agent, AgentName: strings.TrimPrefix(agent, tool+":"), AgentSource: tool, SessionTopic: id, Status: models.Running, Message: "in " + agent,
 		Event: &models.Event{Name: "Event", Find: true, FirstName: true, Counts: models.Anywhere}}
 }
 
-// named is an event whose settings name its agent.
-func named(tool, id, agent string) models.StatusReport {
-	r := found(tool, id, agent)
+// namedEvent is an event of a tool whose settings name the agent.
+func namedEvent(tool, id, agent string) models.StatusReport {
+	r := unnamedEvent(tool, id, agent)
 	r.Event.Find = false
 	return r
 }
 
-// TestWhichSessionAnEventIsOf sends reports a minute apart, and holds which sessions there are then, by agent and topic, newest update
-// first, each with the message that it shows.
-func TestWhichSessionAnEventIsOf(t *testing.T) {
+// TestSessionOfAnEvent sends reports one minute apart, and checks the resulting sessions by agent and topic, newest
+// update first, each with its message.
+func TestSessionOfAnEvent(t *testing.T) {
 	of := func(agent, topic, message string) string { return agent + " " + topic + ": " + message }
-	a2a := func(agent string) models.StatusReport { return named("a2a", "task", agent) }
+	a2a := func(agent string) models.StatusReport { return namedEvent("a2a", "task", agent) }
 	plain := func(agent, source string) models.StatusReport {
 		return models.StatusReport{AgentID: agent, AgentSource: source, SessionTopic: "id", Status: models.Running, Message: "by " + agent}
 	}
@@ -37,36 +37,36 @@ func TestWhichSessionAnEventIsOf(t *testing.T) {
 		want    []string
 	}{
 		"its first event names the agent": {
-			[]models.StatusReport{found("codex", "id", "codex:shop")},
+			[]models.StatusReport{unnamedEvent("codex", "id", "codex:shop")},
 			[]string{of("codex:shop", "id", "in codex:shop")}},
-		"another folder moves it nowhere": {
-			[]models.StatusReport{found("codex", "id", "codex:shop"), found("codex", "id", "codex:sub"), found("codex", "id", "codex:worktree")},
+		"another folder does not move it": {
+			[]models.StatusReport{unnamedEvent("codex", "id", "codex:shop"), unnamedEvent("codex", "id", "codex:sub"), unnamedEvent("codex", "id", "codex:worktree")},
 			[]string{of("codex:shop", "id", "in codex:worktree")}},
-		"another ID is another session, though of the same folder": {
-			[]models.StatusReport{found("codex", "id", "codex:shop"), found("codex", "other", "codex:shop")},
+		"another ID is another session, even in the same folder": {
+			[]models.StatusReport{unnamedEvent("codex", "id", "codex:shop"), unnamedEvent("codex", "other", "codex:shop")},
 			[]string{of("codex:shop", "other", "in codex:shop"), of("codex:shop", "id", "in codex:shop")}},
-		"another tool's session with the same ID is another one": {
-			[]models.StatusReport{found("codex", "id", "codex:shop"), found("cursor", "id", "cursor:shop")},
+		"the same ID of another tool is another session": {
+			[]models.StatusReport{unnamedEvent("codex", "id", "codex:shop"), unnamedEvent("cursor", "id", "cursor:shop")},
 			[]string{of("cursor:shop", "id", "in cursor:shop"), of("codex:shop", "id", "in codex:shop")}},
-		"of two that match, the one that was updated last counts": {
-			[]models.StatusReport{named("codex", "id", "first"), named("codex", "id", "second"), named("codex", "id", "first"), found("codex", "id", "codex:shop")},
+		"of two matches, the one updated last counts": {
+			[]models.StatusReport{namedEvent("codex", "id", "first"), namedEvent("codex", "id", "second"), namedEvent("codex", "id", "first"), unnamedEvent("codex", "id", "codex:shop")},
 			[]string{of("first", "id", "in codex:shop"), of("second", "id", "in second")}},
-		"an agent that is named is as it is named": {
-			[]models.StatusReport{found("codex", "id", "codex:shop"), named("codex", "id", "mine")},
+		"an agent named by the settings is used": {
+			[]models.StatusReport{unnamedEvent("codex", "id", "codex:shop"), namedEvent("codex", "id", "mine")},
 			[]string{of("mine", "id", "in mine"), of("codex:shop", "id", "in codex:shop")}},
-		"a session of an agent that was named is found": {
-			[]models.StatusReport{named("codex", "id", "mine"), found("codex", "id", "codex:shop")},
+		"a session of a named agent is found": {
+			[]models.StatusReport{namedEvent("codex", "id", "mine"), unnamedEvent("codex", "id", "codex:shop")},
 			[]string{of("mine", "id", "in codex:shop")}},
-		"a session that a status report began is not found": {
-			[]models.StatusReport{plain("mine", "codex"), found("codex", "id", "codex:shop")},
+		"a session begun by a status report is not found": {
+			[]models.StatusReport{plain("mine", "codex"), unnamedEvent("codex", "id", "codex:shop")},
 			[]string{of("codex:shop", "id", "in codex:shop"), of("mine", "id", "by mine")}},
-		"a session that an event began is found after a status report of it": {
-			[]models.StatusReport{found("codex", "id", "codex:shop"), plain("codex:shop", ""), found("codex", "id", "codex:sub")},
+		"a session begun by an event is found after a status report": {
+			[]models.StatusReport{unnamedEvent("codex", "id", "codex:shop"), plain("codex:shop", ""), unnamedEvent("codex", "id", "codex:sub")},
 			[]string{of("codex:shop", "id", "in codex:sub")}},
-		"a session that an event began is found though its agent's source is another since": {
-			[]models.StatusReport{found("codex", "id", "mine"), {AgentID: "mine", AgentSource: "cron", SessionTopic: "t", Status: models.Running, Message: "m"}, found("codex", "id", "codex:sub")},
+		"a session begun by an event is found after its agent's source changed": {
+			[]models.StatusReport{unnamedEvent("codex", "id", "mine"), {AgentID: "mine", AgentSource: "cron", SessionTopic: "t", Status: models.Running, Message: "m"}, unnamedEvent("codex", "id", "codex:sub")},
 			[]string{of("mine", "id", "in codex:sub"), of("mine", "t", "m")}},
-		"IDs that are not unique by themselves are looked up by agent": {
+		"IDs that are only unique per agent are looked up by agent": {
 			[]models.StatusReport{a2a("a2a:one"), a2a("a2a:two")},
 			[]string{of("a2a:two", "task", "in a2a:two"), of("a2a:one", "task", "in a2a:one")}},
 	} {
@@ -86,7 +86,7 @@ func TestWhichSessionAnEventIsOf(t *testing.T) {
 
 func TestASessionKeepsItsOwnSource(t *testing.T) {
 	f := newFeed(t, nil)
-	f.send(found("codex", "id", "mine"), found("cursor", "other", "mine"))
+	f.send(unnamedEvent("codex", "id", "mine"), unnamedEvent("cursor", "other", "mine"))
 	sources := map[string]string{}
 	for _, se := range allSessions(t, f.store, store.SessionQuery{}, all) {
 		sources[se.Topic] = se.AgentSource
@@ -95,12 +95,12 @@ func TestASessionKeepsItsOwnSource(t *testing.T) {
 	require.Len(t, allSessions(t, f.store, store.SessionQuery{Source: "codex"}, all), 1)
 	agent, ok := f.store.Agent("mine")
 	require.True(t, ok)
-	require.Equal(t, "cursor", agent.Source, "that of the newest report")
+	require.Equal(t, "cursor", agent.Source, "source of the newest report")
 }
 
-func TestALaterEventRenamesNobody(t *testing.T) {
+func TestALaterEventDoesNotRenameTheAgent(t *testing.T) {
 	f := newFeed(t, nil)
-	first, later := found("codex", "id", "codex:shop"), found("codex", "id", "codex:sub")
+	first, later := unnamedEvent("codex", "id", "codex:shop"), unnamedEvent("codex", "id", "codex:sub")
 	first.AgentHost, later.AgentHost = "laptop", "laptop.local"
 	f.send(first, later)
 	agent, ok := f.store.Agent("codex:shop")
@@ -110,11 +110,11 @@ func TestALaterEventRenamesNobody(t *testing.T) {
 	later.AgentName, later.Event.FirstName = "Shop", false
 	f.send(later)
 	agent, _ = f.store.Agent("codex:shop")
-	require.Equal(t, "Shop", agent.Name, "a name that settings give counts")
+	require.Equal(t, "Shop", agent.Name, "a name from the settings counts")
 }
 
-// TestEventsFindSessionsOfTheirTeamAlone has two teams, each with agents of its own, send events with the same ID of a session.
-func TestEventsFindSessionsOfTheirTeamAlone(t *testing.T) {
+// TestEventsFindSessionsOfTheirTeamOnly lets two teams send events with the same session ID.
+func TestEventsFindSessionsOfTheirTeamOnly(t *testing.T) {
 	ours := store.NewTeam(store.Share{}, func(id string) bool { return strings.HasPrefix(id, "codex:our") })
 	theirs := store.NewTeam(store.Share{}, func(id string) bool { return strings.HasPrefix(id, "codex:their") })
 	for _, known := range []bool{true, false} {
@@ -126,13 +126,13 @@ func TestEventsFindSessionsOfTheirTeamAlone(t *testing.T) {
 			f.now = f.now.Add(time.Minute)
 			return f.store.Accept(team, []models.StatusReport{r}, f.now, nil)[0]
 		}
-		require.Equal(t, store.Stored, send(ours, found("codex", "id", "codex:ours")))
-		require.Equal(t, store.Foreign, send(theirs, found("codex", "id", "codex:ours")), "the session is not theirs to find")
-		require.Equal(t, store.Foreign, send(theirs, named("codex", "id", "codex:ours")))
+		require.Equal(t, store.Stored, send(ours, unnamedEvent("codex", "id", "codex:ours")))
+		require.Equal(t, store.Foreign, send(theirs, unnamedEvent("codex", "id", "codex:ours")), "the session belongs to another team")
+		require.Equal(t, store.Foreign, send(theirs, namedEvent("codex", "id", "codex:ours")))
 		require.False(t, store.Foreign.Acknowledged())
-		require.Equal(t, store.Stored, send(theirs, found("codex", "id", "codex:theirs")))
-		require.Equal(t, store.Stored, send(ours, found("codex", "id", "codex:our sub")), "theirs was updated last, and is not ours")
-		require.Equal(t, store.Stored, send(ours, found("codex", "id", "codex:theirs")), "a folder of ours may be called as theirs is")
+		require.Equal(t, store.Stored, send(theirs, unnamedEvent("codex", "id", "codex:theirs")))
+		require.Equal(t, store.Stored, send(ours, unnamedEvent("codex", "id", "codex:our sub")), "the session updated last belongs to another team")
+		require.Equal(t, store.Stored, send(ours, unnamedEvent("codex", "id", "codex:theirs")), "the folder name may be the same as theirs")
 		topics := map[string]string{}
 		for _, se := range allSessions(t, f.store, store.SessionQuery{}, all) {
 			topics[se.AgentID] = se.CurrentMessage
@@ -141,41 +141,41 @@ func TestEventsFindSessionsOfTheirTeamAlone(t *testing.T) {
 	}
 }
 
-func TestWhatWasRemovedIsNotFound(t *testing.T) {
+func TestARemovedSessionIsNotFound(t *testing.T) {
 	f := newFeed(t, nil)
-	f.send(found("codex", "id", "codex:shop"))
+	f.send(unnamedEvent("codex", "id", "codex:shop"))
 	require.True(t, f.store.RemoveSession(store.SessionKey{AgentID: "codex:shop", Topic: "id"}, f.now))
-	f.send(found("codex", "id", "codex:sub"))
+	f.send(unnamedEvent("codex", "id", "codex:sub"))
 	_, _, ok := f.store.Session("codex:sub", "id", nil, 1)
-	require.True(t, ok, "it begins anew")
+	require.True(t, ok, "a new session begins")
 	_, ok = f.store.Agent("codex:shop")
 	require.False(t, ok)
 }
 
-// TestAnExpiredSessionIsFound has an event come long after the one before: it is of the same session.
+// TestAnExpiredSessionIsFound sends an event long after the previous one. It belongs to the same session.
 func TestAnExpiredSessionIsFound(t *testing.T) {
 	f := newFeed(t, nil)
-	f.send(found("codex", "id", "codex:shop"))
+	f.send(unnamedEvent("codex", "id", "codex:shop"))
 	f.after(48 * time.Hour)
-	f.send(found("codex", "id", "codex:sub"))
+	f.send(unnamedEvent("codex", "id", "codex:sub"))
 	require.Len(t, allSessions(t, f.store, store.SessionQuery{}, all), 1)
 }
 
-// TestOrphans has events come of a session that no tool told the beginning of: those of a subagent that says not whose it is.
+// TestOrphans sends events of an unknown session: those of a subagent that does not name its parent.
 func TestOrphans(t *testing.T) {
 	orphan := func(agent string) models.StatusReport {
-		r := found("cursor", "child", agent)
+		r := unnamedEvent("cursor", "child", agent)
 		r.Event.Counts, r.Event.Orphan, r.SessionTitle = models.Working|models.Waiting, true, "Child"
 		return r
 	}
-	begins := found("cursor", "parent", "cursor:shop")
+	begins := unnamedEvent("cursor", "parent", "cursor:shop")
 	done := begins
 	done.Status, done.Message = models.Success, "Done"
 	f := newFeed(t, nil)
-	require.Equal(t, store.Ignored, f.send(orphan("cursor:shop")), "there is no agent")
+	require.Equal(t, store.Ignored, f.send(orphan("cursor:shop")), "no agent is known")
 	f.send(begins)
 	require.Equal(t, store.Renewed, f.send(orphan("cursor:shop")), "the parent is at work")
-	require.Equal(t, store.Ignored, f.send(orphan("cursor:other")), "it is of another agent")
+	require.Equal(t, store.Ignored, f.send(orphan("cursor:other")), "the parent belongs to another agent")
 	sessions := allSessions(t, f.store, store.SessionQuery{}, all)
 	require.Len(t, sessions, 1)
 	require.Equal(t, "parent", sessions[0].Topic)
@@ -186,7 +186,7 @@ func TestOrphans(t *testing.T) {
 	require.Equal(t, store.Ignored, f.send(orphan("cursor:shop")), "the turn has ended")
 	require.Equal(t, models.Success, allSessions(t, f.store, store.SessionQuery{}, all)[0].CurrentStatus)
 
-	second := found("cursor", "second parent", "cursor:shop")
+	second := unnamedEvent("cursor", "second parent", "cursor:shop")
 	f.send(begins, second)
 	f.send(orphan("cursor:shop"))
 	require.Equal(t, "second parent", allSessions(t, f.store, store.SessionQuery{}, all)[0].Topic, "the one updated last")

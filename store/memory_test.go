@@ -13,7 +13,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// heapBytes returns how many bytes of memory are in use.
+// heapBytes returns the number of bytes in use on the heap.
 func heapBytes() int64 {
 	runtime.GC()
 	runtime.GC()
@@ -22,16 +22,17 @@ func heapBytes() int64 {
 	return int64(m.HeapAlloc)
 }
 
-// TestMemoryIsWhatIsCounted holds the memory that a store takes to what it counts, whatever sessions are like.
+// TestMemoryIsWhatIsCounted compares the memory that a store takes with what it counts, for sessions of different
+// shapes.
 func TestMemoryIsWhatIsCounted(t *testing.T) {
 	long := func(n, i int) string { return fmt.Sprintf("%0*d", n, i) }
 	for name, shape := range map[string]struct {
 		sessions, statuses int
 		report             func(i int) models.StatusReport
 	}{
-		"ten sessions an agent": {20_000, 1, func(i int) models.StatusReport { return running(fmt.Sprint("agent ", i/10), fmt.Sprint("task ", i)) }},
-		"one session an agent":  {20_000, 1, func(i int) models.StatusReport { return running(fmt.Sprint("agent ", i), "task") }},
-		"one tool a session": {5000, 1, func(i int) models.StatusReport {
+		"ten sessions per agent": {20_000, 1, func(i int) models.StatusReport { return running(fmt.Sprint("agent ", i/10), fmt.Sprint("task ", i)) }},
+		"one session per agent":  {20_000, 1, func(i int) models.StatusReport { return running(fmt.Sprint("agent ", i), "task") }},
+		"one tool per session": {5000, 1, func(i int) models.StatusReport {
 			r := running(fmt.Sprint("agent ", i), "task")
 			r.AgentSource = fmt.Sprint("tool ", i)
 			return r
@@ -61,9 +62,9 @@ func TestMemoryIsWhatIsCounted(t *testing.T) {
 				}
 			}
 			took, counted := heapBytes()-before, st.Stats().HistoryBytes
-			t.Logf("%d bytes a session, %d counted: %.2f", took/int64(shape.sessions), counted/int64(shape.sessions), float64(took)/float64(counted))
+			t.Logf("%d bytes per session, %d counted: %.2f", took/int64(shape.sessions), counted/int64(shape.sessions), float64(took)/float64(counted))
 			require.Less(t, float64(took), 1.1*float64(counted))
-			require.Greater(t, float64(took), 0.6*float64(counted), "nor is so much more counted that memory is wasted")
+			require.Greater(t, float64(took), 0.6*float64(counted), "counting much more would waste memory")
 			require.NoError(t, st.CheckUsage())
 			runtime.KeepAlive(st)
 		})

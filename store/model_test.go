@@ -10,14 +10,13 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// model is the store as one would write it with no regard for speed: it keeps records, and computes every
-// answer from them anew.
+// model is a simple version of the store that ignores speed: it keeps records, and computes every answer from them.
 type model struct {
 	opts     store.Options
 	now      time.Time
 	received time.Time
-	records  []models.Record         // of the sessions remembered, in the order of receipt
-	known    map[string]models.Agent // what agents said of themselves, for as long as they have a session
+	records  []models.Record         // of the remembered sessions, in order of receipt
+	known    map[string]models.Agent // attributes of agents that have a session
 	sequence uint64
 }
 
@@ -25,7 +24,7 @@ func newModel(opts store.Options) *model {
 	return &model{opts: opts, now: epoch, known: map[string]models.Agent{}}
 }
 
-// accept is what Store.Accept does, for one report.
+// accept does what Store.Accept does, for one report.
 func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 	m.expire(now)
 	m.received = m.received.Add(1)
@@ -61,7 +60,7 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 	return outcome
 }
 
-// settle returns what is recorded of the report of an event that is about no question.
+// settle returns what is recorded of an event that involves no question.
 func (m *model) settle(r models.StatusReport, history []models.Record) (models.StatusReport, models.Base, store.Outcome) {
 	e := r.Event
 	r.Event = nil
@@ -96,7 +95,7 @@ func (m *model) settle(r models.StatusReport, history []models.Record) (models.S
 	return r, models.Base{Sequence: current.Sequence, Received: current.Received}, store.Renewed
 }
 
-// expire forgets the sessions whose retention is over.
+// expire forgets the sessions whose retention has ended.
 func (m *model) expire(now time.Time) {
 	if now.After(m.now) {
 		m.now = now
@@ -128,10 +127,10 @@ func (m *model) forget(se models.FleetSession) {
 	}
 }
 
-// remove forgets the sessions for which which holds, and returns how many they are.
-func (m *model) remove(which func(models.FleetSession) bool) (removed int) {
+// remove forgets the sessions that match, and returns their number.
+func (m *model) remove(matches func(models.FleetSession) bool) (removed int) {
 	for _, se := range m.sessions() {
-		if which(se) {
+		if matches(se) {
 			m.forget(se)
 			removed++
 		}
@@ -151,7 +150,7 @@ func (m *model) sessionIDs() []id {
 	return ids
 }
 
-// history returns the records of a session that are held, newest first.
+// history returns the kept records of a session, newest first.
 func (m *model) history(agent, topic string) []models.Record {
 	var held []models.Record
 	for _, r := range m.records {
@@ -266,7 +265,7 @@ func (m *model) agents() []models.Agent {
 	return list
 }
 
-// agentHistory returns what is held of all sessions of an agent, newest first.
+// agentHistory returns the kept records of all sessions of an agent, newest first.
 func (m *model) agentHistory(agent string) []models.Record {
 	var held []models.Record
 	for _, i := range m.sessionIDs() {

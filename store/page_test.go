@@ -11,7 +11,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// TestPagesEndByBytes holds of every list that a page ends by bytes, that it gets on, and that all pages together are the list.
+// TestPagesEndByBytes checks for every list that pages are limited by bytes, that paging advances, and that all pages
+// together are the whole list.
 func TestPagesEndByBytes(t *testing.T) {
 	st := newStore(nil)
 	const sessions, statuses = 600, 60
@@ -25,33 +26,33 @@ func TestPagesEndByBytes(t *testing.T) {
 		r.Message, r.Content = fmt.Sprint(i), strings.Repeat("𝕏", models.MaxContent)
 		accept(st, epoch, r)
 	}
-	walk := func(most, want int, page func(limit int) (n, bytes int, more bool)) {
+	walk := func(maxBytes, want int, page func(limit int) (n, bytes int, more bool)) {
 		t.Helper()
 		all := 0
 		for more := true; more; {
 			var n, bytes int
 			n, bytes, more = page(1000)
 			require.Positive(t, n)
-			require.LessOrEqual(t, bytes, most)
+			require.LessOrEqual(t, bytes, maxBytes)
 			all += n
 		}
 		require.Equal(t, want, all)
 	}
-	for _, most := range []int{0, 64 << 10} {
-		bound := max(most, 64<<10)
-		if most == 0 {
+	for _, maxBytes := range []int{0, 64 << 10} {
+		bound := max(maxBytes, 64<<10)
+		if maxBytes == 0 {
 			bound = store.PageBytes
 		}
 		var agent *store.AgentPosition
 		walk(bound, sessions+1, func(limit int) (int, int, bool) {
-			page, err := st.Agents(t.Context(), store.AgentQuery{Bytes: most}, agent, limit)
+			page, err := st.Agents(t.Context(), store.AgentQuery{Bytes: maxBytes}, agent, limit)
 			require.NoError(t, err)
 			agent = page.Next
 			return len(page.Items), page.Bytes, page.Next != nil
 		})
 		var session *store.SessionPosition
 		walk(bound, sessions+1, func(limit int) (int, int, bool) {
-			page, err := st.Sessions(t.Context(), store.SessionQuery{Bytes: most}, session, limit)
+			page, err := st.Sessions(t.Context(), store.SessionQuery{Bytes: maxBytes}, session, limit)
 			require.NoError(t, err)
 			session = page.Next
 			return len(page.Items), page.Bytes, page.Next != nil
@@ -74,6 +75,6 @@ func TestPagesEndByBytes(t *testing.T) {
 	})
 	page, err := st.Sessions(t.Context(), store.SessionQuery{Bytes: 1}, nil, 1000)
 	require.NoError(t, err)
-	require.Len(t, page.Items, 1, "what is larger than a page is one of its own")
+	require.Len(t, page.Items, 1, "an item larger than a page forms its own page")
 	require.NotNil(t, page.Next)
 }

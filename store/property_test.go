@@ -18,10 +18,10 @@ import (
 
 var epoch = time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
 
-// all is a limit that no list of these tests reaches.
+// all is a limit that no list in these tests reaches.
 const all = 1 << 20
 
-// The values that reports are drawn from are few, so that they meet often.
+// Reports are drawn from small sets of values, so that they collide often.
 var (
 	agentIDs = []string{"a", "A/b", "代理", "z%25"}
 	sources  = []string{"", "", "cursor", "codex"}
@@ -60,8 +60,8 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 	return r
 }
 
-// TestStoreEqualsModel holds every answer of the store to one computed anew from all records, after any
-// sequence of reports, expiries and retention runs.
+// TestStoreEqualsModel compares every answer of the store with one that the model computes from all records, after
+// random sequences of reports, expiries and retention runs.
 func TestStoreEqualsModel(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		opts := store.Options{
@@ -90,23 +90,23 @@ func TestStoreEqualsModel(t *testing.T) {
 				m.expire(now)
 				s.Expire(now)
 			},
-			"somebody removes a session": func(t *rapid.T) {
+			"a person removes a session": func(t *rapid.T) {
 				agentID, topic := rapid.SampledFrom(agentIDs).Draw(t, "agent"), rapid.SampledFrom(topics).Draw(t, "topic")
 				removed := m.remove(func(se models.FleetSession) bool { return se.AgentID == agentID && se.Topic == topic })
 				require.Equal(t, removed == 1, s.RemoveSession(store.SessionKey{AgentID: agentID, Topic: topic}, now))
 			},
-			"somebody removes an agent": func(t *rapid.T) {
+			"a person removes an agent": func(t *rapid.T) {
 				agentID := rapid.SampledFrom(agentIDs).Draw(t, "agent")
 				removed := m.remove(func(se models.FleetSession) bool { return se.AgentID == agentID })
 				require.Equal(t, removed, s.RemoveAgent(agentID, now))
 			},
 			"teams change": func(t *rapid.T) {
 				kept := teams[1:]
-				if rapid.Bool().Draw(t, "some go") {
+				if rapid.Bool().Draw(t, "remove teams") {
 					kept = nil
 				}
 				teams = append(teams[:1:1], kept...)
-				for range rapid.IntRange(0, 2).Draw(t, "teams come") {
+				for range rapid.IntRange(0, 2).Draw(t, "new teams") {
 					teams = append(teams, newTeam(rapid.SliceOf(rapid.SampledFrom(agentIDs)).Draw(t, "members")))
 				}
 				var known []*store.Team
@@ -133,8 +133,8 @@ func newTeam(ids []string) team {
 	return team{store.NewTeam(store.Share{}, func(id string) bool { return slices.Contains(ids, id) }), ids}
 }
 
-// TestApplyInAnyOrder holds that the same records lead to the same state in any order, with any repeated,
-// whenever time passes in between.
+// TestApplyInAnyOrder checks that the same records lead to the same state in any order and any number of times, even if
+// time passes in between.
 func TestApplyInAnyOrder(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		opts := store.Options{
@@ -149,7 +149,7 @@ func TestApplyInAnyOrder(t *testing.T) {
 		for range rapid.IntRange(1, 60).Draw(t, "reports") {
 			now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
 			r := drawReport(t, now)
-			r.ReportID = "" // a retry is found out before it becomes a record
+			r.ReportID = "" // retries are dropped before they become records
 			if len(m.records) == 0 {
 				r.Event, r.Status = nil, models.Running
 			}
@@ -176,7 +176,7 @@ func TestApplyInAnyOrder(t *testing.T) {
 	})
 }
 
-// requireEqual holds every read of s to m, and lists and counts to what m knows of a team.
+// requireEqual requires that every read of s equals that of m, with lists and counts for a team.
 func requireEqual(t *rapid.T, m *model, s *store.Store, of team) {
 	agents := m.agents()
 	sessions := m.sessions()
@@ -292,7 +292,7 @@ func agentMatches(q store.AgentQuery, a models.Agent) bool {
 
 func drawSessionQuery(t *rapid.T) store.SessionQuery {
 	return store.SessionQuery{
-		AgentID: rapid.SampledFrom([]string{"", "", "a", "代理", "nobody"}).Draw(t, "of agent"),
+		AgentID: rapid.SampledFrom([]string{"", "", "a", "代理", "nobody"}).Draw(t, "agent"),
 		Source:  rapid.SampledFrom(append(sources, "nowhere")).Draw(t, "source"),
 		Status:  models.Status(rapid.IntRange(0, 4).Draw(t, "status")),
 		Expired: drawBool(t, "expired"),

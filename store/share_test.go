@@ -18,7 +18,7 @@ func teamOf(prefix string, part float64) *store.Team {
 	return store.NewTeam(store.Share{Part: part}, func(id string) bool { return strings.HasPrefix(id, prefix) })
 }
 
-// shown is all that a team sees of a store.
+// shown returns everything that a team sees of a store.
 func shown(t require.TestingT, st *store.Store, team *store.Team) (all []any) {
 	page, err := st.Sessions(context.Background(), store.SessionQuery{Team: team}, nil, 10_000)
 	require.NoError(t, err)
@@ -30,8 +30,8 @@ func shown(t require.TestingT, st *store.Store, team *store.Team) (all []any) {
 	return all
 }
 
-// TestACappedTeamTakesNothingFromOthers has one team do whatever it likes, and holds what another one sees, which fits into the rest,
-// to what it would see of a store of its own.
+// TestACappedTeamTakesNothingFromOthers lets one team do anything, and checks that another team, which stays within its
+// own share, sees what it would see in a store of its own.
 func TestACappedTeamTakesNothingFromOthers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bounds := func(o *store.Options) {
@@ -77,7 +77,8 @@ func TestACappedTeamTakesNothingFromOthers(t *testing.T) {
 	})
 }
 
-// TestCurrentStatusesStayWithinMemory has sessions that began with little each send much, which is all current.
+// TestCurrentStatusesStayWithinMemory starts many small sessions that then all send large statuses, which are all
+// current.
 func TestCurrentStatusesStayWithinMemory(t *testing.T) {
 	const bound = 4 << 20
 	st := newStore(func(o *store.Options) { o.HistoryMaxBytes = bound })
@@ -87,7 +88,7 @@ func TestCurrentStatusesStayWithinMemory(t *testing.T) {
 	for i := range 1500 {
 		r := running("a", fmt.Sprint(i))
 		r.Content = strings.Repeat("x", 10_000)
-		require.Equal(t, store.Stored, accept(st, epoch, r)[0], "what is known goes on")
+		require.Equal(t, store.Stored, accept(st, epoch, r)[0], "known sessions continue")
 		require.LessOrEqual(t, st.Stats().HistoryBytes, int64(bound))
 	}
 	require.Positive(t, st.Stats().Bounds.Contents)
@@ -96,12 +97,12 @@ func TestCurrentStatusesStayWithinMemory(t *testing.T) {
 		require.True(t, ok)
 		return page.Items[0]
 	}
-	require.True(t, status(0).ContentDropped, "the longest silent gives its content up first, which it says")
+	require.True(t, status(0).ContentDropped, "the session silent for the longest loses its content first, and says so")
 	require.Len(t, status(1499).Content, 10_000, "the newest is whole")
 	require.Equal(t, 1500, st.Summary().Sessions.Total)
 
 	refused := 0
-	for i := range 1500 { // messages are dropped for nobody
+	for i := range 1500 { // messages are never dropped
 		r := running("a", fmt.Sprint(i))
 		r.Message = strings.Repeat("m", 4000)
 		if accept(st, epoch, r)[0] == store.OutOfMemory {
@@ -114,7 +115,7 @@ func TestCurrentStatusesStayWithinMemory(t *testing.T) {
 	require.NoError(t, st.CheckUsage())
 }
 
-// TestSharesAreNamed has teams reach each bound, and shares change while they are used up.
+// TestSharesAreNamed lets teams reach each bound, and changes shares while they are in use.
 func TestSharesAreNamed(t *testing.T) {
 	st := newStore(func(o *store.Options) { o.MaxSessions, o.HistoryMaxBytes = 10, 40_000 })
 	half, other := teamOf("half", 0.5), teamOf("other", 0.5)
@@ -128,17 +129,17 @@ func TestSharesAreNamed(t *testing.T) {
 	}
 	require.Equal(t, store.OutOfSessionShare, report(half, "half", 5))
 	require.EqualValues(t, 1, st.Stats().Bounds.RefusedShare)
-	require.Equal(t, store.Stored, report(half, "half", 4), "what is known goes on")
+	require.Equal(t, store.Stored, report(half, "half", 4), "known sessions continue")
 	for i := range 5 {
-		require.Equal(t, store.Stored, report(other, "other", i), "another team goes on")
+		require.Equal(t, store.Stored, report(other, "other", i), "another team continues")
 	}
-	require.Equal(t, store.OutOfSessions, report(nil, "whole", 0), "the shares add up to all that there is")
+	require.Equal(t, store.OutOfSessions, report(nil, "whole", 0), "the shares add up to the whole")
 
 	less := teamOf("half", 0.2)
 	now = epoch.Add(time.Hour)
 	st.Expire(now)
 	st.SetTeams([]*store.Team{less, other})
-	require.Equal(t, 2, st.TeamSummary(less).Sessions.Total, "what expired goes once the share is less")
+	require.Equal(t, 2, st.TeamSummary(less).Sessions.Total, "expired sessions are evicted when the share shrinks")
 	require.Equal(t, 5, st.TeamSummary(other).Sessions.Total)
 	require.NoError(t, st.CheckUsage())
 	st.SetEveryone(store.Share{Part: 0.1})
@@ -147,7 +148,8 @@ func TestSharesAreNamed(t *testing.T) {
 	require.NoError(t, st.CheckUsage())
 }
 
-// TestApplyMakesRoom applies records that nothing was admitted for, of more sessions than there may be: expired ones make room.
+// TestApplyMakesRoom applies records that were not admitted, for more sessions than allowed. Expired sessions make
+// room.
 func TestApplyMakesRoom(t *testing.T) {
 	const most = 10
 	st := newStore(func(o *store.Options) { o.MaxSessions, o.DefaultTTL = most, time.Minute })
@@ -168,5 +170,5 @@ func TestApplyMakesRoom(t *testing.T) {
 		require.Equal(t, topic+1, st.Summary().Sessions.Active)
 	}
 	begin(2 * most)
-	require.Equal(t, most+1, st.Summary().Sessions.Total, "what was acknowledged is applied even so")
+	require.Equal(t, most+1, st.Summary().Sessions.Total, "an acknowledged record is applied even without room")
 }

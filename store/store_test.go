@@ -47,7 +47,7 @@ func TestFullStoreForgetsTheSessionsExpiredLongestAgo(t *testing.T) {
 	require.Equal(t, []store.Outcome{store.OutOfSessions, store.Stored}, accept(st, later, running("b", "new"), running("a", "1")))
 	require.EqualValues(t, 1, st.Stats().Bounds.Refused)
 	_, ok := st.Agent("b")
-	require.False(t, ok, "a refused report registers nobody")
+	require.False(t, ok, "a refused report does not register its agent")
 
 	later = epoch.Add(33 * time.Minute) // 0 and 2 have expired
 	require.Equal(t, []store.Outcome{store.Stored, store.Stored, store.OutOfSessions},
@@ -83,9 +83,9 @@ func TestHistoryStaysWithinItsBytes(t *testing.T) {
 	stats := st.Stats()
 	require.EqualValues(t, 5000-stats.Statuses, stats.Bounds.HistoryMaxBytes)
 	_, history, _ := st.Session("a", "9", nil, 1000)
-	require.InDelta(t, stats.Statuses/10, len(history.Items), 1, "the newest stay, of each session alike")
+	require.InDelta(t, stats.Statuses/10, len(history.Items), 1, "the newest statuses of each session stay")
 
-	// What is current is never dropped: new sessions are refused when it alone fills the bound.
+	// Current statuses are never dropped: new sessions are refused when those alone fill the bound.
 	refused := 0
 	for i := range 2000 {
 		r.SessionTopic = fmt.Sprint("new ", i)
@@ -98,12 +98,12 @@ func TestHistoryStaysWithinItsBytes(t *testing.T) {
 	require.Equal(t, stats.Sessions.Total, stats.Statuses)
 	require.LessOrEqual(t, stats.HistoryBytes, int64(bound))
 	r.SessionTopic = "0"
-	require.Equal(t, []store.Outcome{store.Stored}, accept(st, epoch, r), "known sessions go on")
+	require.Equal(t, []store.Outcome{store.Stored}, accept(st, epoch, r), "known sessions continue")
 	r.SessionTopic = "another day"
-	require.Equal(t, []store.Outcome{store.Stored}, accept(st, epoch.Add(time.Hour), r), "the expired make room")
+	require.Equal(t, []store.Outcome{store.Stored}, accept(st, epoch.Add(time.Hour), r), "expired sessions make room")
 }
 
-func TestSilentSessionsGiveUpTheirHistoryFirst(t *testing.T) {
+func TestSilentSessionsLoseTheirHistoryFirst(t *testing.T) {
 	const bound = 1 << 20
 	st := newStore(func(o *store.Options) { o.HistoryMaxBytes = bound; o.HistoryLimit = 10_000 })
 	report := func(agent string, times int) {
@@ -125,13 +125,13 @@ func TestSilentSessionsGiveUpTheirHistoryFirst(t *testing.T) {
 	report("silent", 50)
 	perStatus := (int(st.Stats().HistoryBytes) - before) / 50
 	report("busy", 1)
-	busy := (bound-int(st.Stats().HistoryBytes))/perStatus + 50 // 50 more than there is room for
+	busy := (bound-int(st.Stats().HistoryBytes))/perStatus + 50 // 50 more than fit
 	report("busy", busy)
 	require.InDelta(t, 50, length("silent"), 1)
 	require.Equal(t, busy+1, length("busy"))
 	most := busy + length("silent")
 	report("busy", 100)
-	require.Equal(t, 1, length("silent"), "what is current stays")
+	require.Equal(t, 1, length("silent"), "the current status stays")
 	require.InDelta(t, most, length("busy"), 2)
 }
 
@@ -169,8 +169,8 @@ func TestTimestampsOfAnyYearKeepTheirNanoseconds(t *testing.T) {
 	}
 }
 
-// TestSourceOfManySessionsChanges has an agent with more sessions than one hold of the lock moves change its
-// source: lists by source follow.
+// TestSourceOfManySessionsChanges changes the source of an agent with more sessions than one hold of the lock can move.
+// Lists by source must follow.
 func TestSourceOfManySessionsChanges(t *testing.T) {
 	st := newStore(nil)
 	for i := range 3000 {
@@ -201,7 +201,7 @@ func TestSearchInAnyCase(t *testing.T) {
 	}
 }
 
-// TestSearchPagesOverAnyNumber has the matches lie far apart, beyond what one hold of the lock looks at.
+// TestSearchPagesOverAnyNumber has matches further apart than one hold of the lock examines.
 func TestSearchPagesOverAnyNumber(t *testing.T) {
 	st := newStore(nil)
 	for i := range 10_000 {
@@ -220,8 +220,8 @@ func TestSearchPagesOverAnyNumber(t *testing.T) {
 	require.ErrorIs(t, err, context.Canceled)
 }
 
-// TestEverythingAtOnce runs writers, readers, expiry and retention together, for the race detector; in the
-// end counts and lists agree.
+// TestEverythingAtOnce runs writers, readers, expiry and retention concurrently, for the race detector. In the end,
+// counts and lists must agree.
 func TestEverythingAtOnce(t *testing.T) {
 	st := newStore(func(o *store.Options) {
 		o.SessionRetention = 5 * time.Minute
@@ -297,7 +297,7 @@ func TestEverythingAtOnce(t *testing.T) {
 	require.Equal(t, len(sessions), total)
 }
 
-func TestWhoNeedsSomebody(t *testing.T) {
+func TestNeeds(t *testing.T) {
 	st := store.New(store.Options{DefaultTTL: 3 * time.Hour, SessionRetention: 1000 * time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 30, MaxSessions: 1000})
 	report := func(topic string, status models.Status, at time.Duration, ttl int) {
 		r := models.StatusReport{AgentID: "a/" + topic[:1], SessionTopic: topic, Status: status, TTLMinutes: ttl}
