@@ -12,8 +12,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 )
 
-// guarded starts a server with limits and with as many tokens, and returns requests of one report each, of the sessions that work; all
-// reports of an agent come with one token. With teams, each token is for its agents alone.
+// guarded starts a server with limits and this many tokens, and returns requests with one report each, from the working
+// sessions. All reports of an agent use the same token. With teams, each token covers only its own agents.
 func guarded(b *testing.B, tokens int, teams bool) (process, [][][]byte) {
 	var file strings.Builder
 	header := make([]string, tokens)
@@ -32,7 +32,8 @@ func guarded(b *testing.B, tokens int, teams bool) (process, [][][]byte) {
 	return server, workload(1, func(session int) string { return header[session/10%tokens] })
 }
 
-// BenchmarkGuarded measures one report a request with tokens and limits: one token against none, and a thousand against one.
+// BenchmarkGuarded measures one report per request with tokens and limits: one token compared with none, and 1,000
+// compared with one.
 func BenchmarkGuarded(b *testing.B) {
 	report := func(b *testing.B, ratio, reports float64, unit string) {
 		b.ReportMetric(0, "ns/op")
@@ -40,16 +41,16 @@ func BenchmarkGuarded(b *testing.B) {
 		b.ReportMetric(reports, "reports/s")
 	}
 	b.Run("one-token", func(b *testing.B) {
-		open, of := startServer(b, "MAX_IN_FLIGHT=0"), workload(1, nil)
-		closed, with := guarded(b, 1, false)
-		ratio, reports := pairs(b, func() float64 { return rate(b, closed, with) }, func() float64 { return rate(b, open, of) })
+		open, openRequests := startServer(b, "MAX_IN_FLIGHT=0"), workload(1, nil)
+		closed, closedRequests := guarded(b, 1, false)
+		ratio, reports := pairs(b, func() float64 { return rate(b, closed, closedRequests) }, func() float64 { return rate(b, open, openRequests) })
 		report(b, ratio, reports, "x_open")
 	})
 	for name, teams := range map[string]bool{"1000-tokens": false, "1000-tokens-of-teams": true} {
 		b.Run(name, func(b *testing.B) {
-			one, withOne := guarded(b, 1, false)
-			many, withMany := guarded(b, 1000, teams)
-			ratio, reports := pairs(b, func() float64 { return rate(b, many, withMany) }, func() float64 { return rate(b, one, withOne) })
+			one, oneRequests := guarded(b, 1, false)
+			many, manyRequests := guarded(b, 1000, teams)
+			ratio, reports := pairs(b, func() float64 { return rate(b, many, manyRequests) }, func() float64 { return rate(b, one, oneRequests) })
 			report(b, ratio, reports, "x_one_token")
 		})
 	}

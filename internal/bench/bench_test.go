@@ -1,5 +1,5 @@
-// Package bench measures the server against its yardstick: a bare net/http handler that reads the body and
-// answers as many bytes, under the same load, in the same run.
+// Package bench compares the server with a baseline: a bare net/http handler that reads the body and writes an answer
+// of the same size, under the same load, in the same run.
 package bench
 
 import (
@@ -29,8 +29,8 @@ import (
 
 const connections = 64
 
-// bareVariable has the test binary serve the yardstick instead of running tests; bareLogVariable names a file to which it then
-// appends what it reads, and which is synced before it answers.
+// bareVariable makes the test binary serve the baseline instead of running tests. bareLogVariable names a file; the
+// baseline then appends what it reads to the file, and syncs it before it answers.
 const (
 	bareVariable    = "KUBEAGENTS_BENCH_BARE"
 	bareLogVariable = "KUBEAGENTS_BENCH_BARE_LOG"
@@ -48,19 +48,19 @@ func TestMain(m *testing.M) {
 	os.Exit(status)
 }
 
-// serveBare serves the yardstick until standard input ends.
+// serveBare serves the baseline until standard input ends.
 func serveBare() {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		panic(err)
 	}
 	fmt.Fprintf(os.Stderr, "address=%s\n", listener.Addr())
-	keep := func(r io.Reader) error {
+	consume := func(r io.Reader) error {
 		_, err := io.Copy(io.Discard, r)
 		return err
 	}
 	if path := os.Getenv(bareLogVariable); path != "" {
-		if keep, err = synced(path); err != nil {
+		if consume, err = synced(path); err != nil {
 			panic(err)
 		}
 	}
@@ -70,8 +70,8 @@ func serveBare() {
 			streamBare(w, r)
 			return
 		}
-		if err := keep(r.Body); err != nil {
-			panic(err) // which net/http answers with no answer
+		if err := consume(r.Body); err != nil {
+			panic(err) // net/http then closes the connection without an answer
 		}
 		w.Header().Set("Content-Type", "application/json")
 		w.Write(answer) //nolint:errcheck
@@ -79,10 +79,10 @@ func serveBare() {
 	io.Copy(io.Discard, os.Stdin) //nolint:errcheck
 }
 
-// buildDir is where the program was built, if it was.
+// buildDir is the directory that the program was built in; nil if it was not built.
 var buildDir atomic.Pointer[string]
 
-// buildServer builds the program as users do, once.
+// buildServer builds the program once, as users do.
 var buildServer = sync.OnceValues(func() (binary string, err error) {
 	dir, err := os.MkdirTemp("", "kubeagents-bench")
 	if err != nil {
@@ -97,13 +97,13 @@ var buildServer = sync.OnceValues(func() (binary string, err error) {
 	return binary, nil
 })
 
-// process is a server that was started for a benchmark.
+// process is a server started for a benchmark.
 type process struct {
 	address string
 	pid     int
 }
 
-// start starts a program that logs its address, and ends it with the benchmark.
+// start starts a program that logs its address. The program is killed when the benchmark ends.
 func start(b *testing.B, environment []string, name string) process {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, name)
@@ -124,7 +124,7 @@ func start(b *testing.B, environment []string, name string) process {
 			return process{strings.Fields(rest)[0], cmd.Process.Pid}
 		}
 	}
-	b.Fatalf("%s did not say its address", name)
+	b.Fatalf("%s did not log its address", name)
 	return process{}
 }
 
@@ -135,21 +135,21 @@ func startServer(b *testing.B, settings ...string) process {
 	return start(b, append([]string{"HOST=127.0.0.1", "PORT=0", "RATE_LIMIT_REPORTS=0", "RATE_LIMIT_READS=0"}, settings...), binary)
 }
 
-// startBare starts the yardstick.
+// startBare starts the baseline.
 func startBare(b *testing.B, settings ...string) process {
 	self, err := os.Executable()
 	require.NoError(b, err)
 	return start(b, append([]string{bareVariable + "=1"}, settings...), self)
 }
 
-// report returns a status report of some 300 bytes for the n-th session; an agent has ten.
+// report returns a status report of about 300 bytes for the n-th session. There are ten sessions per agent.
 func report(n int) []byte {
 	return fmt.Appendf(nil, `{"agent_id":"host-%05d:claude","agent_name":"Backend refactor","agent_source":"claude-code",`+
 		`"session_topic":"Fix flaky test in payment/checkout_test.go (%d)","status":"running","timestamp":"2026-11-20T07:01:18.472611Z",`+
 		`"message":"Running go test ./...","content":"Reading the repository\nWriting a regression test","ttl_minutes":60}`, n/10, n%10)
 }
 
-// reports returns a report of each session from the first on, one after another.
+// reports returns one report for each of a range of sessions.
 func reports(first, sessions int) []byte {
 	var body bytes.Buffer
 	for n := range sessions {
@@ -158,8 +158,7 @@ func reports(first, sessions int) []byte {
 	return body.Bytes()
 }
 
-// requests returns, for each of as many connections, requests that report on size sessions each, which no other
-// connection reports on.
+// requests returns, for each connection, requests with size reports each. No session is reported by two connections.
 func requests(connections, sessions, size int) [][][]byte {
 	list := make([][][]byte, connections)
 	for n := 0; n < sessions; n += size {
@@ -169,7 +168,7 @@ func requests(connections, sessions, size int) [][][]byte {
 	return list
 }
 
-// fill sends as many reports for each session, and returns when all of them are stored.
+// fill sends this many reports for each session, and returns once all of them are stored.
 func fill(b *testing.B, server process, sessions, times int) {
 	const size = 1000
 	for range times {
@@ -178,12 +177,12 @@ func fill(b *testing.B, server process, sessions, times int) {
 			resp, err := http.Post("http://"+server.address+"/webhook/status", "application/x-ndjson", body)
 			require.NoError(b, err)
 			require.Equal(b, http.StatusOK, resp.StatusCode)
-			resp.Body.Close() //nolint:errcheck // only its status is asked for
+			resp.Body.Close() //nolint:errcheck // only its status matters
 		}
 	}
 }
 
-// span is how long one rate is measured: with -short just long enough to see that it can be.
+// span is how long one rate is measured. With -short, it is just long enough to check that it can be measured.
 func span() time.Duration {
 	if testing.Short() {
 		return 300 * time.Millisecond
@@ -191,7 +190,7 @@ func span() time.Duration {
 	return 1500 * time.Millisecond
 }
 
-// rate returns the requests that a server answers in a second.
+// rate returns the number of requests that a server answers per second.
 func rate(b *testing.B, p process, requests [][][]byte) float64 {
 	result, err := load.Run(p.address, requests, span())
 	require.NoError(b, err)
@@ -199,20 +198,22 @@ func rate(b *testing.B, p process, requests [][][]byte) float64 {
 	return result.PerSecond()
 }
 
-// working is how many sessions work at a time, and how often each reports before its connection begins again.
+// working is the number of sessions that work at a time. rounds is how many times each of them reports before its
+// connection starts over.
 const (
 	working = 20_000
 	rounds  = 3
 )
 
-// What agents do, of which messages and contents are made.
+// Activities and files, from which messages and contents are composed.
 var (
 	doing = []string{"Running", "Editing", "Reading", "Reviewing", "Waiting for", "Committing", "Searching", "Testing"}
 	files = []string{"payment/checkout_test.go", "store/bounds.go", "web/src/components/Table.tsx", "docs/operate.md", "go test ./...",
 		"npm run build", "migrations/0042_add_index.sql", "Поднять покрытие тестами", "修复结账流程", "Makefile", "internal/journal/chunk.go"}
 )
 
-// work returns what a session reports: about itself always the same, what it does by chance, and the time at which that is sent.
+// work returns a report of a session. Its names are always the same, its activity is random, and it has the time of
+// sending.
 func work(rng *rand.Rand, n int) []byte {
 	var content strings.Builder
 	for range rng.IntN(12) {
@@ -230,8 +231,9 @@ func work(rng *rand.Rand, n int) []byte {
 		n/10, n%10, status, load.Now, doing[rng.IntN(len(doing))], files[rng.IntN(len(files))], rng.IntN(1000), content.String())
 }
 
-// workload returns, for each connection, requests of as many reports each, of all working sessions in an order of chance. No session is
-// reported on by two connections. header returns the header lines of a request whose first report is of that session; nil for none.
+// workload returns, for each connection, requests with size reports each, covering all working sessions in random
+// order. No session is reported by two connections. header returns a header line for a request whose first report is of
+// the given session; nil for none.
 func workload(size int, header func(session int) string) [][][]byte {
 	rng := rand.New(rand.NewPCG(7, 11))
 	list := make([][][]byte, connections)
@@ -261,40 +263,41 @@ func workload(size int, header func(session int) string) [][][]byte {
 	return list
 }
 
-// compare runs pairs against the yardstick, which gets one report a request, in alternating order, and reports
-// the median of the ratios. Before that, the history of every session is filled, so that the server is as one
-// that has run for a while. It leaves out that agents come and go, and that people read meanwhile.
+// compare measures the server against the baseline, which gets one report per request, in alternating order, and
+// reports the median of the ratios. Before that, it fills the history of every session, so that the server is in the
+// state of one that has run for a while. It does not cover agents that come and go, or people who read at the same
+// time.
 func compare(b *testing.B, size int) {
-	historyLimit := 100 // unless HISTORY_LIMIT says another
+	historyLimit := 100 // the default of HISTORY_LIMIT
 	if testing.Short() {
 		historyLimit = 1
 	}
 	bare, server := startBare(b), startServer(b)
-	of, single := workload(size, nil), workload(1, nil)
+	batches, single := workload(size, nil), workload(1, nil)
 	fill(b, server, working, historyLimit)
 	ratio, reports := pairs(b,
-		func() float64 { return rate(b, server, of) * float64(size) },
+		func() float64 { return rate(b, server, batches) * float64(size) },
 		func() float64 { return rate(b, bare, single) })
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(ratio, "x_bare")
 	b.ReportMetric(reports, "reports/s")
 }
 
-// pairs measures two rates in pairs, in alternating order, after a run of each that does not count. It returns the median of
-// their ratios, and that of the first rate.
-func pairs(b *testing.B, ours, theirs func() float64) (ratio, rate float64) {
-	ours()
-	theirs()
+// pairs measures two rates alternately, after a warm-up of each. It returns the median of their ratios, and the median
+// of the first rate.
+func pairs(b *testing.B, first, second func() float64) (ratio, rate float64) {
+	first()
+	second()
 	var ratios, rates []float64
 	for b.Loop() {
-		var our, their float64
+		var x, y float64
 		if len(ratios)%2 == 0 {
-			our, their = ours(), theirs()
+			x, y = first(), second()
 		} else {
-			their, our = theirs(), ours()
+			y, x = second(), first()
 		}
-		rates = append(rates, our)
-		ratios = append(ratios, our/their)
+		rates = append(rates, x)
+		ratios = append(ratios, x/y)
 	}
 	return median(ratios), median(rates)
 }
@@ -304,18 +307,17 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// BenchmarkOneReport measures one report a request, of sessions in an order of chance.
+// BenchmarkOneReport measures one report per request, with sessions in random order.
 func BenchmarkOneReport(b *testing.B) { compare(b, 1) }
 
-// BenchmarkBatch measures 100 reports a request, each of another session.
+// BenchmarkBatch measures 100 reports per request, each of a different session.
 func BenchmarkBatch(b *testing.B) { compare(b, 100) }
 
-// BenchmarkResident measures the memory that the server has in use with a million sessions of one report each,
-// and the most that it had in use until another report had come for each. The yardstick is what
-// BenchmarkMemory of the store finds live.
+// BenchmarkResident measures the resident memory of a server with a million sessions of one report each, and its peak
+// after a second report for each. Compare it with the live heap that BenchmarkMemory of the store measures.
 func BenchmarkResident(b *testing.B) {
 	sessions := 1_000_000
-	if testing.Short() { // just enough to see that it can be measured
+	if testing.Short() { // just enough to check that it can be measured
 		sessions /= 20
 	}
 	for b.Loop() {
@@ -328,8 +330,8 @@ func BenchmarkResident(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// memory returns what the kernel says of the memory of a process, in bytes: VmRSS, what it has in use, or VmHWM,
-// the most that it had.
+// memory returns the memory of a process in bytes, according to the kernel: VmRSS is the resident memory, VmHWM its
+// peak.
 func memory(b *testing.B, pid int, name string) int64 {
 	status, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/status")
 	require.NoError(b, err)
@@ -340,6 +342,6 @@ func memory(b *testing.B, pid int, name string) int64 {
 			return kib << 10
 		}
 	}
-	b.Fatalf("no %s", name)
+	b.Fatalf("no %s in the status of the process", name)
 	return 0
 }

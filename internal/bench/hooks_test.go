@@ -18,14 +18,14 @@ import (
 	"github.com/kubeagents/kubeagents/internal/load"
 )
 
-// outputLine is part of a tool's output, as it stands in JSON.
+// outputLine is a line of a tool's output, escaped for JSON.
 const outputLine = `--- PASS: TestCheckout (0.01s)\n    checkout_test.go:42: \"ok\" → done\n`
 
-// output is as much of it as is sent at a time.
+// output is as much output as is sent at a time.
 var output = strings.Repeat(outputLine, 10_000)
 
-// postToolUse returns the event of Claude Code for the n-th session with a tool's output such that it has about size bytes. Two
-// events of a session, one after another, tell of different commands, so that each is an entry of the history.
+// postToolUse returns an event of Claude Code for the n-th session, with as much output as makes its size about size
+// bytes. Consecutive events of a session have different commands, so that each one enters a status in the history.
 func postToolUse(n, command, size int) []byte {
 	event := fmt.Sprintf(`{"session_id":"b634f3a5-ff80-4837-9113-%012d","transcript_path":"/home/dev/.claude/projects/-home-dev-payments/b634f3a5.jsonl",`+
 		`"cwd":"/home/dev/payments-%d","prompt_id":"e242e1fc-0218-43d5-a1f0-889c50ab244b","permission_mode":"default","effort":{"level":"high"},`+
@@ -34,7 +34,7 @@ func postToolUse(n, command, size int) []byte {
 	return fmt.Appendf(nil, event, strings.Repeat(outputLine, max(0, size-len(event))/len(outputLine)))
 }
 
-// hooked returns, for each of as many connections, events of sessions that no other connection has.
+// hooked returns, for each connection, events of sessions that no other connection has.
 func hooked(connections, sessions, size int) [][][]byte {
 	list := make([][][]byte, connections)
 	for command := range 2 {
@@ -45,14 +45,15 @@ func hooked(connections, sessions, size int) [][][]byte {
 	return list
 }
 
-// BenchmarkHook measures a tool's events: one of 2 KiB against a plain report, one of 200 KiB against reading as many bytes, and
-// events of 32 MiB by their bytes; and how much memory the server has in use when 64 agents send the latter two.
+// BenchmarkHook measures a tool's events: of 2 KiB compared with plain reports, of 200 KiB compared with reading as
+// many bytes, and of 32 MiB in bytes per second. For the latter two, it also measures the server's peak memory with 64
+// agents.
 func BenchmarkHook(b *testing.B) {
 	b.Run("2KiB", func(b *testing.B) {
 		const sessions = connections * 64
 		plain, server := startServer(b), startServer(b)
-		of, events := requests(connections, sessions, 1), hooked(connections, sessions, 2<<10)
-		ratio, perSecond := pairs(b, func() float64 { return rate(b, server, events) }, func() float64 { return rate(b, plain, of) })
+		reports, events := requests(connections, sessions, 1), hooked(connections, sessions, 2<<10)
+		ratio, perSecond := pairs(b, func() float64 { return rate(b, server, events) }, func() float64 { return rate(b, plain, reports) })
 		b.ReportMetric(0, "ns/op")
 		b.ReportMetric(ratio, "x_report")
 		b.ReportMetric(perSecond, "events/s")
@@ -81,7 +82,7 @@ func BenchmarkHook(b *testing.B) {
 	})
 }
 
-// postAtOnce has each of 64 agents send an event with a tool's output of about size bytes, at once.
+// postAtOnce makes 64 agents send an event with about size bytes of output at the same time.
 func postAtOnce(b *testing.B, server process, size int) {
 	errs := make([]error, connections)
 	var agents sync.WaitGroup
@@ -92,7 +93,7 @@ func postAtOnce(b *testing.B, server process, size int) {
 	require.NoError(b, errors.Join(errs...))
 }
 
-// hugeEvent is postToolUse, in pieces that take little memory.
+// hugeEvent is postToolUse in pieces that need little memory.
 func hugeEvent(n, size int) io.Reader {
 	before, after, _ := strings.Cut(string(postToolUse(n, n, 0)), `"stdout":"`)
 	body := []io.Reader{strings.NewReader(before + `"stdout":"`)}
@@ -102,21 +103,22 @@ func hugeEvent(n, size int) io.Reader {
 	return io.MultiReader(append(body, strings.NewReader(after))...)
 }
 
-// post sends an event, which must be taken.
+// post sends an event, and returns an error unless the server accepts it.
 func post(server process, event io.Reader) error {
-	response, err := http.Post("http://"+server.address+"/webhook/claude-code", "application/json", event) //nolint:noctx // the server bounds it
+	response, err := http.Post("http://"+server.address+"/webhook/claude-code", "application/json", event) //nolint:noctx // the server limits it
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() //nolint:errcheck // only its status is asked for
+	defer response.Body.Close() //nolint:errcheck // only its status matters
 	if response.StatusCode != http.StatusOK {
 		return errors.New(response.Status)
 	}
 	return nil
 }
 
-// BenchmarkHookLatency measures how long an agent waits for the answer to an event of 2 KiB while 1,000 come each second, in memory
-// and with a journal, against a server that only reads them, and against a disk that syncs as many writes, one after another.
+// BenchmarkHookLatency measures how long an agent waits for the answer to an event of 2 KiB, at 1,000 events per
+// second, in memory and with a journal. It also measures a server that only reads the events, and a disk that syncs as
+// many writes, one after another.
 func BenchmarkHookLatency(b *testing.B) {
 	const perSecond = 1000
 	hooks := func(server process) func() ([]time.Duration, error) {
@@ -152,12 +154,12 @@ func BenchmarkHookLatency(b *testing.B) {
 	}
 }
 
-// awaitReady returns once a server takes reports, or at once if it has no such thing.
+// awaitReady returns once a server accepts reports, or at once if it has no readiness check.
 func awaitReady(b *testing.B, p process) {
 	for range 1000 {
-		resp, err := http.Get("http://" + p.address + "/health/ready") //nolint:noctx // it is bounded
+		resp, err := http.Get("http://" + p.address + "/health/ready") //nolint:noctx // the server limits it
 		if err == nil {
-			resp.Body.Close() //nolint:errcheck // only its status is asked for
+			resp.Body.Close() //nolint:errcheck // only its status matters
 			if resp.StatusCode == http.StatusOK {
 				return
 			}
@@ -167,14 +169,14 @@ func awaitReady(b *testing.B, p process) {
 	b.Fatal("the server is not ready")
 }
 
-// syncs appends to a file, as many times a second, what a journal writes of an event, and returns how long each write and its
-// sync took.
+// syncs appends to a file what a journal writes for an event, perSecond times per second, and returns how long each
+// write and sync took.
 func syncs(path string, perSecond int, duration time.Duration) ([]time.Duration, error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	defer file.Close() //nolint:errcheck // all was synced
+	defer file.Close() //nolint:errcheck // everything is synced
 	took := make([]time.Duration, int(duration.Seconds()*float64(perSecond)))
 	start := time.Now()
 	for i := range took {

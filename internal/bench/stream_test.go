@@ -20,8 +20,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/load"
 )
 
-// barePath is where the yardstick streams events that are all the same, as fast as the client takes them: from one instant, in
-// Unix nanoseconds, to another.
+// barePath is where the baseline streams identical events as fast as the client reads them, between two instants in
+// Unix nanoseconds.
 const barePath = "/bare/events"
 
 func streamBare(w http.ResponseWriter, r *http.Request) {
@@ -32,7 +32,7 @@ func streamBare(w http.ResponseWriter, r *http.Request) {
 	}
 	from, to := instant("from"), instant("to")
 	control := http.NewResponseController(w)
-	control.Flush() //nolint:errcheck // then the first write fails, too
+	control.Flush() //nolint:errcheck // if this fails, so does the first write
 	time.Sleep(time.Until(from))
 	for time.Now().Before(to) {
 		if _, err := w.Write(event); err != nil || control.Flush() != nil {
@@ -41,8 +41,8 @@ func streamBare(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
-// subscribe opens a stream on a connection of its own, which ends with the benchmark or by what it returns. received is called
-// with the blocks that come, one or more at a time, and their bytes hold no more than the call.
+// subscribe opens a stream on its own connection. The stream ends with the benchmark, or when the returned function is
+// called. received is called with one or more blocks at a time; they are only valid during the call.
 func subscribe(b *testing.B, address, target string, received func(blocks []byte)) (leave func()) {
 	conn, err := net.Dial("tcp", address)
 	require.NoError(b, err)
@@ -68,33 +68,33 @@ func subscribe(b *testing.B, address, target string, received func(blocks []byte
 		}
 	})
 	leave = sync.OnceFunc(func() {
-		conn.Close() //nolint:errcheck // nothing is left to be written
+		conn.Close() //nolint:errcheck // nothing is left to write
 		reading.Wait()
 	})
 	b.Cleanup(leave)
 	return leave
 }
 
-// BenchmarkIntakeWithSubscribers measures what 1,000 subscribers cost those who report, each subscribed to one agent that
-// says nothing: against the same server without any.
+// BenchmarkIntakeWithSubscribers measures what 1,000 subscribers cost reporting agents, compared with the same server
+// without subscribers. Each is subscribed to one agent that is silent.
 func BenchmarkIntakeWithSubscribers(b *testing.B) {
 	watched, alone := startServer(b), startServer(b)
-	of := requests(connections, connections, 1)
+	traffic := requests(connections, connections, 1)
 	fill(b, watched, connections, 100)
 	fill(b, alone, connections, 100)
 	for i := range 1000 {
 		subscribe(b, watched.address, fmt.Sprintf("/api/events?agent_id=idle-%d", i), func([]byte) {})
 	}
 	ratio, reports := pairs(b,
-		func() float64 { return rate(b, watched, of) },
-		func() float64 { return rate(b, alone, of) })
+		func() float64 { return rate(b, watched, traffic) },
+		func() float64 { return rate(b, alone, traffic) })
 	b.ReportMetric(0, "ns/op")
 	b.ReportMetric(ratio, "x_alone")
 	b.ReportMetric(reports, "reports/s")
 }
 
-// BenchmarkDelivery measures how long after the 200 of its report an event is at 200 subscribers to everything, with 100
-// reports a second.
+// BenchmarkDelivery measures the delay between the 200 for a report and the arrival of its event at 200 subscribers to
+// everything, at 100 reports per second.
 func BenchmarkDelivery(b *testing.B) {
 	const subscribers, perSecond = 200, 100
 	server := startServer(b)
@@ -119,7 +119,7 @@ func BenchmarkDelivery(b *testing.B) {
 	var answered []time.Time
 	conn, err := net.Dial("tcp", server.address)
 	require.NoError(b, err)
-	defer conn.Close() //nolint:errcheck // nothing is left to be written
+	defer conn.Close() //nolint:errcheck // nothing is left to write
 	answers := bufio.NewReader(conn)
 	ticker := time.NewTicker(time.Second / perSecond)
 	defer ticker.Stop()
@@ -130,7 +130,7 @@ func BenchmarkDelivery(b *testing.B) {
 			answered = append(answered, time.Now())
 		}
 	}
-	time.Sleep(time.Second) // what is still on its way
+	time.Sleep(time.Second) // for events on their way
 	var delays []time.Duration
 	for i := range subscribers {
 		leave[i]()
@@ -148,9 +148,9 @@ func BenchmarkDelivery(b *testing.B) {
 	b.ReportMetric(float64(delays[len(delays)-1].Microseconds())/1000, "ms_max")
 }
 
-// BenchmarkFanOut measures how many events a second reach 1,000 subscribers to everything, under 1,000 reports
-// a second in requests of ten, against a bare handler that writes events of the same size to as many. Load, subscribers and
-// server share the cores.
+// BenchmarkFanOut measures how many events per second reach 1,000 subscribers to everything, at 1,000 reports per
+// second in requests of ten, compared with a bare handler that writes events of the same size to as many subscribers.
+// Load, subscribers and server share the cores.
 func BenchmarkFanOut(b *testing.B) {
 	const subscribers = 1000
 	var events atomic.Int64
@@ -173,12 +173,12 @@ func BenchmarkFanOut(b *testing.B) {
 		}
 	}
 	bare, server := startBare(b), startServer(b)
-	of, interval := load.Request("POST", "/webhook/status", reports(0, 10)), 10*time.Millisecond
+	request, interval := load.Request("POST", "/webhook/status", reports(0, 10)), 10*time.Millisecond
 	ratio, rate := pairs(b,
 		func() float64 {
 			leave := follow(server, "/api/events")
 			defer leave()
-			return during(func() { paced(b, server, of, interval, duration) })
+			return during(func() { paced(b, server, request, interval, duration) })
 		},
 		func() float64 {
 			from := time.Now().Add(2 * time.Second)
@@ -193,11 +193,11 @@ func BenchmarkFanOut(b *testing.B) {
 	b.ReportMetric(counter(b, server, "kubeagents_subscribers_cut_off_total"), "cut_off")
 }
 
-// paced sends a request each interval, for that long.
+// paced sends a request at each interval, for a duration.
 func paced(b *testing.B, p process, request []byte, interval, duration time.Duration) {
 	conn, err := net.Dial("tcp", p.address)
 	require.NoError(b, err)
-	defer conn.Close() //nolint:errcheck // nothing is left to be written
+	defer conn.Close() //nolint:errcheck // nothing is left to write
 	answers := bufio.NewReader(conn)
 	ctx, cancel := context.WithTimeout(b.Context(), duration)
 	defer cancel()
@@ -213,23 +213,23 @@ func paced(b *testing.B, p process, request []byte, interval, duration time.Dura
 	}
 }
 
-// send sends a request and reads its answer, which must be a 200.
+// send sends a request and reads the response, which must be a 200.
 func send(b *testing.B, conn net.Conn, answers *bufio.Reader, request []byte) {
 	_, err := conn.Write(request)
 	require.NoError(b, err)
 	resp, err := http.ReadResponse(answers, nil)
 	require.NoError(b, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	require.Equal(b, http.StatusOK, resp.StatusCode)
 	_, err = io.Copy(io.Discard, resp.Body)
 	require.NoError(b, err)
 }
 
-// counter returns the value of a metric that has no labels.
+// counter returns the value of a metric without labels.
 func counter(b *testing.B, p process, name string) float64 {
 	resp, err := http.Get("http://" + p.address + "/metrics")
 	require.NoError(b, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	lines := bufio.NewScanner(resp.Body)
 	for lines.Scan() {
 		if value, ok := bytes.CutPrefix(lines.Bytes(), []byte(name+" ")); ok {
@@ -238,12 +238,12 @@ func counter(b *testing.B, p process, name string) float64 {
 			return n
 		}
 	}
-	b.Fatalf("no %s", name)
+	b.Fatalf("no metric %s", name)
 	return 0
 }
 
-// BenchmarkSubscriberMemory measures the memory that the server has in use for a subscriber, while events reach it: what its
-// collector has not collected yet included. Sessions keep one status, so that what they take does not grow meanwhile.
+// BenchmarkSubscriberMemory measures the server's resident memory per subscriber while events are delivered, including
+// garbage that is not collected yet. Sessions keep one status, so that their own memory does not grow.
 func BenchmarkSubscriberMemory(b *testing.B) {
 	const subscribers = 5000
 	var each []float64
@@ -255,7 +255,7 @@ func BenchmarkSubscriberMemory(b *testing.B) {
 		for i := range leave {
 			leave[i] = subscribe(b, server.address, fmt.Sprintf("/api/events?agent_id=host-%05d:claude", i), func([]byte) {})
 		}
-		fill(b, server, 10*subscribers, 5) // fifty events for each
+		fill(b, server, 10*subscribers, 5) // fifty events per subscriber
 		each = append(each, float64(memory(b, server.pid, "VmRSS")-before)/subscribers)
 		for i := range leave {
 			leave[i]()

@@ -7,35 +7,35 @@ import (
 	"sync"
 )
 
-// syncedLog is a file to which many append at once, each waiting until it is synced. What comes while it is written and synced is
-// written and synced together, next.
+// syncedLog is a file that many goroutines append to, each waiting until its data is synced. Data that arrives during a
+// write and sync is written and synced together in the next one.
 type syncedLog struct {
-	file *os.File
-	some chan struct{} // tells that a group waits
+	file    *os.File
+	waiting chan struct{} // signals that a group is waiting
 
 	mu   sync.Mutex
-	next *syncedGroup // nil where nothing waits
+	next *syncedGroup // nil if nothing is waiting
 }
 
-// syncedGroup is what is written and synced together.
+// syncedGroup is data that is written and synced together.
 type syncedGroup struct {
 	body bytes.Buffer
 	done chan struct{}
-	err  error // not before done is closed
+	err  error // set before done is closed
 }
 
 // synced returns a function that appends what it reads to a file, and returns once that is synced.
-func synced(path string) (keep func(io.Reader) error, err error) {
+func synced(path string) (write func(io.Reader) error, err error) {
 	file, err := os.Create(path)
 	if err != nil {
 		return nil, err
 	}
-	log := &syncedLog{file: file, some: make(chan struct{}, 1)}
+	log := &syncedLog{file: file, waiting: make(chan struct{}, 1)}
 	go log.run()
-	return log.keep, nil
+	return log.write, nil
 }
 
-func (l *syncedLog) keep(from io.Reader) error {
+func (l *syncedLog) write(from io.Reader) error {
 	body, err := io.ReadAll(from)
 	if err != nil {
 		return err
@@ -45,13 +45,13 @@ func (l *syncedLog) keep(from io.Reader) error {
 	return g.err
 }
 
-// join adds to the group that is written next.
+// join adds body to the group that is written next.
 func (l *syncedLog) join(body []byte) *syncedGroup {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.next == nil {
 		l.next = &syncedGroup{done: make(chan struct{})}
-		l.some <- struct{}{}
+		l.waiting <- struct{}{}
 	}
 	l.next.body.Write(body)
 	return l.next
@@ -65,9 +65,9 @@ func (l *syncedLog) take() *syncedGroup {
 	return g
 }
 
-// run writes and syncs until the process ends.
+// run writes and syncs groups until the process ends.
 func (l *syncedLog) run() {
-	for range l.some {
+	for range l.waiting {
 		g := l.take()
 		if _, g.err = l.file.Write(g.body.Bytes()); g.err == nil {
 			g.err = l.file.Sync()

@@ -17,7 +17,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/load"
 )
 
-// twoTeams starts a server with a token for each of two teams: of the agents ours-* and theirs-*. No rate is limited.
+// twoTeams starts a server with a token for each of two teams, which cover the agents ours-* and theirs-*. Rates are
+// not limited.
 func twoTeams(b *testing.B) (server process, ours, theirs string) {
 	var file strings.Builder
 	tokenFor := func(name string) string {
@@ -32,20 +33,21 @@ func twoTeams(b *testing.B) (server process, ours, theirs string) {
 	return startServer(b, "TOKENS_FILE="+path), ours, theirs
 }
 
-// Of the other team's fleet.
+// The size of the other team's fleet.
 const (
-	theirAgents   = 1_000 // each of which has as many sessions:
-	sessionsOfOne = 100
-	theirBatch    = 10_000 // reports in one request
+	theirAgents      = 1_000 // agents
+	sessionsPerAgent = 100
+	theirBatch       = 10_000 // reports in one request
 )
 
-// nearly is a text in which a search for 250 letters, the last of them another one, nearly succeeds everywhere.
+// A search for searched, 250 letters of which only the last differs from nearly, almost succeeds everywhere in nearly.
 var (
 	nearly   = strings.Repeat("a", 400)
 	searched = nearly[:249] + "b"
 )
 
-// theirReports returns a report of each of some sessions of an agent, with so many letters of content, each of four bytes, in one request.
+// theirReports returns, in one request, a report for each of the sessions of an agent. Each has this many letters of
+// content, of four bytes each.
 func theirReports(agent string, sessions, content int) []byte {
 	var body bytes.Buffer
 	for n := range sessions {
@@ -55,9 +57,9 @@ func theirReports(agent string, sessions, content int) []byte {
 	return body.Bytes()
 }
 
-// as sends a request with a token, and reads the answer to its end.
+// as sends a request with a token, and reads the response to its end.
 func as(token string, server process, method, path string, body []byte) error {
-	request, err := http.NewRequest(method, "http://"+server.address+path, bytes.NewReader(body)) //nolint:noctx // the server bounds it
+	request, err := http.NewRequest(method, "http://"+server.address+path, bytes.NewReader(body)) //nolint:noctx // the server limits it
 	if err != nil {
 		return err
 	}
@@ -68,7 +70,7 @@ func as(token string, server process, method, path string, body []byte) error {
 	if err != nil {
 		return err
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close() //nolint:errcheck // it is read to the end
 	if _, err := io.Copy(io.Discard, response.Body); err != nil {
 		return err
 	}
@@ -78,9 +80,10 @@ func as(token string, server process, method, path string, body []byte) error {
 	return nil
 }
 
-// BenchmarkOthersWait measures how much longer reports of a team wait while another team sends the most expensive requests of each kind, one
-// after another: 999 of 1,000 of 1,000 reports a second, against the same without the other team. Server, load and both teams share the
-// machine, so that the wait for a processor is part of it.
+// BenchmarkOthersWait measures how much longer a team's reports wait while another team sends the most expensive
+// requests of each kind, one after another. It reports the 99.9th percentile at 1,000 reports per second, and how much
+// it increases because of the other team. Server, load and both teams share the machine, so the wait for a processor is
+// included.
 func BenchmarkOthersWait(b *testing.B) {
 	const perSecond = 1000
 	server, ours, theirs := twoTeams(b)
@@ -92,7 +95,7 @@ func BenchmarkOthersWait(b *testing.B) {
 		fleet, large = 20, 100
 	}
 	for n := range fleet {
-		require.NoError(b, send("POST", "/webhook/status", theirReports(fmt.Sprintf("theirs-%d", n), sessionsOfOne, 0))())
+		require.NoError(b, send("POST", "/webhook/status", theirReports(fmt.Sprintf("theirs-%d", n), sessionsPerAgent, 0))())
 	}
 	for range large / 100 {
 		require.NoError(b, send("POST", "/webhook/status", theirReports("theirs-large", 100, 10_000))())

@@ -1,5 +1,5 @@
-// Package fleet holds a recorded working day of 200 agents, and the state that it leads to. Tests and the
-// demo use it; the server does not.
+// Package fleet contains a recorded working day of 200 agents, and the state at its end. It is used by tests and by the
+// demo, not by the server.
 package fleet
 
 import (
@@ -14,16 +14,16 @@ var reports []byte
 //go:embed testdata/expected.json
 var expected []byte
 
-// Reports returns the day's reports in the order of arrival, each as the JSON that its agent sent.
+// Reports returns the day's reports in order of arrival, each as the JSON that its agent sent.
 func Reports() [][]byte {
 	return bytes.Split(bytes.TrimSuffix(reports, []byte("\n")), []byte("\n"))
 }
 
-// State is what the day leads to.
+// State is the state at the end of the day.
 type State struct {
 	Reports    int              `json:"reports"`    // sent
-	Stored     int              `json:"stored"`     // those of them that were no retry
-	Duplicates int              `json:"duplicates"` // the retries
+	Stored     int              `json:"stored"`     // those that were not retries
+	Duplicates int              `json:"duplicates"` // retries
 	Agents     map[string]Agent `json:"agents"`     // by ID
 	Sessions   []Session        `json:"sessions"`
 	ByStatus   map[string]int   `json:"by_status"` // sessions by current status
@@ -48,7 +48,7 @@ type Session struct {
 	History        [][3]string `json:"history"` // timestamp, status and message, newest first
 }
 
-// Expected returns the state that the day leads to.
+// Expected returns the state at the end of the day.
 func Expected() (s State, err error) {
 	err = json.Unmarshal(expected, &s)
 	return s, err

@@ -1,5 +1,5 @@
-// Package load drives an HTTP server as hard as its keep-alive connections allow, at as little cost to the
-// machine as can be, since server and load share it.
+// Package load puts maximum load on an HTTP server over keep-alive connections. It uses as little CPU as possible,
+// because server and load share the machine.
 package load
 
 import (
@@ -12,17 +12,17 @@ import (
 	"time"
 )
 
-// Result is what a run of [Run] saw.
+// Result is the result of [Run].
 type Result struct {
 	Requests int // answered, with any status
-	Failed   int // those of them with another status than 200
+	Failed   int // answered with a status other than 200
 	Elapsed  time.Duration
 }
 
-// PerSecond returns the requests answered in a second.
+// PerSecond returns the number of requests answered per second.
 func (r Result) PerSecond() float64 { return float64(r.Requests) / r.Elapsed.Seconds() }
 
-// Request returns the bytes of a request with a body for [Run] to send; header lines are "Name: value".
+// Request returns an HTTP request with a body, for [Run] to send. Each header line is of the form "Name: value".
 func Request(method, path string, body []byte, header ...string) []byte {
 	lines := ""
 	for _, line := range header {
@@ -32,16 +32,16 @@ func Request(method, path string, body []byte, header ...string) []byte {
 		method, path, lines, len(body), body)
 }
 
-// Now stands, in a request for [Run], for the time at which it is sent, in UTC (RFC 3339).
+// Now is a placeholder for the time of sending, in UTC (RFC 3339), in requests for [Run].
 const Now = "0000-00-00T00:00:00.000000Z"
 
-// stamped is a request, and where in it the time is to stand.
+// stamped is a request with the offsets of its timestamps.
 type stamped struct {
 	text []byte
 	at   []int
 }
 
-// stampedOf finds where in requests the time is to stand.
+// stampedOf finds the placeholders in requests.
 func stampedOf(requests [][]byte) []stamped {
 	all := make([]stamped, len(requests))
 	for i, text := range requests {
@@ -58,7 +58,7 @@ func stampedOf(requests [][]byte) []stamped {
 	return all
 }
 
-// stamp puts the time into a request.
+// stamp writes the time into a request.
 func (s *stamped) stamp(now time.Time) []byte {
 	if len(s.at) == 0 {
 		return s.text
@@ -71,9 +71,9 @@ func (s *stamped) stamp(now time.Time) []byte {
 	return s.text
 }
 
-// Run sends requests to a TCP address for a duration. There is a connection for each element of requests:
-// it sends them one after another, again and again, each when the answer to the one before has come. It writes the time into them
-// where [Now] stands.
+// Run sends requests to a TCP address for a duration, over one connection for each element of requests. A connection
+// sends its requests in order, again and again, each after the answer to the previous one. Run writes the current time
+// in place of [Now].
 func Run(address string, requests [][][]byte, duration time.Duration) (Result, error) {
 	conns := make([]net.Conn, len(requests))
 	for i := range conns {
@@ -81,7 +81,7 @@ func Run(address string, requests [][][]byte, duration time.Duration) (Result, e
 		if err != nil {
 			return Result{}, err
 		}
-		defer conn.Close() //nolint:errcheck // nothing is left to be written
+		defer conn.Close() //nolint:errcheck // nothing is left to write
 		conns[i] = conn
 	}
 	var (
@@ -148,7 +148,7 @@ var (
 	contentLength = []byte("Content-Length: ")
 )
 
-// answer reads one answer, which must name its length and fit into buf.
+// answer reads one response, which must have a Content-Length and fit into buf, and returns its status.
 func answer(conn net.Conn, buf []byte) (status int, err error) {
 	n, want := 0, 0
 	for {
@@ -164,7 +164,7 @@ func answer(conn net.Conn, buf []byte) (status int, err error) {
 			}
 			at := bytes.Index(buf[:head], contentLength)
 			if at < 0 {
-				return 0, errors.New("the answer does not name its length")
+				return 0, errors.New("the response has no Content-Length")
 			}
 			length := buf[at+len(contentLength) : head]
 			if line := bytes.IndexByte(length, '\r'); line >= 0 {
@@ -182,9 +182,10 @@ func answer(conn net.Conn, buf []byte) (status int, err error) {
 	}
 }
 
-// Pace sends requests to a TCP address at a pace, as many a second, for a duration: the connections, one for each element of
-// requests, take turns. It returns how long each answer took, from when the request was sent, or from when it was due where its
-// connection still waited for the answer before. Any answer but 200 is an error.
+// Pace sends requests to a TCP address at a fixed rate for a duration. The connections, one for each element of
+// requests, take turns. Pace returns how long each answer took, counted from when its request was sent or, if its
+// connection was still waiting for the previous answer, from when the request was due. A status other than 200 is an
+// error.
 func Pace(address string, requests [][][]byte, perSecond int, duration time.Duration) ([]time.Duration, error) {
 	took := make([]time.Duration, int(duration.Seconds()*float64(perSecond)))
 	errs := make([]error, len(requests))
@@ -197,7 +198,7 @@ func Pace(address string, requests [][][]byte, perSecond int, duration time.Dura
 				errs[c] = err
 				return
 			}
-			defer conn.Close() //nolint:errcheck // nothing is left to be written
+			defer conn.Close() //nolint:errcheck // nothing is left to write
 			buf := make([]byte, 64<<10)
 			for turn, i := 0, c; i < len(took); turn, i = turn+1, i+len(requests) {
 				sent := start.Add(time.Duration(i) * time.Second / time.Duration(perSecond))

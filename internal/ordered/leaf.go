@@ -5,7 +5,7 @@ import "slices"
 // leafSize is the maximum number of slots in a leaf.
 const leafSize = 64
 
-// Leaf is a run of consecutive items of a [Timeline]. Items store a pointer to theirs; only the timeline uses it.
+// Leaf is a run of consecutive items of a [Timeline]. Each item stores a pointer to its leaf, which only the timeline uses.
 type Leaf[T any] struct {
 	slots      []*T // in order; nil where an item was removed, but never at the end
 	live       int  // items in slots
@@ -16,7 +16,7 @@ type Leaf[T any] struct {
 	fence *Place
 }
 
-// Live returns how many items l holds.
+// Live returns the number of items in l.
 func (l *Leaf[T]) Live() int { return l.live }
 
 // Holds reports whether item is in a slot of l.

@@ -10,7 +10,7 @@ type List[T any] struct {
 // Links is the position of an item in a [List]. Only the list writes it. The zero value is that of an item in no list.
 type Links[T any] struct{ prev, next *T }
 
-// Neighbours returns the items before and after that whose position l is; nil for none.
+// Neighbours returns the items before and after the item with these links; nil for none.
 func (l *Links[T]) Neighbours() [2]*T { return [2]*T{l.prev, l.next} }
 
 // NewList returns an empty list. links returns the field in which an item stores its position.

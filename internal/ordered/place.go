@@ -3,7 +3,7 @@ package ordered
 import "cmp"
 
 // Place is the key by which a [Timeline] orders its items: by Group, then by Time, Nanos and Sequence, least first.
-// What these mean is up to the caller.
+// Their meaning is up to the caller.
 type Place struct {
 	Time     int64
 	Sequence uint64

@@ -2,8 +2,8 @@ package ordered
 
 import "github.com/tidwall/btree"
 
-// Set keeps items in the order of a function, in a B-tree. Items of which neither is less than the other are equal: the
-// set keeps one of them. A copy of a Set is the same set. The zero value is not usable: see [NewSet].
+// Set keeps items in the order of a function, in a B-tree. Two items are equal if neither is less than the other; the
+// set keeps only one of them. A copy of a Set is the same set. The zero value is not usable: see [NewSet].
 type Set[T any] struct{ tree *btree.BTreeG[*T] }
 
 // NewSet returns an empty set in the order of less.

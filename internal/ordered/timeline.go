@@ -21,7 +21,7 @@ type Member[T any] struct {
 	Slot  func(*T) (leaf **Leaf[T], slot *uint8) // returns the fields in which an item stores its position
 }
 
-// put stores in item that it is in slot i of l. The caller puts it there.
+// put records in item that it is in slot i of l. It does not change l.
 func (m *Member[T]) put(item *T, l *Leaf[T], i int) {
 	leaf, slot := m.Slot(item)
 	*leaf, *slot = l, uint8(i)
@@ -68,7 +68,7 @@ func (t *Timeline[T]) Advance(m *Member[T], item *T) {
 	t.Insert(m, item)
 }
 
-// makeRoom makes room for an item at p in a leaf that has no room, and returns the leaf to which the item then
+// makeRoom makes room for an item at p in a full leaf, and returns the leaf to which the item then
 // belongs. If that is a new leaf, it may be empty.
 func (t *Timeline[T]) makeRoom(m *Member[T], l *Leaf[T], p Place) *Leaf[T] {
 	l.compact(m)
@@ -139,7 +139,7 @@ func (t *Timeline[T]) find(p Place) *Leaf[T] {
 	return t.findEarlier(p)
 }
 
-// findEarlier is find for a place before the last leaf. It is a function of its own because it allocates.
+// findEarlier is find for a place before the last leaf. It is a separate function because it allocates.
 func (t *Timeline[T]) findEarlier(p Place) (found *Leaf[T]) {
 	t.leaves.Descend(&Leaf[T]{fence: &p}, func(l *Leaf[T]) bool {
 		found = l

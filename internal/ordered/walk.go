@@ -6,7 +6,7 @@ import "iter"
 // nil, nor after the container has changed.
 type Walk[T any] func() *T
 
-// While returns a walk that ends before the first item for which holds is false.
+// While returns a walk that ends before the first item for which holds returns false.
 func (w Walk[T]) While(holds func(*T) bool) Walk[T] {
 	return func() *T {
 		if item := w(); item != nil && holds(item) {
@@ -25,7 +25,7 @@ func (w Walk[T]) All() iter.Seq[*T] {
 }
 
 // Merge returns the items of several walks in one order. Each walk must be in that order already: an item comes
-// before another one if less holds. It can be ranged over once.
+// before another one if less returns true. It can be ranged over once.
 func Merge[T any](walks []Walk[T], less func(a, b *T) bool) iter.Seq[*T] {
 	return func(yield func(*T) bool) {
 		heads := make([]*T, len(walks))

@@ -71,10 +71,10 @@ func take[T any](n int, items iter.Seq[T]) []T {
 	return taken
 }
 
-// requireSame requires that got holds the very items of want.
+// requireSame requires that got contains the same pointers as want.
 func requireSame[T any](t require.TestingT, want, got []*T) {
 	require.Len(t, got, len(want))
-	require.True(t, slices.Equal(want, got), "other items")
+	require.True(t, slices.Equal(want, got), "different items")
 }
 
 func reversed[T any](items []T) []T {

@@ -1,25 +1,24 @@
-// Package textsearch finds a pattern in texts, whatever the case of either.
+// Package textsearch finds a pattern in texts, ignoring case.
 //
 // # Invariants
 //
-// Two texts match where [strings.EqualFold] holds: rune by rune, under Unicode's simple case folding. A fold that changes the
-// number of runes ("ß" and "SS") does not count. A byte that is not valid UTF-8 stands for U+FFFD.
+// Two texts match if [strings.EqualFold] reports true for them: rune by rune, under Unicode's simple case folding.
+// Folds that change the number of runes ("ß" and "SS") don't count. A byte that is not valid UTF-8 counts as U+FFFD.
 //
-// A search allocates nothing, and takes time in proportion to the texts, whatever the pattern: it is that of Knuth, Morris and Pratt
-// (Fast pattern matching in strings, 1977).
+// A search allocates nothing, and its time is proportional to the length of the texts, whatever the pattern. It uses
+// the algorithm of Knuth, Morris and Pratt (Fast pattern matching in strings, 1977).
 package textsearch
 
 import "strings"
 
-// Pattern is a text to search for. It never changes. The zero value is in every text.
+// Pattern is a text to search for. It is immutable. The zero value matches every text.
 type Pattern struct {
 	runes []rune // folded
-	// borders says for each number of first runes of the pattern how long the longest part of these is, shorter than all of them, that
-	// they both begin and end with.
+	// borders[n] is the length of the longest proper prefix of the first n runes that is also a suffix of them.
 	borders []int
 }
 
-// Compile returns the pattern that matches text in any case.
+// Compile returns a pattern that matches text in any case.
 func Compile(text string) Pattern {
 	p := Pattern{runes: []rune(strings.Map(fold, text))}
 	p.borders = make([]int, len(p.runes)+1)
@@ -30,8 +29,8 @@ func Compile(text string) Pattern {
 	return p
 }
 
-// next returns how many first runes of the pattern a text ends with that ended with so many before r, a folded rune, came. There are more
-// runes in the pattern than those.
+// next returns the number of matched runes after r, a folded rune, if it was matched before. That must be less than the
+// length of the pattern.
 func (p *Pattern) next(matched int, r rune) int {
 	for p.runes[matched] != r {
 		if matched == 0 {
@@ -42,7 +41,7 @@ func (p *Pattern) next(matched int, r rune) int {
 	return matched + 1
 }
 
-// MatchAny reports whether any of texts contains the pattern. The empty pattern matches even where there are no texts.
+// MatchAny reports whether any of texts contains the pattern. The empty pattern matches even without texts.
 func (p Pattern) MatchAny(texts ...string) bool {
 	if len(p.runes) == 0 {
 		return true
@@ -55,7 +54,7 @@ func (p Pattern) MatchAny(texts ...string) bool {
 	return false
 }
 
-// within reports whether text contains the pattern, which is not empty.
+// within reports whether text contains the pattern, which must not be empty.
 func (p *Pattern) within(text string) bool {
 	matched := 0
 	for _, r := range text {

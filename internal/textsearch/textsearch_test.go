@@ -69,7 +69,7 @@ func TestSearchAllocatesNothing(t *testing.T) {
 	require.Zero(t, testing.AllocsPerRun(100, func() { pattern.MatchAny(text, text) }))
 }
 
-// containsFold is the model: some part of text, as long as the pattern, equals the pattern under folding.
+// containsFold is the model: it compares the pattern with every substring of text of the same length.
 func containsFold(text, pattern string) bool {
 	runes, n := []rune(text), utf8.RuneCountInString(pattern)
 	for i := range len(runes) - n + 1 {
@@ -80,7 +80,7 @@ func containsFold(text, pattern string) bool {
 	return false
 }
 
-// BenchmarkHostile searches for what nearly matches everywhere.
+// BenchmarkHostile searches for a pattern that almost matches everywhere.
 func BenchmarkHostile(b *testing.B) {
 	pattern, text := textsearch.Compile(strings.Repeat("a", 250)+"b"), strings.Repeat("a", 500)
 	b.SetBytes(int64(len(text)))

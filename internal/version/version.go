@@ -1,10 +1,10 @@
-// Package version tells which version of the program runs.
+// Package version reports which version of the program is running.
 package version
 
 import "runtime/debug"
 
-// String returns the version of the main module, or the revision that it was built from, as the build
-// information has it; "devel" where that has neither.
+// String returns the version of the main module or, if it has none, the revision that it was built from, according to
+// the build information. It returns "devel" if there is neither.
 func String() string {
 	info, ok := debug.ReadBuildInfo()
 	if !ok {
