@@ -7,8 +7,8 @@ type Event struct {
 
 	// Which session it belongs to.
 
-	// Find selects the session with the report's source and topic that was updated last, whatever its agent; see DESIGN,
-	// Identity.
+	// Find selects the session with the report's source and topic that was updated last, whatever its agent; see
+	// DESIGN, Identity.
 	Find bool
 	// Orphan says that without such a session, an event that does not begin one is a subagent's: it renews the running
 	// session of its agent that was updated last.
@@ -25,7 +25,7 @@ type Event struct {
 	Subagent string // ID of the subagent that the event belongs to; "" for the agent itself
 	Call     uint64 // hash of the tool's ID of the call or request
 	Same     uint64 // hash of subagent, tool and input
-	Group    uint64 // hash shared by a question and the results that close it; Same unless the tool's results carry less
+	Group    uint64 // hash shared by a question and the results that close it; Same unless results carry less
 	Stage    CallStage
 
 	// Which questions it opens and closes.

@@ -62,7 +62,7 @@ type Record struct {
 	ByEvent  bool  // the record was made from a tool's event; in a renewal, its base was
 	Turn     *Turn // what is under way after the record; nil if the record does not change that
 
-	Shown  uint64           // sequence of the question that the status shows; 0 for none or for the one that the record opens
+	Shown  uint64           // sequence of the question that the status shows; 0 for none or for that of this record
 	Closed []ClosedQuestion // closed questions that the status's entry in the history mentions
 }
 

@@ -16,11 +16,11 @@ type Session struct {
 	TTLMinutes     int       `json:"ttl_minutes"`
 	CurrentStatus  Status    `json:"current_status"`
 	CurrentMessage string    `json:"current_message,omitzero"`
-	Idle           bool      `json:"idle,omitzero"` // at an empty prompt and has done nothing yet; the status is then success
+	Idle           bool      `json:"idle,omitzero"` // at an empty prompt, has done nothing yet; the status is success
 	StatusSince    time.Time `json:"status_since"`  // timestamp of the entry with which CurrentStatus began; UTC
 
 	OpenQuestions int       `json:"open_question_count,omitzero"`
-	Question      *Question `json:"question,omitempty"` // oldest open question, without its content and choices; never modified
+	Question      *Question `json:"question,omitempty"` // oldest open one, without content and choices; never modified
 }
 
 // FleetSession is a session in a list over the whole fleet, with details of its agent.

@@ -69,10 +69,10 @@ type AgentStatus struct {
 	Message      string    `json:"message,omitzero"`
 	Content      string    `json:"content,omitzero"`
 
-	ContentDropped bool `json:"content_dropped,omitzero"` // the content was dropped to save memory, and no journal holds it
+	ContentDropped bool `json:"content_dropped,omitzero"` // to save memory, with no journal to hold the content
 
 	Idle bool `json:"idle,omitzero"` // the session was at an empty prompt and had done nothing yet
 
 	QuestionID      string           `json:"question_id,omitzero"`       // of the question that the status shows
-	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // closed by this status, or since the previous entry
+	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // with this entry, or since the previous one
 }

@@ -26,7 +26,7 @@ type Doubt struct {
 // Until then the sessions of admitted reports are not forgotten, and room is reserved for the sessions that they begin.
 //
 // Reports may be admitted in several calls, but only by one caller at a time; duplicates among the admitted reports
-// share one fate. A report made from an event needs a call of its own. Admit returns false and admits nothing if the
+// share one fate. A report made from an event needs its own call. Admit returns false and admits nothing if the
 // result depends on a report of the same session that is not settled: this holds for an event after any report, and for
 // any report after an event.
 func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) (ok bool) {

@@ -92,10 +92,10 @@ func (s *Store) begin(r *models.Record, e entry, a *agent, se *session) (*agent,
 }
 
 // addReportChange adds the change that a record made. The caller holds s.mu.
-func (s *Store) addReportChange(se *session, r *models.Record, before priorState, p turnChange) {
+func (s *Store) addReportChange(se *session, r *models.Record, before priorState, turn turnChange) {
 	added := s.addChange(Reported, se, r.Received)
 	added.previous, added.revived = before.status, before.expired && !se.class.expired()
-	added.asked, added.closed = p.asked, p.closed
+	added.asked, added.closed = turn.asked, turn.closed
 }
 
 // priorState is the part of a session's state before a change that subscribers need.
@@ -155,8 +155,8 @@ type turnChange struct {
 // updateTurn sets what is under way in se to what the record says, unless a later record has set it. The caller holds
 // s.mu.
 func (s *Store) updateTurn(se *session, r *models.Record) (p turnChange) {
-	switch tells := r.Turn != nil || !r.ByEvent && !r.Renewal(); {
-	case !tells:
+	switch setsTurn := r.Turn != nil || !r.ByEvent && !r.Renewal(); {
+	case !setsTurn:
 		return p
 	case r.Turn == nil && se.turn == nil:
 		se.turnSeq = max(se.turnSeq, r.Sequence)

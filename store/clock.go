@@ -22,8 +22,8 @@ func (s *Store) ClockSetBack(by time.Duration) {
 	s.shift.Add(int64(by))
 }
 
-// renewedAt returns the start of a session's TTL, on the expiry clock, if its newest record was received at this time:
-// the receipt or, if that is in the future, the latest time known. The caller holds s.mu.
+// renewedAt returns the start of a session's TTL, on the expiry clock, if its newest record was received at received:
+// that instant or, if it is in the future, the latest time known. The caller holds s.mu.
 func (s *Store) renewedAt(received int64) int64 {
 	received += s.shift.Load()
 	if s.now > 0 && received > s.now+clockTolerance {

@@ -15,7 +15,7 @@ const (
 	// Foreign means that the report's agent is not in the team; it changed nothing.
 	Foreign
 
-	// OutOfSessions means that the limit of sessions is reached, and that no session may be forgotten for the one that
+	// OutOfSessions means that the limit of sessions is reached, and that no session can be evicted for the one that
 	// the report would begin; it changed nothing.
 	OutOfSessions
 	// OutOfSessionShare is OutOfSessions for the share of one of the agent's teams.

@@ -24,7 +24,7 @@ func (p *Page[V, P]) add(item V, limit, maxBytes int, bytes func(*V) int) (ok bo
 	}
 	last := len(p.Items)
 	items := append(p.Items, item)
-	n := bytes(&items[last]) // measured in place, so that the item needs no memory of its own
+	n := bytes(&items[last]) // measured in place, so that the item needs no separate allocation
 	if last > 0 && p.Bytes+n > maxBytes {
 		clear(items[last:])
 		return false

@@ -2,8 +2,8 @@ package store
 
 import "time"
 
-// RemoveSession forgets a session at the time now, whatever its state. ok is false if there is no such session. There
-// must be no report between [Store.Admit] and [Store.Settle] meanwhile.
+// RemoveSession forgets a session at the time now, whatever its state. ok is false if there is no such session. No
+// report may be between [Store.Admit] and [Store.Settle] during the call.
 func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 	defer s.announce()
 	s.lock()
@@ -18,8 +18,8 @@ func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 }
 
 // RemoveAgent forgets an agent at the time now, with all the sessions that it has by then, and returns their number: 0
-// if there is no such agent. Sessions that begin meanwhile stay. It releases the lock regularly. There must be no
-// report between [Store.Admit] and [Store.Settle] meanwhile.
+// if there is no such agent. Sessions that begin meanwhile stay. It releases the lock regularly. No report may be
+// between [Store.Admit] and [Store.Settle] during the call.
 func (s *Store) RemoveAgent(id string, now time.Time) (removed int) {
 	s.mu.RLock()
 	last := s.received

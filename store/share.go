@@ -4,7 +4,7 @@ package store
 // requests. The zero value is all of each.
 type Share struct {
 	Part        float64 // fraction of each bound, above 0 and up to 1; 0 for all of it
-	DropHistory bool    // at the share of the disk, delete the oldest history of the team instead of refusing its reports
+	DropHistory bool    // at the share of the disk, delete the team's oldest history instead of refusing reports
 }
 
 // Of returns the share of a bound, at least 1 if the bound is positive.

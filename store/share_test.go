@@ -31,7 +31,7 @@ func shown(t require.TestingT, st *store.Store, team *store.Team) (all []any) {
 }
 
 // TestACappedTeamTakesNothingFromOthers lets one team do anything, and checks that another team, which stays within its
-// own share, sees what it would see in a store of its own.
+// own share, sees what it would see in a separate store.
 func TestACappedTeamTakesNothingFromOthers(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		bounds := func(o *store.Options) {

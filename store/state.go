@@ -330,7 +330,7 @@ type Forgotten struct {
 	LastOfAgent bool // its agent was forgotten with it
 }
 
-// Bounds counts how often each bound of memory took effect since the store was made.
+// Bounds counts how often each bound of memory took effect since the store was created.
 type Bounds struct {
 	HistoryLimit     uint64 // statuses dropped because their session has enough newer ones
 	HistoryMaxBytes  uint64 // statuses dropped, and expired sessions forgotten, to free memory

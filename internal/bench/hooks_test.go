@@ -24,8 +24,8 @@ const outputLine = `--- PASS: TestCheckout (0.01s)\n    checkout_test.go:42: \"o
 // output is as much output as is sent at a time.
 var output = strings.Repeat(outputLine, 10_000)
 
-// postToolUse returns an event of Claude Code for the n-th session, with as much output as makes its size about size
-// bytes. Consecutive events of a session have different commands, so that each one enters a status in the history.
+// postToolUse returns an event of Claude Code for the n-th session, padded with output to about size bytes.
+// Consecutive events of a session have different commands, so that each one enters a status in the history.
 func postToolUse(n, command, size int) []byte {
 	event := fmt.Sprintf(`{"session_id":"b634f3a5-ff80-4837-9113-%012d","transcript_path":"/home/dev/.claude/projects/-home-dev-payments/b634f3a5.jsonl",`+
 		`"cwd":"/home/dev/payments-%d","prompt_id":"e242e1fc-0218-43d5-a1f0-889c50ab244b","permission_mode":"default","effort":{"level":"high"},`+

@@ -40,7 +40,7 @@ const (
 	theirBatch       = 10_000 // reports in one request
 )
 
-// A search for searched, 250 letters of which only the last differs from nearly, almost succeeds everywhere in nearly.
+// nearly almost matches searched, which has 250 letters, at every position: only the last letter differs.
 var (
 	nearly   = strings.Repeat("a", 400)
 	searched = nearly[:249] + "b"

@@ -5,7 +5,8 @@ import "slices"
 // leafSize is the maximum number of slots in a leaf.
 const leafSize = 64
 
-// Leaf is a run of consecutive items of a [Timeline]. Each item stores a pointer to its leaf, which only the timeline uses.
+// Leaf is a run of consecutive items of a [Timeline]. Each item stores a pointer to its leaf, which only the
+// timeline uses.
 type Leaf[T any] struct {
 	slots      []*T // in order; nil where an item was removed, but never at the end
 	live       int  // items in slots

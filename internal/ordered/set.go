@@ -42,7 +42,7 @@ func (s Set[T]) From(pivot *T) Walk[T] {
 // among 200,000 and 1,000,000.
 const degree = 32
 
-// newTree returns an empty B-tree that has no lock of its own.
+// newTree returns an empty B-tree without a lock.
 func newTree[T any](less func(a, b *T) bool) *btree.BTreeG[*T] {
 	return btree.NewBTreeGOptions(less, btree.Options{NoLocks: true, Degree: degree})
 }

@@ -105,7 +105,8 @@ func (m *timelineModel) Remove(t *rapid.T) {
 	}
 }
 
-// Check compares the timeline and the slice, and walks from no place, from the place of an item, and from any other place.
+// Check compares the timeline and the slice, and walks from no place, from the place of an item, and from any other
+// place.
 func (m *timelineModel) Check(t *rapid.T) {
 	m.checkWalks(t, nil)
 	p := m.place().Draw(t, "place")

@@ -29,8 +29,8 @@ func Compile(text string) Pattern {
 	return p
 }
 
-// next returns the number of matched runes after r, a folded rune, if it was matched before. That must be less than the
-// length of the pattern.
+// next returns how many runes of the pattern are matched after the folded rune r, if matched of them were matched
+// before it. matched must be less than the length of the pattern.
 func (p *Pattern) next(matched int, r rune) int {
 	for p.runes[matched] != r {
 		if matched == 0 {
