@@ -139,10 +139,10 @@ func (q *Question) Validate() error {
 		return err
 	}
 	if len(q.Content) > MaxQuestionContent || !utf8.ValidString(q.Content) {
-		return BadRequest("question.content", fmt.Sprintf("must be UTF-8 of at most %d bytes", MaxQuestionContent))
+		return BadRequest("question.content", fmt.Sprintf("must be valid UTF-8 of at most %d bytes", MaxQuestionContent))
 	}
 	if len(q.Choices) > MaxChoices {
-		return BadRequest("question.choices", fmt.Sprintf("must be at most %d", MaxChoices))
+		return BadRequest("question.choices", fmt.Sprintf("must have at most %d choices", MaxChoices))
 	}
 	for _, choice := range q.Choices {
 		if err := validateLength("question.choices", choice, MaxChoice); err != nil {
