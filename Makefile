@@ -1,6 +1,7 @@
 GO ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
-# What make test-clients runs, each at the version whose events are known; Claude Code also at the oldest that /connect names.
+# The tools that make test-clients runs, each at a version whose events are known. Claude Code also runs at the oldest
+# version that /connect names.
 CLIENTS ?= @anthropic-ai/claude-code@2.1.332 oldest-claude-code@npm:@anthropic-ai/claude-code@2.1.101 \
 	@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @github/copilot@1.0.102
 PAIRS ?= 11
@@ -15,13 +16,13 @@ help: ## list the targets
 run: ## run the server, on port 8080 unless PORT says another
 	$(GO) run main.go
 
-token: ## make a token; its line goes to the file TOKENS (NAME=ci SCOPES=report,read AGENTS='team-a/*' TOKENS=tokens)
-	@$(GO) run . token -scopes '$(or $(SCOPES),report)' -agents '$(AGENTS)' '$(or $(NAME),$(error NAME=… is wanted))' >>'$(or $(TOKENS),tokens)'
+token: ## create a token and add its line to the file TOKENS (NAME=ci SCOPES=report,read AGENTS='team-a/*' TOKENS=tokens)
+	@$(GO) run . token -scopes '$(or $(SCOPES),report)' -agents '$(AGENTS)' '$(or $(NAME),$(error NAME is not set))' >>'$(or $(TOKENS),tokens)'
 
 test: ## run the tests
 	$(GO) test ./...
 
-test-clients: ## install agents' tools from npm into a scratch folder, and have them report (Node.js 20 or later; tmux; root for one)
+test-clients: ## install agents' tools from npm into a scratch folder and test them (needs Node.js 20 or later, tmux, and root for one test)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	npm install --prefix "$$scratch" --no-fund --no-audit --loglevel=error $(CLIENTS) && \
 	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test ./internal/e2e -count=1 -run TestReal -timeout 10m -v
@@ -32,7 +33,7 @@ crash: ## kill the program 20 times under load
 attack: ## attack a server with its most expensive requests, and check that others are served (ATTACK=10m)
 	KUBEAGENTS_ATTACK=$(ATTACK) $(GO) test ./internal/e2e -count=1 -run TestOthersGoOnUnderAttack -v -timeout 24h
 
-bench: ## measure speed and memory against their yardsticks (PAIRS=11)
+bench: ## measure speed and memory against baselines (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .
 	$(GO) test ./internal/journal -run '^$$' -bench . -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut|Guarded|Hook$$' -benchtime $(PAIRS)x -timeout 30m
@@ -46,7 +47,7 @@ bench: ## measure speed and memory against their yardsticks (PAIRS=11)
 demo: ## run the server and replay a recorded day of 200 agents to it
 	$(GO) run ./internal/demo
 
-fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a time such as 10m)
+fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a duration such as 10m)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzReports -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzGzip -fuzztime $(FUZZTIME)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzCursor -fuzztime $(FUZZTIME)
@@ -64,7 +65,7 @@ lint: ## check formatting, vet, staticcheck and go.mod
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 
-platforms: ## build the program for each platform, without cgo, and print the sizes of the binaries
+platforms: ## build the program for each platform, without cgo, and print the size of each binary
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
 		started=$$(date +%s); \
