@@ -2,6 +2,9 @@ package main
 
 import (
 	"bytes"
+	"go/ast"
+	"go/parser"
+	"go/token"
 	"net/http"
 	"os"
 	"reflect"
@@ -15,46 +18,80 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 )
 
-// TestTheManualNamesWhatThereIs holds that routes, metrics, settings and commands are in the manual, and that it names no others.
-func TestTheManualNamesWhatThereIs(t *testing.T) {
-	pages := map[string]string{}
-	for _, path := range []string{"README.md", "docs/api.md", "docs/operate.md", "docs/settings.md"} {
-		text, err := os.ReadFile(path)
-		require.NoError(t, err)
-		pages[path] = string(text)
+// found returns the first group of each match of a pattern.
+func found(pattern, text string) map[string]bool {
+	all := map[string]bool{}
+	for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
+		all[match[1]] = true
 	}
-	s := newTestServer(t, nil)
-	api := pages["docs/api.md"]
-	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		switch route {
-		case "/assets/*", "/debug/pprof/*":
-			route = strings.TrimSuffix(route, "*")
-		}
-		require.Contains(t, api, route, "docs/api.md lacks %s %s", method, route)
+	return all
+}
+
+// section returns what stands below a heading of a page, as far as the next one of the same level.
+func section(text, heading string) string {
+	_, text, _ = strings.Cut("\n"+text, "\n"+heading+"\n")
+	level, _, _ := strings.Cut(heading, " ")
+	text, _, _ = strings.Cut(text, "\n"+level+" ")
+	return text
+}
+
+func readPage(t *testing.T, path string) string {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	require.NoError(t, err)
+	return string(text)
+}
+
+// TestTheManualNamesEveryRoute compares the router with the tables of routes.
+func TestTheManualNamesEveryRoute(t *testing.T) {
+	routes := map[string]bool{}
+	require.NoError(t, chi.Walk(newTestServer(t, nil).Handler.(chi.Routes), func(_, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		routes[strings.TrimSuffix(route, "*")] = true
 		return nil
 	}))
-
-	scraped := s.ask(http.MethodGet, "/metrics", "").Body.String()
-	var metrics []string
-	for _, found := range regexp.MustCompile(`(?m)^# TYPE (kubeagents_\w+) `).FindAllStringSubmatch(scraped, -1) {
-		metrics = append(metrics, found[1])
-		require.Contains(t, pages["docs/operate.md"], "`"+found[1], "docs/operate.md lacks a metric")
+	const route = "`(?:[A-Z]+ )?(/[a-z{][^`… ]*|/)…?`"
+	var rows strings.Builder
+	for line := range strings.Lines(readPage(t, "docs/api.md")) {
+		if regexp.MustCompile("^\\| `[A-Z]+ /").MatchString(line) {
+			rows.WriteString(line)
+		}
 	}
-	require.Greater(t, len(metrics), 15)
+	require.Equal(t, routes, found(route, rows.String()), "the table of docs/api.md")
+	for named := range found(route, section(readPage(t, "README.md"), "## Endpoints")) {
+		require.True(t, routes[named], "the README has %s, which is no route", named)
+	}
+}
 
+// TestTheManualNamesEverySetting compares the settings with the tables of settings. That docs/settings.md has every one of them, with
+// its default and what it allows, is a test of the package config.
+func TestTheManualNamesEverySetting(t *testing.T) {
 	settings := map[string]bool{}
 	for field := range reflect.TypeFor[config.Config]().Fields() {
 		settings[field.Tag.Get("env")] = true
 	}
-	_, table, _ := strings.Cut(pages["README.md"], "## Environment Variables")
-	table, _, _ = strings.Cut(table, "\n## ")
-	for _, found := range regexp.MustCompile("`([A-Z]+_[A-Z_]+|PORT|HOST)`").FindAllStringSubmatch(table, -1) {
-		require.True(t, settings[found[1]], "the README has the setting %s, which does not exist", found[1])
+	table := section(readPage(t, "README.md"), "## Environment Variables") + section(readPage(t, "docs/settings.md"), "# Settings")
+	for named := range found("(?m)^\\| `([A-Z_]+)`", table) {
+		require.True(t, settings[named], "%s is no setting", named)
 	}
+}
 
+// TestTheManualNamesEveryCommand compares the commands and exit statuses of the program with those of docs/settings.md.
+func TestTheManualNamesEveryCommand(t *testing.T) {
 	var help bytes.Buffer
 	require.Zero(t, run(t.Context(), []string{"help"}, nil, &help, &help))
-	for _, found := range regexp.MustCompile(`(?m)^  (\w+( [A-Z]+)?)  `).FindAllStringSubmatch(help.String(), -1) {
-		require.Contains(t, pages["docs/settings.md"], "`kubeagents "+found[1]+"`", "docs/settings.md lacks a command")
-	}
+	page := section(readPage(t, "docs/settings.md"), "## Command line")
+	commands := found(`(?m)^  (\w+( [A-Z]+)?)  `, help.String())
+	commands["help"], commands["help COMMAND"] = true, true // which the help itself does not list
+	require.Equal(t, commands, found("`kubeagents (\\w+(?: [A-Z]+)?)`", page))
+
+	file, err := parser.ParseFile(token.NewFileSet(), "internal/command/command.go", nil, 0)
+	require.NoError(t, err)
+	statuses := map[string]bool{}
+	ast.Inspect(file, func(n ast.Node) bool {
+		if spec, ok := n.(*ast.ValueSpec); ok && strings.HasPrefix(spec.Names[0].Name, "Exit") {
+			statuses[spec.Values[0].(*ast.BasicLit).Value] = true
+		}
+		return true
+	})
+	require.Equal(t, statuses, found("(?m)^\\| `(\\d+)` \\|", page))
 }

@@ -23,10 +23,10 @@ func newReloads() reloads {
 
 // SetReload notes that files of that name were read, and whether they could be used.
 func (m *Metrics) SetReload(files string, err error) {
-	ok := 1.0
+	ok, failed := 1.0, m.reloads.failed.WithLabelValues(files) // exposed as 0 before the first failure
 	if err != nil {
 		ok = 0
-		m.reloads.failed.WithLabelValues(files).Inc()
+		failed.Inc()
 	}
 	m.reloads.ok.WithLabelValues(files).Set(ok)
 }
