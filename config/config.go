@@ -22,45 +22,45 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Config is the server's settings. The tag env names the variable of each, envDefault is its value where
-// the variable is not set or empty, and allowed says for a person what it may be.
+// Config holds the server's settings. The env tag names the environment variable of each field, envDefault is the value used when
+// the variable is unset or empty, and allowed describes the allowed values in error messages.
 type Config struct {
 	Port               int              `env:"PORT" envDefault:"8080" allowed:"a port from 0 to 65535; 0 takes any that is free"`
-	Host               string           `env:"HOST" allowed:"an address or a name of this machine, 0.0.0.0 for all its interfaces; none for this machine alone without TOKENS_FILE, for all with it"`
-	PublicURL          PublicURL        `env:"PUBLIC_URL" allowed:"an address such as https://hub.example.com or https://example.com/kubeagents; none for the one by which each asks"`
+	Host               string           `env:"HOST" allowed:"an address or name of this machine, or 0.0.0.0 for all its interfaces; if unset, loopback only without TOKENS_FILE and all interfaces with it"`
+	PublicURL          PublicURL        `env:"PUBLIC_URL" allowed:"a URL such as https://hub.example.com or https://example.com/kubeagents; if unset, the address of each request is used"`
 	CORSAllowedOrigins Origins          `env:"CORS_ALLOWED_ORIGINS" envDefault:"*" allowed:"* for all, or origins such as https://example.com or https://*.example.com, separated by commas"`
 	DefaultTTLMinutes  int              `env:"DEFAULT_TTL_MINUTES" envDefault:"30" allowed:"a whole number of minutes from 1 to 1440"`
 	ExpiryInterval     time.Duration    `env:"EXPIRY_INTERVAL" envDefault:"1s" allowed:"a duration from 10ms to 1h"`
-	DataDir            string           `env:"DATA_DIR" allowed:"a directory that is kept; none for memory only"`
+	DataDir            string           `env:"DATA_DIR" allowed:"a persistent directory; if unset, state is kept in memory only"`
 	SessionRetention   time.Duration    `env:"SESSION_RETENTION" envDefault:"168h" allowed:"a duration from 0s to 87600h"`
-	HistoryRetention   time.Duration    `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; none for SESSION_RETENTION, but a day at least"`
+	HistoryRetention   time.Duration    `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; if unset, SESSION_RETENTION, but at least one day"`
 	HistoryLimit       int              `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
 	HistoryMaxBytes    Bytes            `env:"HISTORY_MAX_BYTES" envDefault:"2GiB" allowed:"a size from 1MiB to 1TiB, such as 512MiB"`
-	DataMaxBytes       Bytes            `env:"DATA_MAX_BYTES" envDefault:"0" allowed:"a size from 256MiB to 1PiB, such as 100GiB; 0 for no bound"`
+	DataMaxBytes       Bytes            `env:"DATA_MAX_BYTES" envDefault:"0" allowed:"a size from 256MiB to 1PiB, such as 100GiB; 0 for no limit"`
 	MaxSessions        int              `env:"MAX_SESSIONS" envDefault:"1000000" allowed:"a whole number from 1 to 100000000"`
 	EventWindow        int              `env:"EVENT_WINDOW" envDefault:"10000" allowed:"a whole number from 100 to 1000000"`
 	MaxSubscribers     int              `env:"MAX_SUBSCRIBERS" envDefault:"10000" allowed:"a whole number from 0 to 1000000"`
 	Capture            adapters.Capture `env:"CAPTURE" envDefault:"full" allowed:"full, titles or none"`
-	TokensFile         string           `env:"TOKENS_FILE" allowed:"a file of tokens; none to let everybody in"`
+	TokensFile         string           `env:"TOKENS_FILE" allowed:"a tokens file; if unset, everyone has access"`
 	MetricsPublic      bool             `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
-	WebhookSecret      Secret           `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while one takes over from another"`
-	TeamShare          float64          `env:"TEAM_SHARE" envDefault:"0.5" allowed:"a fraction of each bound, from 0.001 to 1"`
-	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
-	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number a second from 1 to 10000000; 0 for no limit"`
+	WebhookSecret      Secret           `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while secrets are rotated"`
+	TeamShare          float64          `env:"TEAM_SHARE" envDefault:"0.5" allowed:"a fraction of each limit, from 0.001 to 1"`
+	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number per second from 1 to 10000000; 0 for no limit"`
+	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number per second from 1 to 10000000; 0 for no limit"`
 	AnswersMaxBytes    Bytes            `env:"ANSWERS_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`
 	BodiesMaxBytes     Bytes            `env:"BODIES_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`
 	MaxInFlight        int              `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
-	TrustedProxies     Prefixes         `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; none to believe no X-Forwarded-For"`
-	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; none of both for no TLS"`
+	TrustedProxies     Prefixes         `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; if unset, X-Forwarded-For is ignored"`
+	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; if both are unset, TLS is off"`
 	TLSKeyFile         string           `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
-	TLSClientCAFile    string           `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the certificates of those who sign clients', in PEM, along with TLS_CERT_FILE; none to ask clients for none"`
+	TLSClientCAFile    string           `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the CA certificates that sign client certificates, in PEM, along with TLS_CERT_FILE; if unset, clients need no certificate"`
 	LogLevel           LogLevel         `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
 	LogFormat          LogFormat        `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
 	ShutdownTimeout    time.Duration    `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
 }
 
 // Load reads the settings from environment, which maps each variable to its value. The error names every
-// variable at fault, its value and what is allowed.
+// invalid variable, its value and what is allowed.
 func Load(environment map[string]string) (Config, error) {
 	var c Config
 	faulty := map[string]bool{}
@@ -96,7 +96,7 @@ func Load(environment map[string]string) (Config, error) {
 	return c, errors.Join(faults...)
 }
 
-// outOfRange calls report with each field whose value was parsed, but is not allowed.
+// outOfRange calls report with each field whose value could be parsed but is not allowed.
 func (c *Config) outOfRange(report func(field string)) {
 	check := func(field string, ok bool) {
 		if !ok {
@@ -126,7 +126,8 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("ShutdownTimeout", 100*time.Millisecond <= c.ShutdownTimeout && c.ShutdownTimeout <= 10*time.Minute)
 }
 
-// Addresses returns where to listen, as net.Listen takes it. Who sets nothing that says who is let in, lets this machine in alone.
+// Addresses returns the addresses to listen on, in the form that [net.Listen] takes. Without HOST and TOKENS_FILE, the server listens on
+// loopback only.
 func (c *Config) Addresses() []string {
 	hosts := []string{c.Host}
 	if c.Host == "localhost" || c.Host == "" && c.TokensFile == "" {
@@ -138,7 +139,7 @@ func (c *Config) Addresses() []string {
 	return hosts
 }
 
-// Open reports whether everybody on the network may reach the server, not just this machine.
+// Open reports whether the server can be reached from the network, not just from this machine.
 func (c *Config) Open() bool {
 	for _, address := range c.Addresses() {
 		host, _, _ := net.SplitHostPort(address)
@@ -149,10 +150,10 @@ func (c *Config) Open() bool {
 	return false
 }
 
-// Secret is a value that is never shown.
+// Secret is a value that is never printed.
 type Secret string
 
-// String says that there is something, and not what.
+// String returns a placeholder, or "" if s is empty.
 func (s Secret) String() string {
 	if s == "" {
 		return ""
@@ -160,7 +161,7 @@ func (s Secret) String() string {
 	return "(secret)"
 }
 
-// GoString is the same for %#v.
+// GoString implements [fmt.GoStringer], so that %#v does not print the secret either.
 func (s Secret) GoString() string { return s.String() }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -172,7 +173,7 @@ func (s *Secret) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// Prefixes are networks.
+// Prefixes is a list of networks.
 type Prefixes []netip.Prefix
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -206,7 +207,7 @@ func (b *Bytes) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// LogLevel is the least level that is logged.
+// LogLevel is the lowest level that is logged.
 type LogLevel struct{ slog.Level }
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -215,10 +216,10 @@ func (l *LogLevel) UnmarshalText(text []byte) error {
 	case "debug", "info", "warn", "error":
 		return l.Level.UnmarshalText(text)
 	}
-	return errors.New("no such level")
+	return errors.New("unknown log level")
 }
 
-// LogFormat is how a line of the log is written: text or json.
+// LogFormat is the format of log lines: text or json.
 type LogFormat string
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -228,10 +229,10 @@ func (f *LogFormat) UnmarshalText(text []byte) error {
 		*f = value
 		return nil
 	}
-	return errors.New("no such format")
+	return errors.New("unknown log format")
 }
 
-// Origins are those whose pages may read answers.
+// Origins are the web origins whose pages may read the server's responses (CORS).
 type Origins []string
 
 // UnmarshalText implements encoding.TextUnmarshaler.
@@ -240,7 +241,7 @@ func (o *Origins) UnmarshalText(text []byte) error {
 	for origin := range strings.SplitSeq(string(text), ",") {
 		origin = strings.TrimSpace(origin)
 		if !validOrigin(origin) {
-			return fmt.Errorf("%q is no origin", origin)
+			return fmt.Errorf("%q is not an origin", origin)
 		}
 		origins = append(origins, origin)
 	}
@@ -258,7 +259,7 @@ func (o Origins) All() bool {
 	return false
 }
 
-// Names reports whether an origin is allowed by name, or by a pattern, and not just because all are.
+// Names reports whether an origin is allowed by name or by a pattern, and not just because all origins are allowed.
 func (o Origins) Names(origin string) bool {
 	for _, pattern := range o {
 		before, after, wild := strings.Cut(pattern, "*")
@@ -272,8 +273,8 @@ func (o Origins) Names(origin string) bool {
 	return false
 }
 
-// Hosts returns the hosts of origins that are allowed by name, and those by a pattern with something after its *, without ports: a pattern
-// that ends with one is that of a name that anybody may have.
+// Hosts returns the hosts of the origins that are allowed by name, and the host patterns, both without ports. It leaves out patterns that
+// end with *: anybody may own a name that matches one.
 func (o Origins) Hosts() (names, patterns []string) {
 	for _, origin := range o {
 		_, host, _ := strings.Cut(strings.ToLower(origin), "://")
@@ -290,7 +291,7 @@ func (o Origins) Hosts() (names, patterns []string) {
 	return names, patterns
 }
 
-// validOrigin holds for "*" and for a scheme, a host and an optional port, with at most one "*" in the host.
+// validOrigin reports whether origin is "*", or a scheme, a host and an optional port with at most one "*" in the host.
 func validOrigin(origin string) bool {
 	if origin == "*" {
 		return true

@@ -51,7 +51,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		"https://.b.example": false, "http://a.example": false, "null": false, "": false} {
 		require.Equal(t, named, c.CORSAllowedOrigins.Names(origin), origin)
 	}
-	require.False(t, config.Origins{"*"}.Names("https://a.example"), "that all may read names none")
+	require.False(t, config.Origins{"*"}.Names("https://a.example"), "* allows every origin, but names none")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		require.NotContains(t, fmt.Sprintf(verb, c), "AAAA", "a secret is never shown")
 	}
@@ -59,11 +59,11 @@ func TestEverySettingIsRead(t *testing.T) {
 
 const secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
-func TestWhoCanReachTheServer(t *testing.T) {
+func TestAddressesAndOpen(t *testing.T) {
 	for host, open := range map[string]bool{"": false, "0.0.0.0": true, "::": true, "192.0.2.1": true, "hub.example": true, "localhost": false, "127.0.0.1": false, "127.1.2.3": false, "::1": false} {
 		c := config.Config{Host: host}
 		require.Equal(t, open, c.Open(), host)
-		c.WebhookSecret = secret // which leaves reads open
+		c.WebhookSecret = secret // does not restrict reads
 		require.Equal(t, open, c.Open(), host)
 		c.TokensFile = "/t"
 		require.Equal(t, open || host == "", c.Open(), host)
@@ -83,7 +83,7 @@ func TestWhoCanReachTheServer(t *testing.T) {
 	}
 }
 
-// TestHostsOfOrigins holds which hosts CORS_ALLOWED_ORIGINS names.
+// TestHostsOfOrigins checks which hosts CORS_ALLOWED_ORIGINS names.
 func TestHostsOfOrigins(t *testing.T) {
 	names, patterns := config.Origins{"*", "https://A.example:8443", "http://[::1]:80", "http://[::1]", "https://*.b.example", "https://*.c.example:1", "https://*", "https://d.*"}.Hosts()
 	require.Equal(t, []string{"a.example", "[::1]", "[::1]"}, names)
@@ -110,7 +110,7 @@ func TestAnInvalidSecretIsNotShown(t *testing.T) {
 	}
 }
 
-func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
+func TestErrorsNameTheSettingAndWhatIsAllowed(t *testing.T) {
 	for name, values := range map[string][]string{
 		"PORT":                 {"http", "-1", "65536", "80.5"},
 		"CORS_ALLOWED_ORIGINS": {"example.com", "https://a.example/path", "https://*.*.example", ",", "https://"},
@@ -154,8 +154,8 @@ func TestAnInvalidSettingIsNamedWithWhatIsAllowed(t *testing.T) {
 	require.ErrorContains(t, err, "LOG_FORMAT is")
 }
 
-// TestTheManualStatesEverySetting holds the table of settings to what the program reads.
-func TestTheManualStatesEverySetting(t *testing.T) {
+// TestManualListsEverySetting checks the manual's table of settings against the fields of Config.
+func TestManualListsEverySetting(t *testing.T) {
 	page, err := os.ReadFile("../docs/settings.md")
 	require.NoError(t, err)
 	for field := range reflect.TypeFor[config.Config]().Fields() {
@@ -170,8 +170,8 @@ func TestTheManualStatesEverySetting(t *testing.T) {
 	}
 }
 
-// TestTheEndsOfWhatIsAllowed sets the least and the greatest value of each setting that is a number, a size or a time.
-func TestTheEndsOfWhatIsAllowed(t *testing.T) {
+// TestBoundaryValuesAreAccepted sets the minimum and maximum of each setting that is a number, a size or a duration.
+func TestBoundaryValuesAreAccepted(t *testing.T) {
 	for name, values := range map[string][]string{
 		"PORT":                {"0", "65535"},
 		"DEFAULT_TTL_MINUTES": {"1", "1440"},

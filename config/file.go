@@ -7,5 +7,5 @@ type FileError struct{ Err error }
 // Error implements error.
 func (e *FileError) Error() string { return e.Err.Error() }
 
-// Unwrap returns what is wrong.
+// Unwrap returns the underlying error.
 func (e *FileError) Unwrap() error { return e.Err }

@@ -10,18 +10,19 @@ import (
 	"github.com/kubeagents/kubeagents/internal/nearest"
 )
 
-// shortest is how long the name of a setting must be for variables to be compared with it: names such as PORT and HOST are near to
-// variables of other programs.
-const shortest = 7
+// minNameLength is the length that a setting's name must have for variables to be compared with it. Shorter names, such as PORT and HOST,
+// are too similar to variables of other programs.
+const minNameLength = 7
 
-// prefix is what people put before settings, as other programs want it. Kubernetes sets KUBEAGENTS_PORT and the like itself.
+// prefix is often put before settings by mistake, because other programs require such a prefix. Kubernetes itself sets KUBEAGENTS_PORT
+// and similar variables.
 const prefix = "KUBEAGENTS_"
 
-// Misspellings returns a warning for each variable that is probably a setting with a wrong name.
+// Misspellings returns a warning for each variable that is probably a misspelt setting.
 func Misspellings(environment map[string]string) (warnings []string) {
 	var names []string
 	for field := range reflect.TypeFor[Config]().Fields() {
-		if name := field.Tag.Get("env"); len(name) >= shortest {
+		if name := field.Tag.Get("env"); len(name) >= minNameLength {
 			names = append(names, name)
 		}
 	}

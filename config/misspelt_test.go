@@ -17,7 +17,7 @@ func TestMisspellings(t *testing.T) {
 		"TOKEN_FILE": "/t", "DATADIR": "", "KUBEAGENTS_TOKENS_FILE": "/t",
 		"TOKENS_FILE": "/t", "DATA_DIR": "/d", "PORT": "1", // settings
 		"PORTS": "1", "HOSTS": "x", "HOSTNAME": "h", "KUBEAGENTS_PORT": "tcp://10.0.0.1:80", "KUBEAGENTS_SERVICE_HOST": "10.0.0.1", "KUBEAGENTS_AGENT_ID": "a",
-		"KUBEAGENTS_TOKEN": "ka_x", "PATH": "/bin", "HOME": "/root", "XDG_DATA_DIRS": "/usr/share", "LANG": "C", "LC_ALL": "C", "SSL_CERT_FILE": "/c", // others'
+		"KUBEAGENTS_TOKEN": "ka_x", "PATH": "/bin", "HOME": "/root", "XDG_DATA_DIRS": "/usr/share", "LANG": "C", "LC_ALL": "C", "SSL_CERT_FILE": "/c", // variables of other programs
 	}))
 	require.Empty(t, config.Misspellings(nil))
 }

@@ -1,5 +1,5 @@
-// Package access says who may do what, and how much of it: tokens and what they allow, the sign-ins of people, signatures of
-// webhooks, and limits of rates.
+// Package access decides who may do what, and how much of it: tokens and what they allow, people's sign-ins, webhook signatures and rate
+// limits.
 package access
 
 import (
@@ -12,15 +12,15 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Scope is one or more things that a token may allow.
+// Scope is a set of permissions that a token may grant.
 type Scope uint8
 
 const (
-	// Report allows to send status reports.
+	// Report allows sending status reports.
 	Report Scope = 1 << iota
-	// Read allows to see the state: the API, the event stream, the dashboard.
+	// Read allows reading the state: the API, the event stream, the dashboard.
 	Read
-	// Admin allows to remove sessions and agents, to back the state up, and to profile the server.
+	// Admin allows removing sessions and agents, backing up the state, and profiling the server.
 	Admin
 )
 
@@ -49,7 +49,7 @@ func parseScope(name string) (Scope, bool) {
 	return 0, false
 }
 
-// Grant is what somebody may do: everything, for a nil grant. It never changes, but that it ends.
+// Grant is what a client may do. A nil grant allows everything. A grant is immutable, except that it ends.
 type Grant struct {
 	name    string
 	scopes  Scope
@@ -59,10 +59,10 @@ type Grant struct {
 	ended   context.Context // ends when the grant does
 	reports *rate.Limiter   // nil where there is no limit
 	reads   *rate.Limiter
-	person  bool // who signed in
+	person  bool // a person who signed in
 }
 
-// Name returns the name of the token that the grant is of; "" for a nil grant.
+// Name returns the name of the grant's token, "" for a nil grant.
 func (g *Grant) Name() string {
 	if g == nil {
 		return ""
@@ -70,13 +70,13 @@ func (g *Grant) Name() string {
 	return g.name
 }
 
-// SignedIn reports whether the grant is that of somebody who signed in.
+// SignedIn reports whether the grant belongs to a person who signed in.
 func (g *Grant) SignedIn() bool { return g != nil && g.person }
 
-// Allows reports whether the grant has a scope.
+// Allows reports whether the grant includes scope.
 func (g *Grant) Allows(scope Scope) bool { return g == nil || g.scopes&scope == scope }
 
-// Team returns the agents that the grant is for; nil for every agent.
+// Team returns the team of agents that the grant covers, nil for every agent.
 func (g *Grant) Team() *store.Team {
 	if g == nil {
 		return nil
@@ -84,7 +84,7 @@ func (g *Grant) Team() *store.Team {
 	return g.team
 }
 
-// Share returns how much of each bound whoever has the grant may use up, along with all others of the same team.
+// Share returns the share of each limit that the grant's team may use. All grants for the same team use it up together.
 func (g *Grant) Share() store.Share {
 	if g == nil {
 		return store.Share{}
@@ -92,10 +92,10 @@ func (g *Grant) Share() store.Share {
 	return g.share
 }
 
-// Covers reports whether the grant is for an agent with this ID.
+// Covers reports whether the grant covers the agent with this ID.
 func (g *Grant) Covers(agentID string) bool { return g.Team().Covers(agentID) }
 
-// Ended returns a context that ends when the grant does: its token expires or is no longer known, or somebody signs out.
+// Ended returns a context that is canceled when the grant ends: its token expires or is removed, or the person signs out.
 func (g *Grant) Ended() context.Context {
 	if g == nil {
 		return context.Background()
@@ -103,8 +103,8 @@ func (g *Grant) Ended() context.Context {
 	return g.ended
 }
 
-// holds reports whether the grant has not ended.
-func (g *Grant) holds() bool { return g.ended.Err() == nil && !g.expired() }
+// valid reports whether the grant has not ended.
+func (g *Grant) valid() bool { return g.ended.Err() == nil && !g.expired() }
 
-// expired reports whether its time is over; its context ends a moment later.
+// expired reports whether the grant has expired. Its context ends a moment later.
 func (g *Grant) expired() bool { return !g.expires.IsZero() && !time.Now().Before(g.expires) }

@@ -6,18 +6,19 @@ import (
 	"time"
 )
 
-// deliveryKept is how long a webhook that was taken is remembered: its signature may be dated as far ahead as one may be old.
+// deliveryKept is how long an accepted webhook is remembered. It is twice the tolerance, because a signature may be dated up to the
+// tolerance in the future.
 const deliveryKept = 2 * signatureTolerance
 
-// maxDeliveries is how many webhooks are remembered, which take some 100 bytes each. Beyond, no others are taken: to forget one would let
-// whoever has captured it send it again.
+// maxDeliveries is how many webhooks are remembered, at about 100 bytes each. Once it is reached, new webhooks are refused: forgetting one
+// would let an attacker who captured it replay it.
 const maxDeliveries = 1_000_000
 
-// Deliveries remembers signed webhooks by their IDs for as long as their signatures are valid, so that each has its effect once, whatever
-// of the request is not signed. They end with the process. Its methods are safe for concurrent use.
+// Deliveries remembers signed webhooks by their IDs for as long as their signatures are valid, so that each takes effect only once, even
+// if unsigned parts of the request are changed. It is kept in memory only. Its methods are safe for concurrent use.
 type Deliveries struct {
 	mu    sync.Mutex
-	known map[deliveryKey]bool // whether it was taken; else it is being taken
+	known map[deliveryKey]bool // true once accepted, false while in progress
 	taken []delivery           // oldest first
 }
 
@@ -28,18 +29,18 @@ type delivery struct {
 	at  time.Time
 }
 
-// DeliveryState is what is known of a webhook as it comes.
+// DeliveryState is what is known about a webhook when it arrives.
 type DeliveryState uint8
 
 // The states of webhooks.
 const (
-	DeliveryNew     DeliveryState = iota // it is being taken from now on, until End is called
-	DeliveryTaken                        // it had its effect
-	DeliveryBegun                        // another request with its ID is being answered
-	DeliveryRefused                      // too many others are remembered
+	DeliveryNew     DeliveryState = iota // not seen before; in progress until End is called
+	DeliveryTaken                        // already accepted
+	DeliveryBegun                        // another request with the same ID is in progress
+	DeliveryRefused                      // too many webhooks are remembered
 )
 
-// Begin returns what is known of a webhook with that ID.
+// Begin returns what is known about the webhook with this ID. After DeliveryNew, the caller must call End.
 func (d *Deliveries) Begin(id string, now time.Time) DeliveryState {
 	key := keyOfDelivery(id)
 	d.mu.Lock()
@@ -61,7 +62,7 @@ func (d *Deliveries) Begin(id string, now time.Time) DeliveryState {
 	return DeliveryNew
 }
 
-// End says whether a webhook that was new has had its effect. Otherwise it may come again.
+// End records whether a webhook for which Begin returned DeliveryNew was accepted. If it was not, it may be sent again.
 func (d *Deliveries) End(id string, taken bool, now time.Time) {
 	key := keyOfDelivery(id)
 	d.mu.Lock()
@@ -74,7 +75,7 @@ func (d *Deliveries) End(id string, taken bool, now time.Time) {
 	d.taken = append(d.taken, delivery{key, now})
 }
 
-// forget lets go of webhooks whose signatures are not valid any more. The caller holds d.mu.
+// forget drops webhooks whose signatures are no longer valid. The caller holds d.mu.
 func (d *Deliveries) forget(now time.Time) {
 	for len(d.taken) > 0 && now.Sub(d.taken[0].at) > deliveryKept {
 		delete(d.known, d.taken[0].key)

@@ -8,7 +8,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 )
 
-// TestOwnHosts tells the names that a page from elsewhere can't have from those that it can.
+// TestOwnHosts checks which names count as the server's own, and which an attacker's page could have.
 func TestOwnHosts(t *testing.T) {
 	hosts := access.Hosts{Names: []string{"hub.example.com", "xn--bcher-kva.example"}, Patterns: []string{"*.team.example"}}
 	for _, own := range []string{

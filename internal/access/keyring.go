@@ -16,21 +16,21 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// maxToken is the length of the longest token that is looked at, in bytes.
+// maxToken is the maximum length of a token, in bytes. Longer ones are rejected without being hashed.
 const maxToken = 512
 
-// Keyring knows tokens. Its methods are safe for concurrent use.
+// Keyring holds the known tokens. Its methods are safe for concurrent use.
 type Keyring struct {
 	store  *store.Store
 	limits Limits
 
 	current atomic.Pointer[map[uint64]*key] // by the first eight bytes of their hashes
 
-	mu    sync.Mutex             // one set of tokens at a time
+	mu    sync.Mutex             // serializes Load; guards teams
 	teams map[string]*store.Team // by name
 }
 
-// key is a token that is known.
+// key is a known token.
 type key struct {
 	sum   [sha256.Size]byte
 	entry Entry
@@ -38,15 +38,15 @@ type key struct {
 	end   context.CancelFunc
 }
 
-// NewKeyring returns a keyring for what st keeps, which knows no token yet. Each token has limits of its own.
+// NewKeyring returns an empty keyring for the agents in st. The limits apply to each token separately.
 func NewKeyring(st *store.Store, limits Limits) *Keyring {
 	k := &Keyring{store: st, limits: limits, teams: map[string]*store.Team{}}
 	k.current.Store(&map[uint64]*key{})
 	return k
 }
 
-// Load has the keyring know the tokens of a tokens file and no others. A token whose entry stays as it was goes on; the
-// grants of others end. Where it returns an error, nothing changed. It returns how many tokens there are.
+// Load replaces the keyring's tokens with those of a tokens file and returns how many there are. A token whose entry is unchanged keeps
+// its grant; the grants of all other tokens end. If Load returns an error, nothing has changed.
 func (k *Keyring) Load(text []byte) (int, error) {
 	entries, err := ParseTokens(text)
 	if err != nil {
@@ -90,7 +90,7 @@ func (k *Keyring) Load(text []byte) (int, error) {
 }
 
 func sumOf(text string) (sum [sha256.Size]byte) {
-	hex.Decode(sum[:], []byte(text)) //nolint:errcheck // it was validated
+	hex.Decode(sum[:], []byte(text)) //nolint:errcheck // validated by ParseTokens
 	return sum
 }
 
@@ -101,8 +101,8 @@ func teamsOf(teams map[string]*store.Team) (all []*store.Team) {
 	return all
 }
 
-// team returns the team of the agents that patterns cover, nil where that is every one; tokens with the same patterns share
-// one, as long as their share stays the same. It notes it in teams. The caller holds k.mu.
+// team returns the team of the agents that patterns cover, nil if they cover every agent, and adds it to teams. Tokens with the same
+// patterns have the same team. An existing team is reused if its share is unchanged. The caller holds k.mu.
 func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*store.Team) *store.Team {
 	if len(patterns) == 0 {
 		return nil
@@ -119,12 +119,12 @@ func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*s
 	return team
 }
 
-// maxSteps bounds the work for one pattern, times the length of the ID: a pattern of very many stars could take for ever. One
-// that comes to the bound does not match.
+// maxSteps, times the length of the ID, limits the work of matching one pattern: a pattern with very many stars could take forever.
+// A pattern that reaches the limit does not match.
 const maxSteps = 100
 
-// matches reports whether one of patterns covers an ID: * stands for any characters, ? for any one, and \ takes the
-// meaning from what follows it.
+// matches reports whether one of patterns covers an ID: * stands for any characters, ? for any single one, and \ escapes the character
+// that follows it.
 func matches(patterns []string, agentID string) bool {
 	for _, pattern := range patterns {
 		if matched, _ := match.MatchLimit(agentID, pattern, maxSteps); matched {
@@ -145,7 +145,7 @@ func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team, share
 	}, end}
 }
 
-// The reasons why a token lets nobody in.
+// The errors of [Keyring.Grant].
 var (
 	ErrUnknown = errors.New("unknown token")
 	ErrExpired = errors.New("the token has expired")
@@ -153,8 +153,7 @@ var (
 
 // Grant returns what a token allows. The error is ErrUnknown or ErrExpired.
 //
-// The token is looked up by a part of its hash, which says nothing about any other token's, and the whole hash is compared
-// in constant time.
+// The token is looked up by a prefix of its hash, which reveals nothing about other tokens. The full hash is compared in constant time.
 func (k *Keyring) Grant(token string) (*Grant, error) {
 	if len(token) > maxToken {
 		return nil, ErrUnknown
@@ -167,8 +166,8 @@ func (k *Keyring) Grant(token string) (*Grant, error) {
 	switch {
 	case known.grant.expired():
 		return nil, ErrExpired
-	case !known.grant.holds():
-		return nil, ErrUnknown // it was taken away just now
+	case !known.grant.valid():
+		return nil, ErrUnknown // removed just now
 	}
 	return known.grant, nil
 }

@@ -9,13 +9,12 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Rate is how much may be done in a second, over time; 0 stands for any amount. Who did nothing for a while may do ten
-// seconds' worth at once.
+// Rate is a limit per second; 0 means no limit. A client that was idle for a while may use up to ten seconds' worth at once.
 type Rate int
 
 const burstSeconds = 10
 
-// limiter returns a limiter that has its whole burst, nil where there is no limit.
+// limiter returns a limiter with its full burst available, nil if there is no limit.
 func (r Rate) limiter() *rate.Limiter {
 	if r == 0 {
 		return nil
@@ -25,21 +24,21 @@ func (r Rate) limiter() *rate.Limiter {
 
 func (r Rate) burst() int { return int(r) * burstSeconds }
 
-// Limits are those of one token, or of one address where there are no tokens.
+// Limits are the limits of each token, or of each address if there are no tokens.
 type Limits struct {
 	Reports   Rate
 	Reads     Rate
-	TeamShare float64 // of each bound, of the agents of tokens that are for some alone and name no other; 0 for all of it
+	TeamShare float64 // default share of each limit for a team that covers only some agents; 0 for all of it
 }
 
-// Excess says that somebody does too much.
+// Excess describes a request that exceeds a rate limit.
 type Excess struct {
-	Rate  Rate          // that is allowed
-	After time.Duration // until as much is allowed as was asked for
+	Rate  Rate          // the limit
+	After time.Duration // how long to wait before the same request is allowed
 }
 
-// take takes n from l. A batch beyond the burst is let through when nothing is owed but the one that its request was counted
-// for, and paid off afterwards.
+// take takes n from l. A batch larger than the burst is let through when the limiter is full, except for the one already counted for its
+// request, and is paid off afterwards.
 func take(l *rate.Limiter, n int, now time.Time) *Excess {
 	if l == nil || n == 0 {
 		return nil
@@ -56,10 +55,10 @@ func take(l *rate.Limiter, n int, now time.Time) *Excess {
 	return nil
 }
 
-// maxAddresses is how many addresses are remembered; those that were seen longest ago are forgotten, and begin anew.
+// maxAddresses is how many addresses are remembered. The least recently seen are forgotten, and start over with a full burst.
 const maxAddresses = 10_000
 
-// Addresses holds clients without tokens to limits, by their address. Its methods are safe for concurrent use.
+// Addresses applies rate limits: to each token, and to each address for clients without tokens. Its methods are safe for concurrent use.
 type Addresses struct {
 	limits Limits
 	known  *lru.Cache[netip.Prefix, *address]
@@ -67,26 +66,26 @@ type Addresses struct {
 
 type address struct{ reports, reads *rate.Limiter }
 
-// NewAddresses returns limits for each address.
+// NewAddresses returns Addresses that apply limits to each token and each address.
 func NewAddresses(limits Limits) *Addresses {
 	known, err := lru.New[netip.Prefix, *address](maxAddresses)
 	if err != nil {
-		panic(err) // the size is allowed
+		panic(err) // can't happen: the size is positive
 	}
 	return &Addresses{limits, known}
 }
 
-// SiteOf returns as what an address counts: one of IPv6 as the network that is assigned to a site, of 64 bits.
+// SiteOf returns the network that a client's address counts as: the /64 assigned to a site for IPv6, the address itself for IPv4.
 func SiteOf(client netip.Addr) netip.Prefix {
 	bits := client.BitLen()
 	if client.Is6() {
 		bits = 64
 	}
-	site, _ := client.Prefix(bits) // an invalid address is one as well
+	site, _ := client.Prefix(bits) // invalid addresses count as one site
 	return site
 }
 
-// of returns what is known of an address.
+// of returns the limiters of an address.
 func (a *Addresses) of(client netip.Addr) *address {
 	site := SiteOf(client)
 	known, ok := a.known.Get(site)
@@ -99,7 +98,7 @@ func (a *Addresses) of(client netip.Addr) *address {
 	return known
 }
 
-// Reports counts n status reports of a grant, or of a client's address for a nil grant.
+// Reports counts n status reports against a grant, or against the client's address for a nil grant. It returns nil if they are allowed.
 func (a *Addresses) Reports(g *Grant, client netip.Addr, n int, now time.Time) *Excess {
 	switch {
 	case a.limits.Reports == 0:
@@ -110,7 +109,7 @@ func (a *Addresses) Reports(g *Grant, client netip.Addr, n int, now time.Time) *
 	return take(a.of(client).reports, n, now)
 }
 
-// Reads counts a request that reads, in the same way; and one that was refused, for which the grant is nil.
+// Reads counts a read request in the same way. Refused requests count as reads, with a nil grant.
 func (a *Addresses) Reads(g *Grant, client netip.Addr, now time.Time) *Excess {
 	switch {
 	case a.limits.Reads == 0:

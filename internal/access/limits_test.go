@@ -10,7 +10,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 )
 
-// TestASiteCountsAsOne has addresses that are mostly one client's share what it may: those of a network of IPv6 of 64 bits.
+// TestASiteCountsAsOne checks that the addresses of an IPv6 /64, which mostly belong to one client, share a limit.
 func TestASiteCountsAsOne(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
@@ -23,11 +23,11 @@ func TestASiteCountsAsOne(t *testing.T) {
 	} {
 		require.Equal(t, c.one, access.SiteOf(netip.MustParseAddr(c.a)) == access.SiteOf(netip.MustParseAddr(c.b)), "%s and %s", c.a, c.b)
 	}
-	require.Equal(t, netip.Prefix{}, access.SiteOf(netip.Addr{}), "who is not known is one as well")
+	require.Equal(t, netip.Prefix{}, access.SiteOf(netip.Addr{}), "invalid addresses count as one site")
 }
 
-// TestHowMuchAnAddressMay counts reports and reads of addresses, each by its own limit.
-func TestHowMuchAnAddressMay(t *testing.T) {
+// TestEachAddressHasItsOwnLimits checks that reports and reads are limited separately for each address.
+func TestEachAddressHasItsOwnLimits(t *testing.T) {
 	now := time.Date(2026, 11, 27, 7, 0, 0, 0, time.UTC)
 	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
 	limited := access.NewAddresses(access.Limits{Reports: 5, Reads: 3})
@@ -42,11 +42,11 @@ func TestHowMuchAnAddressMay(t *testing.T) {
 	reads := func(client netip.Addr) *access.Excess { return limited.Reads(nil, client, now) }
 	most := taken(reports, one)
 	require.GreaterOrEqual(t, most, 5)
-	require.Equal(t, most, taken(reports, other), "an address takes nothing from another one")
-	require.GreaterOrEqual(t, taken(reads, one), 3, "nor reports from reads")
+	require.Equal(t, most, taken(reports, other), "addresses don't share a limit")
+	require.GreaterOrEqual(t, taken(reads, one), 3, "reports and reads don't share a limit")
 	require.Equal(t, &access.Excess{Rate: 5, After: 200 * time.Millisecond}, reports(one))
 	now = now.Add(time.Second)
-	require.Equal(t, 5, taken(reports, one), "as many again after a second")
+	require.Equal(t, 5, taken(reports, one), "refilled after a second")
 
 	free := access.NewAddresses(access.Limits{})
 	for range 1000 {

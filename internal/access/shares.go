@@ -7,7 +7,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// statedShares is what the lines of a tokens file say of shares, by the names of the teams that they are for.
+// statedShares holds the shares that the lines of a tokens file state, by the name of the team.
 type statedShares map[string]statedShare
 
 type statedShare struct {
@@ -15,37 +15,37 @@ type statedShare struct {
 	diskFull DiskFull
 }
 
-// agree takes over what e says, and reports whether that contradicts no other line for the same agents.
-func (s statedShares) agree(e *Entry) bool {
+// add adds the share that e states. It returns false, and adds nothing, if e contradicts another line for the same agents.
+func (s statedShares) add(e *Entry) bool {
 	name := teamName(e.patterns())
-	said := s[name]
-	if e.Share > 0 && said.share > 0 && e.Share != said.share || e.DiskFull != "" && said.diskFull != "" && e.DiskFull != said.diskFull {
+	stated := s[name]
+	if e.Share > 0 && stated.share > 0 && e.Share != stated.share || e.DiskFull != "" && stated.diskFull != "" && e.DiskFull != stated.diskFull {
 		return false
 	}
-	s[name] = statedShare{cmp.Or(said.share, e.Share), cmp.Or(said.diskFull, e.DiskFull)}
+	s[name] = statedShare{cmp.Or(stated.share, e.Share), cmp.Or(stated.diskFull, e.DiskFull)}
 	return true
 }
 
-// sharesOf returns what entries, which agree, say.
+// sharesOf returns the shares that entries state. The entries must not contradict each other.
 func sharesOf(entries []Entry) statedShares {
 	s := statedShares{}
 	for i := range entries {
-		s.agree(&entries[i])
+		s.add(&entries[i])
 	}
 	return s
 }
 
-// of returns the share of a team. A team of some agents may use up part where no line says; the team of all of them, everything.
+// of returns the share of a team. If no line states one, it is part, or everything for the team of all agents.
 func (s statedShares) of(name string, part float64) store.Share {
-	said := s[name]
+	stated := s[name]
 	if name == everyone {
 		part = 1
 	}
-	return store.Share{Part: cmp.Or(said.share, part), DropHistory: said.diskFull == DropOldest}
+	return store.Share{Part: cmp.Or(stated.share, part), DropHistory: stated.diskFull == DropOldest}
 }
 
-// everyone is the name of the team of those who may see every agent.
+// everyone is the name of the team that covers every agent.
 const everyone = ""
 
-// teamName returns what tells teams apart: the patterns of the agents that they are of.
+// teamName returns the name that identifies a team: the patterns of its agents.
 func teamName(patterns []string) string { return strings.Join(patterns, "\n") }

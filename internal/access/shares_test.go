@@ -8,7 +8,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 )
 
-// TestLinesForTheSameAgentsAgree has two lines state the share of the same agents, or what happens at it, or neither.
+// TestLinesForTheSameAgentsAgree checks that lines for the same agents may not state different values of share or disk_full.
 func TestLinesForTheSameAgentsAgree(t *testing.T) {
 	line := func(name string, share float64, full access.DiskFull, agents ...string) string {
 		_, e := access.NewToken(name)
@@ -39,6 +39,6 @@ func TestLinesForTheSameAgentsAgree(t *testing.T) {
 			require.ErrorContains(t, err, "line 2: share and disk_full must be the same as on other lines for the same agents")
 		}
 		_, err = access.ParseTokens([]byte(line("one", c.shares[0], c.full[0], "a/*") + line("two", c.shares[1], c.full[1], "b/*")))
-		require.NoError(t, err, "of other agents")
+		require.NoError(t, err, "lines for different agents")
 	}
 }

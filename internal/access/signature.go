@@ -18,7 +18,7 @@ const (
 	webhookSignature = webhooks.HeaderWebhookSignature
 )
 
-// signatureTolerance is how far from now a signature may be dated, either way.
+// signatureTolerance is how far in the past or future a signature may be dated.
 const signatureTolerance = 5 * time.Minute
 
 // Signatures checks the signatures of webhooks.
@@ -27,14 +27,14 @@ type Signatures struct {
 	grant *Grant
 }
 
-// The bounds of a secret, in bytes, that Standard Webhooks sets.
+// The minimum and maximum length of a secret in bytes, from Standard Webhooks.
 const (
 	minSecret = 24
 	maxSecret = 64
 )
 
-// NewSignatures returns a check for webhooks that are signed with one of secrets, which are separated by commas. The error says
-// what a secret must be, and nothing of what it is.
+// NewSignatures returns Signatures that accept webhooks signed with one of secrets, which are separated by commas. The error says what a
+// secret must look like, and never contains it.
 func NewSignatures(secrets string, limits Limits) (*Signatures, error) {
 	s := &Signatures{grant: &Grant{name: "webhook signature", scopes: Report, ended: context.Background(), reports: limits.Reports.limiter()}}
 	for secret := range strings.SplitSeq(secrets, ",") {
@@ -51,10 +51,10 @@ func NewSignatures(secrets string, limits Limits) (*Signatures, error) {
 	return s, nil
 }
 
-// Signed reports whether a request says that it is signed.
+// Signed reports whether a request has a signature, valid or not.
 func Signed(header http.Header) bool { return header.Get(webhookSignature) != "" }
 
-// Grant returns what a request with that body may do, or an error that says what is wrong with its signature.
+// Grant returns what a signed request with this body may do, or an error that says what is wrong with its signature.
 func (s *Signatures) Grant(body []byte, header http.Header) (*Grant, error) {
 	var err error
 	for _, key := range s.keys {

@@ -9,14 +9,14 @@ import (
 	"time"
 )
 
-// SignedInFor is how long somebody stays signed in at most.
+// SignedInFor is the maximum duration of a sign-in.
 const SignedInFor = 12 * time.Hour
 
-// maxSignIns is how many sign-ins one token may have at a time; the oldest makes room for another.
+// maxSignIns is how many sign-ins one token may have at a time. Beyond that, a new one ends the oldest.
 const maxSignIns = 100
 
-// SignIns are the people who signed in with a token, each by a secret that their browser keeps. They end with the process.
-// Its methods are safe for concurrent use.
+// SignIns holds the sign-ins of people who signed in with a token. Each is known by a secret that the browser keeps. Sign-ins are kept in
+// memory only. Its methods are safe for concurrent use.
 type SignIns struct {
 	mu      sync.Mutex
 	known   map[[sha256.Size]byte]*signIn // by the hashes of their secrets
@@ -29,13 +29,13 @@ type signIn struct {
 	end   context.CancelFunc
 }
 
-// NewSignIns returns no sign-ins yet.
+// NewSignIns returns an empty SignIns.
 func NewSignIns() *SignIns {
 	return &SignIns{known: map[[sha256.Size]byte]*signIn{}, byToken: map[string][]*signIn{}}
 }
 
-// Add signs somebody in who has a token with that grant, and returns the secret for the browser to keep. With it, the state may
-// be read, and nothing else, for as long as the token lasts, and no longer than [SignedInFor].
+// Add signs in a person who has a token with this grant, and returns the secret for the browser to keep. The secret only allows reading
+// the state. It is valid as long as the token is, but no longer than [SignedInFor].
 func (s *SignIns) Add(token *Grant) (secret string) {
 	secret = rand.Text() + rand.Text()
 	ended, end := context.WithTimeout(token.ended, SignedInFor)
@@ -59,7 +59,7 @@ func (s *SignIns) Add(token *Grant) (secret string) {
 	return secret
 }
 
-// remove ends a sign-in and forgets it, if it is known. The caller holds s.mu.
+// remove ends a sign-in and forgets it. It may be called more than once. The caller holds s.mu.
 func (s *SignIns) remove(in *signIn) {
 	in.end()
 	delete(s.known, in.sum)
@@ -69,11 +69,11 @@ func (s *SignIns) remove(in *signIn) {
 	}
 }
 
-// Grant returns what somebody who signed in may do, nil where the secret is not known, or not any more.
+// Grant returns the grant of a sign-in, nil if the secret is unknown or the sign-in has ended.
 //
-// As with tokens, what is looked up is a hash: the time that takes says nothing about the secrets.
+// As with tokens, the secret is looked up by its hash, so the time this takes reveals nothing about other secrets.
 func (s *SignIns) Grant(secret string) *Grant {
-	if in := s.find(secret); in != nil && in.grant.holds() {
+	if in := s.find(secret); in != nil && in.grant.valid() {
 		return in.grant
 	}
 	return nil
@@ -89,14 +89,14 @@ func (s *SignIns) find(secret string) *signIn {
 	return s.known[sum]
 }
 
-// End signs somebody out.
+// End ends the sign-in with this secret, if there is one.
 func (s *SignIns) End(secret string) {
 	if in := s.find(secret); in != nil {
 		in.end()
 	}
 }
 
-// Count returns how many people are signed in.
+// Count returns the number of sign-ins.
 func (s *SignIns) Count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -16,53 +16,53 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Entry is a token as a tokens file has it, one JSON object a line. It does not hold the token itself.
+// Entry is a token's entry in a tokens file, one JSON object per line. It does not contain the token itself.
 type Entry struct {
-	Name    string    `json:"name"`             // for people: it is logged
+	Name    string    `json:"name"`             // shown to people and logged
 	SHA256  string    `json:"sha256"`           // of the token, in hexadecimal
 	Scopes  []string  `json:"scopes"`           // report, read, admin
-	Agents  []string  `json:"agents,omitempty"` // patterns of the IDs that it is for; none for every agent
-	Expires time.Time `json:"expires,omitzero"` // from when on it is good for nothing; zero for never
+	Agents  []string  `json:"agents,omitempty"` // patterns of the agent IDs that it covers; none for every agent
+	Expires time.Time `json:"expires,omitzero"` // the token is rejected from then on; zero for never
 
-	// What its agents may use up together, which tokens for the same agents share: a fraction of each bound, from above 0 to 1, 0 for the
-	// server's default; and what happens at their share of the disk.
+	// Share is the fraction of each limit that the token's agents may use together, at most 1; 0 means the server's default. DiskFull is
+	// what happens when they reach their share of the disk. Both are common to all tokens for the same agents.
 	Share    float64  `json:"share,omitzero"`
 	DiskFull DiskFull `json:"disk_full,omitempty"`
 }
 
-// DiskFull is what happens once a token's agents have used up their share of the disk; "" is the same as RefuseReports.
+// DiskFull is what happens when a token's agents reach their share of the disk. "" is the same as RefuseReports.
 type DiskFull string
 
-// What may happen at a share of the disk.
+// The values of DiskFull.
 const (
 	RefuseReports DiskFull = "refuse"      // their reports are refused
 	DropOldest    DiskFull = "drop_oldest" // their oldest history is deleted
 )
 
-// maxPatterns bounds the patterns of one token.
+// maxPatterns is the maximum number of patterns per token.
 const maxPatterns = 100
 
-// minShare is the least part of the bounds that a token's agents may be held to.
+// minShare is the smallest share that an entry may state.
 const minShare = 0.001
 
-// NewToken returns a new token, and the entry of a tokens file that lets it in, but for what it allows.
+// NewToken returns a new token and its entry for a tokens file. The caller fills in what the token allows.
 func NewToken(name string) (token string, e Entry) {
 	token = "ka_" + rand.Text() + rand.Text()
 	sum := sha256.Sum256([]byte(token))
 	return token, Entry{Name: name, SHA256: hex.EncodeToString(sum[:])}
 }
 
-// String returns the entry as the line of a tokens file.
+// String returns the entry as a line of a tokens file, without a newline.
 func (e Entry) String() string {
 	line, err := json.Marshal(e)
 	if err != nil {
-		panic("encode token: " + err.Error()) // all that is encoded is plain values
+		panic("encode token: " + err.Error()) // can't happen: all fields are plain values
 	}
 	return string(line)
 }
 
-// ParseTokens reads a tokens file. Empty lines and those that begin with # say nothing. The error names each line at
-// fault and what is allowed, and repeats nothing of it that could be a token.
+// ParseTokens parses a tokens file. Empty lines and lines that begin with # are ignored. The error names each invalid line and what is
+// allowed, and repeats nothing from the line that could be a token.
 func ParseTokens(text []byte) ([]Entry, error) {
 	var entries []Entry
 	var faults []error
@@ -77,18 +77,18 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		var e Entry
 		err := json.Unmarshal(line, &e, json.RejectUnknownMembers(true))
 		if err != nil {
-			err = errors.New(`must be a JSON object such as {"name":"ci","sha256":"…","scopes":["report"]}, with "agents", "expires" (RFC 3339), "share" and "disk_full" where wanted`)
+			err = errors.New(`must be a JSON object such as {"name":"ci","sha256":"…","scopes":["report"]}, and optionally "agents", "expires" (RFC 3339), "share" and "disk_full"`)
 		} else {
 			err = e.Validate()
 		}
 		switch {
 		case err != nil:
 		case names[e.Name] > 0:
-			err = fmt.Errorf("name is that of line %d as well", names[e.Name])
-		case !shares.agree(&e):
+			err = fmt.Errorf("name is the same as on line %d", names[e.Name])
+		case !shares.add(&e):
 			err = errors.New("share and disk_full must be the same as on other lines for the same agents, or left out")
 		case sums[e.prefix()] > 0:
-			err = fmt.Errorf("sha256 is that of line %d as well", sums[e.prefix()])
+			err = fmt.Errorf("sha256 is the same as on line %d", sums[e.prefix()])
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("line %d: %w", number, err))
@@ -98,12 +98,12 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		entries = append(entries, e)
 	}
 	if len(faults) == 0 && len(entries) == 0 {
-		return nil, errors.New("it has no token, so nobody could get in")
+		return nil, errors.New("the file has no tokens, so nobody would have access")
 	}
 	return entries, errors.Join(faults...)
 }
 
-// Validate returns an error that names the first field at fault and what is allowed. It brings the hash into lower case.
+// Validate returns an error that names the first invalid field and what is allowed. It converts the hash to lower case.
 func (e *Entry) Validate() error {
 	if err := models.ValidateName("name", e.Name, true, 100); err != nil {
 		return err
@@ -118,14 +118,14 @@ func (e *Entry) Validate() error {
 	}
 	for _, name := range e.Scopes {
 		if _, ok := parseScope(name); !ok {
-			return errors.New("scopes must be of report, read and admin")
+			return errors.New("scopes must be one or more of report, read and admin")
 		}
 	}
 	if e.Agents != nil && len(e.Agents) == 0 || len(e.Agents) > maxPatterns {
 		return fmt.Errorf("agents must be 1 to %d patterns of agent IDs, or left out for every agent", maxPatterns)
 	}
 	if e.Share < 0 || e.Share > 1 || e.Share > 0 && e.Share < minShare {
-		return fmt.Errorf("share must be a fraction of each bound, from %v to 1, or left out for TEAM_SHARE", minShare)
+		return fmt.Errorf("share must be a fraction of each limit, from %v to 1, or left out for TEAM_SHARE", minShare)
 	}
 	switch e.DiskFull {
 	case "", RefuseReports, DropOldest:
@@ -140,7 +140,7 @@ func (e *Entry) Validate() error {
 	return nil
 }
 
-// prefix returns what a keyring looks up, which no two tokens share.
+// prefix returns the part of the hash by which a keyring looks up tokens. It must be unique in a tokens file.
 func (e *Entry) prefix() string { return e.SHA256[:16] }
 
 func (e *Entry) scopes() (scopes Scope) {
@@ -151,7 +151,7 @@ func (e *Entry) scopes() (scopes Scope) {
 	return scopes
 }
 
-// patterns returns the patterns in an order that does not matter, none where they cover every agent.
+// patterns returns the patterns sorted and without duplicates, none if they cover every agent.
 func (e *Entry) patterns() []string {
 	if slices.Contains(e.Agents, "*") {
 		return nil

@@ -20,7 +20,7 @@ func newKeyring() *access.Keyring {
 	return access.NewKeyring(store.New(store.Options{EventWindow: 1}), access.Limits{})
 }
 
-// entryFor returns a token, and its line.
+// entryFor returns a token and its line of a tokens file.
 func entryFor(name string, change func(*access.Entry)) (token, line string) {
 	token, e := access.NewToken(name)
 	e.Scopes = []string{"read"}
@@ -39,7 +39,7 @@ func TestATokensFileIsReadLineByLine(t *testing.T) {
 	entries, err := access.ParseTokens([]byte(text))
 	require.NoError(t, err)
 	require.Len(t, entries, 2)
-	require.Equal(t, second, entries[1].String()+"\n", "a line is written as it is read")
+	require.Equal(t, second, entries[1].String()+"\n", "a parsed line is written back unchanged")
 	k := newKeyring()
 	n, err := k.Load([]byte(text))
 	require.NoError(t, err)
@@ -52,28 +52,28 @@ func TestATokensFileIsReadLineByLine(t *testing.T) {
 	require.Nil(t, grant.Team())
 }
 
-// TestATokensFileThatWillNotDo holds that each fault is named by its line, that nothing of a secret is repeated, and that the tokens
-// from before stay.
-func TestATokensFileThatWillNotDo(t *testing.T) {
+// TestInvalidTokensFiles checks that each error names its line, that no part of a secret is repeated, and that the previous tokens
+// remain valid.
+func TestInvalidTokensFiles(t *testing.T) {
 	known, good := entryFor("good", nil)
 	k := newKeyring()
 	_, err := k.Load([]byte(good))
 	require.NoError(t, err)
 	sum := strings.Repeat("a", 64)
 	for line, want := range map[string]string{
-		"":          "it has no token",
-		"# nothing": "it has no token",
+		"":          "the file has no tokens",
+		"# nothing": "the file has no tokens",
 		"ka_SECRET": "line 1: must be a JSON object such as",
 		`{"name":"x","sha256":"ka_SECRET","scopes":["read"]}`:                        "line 1: sha256 must be the SHA-256 of the token",
 		`{"name":"x","token":"ka_SECRET","scopes":["read"]}`:                         "line 1: must be a JSON object such as",
 		`{"sha256":"` + sum + `","scopes":["read"]}`:                                 "line 1: name is required",
 		`{"name":"x","sha256":"` + sum + `"}`:                                        "line 1: scopes must be one or more",
-		`{"name":"x","sha256":"` + sum + `","scopes":["ka_SECRET"]}`:                 "line 1: scopes must be of report, read and admin",
+		`{"name":"x","sha256":"` + sum + `","scopes":["ka_SECRET"]}`:                 "line 1: scopes must be one or more of report, read and admin",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":[]}`:          "line 1: agents must be 1 to 100 patterns",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":["a\n"]}`:     "line 1: agents must not hold control characters",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"expires":"tomorrow"}`: "line 1: must be a JSON object such as",
-		good + good: "line 2: name is that of line 1 as well",
-		good + strings.Replace(good, `"good"`, `"other"`, 1):          "line 2: sha256 is that of line 1 as well",
+		good + good: "line 2: name is the same as on line 1",
+		good + strings.Replace(good, `"good"`, `"other"`, 1):          "line 2: sha256 is the same as on line 1",
 		"\n" + good + "{}\n" + `{"name":"x","sha256":"","scopes":[]}`: "line 3: name is required: 1 to 100 characters\nline 4: sha256 must be",
 	} {
 		_, err := k.Load([]byte(line))
@@ -94,7 +94,7 @@ func TestPatternsOfAgents(t *testing.T) {
 		"exact":                      {"exact": true, "exactly": false},
 		"a*b*c":                      {"abc": true, "axbxc": true, "acb": false},
 		"ü/*":                        {"ü/1": true, "u/1": false},
-		"*a*a*a*a*a*a*a*a*a*a*a*a*b": {strings.Repeat("a", 100): false}, // it must not take for ever
+		"*a*a*a*a*a*a*a*a*a*a*a*a*b": {strings.Repeat("a", 100): false}, // it must not take forever
 	} {
 		tok, line := entryFor("x", func(e *access.Entry) { e.Agents = []string{"nothing", pattern} })
 		k := newKeyring()
@@ -109,8 +109,8 @@ func TestPatternsOfAgents(t *testing.T) {
 	}
 }
 
-// TestTokensThatStayGoOn holds that reading the file again changes nothing for those whose lines stay as they were.
-func TestTokensThatStayGoOn(t *testing.T) {
+// TestUnchangedTokensKeepTheirGrants checks that reading the file again changes nothing for tokens whose lines are unchanged.
+func TestUnchangedTokensKeepTheirGrants(t *testing.T) {
 	stays, line := entryFor("stays", func(e *access.Entry) { e.Agents = []string{"b", "a"} })
 	changes, before := entryFor("changes", nil)
 	same, sameTeam := entryFor("same", func(e *access.Entry) { e.Agents = []string{"a", "b", "a"} })
@@ -123,7 +123,7 @@ func TestTokensThatStayGoOn(t *testing.T) {
 	require.NoError(t, err)
 	other, err := k.Grant(same)
 	require.NoError(t, err)
-	require.Same(t, first.Team(), other.Team(), "those for the same agents are one team")
+	require.Same(t, first.Team(), other.Team(), "tokens for the same agents have the same team")
 	_, err = k.Load([]byte(line + strings.Replace(before, `"read"`, `"read","report"`, 1)))
 	require.NoError(t, err)
 	again, err := k.Grant(stays)
@@ -155,7 +155,7 @@ func TestATokenExpires(t *testing.T) {
 	})
 }
 
-// TestSignInsAreBounded signs in more often than one token may.
+// TestSignInsAreBounded checks that a token's oldest sign-ins end when there are too many.
 func TestSignInsAreBounded(t *testing.T) {
 	tok, line := entryFor("x", nil)
 	k := newKeyring()
@@ -174,12 +174,12 @@ func TestSignInsAreBounded(t *testing.T) {
 	require.Nil(t, s.Grant(""))
 	_, err = k.Load([]byte(strings.Replace(line, `"x"`, `"y"`, 1)))
 	require.NoError(t, err)
-	require.Nil(t, s.Grant(secrets[999]), "the token is not that one any more")
+	require.Nil(t, s.Grant(secrets[999]), "the token's entry changed")
 	require.Eventually(t, func() bool { return s.Count() == 0 }, 10*time.Second, time.Millisecond)
 }
 
-// TestSecretsAreComparedInConstantTime holds that what decides whether a token is known is crypto/subtle, and no operator. The
-// time that takes can't be tested on a busy machine.
+// TestSecretsAreComparedInConstantTime checks that tokens are compared with crypto/subtle and not with an operator. The time that a
+// comparison takes can't be tested on a busy machine.
 func TestSecretsAreComparedInConstantTime(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "keyring.go", nil, 0)
 	require.NoError(t, err)
@@ -207,8 +207,8 @@ func TestSecretsAreComparedInConstantTime(t *testing.T) {
 	require.Zero(t, uses["bytes.Equal"])
 }
 
-// FuzzTokens holds that whatever is in a tokens file, it is taken whole or refused, and that what is taken can be written down and
-// read again.
+// FuzzTokens checks that a tokens file is accepted as a whole or refused, and that accepted entries survive being written and parsed
+// again.
 func FuzzTokens(f *testing.F) {
 	_, line := entryFor("a", func(e *access.Entry) {
 		e.Agents, e.Expires = []string{"*"}, time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)

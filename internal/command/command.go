@@ -1,4 +1,4 @@
-// Package command is the program's command line: which commands there are, their flags, and the help for them.
+// Package command implements the program's command line: the commands, their flags and their help.
 package command
 
 import (
@@ -15,36 +15,36 @@ import (
 	"github.com/kubeagents/kubeagents/internal/version"
 )
 
-// The exit statuses of the program.
+// The program's exit statuses.
 const (
 	ExitOK      = 0
 	ExitFailure = 1
-	ExitUsage   = 2 // a setting or an argument is wrong
+	ExitUsage   = 2 // invalid setting or argument
 )
 
-// Program is what a command runs in.
+// Program is the environment that a command runs in.
 type Program struct {
 	Environment    map[string]string
 	Stdout, Stderr io.Writer
 
-	// Serve runs the server until ctx ends. It logs the error that it returns; a *config.FileError means a wrong setting.
+	// Serve runs the server until ctx ends. It has logged the error that it returns. A *config.FileError means an invalid setting.
 	Serve func(ctx context.Context, cfg config.Config) error
 }
 
-// A command is a word of the command line and what it does.
+// A command is a subcommand of the program.
 type command struct {
 	name     string
 	argument string // the name of its only argument, "" for a command without one
 	summary  string
-	help     string // what else there is to know, "" for nothing
-	// define adds the command's flags, and returns what runs once they are parsed.
+	help     string // further help, may be ""
+	// define adds the command's flags, and returns the action to run once they are parsed.
 	define func(*flag.FlagSet) action
 }
 
-// action runs a command. A usageError means that the command line or a setting is wrong, any other error that the command failed.
+// action runs a command. A usageError means an invalid command line or setting, any other error that the command failed.
 type action func(ctx context.Context, p Program, argument string) error
 
-// commands are in the order in which help lists them. A command line without a command runs the first one.
+// commands are the commands, in the order in which the help lists them. The first one is the default.
 var commands = []command{serve, backup, token, showVersion}
 
 var serve = command{
@@ -81,17 +81,17 @@ var showVersion = command{
 	},
 }
 
-// usageError is an error in the command line or in a setting.
+// usageError is an error in the command line or a setting.
 type usageError struct{ error }
 
 func (e usageError) Unwrap() error { return e.error }
 
-// reported is an error that has been logged.
+// reported is an error that has already been logged.
 type reported struct{ status int }
 
 func (reported) Error() string { return "see the log" }
 
-// Run runs the command that args ask for, which don't include the program's name. It returns the exit status.
+// Run runs the command that args specify and returns the exit status. args does not include the program's name.
 func (p Program) Run(ctx context.Context, args []string) int {
 	err := p.run(ctx, args)
 	var usage usageError
@@ -102,7 +102,7 @@ func (p Program) Run(ctx context.Context, args []string) int {
 	case errors.As(err, &logged):
 		return logged.status
 	case errors.As(err, &usage):
-		fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // there is nobody else to tell
+		fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // there is nowhere else to report it
 		return ExitUsage
 	default:
 		fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // see above
@@ -136,7 +136,7 @@ func (p Program) run(ctx context.Context, args []string) error {
 	return prefixed(c.name, act(ctx, p, argument))
 }
 
-// prefixed puts the name of a command before its error; the server's errors are known to be its own.
+// prefixed puts the name of a command before its error, except for the default command serve.
 func prefixed(name string, err error) error {
 	if err == nil || name == serve.name {
 		return err
@@ -163,14 +163,14 @@ func commandNamed(name string) (command, error) {
 	return command{}, usageError{fmt.Errorf("unknown %s %q: the commands are %s; settings come from environment variables", what, name, strings.Join(names, ", "))}
 }
 
-// flags returns the flags of a command, and what runs once they are parsed.
+// flags returns the flags of a command, and the action to run once they are parsed.
 func (c command) flags() (*flag.FlagSet, action) {
 	flags := flag.NewFlagSet(c.name, flag.ContinueOnError)
 	flags.SetOutput(io.Discard)
 	return flags, c.define(flags)
 }
 
-// parse parses the arguments of a command. Flags may stand before or after its argument, which it returns.
+// parse parses the arguments of a command and returns its argument. Flags may come before or after the argument.
 func (c command) parse(flags *flag.FlagSet, args []string) (argument string, err error) {
 	var others []string
 	for {

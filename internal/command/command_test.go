@@ -18,14 +18,14 @@ import (
 	"github.com/kubeagents/kubeagents/internal/version"
 )
 
-// result is what a command line led to.
+// result is the outcome of running a command line.
 type result struct {
 	status         int
 	stdout, stderr string
-	served         *config.Config // nil if no server was run
+	served         *config.Config // nil if the server was not run
 }
 
-// run runs a command line, with a server that ends at once with an error.
+// run runs a command line, with a server that returns serveErr immediately.
 func run(t *testing.T, serveErr error, environment map[string]string, args ...string) (r result) {
 	t.Helper()
 	var stdout, stderr bytes.Buffer
@@ -89,7 +89,7 @@ func TestVersion(t *testing.T) {
 	}
 }
 
-// TestMistakes holds that a wrong command line names what is wrong with it and what is allowed.
+// TestMistakes checks that the error for an invalid command line says what is wrong and what is allowed.
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
 		"restore x":            `unknown command "restore": the commands are backup, help, serve, token, version; settings come from environment variables`,

@@ -7,7 +7,7 @@ import (
 	"io"
 )
 
-// help writes the help for the program, or for the command that args name.
+// help writes the help for the program, or for the command named in args.
 func (p Program) help(args []string) error {
 	switch len(args) {
 	case 0:

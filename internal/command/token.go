@@ -13,13 +13,13 @@ import (
 var token = command{
 	name:     "token",
 	argument: "NAME",
-	summary:  "make a token for NAME, and its line for TOKENS_FILE",
-	help: "The token goes to standard error, for whoever is to use it. Its line goes to standard output:\n\n" +
+	summary:  "make a token named NAME and its line for TOKENS_FILE",
+	help: "The token is written to standard error: hand it to its user. Its line for TOKENS_FILE is written to standard output:\n\n" +
 		"  kubeagents token -scopes report,read -agents 'team-a/*' team-a >>tokens",
 	define: func(flags *flag.FlagSet) action {
 		scopes := flags.String("scopes", "report", "what the token allows, separated by commas: report, read, admin")
-		agents := flags.String("agents", "", "`patterns` of the agent IDs that the token is for, separated by commas (default every agent)")
-		expires := flags.Duration("expires", 0, "how long the token is valid, such as 2160h (default for ever)")
+		agents := flags.String("agents", "", "`patterns` of the agent IDs that the token covers, separated by commas (default every agent)")
+		expires := flags.Duration("expires", 0, "how long the token is valid, such as 2160h (default forever)")
 		return func(_ context.Context, p Program, name string) error {
 			return p.makeToken(name, *scopes, *agents, *expires)
 		}

@@ -1,4 +1,4 @@
-// Package connect knows what to paste into the settings of an agent's tool so that it reports to a server.
+// Package connect provides the lines to paste into the settings of an agent's tool so that it reports to a server.
 package connect
 
 import (
@@ -9,40 +9,40 @@ import (
 	"text/template"
 )
 
-// The environment variables that the lines name, on the machine that the agent runs on.
+// The environment variables that the lines use on the agent's machine.
 const (
-	TokenVariable   = "KUBEAGENTS_TOKEN"    // holds the token, where the server wants one
-	AgentIDVariable = "KUBEAGENTS_AGENT_ID" // may hold the ID of the agent
+	TokenVariable   = "KUBEAGENTS_TOKEN"    // the token, if the server requires one
+	AgentIDVariable = "KUBEAGENTS_AGENT_ID" // the agent's ID, optional
 )
 
-// Server is where to report.
+// Server is the server to report to.
 type Server struct {
-	Address string // its URL, without a slash at the end; holds nothing that a shell or JSON would take for more than a letter
-	Tokens  bool   // it wants a token
+	Address string // its URL, without a trailing slash and without characters that are special in a shell or in JSON
+	Tokens  bool   // whether it requires a token
 }
 
 // Client is a tool that agents run in.
 type Client struct {
-	Name  string // as in an address
+	Name  string // as in URLs
 	Title string
 	Since string // the oldest version that understands the lines, "" for any
 	Paths []Path // where the lines go
-	Note  string // what else there is to know, "" for nothing
+	Note  string // further advice, may be ""
 	lines func(Server) string
 }
 
-// Path is a file of settings, and for whom it holds.
+// Path is a settings file, and what it applies to.
 type Path struct{ Of, Path string }
 
-// Lines returns what to paste: a whole file, which ends with a newline.
+// Lines returns the lines to paste. They form a complete file and end with a newline.
 func (c *Client) Lines(s Server) string { return c.lines(s) }
 
-// Clients are all there are, in the order in which they are shown.
+// Clients are all supported clients, in the order in which they are shown.
 var Clients = []Client{
 	{
 		Name: "claude-code", Title: "Claude Code", Since: "2.1.101",
 		Paths: []Path{{"you", "~/.claude/settings.json"}, {"a project", ".claude/settings.json"}},
-		Note: "Check claude --version first: an older version ignores a whole settings file that names an event it does not know. " +
+		Note: "Check claude --version first: an older version ignores the whole settings file if it names an unknown event. " +
 			"The commands print nothing, so they decide nothing: Claude Code asks for permission as it does without them.",
 		lines: claudeCode,
 	},
@@ -76,12 +76,12 @@ var Clients = []Client{
 	{
 		Name: "mcp", Title: "MCP",
 		Paths: []Path{{"Claude Code, in a project", ".mcp.json"}, {"Cursor", "~/.cursor/mcp.json"}},
-		Note:  "For any agent that speaks it. It gives the agent tools: it reports what it does itself, and one that leads others sees who needs it. Other clients want the same address and header in settings of their own.",
+		Note:  "For any agent that supports MCP. It gives the agent tools to report what it is doing, and to see which other agents need attention. Other clients need the same URL and header in their own settings.",
 		lines: mcp,
 	},
 }
 
-// Named returns the client with this name, nil where there is none.
+// Named returns the client with this name, nil if there is none.
 func Named(name string) *Client {
 	for i := range Clients {
 		if Clients[i].Name == name {
@@ -100,7 +100,7 @@ func Names() []string {
 	return names
 }
 
-// object is a JSON object whose members stay in their order.
+// object is a JSON object whose members keep their order.
 type object []member
 
 type member struct {
@@ -123,14 +123,14 @@ func (o object) MarshalJSON() ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// encode returns v as JSON, as a person would write it.
+// encode returns v as readable JSON, without HTML escapes.
 func encode(v any, indent string) string {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
 	e.SetEscapeHTML(false)
 	e.SetIndent("", indent)
 	if err := e.Encode(v); err != nil {
-		panic("encode settings: " + err.Error()) // they are plain values
+		panic("encode settings: " + err.Error()) // can't happen: they are plain values
 	}
 	return b.String()
 }
@@ -138,8 +138,8 @@ func encode(v any, indent string) string {
 // list is a JSON array of one object.
 func list(o object) []object { return []object{o} }
 
-// claudeCode has commands alone: Claude Code drops, in silence, what an http hook would post to a name of a private address. It
-// leaves out WorktreeCreate, whose hook would have to make the worktree, and events that come often and say nothing of the status.
+// claudeCode uses only command hooks: Claude Code silently drops what an http hook posts to a name with a private address. It leaves out
+// WorktreeCreate, whose hook would have to create the worktree, and frequent events that say nothing about the status.
 func claudeCode(s Server) string {
 	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PermissionDenied", "PostToolUse",
 		"PostToolUseFailure", "PostToolBatch", "Notification", "Elicitation", "ElicitationResult", "Stop", "StopFailure", "SubagentStart",
@@ -158,7 +158,7 @@ func geminiCLI(s Server) string {
 		object{{"name", "kubeagents"}, {"type", "command"}, {"command", command(s, "gemini-cli", "")}, {"timeout", 5000}})
 }
 
-// hooks returns settings that run the same hook at each event, in the form that Claude Code, Codex and Gemini CLI share.
+// hooks returns settings that run the same hook for each event, in the format that Claude Code, Codex and Gemini CLI share.
 func hooks(names []string, hook object) string {
 	events := object{}
 	for _, name := range names {
@@ -167,12 +167,12 @@ func hooks(names []string, hook object) string {
 	return encode(object{{"hooks", events}}, "  ")
 }
 
-// command is a shell command that posts an event from its standard input. It prints nothing and never fails, so that the agent goes
-// on whether there is a server or not, and waits for the server for 3 seconds at most.
+// command returns a shell command that posts an event from its standard input. It prints nothing and never fails, so that the agent
+// continues with or without a server. It waits for the server for at most 3 seconds.
 //
-// The headers reach curl by a pipe, since its arguments are visible to every user of the machine. The event stays on standard input:
-// where that is a socket, it can be read, but not opened by a name such as /dev/fd/4. The outer sh is for tools that run their
-// hooks in the user's own shell.
+// The headers reach curl through a pipe, since its arguments are visible to every user of the machine. The event stays on standard input:
+// a socket can be read, but not opened by a name such as /dev/fd/4. The outer sh is for tools that run their hooks in the user's own
+// shell.
 func command(s Server, client, query string) string {
 	format := `X-Agent-Id: %s\nX-Agent-Host: %s\n`
 	values := `"$` + AgentIDVariable + `" "$(uname -n)"`
@@ -195,8 +195,8 @@ func cursor(s Server) string {
 	return encode(object{{"version", 1}, {"hooks", events}}, "  ")
 }
 
-// copilot has the address say the name of the event, because the event may not. It leaves out permissionRequest, which comes for
-// every call, before Copilot decides whether to ask: a notification comes when it does ask.
+// copilot puts the name of the event into the URL, because the event may not contain it. It leaves out permissionRequest, which Copilot
+// sends for every call, before it decides whether to ask. When it does ask, it sends a notification.
 func copilot(s Server) string {
 	events := object{}
 	for _, event := range []string{"sessionStart", "userPromptSubmitted", "preToolUse", "postToolUse", "postToolUseFailure", "notification",
@@ -223,23 +223,23 @@ func openCode(s Server) string {
 		Server
 		TokenVariable, AgentIDVariable, Since string
 	}{s, TokenVariable, AgentIDVariable, openCodeSince}); err != nil {
-		panic("write the plugin: " + err.Error()) // it is a template of ours
+		panic("write the plugin: " + err.Error()) // can't happen: the template is constant
 	}
 	return b.String()
 }
 
-// plugin passes events on, one after another. Those of a subagent's session become its parent's, except for its own end.
+// plugin posts events one after another. Events of a subagent's session become events of its parent's, except for its own end.
 var plugin = template.Must(template.New("").Parse(`// Reports what OpenCode does to KubeAgents, at {{.Address}}. For OpenCode {{.Since}} or later.
 import { hostname } from "node:os"
 
 export const KubeAgents = async ({ directory }) => {
-  // In the address, since fetch refuses headers with letters beyond Latin-1.
+  // In the URL, since fetch refuses headers with characters beyond Latin-1.
   const agent = new URLSearchParams({ agent_id: process.env.{{.AgentIDVariable}} ?? "", agent_host: hostname() })
-  const parents = new Map() // of the sessions of subagents
+  const parents = new Map() // from a subagent's session to its parent's
   let sent = Promise.resolve()
   let waiting = 0
   const post = (type, sessionID, properties) => {
-    if (waiting >= 100) return sent // the server is slow or away
+    if (waiting >= 100) return sent // the server is slow or down
     let root = sessionID
     while (parents.has(root)) root = parents.get(root)
     if (root !== sessionID) properties = { ...properties, sessionID: root, childSessionID: sessionID }
@@ -257,7 +257,7 @@ export const KubeAgents = async ({ directory }) => {
         body,
         signal: AbortSignal.timeout(3000),
       })
-    sent = sent.then(send).catch(() => {}).finally(() => waiting--) // OpenCode goes on whether there is a server or not
+    sent = sent.then(send).catch(() => {}).finally(() => waiting--) // OpenCode continues with or without a server
     return sent
   }
   const reported = /^(session\.(created|updated|status|idle|error|deleted|compacted)|permission\.|question\.)/

@@ -29,7 +29,7 @@ var (
 	guarded = connect.Server{Address: "https://hub.example.com", Tokens: true}
 )
 
-// TestLines holds that what is to be pasted is as the client wants it, names the server, and a token only where one is used.
+// TestLines checks that the lines to paste are valid for the client, and that they name the server, and the token only if one is used.
 func TestLines(t *testing.T) {
 	for _, c := range connect.Clients {
 		for _, s := range []connect.Server{open, guarded} {
@@ -42,7 +42,7 @@ func TestLines(t *testing.T) {
 			}
 			var settings map[string]any
 			require.NoError(t, json.Unmarshal([]byte(lines), &settings), c.Name)
-			require.NotContains(t, lines, `\u`, "it is to be read by people")
+			require.NotContains(t, lines, `\u`, "people read it")
 		}
 		if c.Name != "mcp" {
 			require.NotNil(t, adapters.Named(c.Name))
@@ -52,7 +52,7 @@ func TestLines(t *testing.T) {
 	require.Nil(t, connect.Named("status"))
 }
 
-// TestEventsAreKnown holds that the server knows what each event means that a client is told to post.
+// TestEventsAreKnown checks that the server knows every event that the lines make a client post.
 func TestEventsAreKnown(t *testing.T) {
 	for _, c := range connect.Clients {
 		if c.Name == "mcp" || c.Name == "opencode" {
@@ -69,7 +69,7 @@ func TestEventsAreKnown(t *testing.T) {
 	}
 }
 
-// commandsOf returns the shell commands in a client's lines, each once.
+// commandsOf returns the distinct shell commands in a client's lines.
 func commandsOf(t *testing.T, c connect.Client, s connect.Server) []string {
 	t.Helper()
 	var settings any
@@ -95,11 +95,11 @@ func commandsOf(t *testing.T, c connect.Client, s connect.Server) []string {
 	return slices.Collect(maps.Keys(commands))
 }
 
-// shells are those of this machine that a tool may run its hooks in, or that its sh may be.
+// shells returns the shells on this machine that a tool may run its hooks in, or that its sh may be.
 func shells(t *testing.T) (found [][]string) {
 	t.Helper()
 	if _, err := exec.LookPath("curl"); err != nil {
-		t.Skip("there is no curl: install it, and run go test ./internal/connect")
+		t.Skip("curl is not installed: install it, and run go test ./internal/connect")
 	}
 	for _, shell := range [][]string{{"sh"}, {"dash"}, {"bash"}, {"zsh"}, {"fish"}, {"busybox", "sh"}} {
 		if _, err := exec.LookPath(shell[0]); err == nil {
@@ -109,7 +109,7 @@ func shells(t *testing.T) (found [][]string) {
 	return found
 }
 
-// runCommand runs a command as a tool does, with these variables alone, and holds that it prints nothing and succeeds.
+// runCommand runs a command as a tool does, with only these variables, and checks that it prints nothing and succeeds.
 func runCommand(t *testing.T, shell []string, command, event string, variables ...string) {
 	t.Helper()
 	if shell[0] != "fish" {
@@ -123,22 +123,22 @@ func runCommand(t *testing.T, shell []string, command, event string, variables .
 	require.Empty(t, string(out), "%s", shell)
 }
 
-// socketOf returns one end of a socket that gives text: Node's children have sockets for standard input.
+// socketOf returns one end of a socket from which text can be read, like the standard input of Node's child processes.
 func socketOf(t *testing.T, text string) *os.File {
 	t.Helper()
 	ends, err := syscall.Socketpair(syscall.AF_UNIX, syscall.SOCK_STREAM|syscall.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
 	reader, writer := os.NewFile(uintptr(ends[0]), "reader"), os.NewFile(uintptr(ends[1]), "writer")
-	t.Cleanup(func() { reader.Close() }) //nolint:errcheck // it was read
+	t.Cleanup(func() { reader.Close() }) //nolint:errcheck // only read from
 	go func() {
-		io.WriteString(writer, text) //nolint:errcheck // the command may not want it
-		writer.Close()               //nolint:errcheck // as above
+		io.WriteString(writer, text) //nolint:errcheck // the command may not read it
+		writer.Close()               //nolint:errcheck // see above
 	}()
 	return reader
 }
 
-// TestCommandsSayNothing runs every command that a client would run, in every shell, with no server there and no variable set.
-func TestCommandsSayNothing(t *testing.T) {
+// TestCommandsPrintNothing runs every command that a client would run, in every shell, without a server and without any variables set.
+func TestCommandsPrintNothing(t *testing.T) {
 	for _, shell := range shells(t) {
 		for _, c := range connect.Clients {
 			if c.Name == "mcp" || c.Name == "opencode" {
@@ -151,7 +151,7 @@ func TestCommandsSayNothing(t *testing.T) {
 	}
 }
 
-// TestCommandsPost holds that a command posts its standard input as it is, and names the agent and the machine in headers.
+// TestCommandsPost checks that a command posts its standard input unchanged, and names the agent and the machine in headers.
 func TestCommandsPost(t *testing.T) {
 	event := `{"hook_event_name":"Stop","x":"` + strings.Repeat("é\\n\"'$(x)", 300_000) + "\"}\n"
 	host, err := os.Hostname()
@@ -184,10 +184,10 @@ func TestCommandsPost(t *testing.T) {
 	}
 }
 
-// TestCommandsHideTheToken looks at the arguments of all processes while a command posts.
+// TestCommandsHideTheToken checks that no process has the token in its arguments while a command posts.
 func TestCommandsHideTheToken(t *testing.T) {
 	if _, err := os.Stat("/proc/self/cmdline"); err != nil {
-		t.Skip("there is no /proc: run go test ./internal/connect on Linux")
+		t.Skip("this system has no /proc: run go test ./internal/connect on Linux")
 	}
 	const token = "ka_seen_by_nobody"
 	arguments := make(chan string, 1)
@@ -205,12 +205,12 @@ func TestCommandsHideTheToken(t *testing.T) {
 	for _, shell := range shells(t) {
 		runCommand(t, shell, command, "{}", "KUBEAGENTS_TOKEN="+token)
 		got := <-arguments
-		require.Contains(t, got, server.URL, "the command is to be among them")
+		require.Contains(t, got, server.URL, "the command must be among the processes")
 		require.NotContains(t, got, token)
 	}
 }
 
-// TestCommandsEnd holds that a server that never answers holds up the tool for 3 seconds at most.
+// TestCommandsEnd checks that a server that never answers delays the tool by at most 3 seconds.
 func TestCommandsEnd(t *testing.T) {
 	t.Parallel()
 	release := make(chan struct{})
@@ -222,7 +222,7 @@ func TestCommandsEnd(t *testing.T) {
 	require.Less(t, time.Since(began), 4*time.Second)
 }
 
-// TestSince holds that it is said of each tool from which version on it understands its lines.
+// TestSince checks that the oldest version that understands the lines is stated for each tool.
 func TestSince(t *testing.T) {
 	for _, c := range connect.Clients {
 		if c.Name != "mcp" {
@@ -232,7 +232,7 @@ func TestSince(t *testing.T) {
 	require.Contains(t, connect.Named("opencode").Lines(open), "For OpenCode "+connect.Named("opencode").Since+" or later.")
 }
 
-// sorted returns an address with the parameters of its query in the order of their names.
+// sorted returns a URL with its query parameters sorted by name.
 func sorted(t testing.TB, address string) string {
 	t.Helper()
 	parsed, err := url.Parse(address)
@@ -241,17 +241,17 @@ func sorted(t testing.TB, address string) string {
 	return parsed.String()
 }
 
-// TestPlugin has Node run OpenCode's plugin, and holds what it posts.
+// TestPlugin runs OpenCode's plugin in Node.js and checks what it posts.
 func TestPlugin(t *testing.T) {
 	if _, err := exec.LookPath("node"); err != nil {
-		t.Skip("there is no Node.js: install it, and run go test ./internal/connect")
+		t.Skip("Node.js is not installed: install it, and run go test ./internal/connect")
 	}
 	dir := t.TempDir()
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubeagents.mjs"), []byte(connect.Named("opencode").Lines(guarded)), 0o600))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "run.mjs"), []byte(`
 process.env.KUBEAGENTS_TOKEN = "ka_x"
 process.env.KUBEAGENTS_AGENT_ID = "ci/代理"
-let delay = 60 // the first post takes the longest, and comes first all the same
+let delay = 60 // the first post takes the longest, and must still arrive first
 globalThis.fetch = async (url, o) => {
   await new Promise((done) => setTimeout(done, delay))
   delay = delay / 2
@@ -259,18 +259,18 @@ globalThis.fetch = async (url, o) => {
 }
 const { KubeAgents } = await import("./kubeagents.mjs")
 const hooks = await KubeAgents({ directory: "/w/shop" })
-const tell = (type, properties) => { hooks.event({ event: { type, properties } }) } // OpenCode does not wait for it
-tell("session.created", { info: { id: "s", title: "New session - x" } })
+const emit = (type, properties) => { hooks.event({ event: { type, properties } }) } // OpenCode does not wait for it
+emit("session.created", { info: { id: "s", title: "New session - x" } })
 await hooks["chat.message"]({ sessionID: "s" }, { parts: [{ type: "text", text: "Go" }, { type: "text", text: "hidden", synthetic: true }] })
-tell("message.part.updated", { part: { sessionID: "s" } })
-tell("session.created", { info: { id: "child", parentID: "s", title: "Child session - x" } })
+emit("message.part.updated", { part: { sessionID: "s" } })
+emit("session.created", { info: { id: "child", parentID: "s", title: "Child session - x" } })
 await hooks["tool.execute.before"]({ tool: "bash", sessionID: "child", callID: "call1" }, { args: { command: "ls" } })
-tell("session.created", { info: { id: "grandchild", parentID: "child", title: "Child session - y" } })
-tell("permission.asked", { id: "per_1", sessionID: "grandchild", permission: "bash", patterns: ["ls"], tool: { callID: "call2" } })
-tell("session.idle", { sessionID: "child" })
-tell("session.idle", { sessionID: "s" })
+emit("session.created", { info: { id: "grandchild", parentID: "child", title: "Child session - y" } })
+emit("permission.asked", { id: "per_1", sessionID: "grandchild", permission: "bash", patterns: ["ls"], tool: { callID: "call2" } })
+emit("session.idle", { sessionID: "child" })
+emit("session.idle", { sessionID: "s" })
 await hooks.dispose()
-process.exit() // as OpenCode does: what was not posted by now is lost
+process.exit() // as OpenCode does: anything not posted by now is lost
 `), 0o600))
 	out, err := exec.CommandContext(t.Context(), "node", filepath.Join(dir, "run.mjs")).Output()
 	require.NoError(t, err)
@@ -299,8 +299,8 @@ process.exit() // as OpenCode does: what was not posted by now is lost
 	require.Equal(t, []string{"s|success|Session started|", "s|running|Go|", "s|running|bash: ls|", "s|running|bash: ls|permission of grandchild", "s|success|Done|"}, got)
 }
 
-// TestOverview holds that the overview names each tool, its oldest version, where its lines go and how to get these, and the token
-// where one is wanted.
+// TestOverview checks that the overview names each tool, its oldest version, where its lines go and how to get them, and the token if
+// one is required.
 func TestOverview(t *testing.T) {
 	open := connect.Overview(connect.Server{Address: "https://hub.example"})
 	require.True(t, strings.HasPrefix(open, "Paste the lines of each tool that you use into its settings, and its runs show up at https://hub.example.\n"), open)

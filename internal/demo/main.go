@@ -1,5 +1,5 @@
-// Demo starts the server and replays a recorded day of 200 agents to it, stamped as now, so that one can
-// watch a living fleet. PORT says where, as for the server; an interrupt ends both.
+// Demo starts the server and replays a recorded day of 200 agents to it, with current timestamps, so that you can watch a fleet at work.
+// It uses PORT like the server does. An interrupt stops both.
 package main
 
 import (
@@ -22,19 +22,19 @@ import (
 )
 
 const (
-	// speed is how many seconds of the day pass in one: the day is over in some nine minutes.
+	// speed is how many seconds of the recorded day are replayed per second. The day takes about nine minutes.
 	speed = 60
-	// headStart is how much of the day is there at once.
+	// headStart is how much of the day is replayed immediately.
 	headStart = 90 * time.Minute
-	// slowestTTL is what a session's TTL is at the most, so that one sees them expire, too.
-	slowestTTL = 3
-	// shutdownTimeout is the server's.
+	// maxTTL is the maximum TTL of a session in minutes. It is short so that you can see sessions expire.
+	maxTTL = 3
+	// shutdownTimeout is the server's SHUTDOWN_TIMEOUT.
 	shutdownTimeout = time.Second
 )
 
 func main() {
 	ctx, _ := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	if err := run(ctx); ctx.Err() == nil { // else it was to end
+	if err := run(ctx); ctx.Err() == nil { // otherwise it was interrupted
 		fmt.Fprintln(os.Stderr, "demo:", err)
 		os.Exit(1)
 	}
@@ -43,14 +43,14 @@ func main() {
 func run(ctx context.Context) error {
 	base := "http://127.0.0.1:" + cmp.Or(os.Getenv("PORT"), "8080")
 	if resp, err := http.Get(base); err == nil {
-		resp.Body.Close() //nolint:errcheck // that it answers is enough
-		return fmt.Errorf("something serves at %s already: set PORT to another port", base)
+		resp.Body.Close() //nolint:errcheck // any answer is enough
+		return fmt.Errorf("a server is already running at %s: set PORT to another port", base)
 	}
 	dir, err := os.MkdirTemp("", "kubeagents-demo-")
 	if err != nil {
 		return err
 	}
-	defer os.RemoveAll(dir) //nolint:errcheck // it is in a place that is cleaned up
+	defer os.RemoveAll(dir) //nolint:errcheck // the system cleans up its temporary directory
 	program := filepath.Join(dir, "kubeagents")
 	build := exec.CommandContext(ctx, "go", "build", "-o", program, ".")
 	build.Stderr = os.Stderr
@@ -74,8 +74,8 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// stop ends the server. An interrupt from a terminal has reached it as well, and another would keep it from stopping in
-// good order; so it gets a signal only where none has come, or where that did not end it.
+// stop stops the server. An interrupt from a terminal reaches the server as well, and a second one would cut its graceful shutdown short.
+// So stop sends a signal only if there was no interrupt, or if that did not stop the server in time.
 func stop(ctx context.Context, server *os.Process, ended <-chan struct{}) {
 	if ctx.Err() != nil {
 		select {
@@ -83,7 +83,7 @@ func stop(ctx context.Context, server *os.Process, ended <-chan struct{}) {
 		case <-time.After(2 * shutdownTimeout):
 		}
 	}
-	server.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
+	server.Signal(syscall.SIGTERM) //nolint:errcheck // it may have stopped already
 	<-ended
 }
 
@@ -98,7 +98,7 @@ func watch(ctx context.Context, base string) error {
 	if err != nil {
 		return err
 	}
-	fmt.Println("The day is over; the server goes on until you interrupt it.")
+	fmt.Println("The day is over. The server runs until you interrupt it.")
 	<-ctx.Done()
 	return context.Cause(ctx)
 }
@@ -107,7 +107,7 @@ func waitUntilReady(ctx context.Context, base string) error {
 	for {
 		resp, err := http.Get(base + "/health/ready")
 		if err == nil {
-			resp.Body.Close() //nolint:errcheck // only its status is asked for
+			resp.Body.Close() //nolint:errcheck // only the status matters
 			if resp.StatusCode == http.StatusOK {
 				return nil
 			}
@@ -127,7 +127,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// report is what of a report the demo changes.
+// report is a decoded report of the recorded day.
 type report struct {
 	fields    map[string]any
 	timestamp time.Time
@@ -140,7 +140,7 @@ func replay(ctx context.Context, base string) error {
 		return err
 	}
 	started := time.Now()
-	clock := reports[0].timestamp.Add(headStart) // what time of the day it is
+	clock := reports[0].timestamp.Add(headStart) // the time of the recorded day
 	morning := clock
 	for sent := 0; sent < len(reports); {
 		var batch bytes.Buffer
@@ -180,12 +180,12 @@ func readDay() ([]report, error) {
 	return day, nil
 }
 
-// stamped returns the report as of now, when it is clock in the day: what came late comes late, and TTLs
-// are as short as the day.
+// stamped returns the report with a current timestamp, given that clock is the time of the recorded day. Late reports stay late, and TTLs
+// are shortened like the day.
 func (r report) stamped(clock time.Time) map[string]any {
 	r.fields["timestamp"] = time.Now().Add(-clock.Sub(r.timestamp) / speed)
 	if ttl, ok := r.fields["ttl_minutes"].(float64); ok {
-		r.fields["ttl_minutes"] = min(slowestTTL, max(1, int(ttl)/speed))
+		r.fields["ttl_minutes"] = min(maxTTL, max(1, int(ttl)/speed))
 	}
 	return r.fields
 }
@@ -206,7 +206,7 @@ func send(base string, batch *bytes.Buffer) error {
 	return err
 }
 
-// summary says in one line how the fleet is.
+// summary returns the state of the fleet in one line.
 func summary(base string) string {
 	var s struct {
 		Agents   int
