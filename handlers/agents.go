@@ -8,7 +8,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Limits of a page where the client names none.
+// Default page sizes.
 const (
 	defaultAgents        = 1000
 	defaultAgentSessions = 1000
@@ -36,7 +36,7 @@ func (h *Handler) Agents(w http.ResponseWriter, r *http.Request) error {
 	return h.respondPage(w, r, list, list.NextCursor, bytes)
 }
 
-// listAgents returns a page of the agents that a reader may see and that p asks for, and how many bytes they take.
+// listAgents returns a page of the agents that match p and that the reader may see, and their size in bytes.
 func (h *Handler) listAgents(ctx context.Context, who reader, p *params) (list agentList, bytes int, err error) {
 	q := store.AgentQuery{
 		Team:    who.grant.Team(),
@@ -52,7 +52,7 @@ func (h *Handler) listAgents(ctx context.Context, who reader, p *params) (list a
 	if err := p.done(); err != nil {
 		return list, 0, err
 	}
-	if err := h.making(ctx, who.held, limit); err != nil {
+	if err := h.reserveItems(ctx, who.held, limit); err != nil {
 		return list, 0, err
 	}
 	page, err := h.Store.Agents(ctx, q, after, limit)
@@ -60,7 +60,7 @@ func (h *Handler) listAgents(ctx context.Context, who reader, p *params) (list a
 	return agentList{page.Items, next}, page.Bytes, err
 }
 
-// bySeen reads the order of a list of agents.
+// bySeen parses the sort parameter of a list of agents.
 func (p *params) bySeen() bool {
 	order, ok := p.get("sort")
 	if ok && order != "agent_id" && order != "-last_seen" {
@@ -69,7 +69,7 @@ func (p *params) bySeen() bool {
 	return order == "-last_seen"
 }
 
-// Agent shows one agent: GET /api/agents/{agent_id}.
+// Agent returns one agent: GET /api/agents/{agent_id}.
 func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
 	agentID := pathParam(r, "agent_id")
 	if !grantOf(w).Covers(agentID) {
@@ -82,8 +82,7 @@ func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
 	return respond(w, r, agent)
 }
 
-// AgentStatus shows the latest status of an agent and its status history over all sessions: GET
-// /api/agents/{agent_id}/status.
+// AgentStatus returns the latest status of an agent and its status history over all sessions: GET /api/agents/{agent_id}/status.
 func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	after, limit := p.afterStatus(), p.limit(defaultStatuses)
@@ -94,7 +93,7 @@ func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 	if !who.grant.Covers(agentID) {
 		return models.NotFound("agent")
 	}
-	if err := h.making(r.Context(), who.held, limit); err != nil {
+	if err := h.reserveItems(r.Context(), who.held, limit); err != nil {
 		return err
 	}
 	latest, page, ok := h.Store.AgentStatus(agentID, after, limit)

@@ -15,21 +15,21 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// DefaultAnswerBytes is how many bytes the answers in memory take at most, unless a budget says otherwise.
+// DefaultAnswerBytes is the default limit for the memory of responses, in bytes.
 const DefaultAnswerBytes = 64 << 20
 
-// madeAtATime is how many bytes of an answer are encoded before other goroutines may run: see decodedAtATime.
-const madeAtATime = 64 << 10
+// encodedAtATime is how many bytes of a response are encoded before other goroutines may run: see decodedAtATime.
+const encodedAtATime = 64 << 10
 
-// What answers take in memory. Those of at most smallAnswer bytes count for nothing: MaxInFlight bounds them.
+// The memory that responses take, in bytes. Responses of at most smallAnswer bytes are not counted: MaxInFlight limits them.
 const (
 	smallAnswer = 32 << 10
-	itemMaking  = 1 << 10     // for each item of a page that is made
-	callMaking  = 1 << 20     // for a call of a tool that is answered
-	gzipMaking  = 1_280 << 10 // to compress an answer
+	itemCost    = 1 << 10     // to build each item of a page
+	callCost    = 1 << 20     // to answer a tool call
+	gzipCost    = 1_280 << 10 // to compress a response
 )
 
-// Hold has answers that are not small take a part of the budget of whoever asks until they are sent.
+// Hold counts the memory of responses that are not small against the budget of the client's team until they are sent.
 func (h *Handler) Hold(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		env := envelopeOf(w)
@@ -39,24 +39,24 @@ func (h *Handler) Hold(next http.Handler) http.Handler {
 	})
 }
 
-// making keeps room for a page of so many items while it is made.
-func (h *Handler) making(ctx context.Context, held *budget.Holding, items int) error {
+// reserveItems reserves memory for a page of items while it is built.
+func (h *Handler) reserveItems(ctx context.Context, held *budget.Holding, items int) error {
 	if held == nil {
 		return nil
 	}
-	return h.crowded(held.Make(ctx, int64(items)*itemMaking))
+	return h.budgetError(held.Make(ctx, int64(items)*itemCost))
 }
 
-// grow keeps room for bytes more of an answer that is to be sent.
+// grow reserves memory for more bytes of a response.
 func (h *Handler) grow(ctx context.Context, held *budget.Holding, bytes int) error {
 	if held == nil {
 		return nil
 	}
-	return h.crowded(held.Grow(ctx, int64(bytes)))
+	return h.budgetError(held.Grow(ctx, int64(bytes)))
 }
 
-// crowded returns what to tell a client for which there was no room, and counts it.
-func (h *Handler) crowded(err error) error {
+// budgetError turns an error of the response budget into one for the client, and counts it.
+func (h *Handler) budgetError(err error) error {
 	switch {
 	case errors.Is(err, budget.ErrFull):
 		h.Metrics.CountCrowded()
@@ -68,15 +68,15 @@ func (h *Handler) crowded(err error) error {
 	return err
 }
 
-// body is an answer that is made, within what its holding has room for.
+// body is a response body being built. Its memory counts against held.
 type body struct {
 	h    *Handler
 	ctx  context.Context
-	held *budget.Holding // nil for no bound
+	held *budget.Holding // nil for no limit
 	text []byte
 }
 
-// newBody returns the body of an answer that takes about so many bytes, with room for them.
+// newBody returns an empty body with memory for about size bytes.
 func (h *Handler) newBody(ctx context.Context, held *budget.Holding, size int) (*body, error) {
 	b := &body{h: h, ctx: ctx, held: held}
 	return b, b.makeRoom(size)
@@ -101,14 +101,14 @@ func (b *body) Write(p []byte) (int, error) {
 			return 0, err
 		}
 	}
-	if (len(b.text)+len(p))/madeAtATime > len(b.text)/madeAtATime {
+	if (len(b.text)+len(p))/encodedAtATime > len(b.text)/encodedAtATime {
 		runtime.Gosched()
 	}
 	b.text = append(b.text, p...)
 	return len(p), nil
 }
 
-// respondLarge is respond for an answer that takes about so many bytes.
+// respondLarge is like respond, for a response of about size bytes.
 func (h *Handler) respondLarge(w http.ResponseWriter, r *http.Request, v any, size int) error {
 	held := heldOf(w)
 	gzip := gzipRoom(r, size)
@@ -125,7 +125,7 @@ func (h *Handler) respondLarge(w http.ResponseWriter, r *http.Request, v any, si
 	if _, err := b.Write([]byte{'\n'}); err != nil {
 		return err
 	}
-	if fresh(w, r, b.text) {
+	if notModified(w, r, b.text) {
 		return nil
 	}
 	if held != nil {
@@ -135,15 +135,15 @@ func (h *Handler) respondLarge(w http.ResponseWriter, r *http.Request, v any, si
 	return nil
 }
 
-// gzipRoom returns how many bytes it takes to compress an answer of that size, 0 where that is not asked for.
+// gzipRoom returns the memory needed to compress a response of size bytes, 0 if the client does not accept gzip.
 func gzipRoom(r *http.Request, size int) int {
 	if strings.Contains(r.Header.Get("Accept-Encoding"), "gzip") {
-		return gzipMaking + size
+		return gzipCost + size
 	}
 	return 0
 }
 
-// heldOf returns what the answer holds of the budget, nil where that is not counted.
+// heldOf returns the memory that the response holds of the budget, nil if it is not counted.
 func heldOf(w http.ResponseWriter) *budget.Holding {
 	if env := envelopeOf(w); env != nil {
 		return env.held
@@ -151,16 +151,16 @@ func heldOf(w http.ResponseWriter) *budget.Holding {
 	return nil
 }
 
-// collected is an answer that is sent once all of it is there, so that whatever made it is let go of first.
+// collected is a response that is buffered and sent when it is complete, so that the resources used to build it are released first.
 type collected struct {
 	http.ResponseWriter
-	compressed bool // only if it is compressed
-	status     int  // 0 until the answer begins; see passes
-	passes     bool // the answer goes on at once
-	text       *bytes.Buffer
+	compressed  bool // buffer compressed responses only
+	status      int  // 0 until the header is written
+	passthrough bool // write directly, without buffering
+	text        *bytes.Buffer
 }
 
-// Collect sends answers once all of them is there: whoever reads slowly holds up nothing but the answer's bytes.
+// Collect sends each response only when it is complete. A client that reads slowly then ties up only the bytes of its response.
 func Collect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		collect(w, false, func(w http.ResponseWriter) { next.ServeHTTP(w, r) })
@@ -186,7 +186,7 @@ func (c *collected) WriteHeader(status int) {
 		return
 	}
 	c.status = status
-	if c.passes = c.compressed && c.Header().Get("Content-Encoding") == ""; c.passes {
+	if c.passthrough = c.compressed && c.Header().Get("Content-Encoding") == ""; c.passthrough {
 		c.ResponseWriter.WriteHeader(status)
 	}
 }
@@ -194,7 +194,7 @@ func (c *collected) WriteHeader(status int) {
 // Write implements io.Writer.
 func (c *collected) Write(p []byte) (int, error) {
 	c.WriteHeader(http.StatusOK)
-	if c.passes {
+	if c.passthrough {
 		return c.ResponseWriter.Write(p)
 	}
 	if c.text == nil {
@@ -203,9 +203,9 @@ func (c *collected) Write(p []byte) (int, error) {
 	return c.text.Write(p)
 }
 
-// send sends what was collected.
+// send sends the buffered response.
 func (c *collected) send() {
-	if c.passes || c.status == 0 {
+	if c.passthrough || c.status == 0 {
 		return
 	}
 	if c.text == nil {
@@ -218,5 +218,5 @@ func (c *collected) send() {
 	}
 	c.Header()["Content-Length"] = []string{strconv.Itoa(c.text.Len())}
 	c.ResponseWriter.WriteHeader(c.status)
-	c.ResponseWriter.Write(c.text.Bytes()) //nolint:errcheck // the client is gone, and nobody else is to be told
+	c.ResponseWriter.Write(c.text.Bytes()) //nolint:errcheck // fails only if the client is gone
 }

@@ -9,7 +9,7 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// audit writes down who did what, and what came of it.
+// audit logs who did what, and the outcome.
 func (h *Handler) audit(r *http.Request, env *envelope, outcome, detail string) {
 	if h.Access.Audit == nil {
 		return
@@ -29,13 +29,13 @@ func (h *Handler) audit(r *http.Request, env *envelope, outcome, detail string) 
 	)
 }
 
-// How many bytes of a path and of a method the log has at most.
+// How many bytes of a path and of a method are logged at most.
 const (
 	maxLoggedPath   = 256
 	maxLoggedMethod = 32
 )
 
-// pathOf returns the path of a request for the log, and never its query, which may hold a token.
+// pathOf returns the path of a request for the log, without the query, which may contain a token.
 func pathOf(r *http.Request) string {
 	path := r.URL.EscapedPath()
 	if len(path) > maxLoggedPath {
@@ -44,7 +44,7 @@ func pathOf(r *http.Request) string {
 	return path
 }
 
-// methodOf returns the method of a request for the log: a client may choose any word.
+// methodOf returns the method of a request for the log. It is shortened, since a client may send any word.
 func methodOf(r *http.Request) string {
 	if len(r.Method) > maxLoggedMethod {
 		return r.Method[:maxLoggedMethod] + "…"
@@ -52,8 +52,8 @@ func methodOf(r *http.Request) string {
 	return r.Method
 }
 
-// auditExcess writes that requests were refused because there were too many of them: a line a second of each status at most, which says of
-// how many it is.
+// auditExcess logs that requests were refused because there were too many. It logs at most one line per second and status, with the number
+// of requests it stands for.
 func (h *Handler) auditExcess(r *http.Request, env *envelope) {
 	if h.Access.Audit == nil {
 		return
@@ -69,36 +69,36 @@ func (h *Handler) auditExcess(r *http.Request, env *envelope) {
 	h.audit(r, env, "refused", detail)
 }
 
-// lines bounds how many lines of the log strangers can cause, of each status code: a burst, and then so many a second.
-type lines struct {
+// logLimiter limits how many log lines strangers can cause per status code: a burst, and then a rate per second.
+type logLimiter struct {
 	rate  rate.Limit
 	burst int
 
-	mu    sync.Mutex
-	kinds map[int]*kind // by status code
+	mu       sync.Mutex
+	statuses map[int]*statusLimiter // by status code
 }
 
-type kind struct {
-	limiter *rate.Limiter
-	left    int64 // that no line was written of, since the last one
+type statusLimiter struct {
+	limiter    *rate.Limiter
+	suppressed int64 // requests not logged since the last line
 }
 
-// next reports whether another line may be written now, and of how many requests none was since the last one.
-func (l *lines) next(status int) (left int64, ok bool) {
+// next reports whether another line may be logged now, and how many requests were not logged since the last one.
+func (l *logLimiter) next(status int) (suppressed int64, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	k := l.kinds[status]
-	if k == nil {
-		if l.kinds == nil {
-			l.kinds = map[int]*kind{}
+	s := l.statuses[status]
+	if s == nil {
+		if l.statuses == nil {
+			l.statuses = map[int]*statusLimiter{}
 		}
-		k = &kind{limiter: rate.NewLimiter(l.rate, l.burst)}
-		l.kinds[status] = k
+		s = &statusLimiter{limiter: rate.NewLimiter(l.rate, l.burst)}
+		l.statuses[status] = s
 	}
-	if !k.limiter.Allow() {
-		k.left++
+	if !s.limiter.Allow() {
+		s.suppressed++
 		return 0, false
 	}
-	left, k.left = k.left, 0
-	return left, true
+	suppressed, s.suppressed = s.suppressed, 0
+	return suppressed, true
 }

@@ -8,30 +8,30 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestLinesOfOneStatusHideNoOther has very many requests fail with one status: of another one there is a line nevertheless, and the next
-// line says of how many there was none.
-func TestLinesOfOneStatusHideNoOther(t *testing.T) {
+// TestEachStatusIsLoggedSeparately checks that very many failures with one status don't suppress log lines for another status, and that
+// the next line says how many requests were not logged.
+func TestEachStatusIsLoggedSeparately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		l := lines{rate: 1, burst: 2}
+		l := logLimiter{rate: 1, burst: 2}
 		next := func(status int) int64 {
-			left, ok := l.next(status)
+			suppressed, ok := l.next(status)
 			if !ok {
 				return -1
 			}
-			return left
+			return suppressed
 		}
 		require.Zero(t, next(429))
 		require.Zero(t, next(429))
 		for range 1000 {
 			require.EqualValues(t, -1, next(429))
 		}
-		require.Zero(t, next(503), "of another status")
+		require.Zero(t, next(503), "another status")
 		time.Sleep(time.Second)
 		require.EqualValues(t, 1000, next(429))
 		require.EqualValues(t, -1, next(429))
 		time.Sleep(time.Minute)
 		require.EqualValues(t, 1, next(429))
-		require.Zero(t, next(429), "the burst, and no more of it after a longer time")
+		require.Zero(t, next(429), "waiting longer allows no more than the burst")
 		require.EqualValues(t, -1, next(429))
 	})
 }

@@ -9,11 +9,11 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// backupTimeout is how long a client may take for each piece of a backup.
+// backupTimeout is how long each write of a backup may take.
 const backupTimeout = 60 * time.Second
 
-// Backup sends a consistent copy of the journal, as a tar archive: GET /api/backup. Without tokens there is none, because then nobody
-// has the scope that it needs. Where it breaks off, so does the connection.
+// Backup sends a consistent copy of the journal as a tar archive: GET /api/backup. It is not available without tokens, because then nobody
+// has the required scope. If the backup fails halfway, Backup aborts the connection.
 func (h *Handler) Backup(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil || h.Journal == nil {
 		return models.NotFound("backup: it needs TOKENS_FILE and DATA_DIR")
@@ -25,11 +25,11 @@ func (h *Handler) Backup(w http.ResponseWriter, r *http.Request) error {
 		header["Cache-Control"] = noStore
 		header.Set("Content-Type", "application/x-tar")
 		header.Set("Content-Disposition", `attachment; filename="kubeagents-backup.tar"`)
-		return patient{w, http.NewResponseController(w)}
+		return deadlineWriter{w, http.NewResponseController(w)}
 	})
 	if err != nil && began {
-		h.Logger.LogAttrs(r.Context(), slog.LevelWarn, "a backup broke off", slog.String("error", err.Error()))
-		panic(http.ErrAbortHandler) // so that the client does not take a part for the whole
+		h.Logger.LogAttrs(r.Context(), slog.LevelWarn, "backup interrupted", slog.String("error", err.Error()))
+		panic(http.ErrAbortHandler) // so that the client does not take a partial backup for a complete one
 	}
 	if env := envelopeOf(w); err == nil && env != nil {
 		h.audit(r, env, "sent", "a backup")
@@ -37,13 +37,13 @@ func (h *Handler) Backup(w http.ResponseWriter, r *http.Request) error {
 	return err
 }
 
-// patient is an answer that may take long as a whole, but not in any piece.
-type patient struct {
+// deadlineWriter sets a new deadline for each write, so that a response may take long as a whole.
+type deadlineWriter struct {
 	http.ResponseWriter
 	control *http.ResponseController
 }
 
-func (p patient) Write(b []byte) (int, error) {
-	p.control.SetWriteDeadline(time.Now().Add(backupTimeout)) //nolint:errcheck // a connection without deadlines is in memory
-	return p.ResponseWriter.Write(b)
+func (d deadlineWriter) Write(b []byte) (int, error) {
+	d.control.SetWriteDeadline(time.Now().Add(backupTimeout)) //nolint:errcheck // only in-memory connections have no deadlines
+	return d.ResponseWriter.Write(b)
 }

@@ -6,17 +6,18 @@ import (
 	"sync"
 )
 
-// firstRead is how many bytes of a body there is room for at first, at most.
+// firstRead is the maximum initial size of a body's buffer, in bytes.
 const firstRead = 64 << 10
 
-// bodies pools the memory of large bodies by size: firstRead bytes, twice as much, and so on. A body moves to the next size
-// once it fills the one before, so no client holds more than about twice what it sent.
-var bodies [8]sync.Pool // the last is for maxBodyBytes
+// bodies pools the buffers of large bodies by size class: firstRead bytes, twice as much, and so on. A body moves to the next class when it
+// fills its buffer, so a client ties up at most about twice the memory of what it sent.
+var bodies [8]sync.Pool // the last one is for maxBodyBytes
 
-// Sizes are a little larger than their name, so that the end of a body of exactly that length is found in them.
+// sizeOfBody returns the size of the buffers of a class. It is a little more than a power of two, so that a body of exactly that length
+// and the EOF after it are read without growing the buffer.
 func sizeOfBody(class int) int { return firstRead<<class + 512 }
 
-// takeBody returns empty memory of a size.
+// takeBody returns an empty buffer of a size class.
 func takeBody(class int) []byte {
 	if kept, ok := bodies[class].Get().(*[]byte); ok {
 		return (*kept)[:0]
@@ -24,7 +25,7 @@ func takeBody(class int) []byte {
 	return make([]byte, 0, sizeOfBody(class))
 }
 
-// releaseBody returns memory to its pool. ok is false if it is not of this pool.
+// releaseBody returns a buffer to its pool. ok is false if the buffer is not from one of the pools.
 func releaseBody(body []byte) (ok bool) {
 	class := bits.Len(uint(cap(body)/firstRead)) - 1
 	if class < 0 || class >= len(bodies) || cap(body) != sizeOfBody(class) {
@@ -34,7 +35,7 @@ func releaseBody(body []byte) (ok bool) {
 	return true
 }
 
-// classAfter returns the smallest size that has room for more than n bytes.
+// classAfter returns the smallest size class that holds more than n bytes.
 func classAfter(n int) (class int) {
 	for sizeOfBody(class) <= n {
 		class++
@@ -42,7 +43,7 @@ func classAfter(n int) (class int) {
 	return class
 }
 
-// enlarge moves a body that fills its memory to memory of a larger size.
+// enlarge moves a body that fills its buffer to a larger one.
 func enlarge(body []byte) []byte {
 	larger := append(takeBody(classAfter(len(body))), body...)
 	releaseBody(body)

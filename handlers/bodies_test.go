@@ -9,9 +9,9 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSignedBodiesTakeWhatTheySent reads bodies of each size and around it, after larger ones were refused: each is read whole, in memory of
-// at most about twice its size.
-func TestSignedBodiesTakeWhatTheySent(t *testing.T) {
+// TestSignedBodiesTakeLittleMemory reads bodies at and around the size of each class, after larger ones were released. Each must be read
+// completely, into a buffer of at most about twice its size.
+func TestSignedBodiesTakeLittleMemory(t *testing.T) {
 	var lengths []int
 	for class := range bodies {
 		for _, near := range []int{-1, 0, 1, 511, 512, 513} {
@@ -40,11 +40,11 @@ func TestSignedBodiesTakeWhatTheySent(t *testing.T) {
 	}
 	_, err := readSigned(iotest.TimeoutReader(iotest.OneByteReader(bytes.NewReader([]byte("ab")))))
 	require.ErrorIs(t, err, iotest.ErrTimeout)
-	require.False(t, releaseBody(make([]byte, 0, 10)), "it is not of this pool")
+	require.False(t, releaseBody(make([]byte, 0, 10)), "it is not from a pool")
 	require.GreaterOrEqual(t, cap(takeBody(0)), firstRead)
 }
 
-// endless is a body that does not end.
+// endless is a body that never ends.
 type endless struct{}
 
 // Read implements io.Reader.

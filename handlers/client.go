@@ -8,7 +8,7 @@ import (
 	"github.com/go-chi/chi/v5/middleware"
 )
 
-// TrustProxies has requests that come by way of trusted proxies be those of the client that they name in X-Forwarded-For.
+// TrustProxies takes the client address of requests that arrive through trusted proxies from X-Forwarded-For.
 func (h *Handler) TrustProxies(next http.Handler) http.Handler {
 	if len(h.Access.Proxies) == 0 {
 		return next
@@ -20,7 +20,7 @@ func (h *Handler) TrustProxies(next http.Handler) http.Handler {
 	return middleware.ClientIPFromXFF(prefixes...)(next)
 }
 
-// clientOf returns the address of who asks. It is not valid where a trusted proxy names none.
+// clientOf returns the client's address. It is invalid if a trusted proxy does not state it.
 func (h *Handler) clientOf(r *http.Request) netip.Addr {
 	if len(h.Access.Proxies) > 0 {
 		return middleware.GetClientIPAddr(r.Context())
@@ -37,7 +37,7 @@ func peerOf(r *http.Request) netip.Addr {
 	return peer.Addr().Unmap().WithZone("")
 }
 
-// viaProxy reports whether a request comes by way of a trusted proxy.
+// viaProxy reports whether a request arrived through a trusted proxy.
 func (h *Handler) viaProxy(r *http.Request) bool {
 	if len(h.Access.Proxies) == 0 {
 		return false
@@ -46,10 +46,10 @@ func (h *Handler) viaProxy(r *http.Request) bool {
 	return slices.ContainsFunc(h.Access.Proxies, func(p netip.Prefix) bool { return p.Contains(peer) })
 }
 
-// clientText says who asks, for the log.
+// clientText returns the client's address for the log.
 func clientText(r *http.Request, env *envelope) string {
 	if env.client.IsValid() && env.client != peerOf(r) {
-		return env.client.String() // by way of a proxy
+		return env.client.String() // behind a proxy
 	}
 	return r.RemoteAddr
 }

@@ -16,25 +16,25 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// batchPrefix begins the media types of several CloudEvents.
+// batchPrefix is the prefix of the media types of CloudEvents batches.
 const batchPrefix = "application/cloudevents-batch"
 
-// isCloudEvent reports whether a request brings a CloudEvent: as a whole, or in headers and the body.
+// isCloudEvent reports whether a request contains a CloudEvent, in binary or structured mode.
 func isCloudEvent(header http.Header) bool {
-	return header["Ce-Specversion"] != nil || isWhole(header)
+	return header["Ce-Specversion"] != nil || isStructured(header)
 }
 
-// isWhole reports whether the body is a CloudEvent as a whole.
-func isWhole(header http.Header) bool {
+// isStructured reports whether the body is a CloudEvent in structured mode.
+func isStructured(header http.Header) bool {
 	return strings.HasPrefix(contentType(header), "application/cloudevents")
 }
 
-// isCloudEventBatch reports whether a request brings several CloudEvents.
+// isCloudEventBatch reports whether a request contains a batch of CloudEvents.
 func isCloudEventBatch(header http.Header) bool {
 	return strings.HasPrefix(contentType(header), batchPrefix)
 }
 
-// contentType returns the header Content-Type, in lower case.
+// contentType returns the Content-Type header in lower case.
 func contentType(header http.Header) string {
 	if values := header["Content-Type"]; len(values) > 0 {
 		return strings.ToLower(values[0])
@@ -42,10 +42,10 @@ func contentType(header http.Header) string {
 	return ""
 }
 
-// unwrap takes a CloudEvent (CloudEvents 1.0, HTTP protocol binding) out of a request whose body was read: the body is its data from
-// now on. It returns the event's key.
+// unwrap parses a CloudEvent (CloudEvents 1.0, HTTP protocol binding) from a request whose body was read, and replaces the body with the
+// event's data. It returns the event's key.
 func (in *intake) unwrap(r *http.Request) (key string, err error) {
-	if isWhole(r.Header) {
+	if isStructured(r.Header) {
 		in.body = compact(in.body)
 	}
 	r.Body = io.NopCloser(bytes.NewReader(in.body))
@@ -57,7 +57,8 @@ func (in *intake) unwrap(r *http.Request) (key string, err error) {
 	return keyOfEvent(e), nil
 }
 
-// parseEvent has parse decode a CloudEvent, and checks it. The SDK panics at some members that are not of the type that they must have.
+// parseEvent decodes a CloudEvent with parse and validates it. It recovers from panics, because the SDK panics on some members of the wrong
+// type.
 func parseEvent(parse func() (*event.Event, error)) (e *event.Event, err error) {
 	defer func() {
 		if recover() != nil {
@@ -73,11 +74,11 @@ func parseEvent(parse func() (*event.Event, error)) (e *event.Event, err error) 
 	return e, nil
 }
 
-// compact takes the white space out of JSON, in place, and a byte order mark before it: the SDK takes white space before data_base64
-// for a part of that. It returns what is not JSON as it is.
+// compact removes white space and a byte order mark from JSON, in place: the SDK treats white space before data_base64 as part of it. It
+// returns invalid JSON unchanged.
 func compact(text jsontext.Value) jsontext.Value {
 	text = bytes.TrimPrefix(text, byteOrderMark)
-	text.Compact(lenient...) //nolint:errcheck // who parses it finds out what is wrong
+	text.Compact(lenient...) //nolint:errcheck // parsing it reports the error
 	return text
 }
 
@@ -85,14 +86,14 @@ func malformedEvent(err error) error {
 	return models.BadRequest("", "malformed CloudEvent: "+models.WithoutInvisible(strings.Join(strings.Fields(err.Error()), " ")))
 }
 
-// keyOfEvent returns a key that is the same for every retry of an event: source and id identify it.
+// keyOfEvent returns a key that is the same for every retry of an event, derived from its source and id.
 func keyOfEvent(e *event.Event) string {
 	sum := sha256.Sum256([]byte(e.Source() + "\x00" + e.ID()))
 	return "ce:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// decodeEvents parses the body, a batch of CloudEvents (CloudEvents 1.0, JSON event format), as decode parses an array. The data of
-// each event is a report; if it has no ID, it gets the event's key.
+// decodeEvents parses the body as a batch of CloudEvents (CloudEvents 1.0, JSON event format). The data of each event is a report. A report
+// without an ID gets the event's key. Errors and faults are as for decode.
 func (in *intake) decodeEvents(header http.Header) error {
 	if name, _, _ := strings.Cut(contentType(header), ";"); strings.TrimSpace(name) != batchPrefix+"+json" {
 		return models.UnsupportedMediaType("Content-Type", "of a batch of CloudEvents must be "+batchPrefix+"+json")
@@ -128,7 +129,7 @@ func (in *intake) decodeEvent(text jsontext.Value) error {
 	return nil
 }
 
-// reportOfEvent returns the report that is the data of an event.
+// reportOfEvent returns the report in an event's data.
 func (in *intake) reportOfEvent(text jsontext.Value) (report models.StatusReport, fault error) {
 	if kind := text.Kind(); kind != jsontext.KindBeginObject {
 		return report, models.BadRequest("", "a CloudEvent must be an object, not "+nameOfKind(kind))
@@ -140,15 +141,15 @@ func (in *intake) reportOfEvent(text jsontext.Value) (report models.StatusReport
 	if err != nil {
 		return report, err
 	}
-	report, fault = in.decodeAlone(e.Data())
+	report, fault = in.decodeSingle(e.Data())
 	if report.ReportID == "" {
 		report.ReportID = keyOfEvent(e)
 	}
 	return report, fault
 }
 
-// decodeAlone decodes a text that must hold exactly one report.
-func (in *intake) decodeAlone(text []byte) (report models.StatusReport, fault error) {
+// decodeSingle decodes a text that must contain exactly one report.
+func (in *intake) decodeSingle(text []byte) (report models.StatusReport, fault error) {
 	if len(bytes.TrimSpace(text)) == 0 {
 		return report, models.BadRequest("data", "is required: a status report")
 	}

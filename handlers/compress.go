@@ -6,15 +6,15 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 )
 
-// gzipSuffix stands at the end of the ETag of a compressed answer, whose bytes are other ones than those of the plain one.
+// gzipSuffix is appended to the ETag of a compressed response, since its bytes differ from those of the uncompressed one.
 const gzipSuffix = "-gzip"
 
-// Compress sends answers of a kilobyte or more compressed to clients that take gzip. They are sent once all of it is compressed:
-// compressing takes more memory than a megabyte.
+// Compress compresses responses of a kilobyte or more for clients that accept gzip. A response is sent only when all of it is compressed,
+// because compressing takes more than a megabyte of memory.
 func Compress(next http.Handler) http.Handler {
 	wrap, err := gzhttp.NewWrapper(gzhttp.SuffixETag(gzipSuffix), gzhttp.EnableZstd(false))
 	if err != nil {
-		panic("compress: " + err.Error()) // the options are ours
+		panic("compress: " + err.Error()) // can't happen: the options are constant
 	}
 	compress := wrap(next)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -10,11 +10,11 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Connect serves the page that says what to paste into the settings of each tool: GET /connect, or the same in short as plain text for
-// clients that ask for no HTML. Everybody may see it: it tells nothing but the address that it was asked at, and whether tokens are
-// wanted there. The page's links are relative, so a browser is redirected from a path with a trailing slash to the one without.
+// Connect serves the page with the lines to paste into the settings of each tool, or a plain-text overview for clients that don't accept
+// HTML: GET /connect. It needs no token, since it reveals only the address of the request and whether the server requires tokens. The page's
+// links are relative, so a path with a trailing slash redirects to the one without.
 func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
-	server, err := h.reachedAt(w, r)
+	server, err := h.serverAddress(w, r)
 	if err != nil {
 		return err
 	}
@@ -31,17 +31,17 @@ func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
 	return h.Dashboard.Connect(w, r, server)
 }
 
-// writeText answers with plain text that depends on the address that was asked.
+// writeText responds with plain text. It must not be cached, since it depends on the address of the request.
 func writeText(w http.ResponseWriter, text string) {
 	header := w.Header()
 	header.Set("Content-Type", "text/plain; charset=utf-8")
 	header["Cache-Control"] = noStore
-	io.WriteString(w, text) //nolint:errcheck // the client is gone, and nobody else is to be told
+	io.WriteString(w, text) //nolint:errcheck // fails only if the client is gone
 }
 
-// ConnectClient serves the lines for one tool, as they are: GET /connect/{client}.
+// ConnectClient serves the lines for one tool as plain text: GET /connect/{client}.
 func (h *Handler) ConnectClient(w http.ResponseWriter, r *http.Request) error {
-	server, err := h.reachedAt(w, r)
+	server, err := h.serverAddress(w, r)
 	if err != nil {
 		return err
 	}
@@ -53,11 +53,12 @@ func (h *Handler) ConnectClient(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// hostAndPort is what a header Host may hold to be repeated: it goes into commands.
+// hostAndPort matches the Host headers that may be repeated in the response, where they become part of shell commands.
 var hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
-// reachedAt returns the server at PUBLIC_URL, or else as whoever asks reached it, be it through a trusted proxy.
-func (h *Handler) reachedAt(w http.ResponseWriter, r *http.Request) (s connect.Server, err error) {
+// serverAddress returns the server at PUBLIC_URL or, if that is unset, at the address of the request, which may have come through a trusted
+// proxy.
+func (h *Handler) serverAddress(w http.ResponseWriter, r *http.Request) (s connect.Server, err error) {
 	if err := h.countStranger(w, r); err != nil {
 		return s, err
 	}

@@ -10,7 +10,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// identify returns what whoever asks for something of that scope may do. The error is a *models.Error.
+// identify returns what the client of a request that needs scope may do. The error is a *models.Error.
 func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.Scope) (*access.Grant, error) {
 	token, err := tokenOf(r, scope)
 	switch {
@@ -41,7 +41,7 @@ func (h *Handler) grantOfToken(token string) (*access.Grant, error) {
 
 func safe(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 
-// challenge says that a token is wanted (RFC 6750, section 3).
+// challenge asks for a token in the WWW-Authenticate header (RFC 6750, section 3), and returns the error.
 func challenge(w http.ResponseWriter, why, code string) error {
 	value := `Bearer realm="kubeagents"`
 	if code != "" {
@@ -51,8 +51,7 @@ func challenge(w http.ResponseWriter, why, code string) error {
 	return models.Unauthorized(why)
 }
 
-// tokenOf returns the token that a request brings, "" where it brings none. Webhooks may bring it in the query, for clients
-// that can't set a header.
+// tokenOf returns the token in a request, "" if there is none. Webhooks also accept it in the query, for clients that can't set a header.
 func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	token, err := bearer(r.Header["Authorization"])
 	if err != nil || scope != access.Report || !strings.Contains(r.URL.RawQuery, "access_token") {
@@ -72,8 +71,8 @@ func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	}
 }
 
-// bearer reads the header Authorization (RFC 6750, section 2.1). Without a token, as a command sends it whose variable is not set, it
-// counts as absent.
+// bearer parses the Authorization header (RFC 6750, section 2.1). A header without a token counts as absent: commands send it if the
+// token's variable is not set.
 func bearer(values []string) (string, error) {
 	const scheme = "Bearer"
 	switch {
@@ -89,11 +88,11 @@ func bearer(values []string) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// signedBody is the body of a signed webhook, which was read whole to check its signature. It counts among the bodies in memory
-// until it is closed.
+// signedBody is the body of a signed webhook, which was read completely to check its signature. Its memory counts as that of a request
+// body until it is closed.
 type signedBody struct {
 	bytes.Reader
-	text []byte // as sent, of a pool
+	text []byte // as sent, from a pool
 	room room
 }
 
@@ -105,7 +104,7 @@ func (b *signedBody) Close() error {
 	return nil
 }
 
-// take returns the text and the memory that it takes, which are the caller's from now on.
+// take returns the text and its reserved memory, and passes their ownership to the caller.
 func (b *signedBody) take() ([]byte, room) {
 	text, taken := b.text, b.room
 	b.Reset(nil)
@@ -113,7 +112,7 @@ func (b *signedBody) take() ([]byte, room) {
 	return text, taken
 }
 
-// keepSigned has sent, which [readSigned] returned, be the body of a request. The error is for the client.
+// keepSigned makes sent, which [readSigned] returned, the body of a request. The error is for the client.
 func (h *Handler) keepSigned(w http.ResponseWriter, r *http.Request, sent []byte) error {
 	body := &signedBody{text: sent, room: room{h: h, ctx: r.Context(), env: envelopeOf(w)}}
 	body.Reset(sent)
@@ -124,15 +123,15 @@ func (h *Handler) keepSigned(w http.ResponseWriter, r *http.Request, sent []byte
 	return body.room.hold(cap(sent))
 }
 
-// closeSigned closes the body of a request if it is that of a signed webhook; any other is the server's to close.
+// closeSigned closes the body of a signed webhook. net/http closes any other body.
 func closeSigned(r *http.Request) {
 	if body, ok := r.Body.(*signedBody); ok {
 		body.Close() //nolint:errcheck // it never fails
 	}
 }
 
-// checkSignature reads the body of a signed webhook as sent, checks it, and puts it back. All of it is in memory meanwhile, so that
-// even a tool's event may be no larger than reports.
+// checkSignature reads the body of a signed webhook, checks its signature, and puts the body back. Since it holds all of the body in
+// memory, the size limit for reports applies to tools' events as well.
 func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*access.Grant, error) {
 	body, err := sentBody(r, "a signed body", maxBodyBytes)
 	if err != nil {
@@ -140,7 +139,7 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 	}
 	st := h.enterStranger(w, r)
 	defer st.leave()
-	sent, err := readSigned(held{&body, st})
+	sent, err := readSigned(countedReader{&body, st})
 	if err != nil {
 		releaseBody(sent)
 		return nil, err
@@ -148,17 +147,17 @@ func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*acces
 	grant, err := h.Access.Signatures.Grant(sent, r.Header)
 	if err != nil {
 		releaseBody(sent)
-		return nil, challenge(w, "the webhook's signature does not hold: "+err.Error(), "invalid_token")
+		return nil, challenge(w, "the webhook's signature is invalid: "+err.Error(), "invalid_token")
 	}
-	if err := signedAlone(r); err != nil {
+	if err := restrictToSigned(r); err != nil {
 		releaseBody(sent)
 		return nil, err
 	}
 	if env := envelopeOf(w); env != nil {
 		env.webhookID = r.Header.Get(access.WebhookID)
 	}
-	st.leave() // before it gets its time: from then on nobody cuts it off
-	letIn(w)
+	st.leave() // before its deadlines are extended, so that it is no longer dropped
+	extendDeadlines(w)
 	if err := h.keepSigned(w, r, sent); err != nil {
 		return nil, err
 	}

@@ -8,13 +8,13 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// A cursor is a position in a list, as base64url of: a letter for the kind of list, then the position's
-// numbers as varints, then its ID.
+// A cursor is a position in a list. It is the base64url encoding of a letter for the kind of list, the position's numbers as varints, and
+// the position's ID.
 const (
 	cursorAgentsByID   = 'a'
 	cursorAgentsBySeen = 'l'
 	cursorSessions     = 's'
-	cursorOldest       = 'o' // of the same list, oldest update first
+	cursorOldest       = 'o' // sessions, oldest update first
 	cursorHistory      = 'h'
 )
 
@@ -26,7 +26,7 @@ func encodeCursor(kind byte, id string, numbers ...int64) string {
 	return base64.RawURLEncoding.EncodeToString(append(b, id...))
 }
 
-// decodeCursor is the reverse of encodeCursor for a cursor of this kind that holds as many numbers.
+// decodeCursor is the inverse of encodeCursor, for a cursor of this kind with this many numbers.
 func decodeCursor(cursor string, kind byte, numbers ...*int64) (id string, ok bool) {
 	b, err := base64.RawURLEncoding.DecodeString(cursor)
 	if err != nil || len(b) == 0 || b[0] != kind {
@@ -43,7 +43,7 @@ func decodeCursor(cursor string, kind byte, numbers ...*int64) (id string, ok bo
 	return string(b), true
 }
 
-// cursor reads the parameter of that name, where there is one; "" is as good as none.
+// cursor parses the cursor parameter. ok is false if it is absent, empty or invalid.
 func (p *params) cursor(kind byte, numbers ...*int64) (id string, ok bool) {
 	value, _ := p.get("cursor")
 	if value == "" {
@@ -113,7 +113,7 @@ func statusCursor(at store.StatusPosition) string {
 	return encodeCursor(cursorHistory, "", at.Seconds, int64(at.Nanoseconds), int64(at.Sequence))
 }
 
-// cursorOf returns the cursor of the next page, "" where there is none.
+// cursorOf returns the cursor of the next page, "" if there is none.
 func cursorOf[P any](next *P, encode func(P) string) string {
 	if next == nil {
 		return ""
@@ -121,8 +121,8 @@ func cursorOf[P any](next *P, encode func(P) string) string {
 	return encode(*next)
 }
 
-// respondPage is respond for a page of a list, whose items take so many bytes: it says where the next one is, if there is one, in a
-// Link header (RFC 8288).
+// respondPage is like respond, for a page of a list whose items take the given number of bytes. It links to the next page in a Link header
+// (RFC 8288).
 func (h *Handler) respondPage(w http.ResponseWriter, r *http.Request, v any, next string, bytes int) error {
 	if next != "" {
 		u := *r.URL

@@ -20,43 +20,42 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Limits of one request to the webhook.
+// Limits of one webhook request.
 const (
 	maxReports     = 10_000
 	maxReportBytes = 1 << 20
 )
 
-// decodedAtATime is how many reports are decoded before other goroutines may run. That takes less than a millisecond; Go's scheduler
-// alone would let a request run for 10.
+// decodedAtATime is how many reports are decoded before other goroutines may run. This takes less than a millisecond. Go's scheduler alone
+// would let a request run for 10 milliseconds.
 const decodedAtATime = 128
 
-// intake is what one request to the webhook is decoded into. Its memory is used again by later requests;
-// the reports' strings are theirs alone.
+// intake holds a decoded webhook request. Its memory is reused by later requests, except for the strings of the reports.
 type intake struct {
 	body    []byte
 	source  bytes.Buffer // reads body
 	decoder *jsontext.Decoder
 	draft   draft // of the report being decoded
 	reports []models.StatusReport
-	faults  []error // what was wrong with each report, or nil
+	faults  []error // the error of each report, or nil
 
 	outcomes []store.Outcome
-	ignored  []string // names of members that are no field, as a header shows them
+	ignored  []string // names of unknown members, encoded for a header
 
-	room room // of the body
+	room room // for the body
 }
 
 var intakes = sync.Pool{New: func() any { return &intake{decoder: jsontext.NewDecoder(new(bytes.Buffer))} }}
 
-// release returns in to its pool. Large memory goes to pools of its own, so that a small request does not hold it.
+// release returns in to its pool. Large buffers go to separate pools, so that small requests don't tie them up.
 func (in *intake) release() {
 	taken := in.room
 	in.room = room{}
-	defer taken.leave() // once the memory is in its pool, where another request may have it at once
+	defer taken.leave() // after the buffer is back in its pool, since another request may take it at once
 	in.source = bytes.Buffer{}
 	clear(in.ignored)
 	in.ignored = in.ignored[:0]
-	clear(in.reports) // lets go of their strings
+	clear(in.reports) // releases their strings
 	clear(in.faults)
 	if releaseBody(in.body) {
 		in.body = nil
@@ -69,7 +68,7 @@ func (in *intake) release() {
 	intakes.Put(in)
 }
 
-// largeReports is from how many reports on they are in a slice of manyReports.
+// largeReports is the number of reports above which they are kept in a slice from manyReports.
 const largeReports = 1_000
 
 var manyReports = sync.Pool{New: func() any {
@@ -93,11 +92,11 @@ func (in *intake) receive(h *Handler, w http.ResponseWriter, r *http.Request) er
 	return in.read(body, body.length)
 }
 
-// read reads a body whose errors are for the client. length is its size in bytes, or negative if that is unknown.
+// read reads a body, whose errors are for the client. length is its size in bytes, or negative if unknown.
 func (in *intake) read(body io.Reader, length int64) error {
 	in.body = in.body[:0]
 	for {
-		if len(in.body) == cap(in.body) { // it grows with what arrives, whatever was announced
+		if len(in.body) == cap(in.body) { // grow with the data received, whatever length was announced
 			rest := max(512, length+1-int64(len(in.body)))
 			if err := in.grow(int(min(rest, max(firstRead, int64(len(in.body)))))); err != nil {
 				return err
@@ -114,7 +113,7 @@ func (in *intake) read(body io.Reader, length int64) error {
 	}
 }
 
-// grow makes room for n more bytes of the body; a large body moves to the next size of memory. The error is for the client.
+// grow makes room for n more bytes of the body. A large body moves to a buffer of the next size. The error is for the client.
 func (in *intake) grow(n int) error {
 	if len(in.body)+n <= firstRead {
 		in.body = slices.Grow(in.body, n)
@@ -127,19 +126,19 @@ func (in *intake) grow(n int) error {
 	return nil
 }
 
-// DefaultBodyBytes is how many bytes the bodies in memory take at most, unless a budget says otherwise. Those of at most firstRead bytes count
-// for nothing: MaxInFlight bounds them.
+// DefaultBodyBytes is the default limit for the memory of request bodies, in bytes. Bodies of at most firstRead bytes are not counted:
+// MaxInFlight limits them.
 const DefaultBodyBytes = 64 << 20
 
-// room is what the buffer of a body takes of the memory for bodies. Its zero value is without a bound.
+// room is the memory reserved for a request body. The zero value is not limited.
 type room struct {
 	h    *Handler
 	ctx  context.Context
-	env  *envelope       // nil where nobody is known
-	held *budget.Holding // nil as long as it takes nothing
+	env  *envelope       // nil if the client is unknown
+	held *budget.Holding // nil while nothing is reserved
 }
 
-// hold has a buffer of that size be in memory instead of the one before. It waits for room, but not for long. The error is for the client.
+// hold changes the reserved memory to size bytes. It waits a short time if none is available. The error is for the client.
 func (o *room) hold(size int) error {
 	if o.h == nil {
 		return nil
@@ -157,12 +156,12 @@ func (o *room) hold(size int) error {
 	case errors.Is(err, budget.ErrFull):
 		return o.h.full(o.env, metrics.BoundBodies)
 	case err != nil: // the client is gone
-		return brokenOff(err)
+		return incompleteBody(err)
 	}
 	return nil
 }
 
-// leave gives all of it back.
+// leave releases the reserved memory.
 func (o *room) leave() {
 	if o.held != nil {
 		o.held.End()
@@ -170,15 +169,14 @@ func (o *room) leave() {
 	*o = room{}
 }
 
-// byteOrderMark is what some clients put before their JSON, and RFC 8259 lets a server ignore.
+// byteOrderMark is sent by some clients before their JSON. RFC 8259 allows a server to ignore it.
 var byteOrderMark = []byte("\ufeff")
 
-// lenient makes jsontext accept whatever the grammar allows. Anything else that is wrong is a fault of one report alone.
+// lenient makes jsontext accept everything that the grammar allows. Any other error then affects only one report.
 var lenient = []jsontext.Options{jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)}
 
-// decode parses the body into reports and faults: a fault concerns one report alone. several says whether
-// the client sent more than one, be it as an array or one after another. An error concerns the request:
-// then nothing of it may be used.
+// decode parses the body into reports and faults. A fault affects only one report. several reports whether the client sent more than one
+// report, or an array. An error affects the whole request: then none of the reports may be used.
 func (in *intake) decode() (several bool, err error) {
 	in.reports, in.faults = in.reports[:0], in.faults[:0]
 	in.decodeFrom(bytes.TrimPrefix(in.body, byteOrderMark))
@@ -205,7 +203,7 @@ func (in *intake) decodeFrom(text []byte) {
 	in.decoder.Reset(&in.source, lenient...)
 }
 
-// readArray reads an array, and makes sure that nothing follows. It calls read for each element.
+// readArray calls read for each element of an array, and checks that nothing follows the array.
 func readArray(d *jsontext.Decoder, read func() error) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
@@ -263,7 +261,7 @@ func (in *intake) decodeReport() error {
 	return nil
 }
 
-// nextReport decodes the next value as a report. The error is one of syntax.
+// nextReport decodes the next value as a report. The error is a syntax error.
 func (in *intake) nextReport() (report models.StatusReport, fault, err error) {
 	start := in.decoder.InputOffset()
 	if kind := in.decoder.PeekKind(); kind == jsontext.KindBeginObject {
@@ -287,7 +285,7 @@ func reportTooLarge() error {
 	return models.PayloadTooLarge(fmt.Sprintf("one report must be at most %d MiB", maxReportBytes>>20))
 }
 
-// decodeObject decodes the next value, an object. The fault is that of the first invalid member; the error is one of syntax.
+// decodeObject decodes the next value, an object. The fault is that of the first invalid member. The error is a syntax error.
 func (in *intake) decodeObject() (report models.StatusReport, fault, err error) {
 	if _, err := in.decoder.ReadToken(); err != nil {
 		return report, nil, err
@@ -383,7 +381,7 @@ func nameOfKind(k jsontext.Kind) string {
 	return "that"
 }
 
-// syntaxError says where the JSON of a request is not as it must be.
+// syntaxError turns a JSON syntax error into an error for the client that states its position.
 func syntaxError(err error) error {
 	var syntactic *jsontext.SyntacticError
 	if !errors.As(err, &syntactic) {

@@ -48,7 +48,7 @@ func TestDecodeOneReport(t *testing.T) {
 	}, in.reports[0])
 }
 
-func TestDecodeKeepsOtherReportsApart(t *testing.T) {
+func TestDecodeKeepsReportsSeparate(t *testing.T) {
 	in, several, err := decode(`[{"agent_id":"a","agent_name":null},{"agent_id":"b","message":"m"},{}]`)
 	require.NoError(t, err)
 	require.True(t, several)
@@ -85,8 +85,8 @@ func TestFaultsNameTheField(t *testing.T) {
 	}
 }
 
-// TestTextThatIsNotUnicode has strings that grammar allows, and that are no text, stand for it where people read it, and be a fault
-// where they name something.
+// TestTextThatIsNotUnicode checks strings that the JSON grammar allows but that are not valid Unicode. In text for people, the invalid parts
+// are replaced. In IDs and names, they are a fault.
 func TestTextThatIsNotUnicode(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"the first half of a pair":        {`a\ud83d`, "a\ufffd"},
@@ -94,10 +94,10 @@ func TestTextThatIsNotUnicode(t *testing.T) {
 		"two first halves":                {`\uD83D\uD83D`, "\ufffd\ufffd"},
 		"half a pair before a whole one":  {`\ud83d\ud83e\udd16`, "\ufffd🤖"},
 		"half a pair before an escape":    {`\ud83d\n`, "\ufffd\n"},
-		"bytes that begin no character":   {"a\xff\xfe", "a\ufffd\ufffd"},
-		"a character that is cut":         {"\xe2\x82 ", "\ufffd\ufffd "},
-		"a half that is encoded as UTF-8": {"\xed\xa0\xbd", "\ufffd\ufffd\ufffd"},
-		"half a pair and such bytes":      {"\\ud83d\xff", "\ufffd\ufffd"},
+		"bytes that start no character":   {"a\xff\xfe", "a\ufffd\ufffd"},
+		"a truncated character":           {"\xe2\x82 ", "\ufffd\ufffd "},
+		"a half encoded as UTF-8":         {"\xed\xa0\xbd", "\ufffd\ufffd\ufffd"},
+		"half a pair and an invalid byte": {"\\ud83d\xff", "\ufffd\ufffd"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			in, _, err := decode(fmt.Sprintf(`{"message":"%s","content":"%[1]s","session_title":"%[1]s","%[1]s":1}`, test.text))
@@ -115,7 +115,7 @@ func TestTextThatIsNotUnicode(t *testing.T) {
 	}
 	in, _, err := decode(`{"agent_id":"\ud83e\udd16 \ufffd"}`)
 	require.NoError(t, err)
-	require.NoError(t, in.faults[0], "a whole pair, and U+FFFD where that was sent")
+	require.NoError(t, in.faults[0], "a whole pair, and U+FFFD if that was sent")
 	require.Equal(t, "🤖 \ufffd", in.reports[0].AgentID)
 }
 
@@ -154,11 +154,11 @@ func TestNumbersBeyondFloat64(t *testing.T) {
 	}
 }
 
-func TestBodyThatBreaksOff(t *testing.T) {
+func TestIncompleteBody(t *testing.T) {
 	for length, want := range map[int64]string{
 		10:               "the body ended early or came too slowly",
 		-1:               "the body ended early or came too slowly",
-		maxBodyBytes + 1: "the body must be at most 8 MiB", // its length alone says enough
+		maxBodyBytes + 1: "the body must be at most 8 MiB", // refused because of its Content-Length
 	} {
 		for _, coding := range []string{"identity", "gzip"} {
 			r := httptest.NewRequest(http.MethodPost, "/webhook/status", breaking{})
@@ -182,8 +182,8 @@ var nasty = []string{
 	`{"timestamp":"9999-12-31T23:59:59.999999999-23:59"}`, `{"content":"` + strings.Repeat("é", 10_001) + `"}`,
 }
 
-// FuzzReports holds that whatever comes is either refused with an error that a client may see, or decoded
-// into reports that are valid or have such an error each.
+// FuzzReports checks that any body is either refused with an error that a client may see, or decoded into reports that are valid or have
+// such an error each.
 func FuzzReports(f *testing.F) {
 	for _, body := range nasty {
 		f.Add([]byte(body))
@@ -217,7 +217,7 @@ func FuzzReports(f *testing.F) {
 	})
 }
 
-// FuzzGzip holds that a body says what it says when it is sent compressed, and that no stream is taken that is not whole.
+// FuzzGzip checks that a compressed body decodes like the uncompressed one, and that truncated streams are refused.
 func FuzzGzip(f *testing.F) {
 	for _, body := range nasty {
 		f.Add([]byte(body))
@@ -241,7 +241,7 @@ func FuzzGzip(f *testing.F) {
 	})
 }
 
-// FuzzCursor holds that a cursor is either refused or is what it encodes to again.
+// FuzzCursor checks that a cursor is either refused or survives decoding and encoding.
 func FuzzCursor(f *testing.F) {
 	f.Add("")
 	f.Add("YQ")
@@ -262,7 +262,7 @@ func FuzzCursor(f *testing.F) {
 	})
 }
 
-// FuzzPath holds that every ID comes out of a path as it went in.
+// FuzzPath checks that every ID survives being encoded in a path.
 func FuzzPath(f *testing.F) {
 	for _, id := range []string{"a/b", "%2F", "100%25", "?#", "代理", "\xff", "..", " ", "+"} {
 		f.Add(id)
@@ -289,19 +289,18 @@ func BenchmarkDecode(b *testing.B) {
 	}
 }
 
-// TestLargeBuffersAreForLargeBodies has requests grow what they are decoded into: others get that once they have sent as much, and do
-// not before.
+// TestLargeBuffersAreForLargeBodies checks that the buffers that large requests grew are not used for small ones.
 func TestLargeBuffersAreForLargeBodies(t *testing.T) {
 	report := `{"agent_id":"a","session_topic":"t","status":"running","content":"` + strings.Repeat("x", 1000) + `"}`
 	for _, reports := range []int{1, 900, 1_500, 3_000, 7_000} {
 		text := strings.Repeat(report, reports)
 		for range 20 {
 			in := intakes.Get().(*intake)
-			require.LessOrEqual(t, cap(in.body), 2*firstRead, "before anything has come")
+			require.LessOrEqual(t, cap(in.body), 2*firstRead, "before anything is received")
 			require.LessOrEqual(t, cap(in.reports), largeReports)
 			require.NoError(t, in.read(iotest.HalfReader(strings.NewReader(text)), maxBodyBytes))
 			require.Equal(t, text, string(in.body))
-			require.LessOrEqual(t, cap(in.body), max(2*firstRead, 2*len(text)+512), "twice of what has come")
+			require.LessOrEqual(t, cap(in.body), max(2*firstRead, 2*len(text)+512), "at most twice what was received")
 			_, err := in.decode()
 			require.NoError(t, err)
 			require.Len(t, in.reports, reports)

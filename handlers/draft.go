@@ -12,7 +12,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// draft is a report being decoded, member by member. Its memory is reused; the finished report has its own strings.
+// draft is a report being decoded member by member. Its memory is reused, but the finished report has its own strings.
 type draft struct {
 	report models.StatusReport
 	text   []byte // all strings, one after another
@@ -51,7 +51,7 @@ func (d *draft) setString(f field, value jsontext.Value) (fault error) {
 	case fieldTimestamp:
 		d.report.Timestamp, fault = parseTimestamp(text[from:])
 		return fault
-	case fieldMessage, fieldContent, fieldSessionTitle: // U+FFFD will do in a text for people
+	case fieldMessage, fieldContent, fieldSessionTitle: // text for people may contain U+FFFD
 	default:
 		if !valid {
 			return models.BadRequest(fieldNames[f], "must be valid Unicode: no lone surrogates, no invalid UTF-8")
@@ -74,8 +74,8 @@ func (d *draft) end() (r models.StatusReport) {
 	return r
 }
 
-// unquote appends the value of a JSON string that the decoder has checked. Lone surrogates and invalid UTF-8 become U+FFFD; valid
-// tells that there were none.
+// unquote appends the value of a JSON string that the decoder has checked. It replaces lone surrogates and invalid UTF-8 with U+FFFD. valid
+// reports whether there were none.
 func unquote(dst []byte, value jsontext.Value) (text []byte, valid bool) {
 	if inner := value[1 : len(value)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
 		return append(dst, inner...), true
@@ -84,7 +84,7 @@ func unquote(dst []byte, value jsontext.Value) (text []byte, valid bool) {
 	return text, err == nil
 }
 
-// parseTimestamp parses a time by RFC 3339, which lets "T" and "Z" be small as well.
+// parseTimestamp parses an RFC 3339 time. It accepts a lowercase "t" and "z", as the RFC allows.
 func parseTimestamp(text []byte) (t time.Time, err error) {
 	if err = t.UnmarshalText(text); err != nil {
 		err = t.UnmarshalText(bytes.ToUpper(text))
@@ -95,7 +95,7 @@ func parseTimestamp(text []byte) (t time.Time, err error) {
 	return t, nil
 }
 
-// parseTTL parses a number of minutes. It may be out of range, but is whole.
+// parseTTL parses a whole number of minutes. It does not check the range.
 func parseTTL(value jsontext.Value) (int, error) {
 	if value.Kind() != jsontext.KindNumber {
 		return 0, models.BadRequest("ttl_minutes", "must be a number, not "+nameOfKind(value.Kind()))

@@ -18,11 +18,11 @@ import (
 )
 
 const (
-	// maxEventID bounds the ID of an event, in characters.
+	// maxEventID is the maximum length of an event ID, in characters.
 	maxEventID = 100
 	// streamTimeout is how long a write to a subscriber may take.
 	streamTimeout = 10 * time.Second
-	// endTimeout is how long the last one may take.
+	// endTimeout is how long the last write to a subscriber may take.
 	endTimeout = time.Second
 )
 
@@ -36,7 +36,7 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if r.ContentLength != 0 {
-		w.Header()["Connection"] = connectionClose // so that nothing of it is waited for
+		w.Header()["Connection"] = connectionClose // so that net/http does not wait for the body
 		return models.BadRequest("", "a request for the event stream has no body")
 	}
 	if r.Method == http.MethodHead {
@@ -44,7 +44,7 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 		return nil
 	}
 	to := newStream(w)
-	sub, err := h.Hub.Subscribe(filter, since, func() { to.limit(endTimeout) })
+	sub, err := h.Hub.Subscribe(filter, since, func() { to.setTimeout(endTimeout) })
 	switch {
 	case errors.Is(err, live.ErrFull):
 		return h.full(envelopeOf(w), metrics.BoundSubscribers)
@@ -55,7 +55,7 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
-	conn, err := takeOver(w)
+	conn, err := hijack(w)
 	switch {
 	case errors.Is(err, http.ErrNotSupported): // other requests share the connection, as in HTTP/2
 		defer sub.Close()
@@ -65,14 +65,14 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 		defer end()
 		defer context.AfterFunc(grant.Ended(), end)()
 		h.send(ctx, to, sub)
-	case errors.Is(err, errTalking): // it is cut off
+	case errors.Is(err, errExtraData): // the connection is closed already
 		sub.Close()
 		return nil
 	case err != nil:
 		sub.Close()
 		return err
 	default:
-		to.use(conn)
+		to.switchTo(conn)
 		h.streams.Go(func() { h.serve(grant.Ended(), conn, to, sub) })
 	}
 	return nil
@@ -80,7 +80,7 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 
 var eventStreamType = []string{"text/event-stream"}
 
-// setStreamHeader sets the head of a stream, which begins now. Proxies are asked to pass on what comes at once.
+// setStreamHeader sets the header of a stream that begins now. X-Accel-Buffering asks proxies not to buffer it.
 func setStreamHeader(w http.ResponseWriter) {
 	header := w.Header()
 	header["Content-Type"] = eventStreamType
@@ -91,25 +91,25 @@ func setStreamHeader(w http.ResponseWriter) {
 	}
 }
 
-// begin sends the head of a stream.
+// begin sends the header of a stream.
 func begin(w http.ResponseWriter) {
 	setStreamHeader(w)
 	w.WriteHeader(http.StatusOK)
 }
 
-// errTalking is why the stream of a client that sends more than its request does not begin.
-var errTalking = errors.New("the client sent something after its request for the event stream")
+// errExtraData means that a client sent data after its request for the event stream.
+var errExtraData = errors.New("the client sent data after its request for the event stream")
 
-// takeOver takes the connection over from net/http, whose goroutine, buffers and request are let go: they are more than half
-// of what a subscriber would take. It sends the head of the stream, which goes on until the connection ends. The error is
-// http.ErrNotSupported where that can't be done.
-func takeOver(w http.ResponseWriter) (net.Conn, error) {
+// hijack takes the connection over from net/http, so that its goroutine, buffers and request are released. They are more than half of the
+// memory that a subscriber would take. It sends the header of the stream, which lasts until the connection is closed. The error is
+// http.ErrNotSupported if the connection can't be taken over.
+func hijack(w http.ResponseWriter) (net.Conn, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return nil, err
 	}
 	if buffered.Reader.Buffered() > 0 {
-		return nil, errors.Join(errTalking, conn.Close())
+		return nil, errors.Join(errExtraData, conn.Close())
 	}
 	setStreamHeader(w)
 	header := w.Header()
@@ -117,28 +117,28 @@ func takeOver(w http.ResponseWriter) (net.Conn, error) {
 	header.Set("Date", time.Now().UTC().Format(http.TimeFormat))
 	var head bytes.Buffer
 	head.WriteString("HTTP/1.1 200 OK\r\n")
-	header.Write(&head) //nolint:errcheck // a buffer takes everything
+	header.Write(&head) //nolint:errcheck // writing to a buffer never fails
 	head.WriteString("\r\n")
-	conn.SetWriteDeadline(time.Now().Add(streamTimeout)) //nolint:errcheck // then the first write says so
+	conn.SetWriteDeadline(time.Now().Add(streamTimeout)) //nolint:errcheck // if it fails, so does the first write of events
 	conn.Write(head.Bytes())                             //nolint:errcheck // see above
 	return conn, nil
 }
 
-// serve sends the events of a subscriber over a connection of its own, which it closes, until ended at most.
+// serve sends a subscriber's events over conn, and closes it at the end. It returns when ended does, or before.
 func (h *Handler) serve(ended context.Context, conn net.Conn, to *stream, sub *live.Subscriber) {
 	defer sub.Close()
 	ctx, gone := context.WithCancel(ended)
 	var reading sync.WaitGroup
-	reading.Go(func() { // until the client is gone, which is all that it may say: whoever sends more is cut off
+	reading.Go(func() { // returns when the client closes the connection, or sends anything, which it must not
 		defer gone()
-		conn.Read(make([]byte, 1)) //nolint:errcheck // nothing else follows from it
+		conn.Read(make([]byte, 1)) //nolint:errcheck // the stream ends either way
 	})
 	h.send(ctx, to, sub)
-	conn.Close() //nolint:errcheck // nothing is left to be written
+	conn.Close() //nolint:errcheck // everything has been written
 	reading.Wait()
 }
 
-// AwaitStreams returns once every event stream has ended, which they do after [Handler.Drain], or with the error of ctx.
+// AwaitStreams waits until every event stream has ended, as they do after [Handler.Drain]. It returns the error of ctx if ctx ends first.
 func (h *Handler) AwaitStreams(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
@@ -153,7 +153,7 @@ func (h *Handler) AwaitStreams(ctx context.Context) error {
 	}
 }
 
-// send writes the events of a subscriber until its stream ends or the client is gone.
+// send writes a subscriber's events until its stream ends or the client is gone.
 func (h *Handler) send(ctx context.Context, to *stream, sub *live.Subscriber) {
 	for {
 		events, err := sub.Next(ctx)
@@ -177,9 +177,9 @@ func (h *Handler) send(ctx context.Context, to *stream, sub *live.Subscriber) {
 	}
 }
 
-// stream is an answer that goes on.
+// stream is an event stream being sent to a client.
 type stream struct {
-	mu    sync.Mutex // an interruption may come at any time
+	mu    sync.Mutex // guards the fields below: the deadline may be changed at any time
 	out   deadliner
 	w     io.Writer
 	flush func() error
@@ -189,14 +189,14 @@ type deadliner interface {
 	SetWriteDeadline(deadline time.Time) error
 }
 
-// newStream returns a stream by way of net/http.
+// newStream returns a stream that writes through net/http.
 func newStream(w http.ResponseWriter) *stream {
 	control := http.NewResponseController(w)
 	return &stream{out: control, w: w, flush: control.Flush}
 }
 
-// use has the stream go over a connection from now on.
-func (s *stream) use(conn net.Conn) {
+// switchTo makes the stream write to conn directly.
+func (s *stream) switchTo(conn net.Conn) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.out, s.w, s.flush = conn, conn, nil
@@ -204,8 +204,8 @@ func (s *stream) use(conn net.Conn) {
 
 // write sends events.
 func (s *stream) write(events []*live.Event) error {
-	s.limit(streamTimeout)
-	if s.flush == nil { // the connection writes many at once
+	s.setTimeout(streamTimeout)
+	if s.flush == nil { // the connection can write many buffers at once
 		frames := make(net.Buffers, len(events))
 		for i, e := range events {
 			frames[i] = e.Frame
@@ -221,14 +221,14 @@ func (s *stream) write(events []*live.Event) error {
 	return s.flush()
 }
 
-// limit has writes fail that take longer from now on, as far as the connection can.
-func (s *stream) limit(timeout time.Duration) {
+// setTimeout sets the deadline for writes, if the connection supports it.
+func (s *stream) setTimeout(timeout time.Duration) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.out.SetWriteDeadline(time.Now().Add(timeout)) //nolint:errcheck // a connection without deadlines is in memory
+	s.out.SetWriteDeadline(time.Now().Add(timeout)) //nolint:errcheck // only in-memory connections have no deadlines
 }
 
-// eventFilter reads which events are asked for.
+// eventFilter parses the parameters that select events.
 func (p *params) eventFilter() live.Filter {
 	f := live.Filter{AgentID: p.text("agent_id", models.MaxAgentID), Lost: p.flag("lost")}
 	for _, name := range p.list("status") {
@@ -241,15 +241,15 @@ func (p *params) eventFilter() live.Filter {
 	for _, name := range p.list("types") {
 		t, ok := live.ParseType(name)
 		if !ok {
-			p.fail("types", "must be of status, expired and removed, separated by commas")
+			p.fail("types", "must be one or more of status, expired and removed, separated by commas")
 		}
 		f.Types |= t
 	}
 	return f
 }
 
-// since reads after which event to begin. A client that comes back says so in a header, with the parameters that it
-// first came with.
+// since returns the ID of the event after which the stream begins. The Last-Event-ID header takes precedence: a client that reconnects
+// sends it along with its original parameters.
 func (p *params) since(r *http.Request) string {
 	since := p.text("since", maxEventID)
 	if id := r.Header.Get("Last-Event-ID"); id != "" {
@@ -258,7 +258,7 @@ func (p *params) since(r *http.Request) string {
 	return since
 }
 
-// list returns values that are separated by commas; none where the parameter is absent or empty.
+// list returns the comma-separated values of a parameter, none if it is absent or empty.
 func (p *params) list(name string) []string {
 	value, _ := p.get(name)
 	if value == "" {

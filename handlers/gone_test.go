@@ -12,8 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestAClientThatIsGoneIsNoTrouble holds that a request whose client went away is not logged as a failure of the server.
-func TestAClientThatIsGoneIsNoTrouble(t *testing.T) {
+// TestClientGoneIsNotAServerError checks that a request whose client went away is not logged as a failure of the server.
+func TestClientGoneIsNotAServerError(t *testing.T) {
 	for level, logged := range map[slog.Level]bool{slog.LevelDebug: true, slog.LevelInfo: false} {
 		var log bytes.Buffer
 		h := &Handler{Parts: Parts{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level}))}}
@@ -37,5 +37,5 @@ func TestAClientThatIsGoneIsNoTrouble(t *testing.T) {
 	h := &Handler{}
 	w := httptest.NewRecorder()
 	h.fail(&envelope{ResponseWriter: w}, httptest.NewRequest("GET", "/", nil), errors.New("broken"))
-	require.Equal(t, 500, w.Code, "an error while the client waits is one")
+	require.Equal(t, 500, w.Code, "an error while the client is still waiting is a server error")
 }

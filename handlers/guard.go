@@ -16,26 +16,27 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Access is who is let in, and how much they may do. Its zero value lets everybody do everything, but see profiles.
+// Access configures who has access, and how much they may do. The zero value allows everyone to do everything, except for profiles and
+// backups.
 type Access struct {
-	Tokens      *access.Keyring          // nil where everybody may report and read
-	Signatures  *access.Signatures       // nil where no webhook is signed
-	Deliveries  *access.Deliveries       // of signed webhooks; nil where there are none
-	SignIns     *access.SignIns          // of the dashboard; nil where there are no tokens
-	Limits      *access.Addresses        // nil for none
-	MaxInFlight int                      // requests at a time; 0 for any number
-	Origins     func(origin string) bool // whose pages may call tools as those of the server itself may; nil for no others
-	Hosts       *access.Hosts            // under which it answers; nil for any
-	Proxies     []netip.Prefix           // whose X-Forwarded-For is believed
-	Audit       *slog.Logger             // where refusals and removals are written; nil for nowhere
+	Tokens      *access.Keyring          // nil if everyone may report and read
+	Signatures  *access.Signatures       // nil if webhooks are not signed
+	Deliveries  *access.Deliveries       // accepted signed webhooks; nil without Signatures
+	SignIns     *access.SignIns          // of the dashboard; nil without Tokens
+	Limits      *access.Addresses        // nil for no rate limits
+	MaxInFlight int                      // maximum number of concurrent requests; 0 for no limit
+	Origins     func(origin string) bool // other origins whose pages may call tools; nil for none
+	Hosts       *access.Hosts            // host names that the server answers to; nil for any
+	Proxies     []netip.Prefix           // proxies whose X-Forwarded-For is trusted
+	Audit       *slog.Logger             // logs refusals and removals; nil for no audit log
 }
 
-// guards reports whether a scope is only for those who say who they are.
+// guards reports whether a scope requires authentication.
 func (a *Access) guards(scope access.Scope) bool {
 	return a.Tokens != nil || scope == access.Report && a.Signatures != nil
 }
 
-// before lets requests through for which check returns no error; that is the answer to others.
+// before passes requests to next if check returns no error. Otherwise it responds with the error.
 func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		if err := check(w, r); err != nil {
@@ -46,8 +47,8 @@ func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 	})
 }
 
-// admitted lets requests through for which check, which finds out who asks, returns no error, as long as there are not too many in
-// flight. That is the answer to others, at once.
+// admitted passes requests to next if check, which identifies the client, returns no error and there are not too many requests in flight.
+// Otherwise it responds with the error at once.
 func (h *Handler) admitted(next http.Handler, check Endpoint) http.Handler {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		err := check(w, r)
@@ -65,15 +66,15 @@ func (h *Handler) admitted(next http.Handler, check Endpoint) http.Handler {
 	})
 }
 
-// Require lets requests through of those who have one of some scopes, as often as they may; others are told what is missing. The
-// first scope says how somebody may say who they are, and as what the request counts.
+// Require passes requests to the next handler if the client has one of scopes and is within its rate limit. Otherwise it responds with an
+// error that says what is missing. The first scope determines how clients may authenticate, and which limit the request counts against.
 func (h *Handler) Require(scopes ...access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error { return h.enter(w, r, scopes...) })
 	}
 }
 
-// Whole lets requests through of those who may see every agent.
+// Whole passes requests to the next handler if the client may see every agent.
 func (h *Handler) Whole(next http.Handler) http.Handler {
 	return h.before(next, func(w http.ResponseWriter, _ *http.Request) error {
 		if grantOf(w).Team() != nil {
@@ -83,7 +84,7 @@ func (h *Handler) Whole(next http.Handler) http.Handler {
 	})
 }
 
-// grantOf returns what whoever asks may do.
+// grantOf returns what the client may do.
 func grantOf(w http.ResponseWriter) *access.Grant {
 	if env := envelopeOf(w); env != nil {
 		return env.grant
@@ -91,17 +92,17 @@ func grantOf(w http.ResponseWriter) *access.Grant {
 	return nil
 }
 
-// reader is who reads, and what the answer may take.
+// reader is the client of a read, and the memory that the response may take.
 type reader struct {
 	grant *access.Grant
-	held  *budget.Holding // of the memory for answers; nil where that is not counted
-	most  int             // bytes of a page; 0 for [store.PageBytes]
+	held  *budget.Holding // memory of the response; nil if not counted
+	most  int             // maximum size of a page in bytes; 0 for [store.PageBytes]
 }
 
-// readerOf returns who reads.
+// readerOf returns the client of a read.
 func readerOf(w http.ResponseWriter) reader { return reader{grant: grantOf(w), held: heldOf(w)} }
 
-// enter finds out who asks, and whether they may, and notes that. The error is a *models.Error.
+// enter identifies the client, counts the request and checks that the client has one of scopes. The error is a *models.Error.
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access.Scope) error {
 	if err := h.recognize(w, r, scopes[0]); err != nil {
 		return err
@@ -113,7 +114,7 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access
 	return h.allow(w, env.grant, scopes)
 }
 
-// Recognize is [Handler.Require] for an endpoint that counts by itself what a request asks for.
+// Recognize is like [Handler.Require], for endpoints that count requests against the rate limits themselves.
 func (h *Handler) Recognize(scopes ...access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error {
@@ -125,7 +126,7 @@ func (h *Handler) Recognize(scopes ...access.Scope) func(http.Handler) http.Hand
 	}
 }
 
-// recognize finds out who asks for something of that scope, and notes that. The error is a *models.Error.
+// recognize identifies the client of a request that needs scope, and stores it in the envelope. The error is a *models.Error.
 func (h *Handler) recognize(w http.ResponseWriter, r *http.Request, scope access.Scope) error {
 	env := envelopeOf(w)
 	if scope != access.Report {
@@ -146,7 +147,7 @@ func (h *Handler) recognize(w http.ResponseWriter, r *http.Request, scope access
 	return nil
 }
 
-// allow returns an error unless a grant has one of some scopes. It is a *models.Error.
+// allow returns an error unless the grant has one of scopes. It is a *models.Error.
 func (h *Handler) allow(w http.ResponseWriter, grant *access.Grant, scopes []access.Scope) error {
 	if !slices.ContainsFunc(scopes, grant.Allows) {
 		names := make([]string, len(scopes))
@@ -159,7 +160,7 @@ func (h *Handler) allow(w http.ResponseWriter, grant *access.Grant, scopes []acc
 	return nil
 }
 
-// count counts a request of that scope.
+// count counts a request against the rate limit for scope.
 func (h *Handler) count(header http.Header, env *envelope, scope access.Scope) error {
 	if scope == access.Report {
 		return h.countReports(header, env, 1)
@@ -170,7 +171,7 @@ func (h *Handler) count(header http.Header, env *envelope, scope access.Scope) e
 	return nil
 }
 
-// countStranger counts a request that anybody may send for the address that it comes from. The error is a *models.Error.
+// countStranger counts a request that needs no token against the rate limit of its address. The error is a *models.Error.
 func (h *Handler) countStranger(w http.ResponseWriter, r *http.Request) error {
 	env := envelopeOf(w)
 	env.client = h.clientOf(r)
@@ -184,7 +185,7 @@ func (h *Handler) limitReads(g *access.Grant, client netip.Addr) *access.Excess 
 	return h.Access.Limits.Reads(g, client, time.Now())
 }
 
-// countReports counts n reports of whoever sends them. The error is a *models.Error.
+// countReports counts n reports against the client's rate limit. The error is a *models.Error.
 func (h *Handler) countReports(header http.Header, env *envelope, n int) error {
 	if h.Access.Limits == nil || env == nil {
 		return nil
@@ -200,7 +201,7 @@ func tooMany(header http.Header, what string, excess *access.Excess) error {
 	return models.TooManyRequests(fmt.Sprintf("more than %d %s a second: try again later", excess.Rate, what))
 }
 
-// setRateLimit says how much is allowed, and when there is some of it again (the IETF's draft-ietf-httpapi-ratelimit-headers-06).
+// setRateLimit sets the headers for an exhausted rate limit and for the time to wait (IETF draft-ietf-httpapi-ratelimit-headers-06).
 func setRateLimit(header http.Header, limit int, after time.Duration) {
 	seconds := strconv.Itoa(max(1, int(math.Ceil(after.Seconds()))))
 	header.Set("Retry-After", seconds)

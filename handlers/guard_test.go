@@ -15,7 +15,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// newGuarded returns a handler that knows one token, and that token.
+// newGuarded returns a handler with one token, and the token.
 func newGuarded(t testing.TB) (h *Handler, token string) {
 	st := store.New(store.Options{EventWindow: 1})
 	keyring := access.NewKeyring(st, access.Limits{})
@@ -27,8 +27,8 @@ func newGuarded(t testing.TB) (h *Handler, token string) {
 		Access: Access{Tokens: keyring, SignIns: access.NewSignIns()}}), token
 }
 
-// letsIn reports whether a request is let in that needs a scope.
-func letsIn(h *Handler, scope access.Scope, r *http.Request) bool {
+// admits reports whether h admits a request that needs scope.
+func admits(h *Handler, scope access.Scope, r *http.Request) bool {
 	in := false
 	router := chi.NewRouter()
 	router.Use(h.Observe)
@@ -41,7 +41,7 @@ func letsIn(h *Handler, scope access.Scope, r *http.Request) bool {
 	return in
 }
 
-// FuzzAuthorization holds that no header lets anybody in but one that is the scheme and the token.
+// FuzzAuthorization checks that a request is admitted only if its Authorization header is the scheme and the token.
 func FuzzAuthorization(f *testing.F) {
 	h, token := newGuarded(f)
 	for _, seed := range []string{"", "Bearer", "Bearer ", "bearer TOKEN", "Bearer TOKEN", "Bearer  TOKEN ", "Basic TOKEN", "Bearer TOKEN,TOKEN", "Bearer\tTOKEN", "BEARER TOKENTOKEN", "Bearer \x00TOKEN", "TOKEN"} {
@@ -54,12 +54,12 @@ func FuzzAuthorization(f *testing.F) {
 		scheme, rest, _ := strings.Cut(header, " ")
 		want := strings.EqualFold(scheme, "bearer") && strings.TrimSpace(rest) == token
 		for _, scope := range []access.Scope{access.Report, access.Read} {
-			require.Equal(t, want, letsIn(h, scope, r), "%q", header)
+			require.Equal(t, want, admits(h, scope, r), "%q", header)
 		}
 	})
 }
 
-// FuzzCookies holds that no cookies let anybody in but those that hold the secret of a sign-in, and then to read alone.
+// FuzzCookies checks that a request is admitted only if its cookies contain the secret of a sign-in, and then only to read.
 func FuzzCookies(f *testing.F) {
 	h, token := newGuarded(f)
 	grant, err := h.Access.Tokens.Grant(token)
@@ -72,12 +72,12 @@ func FuzzCookies(f *testing.F) {
 		header = strings.ReplaceAll(header, "SECRET", secret)
 		r := httptest.NewRequest(http.MethodGet, "/", nil)
 		r.Header.Set("Cookie", header)
-		if letsIn(h, access.Read, r) {
+		if admits(h, access.Read, r) {
 			require.Contains(t, header, secret)
 		}
-		require.False(t, letsIn(h, access.Report, r), "%q", header)
+		require.False(t, admits(h, access.Report, r), "%q", header)
 		r.Method = http.MethodPost
-		require.False(t, letsIn(h, access.Read, r), "%q", header)
+		require.False(t, admits(h, access.Read, r), "%q", header)
 	})
 	require.NotNil(f, h.Access.SignIns.Grant(secret))
 }

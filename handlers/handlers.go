@@ -1,5 +1,5 @@
-// Package handlers takes HTTP requests in and sends the answers out: decode, call the store, encode. The
-// wire contract is openapi.yaml, which lives here.
+// Package handlers serves the HTTP API: it decodes requests, calls the store, and encodes responses. The API is defined by openapi.yaml in
+// this directory.
 package handlers
 
 import (
@@ -27,41 +27,41 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Handler answers every route but /metrics. Its methods are safe for concurrent use.
+// Handler serves every route except /metrics. Its methods are safe for concurrent use.
 type Handler struct {
 	Parts
 	started time.Time
 
-	replayed  atomic.Bool // the journal, where there is one, has been read
+	replayed  atomic.Bool // the journal, if there is one, has been read
 	draining  atomic.Bool
-	streams   sync.WaitGroup // event streams on connections of their own
+	streams   sync.WaitGroup // event streams on hijacked connections
 	inFlight  places
 	strangers strangers
-	excess    lines // of the log, of requests refused because there were too many of them
-	faults    lines // of the log, of other requests of strangers that failed
+	excess    logLimiter // for requests refused because there were too many
+	faults    logLimiter // for other failed requests of strangers
 
 	sameOrigin *http.CrossOriginProtection
 }
 
-// Parts are what a handler works with.
+// Parts are the dependencies and settings of a handler.
 type Parts struct {
 	Store    *store.Store
 	Recorder *recorder.Recorder
-	Journal  *journal.Journal // nil where state is kept in memory only
+	Journal  *journal.Journal // nil if state is kept in memory only
 	Hub      *live.Hub
 	Metrics  *metrics.Metrics
 	Logger   *slog.Logger
-	Version  string // what /health shows
+	Version  string // shown by /health
 
-	PublicURL *url.URL       // that people and agents use, without a slash at the end; nil for the one by which each asks
-	Answers   *budget.Budget // of the memory of answers; nil for one of [DefaultAnswerBytes]
-	Bodies    *budget.Budget // of the memory of bodies; nil for one of [DefaultBodyBytes]
+	PublicURL *url.URL       // the address that people and agents use, without a trailing slash; nil for the address of each request
+	Answers   *budget.Budget // for the memory of responses; nil for [DefaultAnswerBytes]
+	Bodies    *budget.Budget // for the memory of request bodies; nil for [DefaultBodyBytes]
 	Access    Access
-	Capture   adapters.Capture // what is kept of events of agents' tools; everything unless it says less
+	Capture   adapters.Capture // how much of the events of agents' tools is kept; "" for everything
 	Dashboard *dashboard.Dashboard
 }
 
-// New returns a handler. Where there is a journal, it answers that it is not ready until [Handler.Replayed] is called.
+// New returns a handler. If there is a journal, the handler is not ready until [Handler.Replayed] is called.
 func New(p Parts) *Handler {
 	if p.Answers == nil {
 		p.Answers = budget.New(DefaultAnswerBytes)
@@ -70,8 +70,8 @@ func New(p Parts) *Handler {
 		p.Bodies = budget.New(DefaultBodyBytes)
 	}
 	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
-	h.excess = lines{rate: 1, burst: 1}
-	h.faults = lines{rate: 10, burst: 100}
+	h.excess = logLimiter{rate: 1, burst: 1}
+	h.faults = logLimiter{rate: 10, burst: 100}
 	h.strangers.onDrop = func(bound metrics.Bound) {
 		h.Metrics.CountRefusal(http.StatusServiceUnavailable)
 		h.Metrics.CountBound(bound)
@@ -81,17 +81,16 @@ func New(p Parts) *Handler {
 	return h
 }
 
-// Replayed has reports taken and reads answered from now on: the store holds what the journal knows.
+// Replayed makes the handler ready for reports and reads. Call it when the store has loaded the journal.
 func (h *Handler) Replayed() { h.replayed.Store(true) }
 
-// errReplaying is what is answered until then.
+// errReplaying is the response to reports and reads until then.
 var errReplaying = models.Unavailable("the server is starting: it is reading its journal")
 
-// Endpoint answers a request, or returns an error before it has written anything. The endpoints of a
-// [Handler] are its methods.
+// Endpoint responds to a request, or returns an error before it has written anything. The endpoints of a [Handler] are its methods.
 type Endpoint func(w http.ResponseWriter, r *http.Request) error
 
-// Handle makes an http.HandlerFunc of an endpoint: where that returns an error, it answers with it.
+// Handle turns an endpoint into an http.HandlerFunc, which responds with the error that the endpoint returns, if any.
 func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if err := answer(w, r); err != nil {
@@ -100,8 +99,8 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 	}
 }
 
-// Read makes an http.HandlerFunc of an endpoint that shows the state. What is due expires first, so that
-// the answer is true between two runs of the ticker. The header X-Event-Id says from where the event stream goes on.
+// Read turns an endpoint that reads the state into an http.HandlerFunc. It first expires the sessions that are due, so that the response
+// is correct between two ticks of the expiry ticker. The X-Event-Id header is the position from which the event stream continues.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
 	return h.AfterReplay(func(w http.ResponseWriter, r *http.Request) error {
 		h.Store.Expire(time.Now())
@@ -110,7 +109,8 @@ func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
 	})
 }
 
-// AfterReplay makes an http.HandlerFunc of an endpoint that needs to know all that the journal knows.
+// AfterReplay turns an endpoint that needs the state from the journal into an http.HandlerFunc. Until [Handler.Replayed] is called, it
+// responds with 503.
 func (h *Handler) AfterReplay(answer Endpoint) http.HandlerFunc {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		if !h.replayed.Load() {
@@ -120,7 +120,7 @@ func (h *Handler) AfterReplay(answer Endpoint) http.HandlerFunc {
 	})
 }
 
-// retryAfter is how many seconds a client should wait where the server can't do what it asks.
+// retryAfter is the Retry-After header of 503 responses, in seconds.
 const retryAfter = "5"
 
 var statusOfCode = map[models.Code]int{
@@ -138,11 +138,11 @@ var statusOfCode = map[models.Code]int{
 	models.CodeInternal:             http.StatusInternalServerError,
 }
 
-// statusClientGone is the status, in the log and in the metrics, of a request whose client went away before it was answered. It is
-// nginx's.
+// statusClientGone is the status in the log and in the metrics of a request whose client went away before the response. nginx uses the
+// same.
 const statusClientGone = 499
 
-// fail answers a request with an error. The text of one that is not a *models.Error goes to the log alone.
+// fail responds with an error. The text of an error that is not a *models.Error is only logged.
 func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	var known *models.Error
 	var failure *journal.Failure
@@ -152,7 +152,7 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		known = models.Unavailable("the journal is unavailable: " + failure.Cause)
 	case errors.Is(err, journal.ErrClosed):
 		known = models.Unavailable("the server is stopping")
-	case r.Context().Err() != nil: // the client is gone: there is nobody to answer
+	case r.Context().Err() != nil: // the client is gone
 		w.WriteHeader(statusClientGone)
 		return
 	default:
@@ -175,12 +175,12 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	writeJSON(w, statusOfCode[known.Code], known)
 }
 
-// NotFound answers a request that no route takes.
+// NotFound responds to a request that matches no route.
 func (h *Handler) NotFound(http.ResponseWriter, *http.Request) error {
 	return models.NotFound("route: see /openapi.yaml")
 }
 
-// Shared header values; they are never changed.
+// Shared header values. They must not be modified.
 var (
 	jsonType        = []string{"application/json"}
 	noCache         = []string{"private, no-cache"}
@@ -188,10 +188,10 @@ var (
 	connectionClose = []string{"close"}
 )
 
-// buffers holds *bytes.Buffer for answers.
+// buffers holds *bytes.Buffer for responses.
 var buffers = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-// maxPooledAnswer is the size from which an answer's buffer is not kept for the next one.
+// maxPooledAnswer is the maximum size of a buffer that is kept for other responses.
 const maxPooledAnswer = 64 << 10
 
 func release(b *bytes.Buffer) {
@@ -201,7 +201,7 @@ func release(b *bytes.Buffer) {
 	}
 }
 
-// encode writes v as JSON and ends the line, for whoever reads it in a terminal.
+// encode writes v as JSON with a final newline, so that it reads well in a terminal.
 func encode(body *bytes.Buffer, v any) error {
 	if err := json.MarshalWrite(body, v); err != nil {
 		return err
@@ -209,27 +209,27 @@ func encode(body *bytes.Buffer, v any) error {
 	return body.WriteByte('\n')
 }
 
-// writeJSON answers with v. That can't fail, but where the client is gone.
+// writeJSON responds with v. It fails only if the client is gone.
 func writeJSON(w http.ResponseWriter, status int, v any) {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
 	if err := encode(body, v); err != nil {
-		panic("encode answer: " + err.Error()) // all that is encoded is plain values
+		panic("encode answer: " + err.Error()) // can't happen: all responses are plain values
 	}
 	writeBody(w, status, body.Bytes())
 }
 
-// writeBody answers with a body of JSON.
+// writeBody responds with a JSON body.
 func writeBody(w http.ResponseWriter, status int, body []byte) {
 	header := w.Header()
 	header["Content-Type"] = jsonType
 	header["Content-Length"] = []string{strconv.Itoa(len(body))}
 	w.WriteHeader(status)
-	w.Write(body) //nolint:errcheck // the client is gone, and nobody else is to be told
+	w.Write(body) //nolint:errcheck // fails only if the client is gone
 }
 
-// respond answers a read with v, or with 304 where the client has it: the ETag is a hash of the answer's
-// bytes (RFC 9110, section 13.1.2).
+// respond responds to a read with v, or with 304 if the client already has it. The ETag is a hash of the response's bytes (RFC 9110,
+// section 13.1.2).
 func respond(w http.ResponseWriter, r *http.Request, v any) error {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
@@ -239,15 +239,15 @@ func respond(w http.ResponseWriter, r *http.Request, v any) error {
 	if held := heldOf(w); held != nil {
 		held.Keep(0)
 	}
-	if fresh(w, r, body.Bytes()) {
+	if notModified(w, r, body.Bytes()) {
 		return nil
 	}
 	writeBody(w, http.StatusOK, body.Bytes())
 	return nil
 }
 
-// fresh sets the ETag of an answer, and answers with 304 where the client has it already.
-func fresh(w http.ResponseWriter, r *http.Request, body []byte) bool {
+// notModified sets the ETag of a response. If the client already has it, notModified responds with 304 and returns true.
+func notModified(w http.ResponseWriter, r *http.Request, body []byte) bool {
 	etag := `"` + strconv.FormatUint(xxhash.Sum64(body), 16) + `"`
 	header := w.Header()
 	header["Etag"] = []string{etag}

@@ -13,7 +13,7 @@ type health struct {
 	Version       string    `json:"version"`
 	UptimeSeconds int64     `json:"uptime_seconds"`
 	Storage       string    `json:"storage"`             // memory or journal
-	DiskBytes     int64     `json:"disk_bytes,omitzero"` // that the journal takes
+	DiskBytes     int64     `json:"disk_bytes,omitzero"` // size of the journal
 	Cause         string    `json:"cause,omitzero"`      // why reports can't be accepted
 }
 
@@ -22,16 +22,16 @@ type probe struct {
 	Cause  string `json:"cause,omitzero"`
 }
 
-// Drain has /health and /health/ready say from now on that the server stops, and each answer end its
-// connection, so that clients open their next one elsewhere. Event streams end.
+// Drain prepares for shutdown. From now on, /health and /health/ready report that the server is stopping, and each response closes its
+// connection, so that clients connect elsewhere. Event streams end.
 func (h *Handler) Drain() {
 	h.draining.Store(true)
 	h.Hub.Close()
 }
 
-// Health says whether reports can be accepted: GET /health.
+// Health reports whether the server can accept reports: GET /health.
 //
-// Where there are tokens, those who may not read all learn no more than that; where there are none, those who ask under a foreign name.
+// Clients that may not see details get the status only: see hidesDetails.
 func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 	p, status := h.ready()
 	now := time.Now()
@@ -48,15 +48,16 @@ func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 			p, status = unavailable(failure.Cause)
 		}
 	}
-	if h.stranger(w, r) {
+	if h.hidesDetails(w, r) {
 		return writeProbe(w, status, probe{Status: p.Status})
 	}
 	answer.Status, answer.Cause = p.Status, p.Cause
 	return writeProbe(w, status, answer)
 }
 
-// stranger reports whether whoever asks may not read what is about every agent.
-func (h *Handler) stranger(w http.ResponseWriter, r *http.Request) bool {
+// hidesDetails reports whether details of the server's health must be hidden from the client. With tokens, only clients that may read the
+// state of every agent see them. Without tokens, requests under a foreign host name don't.
+func (h *Handler) hidesDetails(w http.ResponseWriter, r *http.Request) bool {
 	if h.Access.Tokens == nil {
 		_, foreign := h.foreignHost(r)
 		return foreign
@@ -64,7 +65,7 @@ func (h *Handler) stranger(w http.ResponseWriter, r *http.Request) bool {
 	if r.Header.Get("Authorization") == "" && len(h.secretsOf(r)) == 0 {
 		return true
 	}
-	if h.limitReads(nil, h.clientOf(r)) != nil { // or somebody could guess here
+	if h.limitReads(nil, h.clientOf(r)) != nil { // otherwise tokens could be guessed here
 		return true
 	}
 	grant, err := h.identify(w, r, access.Read)
@@ -75,16 +76,16 @@ func (h *Handler) stranger(w http.ResponseWriter, r *http.Request) bool {
 	return !grant.Allows(access.Read) || grant.Team() != nil
 }
 
-// Live says that the server runs: GET /health/live.
+// Live reports that the server is running: GET /health/live.
 func (h *Handler) Live(w http.ResponseWriter, _ *http.Request) error {
 	return writeProbe(w, http.StatusOK, probe{Status: "ok"})
 }
 
-// Ready says whether to send requests here: GET /health/ready. A journal that can't be written makes no difference:
-// reads go on.
+// Ready reports whether the server can take requests: GET /health/ready. It stays ready if the journal can't be written, since reads
+// still work.
 func (h *Handler) Ready(w http.ResponseWriter, r *http.Request) error {
 	p, status := h.ready()
-	if p.Cause != "" && h.stranger(w, r) {
+	if p.Cause != "" && h.hidesDetails(w, r) {
 		p.Cause = ""
 	}
 	return writeProbe(w, status, p)

@@ -12,13 +12,13 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Hook takes what an agent's tool posts of itself: POST /webhook/{client}. The answer has no body: some tools act on one.
+// Hook accepts an event from an agent's tool: POST /webhook/{client}. The response has no body, because some tools act on one.
 func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	client := adapters.Named(pathParam(r, "client"))
 	if client == nil {
 		return models.NotFound("client: /webhook/ goes on with status for status reports, or with " + strings.Join(adapters.Names(), ", "))
 	}
-	nameIgnoredParameters(w.Header(), r, "access_token", "agent_id", "agent_name", "agent_host", "event", "ttl_minutes")
+	setIgnoredParameters(w.Header(), r, "access_token", "agent_id", "agent_name", "agent_host", "event", "ttl_minutes")
 	options, err := h.hookOptions(r)
 	if err != nil {
 		return err
@@ -49,7 +49,7 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// hookOptions returns what the settings of an agent's tool say of it, in headers or in the address.
+// hookOptions returns the options that the settings of an agent's tool specify in headers or in the query.
 func (h *Handler) hookOptions(r *http.Request) (adapters.Options, error) {
 	o := adapters.Options{
 		AgentID:   r.Header.Get("X-Agent-Id"),
@@ -62,12 +62,12 @@ func (h *Handler) hookOptions(r *http.Request) (adapters.Options, error) {
 		return o, nil
 	}
 	p := newParams(r)
-	say := func(header, name string) string {
+	orParam := func(header, name string) string {
 		value, _ := p.get(name)
 		return cmp.Or(strings.TrimSpace(header), value)
 	}
-	o.AgentID, o.AgentName = say(o.AgentID, "agent_id"), say(o.AgentName, "agent_name")
-	o.AgentHost, o.Event = say(o.AgentHost, "agent_host"), say("", "event")
+	o.AgentID, o.AgentName = orParam(o.AgentID, "agent_id"), orParam(o.AgentName, "agent_name")
+	o.AgentHost, o.Event = orParam(o.AgentHost, "agent_host"), orParam("", "event")
 	if text, _ := p.get("ttl_minutes"); text != "" {
 		minutes, err := strconv.Atoi(text)
 		if err != nil || minutes < 0 || minutes > models.MaxTTLMinutes {

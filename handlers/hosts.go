@@ -8,9 +8,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// OwnHosts lets requests through that name the server by a name of its own, where everybody is let in; see [access.Hosts]. With tokens, a
-// page that has its own name lead here gets no further than any stranger: no browser sends a token by itself, and a cookie only to the
-// name that set it.
+// OwnHosts refuses requests under a host name that is not the server's own, if the server has no tokens; see [access.Hosts]. With tokens,
+// DNS rebinding gains an attacker nothing: a browser does not send a token by itself, and sends a cookie only to the host that set it.
 func (h *Handler) OwnHosts(next http.Handler) http.Handler {
 	if h.Access.Hosts == nil {
 		return next
@@ -24,8 +23,8 @@ func (h *Handler) OwnHosts(next http.Handler) http.Handler {
 	})
 }
 
-// foreignHost returns a name by which a request calls the server and that is not its own. That which a proxy passes on counts as well as
-// that of the request itself: a page can set either header where the browser runs beside the proxy.
+// foreignHost returns a host name in the request that is not the server's own. It checks both Host and the X-Forwarded-Host of a trusted
+// proxy: if the browser runs on the same machine as the proxy, a page can control either.
 func (h *Handler) foreignHost(r *http.Request) (host string, found bool) {
 	if h.Access.Hosts == nil {
 		return "", false
@@ -56,12 +55,12 @@ func forwardedHosts(r *http.Request) (hosts []string) {
 	return hosts
 }
 
-// longestName is that of the domain name system, in bytes.
-const longestName = 253
+// maxHostName is the maximum length of a DNS name, in bytes.
+const maxHostName = 253
 
 func shortened(host string) string {
-	if len(host) > longestName {
-		return host[:longestName] + "…"
+	if len(host) > maxHostName {
+		return host[:maxHostName] + "…"
 	}
 	return host
 }

@@ -9,47 +9,47 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The headers in which an answer of a webhook names what it ignored: parameters of the query and members of reports that it does not
-// know. Names are percent-encoded.
+// The headers in which webhook responses name unknown query parameters and unknown report fields, which are ignored. Names are
+// percent-encoded.
 const (
 	ignoredParameters = "X-Ignored-Parameters"
 	ignoredFields     = "X-Ignored-Fields"
 )
 
-// Limits of what these headers name.
+// Limits of these headers.
 const (
-	mostIgnored      = 10
-	mostIgnoredBytes = 64 // of one name
+	maxIgnored      = 10 // names
+	maxIgnoredBytes = 64 // of each name
 )
 
-// ignoredName returns a name as it is shown: encoded, and cut.
+// ignoredName returns a name for these headers, encoded and truncated.
 func ignoredName(name string) string {
-	return url.PathEscape(name[:min(len(name), mostIgnoredBytes)])
+	return url.PathEscape(name[:min(len(name), maxIgnoredBytes)])
 }
 
-// ignore notes that a member of a report was ignored. name is a JSON string.
+// ignore records the name of a report's member that is ignored. name is a JSON string.
 func (in *intake) ignore(name jsontext.Value) {
-	if len(in.ignored) == mostIgnored {
+	if len(in.ignored) == maxIgnored {
 		return
 	}
-	text, err := jsontext.AppendUnquote(nil, name[:min(len(name), 4*mostIgnoredBytes)])
-	if err != nil { // it was cut
-		text = name[1:min(len(name), 1+mostIgnoredBytes)]
+	text, err := jsontext.AppendUnquote(nil, name[:min(len(name), 4*maxIgnoredBytes)])
+	if err != nil { // it was truncated
+		text = name[1:min(len(name), 1+maxIgnoredBytes)]
 	}
 	if shown := ignoredName(string(text)); !slices.Contains(in.ignored, shown) {
 		in.ignored = append(in.ignored, shown)
 	}
 }
 
-// nameIgnored has the answer name the members of reports that were ignored.
-func (in *intake) nameIgnored(header http.Header) {
+// setIgnoredFields names the ignored members of reports in the response header.
+func (in *intake) setIgnoredFields(header http.Header) {
 	if len(in.ignored) > 0 {
 		header.Set(ignoredFields, strings.Join(in.ignored, ", "))
 	}
 }
 
-// nameIgnoredParameters has the answer name the parameters of the query that are not among those known to the route.
-func nameIgnoredParameters(header http.Header, r *http.Request, known ...string) {
+// setIgnoredParameters names the query parameters that are unknown to the route in the response header.
+func setIgnoredParameters(header http.Header, r *http.Request, known ...string) {
 	if r.URL.RawQuery == "" {
 		return
 	}
@@ -61,6 +61,6 @@ func nameIgnoredParameters(header http.Header, r *http.Request, known ...string)
 	}
 	slices.Sort(names)
 	if len(names) > 0 {
-		header.Set(ignoredParameters, strings.Join(names[:min(len(names), mostIgnored)], ", "))
+		header.Set(ignoredParameters, strings.Join(names[:min(len(names), maxIgnored)], ", "))
 	}
 }

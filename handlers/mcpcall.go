@@ -14,7 +14,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Limits of one request to the tools.
+// Limits of one MCP request, in bytes.
 const (
 	maxCallBytes   = 256 << 10
 	maxCallIDBytes = 256
@@ -26,7 +26,7 @@ const (
 	rpcMethodNotFound = -32601
 )
 
-// rpcError is why a request is no call that can be answered.
+// rpcError is the JSON-RPC error for a request that is not a valid call.
 type rpcError struct {
 	Code    int    `json:"code"`
 	Message string `json:"message"`
@@ -34,11 +34,10 @@ type rpcError struct {
 
 func (e *rpcError) Error() string { return e.Message }
 
-// mcpCall is what of a call tells as what it counts.
+// mcpCall is the part of a call that determines how it counts against the rate limits.
 type mcpCall struct{ method, tool string }
 
-// readCall reads a call, which is the body of a request, into in, and has the request have it again. The error is a *models.Error or an
-// *rpcError.
+// readCall reads the body of a request into in, parses it as a call, and puts the body back. The error is a *models.Error or an *rpcError.
 func readCall(in *intake, r *http.Request) (call mcpCall, err error) {
 	sent, err := sentBody(r, "a call", maxCallBytes)
 	if err != nil {
@@ -57,12 +56,12 @@ func readCall(in *intake, r *http.Request) (call mcpCall, err error) {
 	return call, err
 }
 
-// decodeCall parses a call as far as it tells what is called.
+// decodeCall parses the method and the tool of a call.
 func decodeCall(body []byte) (call mcpCall, err error) {
 	d := jsontext.NewDecoder(bytes.NewBuffer(body))
 	switch d.PeekKind() {
 	case jsontext.KindBeginArray:
-		return call, &rpcError{rpcInvalidRequest, "a request holds one call: send several one at a time, instead of an array"}
+		return call, &rpcError{rpcInvalidRequest, "a request must contain one call: send several calls one at a time, not as an array"}
 	case jsontext.KindBeginObject, jsontext.KindInvalid:
 	default:
 		return call, &rpcError{rpcInvalidRequest, "a call must be an object"}
@@ -87,12 +86,12 @@ func decodeCall(body []byte) (call mcpCall, err error) {
 		return call, &rpcError{rpcInvalidRequest, "nothing may follow the call"}
 	}
 	if call.method == "subscriptions/listen" {
-		return call, &rpcError{rpcMethodNotFound, "nothing here changes that could be listened to; GET /api/events streams changes of sessions"}
+		return call, &rpcError{rpcMethodNotFound, "this server has no subscriptions: GET /api/events streams changes of sessions"}
 	}
 	return call, nil
 }
 
-// eachMember reads an object. It calls read for the value of each member.
+// eachMember calls read for the value of each member of an object.
 func eachMember(d *jsontext.Decoder, read func(name string) error) error {
 	if _, err := d.ReadToken(); err != nil {
 		return err
@@ -110,7 +109,7 @@ func eachMember(d *jsontext.Decoder, read func(name string) error) error {
 	return err
 }
 
-// readText reads a string; anything else counts as "".
+// readText reads a string. Any other value counts as "".
 func readText(d *jsontext.Decoder) (string, error) {
 	if d.PeekKind() != jsontext.KindString {
 		return "", d.SkipValue()
@@ -119,7 +118,7 @@ func readText(d *jsontext.Decoder) (string, error) {
 	return text.String(), err
 }
 
-// readTool reads which tool the parameters of a call name, "" for none.
+// readTool reads the name of the tool from the parameters of a call, "" if there is none.
 func readTool(d *jsontext.Decoder) (tool string, err error) {
 	if d.PeekKind() != jsontext.KindBeginObject {
 		return "", d.SkipValue()
@@ -134,7 +133,7 @@ func readTool(d *jsontext.Decoder) (tool string, err error) {
 	return tool, err
 }
 
-// checkCallID reads the ID of a call, which the answer repeats.
+// checkCallID reads the ID of a call and checks its length, since the response repeats it.
 func checkCallID(d *jsontext.Decoder) error {
 	id, err := d.ReadValue()
 	if err == nil && len(id) > maxCallIDBytes {
@@ -143,7 +142,7 @@ func checkCallID(d *jsontext.Decoder) error {
 	return err
 }
 
-// countCall counts a call as a read or as a report. Of a report beyond the limit, the tool tells.
+// countCall counts a call as a read or as a report. If a report exceeds the limit, countCall sets c.excess, which the tool returns.
 func (h *Handler) countCall(w http.ResponseWriter, c *caller, call mcpCall) error {
 	if call.method != "tools/call" || !reportTools[call.tool] {
 		return h.count(w.Header(), envelopeOf(w), access.Read)
@@ -159,7 +158,7 @@ func (h *Handler) countCall(w http.ResponseWriter, c *caller, call mcpCall) erro
 	return nil
 }
 
-// refuseCall says that a request is no call that can be answered: https://modelcontextprotocol.io/specification, "Transports".
+// refuseCall responds to a request that is not a valid call: https://modelcontextprotocol.io/specification, "Transports".
 func refuseCall(w http.ResponseWriter, why *rpcError) {
 	writeJSON(w, http.StatusBadRequest, struct {
 		Version string    `json:"jsonrpc"`

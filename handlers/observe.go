@@ -20,27 +20,27 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// envelope is what the server notes of an answer as it is written.
+// envelope wraps a ResponseWriter and records facts about the request and its response.
 type envelope struct {
 	http.ResponseWriter
 	status int
 	bytes  int64
-	began  time.Time // when the answer began, where it goes on; zero where it does not
-	cause  error     // what went wrong inside
+	began  time.Time // when a stream began; zero for other responses
+	cause  error     // the internal error, if any
 
 	started time.Time
-	held    *budget.Holding // what the answer takes of the memory for answers; nil where that is not counted
-	late    bool            // the client took too little of it in time
+	held    *budget.Holding // memory of the response; nil if not counted
+	late    bool            // the client read the response too slowly
 
-	grant   *access.Grant // what whoever asks may do, once that is known
-	client  netip.Addr    // who asks, once that is known; see [Handler.clientOf]
-	refused string        // why the request was refused, where it was
-	counted bool          // among the requests in flight
+	grant   *access.Grant // what the client may do, once known
+	client  netip.Addr    // the client's address, once known; see [Handler.clientOf]
+	refused string        // why the request was refused, "" if it was not
+	counted bool          // whether it counts as a request in flight
 
-	webhookID string // of a signed webhook, once its signature was checked
-	repeated  bool   // a webhook with this ID was taken before
+	webhookID string // ID of a signed webhook, once its signature is checked
+	repeated  bool   // a webhook with this ID was accepted before
 
-	id [1]string // of the request: the value of the header X-Request-Id
+	id [1]string // the value of the X-Request-Id header
 }
 
 func (e *envelope) WriteHeader(status int) {
@@ -62,14 +62,14 @@ func (e *envelope) Write(b []byte) (int, error) {
 	return n, err
 }
 
-// What a client must take of a large answer: pieceBytes in pieceTimeout, and everything in answerTimeout.
+// How fast a client must read a large response: pieceBytes within pieceTimeout, and all of it within answerTimeout.
 const (
 	pieceBytes    = 64 << 10
 	pieceTimeout  = 10 * time.Second
 	answerTimeout = 60 * time.Second
 )
 
-// writePieces writes b piece by piece: a client that takes too little of it in time is hung up on.
+// writePieces writes b piece by piece. It fails if the client reads too slowly.
 func (e *envelope) writePieces(b []byte) (written int, err error) {
 	control := http.NewResponseController(e.ResponseWriter)
 	for piece := range slices.Chunk(b, pieceBytes) {
@@ -77,7 +77,7 @@ func (e *envelope) writePieces(b []byte) (written int, err error) {
 		if last := e.started.Add(answerTimeout); !e.started.IsZero() && last.Before(deadline) {
 			deadline = last
 		}
-		control.SetWriteDeadline(deadline) //nolint:errcheck // a connection without deadlines is in memory
+		control.SetWriteDeadline(deadline) //nolint:errcheck // only in-memory connections have no deadlines
 		n, err := e.ResponseWriter.Write(piece)
 		written += n
 		e.bytes += int64(n)
@@ -92,7 +92,7 @@ func (e *envelope) writePieces(b []byte) (written int, err error) {
 // Unwrap lets http.ResponseController reach the connection.
 func (e *envelope) Unwrap() http.ResponseWriter { return e.ResponseWriter }
 
-// envelopeOf returns the envelope that w writes to in the end, nil where there is none.
+// envelopeOf returns the envelope that w wraps, nil if there is none.
 func envelopeOf(w http.ResponseWriter) *envelope {
 	for {
 		switch inner := w.(type) {
@@ -106,7 +106,7 @@ func envelopeOf(w http.ResponseWriter) *envelope {
 	}
 }
 
-// requestIDs numbers requests after a prefix that differs from start to start.
+// requestIDs generates request IDs: a prefix that differs for each start of the server, and a number.
 type requestIDs struct {
 	prefix string
 	last   atomic.Uint64
@@ -116,23 +116,23 @@ func newRequestIDs() *requestIDs {
 	return &requestIDs{prefix: strconv.FormatInt(time.Now().UnixNano(), 36) + "-"}
 }
 
-// of returns the request's own ID, if it has one that is fit to be sent back and logged, or a new one.
+// of returns the ID that the client sent if it is valid, or a new one.
 func (ids *requestIDs) of(r *http.Request) string {
-	if id := r.Header.Get("X-Request-Id"); fitForID(id) {
+	if id := r.Header.Get("X-Request-Id"); validRequestID(id) {
 		return id
 	}
 	var id [32]byte
 	return string(strconv.AppendUint(append(id[:0], ids.prefix...), ids.last.Add(1), 36))
 }
 
-// fitForID holds for 1 to 128 visible characters of ASCII.
-func fitForID(id string) bool {
+// validRequestID reports whether id consists of 1 to 128 visible ASCII characters, so that it can be sent back and logged.
+func validRequestID(id string) bool {
 	return id != "" && len(id) <= 128 && strings.IndexFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
 }
 
-// Observe gives each request its ID, recovers a panic into an error, and sees each to the metrics and the
-// log: at debug level, a failed one at warn, and one that failed inside at error. Once the server stops, it
-// has each connection end with its answer.
+// Observe assigns each request its ID, turns panics into errors, and records each request in the metrics and the log. It logs successful
+// requests at level debug, failed ones at warn, and those with internal errors at error. While the server is stopping, it closes each
+// connection after its response.
 func (h *Handler) Observe(next http.Handler) http.Handler {
 	ids := newRequestIDs()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -164,8 +164,8 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 	})
 }
 
-// recovered answers a request whose handler panicked. Where its answer has begun, or the handler asks for
-// it, the connection is cut, so that the client does not take a part for the whole.
+// recovered responds to a request whose handler panicked. If the response has begun, or the handler panicked with http.ErrAbortHandler, it
+// aborts the connection, so that the client does not take a partial response for a complete one.
 func (h *Handler) recovered(env *envelope, r *http.Request, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)
@@ -200,10 +200,10 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	if !h.Logger.Enabled(r.Context(), level) {
 		return
 	}
-	var left int64
+	var suppressed int64
 	if level == slog.LevelWarn && env.grant == nil {
 		var ok bool
-		if left, ok = h.faults.next(env.status); !ok {
+		if suppressed, ok = h.faults.next(env.status); !ok {
 			return
 		}
 	}
@@ -216,8 +216,8 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 		slog.Duration("took", took),
 		slog.String("client", clientText(r, env)),
 	}
-	if left > 0 {
-		attrs = append(attrs, slog.Int64("others_not_logged", left))
+	if suppressed > 0 {
+		attrs = append(attrs, slog.Int64("others_not_logged", suppressed))
 	}
 	if env.grant != nil {
 		attrs = append(attrs, slog.String("token", env.grant.Name()))
@@ -228,7 +228,7 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	h.Logger.LogAttrs(r.Context(), level, "request", attrs...)
 }
 
-// MethodNotAllowed answers a request to a path that takes other methods: they are in the Allow header.
+// MethodNotAllowed responds to a request to a path that supports only other methods. The Allow header lists them.
 func (h *Handler) MethodNotAllowed(w http.ResponseWriter, r *http.Request) error {
 	allowed := allowedMethods(chi.RouteContext(r.Context()))
 	w.Header().Set("Allow", strings.Join(allowed, ", "))

@@ -16,7 +16,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// observed returns a router of some endpoints behind Observe, and what it logs at the level.
+// observed returns a router with some endpoints behind Observe, and its log at the given level.
 func observed(level slog.Level) (http.Handler, *bytes.Buffer) {
 	var log bytes.Buffer
 	h := newHandler(10, slog.New(slog.NewJSONHandler(&log, &slog.HandlerOptions{Level: level})))
@@ -45,7 +45,7 @@ func ask(h http.Handler, target string) *httptest.ResponseRecorder {
 	return w
 }
 
-func TestInternalErrorsGoToTheLogAlone(t *testing.T) {
+func TestInternalErrorsAreOnlyLogged(t *testing.T) {
 	for target, cause := range map[string]string{"/broken": "password of the disk is 1234", "/panic": "index 7 out of range"} {
 		h, log := observed(slog.LevelInfo)
 		w := ask(h, target)
@@ -65,7 +65,7 @@ func TestInternalErrorsGoToTheLogAlone(t *testing.T) {
 	}
 }
 
-func TestAnswerThatPanicsHalfwayIsCutOff(t *testing.T) {
+func TestPanicHalfwayAbortsTheConnection(t *testing.T) {
 	h, log := observed(slog.LevelInfo)
 	require.PanicsWithValue(t, http.ErrAbortHandler, func() { ask(h, "/late-panic") })
 	require.Contains(t, log.String(), "too late")
@@ -88,7 +88,7 @@ func TestRequestsAreLoggedByOutcome(t *testing.T) {
 
 	h, log = observed(slog.LevelInfo)
 	ask(h, "/fine")
-	require.Empty(t, log.String(), "a request that went well is for debugging")
+	require.Empty(t, log.String(), "successful requests are logged at debug level")
 }
 
 func TestRequestIDsDiffer(t *testing.T) {

@@ -5,17 +5,17 @@ import (
 	"net/http"
 )
 
-// OpenAPISpec is the wire contract.
+// OpenAPISpec is the OpenAPI document of the API.
 //
 //go:embed openapi.yaml
 var OpenAPISpec []byte
 
-// OpenAPI serves the wire contract: GET /openapi.yaml.
+// OpenAPI serves the OpenAPI document: GET /openapi.yaml.
 func (h *Handler) OpenAPI(w http.ResponseWriter, r *http.Request) error {
-	if fresh(w, r, OpenAPISpec) {
+	if notModified(w, r, OpenAPISpec) {
 		return nil
 	}
 	w.Header().Set("Content-Type", "application/yaml") // RFC 9512
-	w.Write(OpenAPISpec)                               //nolint:errcheck // the client is gone
+	w.Write(OpenAPISpec)                               //nolint:errcheck // fails only if the client is gone
 	return nil
 }

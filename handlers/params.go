@@ -16,24 +16,24 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Limits of a list's parameters.
+// Limits of the parameters of lists.
 const (
 	maxLimit  = 1000
 	maxSearch = 500
 )
 
-// pathParam returns a part of the path. The router works on the encoded path: see [EncodedPath].
+// pathParam returns a decoded path parameter. The router matches the encoded path: see [EncodedPath].
 func pathParam(r *http.Request, name string) string {
 	encoded := chi.URLParam(r, name)
 	value, err := url.PathUnescape(encoded)
 	if err != nil {
-		return encoded // net/http refuses such a path before it comes here
+		return encoded // can't happen: net/http refuses such paths
 	}
 	return value
 }
 
-// EncodedPath has the router match the path as it is encoded, so that an ID may hold a slash, written as
-// %2F, and is decoded just once. Doubled slashes count as one, and a trailing slash is ignored: no ID is empty.
+// EncodedPath makes the router match the encoded path, so that an ID may contain a slash, written as %2F, and is decoded only once. Repeated
+// slashes count as one and a trailing slash is ignored, since no ID is empty.
 func EncodedPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := chi.RouteContext(r.Context())
@@ -42,7 +42,7 @@ func EncodedPath(next http.Handler) http.Handler {
 	})
 }
 
-// trimmedPath returns a path without doubled slashes, and without a trailing slash unless a route wants it.
+// trimmedPath returns a path without repeated slashes, and without a trailing slash unless a route has one.
 func trimmedPath(routes chi.Routes, path string) string {
 	for strings.Contains(path, "//") {
 		path = strings.ReplaceAll(path, "//", "/")
@@ -54,10 +54,10 @@ func trimmedPath(routes chi.Routes, path string) string {
 	return trimmed
 }
 
-// params reads the parameters of a query. The first that is not as it must be is kept in err.
+// params parses query parameters. err is the first error.
 type params struct {
 	values url.Values
-	known  []string // that were asked for
+	known  []string // the parameters read so far
 	err    error
 }
 
@@ -70,7 +70,7 @@ func newParams(r *http.Request) *params {
 	return p
 }
 
-// get returns the value of a parameter, and whether it is there.
+// get returns the value of a parameter, and whether it is present.
 func (p *params) get(name string) (string, bool) {
 	p.known = append(p.known, name)
 	values := p.values[name]
@@ -89,7 +89,7 @@ func (p *params) fail(name, message string) {
 	}
 }
 
-// done returns the first error, once every parameter that the route knows has been read: another one is an error as well.
+// done returns the first error. Call it after reading all of the route's parameters, since any other parameter is an error too.
 func (p *params) done() error {
 	if p.err == nil && len(p.values) > 0 {
 		p.err = unknownParameter(p.values, p.known)
@@ -97,8 +97,8 @@ func (p *params) done() error {
 	return p.err
 }
 
-// unknownParameter returns an error that names a parameter that is none of those known, if there is one. Names that begin with _ are for
-// clients that make each address another one.
+// unknownParameter returns an error that names the first parameter that is not in known, if there is one. Names that begin with _ are
+// allowed, for clients that make each URL unique.
 func unknownParameter(values url.Values, known []string) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if strings.HasPrefix(name, "_") || slices.Contains(known, name) {
@@ -117,7 +117,7 @@ func unknownParameter(values url.Values, known []string) error {
 	return nil
 }
 
-// WithoutParameters lets requests through that have no query: no parameter is known to their route.
+// WithoutParameters wraps an endpoint that takes no query parameters, and refuses requests that have any.
 func (h *Handler) WithoutParameters(next Endpoint) Endpoint {
 	return func(w http.ResponseWriter, r *http.Request) error {
 		if r.URL.RawQuery != "" {
@@ -129,7 +129,7 @@ func (h *Handler) WithoutParameters(next Endpoint) Endpoint {
 	}
 }
 
-// text returns a text of at most limit characters; "" is as good as none.
+// text returns a string of at most limit characters, "" if the parameter is absent.
 func (p *params) text(name string, limit int) string {
 	value, _ := p.get(name)
 	switch {
@@ -141,7 +141,7 @@ func (p *params) text(name string, limit int) string {
 	return value
 }
 
-// status returns a status, or 0 where there is none.
+// status returns a status, 0 if the parameter is absent.
 func (p *params) status(name string) models.Status {
 	value, ok := p.get(name)
 	if !ok {
@@ -154,7 +154,7 @@ func (p *params) status(name string) models.Status {
 	return status
 }
 
-// flag returns true or false, or nil where there is neither.
+// flag returns a boolean, nil if the parameter is absent.
 func (p *params) flag(name string) *bool {
 	switch value, ok := p.get(name); {
 	case !ok:
@@ -168,11 +168,11 @@ func (p *params) flag(name string) *bool {
 	return nil
 }
 
-// limit returns how many items a page may hold.
-func (p *params) limit(unlessSaid int) int {
+// limit returns the maximum number of items on a page.
+func (p *params) limit(defaultLimit int) int {
 	value, ok := p.get("limit")
 	if !ok {
-		return unlessSaid
+		return defaultLimit
 	}
 	n, err := strconv.Atoi(value)
 	if err != nil || n < 1 || n > maxLimit {

@@ -10,7 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// routed returns the agent_id that a path leads to.
+// routed returns the agent_id that the router extracts from a path.
 func routed(t *testing.T, path string) (id string) {
 	t.Helper()
 	r := chi.NewRouter()
@@ -40,7 +40,7 @@ func TestIfNoneMatch(t *testing.T) {
 	}
 }
 
-func TestHowLongATextMayBe(t *testing.T) {
+func TestTextLengthIsLimited(t *testing.T) {
 	for text, ok := range map[string]bool{"": true, "äöü": true, "äöüß": false} {
 		p := newParams(httptest.NewRequest(http.MethodGet, "/?search="+url.QueryEscape(text), nil))
 		require.Equal(t, text, p.text("search", 3))

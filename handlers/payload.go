@@ -14,14 +14,14 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Size limits of a body, in bytes. They apply to the body as sent and to the decompressed body.
+// Size limits of a body, in bytes. They apply both to the body as sent and to the decompressed body.
 const (
 	maxBodyBytes  = 8 << 20  // of reports
 	maxEventBytes = 64 << 20 // of a tool's event
 )
 
-// payload reads the body of a webhook, and decompresses it on the way if it is compressed, in the memory of one gzip reader. Its
-// errors, except io.EOF, are *models.Error.
+// payload reads the body of a webhook. If it is compressed, payload decompresses it while reading, with only the memory of one gzip reader.
+// Its errors, except io.EOF, are *models.Error.
 type payload struct {
 	sent     limited
 	inflated limited      // from sent
@@ -69,7 +69,7 @@ func (p *payload) Read(b []byte) (int, error) {
 // Close returns the gzip reader to its pool. It never fails.
 func (p *payload) Close() error {
 	if p.inflater != nil {
-		p.inflater.Reset(http.NoBody) //nolint:errcheck // it lets go of the body
+		p.inflater.Reset(http.NoBody) //nolint:errcheck // releases the body
 		inflaters.Put(p.inflater)
 		p.inflater = nil
 	}
@@ -78,8 +78,7 @@ func (p *payload) Close() error {
 
 var inflaters = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
-// isCompressed reports whether the values of the header Content-Encoding name gzip. Any other encoding is an error (RFC 9110,
-// section 8.4).
+// isCompressed reports whether the values of the Content-Encoding header are gzip. Any other encoding is an error (RFC 9110, section 8.4).
 func isCompressed(values []string) (compressed bool, err error) {
 	for name := range strings.SplitSeq(strings.ToLower(strings.Join(values, ",")), ",") {
 		switch name = strings.TrimSpace(name); {
@@ -93,16 +92,16 @@ func isCompressed(values []string) (compressed bool, err error) {
 	return compressed, nil
 }
 
-// sentBody returns the body of a request as sent, of at most limit bytes; what names it in the error.
+// sentBody returns the body of a request as sent, of at most limit bytes. what names it in errors.
 func sentBody(r *http.Request, what string, limit int64) (body limited, err error) {
-	body = limited{source: r.Body, what: what, limit: limit, left: limit, explain: brokenOff}
+	body = limited{source: r.Body, what: what, limit: limit, left: limit, explain: incompleteBody}
 	if r.ContentLength > limit {
 		return body, body.tooLarge()
 	}
 	return body, nil
 }
 
-func brokenOff(error) error {
+func incompleteBody(error) error {
 	return models.BadRequest("", "the body ended early or came too slowly")
 }
 
@@ -121,9 +120,9 @@ func inflateError(err error) error {
 // limited reads a source up to a limit, in bytes.
 type limited struct {
 	source  io.Reader
-	what    string // names it in the error
+	what    string // names it in errors
 	limit   int64
-	left    int64             // until limit; negative once it is exceeded
+	left    int64             // remaining bytes; negative once limit is exceeded
 	explain func(error) error // turns an error of source into one for the client
 }
 
@@ -137,7 +136,7 @@ func (l *limited) Read(b []byte) (int, error) {
 		return 0, l.tooLarge()
 	}
 	if int64(len(b)) > l.left {
-		b = b[:l.left+1] // one more, to find out whether there is more
+		b = b[:l.left+1] // one byte more, to notice that the limit is exceeded
 	}
 	n, err := l.source.Read(b)
 	if l.left -= int64(n); l.left < 0 {

@@ -11,14 +11,14 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// places are what requests in flight of those who are let in take: MaxInFlight in all, and each team no more than its share.
+// places counts the admitted requests in flight. There are MaxInFlight places in total, and each team may take no more than its share.
 type places struct {
 	mu    sync.Mutex
 	taken int
-	teams map[*store.Team]int // nil for everyone who sees every agent
+	teams map[*store.Team]int // the nil key is the team that covers every agent
 }
 
-// take takes a place for a request of a grant. bound is the one that is reached where there is none, and "" otherwise.
+// take takes a place for a request with this grant. If there is none, it returns the limit that has been reached, otherwise "".
 func (p *places) take(grant *access.Grant, most int) (bound metrics.Bound) {
 	team, share := grant.Team(), grant.Share()
 	p.mu.Lock()
@@ -37,7 +37,7 @@ func (p *places) take(grant *access.Grant, most int) (bound metrics.Bound) {
 	return ""
 }
 
-// leave gives a place back.
+// leave releases a place.
 func (p *places) leave(grant *access.Grant) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,7 +48,7 @@ func (p *places) leave(grant *access.Grant) {
 	}
 }
 
-// admit takes a place for a request, once it is known who asks. The error is a *models.Error.
+// admit takes a place for a request whose client has been identified. The error is a *models.Error.
 func (h *Handler) admit(w http.ResponseWriter, env *envelope) error {
 	most := h.Access.MaxInFlight
 	if most == 0 {
@@ -62,7 +62,7 @@ func (h *Handler) admit(w http.ResponseWriter, env *envelope) error {
 	return nil
 }
 
-// fullMessages say which bound has been reached.
+// fullMessages are the messages for the limits that can be reached.
 var fullMessages = map[metrics.Bound]string{
 	metrics.BoundInFlight:         "requests in flight have reached MAX_IN_FLIGHT",
 	metrics.BoundInFlightShare:    "this team's requests in flight have reached its share of MAX_IN_FLIGHT (TEAM_SHARE, or share on the token's line)",
@@ -72,7 +72,7 @@ var fullMessages = map[metrics.Bound]string{
 	metrics.BoundBodiesShare:      "the request bodies of this token's team have reached its share of BODIES_MAX_BYTES: try again later, or send less at a time (TEAM_SHARE, or share on the token's line)",
 }
 
-// full notes that a request is refused because a bound is reached, and returns the error, a *models.Error.
+// full records that a request is refused because a limit is reached, and returns the error, a *models.Error.
 func (h *Handler) full(env *envelope, bound metrics.Bound) error {
 	h.Metrics.CountBound(bound)
 	if env != nil {
@@ -81,7 +81,7 @@ func (h *Handler) full(env *envelope, bound metrics.Bound) error {
 	return models.Unavailable(fullMessages[bound])
 }
 
-// leave says that a request is no longer in flight: it is answered, or goes on as an event stream.
+// leave releases a request's place. Call it when the request has been answered, or continues as an event stream.
 func (h *Handler) leave(env *envelope) {
 	if env != nil && env.counted {
 		env.counted = false

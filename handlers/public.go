@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// prefix returns the path of PUBLIC_URL, without a slash at the end; "" where it has none.
+// prefix returns the path of PUBLIC_URL without a trailing slash, "" if it has none.
 func (h *Handler) prefix() string {
 	if h.PublicURL == nil {
 		return ""
@@ -17,8 +17,8 @@ func (h *Handler) prefix() string {
 
 type prefixedKey struct{}
 
-// UnderPrefix serves what is asked for under the path of PUBLIC_URL as what is asked for without it, since some proxies take it off and some
-// do not.
+// UnderPrefix serves every path both with and without the path of PUBLIC_URL as its prefix, since some proxies strip the prefix and some
+// don't.
 func (h *Handler) UnderPrefix(next http.Handler) http.Handler {
 	prefix := h.prefix()
 	if prefix == "" {
@@ -34,7 +34,7 @@ func (h *Handler) UnderPrefix(next http.Handler) http.Handler {
 	})
 }
 
-// Prefix sends a browser from the path of PUBLIC_URL itself to that with a slash at the end, on which the page's links rest.
+// Prefix redirects from the path of PUBLIC_URL to the same path with a trailing slash, which the page's relative links depend on.
 func (h *Handler) Prefix(w http.ResponseWriter, r *http.Request) error {
 	location := path.Base(r.URL.Path) + "/"
 	if query := viewOf(r.URL.RawQuery); query != "" {
@@ -45,12 +45,12 @@ func (h *Handler) Prefix(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// underPrefix reports whether a browser has the answer under the path of PUBLIC_URL, be it by way of a proxy that took that off.
+// underPrefix reports whether the browser made the request under the path of PUBLIC_URL, even if a proxy stripped that path.
 func (h *Handler) underPrefix(r *http.Request) bool {
 	return r.Context().Value(prefixedKey{}) != nil || h.atPublicHost(r)
 }
 
-// atPublicHost reports whether a browser asks at the host of PUBLIC_URL, as far as a proxy passes that on.
+// atPublicHost reports whether the browser made the request to the host of PUBLIC_URL, as far as a proxy passes that on.
 func (h *Handler) atPublicHost(r *http.Request) bool {
 	if h.PublicURL == nil {
 		return false

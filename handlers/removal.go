@@ -9,19 +9,19 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// RemoveAgent forgets an agent with all its sessions: DELETE /api/agents/{agent_id}.
+// RemoveAgent removes an agent and all its sessions: DELETE /api/agents/{agent_id}.
 func (h *Handler) RemoveAgent(w http.ResponseWriter, r *http.Request) error {
 	agentID := pathParam(r, "agent_id")
 	return h.remove(w, r, agentID, "agent", func() (int, error) { return h.Recorder.RemoveAgent(r.Context(), agentID, time.Now()) })
 }
 
-// RemoveSession forgets a session: DELETE /api/agents/{agent_id}/sessions/{session_topic}.
+// RemoveSession removes a session: DELETE /api/agents/{agent_id}/sessions/{session_topic}.
 func (h *Handler) RemoveSession(w http.ResponseWriter, r *http.Request) error {
 	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
 	return h.remove(w, r, key.AgentID, "session", func() (int, error) { return h.Recorder.RemoveSession(key, time.Now()) })
 }
 
-// remove has something of an agent removed, and answers 204. What it is, is said where there is none.
+// remove removes an agent or one of its sessions with the function remove, and responds with 204. what names it in a 404 error.
 func (h *Handler) remove(w http.ResponseWriter, r *http.Request, agentID, what string, remove func() (sessions int, err error)) error {
 	if !grantOf(w).Covers(agentID) {
 		return models.NotFound(what)

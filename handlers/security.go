@@ -7,7 +7,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Headers that every answer has; they are never changed. Pages set a policy of their own.
+// Header values of every response. They must not be modified. Pages set their own Content-Security-Policy.
 var (
 	noSniff    = []string{"nosniff"}
 	noReferrer = []string{"no-referrer"}
@@ -16,7 +16,7 @@ var (
 	twoYears   = []string{"max-age=63072000"}
 )
 
-// setSecurity sets the headers that keep a browser from doing more with an answer than to show it.
+// setSecurity sets the security headers, which keep a browser from doing anything with a response but displaying it.
 func setSecurity(header http.Header, encrypted bool) {
 	header["X-Content-Type-Options"] = noSniff
 	header["Referrer-Policy"] = noReferrer
@@ -27,25 +27,26 @@ func setSecurity(header http.Header, encrypted bool) {
 	}
 }
 
-// setPersonal says that an answer depends on who asks: no cache that others share may keep it, and none at all unless the endpoint says so
+// setPersonal marks a response as dependent on the client. Shared caches must not store it, and no cache may unless the endpoint allows it
 // (RFC 9111, section 5.2.2).
 func setPersonal(header http.Header) {
 	header["Cache-Control"] = noStore
 	header.Add("Vary", "Authorization, Cookie")
 }
 
-// ownOrigin tells requests of the server's own pages from those of other origins. That its name is its own, [Handler.OwnHosts] sees to.
+// ownOrigin returns the protection against requests from pages of other origins. [Handler.OwnHosts] checks that the host name is the
+// server's own.
 func ownOrigin(public *url.URL) *http.CrossOriginProtection {
 	own := http.NewCrossOriginProtection()
-	if public != nil { // whose host a proxy may not pass on
+	if public != nil { // a proxy may not pass its host on
 		if err := own.AddTrustedOrigin(public.Scheme + "://" + public.Host); err != nil {
-			panic("PUBLIC_URL: " + err.Error()) // it was checked
+			panic("PUBLIC_URL: " + err.Error()) // can't happen: validated by config
 		}
 	}
 	return own
 }
 
-// SameOrigin refuses requests that a browser sends for a page of another origin.
+// SameOrigin refuses requests that a browser sends from a page of another origin.
 func (h *Handler) SameOrigin(next http.Handler) http.Handler {
 	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error {
 		if err := h.sameOrigin.Check(r); err != nil {
@@ -55,7 +56,7 @@ func (h *Handler) SameOrigin(next http.Handler) http.Handler {
 	})
 }
 
-// OwnPages is SameOrigin, but lets through those of the origins that CORS_ALLOWED_ORIGINS names as well.
+// OwnPages is like SameOrigin, but also allows the origins that CORS_ALLOWED_ORIGINS names.
 func (h *Handler) OwnPages(next http.Handler) http.Handler {
 	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error {
 		named := h.Access.Origins != nil && h.Access.Origins(r.Header.Get("Origin"))

@@ -17,13 +17,13 @@ type sessionList[S any] struct {
 
 type sessionDetail struct {
 	Session       models.FleetSession  `json:"session"`
-	Questions     []models.Question    `json:"questions,omitempty"`    // those that are open, oldest first
-	NextQuestion  string               `json:"next_question,omitzero"` // the ID of the one after these
+	Questions     []models.Question    `json:"questions,omitempty"`    // open questions, oldest first
+	NextQuestion  string               `json:"next_question,omitzero"` // the ID of the next open question, if not all are listed
 	StatusHistory []models.AgentStatus `json:"status_history"`
 	NextCursor    string               `json:"next_cursor,omitzero"`
 }
 
-// Sessions lists sessions over the whole fleet: GET /api/sessions.
+// Sessions lists the sessions of all agents: GET /api/sessions.
 func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 	list, bytes, err := h.listSessions(r.Context(), readerOf(w), newParams(r))
 	if err != nil {
@@ -34,7 +34,7 @@ func (h *Handler) Sessions(w http.ResponseWriter, r *http.Request) error {
 
 type fleetSessions = sessionList[models.FleetSession]
 
-// listSessions returns a page of the sessions that a reader may see and that p asks for, and how many bytes they take.
+// listSessions returns a page of the sessions that match p and that the reader may see, and their size in bytes.
 func (h *Handler) listSessions(ctx context.Context, who reader, p *params) (list fleetSessions, bytes int, err error) {
 	q := store.SessionQuery{
 		Team:    who.grant.Team(),
@@ -52,7 +52,7 @@ func (h *Handler) listSessions(ctx context.Context, who reader, p *params) (list
 	if err := p.done(); err != nil {
 		return list, 0, err
 	}
-	if err := h.making(ctx, who.held, limit); err != nil {
+	if err := h.reserveItems(ctx, who.held, limit); err != nil {
 		return list, 0, err
 	}
 	page, err := h.Store.Sessions(ctx, q, after, limit)
@@ -60,7 +60,7 @@ func (h *Handler) listSessions(ctx context.Context, who reader, p *params) (list
 	return fleetSessions{page.Items, next}, page.Bytes, err
 }
 
-// oldest reads the order of a list of sessions.
+// oldest parses the sort parameter of a list of sessions.
 func (p *params) oldest() bool {
 	order, ok := p.get("sort")
 	if ok && order != "-last_updated" && order != "last_updated" {
@@ -86,7 +86,7 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 	if !q.Team.Covers(q.AgentID) {
 		return models.NotFound("agent")
 	}
-	if err := h.making(r.Context(), heldOf(w), limit); err != nil {
+	if err := h.reserveItems(r.Context(), heldOf(w), limit); err != nil {
 		return err
 	}
 	page, ok, err := h.Store.AgentSessions(r.Context(), q, after, limit)
@@ -100,7 +100,7 @@ func (h *Handler) AgentSessions(w http.ResponseWriter, r *http.Request) error {
 	return h.respondPage(w, r, sessionList[models.Session]{page.Items, next}, next, page.Bytes)
 }
 
-// Session shows a session and its status history: GET /api/agents/{agent_id}/sessions/{session_topic}.
+// Session returns a session and its status history: GET /api/agents/{agent_id}/sessions/{session_topic}.
 func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
 	detail, bytes, err := h.readSession(r.Context(), readerOf(w), key, newParams(r))
@@ -110,8 +110,8 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 	return h.respondPage(w, r, detail, detail.NextCursor, bytes)
 }
 
-// readSession returns a session, if a reader may see it, with the open questions and the page of its history that p asks for, and how
-// many bytes that takes. Questions take half of that at most, and the history what is left.
+// readSession returns a session with its open questions and the page of its history that p selects, and their size in bytes. Questions take
+// at most half of the maximum size, and the history the rest. If the reader may not see the session, the error is not found.
 func (h *Handler) readSession(ctx context.Context, who reader, key store.SessionKey, p *params) (
 	detail sessionDetail, bytes int, err error,
 ) {
@@ -122,7 +122,7 @@ func (h *Handler) readSession(ctx context.Context, who reader, key store.Session
 	if !who.grant.Covers(key.AgentID) {
 		return detail, 0, models.NotFound("session")
 	}
-	if err := h.making(ctx, who.held, limit); err != nil {
+	if err := h.reserveItems(ctx, who.held, limit); err != nil {
 		return detail, 0, err
 	}
 	session, questions, page, ok := h.Store.SessionInFull(key.AgentID, key.Topic, after, limit)
@@ -139,13 +139,13 @@ func (h *Handler) readSession(ctx context.Context, who reader, key store.Session
 		return detail, 0, err
 	}
 	most := cmp.Or(who.most, store.PageBytes)
-	questions, next, taken := someQuestions(questions, from, most/2)
+	questions, next, taken := pageOfQuestions(questions, from, most/2)
 	page.Cut(most - taken)
 	detail = sessionDetail{session, questions, next, page.Items, cursorOf(page.Next, statusCursor)}
 	return detail, taken + page.Bytes + store.FleetSessionBytes(&session), nil
 }
 
-// complete adds to a page of a history what the journal has of it, if anything is missing.
+// complete calls read to add entries from the journal to a page of a history, if any are missing.
 func (h *Handler) complete(ctx context.Context, who reader, page *store.HistoryPage, read func() error) error {
 	if page.Journaled == 0 {
 		return nil
@@ -156,7 +156,7 @@ func (h *Handler) complete(ctx context.Context, who reader, page *store.HistoryP
 	return read()
 }
 
-// questionsFrom reads with which question the list of open ones begins: its number, 0 for the oldest.
+// questionsFrom parses the parameter that selects the first open question to list, and returns its number, 0 for the oldest.
 func (p *params) questionsFrom() uint64 {
 	id, ok := p.get("questions_from")
 	if !ok || id == "" {
@@ -164,14 +164,14 @@ func (p *params) questionsFrom() uint64 {
 	}
 	number, valid := models.QuestionNumber(id)
 	if !valid {
-		p.fail("questions_from", "must be the next_question of an earlier answer")
+		p.fail("questions_from", "must be the next_question of an earlier response")
 	}
 	return number
 }
 
-// someQuestions returns those of questions, oldest first, that were asked from a number on, as far as they take at most most bytes, but
-// one at least; the ID of the one after these, "" for none; and how many bytes they take.
-func someQuestions(all []models.Question, from uint64, most int) (some []models.Question, next string, bytes int) {
+// pageOfQuestions returns the questions with number from and above, oldest first, that fit into most bytes, but at least one. It also
+// returns the ID of the next question, "" if there is none, and the size of the returned questions in bytes.
+func pageOfQuestions(all []models.Question, from uint64, most int) (some []models.Question, next string, bytes int) {
 	some = []models.Question{}
 	for i := range all {
 		if number, _ := models.QuestionNumber(all[i].ID); number < from {
@@ -186,7 +186,7 @@ func someQuestions(all []models.Question, from uint64, most int) (some []models.
 	return some, "", bytes
 }
 
-// coldSession returns a session that memory forgot and the journal holds. ok is false where there is none.
+// coldSession returns a session that is no longer in memory, from the journal. ok is false if there is none.
 func (h *Handler) coldSession(key store.SessionKey, after *store.StatusPosition, limit int) (
 	session models.FleetSession, questions []models.Question, page store.HistoryPage, ok bool, err error) {
 	if h.Journal == nil {
@@ -200,7 +200,7 @@ func (h *Handler) coldSession(key store.SessionKey, after *store.StatusPosition,
 	return session, questions, page, ok, nil
 }
 
-// Summary counts the fleet: GET /api/summary.
+// Summary returns the numbers of agents and sessions: GET /api/summary.
 func (h *Handler) Summary(w http.ResponseWriter, r *http.Request) error {
 	return respond(w, r, h.Store.TeamSummary(grantOf(w).Team()))
 }

@@ -14,36 +14,37 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// maxWebhookID is how long the ID of a signed webhook may be, in bytes.
+// maxWebhookID is the maximum length of a signed webhook's ID, in bytes.
 const maxWebhookID = 255
 
-// signedAlone reduces a request whose signature holds to what is signed: its body and its ID, which serves as the key of its reports. It
-// refuses what would give the body another meaning and is not signed. The error is a *models.Error.
-func signedAlone(r *http.Request) error {
+// restrictToSigned makes sure that only the signed parts of a request with a valid signature have an effect: its body and its ID, which
+// becomes the key of its reports. It refuses headers and parameters that are not signed and would change the meaning of the body. The error
+// is a *models.Error.
+func restrictToSigned(r *http.Request) error {
 	id := r.Header.Get(access.WebhookID)
 	if len(id) > maxWebhookID {
 		return models.BadRequest(access.WebhookID, fmt.Sprintf("must be at most %d bytes", maxWebhookID))
 	}
 	for _, name := range []string{"X-Agent-Id", "X-Agent-Name", "X-Agent-Host", "Ce-Specversion"} {
 		if strings.TrimSpace(strings.Join(r.Header[name], "")) != "" {
-			return unsigned(name)
+			return unsignedError(name)
 		}
 	}
 	query := r.URL.Query()
 	for _, name := range []string{"agent_id", "agent_name", "agent_host", "event", "ttl_minutes"} {
 		if query.Get(name) != "" {
-			return unsigned(name)
+			return unsignedError(name)
 		}
 	}
 	r.Header.Set(idempotencyKey, reportKey(id))
 	return nil
 }
 
-func unsigned(name string) error {
+func unsignedError(name string) error {
 	return models.BadRequest(name, "is not allowed in a signed webhook, because the signature does not cover it: put it into the body, or use a token")
 }
 
-// reportKey returns the key of the reports of a webhook: its ID, or a hash of one that can't be a key, with the place of a report behind it.
+// reportKey returns the key for the reports of a webhook: its ID, or a hash of the ID if that can't be a key with an index appended.
 func reportKey(id string) string {
 	if utf8.ValidString(id) && models.ValidateName(access.WebhookID, id, true, models.MaxReportID-len("/9999")) == nil {
 		return id
@@ -52,8 +53,8 @@ func reportKey(id string) string {
 	return "wh:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Once has a signed webhook take effect once: another request with its ID changes nothing, and is answered as if it had, unless the first
-// was refused or is to be sent again.
+// Once makes each signed webhook take effect only once. Another request with the same ID changes nothing and gets the same kind of response,
+// unless the first was refused or must be sent again.
 func (h *Handler) Once(next http.Handler) http.Handler {
 	if h.Access.Signatures == nil {
 		return next
@@ -82,7 +83,7 @@ func (h *Handler) Once(next http.Handler) http.Handler {
 	})
 }
 
-// take has the reports of a request recorded as accept does, unless it repeats a webhook that was taken.
+// take accepts the reports of a request, unless it repeats a webhook that was accepted before.
 func (h *Handler) take(w http.ResponseWriter, in *intake) {
 	if env := envelopeOf(w); env == nil || !env.repeated {
 		h.accept(in, grantOf(w))

@@ -12,10 +12,10 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// maxForm is the size of the longest form that is read, in bytes.
+// maxForm is the maximum size of the sign-in form, in bytes.
 const maxForm = 8 << 10
 
-// Page serves the dashboard to those who may read, and to others the form with which they sign in: GET /.
+// Page serves the dashboard to clients that may read, and the sign-in form to others: GET /.
 func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
 	err := h.enter(w, r, access.Read)
 	var known *models.Error
@@ -32,7 +32,7 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
 	return h.Dashboard.Page(w, r, grantOf(w))
 }
 
-// SignIn takes the form with a token, and lets the browser read for a while: POST /sign-in.
+// SignIn accepts the form with a token, and signs the browser in for reading: POST /sign-in.
 func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil {
 		return h.NotFound(w, r)
@@ -43,7 +43,7 @@ func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
 	if err := r.ParseForm(); err != nil {
-		return models.BadRequest("", "the form can't be read")
+		return models.BadRequest("", "the form is malformed or too large")
 	}
 	query := viewOf(r.PostForm.Get("view"))
 	grant, err := h.Access.Tokens.Grant(strings.TrimSpace(r.PostForm.Get("token")))
@@ -61,7 +61,7 @@ func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// SignOut ends what SignIn began: POST /sign-out.
+// SignOut ends the browser's sign-in: POST /sign-out.
 func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil {
 		return h.NotFound(w, r)
@@ -74,7 +74,7 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// viewOf returns what of a query names a view of the dashboard. Nothing else is repeated: it could be a token.
+// viewOf returns the parameters of a query that select a view of the dashboard. It drops everything else, which could be a token.
 func viewOf(query string) string {
 	values, _ := url.ParseQuery(query)
 	for name := range values {
@@ -87,7 +87,7 @@ func viewOf(query string) string {
 	return values.Encode()
 }
 
-// home sends a browser to the dashboard, with that query. The address is relative, so that it holds under any prefix.
+// home redirects to the dashboard with this query. The location is relative, so that it works under any prefix.
 func home(w http.ResponseWriter, query string) {
 	location := "./"
 	if query != "" {
@@ -98,9 +98,8 @@ func home(w http.ResponseWriter, query string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// The cookies that keep the secret of a sign-in: without TLS, with it, and with it where the server has a path of its own on a host that
-// others may share. A browser takes those with a prefix over TLS alone, and the one of a whole host from no other host (RFC 6265bis,
-// section 4.1.3).
+// The cookies that hold the secret of a sign-in: without TLS, with TLS, and with TLS if the server is under a path prefix on a host that it
+// may share. Browsers accept cookies with a prefix only over TLS, and __Host- cookies only from that very host (RFC 6265bis, section 4.1.3).
 const (
 	cookieName       = "kubeagents"
 	hostCookieName   = "__Host-kubeagents"
@@ -124,13 +123,13 @@ func (h *Handler) setSecret(w http.ResponseWriter, r *http.Request, secret strin
 	http.SetCookie(w, cookie)
 }
 
-// encrypted reports whether the client's connection is, be it that of a proxy.
+// encrypted reports whether the client's connection is encrypted, be it to this server or to a proxy.
 func (h *Handler) encrypted(r *http.Request) bool {
 	return r.TLS != nil || h.viaProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https" || h.atPublicHost(r) && h.PublicURL.Scheme == "https"
 }
 
-// secretsOf returns what a browser has kept of sign-ins. Over TLS, a cookie without a prefix does not count: anybody on the network could
-// have set it.
+// secretsOf returns the secrets of sign-ins in the request's cookies. Over TLS it ignores the cookie without a prefix, which anybody on the
+// network could have set.
 func (h *Handler) secretsOf(r *http.Request) (secrets []string) {
 	names := []string{cookieName}
 	if h.encrypted(r) {
@@ -144,7 +143,7 @@ func (h *Handler) secretsOf(r *http.Request) (secrets []string) {
 	return secrets
 }
 
-// signedIn returns what somebody who signed in may do, nil where nobody did.
+// signedIn returns the grant of the request's sign-in, nil if there is none.
 func (h *Handler) signedIn(r *http.Request) *access.Grant {
 	if h.Access.SignIns == nil {
 		return nil

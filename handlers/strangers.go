@@ -12,21 +12,21 @@ import (
 	"github.com/kubeagents/kubeagents/internal/metrics"
 )
 
-// What strangers may use up: those of whom it is not known yet whether they may do anything. It is apart from what is for those who may.
+// Limits for strangers, which are clients that have not been identified yet. They are separate from the limits for identified clients.
 const (
-	mostStrangers     = 128              // requests at a time
-	mostOfOneAddress  = 16               // requests at a time of one address
-	strangersBytes    = 32 << 20         // of bodies that are held until it is known whose they are
-	bytesOfOneAddress = 16 << 20         // of these, of one address
-	strangerTimeout   = 10 * time.Second // from a request's head to the end of its answer
-	letInTimeout      = 30 * time.Second // from then on that it is known who asks to the end of the request
+	maxStrangers          = 128              // concurrent requests
+	maxStrangersOfAddress = 16               // concurrent requests of one address
+	maxStrangerBytes      = 32 << 20         // of request bodies buffered before the client is identified
+	maxBytesOfAddress     = 16 << 20         // the same, of one address
+	strangerTimeout       = 10 * time.Second // from the header of a request to the end of its response
+	identifiedTimeout     = 30 * time.Second // from the identification of the client to the end of the request
 )
 
-// strangers are the requests of strangers, in the order in which they came. One more than there may be, or a byte more of their bodies, has
-// one dropped: of the address that takes the most, the oldest, which is the slowest.
+// strangers are the requests of strangers. If there are too many of them, or their bodies take too many bytes, a request is dropped: the
+// oldest, and so the slowest, of the address that takes the most.
 type strangers struct {
 	mu     sync.Mutex
-	all    []*stranger
+	all    []*stranger // oldest first
 	bytes  int64
 	onDrop func(bound metrics.Bound)
 }
@@ -35,22 +35,22 @@ type strangers struct {
 type stranger struct {
 	of    *strangers
 	site  netip.Prefix
-	bytes int64 // of its body that are held
+	bytes int64 // of its body that are buffered
 	drop  func()
 }
 
-// What an address takes is measured in one of these.
+// The units in which the usage of an address is measured.
 func requestsOf(*stranger) int64 { return 1 }
 func bytesOf(st *stranger) int64 { return st.bytes }
 
-// enter has a request be among those of strangers, until it leaves. drop is called, at any time before that, to have it end.
+// enter adds a request. drop may be called at any time until the request leaves, to abort it.
 func (s *strangers) enter(site netip.Prefix, drop func()) *stranger {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	switch {
-	case s.takenBy(site, requestsOf) >= mostOfOneAddress:
+	case s.takenBy(site, requestsOf) >= maxStrangersOfAddress:
 		s.dropOldest(site, requestsOf, metrics.BoundStrangersAddress)
-	case len(s.all) >= mostStrangers:
+	case len(s.all) >= maxStrangers:
 		s.dropOldest(s.greediest(requestsOf), requestsOf, metrics.BoundStrangers)
 	}
 	st := &stranger{of: s, site: site, drop: drop}
@@ -58,7 +58,7 @@ func (s *strangers) enter(site netip.Prefix, drop func()) *stranger {
 	return st
 }
 
-// hold counts bytes more of the body of a request that are held.
+// hold counts bytes more of a request's body as buffered.
 func (st *stranger) hold(bytes int) {
 	s := st.of
 	s.mu.Lock()
@@ -68,15 +68,15 @@ func (st *stranger) hold(bytes int) {
 	}
 	st.bytes += int64(bytes)
 	s.bytes += int64(bytes)
-	for s.takenBy(st.site, bytesOf) > bytesOfOneAddress {
+	for s.takenBy(st.site, bytesOf) > maxBytesOfAddress {
 		s.dropOldest(st.site, bytesOf, metrics.BoundStrangersBytes)
 	}
-	for s.bytes > strangersBytes {
+	for s.bytes > maxStrangerBytes {
 		s.dropOldest(s.greediest(bytesOf), bytesOf, metrics.BoundStrangersBytes)
 	}
 }
 
-// takenBy returns what an address takes. The caller holds s.mu.
+// takenBy returns the usage of an address. The caller holds s.mu.
 func (s *strangers) takenBy(site netip.Prefix, measure func(*stranger) int64) (taken int64) {
 	for _, st := range s.all {
 		if st.site == site {
@@ -86,7 +86,7 @@ func (s *strangers) takenBy(site netip.Prefix, measure func(*stranger) int64) (t
 	return taken
 }
 
-// greediest returns the address that takes the most; of several, the one that came first. The caller holds s.mu.
+// greediest returns the address with the highest usage, the earliest if there are several. The caller holds s.mu.
 func (s *strangers) greediest(measure func(*stranger) int64) (site netip.Prefix) {
 	taken := make(map[netip.Prefix]int64, len(s.all))
 	for _, st := range s.all {
@@ -101,7 +101,7 @@ func (s *strangers) greediest(measure func(*stranger) int64) (site netip.Prefix)
 	return site
 }
 
-// dropOldest has the oldest request of an address end that takes anything. The caller holds s.mu.
+// dropOldest drops the oldest request of an address whose usage is not zero. The caller holds s.mu.
 func (s *strangers) dropOldest(site netip.Prefix, measure func(*stranger) int64, bound metrics.Bound) {
 	i := slices.IndexFunc(s.all, func(st *stranger) bool { return st.site == site && measure(st) > 0 })
 	s.all[i].drop()
@@ -109,14 +109,14 @@ func (s *strangers) dropOldest(site netip.Prefix, measure func(*stranger) int64,
 	s.onDrop(bound)
 }
 
-// count returns how many there are.
+// count returns the number of requests.
 func (s *strangers) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return len(s.all)
 }
 
-// leave says that a request ended, or that it is known who asks.
+// leave removes a request that has ended, or whose client has been identified.
 func (st *stranger) leave() {
 	s := st.of
 	s.mu.Lock()
@@ -131,11 +131,12 @@ func (s *strangers) removeAt(i int) {
 	s.all = slices.Delete(s.all, i, i+1)
 }
 
-// enterStranger has a request be among those of strangers. It is to leave once it is known who asks, or at its end.
+// enterStranger adds a request to those of strangers, and sets its deadlines. The caller calls leave when the client is identified or the
+// request ends.
 func (h *Handler) enterStranger(w http.ResponseWriter, r *http.Request) *stranger {
 	control := http.NewResponseController(w)
 	end := time.Now().Add(strangerTimeout)
-	control.SetReadDeadline(end)  //nolint:errcheck // a connection without deadlines is in memory
+	control.SetReadDeadline(end)  //nolint:errcheck // only in-memory connections have no deadlines
 	control.SetWriteDeadline(end) //nolint:errcheck // see above
 	return h.strangers.enter(access.SiteOf(h.clientOf(r)), func() {
 		now := time.Now()
@@ -144,14 +145,14 @@ func (h *Handler) enterStranger(w http.ResponseWriter, r *http.Request) *strange
 	})
 }
 
-// letIn gives a request the time of those who may ask.
-func letIn(w http.ResponseWriter) {
+// extendDeadlines gives a request the time of identified clients.
+func extendDeadlines(w http.ResponseWriter) {
 	control := http.NewResponseController(w)
-	control.SetReadDeadline(time.Now().Add(letInTimeout))      //nolint:errcheck // a connection without deadlines is in memory
-	control.SetWriteDeadline(time.Now().Add(2 * letInTimeout)) //nolint:errcheck // see above
+	control.SetReadDeadline(time.Now().Add(identifiedTimeout))      //nolint:errcheck // only in-memory connections have no deadlines
+	control.SetWriteDeadline(time.Now().Add(2 * identifiedTimeout)) //nolint:errcheck // see above
 }
 
-// Strangers lets requests through that anybody may send, as far as they leave something to others.
+// Strangers applies the limits for strangers to requests that need no token.
 func (h *Handler) Strangers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st := h.enterStranger(w, r)
@@ -160,15 +161,15 @@ func (h *Handler) Strangers(next http.Handler) http.Handler {
 	})
 }
 
-// held counts what is read of a stranger's body.
-type held struct {
+// countedReader counts the bytes read from a stranger's body.
+type countedReader struct {
 	io.Reader
 	by *stranger
 }
 
 // Read implements io.Reader.
-func (b held) Read(p []byte) (int, error) {
-	n, err := b.Reader.Read(p)
-	b.by.hold(n)
+func (c countedReader) Read(p []byte) (int, error) {
+	n, err := c.Reader.Read(p)
+	c.by.hold(n)
 	return n, err
 }

@@ -16,27 +16,27 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// timed is an answer over a connection that has deadlines.
-type timed struct {
+// deadlineRecorder is a ResponseRecorder that records deadlines.
+type deadlineRecorder struct {
 	*httptest.ResponseRecorder
 	read, write time.Time
 }
 
-// SetReadDeadline is what [http.ResponseController] calls.
-func (t *timed) SetReadDeadline(at time.Time) error {
-	t.read = at
+// SetReadDeadline is called by [http.ResponseController].
+func (d *deadlineRecorder) SetReadDeadline(at time.Time) error {
+	d.read = at
 	return nil
 }
 
-// SetWriteDeadline is what [http.ResponseController] calls.
-func (t *timed) SetWriteDeadline(at time.Time) error {
-	t.write = at
+// SetWriteDeadline is called by [http.ResponseController].
+func (d *deadlineRecorder) SetWriteDeadline(at time.Time) error {
+	d.write = at
 	return nil
 }
 
-// TestHowMuchTimeASignedRequestHas sends signed webhooks: one whose signature does not hold has the time of a stranger, and one that is let in
-// that of those who may report.
-func TestHowMuchTimeASignedRequestHas(t *testing.T) {
+// TestDeadlinesOfSignedRequests checks that a signed webhook with an invalid signature has the deadlines of a stranger, and one with a valid
+// signature those of an identified client.
+func TestDeadlinesOfSignedRequests(t *testing.T) {
 	const secret, body = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", `{"agent_id":"a","session_topic":"t","status":"running"}`
 	signatures, err := access.NewSignatures(secret, access.Limits{})
 	require.NoError(t, err)
@@ -55,22 +55,22 @@ func TestHowMuchTimeASignedRequestHas(t *testing.T) {
 		if !good {
 			r.Header.Set("webhook-signature", "v1,AAAA")
 		}
-		w := &timed{ResponseRecorder: httptest.NewRecorder()}
+		w := &deadlineRecorder{ResponseRecorder: httptest.NewRecorder()}
 		grant, err := h.checkSignature(w, r)
 		require.Equal(t, good, err == nil, "%v", err)
 		require.Equal(t, good, grant != nil)
 		read, write := strangerTimeout, strangerTimeout
 		if good {
-			read, write = letInTimeout, 2*letInTimeout
+			read, write = identifiedTimeout, 2*identifiedTimeout
 		}
 		require.WithinDuration(t, now.Add(read), w.read, 5*time.Second)
 		require.WithinDuration(t, now.Add(write), w.write, 5*time.Second)
-		require.Zero(t, h.strangers.count(), "it is a stranger no more")
+		require.Zero(t, h.strangers.count(), "it no longer counts as a stranger")
 	}
 }
 
-// TestAStrangerIsCountedByAddress has one stranger ask more often than it may: another one may still.
-func TestAStrangerIsCountedByAddress(t *testing.T) {
+// TestStrangersAreLimitedByAddress checks that a stranger that exceeds its rate limit does not affect another.
+func TestStrangersAreLimitedByAddress(t *testing.T) {
 	st := store.New(store.Options{EventWindow: 1})
 	h := New(Parts{Store: st, Metrics: metrics.New(st, "test"), Access: Access{Limits: access.NewAddresses(access.Limits{Reads: 1})}})
 	ask := func(address string) error {

@@ -17,13 +17,13 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// maxBatchErrors is how many errors the answer to a batch lists.
+// maxBatchErrors is how many errors the response to a batch lists.
 const maxBatchErrors = 100
 
-// reported is the answer to one report.
+// reported is the response to one report.
 var reported = []byte(`{"success":true,"message":"Status reported successfully"}` + "\n")
 
-// batchResult is the answer to several reports.
+// batchResult is the response to several reports.
 type batchResult struct {
 	Success  bool         `json:"success"`
 	Message  string       `json:"message"`
@@ -33,25 +33,25 @@ type batchResult struct {
 }
 
 type batchError struct {
-	Index int `json:"index"` // of the report in the request, from 0
+	Index int `json:"index"` // of the report in the request, starting at 0
 	*models.Error
 }
 
-// Webhook takes status reports: POST /webhook/status.
+// Webhook accepts status reports: POST /webhook/status.
 func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	in := intakes.Get().(*intake)
 	defer in.release()
 	if err := in.receive(h, w, r); err != nil {
 		return err
 	}
-	nameIgnoredParameters(w.Header(), r, "access_token")
+	setIgnoredParameters(w.Header(), r, "access_token")
 	several, err := in.decodeRequest(r)
-	in.nameIgnored(w.Header())
+	in.setIgnoredFields(w.Header())
 	if err != nil {
 		return err
 	}
 	env := envelopeOf(w)
-	if err := h.countReports(w.Header(), env, len(in.reports)-1); err != nil { // the first was counted as it came
+	if err := h.countReports(w.Header(), env, len(in.reports)-1); err != nil { // the first was counted when the request arrived
 		return err
 	}
 	h.take(w, in)
@@ -62,12 +62,12 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 	if in.faults[0] != nil {
 		return in.faults[0]
 	}
-	w.Header()["Content-Type"] = jsonType // net/http itself names the length of an answer as short as this
-	w.Write(reported)                     //nolint:errcheck // the client is gone, and nobody else is to be told
+	w.Header()["Content-Type"] = jsonType // net/http sets the Content-Length of short responses
+	w.Write(reported)                     //nolint:errcheck // fails only if the client is gone
 	return nil
 }
 
-// decodeRequest decodes the body that was read of a request; see [intake.decode].
+// decodeRequest decodes the body of a request, which has been read; see [intake.decode].
 func (in *intake) decodeRequest(r *http.Request) (several bool, err error) {
 	key := r.Header.Get(idempotencyKey)
 	switch {
@@ -89,8 +89,8 @@ func (in *intake) decodeRequest(r *http.Request) (several bool, err error) {
 	return several, in.addKey(key, several)
 }
 
-// accept validates the reports of in and has the valid ones recorded of agents that the grant is for. Afterwards the faults
-// say what became of each, and the reports are used up.
+// accept validates the reports of in, and records the valid ones of agents that the grant covers. Afterwards, the faults hold the outcome
+// of each report, and the reports must not be used any more.
 func (h *Handler) accept(in *intake, grant *access.Grant) {
 	now := time.Now()
 	valid := in.reports[:0]
@@ -107,7 +107,7 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 	if in.outcomes, err = h.Recorder.Accept(grant.Team(), valid, now, in.outcomes[:0]); err != nil {
 		count.Unavailable = len(valid)
 		h.Metrics.CountReports(count)
-		in.refuse(unrecorded(err))
+		in.refuse(recordingError(err))
 		return
 	}
 	next := 0
@@ -129,43 +129,43 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 			in.faults[i] = noRoom(in.outcomes[next])
 		case store.Foreign:
 			count.Invalid++
-			in.faults[i] = otherAgent(&valid[next])
+			in.faults[i] = notCovered(&valid[next])
 		}
 		next++
 	}
 	h.Metrics.CountReports(count)
 }
 
-// noRoom is the fault of a report that was refused for want of room.
+// noRoom returns the fault of a report that was refused because a limit is reached.
 func noRoom(outcome store.Outcome) error {
-	message := "there are as many sessions as MAX_SESSIONS allows, and none has expired; sessions that are known go on"
+	message := "there are MAX_SESSIONS sessions and none has expired, so a new one can't start; existing sessions still accept reports"
 	switch outcome {
 	case store.OutOfSessionShare:
-		message = "the agents that this one is counted with have as many sessions as their share of MAX_SESSIONS allows, and none has expired (TEAM_SHARE, or share on the token's line); sessions that are known go on"
+		message = "this agent's team has reached its share of MAX_SESSIONS and none of its sessions has expired, so a new one can't start (TEAM_SHARE, or share on the token's line); existing sessions still accept reports"
 	case store.OutOfMemory:
 		message = "there is no memory left for this report within HISTORY_MAX_BYTES"
 	case store.OutOfMemoryShare:
-		message = "the agents that this one is counted with have used up their share of HISTORY_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
+		message = "this agent's team has reached its share of HISTORY_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
 	case store.OutOfDisk:
-		message = "the journal takes as many bytes on disk as DATA_MAX_BYTES allows"
+		message = "the journal has reached DATA_MAX_BYTES"
 	case store.OutOfDiskShare:
-		message = "the agents that this one is counted with have used up their share of DATA_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
+		message = "this agent's team has reached its share of DATA_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
 	}
 	return models.Unavailable(message)
 }
 
-// otherAgent is the fault of a report of an agent that the token does not cover.
-func otherAgent(r *models.StatusReport) error {
+// notCovered returns the fault of a report of an agent that the token does not cover.
+func notCovered(r *models.StatusReport) error {
 	message := "the token is not for an agent with this agent_id"
-	if r.Event != nil && r.Event.Find { // then nobody gave one
+	if r.Event != nil && r.Event.Find { // the client sent no agent_id
 		folder, _, _ := strings.Cut(r.AgentID, "@")
 		message = fmt.Sprintf("the token does not cover the agent %q; it needs that ID among its agents or, for any host, %q", r.AgentID, folder+"@*")
 	}
 	return &models.Error{Code: models.CodeForbidden, Field: "agent_id", Message: message}
 }
 
-// unrecorded says why reports could not be made durable.
-func unrecorded(err error) *models.Error {
+// recordingError returns the error for reports that could not be made durable.
+func recordingError(err error) *models.Error {
 	var failure *journal.Failure
 	if errors.As(err, &failure) {
 		return models.Unavailable("nothing of this request was stored, because the journal is unavailable: " + failure.Cause)
@@ -173,7 +173,7 @@ func unrecorded(err error) *models.Error {
 	return models.Unavailable("nothing of this request was stored, because the server is stopping")
 }
 
-// refuse gives each report that was not at fault so far this fault.
+// refuse sets the fault of each report that has none so far.
 func (in *intake) refuse(fault *models.Error) {
 	for i := range in.faults {
 		if in.faults[i] == nil {
@@ -182,7 +182,7 @@ func (in *intake) refuse(fault *models.Error) {
 	}
 }
 
-// answerBatch says what became of several reports.
+// answerBatch responds with the outcome of several reports.
 func answerBatch(w http.ResponseWriter, in *intake) {
 	result := batchResult{Errors: []batchError{}}
 	unavailable, forbidden := false, 0
@@ -194,7 +194,7 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 		result.Rejected++
 		var known *models.Error
 		if !errors.As(fault, &known) {
-			panic("a fault that is no *models.Error: " + fault.Error()) // decoding, validation and acceptance find no other
+			panic("a fault is not a *models.Error: " + fault.Error()) // can't happen: decode, Validate and accept return no other
 		}
 		unavailable = unavailable || known.Code == models.CodeUnavailable
 		if known.Code == models.CodeForbidden {
@@ -224,15 +224,15 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 		result.Message = fmt.Sprintf("%d of %d reports were accepted", result.Accepted, len(in.faults))
 	}
 	if env := envelopeOf(w); env != nil && forbidden > 0 {
-		env.refused = fmt.Sprintf("%d of %d reports are of agents that the token is not for", forbidden, len(in.faults))
+		env.refused = fmt.Sprintf("%d of %d reports are of agents that the token does not cover", forbidden, len(in.faults))
 	}
 	writeJSON(w, status, result)
 }
 
 const idempotencyKey = "Idempotency-Key"
 
-// addKey takes key, which mostly is the header Idempotency-Key, for the ID of the report, or, with its place in the request, for
-// that of each of several; where a report brings an ID of its own, that counts.
+// addKey makes key, usually the Idempotency-Key header, the ID of the report. If there are several reports, it appends each one's index.
+// Reports that have an ID keep it.
 func (in *intake) addKey(key string, several bool) error {
 	const name = idempotencyKey
 	if key == "" {

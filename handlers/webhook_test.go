@@ -37,7 +37,7 @@ func post(h *Handler, body string, headers ...string) *httptest.ResponseRecorder
 	return w
 }
 
-// reportOf returns a report of agent a, with more fields.
+// reportOf returns a report of agent a, with more fields appended.
 func reportOf(topic, more string) string {
 	return fmt.Sprintf(`{"agent_id":"a","session_topic":%q,"status":"running"%s}`, topic, more)
 }
@@ -67,7 +67,7 @@ func TestRetriesChangeNothing(t *testing.T) {
 		require.Equal(t, http.StatusOK, post(h, reportOf("t", ""), "Idempotency-Key: r2").Code)
 		require.Equal(t, http.StatusOK, post(h, reportOf("t", `,"report_id":"r3"`), "Idempotency-Key: r1").Code, "the report's own ID counts")
 		require.Equal(t, http.StatusOK, post(h, "["+reportOf("t", "")+","+reportOf("t", `,"report_id":"r4"`)+"]", "Idempotency-Key: batch").Code)
-		require.Equal(t, http.StatusOK, post(h, reportOf("other", `,"report_id":"r1"`)).Code, "another session may use the same")
+		require.Equal(t, http.StatusOK, post(h, reportOf("other", `,"report_id":"r1"`)).Code, "another session may use the same ID")
 	}
 	require.Equal(t, 5, historyLen(t, h, "t"))
 	require.Equal(t, 1, historyLen(t, h, "other"))
@@ -91,7 +91,7 @@ func TestIdempotencyKeyIsValidated(t *testing.T) {
 	require.Equal(t, http.StatusBadRequest, w.Code, "with the index appended, it is too long")
 }
 
-func TestEachReportOfABatchStandsAlone(t *testing.T) {
+func TestFaultyReportsDontAffectOthers(t *testing.T) {
 	h := newHandler(10, slog.New(slog.DiscardHandler))
 	w := post(h, strings.Join([]string{
 		reportOf("1", ""), `{"agent_id":"a"}`, `[1]`, reportOf("2", `,"ttl_minutes":"5"`), reportOf("3", ""),
@@ -108,7 +108,7 @@ func TestEachReportOfABatchStandsAlone(t *testing.T) {
 	require.JSONEq(t, `{"success":true,"message":"Statuses reported successfully","accepted":1,"rejected":0,"errors":[]}`, w.Body.String())
 }
 
-func TestAReportThatIsNoTextCostsItsNeighboursNothing(t *testing.T) {
+func TestInvalidUnicodeDoesNotAffectOtherReports(t *testing.T) {
 	bad := []string{
 		reportOf("2", `,"agent_id":"b"`), `{"agent_id":"\ud83d","session_topic":"3","status":"running"}`,
 		"{\"agent_id\":\"a\",\"session_topic\":\"4\xff\",\"status\":\"running\"}", reportOf("5", `,"x":{"y":1,"y":2},"x":"`+"\xff"+`\ud83d"`),
@@ -155,7 +155,7 @@ func TestTheFirst100ErrorsOfABatchAreListed(t *testing.T) {
 	require.Equal(t, 99, result.Errors[99].Index)
 }
 
-func TestFullServerAsksToWait(t *testing.T) {
+func TestFullServerSetsRetryAfter(t *testing.T) {
 	h := newHandler(1, slog.New(slog.DiscardHandler))
 	require.Equal(t, http.StatusOK, post(h, reportOf("1", "")).Code)
 	for body, status := range map[string]int{
