@@ -1,7 +1,7 @@
-// Package adapters turns what agents' tools post of themselves, each in its own words, into status reports.
+// Package adapters turns the events that agents' tools post, each in its own format, into status reports.
 //
-// A tool is one file with two tables: where its JSON has what, and what each of its events means. The rest is the same
-// for all of them.
+// Each tool is one file with two tables: where to find each field in its JSON, and what each of its events means. The rest is common to
+// all tools.
 package adapters
 
 import (
@@ -23,22 +23,22 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Client is a tool that agents run in, or a protocol that they speak, whose events are understood. It never changes.
+// Client is a tool that agents run in, or a protocol that they use, whose events are supported. It is immutable.
 type Client struct {
-	Name   string // as it stands in an address, and as the source of its agents
+	Name   string // in URLs, and as the source of its agents
 	fields *node
-	name   func(e *event) string // of an event, for its meaning, with what is not what it seems taken out; nil for its first field
-	detail map[string][]field    // what tells events of one name apart, by that name; the first with a meaning of its own counts
-	events map[string]meaning    // by name, and by name, a slash and the detail, which comes first
+	name   func(e *event) string // returns the key of an event in events, and removes misleading fields; nil for fieldEvent
+	detail map[string][]field    // by event name, the fields that distinguish its variants; the first that is a key of events counts
+	events map[string]meaning    // by name, or by name, a slash and the detail, which takes precedence
 	call   func(e *event) about  // which tool call an event is about; nil for ownCall
-	shared bool                  // IDs of its sessions are not unique by themselves
-	orphan bool                  // a session that only tools' events tell of is that of a subagent, whose parent they do not name
+	shared bool                  // its session IDs are not unique by themselves
+	orphan bool                  // a session with only tool events belongs to a subagent, whose parent the events do not name
 }
 
-// clients are all there are, in the order in which people look for them.
+// clients are all supported clients, in the order in which they are listed.
 var clients = []*Client{claudeCode, codex, geminiCLI, cursor, copilot, openCode, a2a}
 
-// Named returns the client with this name, nil where there is none.
+// Named returns the client with this name, nil if there is none.
 func Named(name string) *Client {
 	for _, c := range clients {
 		if c.Name == name {
@@ -57,36 +57,34 @@ func Names() []string {
 	return names
 }
 
-// Capture says what is kept of what people type and agents answer, which can be private.
+// Capture is how much is kept of what people type and agents answer, which may be private.
 type Capture string
 
 const (
-	// CaptureFull keeps titles, the beginnings of prompts and answers, what tools are called with, and prompts and answers as
-	// a whole.
+	// CaptureFull keeps titles, prompts, answers, and the input of tool calls.
 	CaptureFull Capture = "full"
-	// CaptureTitles keeps titles. Messages say what happens, such as which tool is called, and hold no word of people, agents or
-	// calls.
+	// CaptureTitles keeps titles. Messages say what happens, such as which tool is called, but contain no text of people, agents or calls.
 	CaptureTitles Capture = "titles"
-	// CaptureNone is as CaptureTitles, without titles.
+	// CaptureNone is like CaptureTitles, without titles.
 	CaptureNone Capture = "none"
 )
 
-// Captures are all of them.
+// Captures are all values of Capture.
 var Captures = []Capture{CaptureFull, CaptureTitles, CaptureNone}
 
 // UnmarshalText implements encoding.TextUnmarshaler.
 func (c *Capture) UnmarshalText(text []byte) error {
 	value := Capture(strings.ToLower(string(text)))
 	if !slices.Contains(Captures, value) {
-		return errors.New("no such extent")
+		return errors.New("unknown capture level")
 	}
 	*c = value
 	return nil
 }
 
-// Options are what a report says beside what the event does. What is empty is taken from the event.
+// Options supply parts of a report that are not in the event. An empty option is taken from the event.
 type Options struct {
-	Event      string // the name of the event, for clients that do not say it
+	Event      string // the name of the event, for clients whose events do not contain it
 	AgentID    string
 	AgentName  string
 	AgentHost  string // the machine that the agent runs on
@@ -95,61 +93,61 @@ type Options struct {
 	Now        time.Time // the server's time
 }
 
-// meaning of an event: what it does to its session, and what there is to say. Each table of a client names, for every event that
-// starts a state, the events that end it, and in which states of the session an event's status counts.
+// meaning of an event: what it does to its session, and its text. The table of a client names, for every event that starts a state, the
+// events that end it, and in which states of the session an event's status counts.
 type meaning struct {
 	status     models.Status
-	counts     models.States // the states of the session in which the status is entered, or the question opened
-	silent     bool          // where it does not count, nothing happens; else the session is renewed
-	interrupts bool          // a session that is at work was interrupted, whatever it is at now
-	says       func(e *event) text
+	counts     models.States // the session states in which the event sets the status, or opens the question
+	silent     bool          // if it does not count, the session is not even renewed
+	interrupts bool          // if the session was at work, it was interrupted, whatever its new status
+	describe   func(e *event) text
 
 	asks    models.QuestionKind // the event asks a question of this kind
-	hints   bool                // it says only that something is asked
-	binds   bool                // what it asks is about the call that started last
+	hints   bool                // the event only says that something is asked
+	binds   bool                // its question is about the call that started last
 	stage   models.CallStage
 	closes  models.Closes
-	outcome func(e *event) models.QuestionOutcome // of what it closes
-	adapt   func(e *event, m meaning) meaning     // to what else the event says; nil for no need
-	about   func(e *event) about                  // which call or request it is about; nil for what most events say of it
+	outcome func(e *event) models.QuestionOutcome // of the questions that it closes
+	adapt   func(e *event, m meaning) meaning     // adjusts the meaning to other fields of the event; may be nil
+	about   func(e *event) about                  // which call or request the event is about; nil for the client's default
 }
 
-// about is which call or request an event is about, by what is the same for all events about it; "" where the event does not say.
+// about identifies the call or request that an event is about. Each field is the same for all events about it, and "" if unknown.
 type about struct {
-	call  string // its ID
-	same  string // for calls with the same tool and input
-	group string // for a question and the results that close it; same, unless it says otherwise
+	call  string // the ID of the call or request
+	same  string // the same for calls with the same tool and input
+	group string // the same for a question and the results that close it; "" for the value of same
 }
 
-// text is what an event says.
+// text describes an event.
 type text struct {
-	label   string // what happens; holds nothing private
+	label   string // what happens; contains nothing private
 	detail  string // with whom or what, in one line
-	content string // all of it
-	named   bool   // the detail does not speak for itself: the label stands before it
-	after   string // what follows the detail in any case; holds nothing private
+	content string // the full text
+	named   bool   // the label is put before the detail, which is unclear without it
+	after   string // always appended; contains nothing private
 }
 
-// Effect is what became of an event that is a report.
+// Effect is what an event does.
 type Effect int
 
 const (
-	// Reports means that it tells a status, or opens or closes a question.
+	// Reports means that the event sets a status, or opens or closes a question.
 	Reports Effect = iota
-	// Renews means that it changes nothing, but shows that its session goes on.
+	// Renews means that the event changes nothing, but shows that its session is still active.
 	Renews
-	// Unknown is Renews for an event of which nothing is known.
+	// Unknown is like Renews, for an unknown event.
 	Unknown
-	// Nothing means that it is of no session: there is nothing to report.
+	// Nothing means that the event belongs to no session, so there is nothing to report.
 	Nothing
 )
 
-// Effects names all of them, for metrics.
+// Effects are the names of the effects, for metrics.
 var Effects = []string{"reports", "renews", "unknown", "nothing"}
 
-// Report reads an event, a JSON object, to the end of body and makes a report of it. Memory does not grow with the event. Where the
-// effect is Nothing, there is no report. The report is valid, whatever the body holds. The error is one of body, or a *models.Error
-// that says that this is no JSON object, or lacks the ID of a session.
+// Report reads an event, a JSON object, from body until EOF and turns it into a report. The memory it uses does not depend on the size of
+// the event. If the effect is Nothing, there is no report. Otherwise the report is valid, whatever the body contains. The error is one of
+// body, or a *models.Error if the event is not a JSON object or lacks a session ID.
 func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effect Effect, err error) {
 	e := events.Get().(*event)
 	defer func() {
@@ -162,10 +160,10 @@ func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effec
 	return c.report(e, o)
 }
 
-// events holds events for those that come next: one is larger than what is reported of it.
+// events pools events, which are larger than their reports.
 var events = sync.Pool{New: func() any { return new(event) }}
 
-// report makes a report of an event.
+// report turns an event into a report.
 func (c *Client) report(e *event, o Options) (r models.StatusReport, effect Effect, err error) {
 	if e[fieldEvent] == "" {
 		e[fieldEvent] = o.Event
@@ -181,7 +179,7 @@ func (c *Client) report(e *event, o Options) (r models.StatusReport, effect Effe
 	}
 	r = models.StatusReport{
 		AgentSource:  c.Name,
-		AgentHost:    given(o.AgentHost, models.MaxAgentHost),
+		AgentHost:    configured(o.AgentHost, models.MaxAgentHost),
 		SessionTopic: topic,
 		Status:       m.status,
 		Timestamp:    e.timestamp(o.Now),
@@ -189,11 +187,11 @@ func (c *Client) report(e *event, o Options) (r models.StatusReport, effect Effe
 		Event:        c.event(&m, e),
 	}
 	c.nameAgent(&r, e, o)
-	m.say(&r, e, o.Capture)
+	m.addText(&r, e, o.Capture)
 	return r, effect, nil
 }
 
-// effect returns what becomes of an event with this meaning.
+// effect returns the effect of an event with this meaning.
 func (m *meaning) effect(known bool) Effect {
 	switch {
 	case !known:
@@ -204,11 +202,11 @@ func (m *meaning) effect(known bool) Effect {
 	return Reports
 }
 
-// nameAgent says of which agent a report is: what the settings of its tool say, or else that of the session, which the first event
-// named by the tool, the folder that it works in, and the machine.
+// nameAgent sets the agent of a report. It is the one that the settings of the tool name. Otherwise it is the agent of the session, which
+// the session's first event named after the tool, its working directory and the machine.
 func (c *Client) nameAgent(r *models.StatusReport, e *event, o Options) {
 	folder := name(lastFolder(e.first(fieldFolder, fieldFolder2)), models.MaxAgentName)
-	r.AgentID, r.AgentName = given(o.AgentID, models.MaxAgentID), given(o.AgentName, models.MaxAgentName)
+	r.AgentID, r.AgentName = configured(o.AgentID, models.MaxAgentID), configured(o.AgentName, models.MaxAgentName)
 	if r.AgentName == "" {
 		r.AgentName, r.Event.FirstName = folder, true
 	}
@@ -217,24 +215,24 @@ func (c *Client) nameAgent(r *models.StatusReport, e *event, o Options) {
 	}
 }
 
-// maxHostInID is how many characters of a host an agent's ID holds.
+// maxHostInID is how many characters of the host an agent's ID contains at most.
 const maxHostInID = 50
 
-// agentID returns the ID of an agent that nobody named: <client>:<folder>@<host>, without what is not known.
+// agentID returns the ID of an agent that the settings do not name: <client>:<folder>@<host>, without the parts that are unknown.
 func (c *Client) agentID(folder, host string) string {
 	at := ""
 	if host != "" {
 		at = "@" + cut(host, maxHostInID, false)
 	}
 	id := strings.TrimSuffix(c.Name+":"+folder, ":")
-	return models.WithoutInvisible(cut(id, models.MaxAgentID-utf8.RuneCountInString(at), false) + at) // what is cut may end with a joiner
+	return models.WithoutInvisible(cut(id, models.MaxAgentID-utf8.RuneCountInString(at), false) + at) // a cut text may end with a joiner
 }
 
-// unexpanded is a variable that a tool was to expand, and did not: $X, ${X}, $(command), %X% or $env:X.
+// unexpanded matches a variable that a tool should have expanded, but did not: $X, ${X}, $(command), %X% or $env:X.
 var unexpanded = regexp.MustCompile(`^(\$(env:)?[A-Za-z_][A-Za-z0-9_]*|\$\{[^}]*\}|\$\([^)]*\)|%[A-Za-z_][A-Za-z0-9_]*%)$`)
 
-// given returns what the settings of a tool say as an ID or a name, "" where that is nothing, or a variable that nobody expanded.
-func given(value string, limit int) string {
+// configured returns a value from the settings of a tool as an ID or a name, "" if it is empty or an unexpanded variable.
+func configured(value string, limit int) string {
 	if value = name(value, limit); unexpanded.MatchString(value) {
 		return ""
 	}
@@ -266,7 +264,7 @@ func (c *Client) event(m *meaning, e *event) *models.Event {
 	return ev
 }
 
-// identify says which call the event is about, where that matters.
+// identify sets which call the event is about, if that matters.
 func (c *Client) identify(m *meaning, ev *models.Event, e *event) {
 	if m.stage == 0 && m.asks == 0 && m.closes == models.ClosesNone {
 		return
@@ -286,7 +284,7 @@ func (c *Client) identify(m *meaning, ev *models.Event, e *event) {
 	}
 }
 
-// ownCall is about the tool call that the event names: by its ID, and by its tool and input.
+// ownCall identifies the tool call in the event, by its ID and by its tool and input.
 func ownCall(e *event) about {
 	a := about{call: e[fieldCall]}
 	if e[fieldTool] != "" {
@@ -295,8 +293,8 @@ func ownCall(e *event) about {
 	return a
 }
 
-// commandCall is about the tool call that the event names, a command by itself: what is asked about one may be told without the rest of
-// the input.
+// commandCall is like ownCall, but identifies a call of a command by the command alone: a question about it may not contain the rest of the
+// input.
 func commandCall(e *event) about {
 	a := ownCall(e)
 	if e[fieldCommand] != "" {
@@ -305,7 +303,7 @@ func commandCall(e *event) about {
 	return a
 }
 
-// hash returns a hash of s, and of what else there is, that is never 0, or 0 where s is "".
+// hash returns a hash of s and more that is never 0, or 0 if s is "".
 func hash(s string, more ...string) uint64 {
 	if s == "" {
 		return 0
@@ -320,24 +318,24 @@ func hash(s string, more ...string) uint64 {
 	return max(1, digest.Sum64())
 }
 
-// say has a report say what its event does, as far as it is to be kept.
-func (m *meaning) say(r *models.StatusReport, e *event, capture Capture) {
-	var said text
-	if m.says != nil {
-		said = m.says(e)
-		r.Message = said.message(capture)
+// addText sets the message, content, question and title of a report, as far as capture allows.
+func (m *meaning) addText(r *models.StatusReport, e *event, capture Capture) {
+	var t text
+	if m.describe != nil {
+		t = m.describe(e)
+		r.Message = t.message(capture)
 		if capture == CaptureFull {
-			r.Content = content(said.content, maxContent)
+			r.Content = content(t.content, maxContent)
 		}
 	}
 	if m.asks != 0 {
-		r.Event.Asks = m.question(r, e, said, capture)
+		r.Event.Asks = m.question(r, e, t, capture)
 	}
 	if capture == CaptureNone {
 		return
 	}
 	r.SessionTitle = title(e[fieldTitle])
-	if r.SessionTitle == "" && r.Event.Subagent == "" { // the first prompt of a person that the server hears of gives it
+	if r.SessionTitle == "" && r.Event.Subagent == "" { // the first prompt from a person becomes the title
 		if typed, injected := promptOf(e[fieldPrompt]); !injected {
 			r.SessionTitle = title(typed)
 			r.Event.FirstTitle = r.SessionTitle != ""
@@ -345,14 +343,14 @@ func (m *meaning) say(r *models.StatusReport, e *event, capture Capture) {
 	}
 }
 
-// question returns what an event asks.
-func (m *meaning) question(r *models.StatusReport, e *event, said text, capture Capture) *models.Question {
+// question returns the question that an event asks.
+func (m *meaning) question(r *models.StatusReport, e *event, t text, capture Capture) *models.Question {
 	q := &models.Question{Kind: m.asks, Text: r.Message, AskedBy: r.Event.Subagent, RequestedAs: r.Event.Name}
 	if capture != CaptureFull {
 		return q
 	}
-	q.Content, q.ContentCut = cutBytes(content(cmp.Or(said.content, said.detail), math.MaxInt), models.MaxQuestionContent)
-	if len(e.all(fieldHeader)) > 1 { // the content says which choices are of which question
+	q.Content, q.ContentCut = cutBytes(content(cmp.Or(t.content, t.detail), math.MaxInt), models.MaxQuestionContent)
+	if len(e.all(fieldHeader)) > 1 { // the content shows which choices belong to which question
 		return q
 	}
 	for _, choice := range e.all(fieldChoice) {
@@ -363,7 +361,7 @@ func (m *meaning) question(r *models.StatusReport, e *event, said text, capture 
 	return q
 }
 
-// meaningOf returns what an event means. One that is not known renews its session.
+// meaningOf returns the meaning of an event. An unknown event renews its session.
 func (c *Client) meaningOf(e *event) (m meaning, known bool) {
 	name := e[fieldEvent]
 	if c.name != nil {
@@ -388,8 +386,8 @@ func (c *Client) meaningOf(e *event) (m meaning, known bool) {
 	return m, true
 }
 
-// ofSubagent returns what an event means that is of a subagent: it renews its parent's session, and opens and closes questions in
-// it. Where the session is not known, its parent is at work.
+// ofSubagent returns the meaning of a subagent's event: it renews the parent's session, and opens and closes questions in it. If the session
+// is unknown, its parent is at work.
 func (m meaning) ofSubagent() meaning {
 	if m.status != models.Running || m.counts&models.Unknown == 0 {
 		m.status = 0
@@ -404,7 +402,7 @@ func (m meaning) ofSubagent() meaning {
 	return m
 }
 
-// message returns what is shown of a text.
+// message returns a text as the message of a status.
 func (t text) message(capture Capture) string {
 	limit := models.MaxMessage - utf8.RuneCountInString(t.after)
 	detail := line(t.detail, limit)
@@ -417,20 +415,20 @@ func (t text) message(capture Capture) string {
 	return detail + t.after
 }
 
-// What events say.
+// The functions below describe events.
 
-// fixed says the same always.
+// fixed returns the same text for every event.
 func fixed(label string) func(*event) text {
 	return func(*event) text { return text{label: label} }
 }
 
-// says says what one field holds, or, where private things are not to be kept, the label.
-func says(label string, f field) func(*event) text {
+// fieldText returns the text of one field, with a label for when private text is not kept.
+func fieldText(label string, f field) func(*event) text {
 	return func(e *event) text { return text{label: label, detail: e[f], content: e[f]} }
 }
 
-// because says why something happened, which is one of a client's own words.
-func because(label string, f field) func(*event) text {
+// withReason appends the reason, which is one of the client's keywords and not private, to the label.
+func withReason(label string, f field) func(*event) text {
 	return func(e *event) text {
 		if reason := line(e[f], 100); reason != "" {
 			return text{label: label + ": " + reason}
@@ -439,8 +437,8 @@ func because(label string, f field) func(*event) text {
 	}
 }
 
-// tool says what a tool does: its name and what it is called with.
-func tool(e *event) text { return toolNamed(e[fieldTool])(e) }
+// toolText describes a tool call by the name of the tool and its input.
+func toolText(e *event) text { return toolNamed(e[fieldTool])(e) }
 
 func toolNamed(label string) func(*event) text {
 	return func(e *event) text {
@@ -449,7 +447,7 @@ func toolNamed(label string) func(*event) text {
 	}
 }
 
-// patched returns which file a patch of Codex's apply_patch begins with, and anything else as it is.
+// patched returns the first file in the input of Codex's apply_patch. It returns any other command unchanged.
 func patched(command string) string {
 	for line := range strings.Lines(command) {
 		for _, verb := range []string{"*** Update File: ", "*** Add File: ", "*** Delete File: "} {
@@ -464,7 +462,7 @@ func patched(command string) string {
 	return command
 }
 
-// question says what an agent asks of whoever it works for.
+// question describes a question that an agent asks its user.
 func question(label string) func(*event) text {
 	return func(e *event) text {
 		asked := e.first(fieldPlan, fieldQuestion, fieldMessage)
@@ -476,31 +474,31 @@ func question(label string) func(*event) text {
 	}
 }
 
-// permission says what may be done only if somebody allows it.
+// permission describes a call that needs a person's permission.
 func permission(e *event) text {
-	t := tool(e)
+	t := toolText(e)
 	t.content = cmp.Or(e[fieldInput], t.detail)
 	return t
 }
 
-// failure says what went wrong: its kind, which is one of the client's own words, and more.
+// failure describes an error: its kind, which is one of the client's keywords and not private, and details.
 func failure(e *event) text {
 	kind := cmp.Or(line(e[fieldErrorKind], 100), "Error")
 	more := e.first(fieldError, fieldAnswer)
-	if strings.Contains(e[fieldAnswer], "reset") { // it says when a limit does
+	if strings.Contains(e[fieldAnswer], "reset") { // it says when a limit resets
 		more = e[fieldAnswer]
 	}
 	return text{label: kind, named: e[fieldErrorKind] != "", detail: more, content: more}
 }
 
-// prompted says what a prompt says, in words.
-func prompted(e *event) text {
-	said, _ := promptOf(e[fieldPrompt])
-	return text{label: "Prompt", detail: said, content: said}
+// promptText describes a prompt by its text.
+func promptText(e *event) text {
+	prompt, _ := promptOf(e[fieldPrompt])
+	return text{label: "Prompt", detail: prompt, content: prompt}
 }
 
-// done says what an agent answered at the end of its turn, and how much it left at work.
-func done(e *event) text {
+// doneText describes the end of a turn: the agent's answer, and the number of background tasks that are still running.
+func doneText(e *event) text {
 	t := text{label: "Done", detail: e[fieldAnswer], content: e[fieldAnswer]}
 	switch n := e.running(); {
 	case n == 1:
@@ -511,38 +509,38 @@ func done(e *event) text {
 	return t
 }
 
-// What most clients' events mean. Where a state starts, the comment says what ends it.
+// The meanings that most clients' events have. If an event starts a state, the comment says what ends it.
 var (
 	renews = meaning{}
 
-	// A session begins at an empty prompt, and has nothing to do until there is one.
-	begins = meaning{status: models.Idle, counts: models.Unknown, says: fixed("Session started")}
-	// A process starts: what an earlier one of the session was at work on came to no end.
-	starts = meaning{status: models.Idle, counts: models.Unknown, says: fixed("Session started"), interrupts: true, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	// A session begins at an empty prompt, and is idle until the first prompt.
+	begins = meaning{status: models.Idle, counts: models.Unknown, describe: fixed("Session started")}
+	// A process starts: any turn of an earlier process of the session was interrupted.
+	starts = meaning{status: models.Idle, counts: models.Unknown, describe: fixed("Session started"), interrupts: true, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
 
-	// A turn starts; answers, fails, ends, starts or the tool's own interruption ends it.
-	prompts = meaning{status: models.Running, counts: models.Anywhere, says: prompted, closes: models.ClosesAll, outcome: always(models.Withdrawn), adapt: prompt}
-	// A tool call starts; called or the end of the turn ends it. Some tools tell of no prompts: a call starts a turn, too.
-	calls = meaning{status: models.Running, counts: models.Anywhere, says: tool, stage: models.CallStarts}
-	// A tool call ended, as the answer to the question whether it may be made. It may come late: it starts no turn.
-	called = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, says: tool, stage: models.CallEnds, closes: models.ClosesOwn, outcome: always(models.Answered)}
-	// Something happens in a turn that is no call. It starts no turn either.
-	works = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, says: tool}
+	// A turn starts. It ends with answers, fails, ends, starts or the tool's own interruption event.
+	prompts = meaning{status: models.Running, counts: models.Anywhere, describe: promptText, closes: models.ClosesAll, outcome: always(models.Withdrawn), adapt: prompt}
+	// A tool call starts. It ends with called or with the turn. Some tools send no event for prompts, so a call starts a turn as well.
+	calls = meaning{status: models.Running, counts: models.Anywhere, describe: toolText, stage: models.CallStarts}
+	// A tool call ended, which also answers the question whether it is allowed. The event may be late, so it starts no turn.
+	called = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, describe: toolText, stage: models.CallEnds, closes: models.ClosesOwn, outcome: always(models.Answered)}
+	// Something other than a call happens in a turn. It starts no turn either.
+	works = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, describe: toolText}
 
-	// A question is open from here on, whatever the session was at; what closes it is at [models.Closes].
-	asks    = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, says: permission}
-	chooses = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question"), stage: models.CallStarts}
-	plans   = meaning{status: models.Running, counts: models.Anywhere, asks: models.Plan, says: question("Plan to approve"), stage: models.CallStarts}
-	// Somebody is told that a question is open, of which there may be nothing else.
-	hints = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, hints: true, binds: true, says: says("Permission needed", fieldMessage)}
+	// A question is opened, whatever the state of the session. See [models.Closes] for what closes it.
+	asks    = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, describe: permission}
+	chooses = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, describe: question("Question"), stage: models.CallStarts}
+	plans   = meaning{status: models.Running, counts: models.Anywhere, asks: models.Plan, describe: question("Plan to approve"), stage: models.CallStarts}
+	// A person is notified of an open question. There may be no other event about it.
+	hints = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, hints: true, binds: true, describe: fieldText("Permission needed", fieldMessage)}
 
 	// A turn ended.
-	answers     = meaning{status: models.Success, counts: models.Anywhere, says: done, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
-	fails       = meaning{status: models.Failed, counts: models.AtWork | models.AtPrompt | models.Unknown, says: failure, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
-	interrupted = meaning{status: models.Failed, counts: models.AtWork, says: fixed("Interrupted"), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
-	// The session ended: a turn that is still under way failed.
-	ends = meaning{status: models.Failed, counts: models.AtWork, silent: true, says: because("Session ended", fieldReason), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
-	// A subagent ended, and nobody needs to answer it any more.
+	answers     = meaning{status: models.Success, counts: models.Anywhere, describe: doneText, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	fails       = meaning{status: models.Failed, counts: models.AtWork | models.AtPrompt | models.Unknown, describe: failure, closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	interrupted = meaning{status: models.Failed, counts: models.AtWork, describe: fixed("Interrupted"), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	// The session ended: a turn that is still in progress failed.
+	ends = meaning{status: models.Failed, counts: models.AtWork, silent: true, describe: withReason("Session ended", fieldReason), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	// A subagent ended, so its questions need no answer any more.
 	subagentEnds = meaning{closes: models.ClosesAsker, outcome: always(models.Withdrawn)}
 )
 
@@ -551,24 +549,24 @@ func always(o models.QuestionOutcome) func(*event) models.QuestionOutcome {
 	return func(*event) models.QuestionOutcome { return o }
 }
 
-// known returns m for sessions that are known: it begins none.
+// known returns m for known sessions only, so that the event does not start one.
 func (m meaning) known() meaning {
 	m.counts &^= models.Unknown
 	return m
 }
 
-// with returns m with another status, in the states of m.
-func (m meaning) with(status models.Status, says func(*event) text) meaning {
-	m.status, m.says = status, says
+// with returns m with another status and text.
+func (m meaning) with(status models.Status, describe func(*event) text) meaning {
+	m.status, m.describe = status, describe
 	return m
 }
 
-// prompt adapts what a prompt means: one without a text replaces nothing in the middle of a turn, and one that the tool made itself
-// closes no question of a subagent.
+// prompt adapts the meaning of a prompt. A prompt without text replaces nothing in the middle of a turn. A prompt that the tool generated
+// does not close a subagent's questions.
 func prompt(e *event, m meaning) meaning {
-	said, injected := promptOf(e[fieldPrompt])
+	prompt, injected := promptOf(e[fieldPrompt])
 	switch {
-	case said == "":
+	case prompt == "":
 		m.counts, m.closes = models.Unknown|models.Finished|models.AtPrompt, models.ClosesNone
 	case injected:
 		m.closes = models.ClosesAsker
@@ -576,7 +574,7 @@ func prompt(e *event, m meaning) meaning {
 	return m
 }
 
-// with returns a table with all entries of several; where they meet, the last one counts.
+// with merges tables. If several have an entry, the last one counts.
 func with[V any](tables ...map[string]V) map[string]V {
 	all := map[string]V{}
 	for _, table := range tables {
@@ -585,7 +583,7 @@ func with[V any](tables ...map[string]V) map[string]V {
 	return all
 }
 
-// lastFolder returns the last folder of a path of any system.
+// lastFolder returns the last folder of a path, for any operating system.
 func lastFolder(path string) string {
 	parts := strings.FieldsFunc(path, func(r rune) bool { return r == '/' || r == '\\' })
 	if len(parts) == 0 {
@@ -594,7 +592,7 @@ func lastFolder(path string) string {
 	return parts[len(parts)-1]
 }
 
-// first returns the first field, of several, that is not blank.
+// first returns the first of fields that is not blank.
 func (e *event) first(fields ...field) string {
 	if i := slices.IndexFunc(fields, func(f field) bool { return strings.TrimSpace(e[f]) != "" }); i >= 0 {
 		return e[fields[i]]

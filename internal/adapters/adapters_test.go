@@ -21,7 +21,7 @@ import (
 
 var epoch = time.Date(2026, 11, 24, 0, 33, 30, 0, time.UTC)
 
-// hub is a store that takes events.
+// hub is a store that accepts events.
 type hub struct {
 	t     testing.TB
 	store *store.Store
@@ -34,7 +34,7 @@ func newHub(t testing.TB) *hub {
 		DefaultTTL: 30 * time.Minute, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: 1000})}
 }
 
-// post has an event come a minute after the one before.
+// post posts an event, a minute after the previous one.
 func (h *hub) post(client, body string) (models.StatusReport, adapters.Effect) {
 	h.t.Helper()
 	h.now = h.now.Add(time.Minute)
@@ -48,7 +48,7 @@ func (h *hub) post(client, body string) (models.StatusReport, adapters.Effect) {
 	return r, effect
 }
 
-// shown is what is shown of a session, and how many entries its history has.
+// shown returns the status, message and title of a session, and the length of its history.
 func (h *hub) shown(r models.StatusReport) string {
 	se, page, ok := h.store.Session(r.AgentID, r.SessionTopic, nil, 100)
 	if !ok {
@@ -57,8 +57,8 @@ func (h *hub) shown(r models.StatusReport) string {
 	return fmt.Sprintf("%s|%s|%s|%d", se.CurrentStatus, se.CurrentMessage, se.Title, len(page.Items))
 }
 
-// TestCaptures replays what real clients posted, and holds the status, the message, the title and the length of the history after
-// each line.
+// TestCaptures replays events from real clients, and checks the status, the message, the title and the length of the history after each
+// line.
 func TestCaptures(t *testing.T) {
 	for _, test := range []struct {
 		client, file string
@@ -129,8 +129,8 @@ func TestCaptures(t *testing.T) {
 	}
 }
 
-// TestCapturedDialogs replays what clients posted while their dialogs were on the screen, or would have been, and holds the status, the
-// message and the open questions after each line. Their prompts name the tools to call.
+// TestCapturedDialogs replays events that clients posted while they showed dialogs, or would have, and checks the status, the message and
+// the open questions after each line. The prompts name the tools to call.
 func TestCapturedDialogs(t *testing.T) {
 	for _, test := range []struct {
 		client, file string
@@ -264,7 +264,7 @@ func TestCapturedDialogs(t *testing.T) {
 	}
 }
 
-// unwrap returns what was posted, whose event's name may stand in the address.
+// unwrap returns the posted event of a line, and sets the event's name if the line has it separately, as from the URL.
 func (h *hub) unwrap(line string) string {
 	var wrapped struct {
 		EVENT string
@@ -277,17 +277,17 @@ func (h *hub) unwrap(line string) string {
 	return line
 }
 
-// capture returns the lines that a client posted.
+// capture returns the lines of a capture.
 func capture(t testing.TB, name string) []string {
 	text, err := os.ReadFile(filepath.Join("testdata/captures", name+".ndjson"))
 	require.NoError(t, err)
 	return strings.Split(strings.TrimSpace(string(text)), "\n")
 }
 
-// step is an event and what is shown of its session afterwards.
+// step is an event and the expected state of its session afterwards.
 type step struct{ event, want string }
 
-// TestEvents holds, for each client, what its events do, those included that no capture has.
+// TestEvents checks the effect of each client's events, including those that no capture contains.
 func TestEvents(t *testing.T) {
 	for client, stories := range map[string][][]step{
 		"claude-code": {
@@ -394,7 +394,7 @@ func TestEvents(t *testing.T) {
 			{{`{"type":"session.idle","properties":{"sessionID":"s"}}`, "success|Done||1"}},
 		},
 		"a2a": {
-			{ // 0.3: updates as a stream answers with them
+			{ // 0.3: updates as in a stream's responses
 				{`{"jsonrpc":"2.0","id":1,"result":{"kind":"task","id":"s","contextId":"c","status":{"state":"submitted"}}}`, "running|Submitted||1"},
 				{`{"jsonrpc":"2.0","id":1,"result":{"kind":"status-update","taskId":"s","contextId":"c","status":{"state":"working","message":{"role":"agent","parts":[{"kind":"data","data":{}},{"kind":"text","text":"Reading"}]}},"final":false}}`, "running|Reading||2"},
 				{`{"jsonrpc":"2.0","id":1,"result":{"kind":"artifact-update","taskId":"s","contextId":"c","artifact":{"parts":[]}}}`, "running|Reading||2"},
@@ -430,7 +430,7 @@ func TestEvents(t *testing.T) {
 	}
 }
 
-// TestToolEventsWithinASecond holds that the end of a tool's call that took less than a second renews its session, and no more.
+// TestToolEventsWithinASecond checks that the end of a tool call that took less than a second only renews its session.
 func TestToolEventsWithinASecond(t *testing.T) {
 	h := newHub(t)
 	send := func(event string, after time.Duration) string {
@@ -447,14 +447,14 @@ func TestToolEventsWithinASecond(t *testing.T) {
 	require.Equal(t, "pending|Bash: ls||3", send("PermissionRequest", 0))
 }
 
-func TestWhoReports(t *testing.T) {
+func TestAgentOfAReport(t *testing.T) {
 	event := func(cwd string) string {
 		return fmt.Sprintf(`{"hook_event_name":"Stop","session_id":"s","cwd":%q}`, cwd)
 	}
 	for _, test := range []struct {
-		body           string
-		opts           adapters.Options
-		wantID, wantIs string
+		body             string
+		opts             adapters.Options
+		wantID, wantName string
 	}{
 		{event("/home/dev/payments"), adapters.Options{}, "claude-code:payments", "payments"},
 		{event("/home/dev/payments/"), adapters.Options{}, "claude-code:payments", "payments"},
@@ -474,17 +474,17 @@ func TestWhoReports(t *testing.T) {
 		require.Equal(t, adapters.Reports, effect)
 		require.NoError(t, r.Validate(epoch))
 		require.Equal(t, test.wantID, r.AgentID)
-		require.Equal(t, test.wantIs, r.AgentName)
+		require.Equal(t, test.wantName, r.AgentName)
 	}
 }
 
-func TestTimesOfAClientsClock(t *testing.T) {
+func TestTimestamps(t *testing.T) {
 	for text, want := range map[string]time.Time{
 		`"2026-11-24T00:33:25.312Z"`:      time.Date(2026, 11, 24, 0, 33, 25, 312e6, time.UTC),
 		`"2026-11-24T01:33:25+01:00"`:     time.Date(2026, 11, 24, 0, 33, 25, 0, time.UTC),
 		fmt.Sprint(epoch.UnixMilli() + 1): epoch.Add(time.Millisecond),
-		`"2026-11-24T00:39:31Z"`:          {}, // later than a clock may go
-		`"2026-11-24T00:28:29Z"`:          {}, // as early
+		`"2026-11-24T00:39:31Z"`:          {}, // too far in the future
+		`"2026-11-24T00:28:29Z"`:          {}, // too far in the past
 		`"yesterday"`:                     {},
 		`1e400`:                           {},
 		`-1`:                              {},
@@ -497,7 +497,7 @@ func TestTimesOfAClientsClock(t *testing.T) {
 	}
 }
 
-// TestCapture holds that nothing is kept of what people type and agents answer where that is not wanted.
+// TestCapture checks that text of people and agents is not kept unless the capture level allows it.
 func TestCapture(t *testing.T) {
 	private := []string{"Fix", "flaky", "checkout", "All done", "USE_TOOL", "touch", "made-by-tool"}
 	for _, how := range adapters.Captures {
@@ -539,17 +539,17 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// TestWhatClientsMaySend has events come in any shape: nobody who waits for an agent can help what its tool sends.
-func TestWhatClientsMaySend(t *testing.T) {
+// TestUnusualEvents checks that events in unusual but valid forms are accepted, since users can't change what a tool sends.
+func TestUnusualEvents(t *testing.T) {
 	const event = `{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/a/b","prompt":"Hi"}`
 	for name, body := range map[string]string{
 		"another order":     `{"prompt":"Hi","cwd":"/a/b","session_id":"s","hook_event_name":"UserPromptSubmit"}`,
 		"unknown members":   `{"x":[{"prompt":"no"}],"y":{"session_id":"no"},"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/a/b","prompt":"Hi","z":1e99}`,
-		"twice the same":    `{"hook_event_name":"UserPromptSubmit","session_id":"s","session_id":"t","cwd":"/a/b","prompt":"Hi"}`,
+		"a repeated name":   `{"hook_event_name":"UserPromptSubmit","session_id":"s","session_id":"t","cwd":"/a/b","prompt":"Hi"}`,
 		"a byte order mark": "\ufeff" + event,
 		"escaped names":     strings.ReplaceAll(event, `"prompt"`, `"\u0070rompt"`),
 		"other types":       `{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/a/b","prompt":"Hi","tool_input":7,"timestamp":{},"message":[[["x"]]]}`,
-		"space and a line":  " \r\n" + event + "\n",
+		"white space":       " \r\n" + event + "\n",
 		"null":              `{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/a/b","prompt":"Hi","tool_name":null}`,
 	} {
 		r, effect, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
@@ -583,13 +583,13 @@ func TestWhatClientsMaySend(t *testing.T) {
 	require.Nil(t, adapters.Named("status"))
 }
 
-// TestOrderAndLackOfFields holds, for what real clients posted, that the order of its members does not matter, and that what lacks
-// a member is either taken or refused by name.
-func TestOrderAndLackOfFields(t *testing.T) {
+// TestReorderedAndMissingFields checks, for events from real clients, that the order of members does not matter, and that an event without
+// one of its members is either accepted or refused with the member's name.
+func TestReorderedAndMissingFields(t *testing.T) {
 	for file, client := range map[string]string{"claude-code-2.1.197-interactive": "claude-code", "codex-0.169.0": "codex", "gemini-cli-0.61.0": "gemini-cli"} {
 		for _, line := range capture(t, file) {
 			report := func(members map[string]json.RawMessage) (models.StatusReport, error) {
-				body, err := json.Marshal(members) // which sorts them
+				body, err := json.Marshal(members) // sorts them
 				require.NoError(t, err)
 				r, _, err := adapters.Named(client).Report(bytes.NewReader(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 				return r, err
@@ -638,7 +638,7 @@ func TestLongAndHostileTexts(t *testing.T) {
 		body := `{"hook_event_name":"UserPromptSubmit","session_id":` + string(quoted) + `,"cwd":` + string(quoted) + `,"prompt":` + string(quoted) + `}`
 		r, _, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 		if err != nil {
-			require.Contains(t, []string{"lines", "separators of lines"}, name, "there is nothing before the end of what is looked at")
+			require.Contains(t, []string{"lines", "separators of lines"}, name, "the part that is kept is blank")
 			continue
 		}
 		require.NoError(t, r.Validate(epoch), name)
@@ -650,7 +650,7 @@ func TestLongAndHostileTexts(t *testing.T) {
 	}
 	r, _, err := adapters.Named("claude-code").Report(strings.NewReader(`{"hook_event_name":"UserPromptSubmit","session_id":"s","prompt":"`+strings.Repeat("abcdefgh ", 20)+`"}`), adapters.Options{Now: epoch, Capture: adapters.CaptureFull})
 	require.NoError(t, err)
-	require.Equal(t, strings.TrimSpace(strings.Repeat("abcdefgh ", 13))+"…", r.SessionTitle, "it ends with a word")
+	require.Equal(t, strings.TrimSpace(strings.Repeat("abcdefgh ", 13))+"…", r.SessionTitle, "it ends at a word boundary")
 }
 
 func FuzzReport(f *testing.F) {

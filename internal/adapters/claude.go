@@ -2,32 +2,32 @@ package adapters
 
 import "github.com/kubeagents/kubeagents/models"
 
-// claudeCode is Anthropic's Claude Code. Its hooks: https://code.claude.com/docs/en/hooks; the fields of each event also stand in
-// the types of @anthropic-ai/claude-agent-sdk.
+// claudeCode is Anthropic's Claude Code. Its hooks are documented at https://code.claude.com/docs/en/hooks, and the fields of each event
+// also in the types of @anthropic-ai/claude-agent-sdk.
 var claudeCode = &Client{
 	Name:   "claude-code",
 	fields: paths(hookFields),
 	detail: hookDetails,
 	events: with(hookEvents, map[string]meaning{
-		// Another session begins where this one forks, or where its words are cleared: that has an ID of its own.
+		// A fork starts another session, with its own ID.
 		"SessionStart/fork": begins,
 
 		"PermissionDenied": {closes: models.ClosesOwn, outcome: always(models.Denied), stage: models.CallEnds},
-		// All calls of a model's answer have ended: what was asked and is open still was refused.
+		// All calls of a model's response have ended: questions that are still open were denied.
 		"PostToolBatch": {closes: models.ClosesAsker, outcome: always(models.Denied)},
 
-		// An MCP server asks, until its dialog closes.
-		"Elicitation":       {status: models.Running, counts: models.Anywhere, asks: models.Text, says: question("Question"), about: elicitation},
+		// An MCP server asks a question, which is open until its dialog closes.
+		"Elicitation":       {status: models.Running, counts: models.Anywhere, asks: models.Text, describe: question("Question"), about: elicitation},
 		"ElicitationResult": {closes: models.ClosesOwn, outcome: elicited, about: elicitationResult},
 
-		// These come after the events that say what is asked, if these are sent.
+		// These are sent after the events that contain the question, if there are such events.
 		"Notification/permission_prompt":        hints,
 		"Notification/worker_permission_prompt": hints,
-		"Notification/elicitation_dialog":       {status: models.Running, counts: models.Anywhere, asks: models.Text, hints: true, says: question("Question")},
-		"Notification/elicitation_url_dialog":   {status: models.Running, counts: models.Anywhere, asks: models.Text, hints: true, says: question("Question")},
+		"Notification/elicitation_dialog":       {status: models.Running, counts: models.Anywhere, asks: models.Text, hints: true, describe: question("Question")},
+		"Notification/elicitation_url_dialog":   {status: models.Running, counts: models.Anywhere, asks: models.Text, hints: true, describe: question("Question")},
 		"Notification/elicitation_response":     {closes: models.ClosesHinted, outcome: always(models.Answered)},
 		"Notification/elicitation_complete":     {closes: models.ClosesHinted, outcome: always(models.Answered)},
-		// The prompt is empty, and no dialog is open: a turn that counts as running was interrupted, of which nothing was told.
+		// The prompt is empty, and no dialog is open: a turn that counts as running was interrupted without an event.
 		"Notification/idle_prompt": interrupted,
 
 		"UserPromptExpansion":  renews,
@@ -49,7 +49,7 @@ var claudeCode = &Client{
 	}),
 }
 
-// hookFields are where Claude Code has what, and those who took over the form of its hooks.
+// hookFields are the fields of the events of Claude Code, and of tools that adopted the format of its hooks.
 var hookFields = map[string]field{
 	"hook_event_name":                    fieldEvent,
 	"session_id":                         fieldSession,
@@ -94,7 +94,7 @@ var hookFields = map[string]field{
 	"tool_input.plan":                    fieldPlan,
 }
 
-// hookDetails are what tells their events apart.
+// hookDetails are the fields that distinguish variants of these events.
 var hookDetails = map[string][]field{
 	"SessionStart":       {fieldSource},
 	"Notification":       {fieldKind},
@@ -103,13 +103,13 @@ var hookDetails = map[string][]field{
 	"PermissionRequest":  {fieldTool},
 }
 
-// hookEvents are what events mean that several tools send under the same names.
+// hookEvents are the meanings of events that several tools send under the same names.
 var hookEvents = map[string]meaning{
 	"SessionStart":         begins,
 	"SessionStart/startup": starts,
 	"SessionStart/resume":  starts,
 	"SessionStart/clear":   starts,
-	"SessionStart/compact": renews, // it comes in the middle of a turn
+	"SessionStart/compact": renews, // sent in the middle of a turn
 	"UserPromptSubmit":     prompts,
 	"PreToolUse":           calls,
 	"PostToolUse":          called,
@@ -129,12 +129,12 @@ var hookEvents = map[string]meaning{
 	"PreToolUse/AskUserQuestion":           chooses,
 	"PreToolUse/request_user_input":        chooses,
 	"PreToolUse/ExitPlanMode":              plans,
-	"PermissionRequest/AskUserQuestion":    {status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question")},
-	"PermissionRequest/request_user_input": {status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question")},
-	"PermissionRequest/ExitPlanMode":       {status: models.Running, counts: models.Anywhere, asks: models.Plan, says: question("Plan to approve")},
+	"PermissionRequest/AskUserQuestion":    {status: models.Running, counts: models.Anywhere, asks: models.Choice, describe: question("Question")},
+	"PermissionRequest/request_user_input": {status: models.Running, counts: models.Anywhere, asks: models.Choice, describe: question("Question")},
+	"PermissionRequest/ExitPlanMode":       {status: models.Running, counts: models.Anywhere, asks: models.Plan, describe: question("Plan to approve")},
 }
 
-// elicitation is about what an MCP server asks. Its result may say no more than which server that is.
+// elicitation identifies a question of an MCP server. Its result may contain nothing but the name of the server.
 func elicitation(e *event) about {
 	return about{call: e[fieldCall], same: "elicitation\x00" + e[fieldServer] + "\x00" + e[fieldMessage], group: "elicitation\x00" + e[fieldServer]}
 }

@@ -1,10 +1,9 @@
 package adapters
 
-// codex is OpenAI's Codex CLI, by its hooks, which have the form of Claude Code's, or by its older notify program, whose fields
-// have names with dashes: https://developers.openai.com/codex/hooks and https://developers.openai.com/codex/config-advanced.
+// codex is OpenAI's Codex CLI. It sends events through its hooks, which have the format of Claude Code's, or its older notify program,
+// whose field names contain dashes: https://developers.openai.com/codex/hooks and https://developers.openai.com/codex/config-advanced.
 //
-// It tells nothing of a turn that fails, nor of a call that is denied, nor of a request that is refused: the next event of the turn's
-// end does.
+// It sends no event for a failed turn, a denied call or a refused request. They become known with the next event that ends the turn.
 var codex = &Client{
 	Name: "codex",
 	fields: paths(with(hookFields, map[string]field{
@@ -13,11 +12,11 @@ var codex = &Client{
 		"last-assistant-message": fieldAnswer,
 		"input-messages":         fieldPrompt,
 	})),
-	call:   commandCall, // what is asked also says why
+	call:   commandCall, // a permission request also contains the reason
 	detail: hookDetails,
 	events: with(hookEvents, map[string]meaning{
 		"SessionStart/fork":   begins,
-		"Interrupt":           interrupted.with(interrupted.status, because("Interrupted", fieldReason)),
+		"Interrupt":           interrupted.with(interrupted.status, withReason("Interrupted", fieldReason)),
 		"agent-turn-complete": answers,
 		"PreModelRequest":     renews,
 		"PostModelRequest":    renews,

@@ -6,11 +6,11 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// copilot is GitHub's Copilot CLI and its cloud agent, whose events may not say their names: the address does. It also knows the
-// names and fields of Claude Code's hooks, as VS Code uses them:
+// copilot is GitHub's Copilot CLI and its cloud agent. Its events may not contain their name, so it is in the URL. It also uses the names and
+// fields of Claude Code's hooks, as VS Code does:
 // https://docs.github.com/en/copilot/reference/copilot-cli-reference/cli-hooks-reference.
 //
-// It tells nothing of a turn that is interrupted, nor of a permission that is denied.
+// It sends no event for an interrupted turn or a denied permission.
 var copilot = &Client{
 	Name: "copilot",
 	fields: paths(with(hookFields, map[string]field{
@@ -47,7 +47,7 @@ var copilot = &Client{
 	detail: map[string][]field{"SessionStart": {fieldSource}, "Notification": {fieldKind}, "PreToolUse": {fieldTool}, "PostToolUseFailure": {fieldInterrupt},
 		"sessionStart": {fieldSource}, "notification": {fieldKind}, "preToolUse": {fieldTool}, "sessionEnd": {fieldReason}, "errorOccurred": {fieldKind}},
 	events: with(hookEvents, map[string]meaning{
-		"sessionStart":          begins, // of a new session it may come after the first prompt
+		"sessionStart":          begins, // for a new session, it may be sent after the first prompt
 		"sessionStart/resume":   starts,
 		"userPromptSubmitted":   prompts,
 		"userPromptTransformed": renews,
@@ -60,23 +60,23 @@ var copilot = &Client{
 		"preCompact":            renews,
 		"notification":          renews,
 
-		// It is sent for every call, before the rules decide whether somebody is asked.
+		// These are sent for every call, before the rules decide whether a person is asked.
 		"permissionRequest": renews,
 		"PermissionRequest": renews,
-		// This one is sent where somebody is. Of which call is known for commands; else it is the one that started last.
+		// These are sent when a person is asked. For commands, the call is known. Otherwise it is the one that started last.
 		"notification/permission_prompt": copilotAsks,
 		"Notification/permission_prompt": copilotAsks,
-		// Of these the start of the call says more.
+		// For these, the start of the call contains more.
 		"notification/elicitation_dialog": copilotHints,
 		"Notification/elicitation_dialog": copilotHints,
 		"preToolUse/ask_user":             chooses,
 		"preToolUse/exit_plan_mode":       plans,
 
-		"errorOccurred":       renews, // it may go on
+		"errorOccurred":       renews, // the turn may continue
 		"errorOccurred/false": fails,
 
 		"sessionEnd":          ends,
-		"sessionEnd/complete": {status: models.Success, counts: models.AtWork, says: done, closes: models.ClosesAll, outcome: always(models.Withdrawn)},
+		"sessionEnd/complete": {status: models.Success, counts: models.AtWork, describe: doneText, closes: models.ClosesAll, outcome: always(models.Withdrawn)},
 		"sessionEnd/error":    ends.with(models.Failed, failure),
 		"sessionEnd/abort":    ends.with(models.Failed, fixed("Aborted")),
 		"sessionEnd/timeout":  ends.with(models.Failed, fixed("Timed out")),
@@ -84,19 +84,19 @@ var copilot = &Client{
 }
 
 var (
-	copilotAsks  = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, binds: true, says: says("Permission needed", fieldMessage), about: copilotNotified}
-	copilotHints = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, hints: true, binds: true, says: says("Question", fieldMessage)}
+	copilotAsks  = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, binds: true, describe: fieldText("Permission needed", fieldMessage), about: copilotNotification}
+	copilotHints = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, hints: true, binds: true, describe: fieldText("Question", fieldMessage)}
 )
 
-// copilotNotified is about what somebody is notified of: a command is part of the message.
-func copilotNotified(e *event) about {
+// copilotNotification identifies the subject of a notification. If it is a command, the message contains it.
+func copilotNotification(e *event) about {
 	if command, ok := strings.CutPrefix(e[fieldMessage], "Run command: "); ok {
 		return about{same: "command\x00" + command}
 	}
-	return notified(e)
+	return notification(e)
 }
 
-// copilotEvent returns the event's name. One of a subagent, which has a session of its own, becomes one of its parent's.
+// copilotEvent returns the event's name. A subagent has its own session, so its events are moved to the parent's session.
 func copilotEvent(e *event) string {
 	if e[fieldSubagent] != "" && e[fieldParent] != "" {
 		e[fieldSession] = e[fieldParent]

@@ -8,8 +8,8 @@ import (
 
 // cursor is the Cursor editor and its CLI: https://cursor.com/docs/agent/hooks.
 //
-// It has no event that says that somebody is asked. Without a window it tells of no prompt, and of the end of the session instead of
-// that of a turn. A subagent has a conversation of its own, and its events do not say whose: they begin no session.
+// It sends no event when a person is asked. Without a window, it sends no event for prompts, and one for the end of the session instead of
+// the end of a turn. A subagent has its own conversation, and its events do not name the parent, so they start no session.
 var cursor = &Client{
 	Name: "cursor",
 	fields: paths(with(hookFields, map[string]field{
@@ -28,21 +28,21 @@ var cursor = &Client{
 	orphan: true,
 	detail: map[string][]field{"stop": {fieldReason}, "sessionEnd": {fieldReason, fieldOutcome}, "postToolUseFailure": {fieldInterrupt}},
 	events: map[string]meaning{
-		"sessionStart":         begins, // it may come late
+		"sessionStart":         begins, // it may be late
 		"beforeSubmitPrompt":   prompts,
 		"preToolUse":           cursorCalls,
 		"postToolUse":          called.known(),
 		"postToolUseFailure":   called.known(),
-		"beforeShellExecution": cursorWorks.with(models.Running, toolNamed("Shell")), // for every command: it asks nobody
+		"beforeShellExecution": cursorWorks.with(models.Running, toolNamed("Shell")), // sent for every command; nobody is asked
 		"afterShellExecution":  works.known().with(models.Running, toolNamed("Shell")),
 		"beforeMCPExecution":   cursorWorks,
 		"afterMCPExecution":    works.known(),
 		"beforeReadFile":       works.known().with(models.Running, toolNamed("Read")),
 		"afterFileEdit":        works.known().with(models.Running, toolNamed("Edit")),
-		"afterAgentResponse":   works.known().with(models.Running, says("Answer", fieldAnswer)),
+		"afterAgentResponse":   works.known().with(models.Running, fieldText("Answer", fieldAnswer)),
 		"afterAgentThought":    renews,
 		"subagentStart":        renews,
-		"subagentStop":         renews, // what it says is of the subagent
+		"subagentStop":         renews, // its fields are about the subagent
 		"preCompact":           renews,
 		"workspaceOpen":        renews,
 
@@ -54,19 +54,19 @@ var cursor = &Client{
 		"stop/aborted":   interrupted.with(models.Failed, fixed("Aborted")),
 
 		"sessionEnd":           ends,
-		"sessionEnd/completed": {status: models.Success, counts: models.AtWork, silent: true, says: fixed("Done"), closes: models.ClosesAll, outcome: always(models.Withdrawn)},
+		"sessionEnd/completed": {status: models.Success, counts: models.AtWork, silent: true, describe: fixed("Done"), closes: models.ClosesAll, outcome: always(models.Withdrawn)},
 		"sessionEnd/error":     ends.with(models.Failed, failure),
 		"sessionEnd/aborted":   ends.with(models.Failed, fixed("Aborted")),
 	},
 }
 
 var (
-	// Without a window, a call is the first that is heard of a turn.
+	// Without a window, a call is the first event of a turn.
 	cursorCalls = calls.known()
-	cursorWorks = meaning{status: models.Running, counts: models.Anywhere &^ models.Unknown, says: tool}
+	cursorWorks = meaning{status: models.Running, counts: models.Anywhere &^ models.Unknown, describe: toolText}
 )
 
-// cursorEvent returns the event's name. What an MCP server was started with is taken out: it is not what a tool is called with.
+// cursorEvent returns the event's name. It removes the command that started an MCP server, which is not the input of a tool.
 func cursorEvent(e *event) string {
 	if strings.HasSuffix(e[fieldEvent], "MCPExecution") {
 		e[fieldCommand] = ""

@@ -16,17 +16,17 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// field is something that an event may say, whatever its client calls it.
+// field is a piece of information that an event may contain, whatever its client calls it.
 type field uint8
 
 const (
 	fieldEvent field = iota
 	fieldSession
-	fieldSession2 // and 3: other places where a session's ID may be
+	fieldSession2 // and 3: other places that may contain the session's ID
 	fieldSession3
 	fieldSubagent
-	fieldParent // the session that the subagent's belongs to
-	fieldFolder // that the agent works in
+	fieldParent // the session to which a subagent's session belongs
+	fieldFolder // the agent's working directory
 	fieldFolder2
 	fieldTimestamp
 	fieldTitle
@@ -38,7 +38,7 @@ const (
 	fieldError
 	fieldErrorKind
 	fieldTool
-	fieldCommand // and the next ones: what a tool is called with
+	fieldCommand // this and the next ones: the input of a tool
 	fieldPath
 	fieldPattern
 	fieldQuery
@@ -47,47 +47,47 @@ const (
 	fieldToolPrompt
 	fieldQuestion
 	fieldPlan
-	fieldInput         // all that a tool is called with, as JSON
-	fieldInputHash     // a hash of that
+	fieldInput         // the whole input of a tool, as JSON
+	fieldInputHash     // a hash of the input
 	fieldCall          // the ID of a tool call, or of a request
 	fieldCallOfRequest // the ID of the tool call that a request is about
 	fieldInterrupt     // whether a person interrupted the call
 	fieldSource        // why a session starts
-	fieldOutcome       // what was answered, or how something ended
+	fieldOutcome       // the answer, or how something ended
 	fieldServer        // the MCP server that asks
-	fieldChoice        // and the next ones: of these, all count; see lists
-	fieldBackgroundID  // of what goes on after the end of a turn
+	fieldChoice        // this and the next ones are lists; see listFrom
+	fieldBackgroundID  // of tasks that continue after the end of a turn
 	fieldBackgroundStatus
-	fieldHeader // of each question that is asked at once
+	fieldHeader // of each of several questions asked at once
 	fieldCount
 )
 
-// event is what is known of an event, by field; "" where it does not say.
+// event holds the fields of an event, "" for those that it lacks.
 type event [fieldCount]string
 
 // node is a place in an event's JSON.
 type node struct {
 	field    field
-	wanted   bool    // what is here is the field, if it is no object
-	whole    []field // fields that get what is here as compact JSON; see wholeName
-	hash     []field // fields that get its hash; see hashName
+	wanted   bool    // the value here is field, unless it is an object
+	whole    []field // fields that get the value here as compact JSON; see wholeName
+	hash     []field // fields that get the hash of the value; see hashName
 	children map[string]*node
-	paths    map[field][]string // of a root: where each field may be
+	paths    map[field][]string // of a root: the places of each field
 }
 
-// A place that ends with one of these names stands for the whole value there, of any type but null. It may be a field in addition
-// to what the value, or a member of it, is. See take.
+// A place that ends with one of these names stands for the whole value there, of any type but null. The value, or a member of it, may be
+// another field as well. See valueCapture.
 const (
 	wholeName = "*" // its compact JSON, cut to maxWhole bytes
 	hashName  = "#" // the hash of its compact JSON, however long, as 16 hexadecimal digits
 )
 
-// maxWhole is more than a question shows, so that it can tell whether it shows all of it.
+// maxWhole is a little more than a question may contain, so that a question can tell whether it was truncated.
 const maxWhole = models.MaxQuestionContent + utf8.UTFMax
 
-// paths makes a tree of fields by their places: names of members, separated by dots. An array stands for what is in it, of which
-// the first that says something counts. For example, "tool_input.command" is one argument of a tool, "tool_input.*" all of them as
-// JSON, and "tool_input.#" their hash.
+// paths returns a tree of fields from their places. A place is the names of members, separated by dots. The elements of an array are at the
+// place of the array, and the first with a value counts. For example, "tool_input.command" is one argument of a tool, "tool_input.*" all of
+// them as JSON, and "tool_input.#" their hash.
 func paths(places map[string]field) *node {
 	root := &node{paths: map[field][]string{}}
 	for place, f := range places {
@@ -98,7 +98,7 @@ func paths(places map[string]field) *node {
 	return root
 }
 
-// add makes f the field at the place below n that names lead to.
+// add adds the field f at the place that names specify, relative to n.
 func (n *node) add(names []string, f field) {
 	switch {
 	case len(names) == 0:
@@ -118,10 +118,10 @@ func (n *node) add(names []string, f field) {
 	}
 }
 
-// names says where a field may be.
+// names returns the places of a field, for error messages.
 func (n *node) names(f field) string { return strings.Join(n.paths[f], " or ") }
 
-// decoder decodes one event. Its memory is used again.
+// decoder decodes one event. Its memory is reused.
 type decoder struct {
 	scanner
 	event *event
@@ -129,7 +129,7 @@ type decoder struct {
 
 var decoders = sync.Pool{New: func() any { return new(decoder) }}
 
-// maxPooled is the size of the largest text buffer that is kept for the next event.
+// maxPooled is the maximum size of a text buffer that is kept for other events.
 const maxPooled = 64 << 10
 
 func (d *decoder) release() {
@@ -140,10 +140,10 @@ func (d *decoder) release() {
 	}
 }
 
-// byteOrderMark is what some systems' pipes put before JSON.
+// byteOrderMark is put before JSON by the pipes of some systems.
 const byteOrderMark = "\ufeff"
 
-// decode fills in what body says. The error is a *models.Error, or one of body.
+// decode fills in the event from body. The error is a *models.Error, or one of body.
 func (e *event) decode(body io.Reader, root *node) error {
 	d := decoders.Get().(*decoder)
 	defer d.release()
@@ -151,7 +151,7 @@ func (e *event) decode(body io.Reader, root *node) error {
 	return d.decode(e, root)
 }
 
-// decodeText fills in what a text says that an event holds.
+// decodeText fills in the event from a text.
 func (e *event) decodeText(text []byte, root *node) error {
 	d := decoders.Get().(*decoder)
 	defer d.release()
@@ -177,11 +177,11 @@ func (d *decoder) decode(e *event, root *node) error {
 	if err := d.object(root); err != nil {
 		return d.fault(err)
 	}
-	return d.nothingMore()
+	return d.expectEnd()
 }
 
-// nothingMore returns an error unless the stream holds nothing more.
-func (d *decoder) nothingMore() error {
+// expectEnd returns an error unless the stream has ended.
+func (d *decoder) expectEnd() error {
 	switch _, err := d.token(); {
 	case errors.Is(err, io.EOF):
 		return nil
@@ -191,7 +191,7 @@ func (d *decoder) nothingMore() error {
 	return models.BadRequest("", fmt.Sprintf("nothing may follow the JSON object: unexpected data at byte %d", d.offset()))
 }
 
-// fault says what is wrong with a body, and where.
+// fault turns an error of the scanner into one for the client that states its position.
 func (d *decoder) fault(err error) error {
 	problem := ""
 	switch {
@@ -207,21 +207,21 @@ func (d *decoder) fault(err error) error {
 	return models.BadRequest("", fmt.Sprintf("the body must be a JSON object: %s at byte %d", problem, d.offset()))
 }
 
-// object decodes the next value, an object, at a place.
+// object decodes the next value, an object, at the place at.
 func (d *decoder) object(at *node) error {
 	return d.list('}', func() error { return d.member(at) })
 }
 
-// maxName is the length of the longest name of a member that can be wanted, in bytes.
+// maxName is the maximum length of a wanted member's name, in bytes.
 const maxName = 64
 
-// member decodes the next member of an object at a place.
+// member decodes the next member of an object at the place at.
 func (d *decoder) member(at *node) error {
 	name, whole, err := d.name(maxName)
 	if err != nil {
 		return err
 	}
-	var child *node // nil where nothing is wanted of it
+	var child *node // nil if the member is not wanted
 	if whole {
 		child = at.children[string(name)]
 	}
@@ -237,7 +237,7 @@ func (d *decoder) member(at *node) error {
 	return d.value(child)
 }
 
-// whole decodes the next value, at a place where it is wanted as a whole or by its hash.
+// whole decodes the next value at a place where the whole value or its hash is wanted.
 func (d *decoder) whole(at *node) error {
 	if _, err := d.token(); err != nil {
 		return err
@@ -246,12 +246,12 @@ func (d *decoder) whole(at *node) error {
 	if at.whole != nil {
 		limit = maxWhole
 	}
-	d.beginTake(max(limit, len("null")))
+	d.beginCapture(max(limit, len("null")))
 	if err := d.value(at); err != nil {
 		return err
 	}
-	taken := d.endTake()
-	text, _ := taken.end()
+	captured := d.endCapture()
+	text, _ := captured.end()
 	if string(text) == "null" {
 		return nil
 	}
@@ -259,15 +259,15 @@ func (d *decoder) whole(at *node) error {
 		d.event.set(f, text)
 	}
 	for _, f := range at.hash {
-		d.event.set(f, hex.AppendEncode(nil, taken.digest.Sum(nil)))
+		d.event.set(f, hex.AppendEncode(nil, captured.digest.Sum(nil)))
 	}
 	return nil
 }
 
-// maxLooked is the depth up to which arrays are searched. Deeper ones are only checked.
-const maxLooked = 100
+// maxArrayDepth is the depth up to which arrays are searched for fields. In deeper ones, only the syntax is checked.
+const maxArrayDepth = 100
 
-// value decodes the next value, at a place.
+// value decodes the next value at the place at.
 func (d *decoder) value(at *node) error {
 	c, err := d.token()
 	switch {
@@ -275,7 +275,7 @@ func (d *decoder) value(at *node) error {
 		return err
 	case c == '"':
 		return d.str(at)
-	case c == '[' && d.depth < maxLooked:
+	case c == '[' && d.depth < maxArrayDepth:
 		return d.array(at)
 	case c == '{' && at.children != nil:
 		return d.object(at)
@@ -289,7 +289,7 @@ func (d *decoder) value(at *node) error {
 	return err
 }
 
-// array decodes the next value, an array: what is in it stands at the same place. The words of a command belong together.
+// array decodes the next value, an array. Its elements are at the same place. The words of a command are joined.
 func (d *decoder) array(at *node) error {
 	if at.wanted && at.field == fieldCommand {
 		return d.command(at)
@@ -297,10 +297,10 @@ func (d *decoder) array(at *node) error {
 	return d.list(']', func() error { return d.value(at) })
 }
 
-// maxNested is the size of the longest string, in bytes, that is parsed as JSON where an object is wanted.
+// maxNested is the maximum size, in bytes, of a string that is parsed as JSON where an object is wanted.
 const maxNested = 1 << 20
 
-// str decodes the next value, a string. Where an object is wanted, the string may hold its JSON.
+// str decodes the next value, a string. Where an object is wanted, the string may contain its JSON.
 func (d *decoder) str(at *node) error {
 	limit := d.limit(at)
 	if at.children == nil {
@@ -319,7 +319,7 @@ func (d *decoder) str(at *node) error {
 	return nil
 }
 
-// nested decodes the value of a string as an object at a place. It returns false if it is none.
+// nested decodes the content of a string as an object at the place at. It returns false if the string is not an object.
 func (d *decoder) nested(at *node, text []byte) bool {
 	var inner event
 	if !bytes.HasPrefix(bytes.TrimSpace(text), []byte("{")) || inner.decodeText(text, &node{children: at.children}) != nil {
@@ -329,10 +329,10 @@ func (d *decoder) nested(at *node, text []byte) bool {
 	return true
 }
 
-// maxWords is how many words of a command are kept.
+// maxWords is the maximum number of words of a command that are kept.
 const maxWords = 100
 
-// command decodes the next value, an array of the words of a command.
+// command decodes the next value, an array of a command's words.
 func (d *decoder) command(at *node) error {
 	var all []byte
 	n, limit := 0, d.limit(at)
@@ -354,7 +354,7 @@ func (d *decoder) command(at *node) error {
 	return err
 }
 
-// add takes over what another event says and this one does not.
+// add copies the fields of other that e lacks.
 func (e *event) add(other *event) {
 	for f, value := range other {
 		if e[f] == "" {
@@ -363,10 +363,10 @@ func (e *event) add(other *event) {
 	}
 }
 
-// maxShown is how many characters of any field but those with content can be shown.
+// maxShown is how many characters of a field can be displayed, except for fields with content.
 const maxShown = 1000
 
-// limit returns how many bytes of what is at a place are kept.
+// limit returns how many bytes of the value at a place are kept.
 func (d *decoder) limit(at *node) int {
 	if !at.wanted || d.event[at.field] != "" && !at.field.isList() {
 		return 0
@@ -376,7 +376,7 @@ func (d *decoder) limit(at *node) int {
 
 // limit returns how many bytes of a field are kept.
 func (f field) limit() int {
-	const perCharacter = 12 // three times what one can take, because white space and the like is dropped later
+	const perCharacter = 12 // three times the maximum, because white space and the like are dropped later
 	switch f {
 	case fieldPrompt, fieldAnswer, fieldMessage, fieldError, fieldPlan, fieldQuestion:
 		return perCharacter * maxContent
@@ -384,14 +384,14 @@ func (f field) limit() int {
 	return perCharacter * maxShown
 }
 
-// set sets the field that is wanted at a place, unless it has a value.
+// set sets the field at a place, unless it has a value.
 func (d *decoder) set(at *node, value []byte) {
 	if at.wanted {
 		d.event.set(at.field, value)
 	}
 }
 
-// set sets a field, unless it has a value, or adds it to a list.
+// set sets a field unless it has a value, or appends to it if it is a list.
 func (e *event) set(f field, value []byte) {
 	if e[f] != "" && !f.isList() {
 		return
@@ -406,7 +406,7 @@ func (e *event) set(f field, value []byte) {
 	e[f] = string(value)
 }
 
-// timestamp returns when the event happened, by its client's clock, where that can be right; else the zero time.
+// timestamp returns when the event happened according to the client's clock, or the zero time if that is missing or implausible.
 func (e *event) timestamp(now time.Time) time.Time {
 	text := e[fieldTimestamp]
 	if text == "" {

@@ -6,7 +6,7 @@ import (
 
 // geminiCLI is Google's Gemini CLI: https://geminicli.com/docs/hooks/reference/.
 //
-// It tells nothing of a call that is denied, nor of the end of a turn in which all calls were: the next prompt does.
+// It sends no event for a denied call, nor for the end of a turn in which all calls were denied. They become known with the next prompt.
 var geminiCLI = &Client{
 	Name: "gemini-cli",
 	fields: paths(with(hookFields, map[string]field{
@@ -38,25 +38,25 @@ var geminiCLI = &Client{
 		"BeforeModel":         renews,
 		"AfterModel":          renews,
 		"BeforeToolSelection": renews,
-		"PreCompress":         renews, // before every call of the model
+		"PreCompress":         renews, // sent before every call of the model
 
 		"BeforeTool/ask_user":       chooses,
 		"BeforeTool/exit_plan_mode": plans,
-		// It is sent where a dialog is shown. Of which call is known for commands and edits; else it is the one that started last.
+		// Sent when a dialog is shown. For commands and edits, the call is known. Otherwise it is the one that started last.
 		"Notification/ToolPermission": geminiAsks,
 	},
 }
 
-var geminiAsks = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, binds: true, says: geminiPermission, about: geminiDialog,
+var geminiAsks = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, binds: true, describe: geminiPermission, about: geminiDialog,
 	adapt: func(e *event, m meaning) meaning {
 		switch e[fieldOutcome] {
-		case "ask_user", "exit_plan_mode": // of which the start of the call says more
+		case "ask_user", "exit_plan_mode": // the start of the call contains more
 			m.hints = true
 		}
 		return m
 	}}
 
-// noResponse is the answer at the end of a turn that was interrupted or that failed.
+// noResponse is the response at the end of a turn that was interrupted or failed.
 const noResponse = "[no response text]"
 
 var geminiAnswers = func() meaning {
@@ -70,10 +70,10 @@ var geminiAnswers = func() meaning {
 	return m
 }()
 
-// geminiDialogs are the tools behind the kinds of dialogs.
+// geminiDialogs are the tools for each kind of dialog.
 var geminiDialogs = map[string]string{"exec": "Shell", "edit": "Edit", "mcp": "MCP", "info": "Information"}
 
-// geminiPermission says what may be done only if somebody allows it.
+// geminiPermission describes a call that needs a person's permission.
 func geminiPermission(e *event) text {
 	t := text{label: "Permission needed", detail: e[fieldMessage], content: e[fieldInput]}
 	if tool := geminiDialogs[e[fieldOutcome]]; tool != "" {
@@ -85,30 +85,31 @@ func geminiPermission(e *event) text {
 	return t
 }
 
-// geminiCall is about a call by the command that it runs or the file that it edits, which is what is told of it where it is asked about.
+// geminiCall identifies a call by the command that it runs or the file that it edits, since a dialog about it contains nothing else.
 func geminiCall(e *event) about {
 	a := commandCall(e)
 	if e[fieldTool] == "replace" || e[fieldTool] == "write_file" {
-		a.same = edited(e)
+		a.same = editKey(e)
 	}
 	return a
 }
 
-// geminiDialog is about what a dialog asks. The diff in it changes when a person edits that.
+// geminiDialog identifies the call that a dialog is about. It ignores the diff, which a person may edit in the dialog.
 func geminiDialog(e *event) about {
 	switch e[fieldOutcome] {
 	case "exec":
 		return commandCall(e)
 	case "edit":
-		return about{same: edited(e)}
+		return about{same: editKey(e)}
 	}
-	return notified(e)
+	return notification(e)
 }
 
-// edited is the same for a call that edits a file, and for the dialog about it: paths may be relative or absolute.
-func edited(e *event) string { return "edit\x00" + lastFolder(e[fieldPath]) }
+// editKey returns a key that is the same for a call that edits a file and for the dialog about it. It contains only the file's name, since
+// paths may be relative or absolute.
+func editKey(e *event) string { return "edit\x00" + lastFolder(e[fieldPath]) }
 
-// notified is about what somebody is notified of.
-func notified(e *event) about {
+// notification identifies the subject of a notification.
+func notification(e *event) about {
 	return about{same: "notification\x00" + e[fieldMessage] + "\x00" + e[fieldInput]}
 }

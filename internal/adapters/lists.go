@@ -2,19 +2,19 @@ package adapters
 
 import "strings"
 
-// listFrom is the first of the fields of which all values count, not just the first one.
+// listFrom is the first field that is a list: all of its values count, not just the first one.
 const listFrom = fieldChoice
 
-// mostInList is how many values of such a field are kept.
-const mostInList = 100
+// maxListValues is the maximum number of values of a list that are kept.
+const maxListValues = 100
 
-// listEnd ends each value of a list.
+// listEnd terminates each value of a list.
 const listEnd = "\x00"
 
-// isList reports whether all values of a field count.
+// isList reports whether a field is a list.
 func (f field) isList() bool { return f >= listFrom }
 
-// all returns the values of a field of which all count.
+// all returns the values of a field that is a list.
 func (e *event) all(f field) []string {
 	if e[f] == "" {
 		return nil
@@ -24,12 +24,12 @@ func (e *event) all(f field) []string {
 
 // addTo adds a value to a list.
 func (e *event) addTo(f field, value string) {
-	if strings.Count(e[f], listEnd) < mostInList {
+	if strings.Count(e[f], listEnd) < maxListValues {
 		e[f] += strings.ReplaceAll(value, listEnd, "") + listEnd
 	}
 }
 
-// running returns how much goes on in the background after the end of a turn.
+// running returns the number of background tasks that continue after the end of a turn.
 func (e *event) running() (n int) {
 	tasks, statuses := e.all(fieldBackgroundID), e.all(fieldBackgroundStatus)
 	if len(statuses) != len(tasks) {
@@ -43,7 +43,7 @@ func (e *event) running() (n int) {
 	return n
 }
 
-// input returns what is the same for calls that are made with the same input.
+// input returns a key that is the same for calls with the same input.
 func (e *event) input() string {
 	if e[fieldInputHash] != "" {
 		return e[fieldInputHash]

@@ -12,8 +12,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// TestVariablesThatNobodyExpanded holds that these count as absent, wherever settings put them.
-func TestVariablesThatNobodyExpanded(t *testing.T) {
+// TestUnexpandedVariables checks that unexpanded variables count as absent in every setting.
+func TestUnexpandedVariables(t *testing.T) {
 	report := func(o adapters.Options) models.StatusReport {
 		o.Now = epoch
 		r, _, err := adapters.Named("claude-code").Report(strings.NewReader(`{"hook_event_name":"Stop","session_id":"s","cwd":"/home/dev/payments"}`), o)
@@ -35,8 +35,8 @@ func TestVariablesThatNobodyExpanded(t *testing.T) {
 	}
 }
 
-// TestIDsOfAgentsThatNobodyNamed holds what these are made of, and that they are no longer than an ID may be.
-func TestIDsOfAgentsThatNobodyNamed(t *testing.T) {
+// TestGeneratedAgentIDs checks the IDs of agents that the settings do not name, and that they are not too long.
+func TestGeneratedAgentIDs(t *testing.T) {
 	long := strings.Repeat("é", 300)
 	for _, test := range []struct{ client, folder, host, want string }{
 		{"claude-code", "/home/dev/payments", "", "claude-code:payments"},
@@ -65,8 +65,8 @@ func TestIDsOfAgentsThatNobodyNamed(t *testing.T) {
 	}
 }
 
-// TestWhoseSessionsAreFound holds that a session is found by its own ID, but for A2A, whose IDs are not unique, and where the agent is named.
-func TestWhoseSessionsAreFound(t *testing.T) {
+// TestSessionsAreFoundByID checks that a session is found by its own ID, except for A2A, whose IDs are not unique, and if the agent is named.
+func TestSessionsAreFoundByID(t *testing.T) {
 	for _, client := range adapters.Names() {
 		for _, agent := range []string{"", "mine"} {
 			r, _, err := adapters.Named(client).Report(strings.NewReader(event(client, nameOf[client])), adapters.Options{AgentID: agent, Now: epoch})
@@ -81,42 +81,42 @@ func TestWhoseSessionsAreFound(t *testing.T) {
 var nameOf = map[string]string{"claude-code": "Stop", "codex": "Stop", "gemini-cli": "AfterAgent", "cursor": "preToolUse", "copilot": "agentStop",
 	"opencode": "session.idle", "a2a": "completed"}
 
-// TestSubagentsInFoldersOfTheirOwn has one of Cursor's subagents, which have conversations of their own, renew what its agent is at work
-// on, and one of Claude Code's work in a worktree.
-func TestSubagentsInFoldersOfTheirOwn(t *testing.T) {
+// TestSubagentsElsewhere checks that a Cursor subagent, which has its own conversation, renews its agent's session, and that a Claude Code
+// subagent may work in a worktree.
+func TestSubagentsElsewhere(t *testing.T) {
 	h := newHub(t)
 	h.post("cursor", event("cursor", `beforeSubmitPrompt "prompt":"Build"`))
 	child := strings.ReplaceAll(event("cursor", `preToolUse "tool_name":"Shell","tool_input":{"command":"make"}`), `"s"`, `"child"`)
 	h.post("cursor", child)
-	require.Equal(t, "running: Build", h.asked(nil))
+	require.Equal(t, "running: Build", h.state(nil))
 	se, _, _ := h.store.Session("cursor:payments", "s", nil, 1)
 	require.Equal(t, h.now, se.LastUpdated)
 	h.post("cursor", event("cursor", `stop "status":"completed"`))
 	h.post("cursor", child)
-	require.Equal(t, "success: Done", h.asked(nil))
+	require.Equal(t, "success: Done", h.state(nil))
 
 	h = newHub(t)
 	h.post("claude-code", event("claude-code", `UserPromptSubmit "prompt":"Build"`))
 	h.post("claude-code", strings.ReplaceAll(event("claude-code", `PreToolUse "tool_name":"Bash","tool_input":{"command":"ls"}`), "payments", "payments/.claude/worktrees/a"))
-	require.Equal(t, "running: Bash: ls", h.asked(nil))
+	require.Equal(t, "running: Bash: ls", h.state(nil))
 	_, ok := h.store.Agent("claude-code:payments")
 	require.True(t, ok)
 }
 
-// TestWordsThatToolsPutIntoPrompts holds what is shown of a prompt, and which title it gives.
-func TestWordsThatToolsPutIntoPrompts(t *testing.T) {
+// TestTextThatToolsInsertIntoPrompts checks the message and the title of prompts that contain text inserted by tools.
+func TestTextThatToolsInsertIntoPrompts(t *testing.T) {
 	for name, test := range map[string]struct{ prompt, message, title string }{
-		"a person typed it":                 {"Build it", "Build it", "Build it"},
-		"an editor put a selection before":  {"<ide_selection>The user selected x</ide_selection>\nBuild it", "Build it", "Build it"},
-		"a reminder stands behind it":       {"Build it <system-reminder>\nBe kind\n</system-reminder>", "Build it", "Build it"},
-		"a person typed an element":         {"Why does <div> overflow?", "Why does <div> overflow?", "Why does <div> overflow?"},
-		"a background task ended":           {"<task-notification>\n<task-id>1</task-id><summary>Tests passed</summary></task-notification>", "Tests passed", ""},
-		"a teammate wrote":                  {`<teammate-message from="ann">Look here</teammate-message>`, "Look here", ""},
-		"a command of the tool":             {"<command-name>/review</command-name>\n<command-message>review</command-message>\n<command-args>main</command-args>", "/review main", ""},
-		"a shell command's output":          {"<bash-stdout>ok</bash-stdout>", "ok", ""},
-		"nothing but a reminder":            {"<system-reminder>Be kind</system-reminder>", "Be kind", ""},
-		"Copilot's plan mode":               {"[[PLAN]] I want to create an implementation plan. My request: Build it", "Build it", "Build it"},
-		"a command of Copilot's that ended": {"<system_notification>\nShell command 1 completed.\n</system_notification>", "Shell command 1 completed.", ""},
+		"a person typed it":              {"Build it", "Build it", "Build it"},
+		"an editor inserted a selection": {"<ide_selection>The user selected x</ide_selection>\nBuild it", "Build it", "Build it"},
+		"a reminder follows":             {"Build it <system-reminder>\nBe kind\n</system-reminder>", "Build it", "Build it"},
+		"a person typed an element":      {"Why does <div> overflow?", "Why does <div> overflow?", "Why does <div> overflow?"},
+		"a background task ended":        {"<task-notification>\n<task-id>1</task-id><summary>Tests passed</summary></task-notification>", "Tests passed", ""},
+		"a teammate wrote":               {`<teammate-message from="ann">Look here</teammate-message>`, "Look here", ""},
+		"a command of the tool":          {"<command-name>/review</command-name>\n<command-message>review</command-message>\n<command-args>main</command-args>", "/review main", ""},
+		"a shell command's output":       {"<bash-stdout>ok</bash-stdout>", "ok", ""},
+		"nothing but a reminder":         {"<system-reminder>Be kind</system-reminder>", "Be kind", ""},
+		"Copilot's plan mode":            {"[[PLAN]] I want to create an implementation plan. My request: Build it", "Build it", "Build it"},
+		"a Copilot command ended":        {"<system_notification>\nShell command 1 completed.\n</system_notification>", "Shell command 1 completed.", ""},
 	} {
 		t.Run(name, func(t *testing.T) {
 			h := newHub(t)

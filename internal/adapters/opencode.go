@@ -6,13 +6,13 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// openCode is OpenCode, by a plugin that passes its events on: https://opencode.ai/docs/plugins/; the fields of each event stand
-// in the types of @opencode-ai/sdk.
+// openCode is OpenCode, whose events a plugin posts: https://opencode.ai/docs/plugins/. The fields of each event are documented in the types
+// of @opencode-ai/sdk.
 var openCode = &Client{
 	Name: "opencode",
 	fields: paths(map[string]field{
 		"type":                               fieldEvent,
-		"directory":                          fieldFolder, // which the plugin adds
+		"directory":                          fieldFolder, // added by the plugin
 		"properties.sessionID":               fieldSession,
 		"properties.info.sessionID":          fieldSession2,
 		"properties.part.sessionID":          fieldSession2,
@@ -22,7 +22,7 @@ var openCode = &Client{
 		"properties.prompt":                  fieldPrompt, // of chat.message
 		"properties.status.type":             fieldKind,
 		"properties.status.message":          fieldMessage,
-		"properties.childSessionID":          fieldSubagent, // which the plugin adds
+		"properties.childSessionID":          fieldSubagent, // added by the plugin
 		"properties.callID":                  fieldCallOfRequest,
 		"properties.tool.callID":             fieldCallOfRequest,
 		"properties.source.callID":           fieldCallOfRequest,
@@ -60,10 +60,10 @@ var openCode = &Client{
 		"session.created": begins,
 		"chat.message":    prompts,
 
-		// A status says less than the events around it. It is busy once more just before a turn ends.
+		// A status contains less than the events around it. The status is busy once more just before a turn ends.
 		"session.status":       renews,
-		"session.status/busy":  {status: models.Running, counts: models.Unknown | models.AtPrompt, says: fixed("Working")},
-		"session.status/retry": {status: models.Running, counts: models.Unknown | models.AtPrompt | models.AtWork, says: says("Retrying", fieldMessage)},
+		"session.status/busy":  {status: models.Running, counts: models.Unknown | models.AtPrompt, describe: fixed("Working")},
+		"session.status/retry": {status: models.Running, counts: models.Unknown | models.AtPrompt | models.AtWork, describe: fieldText("Retrying", fieldMessage)},
 		"session.status/idle":  openCodeIdle,
 		"session.idle":         openCodeIdle,
 		"session.error":        fails,
@@ -71,9 +71,9 @@ var openCode = &Client{
 
 		"session.error/MessageAbortedError": interrupted,
 
-		// Each request has an ID of its own; a call can ask twice.
-		"tool.execute.before":   {status: models.Running, counts: models.Anywhere, says: tool},
-		"tool.execute.after":    {status: models.Running, counts: called.counts, says: tool, closes: models.ClosesOwn, outcome: always(models.Answered), about: callOfRequest},
+		// Each request has its own ID, since a call can ask twice.
+		"tool.execute.before":   {status: models.Running, counts: models.Anywhere, describe: toolText},
+		"tool.execute.after":    {status: models.Running, counts: called.counts, describe: toolText, closes: models.ClosesOwn, outcome: always(models.Answered), about: callOfRequest},
 		"permission.updated":    openCodeAsks,
 		"permission.asked":      openCodeAsks,
 		"permission.v2.asked":   openCodeAsks,
@@ -96,20 +96,20 @@ var openCode = &Client{
 }
 
 var (
-	openCodeIdle    = meaning{status: models.Success, counts: models.AtWork | models.Unknown, says: fixed("Done"), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
-	openCodeAsks    = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, says: openCodePermission, about: request}
-	openCodeChooses = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, says: question("Question"), about: request}
+	openCodeIdle    = meaning{status: models.Success, counts: models.AtWork | models.Unknown, describe: fixed("Done"), closes: models.ClosesAll, outcome: always(models.Withdrawn)}
+	openCodeAsks    = meaning{status: models.Running, counts: models.Anywhere, asks: models.Permission, describe: openCodePermission, about: request}
+	openCodeChooses = meaning{status: models.Running, counts: models.Anywhere, asks: models.Choice, describe: question("Question"), about: request}
 	openCodeReplied = meaning{closes: models.ClosesOwn, outcome: replied, about: request}
 )
 
-// request is about a request, and the call that it is about.
+// request identifies a request, and the call that the request is about.
 func request(e *event) about {
 	a := callOfRequest(e)
 	a.call = e[fieldCall]
 	return a
 }
 
-// callOfRequest is about a call that a request may be about.
+// callOfRequest identifies a call that requests may be about.
 func callOfRequest(e *event) about {
 	if e[fieldCallOfRequest] == "" {
 		return about{}
@@ -124,11 +124,11 @@ func replied(e *event) models.QuestionOutcome {
 	return models.Answered
 }
 
-// openCodeEvent returns the event's name. A title that OpenCode gave before it knew better is taken out of the event.
+// openCodeEvent returns the event's name. It removes OpenCode's placeholder titles from the event.
 func openCodeEvent(e *event) string {
 	name := e[fieldEvent]
 	if name == "session.error" && e[fieldSession] == "" {
-		return "" // it is of the server
+		return "" // an error of the server, not of a session
 	}
 	if !strings.HasPrefix(name, "session.") {
 		e[fieldTitle] = ""
@@ -142,7 +142,7 @@ func openCodeEvent(e *event) string {
 	return name
 }
 
-// openCodePermission says what may be done only if somebody allows it.
+// openCodePermission describes a call that needs a person's permission.
 func openCodePermission(e *event) text {
 	t := text{label: line(e.first(fieldTool, fieldKind), 100), detail: e.first(fieldCommand, fieldMessage), named: true}
 	if t.content = e[fieldInput]; t.content == "" || t.content == "{}" {

@@ -5,33 +5,32 @@ import (
 	"io"
 )
 
-// scanner reads JSON (RFC 8259) from a stream, token by token, in bounded memory: a caller says how many bytes of a token to keep,
-// and the rest only passes through a window of fixed size. It exists because jsontext.Decoder buffers every token whole, and a
-// tool's event may hold a string of 60 MiB that nobody wants.
+// scanner reads JSON (RFC 8259) from a stream, token by token, in bounded memory. A caller specifies how many bytes of a token to keep, and
+// the rest only passes through a window of fixed size. It exists because jsontext.Decoder buffers every token completely, and a tool's event
+// may contain an unwanted string of 60 MiB.
 //
-// It checks the grammar and limits nesting to maxDepth, and nothing else: invalid UTF-8, lone surrogates and duplicate names are
-// accepted.
+// It checks the grammar and limits nesting to maxDepth, and nothing else: invalid UTF-8, lone surrogates and duplicate names are accepted.
 //
-// Errors are errMalformed, errTooDeep, io.EOF where the stream ends too early, and errors of the source. After an error, the
-// scanner stands where it was found: see offset.
+// Errors are errMalformed, errTooDeep, io.EOF if the stream ends too early, and errors of the source. After an error, offset returns its
+// position.
 type scanner struct {
 	source io.Reader
-	buffer []byte // that source is read into
-	window []byte // what the last read returned, within buffer
+	buffer []byte // buffer for reading source
+	window []byte // the bytes of the last read, within buffer
 	at     int    // index in window of the next byte
 	before int64  // bytes of the stream before window
-	ended  error  // why nothing comes after window; nil if more may
+	ended  error  // why the stream ends after window; nil if it may continue
 
-	depth int    // of nesting, where list is used
-	open  []byte // brackets that skip has yet to see closed
+	depth int    // nesting depth, for list
+	open  []byte // brackets that skip has not seen closed yet
 	text  []byte // memory for tokens that can't be returned as a part of window
 
-	takes []take // values being captured, outermost first
-	mark  int    // index in window up to which takes have everything
+	captures []valueCapture // values being captured, outermost first
+	mark     int            // index in window up to which captures are complete
 }
 
 const (
-	minWindow = 4 << 10 // bytes; it grows only for clients that send more
+	minWindow = 4 << 10 // bytes; the window grows only for larger events
 	maxWindow = 64 << 10
 	maxDepth  = 10_000
 )
@@ -44,10 +43,10 @@ var (
 // reset makes s read another stream.
 func (s *scanner) reset(source io.Reader) {
 	s.source, s.window, s.ended = source, nil, nil
-	s.at, s.before, s.depth, s.mark, s.takes = 0, 0, 0, 0, s.takes[:0]
+	s.at, s.before, s.depth, s.mark, s.captures = 0, 0, 0, 0, s.captures[:0]
 }
 
-// resetBytes makes s read text, which must not change meanwhile.
+// resetBytes makes s read text, which must not be modified meanwhile.
 func (s *scanner) resetBytes(text []byte) {
 	s.reset(nil)
 	s.window, s.ended = text, io.EOF
@@ -103,7 +102,7 @@ func (s *scanner) token() (byte, error) {
 	}
 }
 
-// space skips white space, which no take includes, up to the end of window, and fills it if nothing else is left.
+// space skips white space up to the end of window, and reads the next window if nothing else is left. Captures do not include white space.
 func (s *scanner) space() error {
 	s.flush()
 	for ; s.at < len(s.window) && s.window[s.at] <= ' '; s.at++ {
@@ -120,7 +119,7 @@ func (s *scanner) space() error {
 	return s.fill()
 }
 
-// literal consumes a text that must come next.
+// literal consumes text. If the next bytes differ, the error is errMalformed.
 func (s *scanner) literal(text string) error {
 	for i := range len(text) {
 		switch c, err := s.peek(); {

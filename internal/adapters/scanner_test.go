@@ -19,7 +19,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// everywhere wants fields in all the ways that there are.
+// everywhere has fields of every kind.
 var everywhere = paths(map[string]field{
 	"session_id":         fieldSession,
 	"prompt":             fieldPrompt,
@@ -36,7 +36,7 @@ var everywhere = paths(map[string]field{
 	"":                   fieldTitle,
 })
 
-// chunks has every Read of a text return as many bytes.
+// chunks is a reader of text that returns size bytes at a time.
 type chunks struct {
 	text []byte
 	size int
@@ -51,46 +51,46 @@ func (c *chunks) Read(b []byte) (int, error) {
 	return n, nil
 }
 
-// decoded returns what an event says that comes in pieces of that size.
+// decoded returns the event decoded from body, read in pieces of size bytes.
 func decoded(body string, size int) (e event, err error) {
 	err = e.decode(&chunks{[]byte(body), size}, everywhere)
 	return e, err
 }
 
-func TestWhatIsKeptOfAnEvent(t *testing.T) {
+func TestDecodedFields(t *testing.T) {
 	for name, test := range map[string]struct {
 		body string
 		want map[field]string
 	}{
-		"an object is taken as a whole without white space, beside what is in it": {
+		"a whole object is captured without white space, along with its members": {
 			`{"tool_input" : { "command" : "go  test" , "a" : { "b" : [ 1 , "x" ] } } }`,
 			map[field]string{fieldCommand: "go  test", fieldPath: "1", fieldURL: `{"command":"go  test","a":{"b":[1,"x"]}}`,
 				fieldQuery: digest(`{"command":"go  test","a":{"b":[1,"x"]}}`), fieldPattern: digest(`{"b":[1,"x"]}`)},
 		},
-		"a string is taken as a whole as it is written": {
+		"a whole string is captured as written": {
 			`{"tool_input":"\u0041 é"}`,
 			map[field]string{fieldCommand: "A é", fieldURL: `"\u0041 é"`, fieldQuery: digest(`"\u0041 é"`)},
 		},
-		"an array is taken as a whole, not the first that is in it": {
+		"a whole array is captured, not just its first element": {
 			`{"parts":[ {"text":"a"}, {"text":"b"} ]}`,
 			map[field]string{fieldMessage: "a", fieldPlan: `[{"text":"a"},{"text":"b"}]`},
 		},
-		"numbers and booleans are taken as a whole": {
+		"whole numbers and booleans are captured": {
 			`{"tool_input": -1.50e+3 , "only": true}`,
 			map[field]string{fieldCommand: "-1.50e+3", fieldURL: "-1.50e+3", fieldQuery: digest("-1.50e+3"), fieldReason: digest("true")},
 		},
-		"null is nothing":                  {`{"tool_input":null,"only":null,"prompt":null}`, nil},
-		"a name of more than 64 bytes":     {`{"` + strings.Repeat("prompt", 20) + `":"x"}`, nil},
-		"the first of two counts":          {`{"prompt":"","prompt":"a","prompt":"b","only":1,"only":2}`, map[field]string{fieldPrompt: "a", fieldReason: digest("1")}},
-		"half a pair and bytes are marked": {"{\"prompt\":\"\\ud83d\\ud83e\\udd16 \\udd16\xff\xfe\"}", map[field]string{fieldPrompt: "\ufffd🤖 \ufffd\ufffd\ufffd"}},
+		"null counts as absent":          {`{"tool_input":null,"only":null,"prompt":null}`, nil},
+		"a name of more than 64 bytes":   {`{"` + strings.Repeat("prompt", 20) + `":"x"}`, nil},
+		"the first of two values counts": {`{"prompt":"","prompt":"a","prompt":"b","only":1,"only":2}`, map[field]string{fieldPrompt: "a", fieldReason: digest("1")}},
+		"invalid Unicode is replaced":    {"{\"prompt\":\"\\ud83d\\ud83e\\udd16 \\udd16\xff\xfe\"}", map[field]string{fieldPrompt: "\ufffd🤖 \ufffd\ufffd\ufffd"}},
 		"an object in a string": {
 			`{"tool_input":" {\"command\":\"ls\",\"a\":{\"b\":2}}"}`,
 			map[field]string{fieldCommand: "ls", fieldPath: "2", fieldURL: `" {\"command\":\"ls\",\"a\":{\"b\":2}}"`,
 				fieldQuery: digest(`" {\"command\":\"ls\",\"a\":{\"b\":2}}"`), fieldPattern: digest(`{"b":2}`)},
 		},
-		"words of a command belong together": {`{"parts":0,"tool_input":["a","b c",null,"d"]}`,
+		"words of a command are joined": {`{"parts":0,"tool_input":["a","b c",null,"d"]}`,
 			map[field]string{fieldCommand: "a b c d", fieldURL: `["a","b c",null,"d"]`, fieldQuery: digest(`["a","b c",null,"d"]`), fieldPlan: "0"}},
-		"of words beyond the hundredth nothing is kept": {`{"tool_input":[` + strings.Repeat(`"a",`, 200) + `"b"]}`,
+		"words beyond the hundredth are dropped": {`{"tool_input":[` + strings.Repeat(`"a",`, 200) + `"b"]}`,
 			map[field]string{fieldCommand: strings.TrimSpace(strings.Repeat("a ", 100)), fieldURL: `[` + strings.Repeat(`"a",`, 200) + `"b"]`,
 				fieldQuery: digest(`[` + strings.Repeat(`"a",`, 200) + `"b"]`)}},
 	} {
@@ -119,14 +119,14 @@ func TestLongValuesAreCut(t *testing.T) {
 		f    field
 		want string
 	}{
-		"a text at the end of a character":    {`{"prompt":"a` + robots + `"}`, fieldPrompt, "a" + robots[:120_000-4]},
-		"a text of escapes as any":            {`{"prompt":"` + strings.Repeat(`\ud83e\udd16`, long/12) + `"}`, fieldPrompt, robots[:120_000]},
-		"another field earlier":               {`{"tool_name":"` + robots + `"}`, fieldTool, robots[:12_000]},
-		"a number":                            {`{"tool_name":1` + strings.Repeat("0", long) + `}`, fieldTool, "1" + strings.Repeat("0", 11_999)},
-		"words of a command":                  {`{"tool_input":["` + strings.Repeat("x", 7_000) + `","` + robots + `","y"]}`, fieldCommand, strings.Repeat("x", 7_000) + " " + robots[:5_000]},
-		"an object as a whole":                {`{"tool_input": {"x": "` + robots + `"} }`, fieldURL, `{"x":"` + robots[:maxWhole-8]},
-		"a string that might hold an object":  {`{"tool_input":"{` + robots + `}"}`, fieldCommand, "{" + robots[:12_000-4]},
-		"what holds an object beyond a limit": {`{"tool_input":"{\"command\":\"ls\",\"x\":\"` + robots + `\"}"}`, fieldCommand, `{"command":"ls","x":"` + robots[:11_976]},
+		"a text, at a character boundary":    {`{"prompt":"a` + robots + `"}`, fieldPrompt, "a" + robots[:120_000-4]},
+		"a text of escapes":                  {`{"prompt":"` + strings.Repeat(`\ud83e\udd16`, long/12) + `"}`, fieldPrompt, robots[:120_000]},
+		"another field, at a lower limit":    {`{"tool_name":"` + robots + `"}`, fieldTool, robots[:12_000]},
+		"a number":                           {`{"tool_name":1` + strings.Repeat("0", long) + `}`, fieldTool, "1" + strings.Repeat("0", 11_999)},
+		"words of a command":                 {`{"tool_input":["` + strings.Repeat("x", 7_000) + `","` + robots + `","y"]}`, fieldCommand, strings.Repeat("x", 7_000) + " " + robots[:5_000]},
+		"a whole object":                     {`{"tool_input": {"x": "` + robots + `"} }`, fieldURL, `{"x":"` + robots[:maxWhole-8]},
+		"a string that might hold an object": {`{"tool_input":"{` + robots + `}"}`, fieldCommand, "{" + robots[:12_000-4]},
+		"a string with an object too large":  {`{"tool_input":"{\"command\":\"ls\",\"x\":\"` + robots + `\"}"}`, fieldCommand, `{"command":"ls","x":"` + robots[:11_976]},
 	} {
 		t.Run(name, func(t *testing.T) {
 			e, err := decoded(test.body, 5000)
@@ -138,11 +138,11 @@ func TestLongValuesAreCut(t *testing.T) {
 	require.NoError(t, err)
 	b, err := decoded(` { "only" : "`+robots+`b" } `, 5000)
 	require.NoError(t, err)
-	require.Equal(t, digest(`"`+robots+`a"`), a[fieldReason], "the hash is of all of it")
+	require.Equal(t, digest(`"`+robots+`a"`), a[fieldReason], "the hash covers the whole value")
 	require.Equal(t, digest(`"`+robots+`b"`), b[fieldReason])
 }
 
-func TestErrorsSayWhere(t *testing.T) {
+func TestErrorsStateThePosition(t *testing.T) {
 	for body, want := range map[string]string{
 		`{"a":01}`:                               "malformed at byte 6",
 		`{"a":1.}`:                               "malformed at byte 7",
@@ -190,7 +190,7 @@ type lazy struct{}
 
 func (lazy) Read([]byte) (int, error) { return 0, nil }
 
-// letters reads as that many letters.
+// letters is a reader of that many letters.
 type letters int
 
 func (l *letters) Read(b []byte) (int, error) {
@@ -207,12 +207,12 @@ var alphabet = strings.Repeat("abcdefghijklmnopqrstuvwxyz", 1000)
 // TestMemoryDoesNotGrowWithTheEvent reads events of 32 MiB.
 func TestMemoryDoesNotGrowWithTheEvent(t *testing.T) {
 	for name, around := range map[string][2]string{
-		"a string that nobody wants":            {`{"session_id":"s","x":"`, `"}`},
-		"one within what nobody wants":          {`{"session_id":"s","x":[{"y":"`, `"}]}`},
-		"a name":                                {`{"session_id":"s","`, `":1}`},
-		"a text that is wanted":                 {`{"session_id":"s","prompt":"`, `"}`},
-		"a string where an object is wanted":    {`{"session_id":"s","tool_input":"{`, `"}`},
-		"a string in what is wanted as a whole": {`{"session_id":"s","tool_input":{"x":"`, `"}}`},
+		"an unwanted string":                 {`{"session_id":"s","x":"`, `"}`},
+		"a string within an unwanted value":  {`{"session_id":"s","x":[{"y":"`, `"}]}`},
+		"a name":                             {`{"session_id":"s","`, `":1}`},
+		"a wanted text":                      {`{"session_id":"s","prompt":"`, `"}`},
+		"a string where an object is wanted": {`{"session_id":"s","tool_input":"{`, `"}`},
+		"a string in a captured value":       {`{"session_id":"s","tool_input":{"x":"`, `"}}`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var before, after runtime.MemStats
@@ -222,12 +222,12 @@ func TestMemoryDoesNotGrowWithTheEvent(t *testing.T) {
 			require.NoError(t, e.decode(io.MultiReader(strings.NewReader(around[0]), &rest, strings.NewReader(around[1])), everywhere))
 			runtime.ReadMemStats(&after)
 			require.Equal(t, "s", e[fieldSession])
-			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8<<20), "all that was ever allocated")
+			require.Less(t, after.TotalAlloc-before.TotalAlloc, uint64(8<<20), "total allocations")
 		})
 	}
 }
 
-// FuzzScanner holds that an event of any kind, in pieces of any size, says what it says by jsontext, or is refused if that does.
+// FuzzScanner checks that any event, read in pieces of any size, decodes as it does with jsontext, and is refused if jsontext refuses it.
 func FuzzScanner(f *testing.F) {
 	files, err := filepath.Glob("testdata/captures/*.ndjson")
 	require.NoError(f, err)
@@ -247,7 +247,7 @@ func FuzzScanner(f *testing.F) {
 		f.Add([]byte(body), uint8(1))
 	}
 	f.Fuzz(func(t *testing.T, body []byte, size uint8) {
-		if len(body) > 10_000 { // so that nothing is cut
+		if len(body) > 10_000 { // larger values may be truncated
 			return
 		}
 		want, valid := byJSONText(body, everywhere)
@@ -262,10 +262,10 @@ func FuzzScanner(f *testing.F) {
 	})
 }
 
-// lenient is how jsontext takes what scanner takes.
+// lenient makes jsontext accept what scanner accepts.
 var lenient = []jsontext.Options{jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)}
 
-// byJSONText returns what an event says, as jsontext understands it, and whether it is one.
+// byJSONText returns an event decoded with jsontext, and whether it is valid.
 func byJSONText(body []byte, root *node) (e event, valid bool) {
 	v := jsontext.Value(bytes.TrimPrefix(body, []byte(byteOrderMark)))
 	if !v.IsValid(lenient...) || v.Kind() != jsontext.KindBeginObject {
@@ -276,10 +276,10 @@ func byJSONText(body []byte, root *node) (e event, valid bool) {
 	return e, true
 }
 
-// reference decodes an event the simple way: every value is held as a whole.
+// reference decodes an event in the simple way, with every value completely in memory.
 type reference struct{ *event }
 
-// each calls do for each element of a list, be it a name, a value or an element of an array.
+// each calls do for each element of an array, or for each name and value of an object.
 func (r reference) each(list jsontext.Value, do func(jsontext.Value)) {
 	d := jsontext.NewDecoder(bytes.NewReader(list), lenient...)
 	for _, err := d.ReadToken(); err == nil && d.PeekKind() != jsontext.KindEndArray && d.PeekKind() != jsontext.KindEndObject; {
@@ -326,7 +326,7 @@ func (r reference) value(at *node, v jsontext.Value, depth int) {
 			r.object(at, v, depth)
 		}
 	case jsontext.KindBeginArray:
-		if depth < maxLooked {
+		if depth < maxArrayDepth {
 			r.array(at, v, depth)
 		}
 	case jsontext.KindString:

@@ -2,7 +2,7 @@ package adapters
 
 import "strings"
 
-// skip reads the next value and keeps nothing of it. It does not recurse, so nesting costs one byte a level.
+// skip reads the next value and discards it. It does not recurse, so nesting costs one byte per level.
 func (s *scanner) skip() error {
 	s.open = s.open[:0]
 	for {
@@ -16,7 +16,7 @@ func (s *scanner) skip() error {
 	}
 }
 
-// skipBeginning reads a complete value, or, if that is an object or an array with something in it, up to the first value inside.
+// skipBeginning reads a complete value or, if that is an object or an array that is not empty, up to its first inner value.
 func (s *scanner) skipBeginning() (complete bool, err error) {
 	c, err := s.token()
 	if err != nil {
@@ -33,7 +33,7 @@ func (s *scanner) skipBeginning() (complete bool, err error) {
 	switch next, err := s.token(); {
 	case err != nil:
 		return false, err
-	case next == c+2: // "[" and "]", as "{" and "}", are two apart
+	case next == c+2: // the codes of "[" and "]", and of "{" and "}", differ by two
 		s.open = s.open[:len(s.open)-1]
 		s.at++
 		return true, nil
@@ -43,7 +43,7 @@ func (s *scanner) skipBeginning() (complete bool, err error) {
 	return false, nil
 }
 
-// skipEnds reads what follows a value: closing brackets until all are closed, or else up to the next value.
+// skipEnds reads what follows a value: closing brackets until all are closed, or up to the next value.
 func (s *scanner) skipEnds() (complete bool, err error) {
 	for len(s.open) > 0 {
 		c, err := s.token()
@@ -84,7 +84,7 @@ func (s *scanner) skipName() error {
 // skipString reads a string, whose opening quote is the next byte.
 func (s *scanner) skipString() error {
 	s.at++
-	var dropped kept
+	var dropped prefixBuffer
 	for {
 		s.at += unescaped(s.window[s.at:])
 		switch c, err := s.peek(); {

@@ -13,15 +13,15 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// story is what one session of a tool sends, without what all its events say, and what is shown of the session after each: its status
-// and message, and all questions that are open where there are several; "" for what was shown before.
+// story is the events of one session of a tool, without the members common to all of them, and the expected state of the session after each:
+// its status and message, or its status and open questions. "" means unchanged.
 type story struct {
 	client string
 	steps  []step
 }
 
-// says is what all events of one session say.
-var says = map[string]string{
+// commonMembers are the members common to all events of a session, by client.
+var commonMembers = map[string]string{
 	"claude-code": `"session_id":"s","cwd":"/home/dev/payments","hook_event_name":`,
 	"codex":       `"session_id":"s","cwd":"/home/dev/payments","hook_event_name":`,
 	"gemini-cli":  `"session_id":"s","cwd":"/home/dev/payments","hook_event_name":`,
@@ -31,10 +31,10 @@ var says = map[string]string{
 	"a2a":         `"statusUpdate":{"taskId":"s","status":{"state":`,
 }
 
-// event returns what a client posts: what all events of a session say, the name of this one, and the rest of it.
-func event(client, told string) string {
-	name, rest, _ := strings.Cut(told, " ")
-	body := "{" + says[client] + fmt.Sprintf("%q", name)
+// event returns the event that a client posts. short is its name and the members that are not common to all events.
+func event(client, short string) string {
+	name, rest, _ := strings.Cut(short, " ")
+	body := "{" + commonMembers[client] + fmt.Sprintf("%q", name)
 	switch {
 	case client == "opencode":
 		return body + `,"properties":{"sessionID":"s"` + comma(rest) + rest + "}}"
@@ -51,8 +51,8 @@ func comma(rest string) string {
 	return ","
 }
 
-// asked is what is shown of a session, as a story tells it, with some of its open questions.
-func (h *hub) asked(only func([]string) []string) string {
+// state returns the state of the only session in the notation of a story, with the open questions filtered by only.
+func (h *hub) state(only func([]string) []string) string {
 	page, err := h.store.Sessions(h.t.Context(), store.SessionQuery{}, nil, 10)
 	require.NoError(h.t, err)
 	if len(page.Items) == 0 {
@@ -73,8 +73,8 @@ func (h *hub) asked(only func([]string) []string) string {
 	return shown
 }
 
-// tell has a story happen.
-func (s story) tell(t *testing.T, times int, only func([]string) []string) {
+// run posts each event of a story the given number of times, and checks the state of the session after it.
+func (s story) run(t *testing.T, times int, only func([]string) []string) {
 	h := newHub(t)
 	shown := "-"
 	for i, step := range s.steps {
@@ -84,17 +84,17 @@ func (s story) tell(t *testing.T, times int, only func([]string) []string) {
 		if step.want != "" {
 			shown = step.want
 		}
-		require.Equal(t, shown, h.asked(only), "step %d: %s", i+1, step.event)
+		require.Equal(t, shown, h.state(only), "step %d: %s", i+1, step.event)
 	}
 }
 
-// TestStories holds, tool by tool, what is shown of its sessions as things go well and as they go wrong; once more with every event sent
-// twice, as hooks do that stand in two files.
+// TestStories checks, tool by tool, the state of sessions in normal and exceptional cases. It runs each story a second time with every event
+// sent twice, as happens if hooks are configured in two files.
 func TestStories(t *testing.T) {
 	for name, s := range toolStories() {
 		t.Run(s.client+": "+name, func(t *testing.T) {
-			s.tell(t, 1, func(texts []string) []string { return texts })
-			s.tell(t, 2, slices.Compact[[]string]) // without IDs, two of each may be two calls that are asked about
+			s.run(t, 1, func(texts []string) []string { return texts })
+			s.run(t, 2, slices.Compact[[]string]) // without IDs, a repeated event may be about a second call
 		})
 	}
 }
@@ -120,7 +120,7 @@ func toolStories() map[string]story {
 			{`Notification "notification_type":"idle_prompt","message":"Claude is waiting for your input"`, ""},
 			{`SessionEnd "reason":"prompt_input_exit"`, ""},
 		}},
-		"a call is denied with words": {"claude-code", []step{
+		"a call is denied with instructions": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`PreToolUse ` + bash, "running: Bash: make"},
 			{`PermissionRequest ` + may, "pending: Bash: make"},
@@ -128,7 +128,7 @@ func toolStories() map[string]story {
 			{`PostToolUse ` + read, ""},
 			{`PostToolBatch "tool_calls":[]`, "running: Read: /a"},
 		}},
-		"a call is denied with no word, and the next prompt tells": {"claude-code", []step{
+		"a call is denied silently, which the next prompt shows": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`PreToolUse ` + bash, "running: Bash: make"},
 			{`PermissionRequest ` + may, "pending: Bash: make"},
@@ -152,7 +152,7 @@ func toolStories() map[string]story {
 			{`PostToolUseFailure ` + bash + `,"error":"Interrupted","is_interrupt":true`, "failed: Interrupted"},
 			{`PostToolUseFailure ` + bash + `,"error":"Interrupted","is_interrupt":true`, ""},
 		}},
-		"a turn is interrupted, of which nothing tells but the empty prompt": {"claude-code", []step{
+		"a turn is interrupted, which only the idle prompt shows": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`PreToolUse ` + bash, "running: Bash: make"},
 			{`PermissionRequest ` + may, "pending: Bash: make"},
@@ -167,7 +167,7 @@ func toolStories() map[string]story {
 			{`PostToolUse ` + bash, "pending: Read: /a"},
 			{`PostToolUse ` + read, "running: Read: /a"},
 		}},
-		"a subagent asks, and its parent does": {"claude-code", []step{
+		"a subagent and its parent ask": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`SubagentStart "agent_id":"a"`, ""},
 			{`PreToolUse "agent_id":"a",` + bash, ""},
@@ -178,7 +178,7 @@ func toolStories() map[string]story {
 			{`SubagentStop "agent_id":"b"`, ""},
 			{`PostToolUse "agent_id":"a",` + bash, "running: Build"},
 		}},
-		"a subagent goes on after the turn, asks, and ends": {"claude-code", []step{
+		"a subagent continues after the turn, asks, and ends": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`Stop "last_assistant_message":"Started.","background_tasks":[{"id":"a","type":"subagent","status":"running"}]`, "success: Started. · 1 background task still running"},
 			{`PreToolUse "agent_id":"a",` + bash, ""},
@@ -207,7 +207,7 @@ func toolStories() map[string]story {
 			{`Notification "notification_type":"permission_prompt"`, ""},
 			{`PostToolUse "tool_name":"AskUserQuestion","tool_input":{"questions":[{"question":"Which?"}],"answers":{"Which?":"A"}},"tool_use_id":"t1"`, "running: AskUserQuestion: Which?"},
 		}},
-		"a plan is approved, edited": {"claude-code", []step{
+		"a plan is edited and approved": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`PreToolUse "tool_name":"ExitPlanMode","tool_input":{"plan":"# First\n1. x"},"tool_use_id":"t1"`, "pending: First"},
 			{`PermissionRequest "tool_name":"ExitPlanMode","tool_input":{"plan":"# First\n1. x"}`, ""},
@@ -223,19 +223,19 @@ func toolStories() map[string]story {
 			{`ElicitationResult "mcp_server_name":"db","action":"accept"`, "running: Read: /a"},
 			{`Notification "notification_type":"elicitation_response"`, ""},
 		}},
-		"a server asks by an address, of which only notifications tell": {"claude-code", []step{
+		"a server asks through a URL, with notifications only": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`Notification "notification_type":"elicitation_url_dialog","message":"Open the page"`, "pending: Open the page"},
 			{`PostToolUse ` + read, ""},
 			{`Notification "notification_type":"elicitation_complete"`, "running: Read: /a"},
 		}},
-		"a teammate asks, of which only a notification tells": {"claude-code", []step{
+		"a teammate asks, with a notification only": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`PreToolUse ` + bash, "running: Bash: make"},
 			{`Notification "notification_type":"worker_permission_prompt","message":"ann needs permission for Bash"`, "pending: ann needs permission for Bash"},
 			{`PostToolUse ` + bash, "running: Bash: make"},
 		}},
-		"what is none of a session's business changes nothing": {"claude-code", []step{
+		"unrelated events change nothing": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`PermissionRequest ` + may, "pending: Bash: make"},
 			{`Notification "notification_type":"agent_needs_input","message":"other needs your input"`, ""},
@@ -249,7 +249,7 @@ func toolStories() map[string]story {
 			{`InstructionsLoaded "file_path":"/x"`, ""}, {`WorktreeRemove "worktree_path":"/x"`, ""}, {`PreCompact "trigger":"auto"`, ""}, {`PostCompact "trigger":"auto"`, ""},
 			{`SessionStart "source":"compact"`, ""}, {`Setup "trigger":"init"`, ""},
 		}},
-		"a limit is reached, and says when it resets": {"claude-code", []step{
+		"a limit is reached, with the time of its reset": {"claude-code", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`StopFailure "error":"rate_limit","error_details":"429","last_assistant_message":"You've hit your limit · resets 3pm"`, "failed: rate_limit: You've hit your limit · resets 3pm"},
 			{`StopFailure "error":"overloaded"`, ""},
@@ -285,7 +285,7 @@ func toolStories() map[string]story {
 		}},
 
 		// Codex
-		"a call is allowed, and says why it asks": {"codex", []step{
+		"a call is allowed, with a reason for asking": {"codex", []step{
 			{`SessionStart "source":"startup"`, "success: Session started"},
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`PreToolUse ` + bash, "running: Bash: make"},
@@ -323,7 +323,7 @@ func toolStories() map[string]story {
 			{`Stop "last_assistant_message":"Built."`, "success: Built."},
 			{`SubagentStop "agent_id":"child","last_assistant_message":"Seen"`, ""},
 		}},
-		"a turn fails, of which only the end of the session tells": {"codex", []step{
+		"a turn fails, which only the end of the session shows": {"codex", []step{
 			{`UserPromptSubmit "prompt":"Build"`, "running: Build"},
 			{`SessionEnd "reason":"other"`, "failed: Session ended: other"},
 		}},
@@ -353,7 +353,7 @@ func toolStories() map[string]story {
 			{`AfterAgent "prompt_response":"Built."`, "success: Built."},
 			{`SessionEnd "reason":"exit"`, ""}, {`SessionEnd "reason":"exit"`, ""}, {`SessionEnd "reason":"exit"`, ""},
 		}},
-		"an edit is changed in its dialog, and allowed": {"gemini-cli", []step{
+		"an edit is modified in its dialog, and allowed": {"gemini-cli", []step{
 			{`BeforeAgent "prompt":"Build"`, "running: Build"},
 			{`BeforeTool "tool_name":"replace","tool_input":{"file_path":"src/a.go","old_string":"a"}`, "running: replace: src/a.go"},
 			{`BeforeTool "tool_name":"read_file","tool_input":{"file_path":"src/a.go"}`, "running: read_file: src/a.go"},
@@ -368,7 +368,7 @@ func toolStories() map[string]story {
 			{`Notification "notification_type":"ToolPermission","message":"Tool query requires MCP","details":{"type":"mcp","serverName":"db","toolName":"query"}`, "pending: MCP: query"},
 			{`AfterTool "tool_name":"mcp_db_query","tool_input":{"q":1}`, "running: mcp_db_query"},
 		}},
-		"a call is denied, and the next prompt tells": {"gemini-cli", []step{
+		"a call is denied, which the next prompt shows": {"gemini-cli", []step{
 			{`BeforeAgent "prompt":"Build"`, "running: Build"},
 			{`BeforeTool "tool_name":"run_shell_command","tool_input":{"command":"make"}`, "running: run_shell_command: make"},
 			{`Notification "notification_type":"ToolPermission","details":{"type":"exec","command":"make"}`, "pending: Shell: make"},
@@ -386,7 +386,7 @@ func toolStories() map[string]story {
 			{`Notification "notification_type":"ToolPermission","message":"Tool requires confirmation","details":{"type":"exit_plan_mode","title":"Plan Approval"}`, ""},
 			{`AfterTool "tool_name":"exit_plan_mode","tool_input":{"plan_filename":"plan.md"}`, "running: exit_plan_mode"},
 		}},
-		"a turn goes on without a prompt": {"gemini-cli", []step{
+		"a turn continues without a prompt": {"gemini-cli", []step{
 			{`BeforeAgent "prompt":"Build"`, "running: Build"},
 			{`BeforeTool "tool_name":"run_shell_command","tool_input":{"command":"make"}`, "running: run_shell_command: make"},
 			{`Notification "notification_type":"ToolPermission","details":{"type":"exec","command":"make"}`, "pending: Shell: make"},
@@ -432,7 +432,7 @@ func toolStories() map[string]story {
 			{`stop "status":"error"`, ""},
 			{`sessionEnd "reason":"user_close"`, ""},
 		}},
-		"a turn fails, then it is told as aborted": {"cursor", []step{
+		"a turn fails, and is then reported as aborted": {"cursor", []step{
 			{`beforeSubmitPrompt "prompt":"Build"`, "running: Build"},
 			{`stop "status":"error"`, "failed: Error"},
 			{`stop "status":"aborted"`, ""},
@@ -456,7 +456,7 @@ func toolStories() map[string]story {
 			{`beforeSubmitPrompt "prompt":"Build"`, "running: Build"},
 			{`sessionEnd "reason":"window_close"`, "failed: Session ended: window_close"},
 		}},
-		"events of a conversation that nothing began tell of nothing": {"cursor", []step{
+		"events of an unknown conversation are ignored": {"cursor", []step{
 			{`preToolUse "tool_name":"Read","tool_input":{"file_path":"/a"}`, "-"},
 			{`afterFileEdit "file_path":"/a"`, ""},
 			{`workspaceOpen `, ""},
@@ -485,7 +485,7 @@ func toolStories() map[string]story {
 			{`notification "notification_type":"permission_prompt","message":"Edit file: /a"`, "pending: Edit file: /a"},
 			{`postToolUse "toolName":"edit","toolArgs":{"path":"/a"}`, "running: edit: /a"},
 		}},
-		"a command is denied, and the next prompt tells": {"copilot", []step{
+		"a command is denied, which the next prompt shows": {"copilot", []step{
 			{`userPromptSubmitted "prompt":"Build"`, "running: Build"},
 			{`preToolUse "toolName":"bash","toolArgs":{"command":"make"}`, "running: bash: make"},
 			{`notification "notification_type":"permission_prompt","message":"Run command: make"`, "pending: Run command: make"},
@@ -502,7 +502,7 @@ func toolStories() map[string]story {
 			{`preToolUse "toolName":"exit_plan_mode","toolArgs":{"summary":"- do a"}`, "pending: - do a"},
 			{`postToolUse "toolName":"exit_plan_mode","toolArgs":{"summary":"- do a"}`, "running: exit_plan_mode"},
 		}},
-		"a subagent has a session of its own": {"copilot", []step{
+		"a subagent has its own session": {"copilot", []step{
 			{`userPromptSubmitted "prompt":"Build"`, "running: Build"},
 			{`preToolUse "toolName":"task","toolArgs":{"prompt":"Look"}`, "running: task"},
 			{`subagentStart "agentId":"child","parentAgentId":"s"`, ""},
@@ -518,7 +518,7 @@ func toolStories() map[string]story {
 			{`userPromptSubmitted "prompt":"<system_notification>\nShell command 1 completed.\n</system_notification>"`, "running: Shell command 1 completed."},
 			{`agentStop "stopReason":"end_turn"`, "success: Done"},
 		}},
-		"an error that it goes on from, and one that it does not": {"copilot", []step{
+		"a recoverable error, and one that is not": {"copilot", []step{
 			{`userPromptSubmitted "prompt":"Build"`, "running: Build"},
 			{`errorOccurred "error":{"message":"slow"},"errorContext":"model_call","recoverable":true`, ""},
 			{`postToolUseFailure "toolName":"bash","toolArgs":{"command":"make"},"error":"no"`, "running: bash: make"},
@@ -540,7 +540,7 @@ func toolStories() map[string]story {
 		}},
 
 		// OpenCode
-		"a permission is asked, and given": {"opencode", []step{
+		"a permission is requested and granted": {"opencode", []step{
 			{`chat.message "prompt":"Build"`, "running: Build"},
 			{`session.status "status":{"type":"busy"}`, ""},
 			{`tool.execute.before "tool":"bash","callID":"c1","args":{"command":"make"}`, "running: bash: make"},
@@ -569,7 +569,7 @@ func toolStories() map[string]story {
 			{`permission.v2.asked "id":"p2","action":"bash","resources":["make"],"source":{"type":"tool","callID":"c1"}`, "pending: bash: make"},
 			{`permission.v2.replied "requestID":"p2","reply":"once"`, "running: Build"},
 		}},
-		"a question is answered, and another one dismissed": {"opencode", []step{
+		"a question is answered, and another is dismissed": {"opencode", []step{
 			{`chat.message "prompt":"Build"`, "running: Build"},
 			{`question.asked "id":"q1","questions":[{"question":"Which?","options":[{"label":"A"}]}],"tool":{"callID":"c1"}`, "pending: Which?"},
 			{`question.replied "requestID":"q1","answers":[["A"]]`, "running: Build"},
@@ -607,7 +607,7 @@ func toolStories() map[string]story {
 		}},
 
 		// A2A
-		"a task asks, and goes on": {"a2a", []step{
+		"a task asks, and continues": {"a2a", []step{
 			{`TASK_STATE_SUBMITTED`, "running: Submitted"},
 			{`TASK_STATE_INPUT_REQUIRED "message":{"parts":[{"text":"Which?"}]}`, "pending: Which?"},
 			{`TASK_STATE_INPUT_REQUIRED "message":{"parts":[{"text":"Which one?"}]}`, "pending: Which one?"},
@@ -631,13 +631,13 @@ func toolStories() map[string]story {
 	}
 }
 
-// TestErrorsOfNoSession holds that what a server says of no session is of none.
+// TestErrorsOfNoSession checks that an error of the server that belongs to no session is ignored.
 func TestErrorsOfNoSession(t *testing.T) {
 	_, effect := newHub(t).post("opencode", `{"type":"session.error","properties":{"error":{"name":"APIError"}}}`)
 	require.Equal(t, adapters.Nothing, effect)
 }
 
-// TestChoices holds that choices are those of the one question that is asked; of several, the content says which are of which.
+// TestChoices checks that a single question has its choices. If several are asked at once, only the content has them.
 func TestChoices(t *testing.T) {
 	one := `{"question":"Which branch?","header":"Branch","options":[{"label":"main"},{"label":"next"}]}`
 	two := one + `,{"question":"Sure?","header":"Sure","options":[{"label":"yes"}]}`

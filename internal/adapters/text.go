@@ -8,7 +8,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// ellipsis stands for what was cut off.
+// ellipsis replaces text that was cut off.
 const ellipsis = "…"
 
 // line returns the first line of s that is not blank, without control characters, of at most limit characters.
@@ -16,10 +16,10 @@ func line(s string, limit int) string {
 	return cut(firstLine(s), limit, false)
 }
 
-// maxTitle is how long a title that is made of a prompt becomes: it is to be read at a glance.
+// maxTitle is the maximum length of a title made from a prompt, in characters. It is short enough to read at a glance.
 const maxTitle = 120
 
-// title returns the first line of s, shortened at a word.
+// title returns the first line of s, shortened at a word boundary.
 func title(s string) string {
 	t := cut(firstLine(s), maxTitle, true)
 	if t == "." || t == ".." {
@@ -44,8 +44,8 @@ func firstLine(s string) string {
 	return ""
 }
 
-// name returns s as an ID or a name of at most limit characters: without control characters, with U+FFFD for each that can't be seen, and
-// "" where nothing is left that can serve as one.
+// name returns s as an ID or a name of at most limit characters, with spaces for control characters and U+FFFD for invisible ones. It
+// returns "" if the result can't be an ID.
 func name(s string, limit int) string {
 	s = models.WithoutInvisible(cut(strings.TrimSpace(plain(s)), limit, false))
 	if s == "." || s == ".." {
@@ -54,16 +54,16 @@ func name(s string, limit int) string {
 	return s
 }
 
-// maxContent is how many characters of prompts and answers are kept.
+// maxContent is how many characters of prompts and answers are kept at most.
 const maxContent = 10_000
 
-// content returns s with its lines, of at most limit characters.
+// content returns s with its line breaks, cut to at most limit characters.
 func content(s string, limit int) string {
 	s = strings.ToValidUTF8(strings.ReplaceAll(s, "\r\n", "\n"), "\ufffd")
-	return cut(strings.TrimSpace(mapped(s, func(r rune) bool { return r == '\n' || r == '\t' })), limit, false)
+	return cut(strings.TrimSpace(replaceControl(s, func(r rune) bool { return r == '\n' || r == '\t' })), limit, false)
 }
 
-// cutBytes returns s, or as much of its beginning as makes limit bytes, and whether that is not all of it.
+// cutBytes returns s cut to at most limit bytes at a character boundary, and whether it was cut.
 func cutBytes(s string, limit int) (string, bool) {
 	if len(s) <= limit {
 		return s, false
@@ -74,15 +74,15 @@ func cutBytes(s string, limit int) (string, bool) {
 	return s[:limit], true
 }
 
-// plain returns s, as UTF-8, with a space for each control character.
+// plain returns s as valid UTF-8, with a space for each control character.
 func plain(s string) string {
 	if isPlain(s) {
 		return s
 	}
-	return mapped(strings.ToValidUTF8(s, "\ufffd"), func(rune) bool { return false })
+	return replaceControl(strings.ToValidUTF8(s, "\ufffd"), func(rune) bool { return false })
 }
 
-// isPlain reports whether s is of printable ASCII characters alone, as most names and lines are.
+// isPlain reports whether s consists of printable ASCII characters only, as most names and lines do.
 func isPlain(s string) bool {
 	for i := range len(s) {
 		if s[i] < ' ' || s[i] > '~' {
@@ -92,7 +92,7 @@ func isPlain(s string) bool {
 	return true
 }
 
-func mapped(s string, kept func(rune) bool) string {
+func replaceControl(s string, kept func(rune) bool) string {
 	return strings.Map(func(r rune) rune {
 		if unicode.IsControl(r) && !kept(r) {
 			return ' '
@@ -101,8 +101,8 @@ func mapped(s string, kept func(rune) bool) string {
 	}, s)
 }
 
-// cut returns s, or as much of its beginning as makes limit characters with an ellipsis. Where atWord says so, it ends with a
-// word, if one ends in its second half.
+// cut returns s cut to at most limit characters, including an ellipsis if it was cut. With atWord, it cuts at a word boundary if there is
+// one in the second half.
 func cut(s string, limit int, atWord bool) string {
 	if len(s) <= limit || utf8.RuneCountInString(s) <= limit {
 		return s

@@ -66,9 +66,8 @@ func (s *scanner) colon() error {
 	return nil
 }
 
-// string reads a string, whose opening quote is the next byte, and returns its value, cut to at most limit bytes between
-// characters; whole tells whether that is all of it. The value is valid until the next read. Lone surrogates become U+FFFD,
-// invalid UTF-8 stays as it is.
+// string reads a string, whose opening quote is the next byte, and returns its value, cut to at most limit bytes at a character boundary.
+// whole reports whether it was not cut. The value is valid until the next read. Lone surrogates become U+FFFD. Invalid UTF-8 is unchanged.
 func (s *scanner) string(limit int) (value []byte, whole bool, err error) {
 	s.at++
 	end := s.at + unescaped(s.window[s.at:])
@@ -83,9 +82,9 @@ func (s *scanner) string(limit int) (value []byte, whole bool, err error) {
 	return value, true, nil
 }
 
-// pieces reads the rest of a string that has escapes or goes beyond window.
+// pieces reads the rest of a string that contains escapes or extends beyond window.
 func (s *scanner) pieces(limit int) (value []byte, whole bool, err error) {
-	k := kept{text: s.text[:0], limit: limit}
+	k := prefixBuffer{text: s.text[:0], limit: limit}
 	for {
 		n := unescaped(s.window[s.at:])
 		k.add(s.window[s.at:][:n])
@@ -108,14 +107,14 @@ func (s *scanner) pieces(limit int) (value []byte, whole bool, err error) {
 	}
 }
 
-// The letters that may follow a backslash, and what each stands for.
+// The letters that may follow a backslash, and the meaning of each.
 const (
 	escapeLetters = `"\/bfnrt`
 	escapeMeaning = "\"\\/\b\f\n\r\t"
 )
 
 // escape reads an escape sequence, whose backslash is the next byte.
-func (s *scanner) escape(k *kept) error {
+func (s *scanner) escape(k *prefixBuffer) error {
 	s.at++
 	c, err := s.peek()
 	if err != nil {
@@ -134,8 +133,8 @@ func (s *scanner) escape(k *kept) error {
 	return nil
 }
 
-// unit reads the four hexadecimal digits of a \u escape, which are a code unit of UTF-16.
-func (s *scanner) unit(k *kept) error {
+// unit reads the four hexadecimal digits of a \u escape, which are a UTF-16 code unit.
+func (s *scanner) unit(k *prefixBuffer) error {
 	var unit rune
 	for range 4 {
 		c, err := s.peek()
@@ -162,7 +161,7 @@ func lower(c byte) byte {
 
 // number reads a number and returns its text, cut to at most limit bytes.
 func (s *scanner) number(limit int) ([]byte, error) {
-	k := kept{text: s.text[:0], limit: limit}
+	k := prefixBuffer{text: s.text[:0], limit: limit}
 	s.accept(&k, "-")
 	if !s.accept(&k, "0") {
 		if err := s.digits(&k); err != nil {
@@ -185,7 +184,7 @@ func (s *scanner) number(limit int) ([]byte, error) {
 }
 
 // accept consumes the next byte if it is in set. An error of the source is left for the next read to return.
-func (s *scanner) accept(k *kept, set string) bool {
+func (s *scanner) accept(k *prefixBuffer, set string) bool {
 	c, err := s.peek()
 	if err != nil || strings.IndexByte(set, c) < 0 {
 		return false
@@ -196,7 +195,7 @@ func (s *scanner) accept(k *kept, set string) bool {
 }
 
 // digits reads one or more digits. An error of the source after them is left for the next read to return.
-func (s *scanner) digits(k *kept) error {
+func (s *scanner) digits(k *prefixBuffer) error {
 	c, err := s.peek()
 	if err != nil {
 		return err
@@ -219,7 +218,7 @@ func (s *scanner) digits(k *kept) error {
 
 func isDigit(c byte) bool { return '0' <= c && c <= '9' }
 
-// scalar reads a number, a boolean or null, and returns its text, a number's cut to at most limit bytes.
+// scalar reads a number, a boolean or null, and returns its text. The text of a number is cut to at most limit bytes.
 func (s *scanner) scalar(first byte, limit int) ([]byte, error) {
 	switch first {
 	case 't':
@@ -237,8 +236,8 @@ func (s *scanner) word(word string) ([]byte, error) {
 	return s.text, s.literal(word)
 }
 
-// unescaped returns the length of the longest prefix of b without quotes, backslashes and control characters: of what stands for
-// itself in a string.
+// unescaped returns the length of the longest prefix of b without quotes, backslashes and control characters, which stands for itself in a
+// string.
 func unescaped(b []byte) (n int) {
 	for ; n+8 <= len(b); n += 8 {
 		if special := specialBytes(binary.LittleEndian.Uint64(b[n:])); special != 0 {
@@ -251,8 +250,8 @@ func unescaped(b []byte) (n int) {
 	return n
 }
 
-// specialBytes finds a quote, a backslash or a control character among eight bytes: the lowest bit that is set is the highest bit
-// of the first such byte. Bits above that one may be wrong, because subtractions borrow.
+// specialBytes finds a quote, a backslash or a control character among eight bytes. The lowest set bit of the result is the highest bit of
+// the first such byte. Higher bits may be wrong, because subtractions borrow.
 func specialBytes(eight uint64) uint64 {
 	const ones, highest = 0x0101010101010101, 0x8080808080808080
 	quotes, backslashes := eight^ones*'"', eight^ones*'\\'

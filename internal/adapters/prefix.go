@@ -5,16 +5,16 @@ import (
 	"unicode/utf8"
 )
 
-// kept collects a string of which only the first limit bytes are kept.
-type kept struct {
+// prefixBuffer collects a string and keeps its first limit bytes.
+type prefixBuffer struct {
 	text  []byte
 	limit int
-	high  rune // a high surrogate that waits for its low one; 0 for none
-	cut   bool // there was more
+	high  rune // a high surrogate that has no low surrogate yet; 0 for none
+	cut   bool // the string was longer than limit
 }
 
-// add adds a piece as it is.
-func (k *kept) add(piece []byte) {
+// add appends piece unchanged.
+func (k *prefixBuffer) add(piece []byte) {
 	if len(piece) == 0 {
 		return
 	}
@@ -28,8 +28,8 @@ func (k *kept) add(piece []byte) {
 	k.text = append(k.text, piece...)
 }
 
-// addUnit adds a code unit of UTF-16. Of a surrogate pair, the second completes the first.
-func (k *kept) addUnit(unit rune) {
+// addUnit appends a UTF-16 code unit. It combines surrogate pairs.
+func (k *prefixBuffer) addUnit(unit rune) {
 	if pair := utf16.DecodeRune(k.high, unit); pair != utf8.RuneError {
 		k.high = 0
 		k.addRune(pair)
@@ -43,21 +43,21 @@ func (k *kept) addUnit(unit rune) {
 	k.addRune(unit)
 }
 
-// endHigh adds U+FFFD for a high surrogate that nothing completed.
-func (k *kept) endHigh() {
+// endHigh appends U+FFFD for a high surrogate without a low one.
+func (k *prefixBuffer) endHigh() {
 	if k.high != 0 {
 		k.high = 0
 		k.addRune(utf8.RuneError)
 	}
 }
 
-func (k *kept) addRune(r rune) {
+func (k *prefixBuffer) addRune(r rune) {
 	var encoded [utf8.UTFMax]byte
 	k.add(utf8.AppendRune(encoded[:0], r))
 }
 
-// end returns what was kept, up to the end of a character, and whether it is everything.
-func (k *kept) end() (text []byte, whole bool) {
+// end returns the kept text, without an incomplete character at its end, and whether it is the whole string.
+func (k *prefixBuffer) end() (text []byte, whole bool) {
 	k.endHigh()
 	if k.cut {
 		return wholeRunes(k.text), false
