@@ -1,12 +1,14 @@
-// Package budget shares a number of bytes among the answers that are in memory.
+// Package budget limits the memory that answers take, in bytes, over all requests together.
 //
 // # Invariants
 //
-// All holdings together are never more than the bound, and those of a team never more than its share of it; but a share is room for
-// one of the largest answers at least. What answers take while they are made is never more than half of either, so that an
-// answer that was made finds room as soon as others have been sent: no two wait for each other.
+// All holdings together never exceed the bound, and the holdings of a team never exceed its share of the bound. A share
+// is at least large enough for one answer of the largest size.
 //
-// Whoever waits for room goes before those who came later and want the same.
+// Answers that are still being made never take more than half of the bound, or half of a share. A finished answer
+// therefore gets room as soon as others have been sent, and no two answers wait for each other.
+//
+// Claims of the same kind are granted in the order in which they arrived.
 package budget
 
 import (
@@ -19,84 +21,85 @@ import (
 )
 
 const (
-	// Least is the smallest bound of a budget that is of use, and the least share of it.
+	// Least is the minimum bound of a budget, and the minimum share of a team, in bytes.
 	Least = 16 << 20
-	// Patience is how long somebody waits for room at most.
+	// Patience is the longest time that a caller waits for room.
 	Patience = 3 * time.Second
 )
 
 var (
-	// ErrFull is returned where there was no room for as long as somebody waits.
+	// ErrFull is returned if no room became free within [Patience].
 	ErrFull = errors.New("the budget is used up")
-	// ErrShare is returned where there was none within the team's share.
+	// ErrShare is returned if no room became free in the team's share within [Patience].
 	ErrShare = errors.New("the team's share of the budget is used up")
 )
 
-// Budget is a bound of bytes. Its methods are safe for concurrent use.
+// Budget is a limit on bytes of memory. Its methods are safe for concurrent use.
 type Budget struct {
 	bound int64
 
 	mu      sync.Mutex
-	all     use
-	teams   map[*store.Team]*use // nil is everyone; those alone that hold something
-	waiting []*claim             // in the order in which they came
+	all     usage
+	teams   map[*store.Team]*usage // only teams that hold something; the key nil is everyone
+	waiting []*claim               // in the order of arrival
 }
 
-// use is how much is held, and how much of that by answers that are being made.
-type use struct{ held, making int64 }
+// usage is the number of bytes held, and how many of them answers hold that are still being made.
+type usage struct{ held, making int64 }
 
-// Holding is what one answer holds of a budget. It is for one goroutine.
+// Holding is the part of a budget that one answer holds. It must not be used concurrently.
 type Holding struct {
 	budget *Budget
 	team   *store.Team
-	use
+	usage
 }
 
-// claim is what somebody waits for.
+// claim is a request for more bytes.
 type claim struct {
 	holding *Holding
 	bytes   int64
 	making  bool
-	granted chan struct{} // closed once it is; nil for one that was granted at once
+	granted chan struct{} // closed when the claim is granted; nil for a claim that never had to wait
 }
 
-// New returns a budget of bound bytes, [Least] at least.
+// New returns a budget of bound bytes, or of [Least] if that is more.
 func New(bound int64) *Budget {
-	return &Budget{bound: max(bound, Least), teams: map[*store.Team]*use{}}
+	return &Budget{bound: max(bound, Least), teams: map[*store.Team]*usage{}}
 }
 
-// Bound returns how many bytes may be held.
+// Bound returns the most bytes that may be held at a time.
 func (b *Budget) Bound() int64 { return b.bound }
 
-// Held returns how many bytes are held.
+// Held returns the number of bytes held now, by all holdings together.
 func (b *Budget) Held() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.all.held
 }
 
-// For returns a holding of a team, nil for everyone, that holds nothing yet.
+// For returns an empty holding for an answer to a team. A nil team is everyone.
 func (b *Budget) For(team *store.Team) *Holding { return &Holding{budget: b, team: team} }
 
-// Make has h hold n bytes more, at most a quarter of [Least], while its answer is made. It waits for room, but not for long. The
-// error is ErrFull, ErrShare, or that of ctx.
-func (h *Holding) Make(ctx context.Context, n int64) error { return h.take(ctx, n, true) }
+// Make adds n bytes to h while its answer is being made. n is at most a quarter of [Least]. If there is no room, Make
+// waits for at most [Patience]. The error is ErrFull, ErrShare, or the error of ctx.
+func (h *Holding) Make(ctx context.Context, n int64) error { return h.claim(ctx, n, true) }
 
-// Grow has h hold n bytes more for an answer that is to be sent, half of [Least] at most. It is otherwise as [Holding.Make].
-func (h *Holding) Grow(ctx context.Context, n int64) error { return h.take(ctx, n, false) }
+// Grow adds n bytes to h for an answer that is ready to be sent. n is at most half of [Least]. Grow waits and fails as
+// [Holding.Make] does.
+func (h *Holding) Grow(ctx context.Context, n int64) error { return h.claim(ctx, n, false) }
 
-// Keep has h hold n bytes from now on, or as many as it does, if those are fewer: its answer is made.
+// Keep says that the answer of h is made, and reduces h to n bytes. If h holds fewer, it keeps what it holds.
 func (h *Holding) Keep(n int64) { h.release(h.held-min(n, h.held), h.making) }
 
-// End gives back all that h holds.
+// End gives back everything that h holds. It may be called more than once.
 func (h *Holding) End() { h.Keep(0) }
 
-// Held returns how many bytes h holds.
+// Held returns the number of bytes that h holds.
 func (h *Holding) Held() int64 { return h.held }
 
-func (h *Holding) take(ctx context.Context, n int64, making bool) error {
+func (h *Holding) claim(ctx context.Context, n int64, making bool) error {
 	c := &claim{holding: h, bytes: n, making: making}
-	if h.budget.enter(c) {
+	if h.budget.grantOrQueue(c) {
 		return nil
 	}
 	patience := time.NewTimer(Patience)
@@ -105,23 +108,23 @@ func (h *Holding) take(ctx context.Context, n int64, making bool) error {
 	case <-c.granted:
 		return nil
 	case <-ctx.Done():
-		return h.budget.leave(c, ctx.Err())
+		return h.budget.giveUp(c, ctx.Err())
 	case <-patience.C:
-		return h.budget.leave(c, nil)
+		return h.budget.giveUp(c, nil)
 	}
 }
 
-// enter grants a claim at once, if that is possible, or has it wait.
-func (b *Budget) enter(c *claim) (granted bool) {
+// grantOrQueue grants a claim if that is possible now, and queues it otherwise.
+func (b *Budget) grantOrQueue(c *claim) (granted bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if len(b.waiting) == 0 && b.refusal(c) == nil {
+	if len(b.waiting) == 0 && b.shortage(c) == nil {
 		b.grant(c)
 		return true
 	}
 	c.granted = make(chan struct{})
 	b.waiting = append(b.waiting, c)
-	b.grantSome()
+	b.grantWaiting()
 	return c.isGranted()
 }
 
@@ -134,23 +137,24 @@ func (c *claim) isGranted() bool {
 	}
 }
 
-// leave takes back a claim that waits, unless it was granted just now. It returns why, which is the reason if that is given.
-func (b *Budget) leave(c *claim, reason error) error {
+// giveUp removes a claim from the queue and returns the error for its caller: the reason, or if that is nil, what was
+// used up. It returns nil if the claim has just been granted.
+func (b *Budget) giveUp(c *claim, reason error) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if c.isGranted() {
 		return nil
 	}
-	why := b.refusal(c)
+	shortage := b.shortage(c)
 	b.waiting = without(b.waiting, c)
-	b.grantSome() // those that it was before
+	b.grantWaiting() // claims that were queued behind this one
 	switch {
 	case reason != nil:
 		return reason
-	case why != nil:
-		return why
+	case shortage != nil:
+		return shortage
 	}
-	return ErrFull // others were before it
+	return ErrFull // there is room, but older claims are waiting for it
 }
 
 func without(claims []*claim, c *claim) []*claim {
@@ -164,17 +168,17 @@ func without(claims []*claim, c *claim) []*claim {
 	return left
 }
 
-// refusal returns why there is no room for a claim, nil where there is. The caller holds b.mu.
-func (b *Budget) refusal(c *claim) error {
-	share, mine := b.bound, use{}
+// shortage returns ErrFull or ErrShare if there is no room for a claim, and nil if there is. The caller holds b.mu.
+func (b *Budget) shortage(c *claim) error {
+	share, ofTeam := b.bound, usage{}
 	if c.holding.team != nil {
 		share = min(b.bound, max(Least, c.holding.team.Share().Of(b.bound)))
 	}
 	if u := b.teams[c.holding.team]; u != nil {
-		mine = *u
+		ofTeam = *u
 	}
 	switch {
-	case c.holding.team != nil && !mine.hasRoom(c, share):
+	case c.holding.team != nil && !ofTeam.hasRoom(c, share):
 		return ErrShare
 	case !b.all.hasRoom(c, b.bound):
 		return ErrFull
@@ -182,20 +186,20 @@ func (b *Budget) refusal(c *claim) error {
 	return nil
 }
 
-// hasRoom reports whether a claim fits under a bound.
-func (u use) hasRoom(c *claim, bound int64) bool {
+// hasRoom reports whether a claim fits within a bound in addition to u.
+func (u usage) hasRoom(c *claim, bound int64) bool {
 	return u.held+c.bytes <= bound && (!c.making || u.making+c.bytes <= bound/2)
 }
 
-// grant has the holding of a claim hold what it claims. The caller holds b.mu.
+// grant adds the bytes of a claim to its holding and wakes its caller. The caller of grant holds b.mu.
 func (b *Budget) grant(c *claim) {
 	h := c.holding
-	mine := b.teams[h.team]
-	if mine == nil {
-		mine = new(use)
-		b.teams[h.team] = mine
+	ofTeam := b.teams[h.team]
+	if ofTeam == nil {
+		ofTeam = new(usage)
+		b.teams[h.team] = ofTeam
 	}
-	for _, u := range []*use{&b.all, mine, &h.use} {
+	for _, u := range []*usage{&b.all, ofTeam, &h.usage} {
 		u.held += c.bytes
 		if c.making {
 			u.making += c.bytes
@@ -206,7 +210,8 @@ func (b *Budget) grant(c *claim) {
 	}
 }
 
-// release gives back bytes, and so many of those that answers take while they are made. Who waits may get them.
+// release gives back a number of bytes, and grants waiting claims. making is how much less the holding now takes for an
+// answer that is being made.
 func (h *Holding) release(bytes, making int64) {
 	b := h.budget
 	if bytes == 0 && making == 0 {
@@ -214,20 +219,20 @@ func (h *Holding) release(bytes, making int64) {
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	mine := b.teams[h.team]
-	for _, u := range []*use{&b.all, mine, &h.use} {
+	ofTeam := b.teams[h.team]
+	for _, u := range []*usage{&b.all, ofTeam, &h.usage} {
 		u.held -= bytes
 		u.making -= making
 	}
-	if *mine == (use{}) {
+	if *ofTeam == (usage{}) {
 		delete(b.teams, h.team)
 	}
-	b.grantSome()
+	b.grantWaiting()
 }
 
-// grantSome grants those claims for which there is room. A claim that finds none has later ones of its kind wait too, those of its
-// team alone where it is the team's share that is used up. The caller holds b.mu.
-func (b *Budget) grantSome() {
+// grantWaiting grants the waiting claims that fit, oldest first. A claim that doesn't fit holds up later claims of its
+// kind: those of its team if the team's share is used up, else those of every team. The caller holds b.mu.
+func (b *Budget) grantWaiting() {
 	if len(b.waiting) == 0 {
 		return
 	}
@@ -239,7 +244,7 @@ func (b *Budget) grantSome() {
 			left = append(left, c)
 			continue
 		}
-		switch b.refusal(c) { //nolint:errorlint // they come as they are
+		switch b.shortage(c) { //nolint:errorlint // never wrapped
 		case nil:
 			b.grant(c)
 			continue
@@ -254,7 +259,8 @@ func (b *Budget) grantSome() {
 	b.waiting = left
 }
 
-// kind is claims that wait for one another.
+// kind identifies claims that wait for one another: of everybody or of one team, and for making answers or for sending
+// them.
 type kind struct {
 	team      *store.Team
 	everybody bool

@@ -22,14 +22,14 @@ func newTeam(part float64) *store.Team {
 	return store.NewTeam(store.Share{Part: part}, func(string) bool { return true })
 }
 
-// hold has a new holding of a team hold so many bytes, ready to be sent.
+// hold returns a new holding of a team with this many bytes of an answer that is ready to be sent.
 func hold(t testing.TB, b *budget.Budget, team *store.Team, bytes int64) *budget.Holding {
 	h := b.For(team)
 	require.NoError(t, h.Grow(t.Context(), bytes))
 	return h
 }
 
-func TestWhoeverFindsNoRoomWaitsForAWhile(t *testing.T) {
+func TestAClaimWithoutRoomWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(32 * mib)
 		first := []*budget.Holding{}
@@ -61,7 +61,7 @@ func TestWhoeverFindsNoRoomWaitsForAWhile(t *testing.T) {
 	})
 }
 
-func TestATeamKeepsToItsShare(t *testing.T) {
+func TestATeamCannotExceedItsShare(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(64 * mib)
 		half, tenth := newTeam(0.5), newTeam(0.1)
@@ -71,15 +71,15 @@ func TestATeamKeepsToItsShare(t *testing.T) {
 		require.ErrorIs(t, b.For(half).Grow(t.Context(), 1), budget.ErrShare)
 		hold(t, b, tenth, 8*mib)
 		hold(t, b, tenth, 8*mib)
-		require.ErrorIs(t, b.For(tenth).Grow(t.Context(), 1), budget.ErrShare, "16 MiB at least")
+		require.ErrorIs(t, b.For(tenth).Grow(t.Context(), 1), budget.ErrShare, "a share is at least 16 MiB")
 		hold(t, b, nil, 8*mib)
 		hold(t, b, nil, 8*mib)
 		require.ErrorIs(t, b.For(nil).Grow(t.Context(), 1), budget.ErrFull)
 	})
 }
 
-// TestWhoWaitsForAShareHoldsUpNobodyElse has one team wait while others come and go.
-func TestWhoWaitsForAShareHoldsUpNobodyElse(t *testing.T) {
+// TestATeamThatWaitsForItsShareHoldsUpNoOther has one team wait while others claim room and give it back.
+func TestATeamThatWaitsForItsShareHoldsUpNoOther(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b, half := budget.New(64*mib), newTeam(0.5)
 		for range 4 {
@@ -87,7 +87,7 @@ func TestWhoWaitsForAShareHoldsUpNobodyElse(t *testing.T) {
 		}
 		var waiting sync.WaitGroup
 		for range 100 {
-			waiting.Go(func() { b.For(half).Grow(t.Context(), mib) }) //nolint:errcheck // it is in vain
+			waiting.Go(func() { b.For(half).Grow(t.Context(), mib) }) //nolint:errcheck // always fails
 		}
 		synctest.Wait()
 		started := time.Now()
@@ -98,8 +98,8 @@ func TestWhoWaitsForAShareHoldsUpNobodyElse(t *testing.T) {
 	})
 }
 
-// TestAnswersThatAreMadeLeaveRoomForThoseThatAreSent fills what making may take.
-func TestAnswersThatAreMadeLeaveRoomForThoseThatAreSent(t *testing.T) {
+// TestAnswersInTheMakingLeaveRoomForSending uses up the half that is for answers in the making.
+func TestAnswersInTheMakingLeaveRoomForSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(32 * mib)
 		made := []*budget.Holding{}
@@ -108,7 +108,7 @@ func TestAnswersThatAreMadeLeaveRoomForThoseThatAreSent(t *testing.T) {
 			require.NoError(t, made[len(made)-1].Make(t.Context(), 4*mib))
 		}
 		require.ErrorIs(t, b.For(nil).Make(t.Context(), 1), budget.ErrFull)
-		for _, h := range made { // one after the other, as each is sent
+		for _, h := range made { // one at a time, as each answer is sent
 			require.NoError(t, h.Grow(t.Context(), 8*mib))
 			h.Keep(mib)
 			require.EqualValues(t, mib, h.Held())
@@ -117,9 +117,9 @@ func TestAnswersThatAreMadeLeaveRoomForThoseThatAreSent(t *testing.T) {
 	})
 }
 
-// TestNothingIsHeldTwiceOrLost has many come and go at random: no bound is exceeded, nobody waits for ever, and in the end nothing
-// is held.
-func TestNothingIsHeldTwiceOrLost(t *testing.T) {
+// TestBytesAreNeitherCountedTwiceNorLost has many goroutines claim and give back bytes at random. The bound is never
+// exceeded, no goroutine waits forever, and in the end nothing is held.
+func TestBytesAreNeitherCountedTwiceNorLost(t *testing.T) {
 	rapid.Check(t, func(rt *rapid.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		synctest.Test(t, func(t *testing.T) {

@@ -1,4 +1,4 @@
-// Package certs keeps the certificates with which connections are encrypted.
+// Package certs holds the TLS certificates of the server, which can be replaced while it runs.
 package certs
 
 import (
@@ -9,13 +9,14 @@ import (
 	"sync/atomic"
 )
 
-// Certs is a certificate with its key, and the authority of clients' certificates, where there is one. Its methods are safe
-// for concurrent use.
+// Certs is a certificate with its key, and optionally the authorities that sign client certificates. Its methods are
+// safe for concurrent use.
 type Certs struct{ current atomic.Pointer[tls.Config] }
 
-// Use takes PEM: a certificate (with those that lead to its authority), its key, and, where clients are to have certificates,
-// those of the authorities that sign them. New connections are encrypted with them. The error says which is at fault,
-// and holds nothing of the key.
+// Use replaces the certificate for new connections. All arguments are PEM: cert is the certificate, followed by its
+// chain of intermediate certificates; key is its private key; clientCA holds the authorities that must have signed a
+// client's certificate, or is nil if clients need none. The error says which argument is at fault, and contains no part
+// of the key.
 func (c *Certs) Use(cert, key, clientCA []byte) error {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
@@ -38,8 +39,8 @@ func (c *Certs) Use(cert, key, clientCA []byte) error {
 	return nil
 }
 
-// safeSuites are those of TLS 1.2 that keep past connections secret and authenticate what they encrypt (RFC 9325, section
-// 4.2). Those of TLS 1.3 all do.
+// safeSuites are the cipher suites of TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, section
+// 4.2). All suites of TLS 1.3 have both.
 var safeSuites = []uint16{
 	tls.TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
 	tls.TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
@@ -49,7 +50,8 @@ var safeSuites = []uint16{
 	tls.TLS_ECDHE_RSA_WITH_CHACHA20_POLY1305_SHA256,
 }
 
-// Config returns what a server needs to encrypt each new connection with what was used last. [Certs.Use] must have been called.
+// Config returns a configuration for a server. Each new connection uses the certificate that was last passed to
+// [Certs.Use], which must have been called before Config.
 func (c *Certs) Config() *tls.Config {
 	config := c.current.Load().Clone()
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil }

@@ -1,5 +1,5 @@
-// Package control lets an operator on the server's own machine tell it what to do: over a Unix socket in its data directory,
-// which only its own user can reach.
+// Package control lets an operator on the server's machine send it commands, over a Unix socket in its data directory.
+// Only the server's own user can connect to the socket.
 package control
 
 import (
@@ -19,10 +19,10 @@ import (
 // socket is the name of the socket in the data directory.
 const socket = "control.sock"
 
-// Listen opens the socket in a data directory, which the caller has locked: one that is left from before is of
-// no use.
+// Listen opens the socket in a data directory and replaces a socket that an earlier server left behind. The caller must
+// hold the lock of the directory.
 func Listen(dataDir string) (l net.Listener, err error) {
-	path, done, err := pathOf(dataDir)
+	path, done, err := socketPath(dataDir)
 	if err != nil {
 		return nil, err
 	}
@@ -34,19 +34,20 @@ func Listen(dataDir string) (l net.Listener, err error) {
 	if err != nil {
 		return nil, err
 	}
-	unix.SetUnlinkOnClose(false) // its path may be another by then; the next one removes it
+	unix.SetUnlinkOnClose(false) // path may be invalid by then; the next Listen removes the socket
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(err, unix.Close())
 	}
 	return unix, nil
 }
 
-// Serve carries out what comes in by l until ctx ends. backup copies the state to a directory.
+// Serve carries out the commands that arrive on l until ctx is done, and waits for a command under way to finish.
+// backup copies the state to a directory.
 func Serve(ctx context.Context, l net.Listener, backup func(dir string) error) error {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /backup", func(w http.ResponseWriter, r *http.Request) {
 		if err := backup(r.URL.Query().Get("dir")); err != nil {
-			http.Error(w, err.Error(), http.StatusConflict) // to the server's own user: nothing to hide
+			http.Error(w, err.Error(), http.StatusConflict) // only the server's own user sees it
 			return
 		}
 		w.WriteHeader(http.StatusNoContent)
@@ -55,7 +56,7 @@ func Serve(ctx context.Context, l net.Listener, backup func(dir string) error) e
 	stopped := make(chan struct{})
 	stop := context.AfterFunc(ctx, func() {
 		defer close(stopped)
-		server.Shutdown(context.WithoutCancel(ctx)) //nolint:errcheck // a backup under way is waited for
+		server.Shutdown(context.WithoutCancel(ctx)) //nolint:errcheck // without a deadline, it waits for a backup under way
 	})
 	defer stop()
 	err := server.Serve(l)
@@ -66,17 +67,18 @@ func Serve(ctx context.Context, l net.Listener, backup func(dir string) error) e
 	return err
 }
 
-// Backup has the server of a data directory copy its state to a directory, and returns when that is done.
+// Backup asks the server that uses a data directory to copy its state to a directory, and returns when the copy is
+// complete.
 func Backup(ctx context.Context, dataDir, dir string) error {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return err
 	}
-	path, done, err := pathOf(dataDir)
+	path, done, err := socketPath(dataDir)
 	if err != nil {
 		return err
 	}
-	defer done() //nolint:errcheck // it was only read
+	defer done() //nolint:errcheck // only opened for reading
 	client := http.Client{Transport: &http.Transport{
 		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 			return new(net.Dialer).DialContext(ctx, "unix", path)
@@ -91,7 +93,7 @@ func Backup(ctx context.Context, dataDir, dir string) error {
 	if err != nil {
 		return fmt.Errorf("no server answers for DATA_DIR %s: %w", dataDir, errors.Unwrap(err))
 	}
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close() //nolint:errcheck // only read
 	if response.StatusCode == http.StatusNoContent {
 		return nil
 	}

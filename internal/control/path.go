@@ -8,18 +8,18 @@ import (
 	"runtime"
 )
 
-// mostPath is how long the path of a socket may be everywhere, in bytes.
-const mostPath = 100
+// maxPath is the longest path of a socket, in bytes, that every supported system accepts.
+const maxPath = 100
 
-// pathOf returns a path of the socket in a data directory, which holds until done is called. One that is too long for a socket goes by way
-// of the open directory where the system has a name for that.
-func pathOf(dataDir string) (path string, done func() error, err error) {
+// socketPath returns a path of the socket in a data directory. The path is valid until done is called. If the plain
+// path is too long for a socket, it is a path under /proc that leads through the opened directory (Linux only).
+func socketPath(dataDir string) (path string, done func() error, err error) {
 	path = filepath.Join(dataDir, socket)
-	if len(path) <= mostPath {
+	if len(path) <= maxPath {
 		return path, func() error { return nil }, nil
 	}
 	if runtime.GOOS != "linux" {
-		return "", nil, fmt.Errorf("the path of DATA_DIR must be at most %d bytes long for that", mostPath-len(socket)-1)
+		return "", nil, fmt.Errorf("the path of DATA_DIR is too long for a control socket: at most %d bytes are allowed", maxPath-len(socket)-1)
 	}
 	dir, err := os.Open(dataDir)
 	if err != nil {
@@ -27,7 +27,7 @@ func pathOf(dataDir string) (path string, done func() error, err error) {
 	}
 	path = fmt.Sprintf("/proc/self/fd/%d/%s", dir.Fd(), socket)
 	if _, err := os.Stat(filepath.Dir(path)); err != nil {
-		return "", nil, errors.Join(fmt.Errorf("the path of DATA_DIR must be at most %d bytes long where there is no /proc", mostPath-len(socket)-1), dir.Close())
+		return "", nil, errors.Join(fmt.Errorf("the path of DATA_DIR is too long for a control socket: without /proc, at most %d bytes are allowed", maxPath-len(socket)-1), dir.Close())
 	}
 	return path, dir.Close, nil
 }

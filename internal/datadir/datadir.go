@@ -1,11 +1,14 @@
-// Package datadir finds the directory that the server keeps its state in, and keeps others out of it.
+// Package datadir finds the directory in which the server keeps its state, called its home, and denies other users
+// access to it.
 //
 // # Invariants
 //
-// What lies in a [Home] can be read and changed by the server's own user alone: its directories have mode 0700, its files 0600. A
-// directory that the operator names is used as it is where it is the server's own and private. Any other one, which others may read
-// or which something else lies in, is left as it is: the state is in a folder of the server's own in there. Once there is such a
-// folder, it is the home, whatever becomes of the directory around it.
+// Only the server's own user can read and change the files in the home: its directories have mode 0700, its files mode
+// 0600.
+//
+// A directory that the operator names is the home itself if the server's user owns it and nobody else has access. Any
+// other directory is left as it is, and the home is a folder named [Folder] in it. Once that folder exists, it stays
+// the home, even if the directory around it becomes private later.
 package datadir
 
 import (
@@ -18,19 +21,20 @@ import (
 	"strings"
 )
 
-// Folder is the name of the folder of the server's own in a directory that is not.
+// Folder is the name of the home in a directory that is not private to the server's user.
 const Folder = "kubeagents"
 
-// moving is the name of that folder while the state of an earlier version is moved into it.
-const moving = ".kubeagents.moving"
+// movingFolder is the name of that folder while the state of an earlier version is being moved into it.
+const movingFolder = ".kubeagents.moving"
 
+// Permissions.
 const (
-	private     = 0o700
+	privateDir  = 0o700
 	privateFile = 0o600
-	others      = 0o077
+	othersMask  = 0o077
 )
 
-// Find returns where the state is that belongs to a directory which an operator named. It changes nothing.
+// Find returns the home for a directory that an operator named. It changes nothing.
 func Find(dir string) string {
 	inner := filepath.Join(dir, Folder)
 	if info, err := os.Stat(inner); err == nil && info.IsDir() {
@@ -39,14 +43,16 @@ func Find(dir string) string {
 	return dir
 }
 
-// Prepare returns where to keep the state that belongs to a directory which an operator named: [Find] finds it afterwards. It makes the
-// directory if there is none, moves the state of an earlier version that lies open, and takes from others what they may do with it. lock
-// is called with a directory that something is to be moved out of; it returns an error where another program uses it, or what gives
-// the lock back.
+// Prepare returns the home for a directory that an operator named, creating it if necessary. [Find] returns the same
+// home afterwards. Prepare moves the state that an earlier version kept in a directory open to others, and removes the
+// permissions of other users.
+//
+// Prepare calls lock before it moves anything out of a directory. lock returns a function that releases the lock, or an
+// error if another program uses the directory.
 func Prepare(dir string, lock func(dir string) (unlock func() error, err error)) (home string, err error) {
 	switch info, err := os.Stat(dir); {
 	case errors.Is(err, fs.ErrNotExist):
-		return dir, os.MkdirAll(dir, private)
+		return dir, os.MkdirAll(dir, privateDir)
 	case err != nil:
 		return "", err
 	case !info.IsDir():
@@ -54,58 +60,59 @@ func Prepare(dir string, lock func(dir string) (unlock func() error, err error))
 	}
 	home = Find(dir)
 	if home == dir {
-		if home, err = settle(dir, lock); err != nil {
+		if home, err = chooseHome(dir, lock); err != nil {
 			return "", err
 		}
 	}
-	return home, closeOff(home)
+	return home, makePrivate(home)
 }
 
-// settle returns the home in a directory that has no folder of the server's own yet.
-func settle(dir string, lock func(dir string) (func() error, error)) (home string, err error) {
-	began := filepath.Join(dir, moving)
-	_, err = os.Stat(began)
+// chooseHome returns the home for a directory that has no [Folder] yet: the directory itself if it is private, else a
+// new [Folder], with the state of an earlier version moved into it.
+func chooseHome(dir string, lock func(dir string) (func() error, error)) (home string, err error) {
+	staging := filepath.Join(dir, movingFolder)
+	_, err = os.Stat(staging)
 	interrupted := err == nil
-	if !interrupted && own(dir) {
+	if !interrupted && isPrivate(dir) {
 		return dir, nil
 	}
-	earlier, err := stateIn(dir)
+	names, err := stateIn(dir)
 	if err != nil {
 		return "", err
 	}
 	home = filepath.Join(dir, Folder)
-	if len(earlier) == 0 && !interrupted {
-		return home, os.Mkdir(home, private)
+	if len(names) == 0 && !interrupted {
+		return home, os.Mkdir(home, privateDir)
 	}
 	unlock, err := lock(dir)
 	if err != nil {
 		return "", err
 	}
 	defer func() { err = errors.Join(err, unlock()) }()
-	if earlier, err = stateIn(dir); err != nil { // now with the lock's file
+	if names, err = stateIn(dir); err != nil { // again, because it now includes the lock file
 		return "", err
 	}
-	if err := os.Mkdir(began, private); err != nil && !errors.Is(err, fs.ErrExist) {
+	if err := os.Mkdir(staging, privateDir); err != nil && !errors.Is(err, fs.ErrExist) {
 		return "", err
 	}
-	for _, name := range earlier {
-		if err := os.Rename(filepath.Join(dir, name), filepath.Join(began, name)); err != nil {
-			return "", fmt.Errorf("move the state that lies open in %s: %w", dir, err)
+	for _, name := range names {
+		if err := os.Rename(filepath.Join(dir, name), filepath.Join(staging, name)); err != nil {
+			return "", fmt.Errorf("move the state in %s, which other users have access to: %w", dir, err)
 		}
 	}
-	if err := os.Rename(began, home); err != nil {
+	if err := os.Rename(staging, home); err != nil {
 		return "", err
 	}
-	return home, sync(dir)
+	return home, syncDir(dir)
 }
 
-// own reports whether a directory is the server's own, and private.
-func own(dir string) bool {
+// isPrivate reports whether the server's user owns a directory and nobody else has access to it.
+func isPrivate(dir string) bool {
 	info, err := os.Stat(dir)
-	return err == nil && info.Mode().Perm()&others == 0 && isMine(info)
+	return err == nil && info.Mode().Perm()&othersMask == 0 && isMine(info)
 }
 
-// stateIn returns the names of what an earlier version kept directly in a directory.
+// stateIn returns the names of the files that an earlier version kept directly in a directory.
 func stateIn(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)
 	if err != nil {
@@ -119,22 +126,22 @@ func stateIn(dir string) (names []string, err error) {
 	return names, nil
 }
 
-// isState reports whether a name is one of the journal's files: those of its engine, and its own.
+// isState reports whether a name is that of a file of the journal or of its storage engine.
 func isState(name string) bool {
 	known := []string{"LOCK", "CURRENT", "control.sock"}
 	begin := []string{"MANIFEST-", "OPTIONS-", "marker.", "sent-backup-"}
 	end := []string{".sst", ".log", ".blob"}
 	return slices.Contains(known, name) ||
 		slices.ContainsFunc(begin, func(s string) bool { return strings.HasPrefix(name, s) }) ||
-		slices.ContainsFunc(end, func(s string) bool { return strings.HasSuffix(name, s) && numbered(strings.TrimSuffix(name, s)) })
+		slices.ContainsFunc(end, func(s string) bool { return strings.HasSuffix(name, s) && isNumber(strings.TrimSuffix(name, s)) })
 }
 
-func numbered(name string) bool {
+func isNumber(name string) bool {
 	return name != "" && strings.Trim(name, "0123456789") == ""
 }
 
-// closeOff takes from others what they may do with a home and what lies in it.
-func closeOff(home string) error {
+// makePrivate removes the permissions of other users for a home and everything in it.
+func makePrivate(home string) error {
 	return filepath.WalkDir(home, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {
@@ -145,20 +152,20 @@ func closeOff(home string) error {
 		mode := fs.FileMode(privateFile)
 		switch {
 		case e.IsDir():
-			mode = private
+			mode = privateDir
 		case !e.Type().IsRegular():
-			return nil // a socket has a mode of its own; a link is none of ours
+			return nil // the control socket sets its own mode; a link is not ours
 		}
 		info, err := e.Info()
-		if err != nil || info.Mode().Perm()&others == 0 {
+		if err != nil || info.Mode().Perm()&othersMask == 0 {
 			return err
 		}
 		return os.Chmod(path, mode)
 	})
 }
 
-// sync has the names in a directory be durable.
-func sync(dir string) error {
+// syncDir makes the renames in a directory durable.
+func syncDir(dir string) error {
 	d, err := os.Open(dir)
 	if err != nil {
 		return err

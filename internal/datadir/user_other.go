@@ -4,7 +4,7 @@ package datadir
 
 import "io/fs"
 
-// KeepPrivate does nothing: here, directories pass on who may read what is in them.
+// KeepPrivate does nothing: on this system, files inherit their permissions from their directory.
 func KeepPrivate() {}
 
 // SurviveFileSizeLimit does nothing: only Unix has such a limit.

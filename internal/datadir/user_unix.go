@@ -9,15 +9,15 @@ import (
 	"syscall"
 )
 
-// KeepPrivate has every file that the program makes from now on be its own user's alone, whatever the shell's umask says. It is for the
-// start of a program.
-func KeepPrivate() { syscall.Umask(others) }
+// KeepPrivate denies other users access to every file that the program creates from now on, whatever umask it
+// inherited. Call it at the start of a program.
+func KeepPrivate() { syscall.Umask(othersMask) }
 
-// SurviveFileSizeLimit makes a write beyond the limit of a file's size an error of that write; by default the signal SIGXFSZ would end
-// the program. It is for the start of a program.
+// SurviveFileSizeLimit makes a write beyond the file size limit (RLIMIT_FSIZE) fail with an error. By default, the
+// signal SIGXFSZ would end the program. Call it at the start of a program.
 func SurviveFileSizeLimit() { signal.Ignore(syscall.SIGXFSZ) }
 
-// isMine reports whether a file belongs to the program's own user.
+// isMine reports whether the program's effective user owns a file.
 func isMine(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Geteuid()

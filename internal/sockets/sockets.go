@@ -1,4 +1,4 @@
-// Package sockets opens the addresses at which a server is reached.
+// Package sockets opens the addresses on which a server listens.
 package sockets
 
 import (
@@ -9,15 +9,16 @@ import (
 	"syscall"
 )
 
-// tries is how often a port is looked for that is free at every address.
-const tries = 20
+// attempts is how often Listen looks for a port that is free on every address.
+const attempts = 20
 
-// Listen listens at each address, as net.Listen takes it. Of several, those of a family that the machine lacks are passed over, as long as
-// one is left. Where the first has the port 0, all of them get the same one, which is free.
+// Listen listens on each TCP address, in the form that net.Listen takes. Of several addresses, it skips those that the
+// machine doesn't have, for example for lack of IPv6, as long as one remains. If the first address has port 0, all
+// listeners get the same free port.
 //
-// The error names the address at fault; nothing is left open then.
+// On error, which names the address at fault, no listener is left open.
 func Listen(addresses []string) (listeners []net.Listener, err error) {
-	for range tries {
+	for range attempts {
 		if listeners, err = open(addresses); err == nil || !anyPort(addresses[0]) || !errors.Is(err, syscall.EADDRINUSE) {
 			break
 		}
@@ -26,7 +27,7 @@ func Listen(addresses []string) (listeners []net.Listener, err error) {
 }
 
 func open(addresses []string) (listeners []net.Listener, err error) {
-	var lacking error
+	var skipped error
 	port := ""
 	for _, address := range addresses {
 		listener, err := net.Listen("tcp", withPort(address, port))
@@ -34,14 +35,14 @@ func open(addresses []string) (listeners []net.Listener, err error) {
 		case err == nil:
 			listeners = append(listeners, listener)
 			port = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
-		case len(addresses) > 1 && lacksFamily(err):
-			lacking = errors.Join(lacking, err)
+		case len(addresses) > 1 && isUnavailable(err):
+			skipped = errors.Join(skipped, err)
 		default:
 			return nil, errors.Join(err, closeAll(listeners))
 		}
 	}
 	if len(listeners) == 0 {
-		return nil, fmt.Errorf("this machine has none of the addresses: %w", lacking)
+		return nil, fmt.Errorf("this machine has none of the addresses: %w", skipped)
 	}
 	return listeners, nil
 }
@@ -53,7 +54,7 @@ func closeAll(listeners []net.Listener) (err error) {
 	return err
 }
 
-// withPort returns address, with that port if one is given.
+// withPort returns address with its port replaced by port, unless port is empty.
 func withPort(address, port string) string {
 	host, _, err := net.SplitHostPort(address)
 	if port == "" || err != nil {
@@ -67,7 +68,8 @@ func anyPort(address string) bool {
 	return port == "0"
 }
 
-// lacksFamily reports whether an error says that the machine has no such address, or that it does not know the family at all.
-func lacksFamily(err error) bool {
+// isUnavailable reports whether an error says that the machine doesn't have an address, or doesn't support its family
+// at all.
+func isUnavailable(err error) bool {
 	return errors.Is(err, syscall.EADDRNOTAVAIL) || errors.Is(err, syscall.EAFNOSUPPORT) || errors.Is(err, syscall.EPROTONOSUPPORT)
 }

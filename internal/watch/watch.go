@@ -1,4 +1,4 @@
-// Package watch reads files again when they change.
+// Package watch re-reads files when they change.
 package watch
 
 import (
@@ -15,10 +15,11 @@ import (
 	"github.com/kubeagents/kubeagents/internal/metrics"
 )
 
-// Files are some that are used together: tokens, or a certificate with its key. Its methods are safe for concurrent use.
+// Files is a set of files that are used together, such as a certificate with its key. Its methods are safe for
+// concurrent use.
 //
-// They are compared by what they hold, not by when they were written, so that it does not matter whether somebody edits
-// them, puts others in their place, or has a link lead elsewhere.
+// A change is detected by content, not by modification time. It makes no difference whether a file is edited, replaced,
+// or is a link that now points elsewhere.
 type Files struct {
 	name    string
 	files   []File
@@ -27,15 +28,15 @@ type Files struct {
 	logger  *slog.Logger
 
 	mu   sync.Mutex
-	used [sha256.Size]byte // what was tried last, be it good or not
-	seen [sha256.Size]byte // what was there at the last look
+	used [sha256.Size]byte // hash of the contents last passed to use, whether it accepted them or not
+	seen [sha256.Size]byte // hash of the contents at the last Look
 }
 
-// File is a file that a setting names.
+// File is a file and the setting that names it.
 type File struct{ Setting, Path string }
 
-// Open reads files and has use take what is in them, in the same order. name says in the log and in the metrics what they
-// are. An error names the settings and the files.
+// Open reads files and passes their contents to use, in the same order. name stands for the files in the log and in the
+// metrics. An error names the settings and the files.
 func Open(name string, files []File, use func(texts [][]byte) error, m *metrics.Metrics, logger *slog.Logger) (*Files, error) {
 	f := &Files{name: name, files: files, use: use, metrics: m, logger: logger}
 	texts, sum, err := f.read()
@@ -50,7 +51,7 @@ func Open(name string, files []File, use func(texts [][]byte) error, m *metrics.
 	return f, nil
 }
 
-// apply has what the files hold be used.
+// apply passes the contents of the files to use. An error names the settings and the files.
 func (f *Files) apply(texts [][]byte) error {
 	err := f.use(texts)
 	if err == nil {
@@ -63,7 +64,7 @@ func (f *Files) apply(texts [][]byte) error {
 	return fmt.Errorf("%s: %w", strings.Join(names, ", "), err)
 }
 
-// read returns what the files hold, and a hash of it; where they can't be read, one of the error.
+// read returns the contents of the files and a hash of them. If a file can't be read, sum is a hash of the error.
 func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
 	hash := sha256.New()
 	for _, file := range f.files {
@@ -79,9 +80,9 @@ func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
 	return texts, [sha256.Size]byte(hash.Sum(nil)), nil
 }
 
-// Look uses the files again if they have changed; what is only half written by now would not do, so that they must be as they
-// were at the last look. With now, it does not wait for that, and tries again what did not do before. Where they don't
-// do, what was used before stays in use, which the log and the metrics say.
+// Look reloads the files if they have changed. A file may be half written at the time, so Look waits until two calls in
+// a row find the same contents. If now is true, it doesn't wait, and retries contents that were rejected before. If the
+// files can't be used, the previous contents stay in use; the log and the metrics say so.
 func (f *Files) Look(now bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -100,7 +101,7 @@ func (f *Files) Look(now bool) {
 		f.logger.Error("the "+f.name+" can't be used: the previous ones stay in use", "error", err.Error())
 		return
 	}
-	f.logger.Info("read the " + f.name + " again")
+	f.logger.Info("reloaded the " + f.name)
 }
 
 // lookEvery is how often Run looks at files.

@@ -17,8 +17,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// TestFilesAreReadAgainWhenTheyChange edits, breaks, swaps and removes a file.
-func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
+// TestFilesAreReloadedWhenTheyChange edits, breaks, removes and replaces a file.
+func TestFilesAreReloadedWhenTheyChange(t *testing.T) {
 	dir := t.TempDir()
 	path, other := filepath.Join(dir, "a"), filepath.Join(dir, "b")
 	write := func(path, text string) { require.NoError(t, os.WriteFile(path, []byte(text), 0o600)) }
@@ -55,7 +55,7 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 
 	write(path, "two")
 	files.Look(false)
-	require.Empty(t, used, "it could be half written")
+	require.Empty(t, used, "the file may be half written")
 	files.Look(false)
 	expect("two beside")
 	write(other, "next")
@@ -68,7 +68,7 @@ func TestFilesAreReadAgainWhenTheyChange(t *testing.T) {
 		files.Look(false)
 	}
 	require.Empty(t, used)
-	require.Equal(t, 1, bytes.Count(log.Bytes(), fmt.Appendf(nil, `level=ERROR msg="the tokens can't be used: the previous ones stay in use" error="A_FILE=%s, B_FILE=%s: line 1 is bad"`, path, other)), "it is said once: %s", &log)
+	require.Equal(t, 1, bytes.Count(log.Bytes(), fmt.Appendf(nil, `level=ERROR msg="the tokens can't be used: the previous ones stay in use" error="A_FILE=%s, B_FILE=%s: line 1 is bad"`, path, other)), "it is logged once: %s", &log)
 	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 0`)
 	require.Contains(t, scrape(), `kubeagents_reload_failures_total{files="tokens"} 1`)
 	files.Look(true)
