@@ -1,4 +1,5 @@
-// Package budget limits the memory that answers take, in bytes, over all requests together.
+// Package budget limits the bytes of memory that answers take, over all requests together. Request bodies have a budget
+// of the same kind.
 //
 // # Invariants
 //

@@ -11,10 +11,10 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Type is a type of events that a filter can select.
+// Type is a type of event that a filter can select. Types can be combined with the operator |.
 type Type uint8
 
-// The types of events that tell of a change. A reset and a bye reach every subscriber.
+// The types of events about a change. Filters don't apply to the other events, reset and bye.
 const (
 	TypeStatus Type = 1 << iota
 	TypeExpired
@@ -23,7 +23,7 @@ const (
 
 var typeNames = map[string]Type{"status": TypeStatus, "expired": TypeExpired, "removed": TypeRemoved}
 
-// ParseType returns the type with that name. ok is false where there is none.
+// ParseType returns the type with a name. ok is false if there is none.
 func ParseType(name string) (t Type, ok bool) {
 	t, ok = typeNames[name]
 	return t, ok
@@ -39,12 +39,12 @@ func typeOf(kind store.ChangeKind) (Type, string) {
 	return TypeStatus, "status"
 }
 
-// Filter selects events. Its zero value selects them all.
+// Filter selects events. Its zero value selects all of them.
 type Filter struct {
-	Team     *store.Team     // nil for every agent
-	Share    store.Share     // of the subscribers that there may be, of the team
+	Team     *store.Team     // only agents of this team; nil for every agent
+	Share    store.Share     // the team's share of MaxSubscribers
 	AgentID  string          // "" for any
-	Statuses []models.Status // of which the session's is one since; none for any
+	Statuses []models.Status // the session's status after the change is one of these; none for any
 	Lost     *bool           // nil for either
 	Types    Type            // one or more; 0 for any
 }
@@ -70,13 +70,13 @@ func (f *Filter) selects(c *store.Change) bool {
 	return len(f.Statuses) == 0
 }
 
-// Event is one event of a stream. It never changes.
+// Event is one event of a stream. It is immutable; subscribers may share it.
 type Event struct {
-	Frame []byte    // as it is sent
-	At    time.Time // when the server made the change; zero for what tells of none
+	Frame []byte    // the encoded event, as it is sent
+	At    time.Time // when the server made the change; zero if the event is not about a change
 }
 
-// sessionFields is what every event of a change tells of the session: see openapi.yaml.
+// sessionFields describe the session in every event about a change: see openapi.yaml.
 type sessionFields struct {
 	AgentID     string        `json:"agent_id"`
 	AgentName   string        `json:"agent_name,omitzero"`
@@ -115,7 +115,7 @@ type removedFields struct {
 	AgentRemoved bool `json:"agent_removed"`
 }
 
-// eventOf returns the event that tells of c.
+// eventOf returns the event for a change.
 func (h *Hub) eventOf(c *store.Change) *Event {
 	se := &c.Session
 	fields := sessionFields{
@@ -135,11 +135,11 @@ func (h *Hub) eventOf(c *store.Change) *Event {
 	return &Event{frame(h.id(c.Number), name, data), c.At}
 }
 
-// frame returns an event as it is sent. JSON holds no line ends, so that one line of data does.
+// frame encodes an event. Its JSON contains no newlines, so one data line is enough.
 func frame(id, name string, data any) []byte {
 	body, err := json.Marshal(data)
 	if err != nil {
-		panic("encode event: " + err.Error()) // all that is encoded is plain values
+		panic("encode event: " + err.Error()) // plain values always encode
 	}
 	b := make([]byte, 0, len(id)+len(name)+len(body)+24)
 	b = append(append(b, "id: "...), id...)
@@ -152,17 +152,18 @@ type reason struct {
 	Reason string `json:"reason"`
 }
 
-// resetEvent tells a client to read the lists again; the stream goes on after the change with this number.
+// resetEvent tells a client to read the lists again. The stream continues after the change with this number.
 func (h *Hub) resetEvent(number uint64, why string) *Event {
 	return &Event{Frame: frame(h.id(number), "reset", reason{why})}
 }
 
-// byeEvent says that the stream ends because the server stops.
+// byeEvent tells a client that the stream ends because the server is stopping.
 func (h *Hub) byeEvent(number uint64) *Event {
 	return &Event{Frame: frame(h.id(number), "bye", reason{"the server is stopping"})}
 }
 
-// positionEvent tells a client from where to resume, and keeps proxies awake; no event is dispatched there.
+// positionEvent sets the ID from which a client resumes, and keeps proxies from closing the connection. It has no data,
+// so clients dispatch no event for it.
 func (h *Hub) positionEvent(number uint64, comment string, retry time.Duration) *Event {
 	var b strings.Builder
 	fmt.Fprintf(&b, ": %s\n", comment)

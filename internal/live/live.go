@@ -1,12 +1,13 @@
-// Package live sends subscribers the changes of a store as server-sent events (WHATWG HTML, section 9.2).
+// Package live sends the changes of a store to subscribers as server-sent events (WHATWG HTML, section 9.2).
 //
 // # Invariants
 //
-// A subscriber gets each change that its filter selects once, in the order in which the store made them, from the
-// position on from which it subscribed; or it gets a reset first, which says that some are missing; or its stream ends, and
-// with the last ID that it got it goes on where that one stopped.
+// From the position at which it subscribed, a subscriber gets each change that its filter selects exactly once, in the
+// order in which the store made them. If changes are missing, it first gets a reset event that says so. If its stream
+// ends, it can resume with the last ID that it got.
 //
-// Nobody waits for a subscriber: what it has not taken yet is bounded, and where that bound is met its stream ends.
+// The publisher never waits for a subscriber. The queue of a subscriber is bounded, and its stream ends when the queue
+// is full.
 package live
 
 import (
@@ -25,52 +26,52 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// pace is the least time between two rounds of the dispatcher, so that many changes share a round and a write, and
-// reports are not slowed down by a goroutine that wakes up for each.
-const pace = 2 * time.Millisecond
+// minRoundInterval is the minimum time between two rounds of the dispatcher. It lets many changes share one round and
+// one write, and keeps the dispatcher from waking up for every report, which would slow reports down.
+const minRoundInterval = 2 * time.Millisecond
 
 // changesPerRound is how many changes are read from the store at once.
 const changesPerRound = 256
 
 var (
-	// ErrFull is returned where there are as many subscribers as may be.
+	// ErrFull is returned when MaxSubscribers is reached.
 	ErrFull = errors.New("there are too many subscribers")
-	// ErrShare is returned where a team has as many subscribers as its share of them allows.
+	// ErrShare is returned when a team has reached its share of MaxSubscribers.
 	ErrShare = errors.New("the team has too many subscribers")
-	// ErrClosed is returned once the hub is closed.
+	// ErrClosed is returned after the hub is closed.
 	ErrClosed = errors.New("the hub is closed")
-	// ErrSlow ends the stream of a subscriber that did not take its events in time.
+	// ErrSlow ends the stream of a subscriber that did not read its events in time.
 	ErrSlow = errors.New("the subscriber is too slow")
 )
 
 // Options are the bounds of a hub.
 type Options struct {
 	MaxSubscribers int
-	Buffer         int // events that a subscriber may leave waiting
+	Buffer         int // maximum number of events queued for a subscriber
 }
 
-// Hub hands the changes of a store to subscribers. Its methods are safe for concurrent use.
+// Hub delivers the changes of a store to subscribers. Its methods are safe for concurrent use.
 type Hub struct {
 	store   *store.Store
 	metrics *metrics.Metrics
 	opts    Options
-	run     string // tells the positions of this run of the program from those of another
-	joined  chan struct{}
+	run     string        // distinguishes event IDs of this run of the program from those of other runs
+	joined  chan struct{} // wakes Run when somebody subscribes
 
-	position atomic.Uint64 // of the last change that was dispatched; written under mu
+	position atomic.Uint64 // number of the last change dispatched; written under mu
 
 	mu       sync.Mutex
 	closed   bool
-	everyone subscribers                 // those who follow all agents
-	byTeam   map[*store.Team]subscribers // those who follow the agents of one team
-	byAgent  map[string]subscribers      // those who follow one agent
-	all      subscribers                 // all of these
-	open     map[*store.Team]int         // how many of these are of each team
+	everyone subscribers                 // those that follow all agents
+	byTeam   map[*store.Team]subscribers // those that follow the agents of a team
+	byAgent  map[string]subscribers      // those that follow one agent
+	all      subscribers                 // all of the above
+	open     map[*store.Team]int         // number of subscribers per team
 }
 
 type subscribers map[*Subscriber]struct{}
 
-// New returns a hub over st. It hands out nothing until [Hub.Run] runs.
+// New returns a hub for the changes of st. It delivers nothing until [Hub.Run] is called.
 func New(st *store.Store, m *metrics.Metrics, opts Options) *Hub {
 	return &Hub{
 		store: st, metrics: m, opts: opts,
@@ -81,20 +82,21 @@ func New(st *store.Store, m *metrics.Metrics, opts Options) *Hub {
 	}
 }
 
-// Position returns the ID of the newest event. What is read of the store afterwards shows that event and all before it.
+// Position returns the ID of the newest event. A read of the store after this call includes that event and all earlier
+// ones.
 func (h *Hub) Position() string { return h.id(h.store.EventPosition()) }
 
-// id returns the ID of the event of the change with this number.
+// id returns the event ID of the change with a number.
 func (h *Hub) id(number uint64) string { return h.run + "-" + strconv.FormatUint(number, 10) }
 
-// number is the reverse of id. ok is false where the ID is none of this run of the program.
+// number is the inverse of id. ok is false if the ID is not from this run of the program.
 func (h *Hub) number(id string) (number uint64, ok bool) {
 	run, rest, _ := strings.Cut(id, "-")
 	number, err := strconv.ParseUint(rest, 10, 64)
 	return number, err == nil && run == h.run
 }
 
-// Run dispatches changes until ctx ends.
+// Run dispatches changes until ctx is done.
 func (h *Hub) Run(ctx context.Context) {
 	changes := make([]store.Change, 0, changesPerRound)
 	rest := time.NewTimer(0)
@@ -118,7 +120,7 @@ func (h *Hub) Run(ctx context.Context) {
 			full = len(changes) == cap(changes)
 			position = h.dispatch(position, changes, kept)
 		}
-		rest.Reset(pace)
+		rest.Reset(minRoundInterval)
 		select {
 		case <-rest.C:
 		case <-ctx.Done():
@@ -127,35 +129,35 @@ func (h *Hub) Run(ctx context.Context) {
 	}
 }
 
-// idle reports whether there is nobody to dispatch to.
+// idle reports whether there are no subscribers.
 func (h *Hub) idle() bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	return len(h.all) == 0
 }
 
-// dispatch hands out changes, which follow the position. Where the store no longer keeps them, every stream ends, to be
-// resumed by whoever can. It returns the new position.
+// dispatch delivers the changes after a position, and returns the new position. If the store no longer keeps all of
+// them (kept is false), it ends every stream; clients that can will resume.
 func (h *Hub) dispatch(position uint64, changes []store.Change, kept bool) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.position.Load() != position: // the first subscriber came, and needs none of these
+	case h.position.Load() != position: // the first subscriber has just joined, after these changes
 	case !kept:
 		for s := range h.all {
 			s.stop(ErrSlow)
 		}
 		h.position.Store(h.store.EventPosition())
 	case len(changes) > 0:
-		h.handOut(changes)
+		h.deliver(changes)
 		h.position.Store(changes[len(changes)-1].Number)
 	}
 	return h.position.Load()
 }
 
-// handOut has each subscriber take those of the changes that it wants. The caller holds h.mu.
-func (h *Hub) handOut(changes []store.Change) {
-	events := make([]*Event, len(changes)) // encoded once, if anybody wants them
+// deliver queues for each subscriber the changes that its filter selects. The caller holds h.mu.
+func (h *Hub) deliver(changes []store.Change) {
+	events := make([]*Event, len(changes)) // each is encoded at most once, when it is first needed
 	event := func(i int) *Event {
 		if events[i] == nil {
 			events[i] = h.eventOf(&changes[i])
@@ -163,12 +165,12 @@ func (h *Hub) handOut(changes []store.Change) {
 		return events[i]
 	}
 	for s := range h.everyone {
-		s.take(changes, event)
+		s.enqueue(changes, event)
 	}
 	for team, group := range h.byTeam {
-		if team.Settled() >= changes[0].Number { // these may not tell their teams yet
+		if team.Settled() >= changes[0].Number { // their field Teams may not include this team yet
 			for s := range group {
-				s.take(changes, event)
+				s.enqueue(changes, event)
 			}
 		}
 	}
@@ -181,18 +183,19 @@ func (h *Hub) handOut(changes []store.Change) {
 				continue
 			}
 			for s := range h.byTeam[team] {
-				s.take(changes[i:i+1], func(int) *Event { return event(i) })
+				s.enqueue(changes[i:i+1], func(int) *Event { return event(i) })
 			}
 		}
 		for s := range h.byAgent[changes[i].Session.AgentID] {
-			s.take(changes[i:i+1], func(int) *Event { return event(i) })
+			s.enqueue(changes[i:i+1], func(int) *Event { return event(i) })
 		}
 	}
 }
 
-// Subscribe begins a stream: of what follows the event with the ID since, or of what comes from now on where since is
-// "". interrupt is called when the stream ends early, so that a write that waits for the client can be given up; it must
-// not block, nor call the hub. The error is ErrFull, ErrShare or ErrClosed.
+// Subscribe starts a stream of the events that follow the event with the ID since, or of future events if since is "".
+//
+// interrupt is called when the hub ends the stream, so that the caller can abort a write that waits for the client. It
+// must not block or call the hub. The error is ErrFull, ErrShare or ErrClosed.
 func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -205,14 +208,14 @@ func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscri
 	if len(h.all) >= h.opts.MaxSubscribers {
 		return nil, ErrFull
 	}
-	if len(h.all) == 0 { // nobody needed what came meanwhile
+	if len(h.all) == 0 { // nothing was dispatched while there were no subscribers
 		h.position.Store(h.store.EventPosition())
 	}
 	position := h.position.Load()
 	s := &Subscriber{
 		Filter: filter, hub: h, interrupt: interrupt,
 		at: position, until: position,
-		ready: make(chan struct{}, 1), silence: time.NewTimer(KeepAlive),
+		ready: make(chan struct{}, 1), keepAlive: time.NewTimer(KeepAlive),
 	}
 	if since == "" {
 		s.skip = h.store.EventPosition()
@@ -230,22 +233,23 @@ func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscri
 	return s, nil
 }
 
-// resume has s begin after the event with the ID since, or with a reset. The caller holds h.mu.
+// resume makes s start after the event with the ID since, or with a reset if that is not possible. The caller holds
+// h.mu.
 func (h *Hub) resume(s *Subscriber, since string) {
 	number, ok := h.number(since)
 	switch {
 	case !ok:
-		s.reset = "the event ID is not of this run of the server"
+		s.reset = "the event ID is not from this run of the server"
 	case number > h.store.EventPosition():
 		s.reset = "there is no such event yet"
 	default:
 		s.at = min(number, s.until)
-		s.skip = number // what the client knows already, but was not dispatched yet
+		s.skip = number // the client already knows these changes, though some may not have been dispatched yet
 		h.metrics.CountResume()
 	}
 }
 
-// group returns the subscribers that a filter belongs to. The caller holds h.mu.
+// group returns the group of subscribers for a filter, and creates it if necessary. The caller holds h.mu.
 func (h *Hub) group(f Filter) subscribers {
 	switch {
 	case f.AgentID != "":
@@ -287,7 +291,7 @@ func (h *Hub) leave(s *Subscriber) {
 	h.metrics.SetSubscribers(len(h.all))
 }
 
-// Close ends every stream with a closing event. Nobody can subscribe any more.
+// Close ends every stream with a bye event. Afterwards, Subscribe returns ErrClosed.
 func (h *Hub) Close() {
 	h.mu.Lock()
 	h.closed = true

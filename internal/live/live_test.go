@@ -32,12 +32,12 @@ func newStore(window int) *store.Store {
 		HistoryMaxBytes: 1 << 30, MaxSessions: 1000, EventWindow: window})
 }
 
-// start runs a hub until stop is called.
+// start creates a hub for st, and runs it until stop is called.
 func start(st *store.Store, opts live.Options) (hub *live.Hub, stop func()) {
 	return run(live.New(st, metrics.New(st, "test"), opts))
 }
 
-// run has a hub deliver until stop is called.
+// run runs a hub until stop is called.
 func run(h *live.Hub) (hub *live.Hub, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
@@ -48,15 +48,15 @@ func run(h *live.Hub) (hub *live.Hub, stop func()) {
 	}
 }
 
-// client follows a stream, and holds what it gets to what happened.
+// client follows a stream, and compares the events that it gets with the changes that were made.
 type client struct {
 	filter live.Filter
 	sub    *live.Subscriber // nil while it is not connected
 	lastID string
-	last   uint64 // the number in it
+	last   uint64 // the number in lastID
 }
 
-// fields returns what an event says in each of its lines, but for comments.
+// fields returns the fields of an event by name, without comments.
 func fields(e *live.Event) map[string]string {
 	lines := map[string]string{}
 	for line := range strings.Lines(string(e.Frame)) {
@@ -74,9 +74,9 @@ func numberOf(t require.TestingT, id string) uint64 {
 	return number
 }
 
-// take holds an event to the changes: it is the next one that the filter selects, none is left out before it, and none
-// comes twice.
-func (c *client) take(t require.TestingT, e *live.Event, changes []store.Change) {
+// check checks an event against the changes. It must be the next one that the filter selects, with none left out before
+// it and none repeated.
+func (c *client) check(t require.TestingT, e *live.Event, changes []store.Change) {
 	lines := fields(e)
 	number := numberOf(t, lines["id"])
 	name := lines["event"]
@@ -89,7 +89,7 @@ func (c *client) take(t require.TestingT, e *live.Event, changes []store.Change)
 	}
 	switch name {
 	case "status", "expired", "removed":
-		require.Greater(t, number, c.last, "twice")
+		require.Greater(t, number, c.last, "repeated or out of order")
 		change := changes[number-1]
 		require.True(t, selects(c.filter, &change))
 		require.Equal(t, map[store.ChangeKind]string{store.Reported: "status", store.Expired: "expired", store.Removed: "removed"}[change.Kind], name)
@@ -98,13 +98,13 @@ func (c *client) take(t require.TestingT, e *live.Event, changes []store.Change)
 		require.GreaterOrEqual(t, number, c.last)
 		if number > c.last && number <= uint64(len(changes)) && name == "" {
 			change := changes[number-1]
-			require.False(t, selects(c.filter, &change), "position %d passes over an event", number)
+			require.False(t, selects(c.filter, &change), "position %d skips an event", number)
 		}
 	}
 	c.last, c.lastID = number, lines["id"]
 }
 
-// selects says in its own words what a filter selects.
+// selects is a second implementation of what a filter selects.
 func selects(f live.Filter, c *store.Change) bool {
 	kinds := map[store.ChangeKind]live.Type{store.Reported: live.TypeStatus, store.Expired: live.TypeExpired, store.Removed: live.TypeRemoved}
 	return f.Team.Covers(c.Session.AgentID) && (f.AgentID == "" || f.AgentID == c.Session.AgentID) &&
@@ -113,7 +113,7 @@ func selects(f live.Filter, c *store.Change) bool {
 		(f.Types == 0 || f.Types&kinds[c.Kind] != 0)
 }
 
-// read takes what is there; it disconnects a client whose stream has ended.
+// read checks all events that are available now. If the stream has ended, it disconnects the client and returns why.
 func (c *client) read(t require.TestingT, changes []store.Change) (ended error) {
 	now, cancel := context.WithCancel(context.Background())
 	cancel()
@@ -128,7 +128,7 @@ func (c *client) read(t require.TestingT, changes []store.Change) (ended error) 
 			return err
 		}
 		for _, e := range events {
-			c.take(t, e, changes)
+			c.check(t, e, changes)
 		}
 	}
 	return nil
@@ -147,16 +147,17 @@ func drawFilter(t *rapid.T, teams []*store.Team) live.Filter {
 	return f
 }
 
-// bubbled is a test in a bubble, which may not ask for its deadline.
+// bubbled hides the method Deadline of a test, which must not be called in a synctest bubble.
 type bubbled struct{ rapid.TB }
 
-// TestNoGapAndNoRepeat has clients come, read, go and come back between changes in any way, with buffers and a window
-// that are soon too small: each gets all that its filter selects once, or is told that some are missing.
+// TestNoGapAndNoRepeat has clients connect, read, disconnect and reconnect between changes at random, with small
+// buffers and a small event window. Each client gets every event that its filter selects exactly once, or a reset that
+// says that some are missing.
 func TestNoGapAndNoRepeat(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		rapid.Check(bubbled{t}, func(rt *rapid.T) {
 			window := rapid.SampledFrom([]int{4, 20, 10_000}).Draw(rt, "window")
-			st, shadow := newStore(window), newStore(10_000) // the latter does the same, and keeps every change
+			st, shadow := newStore(window), newStore(10_000) // shadow gets the same reports, and keeps every change
 			hub, stop := start(st, live.Options{MaxSubscribers: 100, Buffer: max(1, window/2)})
 			defer stop()
 			now := time.Now()
@@ -165,7 +166,7 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 				require.True(rt, ok)
 				return all
 			}
-			teams := []*store.Team{ // each is set when a client comes that is for it
+			teams := []*store.Team{ // a team is set when the first of its clients connects
 				store.NewTeam(store.Share{}, func(id string) bool { return id == "a" }),
 				store.NewTeam(store.Share{}, func(id string) bool { return id != "a" }),
 			}
@@ -216,13 +217,13 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 					time.Sleep(10 * time.Millisecond)
 					synctest.Wait()
 				case "read":
-					c.read(rt, changes()) //nolint:errcheck // how it ended is not asked for
+					c.read(rt, changes()) //nolint:errcheck // either way of ending is fine here
 				case "leave":
 					if c.sub != nil {
 						c.sub.Close()
 						c.sub = nil
 					}
-				case "connect": // again, or for the first time
+				case "connect": // for the first time, or again
 					if c.sub == nil {
 						connect(c, c.lastID)
 					}
@@ -232,7 +233,7 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 							return !slices.ContainsFunc(clients, func(c *client) bool { return c.sub != nil && c.filter.Team == of })
 						})
 					})
-				case "list": // a list was read, and the stream goes on from there
+				case "list": // read a list, and follow the stream from there
 					if c.sub == nil {
 						connect(c, hub.Position())
 					}
@@ -258,8 +259,8 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 	})
 }
 
-// TestManyAtOnce has subscribers come and go while several report, all at the same time.
-func TestManyAtOnce(t *testing.T) {
+// TestConcurrentSubscribersAndReports has many subscribers connect and disconnect while several goroutines report.
+func TestConcurrentSubscribersAndReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each, reporters, clients = 500, 4, 20
 		st := newStore(100_000)
@@ -284,7 +285,7 @@ func TestManyAtOnce(t *testing.T) {
 			following.Go(func() { got[i] = followAll(t, hub, filters[i], beginning) })
 		}
 		reporting.Wait()
-		time.Sleep(10 * time.Second) // those that were cut off come back, and catch up
+		time.Sleep(10 * time.Second) // subscribers that were cut off reconnect and catch up
 		hub.Close()
 		following.Wait()
 		changes, ok := st.Changes(0, make([]store.Change, 0, each*reporters))
@@ -303,8 +304,8 @@ func TestManyAtOnce(t *testing.T) {
 	})
 }
 
-// followAll follows a stream from an event on until it closes, with pauses that have it cut off, and goes away now and then. It
-// returns the numbers of the changes that it saw.
+// followAll follows the stream from an event until the hub closes. It pauses long enough to be cut off, and disconnects
+// now and then. It returns the numbers of the changes that it saw.
 func followAll(t *testing.T, hub *live.Hub, filter live.Filter, from string) (got []uint64) {
 	for {
 		sub, err := hub.Subscribe(filter, from, func() {})
@@ -337,7 +338,7 @@ func followAll(t *testing.T, hub *live.Hub, filter live.Filter, from string) (go
 	}
 }
 
-func TestASlowSubscriberIsCutOffAndComesBack(t *testing.T) {
+func TestASlowSubscriberIsCutOffAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(100)
 		m := metrics.New(st, "test")
@@ -376,8 +377,9 @@ func TestASlowSubscriberIsCutOffAndComesBack(t *testing.T) {
 	})
 }
 
-// TestWhatASubscriberHoldsUpIsBounded lets events of about 8 KB wait, and has a subscriber catch up on them.
-func TestWhatASubscriberHoldsUpIsBounded(t *testing.T) {
+// TestTheQueueOfASubscriberIsBoundedInBytes queues events of about 8 KB each, and has the subscriber catch up on them
+// afterwards.
+func TestTheQueueOfASubscriberIsBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(10_000)
 		hub, stop := start(st, live.Options{MaxSubscribers: 2, Buffer: 5000})
@@ -386,7 +388,7 @@ func TestWhatASubscriberHoldsUpIsBounded(t *testing.T) {
 		require.NoError(t, err)
 		events, err := sub.Next(t.Context())
 		require.NoError(t, err)
-		begun := fields(events[0])["id"]
+		beginning := fields(events[0])["id"]
 		report := models.StatusReport{AgentID: "a", SessionTopic: strings.Repeat("𝕏", 500), SessionTitle: strings.Repeat("𝕏", 200),
 			Status: models.Running, Message: strings.Repeat("𝕏", 1000)}
 		const reports = 2000
@@ -395,10 +397,10 @@ func TestWhatASubscriberHoldsUpIsBounded(t *testing.T) {
 		}
 		time.Sleep(time.Second)
 		_, err = sub.Next(t.Context())
-		require.ErrorIs(t, err, live.ErrSlow, "after some 8 MiB, not after 5000 events")
+		require.ErrorIs(t, err, live.ErrSlow, "after about 8 MiB, not after 5000 events")
 		sub.Close()
 
-		sub, err = hub.Subscribe(live.Filter{}, begun, func() {})
+		sub, err = hub.Subscribe(live.Filter{}, beginning, func() {})
 		require.NoError(t, err)
 		defer sub.Close()
 		for got := -1; got < reports; {
@@ -429,12 +431,12 @@ func TestASilentStreamIsKeptAlive(t *testing.T) {
 		events, err := sub.Next(t.Context())
 		require.NoError(t, err)
 		require.Equal(t, live.KeepAlive, time.Since(started))
-		require.Equal(t, ": keep-alive\nid: "+hub.Position()+"\n\n", string(events[0].Frame), "it says from where to resume")
+		require.Equal(t, ": keep-alive\nid: "+hub.Position()+"\n\n", string(events[0].Frame), "it tells the client where to resume")
 	})
 }
 
-// TestWhatCannotBeResumedIsReset tries IDs after which nobody can go on.
-func TestWhatCannotBeResumedIsReset(t *testing.T) {
+// TestAnIDThatCannotBeResumedCausesAReset tries IDs that no stream can resume from.
+func TestAnIDThatCannotBeResumedCausesAReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(4)
 		other, stopOther := start(st, live.Options{MaxSubscribers: 1, Buffer: 3})
@@ -468,7 +470,7 @@ func TestWhatCannotBeResumedIsReset(t *testing.T) {
 	})
 }
 
-// TestATeamHasItsShareOfSubscribers fills the share of a team, gives a place back, twice at that, and fills the rest.
+// TestATeamHasItsShareOfSubscribers uses up the share of a team, closes a subscriber twice, and uses up the rest.
 func TestATeamHasItsShareOfSubscribers(t *testing.T) {
 	st := newStore(100)
 	hub := live.New(st, metrics.New(st, "test"), live.Options{MaxSubscribers: 4, Buffer: 3})

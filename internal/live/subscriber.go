@@ -9,18 +9,18 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// What a subscriber may hold up in memory. Events that wait are shared by all who wait for them; those that it missed are encoded for it
-// alone.
+// Bounds of the memory that one subscriber can take up. Subscribers share the events in their queues. Events of the
+// past, with which a subscriber catches up, are encoded for it alone.
 const (
-	waitingBytes   = 8 << 20  // of events that wait
-	missedBytes    = 16 << 10 // of events that it missed and that are written at once, and one more event
-	missedPerRound = 64       // changes that are read from the store for that
+	maxQueuedBytes = 8 << 20  // of events in the queue
+	catchUpBytes   = 16 << 10 // of past events written at a time; one event may exceed it
+	catchUpChanges = 64       // changes read from the store at a time to catch up
 )
 
 const (
-	// KeepAlive is how long a stream is silent at most.
+	// KeepAlive is the longest time for which a stream is silent.
 	KeepAlive = 15 * time.Second
-	// Retry is how long a client waits before it comes back.
+	// Retry is how long clients are told to wait before they reconnect.
 	Retry = 2 * time.Second
 )
 
@@ -30,53 +30,54 @@ type Subscriber struct {
 
 	hub       *Hub
 	interrupt func()
-	silence   *time.Timer
+	keepAlive *time.Timer
 
-	begun bool
-	said  bool   // that the stream ends
-	reset string // why it begins with a reset, "" where it does not
-	at    uint64 // the change up to which events were taken, while less than until
-	until uint64 // what comes after this change is handed out by the hub
-	skip  uint64 // changes up to this one are not for the client: it came later, or knows them
+	started bool
+	byeSent bool
+	reset   string // why the stream starts with a reset; "" if it doesn't
+	at      uint64 // while less than until: the change up to which past events were returned
+	until   uint64 // the hub delivers the changes after this one; earlier ones are read from the store
+	skip    uint64 // changes up to this one are left out: they precede the subscription, or the client knows them
 
-	ready chan struct{} // has a value when there is something to take
+	ready chan struct{} // has a value when there is something new for Next
 
-	mu      sync.Mutex
-	waiting []*Event
-	bytes   int // of those
-	ended   error
+	mu     sync.Mutex
+	queue  []*Event
+	queued int   // bytes of the events in queue
+	ended  error // why the stream has ended; nil while it is open
 }
 
-// Next waits for events and returns them; before long, one that only keeps the stream alive. Its first ones say where the
-// stream begins. After the closing event, it returns ErrClosed; to a subscriber that fell behind, ErrSlow; otherwise
-// the error of ctx.
+// Next waits for events and returns them. If there are none for [KeepAlive], it returns an event that only keeps the
+// stream alive. The events that the first call returns say where the stream starts.
+//
+// The error is ErrClosed after the bye event, ErrSlow if the subscriber fell behind, or the error of ctx.
 func (s *Subscriber) Next(ctx context.Context) ([]*Event, error) {
-	if !s.begun {
-		s.begun = true
+	if !s.started {
+		s.started = true
 		return s.first(), nil
 	}
 	if s.at < s.until {
-		return s.missed()
+		return s.catchUp()
 	}
 	for silent := false; ; {
 		position := max(s.hub.position.Load(), s.skip)
-		events, ended := s.taken()
+		events, ended := s.dequeue()
 		switch {
-		case errors.Is(ended, ErrSlow) || ended != nil && s.said:
+		case errors.Is(ended, ErrSlow) || ended != nil && s.byeSent:
 			return nil, ended
 		case ended != nil:
-			s.said = true
+			s.byeSent = true
 			return append(events, s.hub.byeEvent(position)), nil
 		case len(events) > 0:
-			s.silence.Reset(KeepAlive)
+			s.keepAlive.Reset(KeepAlive)
 			return events, nil
 		case silent:
-			s.silence.Reset(KeepAlive)
+			s.keepAlive.Reset(KeepAlive)
 			return []*Event{s.hub.positionEvent(position, "keep-alive", 0)}, nil
 		}
 		select {
 		case <-s.ready:
-		case <-s.silence.C:
+		case <-s.keepAlive.C:
 			silent = true
 		case <-ctx.Done():
 			return nil, ctx.Err()
@@ -84,32 +85,32 @@ func (s *Subscriber) Next(ctx context.Context) ([]*Event, error) {
 	}
 }
 
-// first returns what a stream begins with.
+// first returns the events with which a stream starts.
 func (s *Subscriber) first() []*Event {
 	events := []*Event{s.hub.positionEvent(max(s.at, s.skip), "connected", Retry)}
 	if s.reset != "" {
-		events = append(events, s.resetting(s.reset))
+		events = append(events, s.resetEvent(s.reset))
 	}
 	return events
 }
 
-// resetting returns the event that says that changes up to s.until are missing.
-func (s *Subscriber) resetting(why string) *Event {
+// resetEvent skips to s.until, and returns the event that tells the client that changes up to there are missing.
+func (s *Subscriber) resetEvent(why string) *Event {
 	s.at = s.until
 	s.hub.metrics.CountReset()
 	return s.hub.resetEvent(s.until, why)
 }
 
-// missed returns some of the events that came before the subscriber did.
-func (s *Subscriber) missed() ([]*Event, error) {
-	changes, kept := s.hub.store.Changes(s.at, make([]store.Change, 0, min(missedPerRound, s.until-s.at)))
+// catchUp returns the next events between s.at and s.until.
+func (s *Subscriber) catchUp() ([]*Event, error) {
+	changes, kept := s.hub.store.Changes(s.at, make([]store.Change, 0, min(catchUpChanges, s.until-s.at)))
 	if !kept {
-		return []*Event{s.resetting("changes since that event are no longer kept")}, nil
+		return []*Event{s.resetEvent("changes since that event are no longer kept")}, nil
 	}
 	var events []*Event
 	bytes := 0
 	for i := range changes {
-		if bytes >= missedBytes {
+		if bytes >= catchUpBytes {
 			break
 		}
 		s.at = changes[i].Number
@@ -121,18 +122,18 @@ func (s *Subscriber) missed() ([]*Event, error) {
 	return events, nil
 }
 
-// taken takes the events that wait, and how the stream has ended, if it has.
-func (s *Subscriber) taken() ([]*Event, error) {
+// dequeue removes and returns the events in the queue, and returns why the stream has ended, if it has.
+func (s *Subscriber) dequeue() ([]*Event, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	events := s.waiting
-	s.waiting, s.bytes = nil, 0
+	events := s.queue
+	s.queue, s.queued = nil, 0
 	return events, s.ended
 }
 
-// take has those of changes wait that the subscriber wants; event returns the event of each. Where they are too many, the
-// stream ends.
-func (s *Subscriber) take(changes []store.Change, event func(i int) *Event) {
+// enqueue queues the events of the changes that the filter selects. event returns the event of a change. If the queue
+// is full, the stream ends.
+func (s *Subscriber) enqueue(changes []store.Change, event func(i int) *Event) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for i := range changes {
@@ -140,17 +141,17 @@ func (s *Subscriber) take(changes []store.Change, event func(i int) *Event) {
 		case s.ended != nil:
 			return
 		case changes[i].Number <= s.skip || !s.Filter.selects(&changes[i]):
-		case len(s.waiting) == s.hub.opts.Buffer, s.bytes >= waitingBytes:
+		case len(s.queue) == s.hub.opts.Buffer, s.queued >= maxQueuedBytes:
 			s.end(ErrSlow)
 		default:
 			e := event(i)
-			s.waiting, s.bytes = append(s.waiting, e), s.bytes+len(e.Frame)
+			s.queue, s.queued = append(s.queue, e), s.queued+len(e.Frame)
 			s.wake()
 		}
 	}
 }
 
-// stop ends the stream, unless it has ended.
+// stop ends the stream, unless it has ended already.
 func (s *Subscriber) stop(why error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,18 +160,18 @@ func (s *Subscriber) stop(why error) {
 	}
 }
 
-// end ends the stream; a subscriber that is too slow does not get what waits. The caller holds s.mu.
+// end ends the stream. If the subscriber is too slow, its queue is dropped. The caller holds s.mu.
 func (s *Subscriber) end(why error) {
 	if errors.Is(why, ErrSlow) {
-		s.hub.metrics.CountCutOff(len(s.waiting))
-		s.waiting = nil
+		s.hub.metrics.CountCutOff(len(s.queue))
+		s.queue = nil
 	}
 	s.ended = why
 	s.wake()
 	s.interrupt()
 }
 
-// wake has Next look again.
+// wake makes Next check the queue again.
 func (s *Subscriber) wake() {
 	select {
 	case s.ready <- struct{}{}:
@@ -178,8 +179,8 @@ func (s *Subscriber) wake() {
 	}
 }
 
-// Close ends the subscription.
+// Close ends the subscription. It may be called more than once.
 func (s *Subscriber) Close() {
-	s.silence.Stop()
+	s.keepAlive.Stop()
 	s.hub.leave(s)
 }

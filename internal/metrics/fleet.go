@@ -7,20 +7,20 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// fleet collects what a store holds. It asks the store when it is scraped, at a cost that does not grow
+// fleet collects the metrics of a store. It reads them from the store at each scrape; the cost of that doesn't grow
 // with the fleet.
 type fleet struct{ store *store.Store }
 
 var (
-	agentsDesc   = desc("agents", "Agents known.")
-	sessionsDesc = desc("sessions", "Sessions, by current status and by state: active, expired, or lost, which is expired while running or pending.", "status", "state")
+	agentsDesc   = desc("agents", "Known agents.")
+	sessionsDesc = desc("sessions", "Sessions, by current status and by state: active, expired, or lost (expired while running or pending).", "status", "state")
 	statusesDesc = desc("history_statuses", "Statuses kept in memory.")
-	bytesDesc    = desc("history_bytes", "Bytes of memory that agents, sessions and their statuses take, which HISTORY_MAX_BYTES bounds.")
+	bytesDesc    = desc("history_bytes", "Bytes of memory that agents, sessions and their statuses take. HISTORY_MAX_BYTES limits them.")
 	expiredDesc  = desc("sessions_expired_total", "Sessions that expired.")
 	lostDesc     = desc("sessions_lost_total", "Sessions that expired while running or pending.")
-	boundsDesc   = desc("bound_hits_total", "How often a bound of memory took effect: statuses dropped (history_limit, history_max_bytes), "+
-		"contents of current statuses dropped (content), sessions forgotten early (max_sessions, history_max_bytes) or in due time (session_retention), "+
-		"reports refused because there was no room (refused), or none in their team's share (refused_share).", "bound")
+	boundsDesc   = desc("bound_hits_total", "How often a bound took effect: statuses dropped (history_limit, history_max_bytes), "+
+		"contents of current statuses dropped (content), sessions forgotten early (max_sessions, history_max_bytes) or at the end of their retention (session_retention), "+
+		"reports refused because there was no room (refused) or no room in their team's share (refused_share).", "bound")
 )
 
 func desc(name, help string, labels ...string) *prometheus.Desc {

@@ -1,5 +1,4 @@
-// Package metrics counts what the server does, for Prometheus. No label takes a value that a client can
-// choose.
+// Package metrics holds the server's metrics for Prometheus. No label has a value that a client can choose.
 package metrics
 
 import (
@@ -18,7 +17,7 @@ import (
 
 const namespace = "kubeagents"
 
-// Metrics are the server's. Its methods are safe for concurrent use.
+// Metrics are the metrics of a server. Its methods are safe for concurrent use.
 type Metrics struct {
 	registry *prometheus.Registry
 	requests *prometheus.HistogramVec
@@ -39,11 +38,11 @@ type Metrics struct {
 	acknowledged atomic.Int64
 }
 
-// New returns the metrics of a server of that version over st.
+// New returns the metrics of a server of this version, including those of st.
 func New(st *store.Store, version string) *Metrics {
 	reports := prometheus.NewCounterVec(prometheus.CounterOpts{
 		Namespace: namespace, Name: "reports_total",
-		Help: "Status reports, by what became of them.",
+		Help: "Status reports, by outcome.",
 	}, []string{"outcome"})
 	m := &Metrics{
 		registry:    prometheus.NewRegistry(),
@@ -56,40 +55,40 @@ func New(st *store.Store, version string) *Metrics {
 		unavailable: reports.WithLabelValues("unavailable"),
 		hooks: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "hook_events_total",
-			Help: "Events that agents' tools posted, by client and by what they are: reports of a status, events that renew their session, unknown ones, which do so as well, and those of no session.",
+			Help: "Events posted by agents' tools, by client and effect: reports (a status), renews (a session), unknown (event of an unknown kind, which renews its session as well), nothing (event of no session).",
 		}, []string{"client", "effect"}),
 		requests: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "http_request_duration_seconds",
-			Help:    "How long requests took, event streams until they began, by route pattern, method and status code.",
+			Help:    "Duration of requests, by route pattern, method and status code; of event streams, only until they start.",
 			Buckets: []float64{.00005, .0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}, []string{"route", "method", "code"}),
 		batches: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "batch_size_reports",
-			Help:    "Status reports in one request.",
+			Help:    "Status reports per request.",
 			Buckets: []float64{1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000},
 		}),
 		expiry: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "expiry_run_duration_seconds",
-			Help:    "How long runs of the expiry took.",
+			Help:    "Duration of the runs that expire sessions.",
 			Buckets: prometheus.ExponentialBuckets(1e-6, 10, 8),
 		}),
 		commits: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "journal_commit_duration_seconds",
-			Help:    "How long it took until a commit of the journal was durable.",
+			Help:    "Time until a commit of the journal was durable.",
 			Buckets: []float64{.0001, .00025, .0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 10},
 		}),
 		grouped: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Namespace: namespace, Name: "journal_commit_size_reports",
-			Help:    "Status reports that shared one commit of the journal.",
+			Help:    "Status reports per commit of the journal.",
 			Buckets: prometheus.ExponentialBuckets(1, 2, 13),
 		}),
 	}
 	m.stream, m.reloads, m.refusals, m.bounds, m.answers = newStream(), newReloads(), newRefusals(), newBounds(), newAnswers()
 	m.registry.MustRegister(m.stream.collectors()...)
-	m.registry.MustRegister(m.answers.crowded, m.answers.late)
+	m.registry.MustRegister(m.answers.refused, m.answers.cutOff)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info",
-		Help:        "1, with the server's version.",
+		Help:        "Always 1; the label is the server's version.",
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
@@ -98,18 +97,18 @@ func New(st *store.Store, version string) *Metrics {
 	return m
 }
 
-// maxScrapes is how many answers with metrics are made at a time.
+// maxScrapes is the maximum number of scrapes served at a time.
 const maxScrapes = 16
 
-// Handler serves the metrics.
+// Handler serves the metrics. It answers 503 when [maxScrapes] scrapes are in progress.
 func (m *Metrics) Handler() http.Handler {
 	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: maxScrapes})
 }
 
-// Reports counts the reports of one request by what became of them.
+// Reports counts the reports of one request, by outcome.
 type Reports struct{ Stored, Duplicate, Renewed, Ignored, Invalid, Refused, Unavailable int }
 
-// CountReports counts one request's reports.
+// CountReports counts the reports of one request.
 func (m *Metrics) CountReports(r Reports) {
 	acknowledged := r.Stored + r.Duplicate + r.Renewed + r.Ignored
 	m.acknowledged.Add(int64(acknowledged))
@@ -128,13 +127,14 @@ func (m *Metrics) CountReports(r Reports) {
 	add(m.unavailable, r.Unavailable)
 }
 
-// CountHook counts an event that an agent's tool posted. Both words are the server's own.
+// CountHook counts an event that an agent's tool posted. client and effect must be names that the server defines, not
+// values from the request.
 func (m *Metrics) CountHook(client, effect string) { m.hooks.WithLabelValues(client, effect).Inc() }
 
-// Acknowledged returns how many reports were accepted, retries included.
+// Acknowledged returns the number of reports that were acknowledged, including retries.
 func (m *Metrics) Acknowledged() int64 { return m.acknowledged.Load() }
 
-// ObserveRequest notes a request. route is the pattern that took it, "" for none.
+// ObserveRequest records a request. route is the pattern that matched it, "" if none did.
 func (m *Metrics) ObserveRequest(route, method string, status int, took time.Duration) {
 	if route == "" {
 		route = "none"
@@ -157,16 +157,16 @@ func statusText(status int) string {
 	return strconv.Itoa(status)
 }
 
-// ObserveExpiry notes a run of the expiry.
+// ObserveExpiry records the duration of a run that expired sessions.
 func (m *Metrics) ObserveExpiry(took time.Duration) { m.expiry.Observe(took.Seconds()) }
 
-// ObserveCommit notes a commit of the journal.
+// ObserveCommit records a commit of the journal: how many reports it held, and how long it took until it was durable.
 func (m *Metrics) ObserveCommit(reports int, took time.Duration) {
 	m.commits.Observe(took.Seconds())
 	m.grouped.Observe(float64(reports))
 }
 
-// AddJournal adds what the journal does to the metrics.
+// AddJournal adds the metrics of a journal.
 func (m *Metrics) AddJournal(j *journal.Journal) {
-	m.registry.MustRegister(m.commits, m.grouped, journaled{j})
+	m.registry.MustRegister(m.commits, m.grouped, journalCollector{j})
 }

@@ -32,7 +32,7 @@ func TestScrape(t *testing.T) {
 	st.Accept(nil, at("a", "lost", models.Pending), now.Add(-2*time.Minute), nil)
 	st.Accept(nil, at("a", "done", models.Success), now.Add(-2*time.Minute), nil)
 	st.Accept(nil, at("b", "on", models.Running), now, nil)
-	st.Accept(nil, at("b", "on", models.Running), now, nil) // drops the one before
+	st.Accept(nil, at("b", "on", models.Running), now, nil) // drops the previous status
 	m.CountReports(metrics.Reports{Stored: 3, Duplicate: 1, Invalid: 2, Refused: 1})
 	m.ObserveRequest("/api/agents/{agent_id}", http.MethodGet, http.StatusOK, 3*time.Millisecond)
 	m.ObserveRequest("", "BREW", http.StatusNotFound, time.Millisecond)
@@ -67,7 +67,7 @@ func TestScrape(t *testing.T) {
 	require.Contains(t, text, "process_resident_memory_bytes ")
 }
 
-// TestNoLabelIsChosenByAClient has names of every kind come in, none of which may come out.
+// TestNoLabelIsChosenByAClient sends values of every kind that a client chooses, none of which may show in a scrape.
 func TestNoLabelIsChosenByAClient(t *testing.T) {
 	st := store.New(store.Options{DefaultTTL: time.Minute, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 3})
 	m := metrics.New(st, "test")

@@ -6,27 +6,27 @@ import (
 	"github.com/kubeagents/kubeagents/internal/journal"
 )
 
-// journaled collects what a journal holds and did.
-type journaled struct{ journal *journal.Journal }
+// journalCollector collects the metrics of a journal.
+type journalCollector struct{ journal *journal.Journal }
 
 var (
-	writableDesc  = desc("journal_writable", "1 while reports can be made durable, else 0.")
-	diskDesc      = desc("journal_disk_bytes", "Bytes on disk that the journal takes; 0 while it can't be written.")
-	unfiledDesc   = desc("journal_unfiled_bytes", "Bytes of commits that are not filed in histories yet.")
-	committedDesc = desc("journal_committed_bytes_total", "Bytes of commits that were made durable.")
-	writtenDesc   = desc("journal_written_bytes_total", "Bytes written to disk for commits and for all that follows from them, since the journal was last opened.")
-	failuresDesc  = desc("journal_failures_total", "How often the journal stopped to be writable.")
+	writableDesc  = desc("journal_writable", "Whether reports can be made durable: 1, or 0 if not.")
+	diskDesc      = desc("journal_disk_bytes", "Bytes that the journal takes on disk; 0 while it can't be written.")
+	unfiledDesc   = desc("journal_unfiled_bytes", "Bytes of commits that are not yet filed in histories.")
+	committedDesc = desc("journal_committed_bytes_total", "Bytes of commits made durable.")
+	writtenDesc   = desc("journal_written_bytes_total", "Bytes written to disk for commits, filing and compaction, since the journal was last opened.")
+	failuresDesc  = desc("journal_failures_total", "How often the journal became unwritable.")
 )
 
 // Describe implements prometheus.Collector.
-func (journaled) Describe(ch chan<- *prometheus.Desc) {
+func (journalCollector) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{writableDesc, diskDesc, unfiledDesc, committedDesc, writtenDesc, failuresDesc} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (c journaled) Collect(ch chan<- prometheus.Metric) {
+func (c journalCollector) Collect(ch chan<- prometheus.Metric) {
 	stats := c.journal.Stats()
 	writable := 1.0
 	if c.journal.Failure() != nil {
