@@ -8,8 +8,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Alive notes that the server runs at the time now, so that the next run knows since when it was down. Where the journal can't be
-// written, it does nothing.
+// Alive records that the server is running at the time now, so that the next run knows since when it was down. It does
+// nothing while the journal can't be written.
 func (j *Journal) Alive(now time.Time) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -17,11 +17,11 @@ func (j *Journal) Alive(now time.Time) {
 		return
 	}
 	b := j.engine.db.NewBatch()
-	b.Set(aliveKey, binary.AppendVarint(nil, now.UnixNano()), nil) //nolint:errcheck // a batch in memory takes all
-	j.engine.commit(b, pebble.Sync)                                //nolint:errcheck // an engine that fails says so itself
+	b.Set(aliveKey, binary.AppendVarint(nil, now.UnixNano()), nil) //nolint:errcheck // writing to a batch in memory never fails
+	j.engine.commit(b, pebble.Sync)                                //nolint:errcheck // the engine reports its failure itself
 }
 
-// lastAlive returns when the server last ran, as far as that is known; the zero time where it is not.
+// lastAlive returns the time that was last passed to [Journal.Alive], or the zero time if there is none.
 func (e *engine) lastAlive() (time.Time, error) {
 	value, err := e.get(aliveKey)
 	if errors.Is(err, pebble.ErrNotFound) {

@@ -15,14 +15,14 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// Backup writes a consistent copy of the journal, with every record that was acknowledged before, to a directory that must not
-// be there yet. Tables are linked where they can be, so that it costs little. Records are taken meanwhile. A journal
-// opens in the copy as it is.
+// Backup writes a consistent copy of the journal to a directory that must not exist yet. The copy contains every record
+// acknowledged before the call, and can be opened as a journal. It is cheap where tables can be hard-linked. The
+// journal accepts records meanwhile.
 func (j *Journal) Backup(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("%s is not an absolute path", dir)
 	}
-	if err := j.fit(dir); err != nil {
+	if err := j.checkBackupDir(dir); err != nil {
 		return err
 	}
 	partial := j.fs.PathJoin(j.fs.PathDir(dir), "."+j.fs.PathBase(dir)+".partial-"+rand.Text()[:8])
@@ -36,11 +36,11 @@ func (j *Journal) Backup(dir string) error {
 	return j.syncDir(j.fs.PathDir(dir))
 }
 
-// fit returns why a copy can't be written to a directory, or nil.
-func (j *Journal) fit(dir string) error {
+// checkBackupDir returns nil if a copy can be written to a directory, and the reason if not.
+func (j *Journal) checkBackupDir(dir string) error {
 	_, err := j.fs.Stat(dir)
 	if vfs.Root(j.fs) == vfs.Default {
-		_, err = os.Lstat(dir) // a link that leads nowhere is there, too
+		_, err = os.Lstat(dir) // a dangling link exists, too
 	}
 	switch {
 	case err == nil:
@@ -64,7 +64,7 @@ func (j *Journal) fit(dir string) error {
 	return nil
 }
 
-// syncDir has the names in a directory be durable.
+// syncDir makes the renames in a directory durable.
 func (j *Journal) syncDir(dir string) error {
 	d, err := j.fs.OpenDir(dir)
 	if err != nil {
@@ -73,23 +73,24 @@ func (j *Journal) syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-// copyTo has the engine write the copy.
+// copyTo makes the engine write a copy of itself to a directory.
 func (j *Journal) copyTo(dir string) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if err := j.usable(); err != nil {
 		return err
 	}
-	return j.engine.apart(func() error { return j.engine.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
+	return j.engine.isolate(func() error { return j.engine.db.Checkpoint(dir, pebble.WithFlushedWAL()) })
 }
 
-// sentBackups begins the names of the directories, in that of the journal, that hold copies while they are sent.
-const sentBackups = "sent-backup-"
+// sentBackupPrefix starts the names of the directories within the journal's that hold copies while they are sent.
+const sentBackupPrefix = "sent-backup-"
 
-// SendBackup has begin return where to write a tar archive of such a copy (the files of one directory, without its name) once the
-// copy is there, and writes it.
+// SendBackup makes a copy as [Journal.Backup] does and writes it as a tar archive, which contains the files of the copy
+// without a directory. It calls begin when the copy is complete, and writes the archive to the writer that begin
+// returns.
 func (j *Journal) SendBackup(begin func() io.Writer) (err error) {
-	dir := j.fs.PathJoin(j.dir, sentBackups+rand.Text())
+	dir := j.fs.PathJoin(j.dir, sentBackupPrefix+rand.Text())
 	defer func() { err = errors.Join(err, j.fs.RemoveAll(dir)) }()
 	if err := j.copyTo(dir); err != nil {
 		return err
@@ -108,13 +109,13 @@ func (j *Journal) SendBackup(begin func() io.Writer) (err error) {
 	return archive.Close()
 }
 
-// archive adds a file of a directory to an archive.
+// archive adds a file in a directory to an archive.
 func (j *Journal) archive(to *tar.Writer, dir, name string) error {
 	file, err := j.fs.Open(j.fs.PathJoin(dir, name))
 	if err != nil {
 		return err
 	}
-	defer file.Close() //nolint:errcheck // it is only read
+	defer file.Close() //nolint:errcheck // only read
 	info, err := file.Stat()
 	if err != nil {
 		return err
@@ -126,14 +127,14 @@ func (j *Journal) archive(to *tar.Writer, dir, name string) error {
 	return err
 }
 
-// removeSent removes what was being sent when an earlier process ended.
-func (j *Journal) removeSent() error {
+// removeSentBackups removes the copies that an earlier process was still sending when it ended.
+func (j *Journal) removeSentBackups() error {
 	names, err := j.fs.List(j.dir)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if strings.HasPrefix(name, sentBackups) {
+		if strings.HasPrefix(name, sentBackupPrefix) {
 			if err := j.fs.RemoveAll(j.fs.PathJoin(j.dir, name)); err != nil {
 				return err
 			}

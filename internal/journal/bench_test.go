@@ -13,10 +13,10 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// reportBytes is the length of the JSON that a record of benchRecord came as.
+// reportBytes is the length of the JSON of a report as benchRecord makes it.
 const reportBytes = 330
 
-// scaled returns n, or a tenth where a benchmark runs to see that it does (go test -short).
+// scaled returns n, or a tenth of it with go test -short, which only checks that the benchmarks run.
 func scaled(n int) int {
 	if testing.Short() {
 		return n / 10
@@ -24,8 +24,8 @@ func scaled(n int) int {
 	return n
 }
 
-// benchRecord returns the n-th report of a session, ten of which belong to an agent. A session reports once a minute, the
-// sessions one after another.
+// benchRecord returns the n-th report of a session. Each agent has ten sessions. Each session reports once a minute,
+// and within a minute the sessions report in order.
 func benchRecord(session, n int) models.Record {
 	at := epoch.Add(time.Duration(n)*time.Minute + time.Duration(session)*time.Microsecond)
 	return models.Record{Received: at, StatusReport: models.StatusReport{
@@ -35,8 +35,9 @@ func benchRecord(session, n int) models.Record {
 	}}
 }
 
-// write makes a journal of as many records of each session, the first of all sessions first, and files them.
-func write(b *testing.B, dir string, sessions, each int) {
+// writeJournal creates a journal with a number of records for each session, and files them. It records the first report
+// of all sessions, then the second of all sessions, and so on.
+func writeJournal(b *testing.B, dir string, sessions, each int) {
 	b.Helper()
 	j, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(b, err)
@@ -56,14 +57,14 @@ func write(b *testing.B, dir string, sessions, each int) {
 	require.NoError(b, j.Close())
 }
 
-// BenchmarkStart measures how long the journal takes to be opened and read into the store, for ten reports in each of 25,000
-// and of 100,000 sessions.
+// BenchmarkStart measures how long it takes to open the journal and load it into a store, with ten reports in each of
+// 25,000 and of 100,000 sessions.
 func BenchmarkStart(b *testing.B) {
-	var each [2]float64 // seconds for a record
+	var each [2]float64 // seconds per record
 	for i, sessions := range []int{scaled(25_000), scaled(100_000)} {
 		b.Run(fmt.Sprintf("%d-reports-of-%d-sessions", 10*sessions, sessions), func(b *testing.B) {
 			dir := filepath.Join(b.TempDir(), "data")
-			write(b, dir, sessions, 10)
+			writeJournal(b, dir, sessions, 10)
 			for b.Loop() {
 				st := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 40, MaxSessions: 1 << 20, Journaled: true})
 				j, err := Open(Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
@@ -78,19 +79,20 @@ func BenchmarkStart(b *testing.B) {
 			b.ReportMetric(b.Elapsed().Seconds()/float64(b.N), "s")
 			b.ReportMetric(0, "ns/op")
 			if i == 1 {
-				b.ReportMetric(each[1]/each[0], "x_a_quarter") // 1 where the time is linear
+				b.ReportMetric(each[1]/each[0], "x_a_quarter") // 1 if the time is linear
 			}
 		})
 	}
 }
 
-// BenchmarkPage measures a page of 100 entries of a history of 100,000, of a session and of an agent with ten sessions: the first
-// page after what memory holds, and the last one.
+// BenchmarkPage measures reading a page of 100 entries: the first page after the records in memory, and one near the
+// end of the history. It reads the history of a session with 100,000 records, and that of its agent, which has ten such
+// sessions.
 func BenchmarkPage(b *testing.B) {
 	entries := scaled(100_000)
 	dir := filepath.Join(b.TempDir(), "data")
-	write(b, dir, 10, entries)
-	j, st, err := replayed(b, nil, dir)
+	writeJournal(b, dir, 10, entries)
+	j, st, err := openAndReplay(b, nil, dir)
 	require.NoError(b, err)
 	for _, of := range []string{"session", "agent"} {
 		page := func(after *store.StatusPosition) *store.StatusPosition {
@@ -122,12 +124,12 @@ func BenchmarkPage(b *testing.B) {
 	require.NoError(b, j.Close())
 }
 
-// BenchmarkWriteAmplification measures how many bytes are written to disk for each byte of report, until all of it is filed and the engine
-// has nothing left to do, for 100 reports of each of 10,000 sessions in commits of 100.
+// BenchmarkWriteAmplification measures how many bytes are written to disk per byte of report, until everything is filed
+// and the engine has finished its compactions. It records 100 reports of each of 10,000 sessions, in commits of 100.
 func BenchmarkWriteAmplification(b *testing.B) {
 	sessions, each := scaled(10_000), 100
 	for b.Loop() {
-		j, st, err := replayed(b, nil, filepath.Join(b.TempDir(), "data"))
+		j, st, err := openAndReplay(b, nil, filepath.Join(b.TempDir(), "data"))
 		require.NoError(b, err)
 		records := make([]models.Record, 0, 100)
 		for n := range each {
@@ -151,13 +153,13 @@ func BenchmarkWriteAmplification(b *testing.B) {
 	b.ReportMetric(0, "ns/op")
 }
 
-// BenchmarkPresent is what each commit pays to find out whether the directory is still the one that it was.
+// BenchmarkPresent measures what each commit pays to check that its directory and its log are still in place.
 func BenchmarkPresent(b *testing.B) {
-	j, _, err := replayed(b, nil, b.TempDir())
+	j, _, err := openAndReplay(b, nil, b.TempDir())
 	require.NoError(b, err)
 	defer j.Close() //nolint:errcheck // nothing was written
 	for b.Loop() {
-		if err := j.engine.present(); err != nil {
+		if err := j.engine.checkPresent(); err != nil {
 			b.Fatal(err)
 		}
 	}

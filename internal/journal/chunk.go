@@ -13,28 +13,29 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// A history is filed in chunks: a key is a prefix and the place of the newest entry in the chunk, a value holds the entries,
-// newest first. The chunks of a history never overlap, so that they are read one after another. What is filed together
-// and belongs together costs one key that way.
+// A history is filed in chunks. The key of a chunk is the prefix of the history and the place of the newest entry; the
+// value holds the entries, newest first. The chunks of a history never overlap, so they can be read one after another.
+// Entries of a history that are filed together share a key.
 //
-// A chunk is a zero byte, how many entries there are, a uvarint, and then each of them. Of a session's history that is what
-// differs in a record from the one before it, see [appendDifferences]; of an agent's, what [appendTopics] says. Up to format 2 a
-// chunk was the number of entries, and each of them its place and, as a string, its text: a record, see [appendRecord], or a topic.
+// A chunk is a zero byte, the number of entries as a uvarint, and the entries. In the history of a session, an entry is
+// the delta of a record to the entry before it: see [appendDelta]. In the history of an agent, it is a topic: see
+// [appendTopics]. Up to format 2, a chunk was the number of entries followed by the place and the text of each; the
+// text was a string that held a record, as [appendRecord] encodes it, or a topic.
 
-// How large a chunk becomes at most, unless a single entry is larger.
+// The maximum size of a chunk, unless a single entry is larger.
 const (
 	chunkEntries = 64
 	chunkBytes   = 64 << 10
 )
 
-// entry is an entry of a history: a record, as appendRecord encodes it, or the topic of one.
+// entry is an entry of a history.
 type entry struct {
 	at   store.StatusPosition
-	text string
+	text string // a record, as appendRecord encodes it, or the topic of a record
 }
 
-// comparePositions returns how two positions are ordered in a history, newest first: negative where a comes before b. It is the
-// order of their places.
+// comparePositions compares two positions in the order of a history, newest first. The result is negative if a comes
+// before b. The encoded places have the same order.
 func comparePositions(a, b store.StatusPosition) int {
 	return cmp.Or(cmp.Compare(b.Seconds, a.Seconds), cmp.Compare(b.Nanoseconds, a.Nanoseconds), cmp.Compare(b.Sequence, a.Sequence))
 }
@@ -42,7 +43,7 @@ func comparePositions(a, b store.StatusPosition) int {
 // compareEntries orders the entries of a history.
 func compareEntries(a, b entry) int { return comparePositions(a.at, b.at) }
 
-// sortEntries puts entries in order. Mostly they come the other way around.
+// sortEntries sorts entries newest first. They usually come oldest first.
 func sortEntries(entries []entry) {
 	if !slices.IsSortedFunc(entries, compareEntries) {
 		slices.Reverse(entries)
@@ -50,23 +51,27 @@ func sortEntries(entries []entry) {
 	}
 }
 
-// inDifferences begins a chunk of format 3: one before that has no entries at all.
-const inDifferences = 0
+// deltaChunk is the first byte of a chunk from format 3 on. Earlier chunks start with the number of entries, which is
+// never 0.
+const deltaChunk = 0
 
-// appendChunk appends a chunk of entries, which are in order, of the history with this prefix. It returns an error where one
-// that is to be a record is none.
+// appendChunk appends a chunk with entries of the history with this prefix. The entries must be in order. The error
+// says that an entry of a session's history is not a valid record.
 func appendChunk(b, prefix []byte, entries []entry) ([]byte, error) {
-	b = binary.AppendUvarint(append(b, inDifferences), uint64(len(entries)))
+	b = binary.AppendUvarint(append(b, deltaChunk), uint64(len(entries)))
 	if prefix[0] == kindRecord {
 		return appendRecords(b, entries)
 	}
 	return appendTopics(b, entries), nil
 }
 
-// appendTopics appends the topics of an agent's records: as varints by how many seconds the timestamp of each is after that
-// before, and by how much its sequence is greater; between these, as a uvarint, the nanoseconds of the timestamp; then as a
-// uvarint where its topic is among those of the chunk, from 1 on in the order in which they come, or 0 and the topic as a string
-// where it comes for the first time.
+// appendTopics appends the topics of an agent's records. Each is encoded as:
+//
+//   - the seconds of the timestamp minus those of the previous record, a varint
+//   - the nanoseconds of the timestamp, a uvarint
+//   - the sequence minus that of the previous record, a varint
+//   - the number of the topic, a uvarint: topics are numbered from 1 in the order of their first use in the chunk. At
+//     its first use, a topic is 0 followed by the topic as a string.
 func appendTopics(b []byte, entries []entry) []byte {
 	var before store.StatusPosition
 	known := make(map[string]uint64, 16)
@@ -85,9 +90,9 @@ func appendTopics(b []byte, entries []entry) []byte {
 	return b
 }
 
-// eachTopic calls visit with each entry of a chunk of an agent's history: the topic of a record, and where that stands.
+// eachTopic calls visit for each entry of a chunk of an agent's history, with the position and the topic of a record.
 func eachTopic(chunk string, visit func(at store.StatusPosition, topic string) error) error {
-	if chunk == "" || chunk[0] != inDifferences {
+	if chunk == "" || chunk[0] != deltaChunk {
 		return eachText(chunk, func(place, text string) error { return visit(placeAt([]byte(place)), text) })
 	}
 	d := decoder{rest: chunk[1:]}
@@ -119,19 +124,27 @@ func appendRecords(b []byte, entries []entry) ([]byte, error) {
 		if err != nil {
 			return nil, err
 		}
-		b = appendDifferences(b, &before, &r)
+		b = appendDelta(b, &before, &r)
 		before = r
 	}
 	return b, nil
 }
 
-// appendDifferences appends what differs in a record from the one before it, which is zero for the first: the record's flags,
-// its status, and then, as varints, by how much its sequence and its receipt time (Unix nanoseconds) are greater; with
-// flagTimestamp, as a varint, by how many seconds its timestamp is after its receipt, and as a uvarint the nanoseconds of
-// that; as a uvarint its TTL; a byte with a bit for each of its strings that is another than that before, the lowest for the
-// first; and these strings; with flagHost the host, and with flagQuestions what [appendShown] says. What is under way is not
-// in a history: the state of a session holds it.
-func appendDifferences(b []byte, before, r *models.Record) []byte {
+// appendDelta appends the difference of a record to the one before it in the chunk. Before the first record is the zero
+// record. The encoding is:
+//
+//   - the record's flags and its status, a byte each
+//   - the sequence minus the previous one, a varint
+//   - the receipt time minus the previous one, in nanoseconds, a varint
+//   - with flagTimestamp: the seconds of the timestamp minus those of the receipt time, a varint, and its nanoseconds,
+//     a uvarint
+//   - the TTL, a uvarint
+//   - a byte with a bit for each of the record's strings that changed, the lowest bit for the first, and those strings
+//   - with flagHost: the host, a string
+//   - with flagQuestions: see [appendShown]
+//
+// The turn of a record is left out; the state of its session holds it.
+func appendDelta(b []byte, before, r *models.Record) []byte {
 	flags := flagsOf(r) &^ flagTurn
 	if r.AgentHost != before.AgentHost {
 		flags |= flagHost
@@ -165,8 +178,8 @@ func appendDifferences(b []byte, before, r *models.Record) []byte {
 	return b
 }
 
-// applyDifferences makes the record that follows r of r: it is the reverse of appendDifferences.
-func (d *decoder) applyDifferences(r *models.Record) {
+// applyDelta reads the difference to the next record, and changes r to that record. It is the inverse of appendDelta.
+func (d *decoder) applyDelta(r *models.Record) {
 	flags := d.byte()
 	r.Status = models.Status(d.byte())
 	r.Sequence += uint64(d.varint())
@@ -177,9 +190,9 @@ func (d *decoder) applyDifferences(r *models.Record) {
 		r.Timestamp = time.Unix(seconds, int64(d.uvarint())).UTC()
 	}
 	r.TTLMinutes = int(d.uvarint())
-	differ := d.byte()
+	changed := d.byte()
 	for i, text := range textsOf(r) {
-		if differ&(1<<i) != 0 {
+		if changed&(1<<i) != 0 {
 			*text = d.string()
 		}
 	}
@@ -192,7 +205,7 @@ func (d *decoder) applyDifferences(r *models.Record) {
 	}
 }
 
-// nanoseconds returns an instant as Unix nanoseconds, 0 for the zero time.
+// nanoseconds returns a time as Unix nanoseconds, or 0 for the zero time.
 func nanoseconds(t time.Time) int64 {
 	if t.IsZero() {
 		return 0
@@ -200,10 +213,10 @@ func nanoseconds(t time.Time) int64 {
 	return t.UnixNano()
 }
 
-// eachRecord calls visit with each record of a chunk of a session's history. The record's strings are parts of the chunk; the
-// record itself is another one after visit returned.
+// eachRecord calls visit for each record of a chunk of a session's history. The record is reused after visit returns.
+// Its strings share the memory of the chunk.
 func eachRecord(chunk string, visit func(r *models.Record) error) error {
-	if chunk == "" || chunk[0] != inDifferences {
+	if chunk == "" || chunk[0] != deltaChunk {
 		return eachText(chunk, func(_, text string) error {
 			r, err := decodeRecord(text)
 			if err != nil {
@@ -215,8 +228,8 @@ func eachRecord(chunk string, visit func(r *models.Record) error) error {
 	d := decoder{rest: chunk[1:]}
 	var r models.Record
 	for n := d.uvarint(); n > 0 && !d.failed; n-- {
-		d.applyDifferences(&r)
-		if d.failed || !complete(&r) {
+		d.applyDelta(&r)
+		if d.failed || !isComplete(&r) {
 			return errMalformed
 		}
 		if err := visit(&r); err != nil {
@@ -226,7 +239,7 @@ func eachRecord(chunk string, visit func(r *models.Record) error) error {
 	return d.err()
 }
 
-// eachText calls visit with the place and the text of each entry of a chunk of format 1 or 2.
+// eachText calls visit for each entry of a chunk of format 1 or 2, with its place and its text.
 func eachText(chunk string, visit func(place, text string) error) error {
 	d := decoder{rest: chunk}
 	for n := d.uvarint(); n > 0 && !d.failed; n-- {
@@ -241,7 +254,7 @@ func eachText(chunk string, visit func(place, text string) error) error {
 	return d.err()
 }
 
-// eachEntry calls visit with each entry of a chunk of the history with this prefix.
+// eachEntry calls visit for each entry of a chunk of the history with this prefix.
 func eachEntry(prefix []byte, chunk string, visit func(entry) error) error {
 	if prefix[0] == kindRecord {
 		return eachRecord(chunk, func(r *models.Record) error {
@@ -251,7 +264,7 @@ func eachEntry(prefix []byte, chunk string, visit func(entry) error) error {
 	return eachTopic(chunk, func(at store.StatusPosition, topic string) error { return visit(entry{at, topic}) })
 }
 
-// nextChunk returns how many of the entries, which are in order, belong into one chunk.
+// nextChunk returns how many of the entries, which must be in order, form the next chunk.
 func nextChunk(entries []entry) int {
 	size := 0
 	for i := range entries {
@@ -263,9 +276,8 @@ func nextChunk(entries []entry) int {
 	return len(entries)
 }
 
-// putHistory puts entries of the history with this prefix, which are in order, into a batch as chunks. Where merge says so, it
-// takes the chunks that are filed already and do not come after all of them out of the history, and puts what they
-// hold with the entries.
+// putHistory adds entries of the history with this prefix to a batch, in chunks. The entries must be in order. With
+// merge, filed chunks that overlap with the entries are replaced, and their entries are merged with the new ones.
 func (e *engine) putHistory(b *pebble.Batch, prefix []byte, entries []entry, merge bool) error {
 	if merge {
 		overlapping, err := e.takeOverlapping(b, prefix, entries[len(entries)-1].at)
@@ -286,20 +298,21 @@ func (e *engine) putHistory(b *pebble.Batch, prefix []byte, entries []entry, mer
 		if chunk, err = appendChunk(chunk[:0], prefix, entries[:n]); err != nil {
 			return err
 		}
-		b.Set(key, chunk, nil) //nolint:errcheck // a batch in memory takes all
+		b.Set(key, chunk, nil) //nolint:errcheck // writing to a batch in memory never fails
 		entries = entries[n:]
 	}
 	return nil
 }
 
-// takeOverlapping deletes the chunks of a history that hold entries newer than the one at oldest, and returns their entries.
+// takeOverlapping deletes the chunks of a history that start at oldest or with a newer entry, and returns their
+// entries.
 func (e *engine) takeOverlapping(b *pebble.Batch, prefix []byte, oldest store.StatusPosition) (entries []entry, err error) {
 	last := appendPlace(bytes.Clone(prefix), oldest)
 	err = e.eachChunk(prefix, prefix, func(key []byte, chunk string) error {
 		if bytes.Compare(key, last) > 0 {
-			return errEnough
+			return errStop
 		}
-		b.Delete(key, nil) //nolint:errcheck // a batch in memory takes all
+		b.Delete(key, nil) //nolint:errcheck // writing to a batch in memory never fails
 		return eachEntry(prefix, chunk, func(e entry) error {
 			entries = append(entries, e)
 			return nil
@@ -308,16 +321,16 @@ func (e *engine) takeOverlapping(b *pebble.Batch, prefix []byte, oldest store.St
 	return entries, err
 }
 
-// eachChunk calls visit with each chunk of a history from a key on, newest first, until that returns errEnough.
+// eachChunk calls visit for each chunk of a history from a key on, newest first, until visit returns errStop.
 func (e *engine) eachChunk(prefix, from []byte, visit func(key []byte, chunk string) error) error {
 	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
 	if err != nil {
 		return err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	for more := iter.SeekGE(from); more; more = iter.Next() {
 		err := visitChunk(iter, prefix, visit)
-		if err == errEnough { //nolint:errorlint // it comes as it is
+		if err == errStop { //nolint:errorlint // never wrapped
 			return nil
 		}
 		if err != nil {
@@ -338,8 +351,8 @@ func visitChunk(iter *pebble.Iterator, prefix []byte, visit func(key []byte, chu
 	return visit(iter.Key(), string(value))
 }
 
-// eachChunkAfter calls visit with each chunk of a history that may hold entries after a position, or with all where that is nil,
-// newest first, until visit returns errEnough.
+// eachChunkAfter calls visit for each chunk of a history that may hold entries after a position, newest first, until
+// visit returns errStop. If the position is nil, it visits all chunks.
 func (e *engine) eachChunkAfter(prefix []byte, after *store.StatusPosition, visit func(key []byte, chunk string) error) error {
 	from := prefix
 	if after != nil {
@@ -352,8 +365,8 @@ func (e *engine) eachChunkAfter(prefix []byte, after *store.StatusPosition, visi
 	return e.eachChunk(prefix, from, visit)
 }
 
-// eachRecordAfter calls visit with each record of a session after a position, or from the newest where that is nil, until visit
-// returns errEnough.
+// eachRecordAfter calls visit for each record of a session after a position, newest first, until visit returns errStop.
+// If the position is nil, it starts with the newest record.
 func (e *engine) eachRecordAfter(key store.SessionKey, after *store.StatusPosition, visit func(r *models.Record) error) error {
 	return e.eachChunkAfter(recordPrefix(key), after, func(_ []byte, chunk string) error {
 		return eachRecord(chunk, func(r *models.Record) error {
@@ -365,7 +378,7 @@ func (e *engine) eachRecordAfter(key store.SessionKey, after *store.StatusPositi
 	})
 }
 
-// eachTopicAfter calls visit with the topic of each record of an agent, as eachRecordAfter does with records.
+// eachTopicAfter calls visit for each entry of an agent's history, as eachRecordAfter does for a session.
 func (e *engine) eachTopicAfter(agentID string, after *store.StatusPosition, visit func(at store.StatusPosition, topic string) error) error {
 	return e.eachChunkAfter(agentPrefix(agentID), after, func(_ []byte, chunk string) error {
 		return eachTopic(chunk, func(at store.StatusPosition, topic string) error {
@@ -377,14 +390,14 @@ func (e *engine) eachTopicAfter(agentID string, after *store.StatusPosition, vis
 	})
 }
 
-// chunkOf returns the last chunk of a history that begins at a position or before, which alone can hold an entry of that
-// position, and its key; or the prefix and "", where there is none.
+// chunkOf returns the only chunk of a history that can hold an entry at a position, and its key: the last one that
+// starts at that position or before it. If there is none, it returns the prefix and "".
 func (e *engine) chunkOf(prefix []byte, at store.StatusPosition) (key []byte, chunk string, err error) {
 	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
 	if err != nil {
 		return nil, "", err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	if !iter.SeekLT(append(appendPlace(prefix[:len(prefix):len(prefix)], at), 0)) {
 		return prefix, "", iter.Error()
 	}

@@ -10,8 +10,9 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Recall has the store recall a session that memory forgot and the journal holds, if there is such a one, at the time now. over reports
-// that its retention is over instead: it is to be forgotten before the session begins anew.
+// Recall loads a session into the store if memory forgot it and the journal still has it. now is the current time. If
+// the retention of the session is over, Recall doesn't load it and returns true; the caller must then record that the
+// session was forgotten, before the session starts again.
 func (j *Journal) Recall(key store.SessionKey, now time.Time) (over bool, err error) {
 	if !j.store.HasCold() || j.store.Knows(key) {
 		return false, nil
@@ -27,7 +28,7 @@ func (j *Journal) Recall(key store.SessionKey, now time.Time) (over bool, err er
 	return false, nil
 }
 
-// RecallAgent has the store know what the journal holds of an agent that memory forgot, if it holds anything.
+// RecallAgent loads the state of an agent into the store if memory forgot the agent and the journal still has it.
 func (j *Journal) RecallAgent(id string) error {
 	if !j.store.HasCold() {
 		return nil
@@ -36,7 +37,7 @@ func (j *Journal) RecallAgent(id string) error {
 	if known {
 		return nil
 	}
-	if cools || j.filedTo.Load().position < j.forgetAt.Load() {
+	if cools || j.filedTo.Load().position < j.lastForget.Load() {
 		if err := j.File(); err != nil {
 			return err
 		}
@@ -46,7 +47,7 @@ func (j *Journal) RecallAgent(id string) error {
 	return j.recallAgent(id)
 }
 
-// recallAgent is RecallAgent where all that matters is filed. The caller holds j.mu, or replays.
+// recallAgent is RecallAgent once everything about the agent is filed. The caller holds j.mu, or is Replay.
 func (j *Journal) recallAgent(id string) error {
 	if j.engine == nil {
 		return ErrClosed
@@ -65,7 +66,8 @@ func (j *Journal) recallAgent(id string) error {
 	return err
 }
 
-// Cold returns a session that memory forgot, with its newest limit records at most; nil where the journal holds none.
+// Cold returns a session that memory forgot, with its newest records, at most limit of them. It returns nil if the
+// journal doesn't have the session.
 func (j *Journal) Cold(key store.SessionKey, limit int) (*store.Restored, error) {
 	if !j.store.HasCold() {
 		return nil, nil
@@ -76,10 +78,10 @@ func (j *Journal) Cold(key store.SessionKey, limit int) (*store.Restored, error)
 		}
 	}
 	r, err := j.readFiled(key, limit)
-	if r == nil || err != nil || j.filedTo.Load().position >= j.forgetAt.Load() {
+	if r == nil || err != nil || j.filedTo.Load().position >= j.lastForget.Load() {
 		return r, err
 	}
-	if err := j.File(); err != nil { // it may be forgotten by what is not filed yet
+	if err := j.File(); err != nil { // a commit that is not filed yet may forget the session
 		return nil, err
 	}
 	return j.readFiled(key, limit)
@@ -91,7 +93,8 @@ func (j *Journal) readFiled(key store.SessionKey, limit int) (*store.Restored, e
 	return j.read(key, limit)
 }
 
-// HoldsAgent reports whether the journal holds sessions of an agent that memory may have forgotten.
+// HoldsAgent reports whether the journal has sessions of an agent. It returns false at once if memory has every
+// session.
 func (j *Journal) HoldsAgent(id string) (bool, error) {
 	if !j.store.HasCold() {
 		return false, nil
@@ -113,7 +116,8 @@ func (j *Journal) HoldsAgent(id string) (bool, error) {
 	return held, iter.Close()
 }
 
-// read returns what is filed of a session, nil where nothing is. The caller holds j.mu.
+// read returns a session with its newest filed records, at most limit of them, or nil if nothing is filed. The caller
+// holds j.mu.
 func (j *Journal) read(key store.SessionKey, limit int) (*store.Restored, error) {
 	if j.engine == nil {
 		return nil, ErrClosed
@@ -144,13 +148,13 @@ func (j *Journal) read(key store.SessionKey, limit int) (*store.Restored, error)
 	return found, nil
 }
 
-// Filed is what the journal holds of an agent: its sessions, and what is known of each.
+// Filed is an agent in the journal, with the state of each of its sessions.
 type Filed struct {
 	AgentID  string
 	Sessions map[string]store.SessionState // by topic
 }
 
-// EachFiled calls visit with all that is filed, agent by agent, until visit returns an error, which it then returns.
+// EachFiled calls visit for each agent that has filed sessions. It stops at the first error of visit, and returns it.
 func (j *Journal) EachFiled(ctx context.Context, visit func(Filed) error) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -162,7 +166,7 @@ func (j *Journal) EachFiled(ctx context.Context, visit func(Filed) error) error 
 	if err != nil {
 		return err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	var filed Filed
 	for more := iter.First(); more; {
 		agentID, topic, rest, ok := splitRecordKey(iter.Key())
@@ -189,7 +193,7 @@ func visitFiled(visit func(Filed) error, f Filed) error {
 	return visit(f)
 }
 
-// take takes what the iterator is at, and moves it on, past the records of a session.
+// take adds the session at the iterator, and moves the iterator on, past the records of the session.
 func (f *Filed) take(iter *pebble.Iterator, topic string, state bool) (more bool, err error) {
 	if topic == "" {
 		return iter.Next(), nil
@@ -204,7 +208,7 @@ func (f *Filed) take(iter *pebble.Iterator, topic string, state bool) (more bool
 			return false, err
 		}
 	} else if _, ok := f.Sessions[topic]; !ok {
-		f.Sessions[topic] = store.SessionState{} // an earlier version filed no state of it
+		f.Sessions[topic] = store.SessionState{} // filed by an earlier version, which wrote no state
 	}
 	return iter.SeekGE(end(sessionPrefix(kindRecord, key))), nil
 }

@@ -21,15 +21,15 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// failing fails some changes to a disk while it is on.
-type failing struct {
+// failingDisk makes some changes to a disk fail while it is on.
+type failingDisk struct {
 	on    atomic.Bool
 	fails func(op errorfs.Op) error
 	hits  atomic.Int64
 }
 
 // MaybeError implements errorfs.Injector.
-func (f *failing) MaybeError(op errorfs.Op) error {
+func (f *failingDisk) MaybeError(op errorfs.Op) error {
 	if !f.on.Load() {
 		return nil
 	}
@@ -40,10 +40,11 @@ func (f *failing) MaybeError(op errorfs.Op) error {
 	return err
 }
 
-func (f *failing) String() string { return "failing disk" }
+func (f *failingDisk) String() string { return "failing disk" }
 
-// opens holds for changes that open, rename or remove a file.
-func opens(op errorfs.Op) bool {
+// changesDir reports whether an operation changes a directory: whether it creates, renames, links or removes something
+// in it.
+func changesDir(op errorfs.Op) bool {
 	switch op.Kind {
 	case errorfs.OpCreate, errorfs.OpReuseForWrite, errorfs.OpRename, errorfs.OpLink, errorfs.OpRemove, errorfs.OpMkdirAll:
 		return true
@@ -51,7 +52,8 @@ func opens(op errorfs.Op) bool {
 	return false
 }
 
-// failures are what a disk does that fails: every change, or only some, with some error.
+// failures returns ways in which a disk fails, by name. Each returns the error for a change, or nil if that change
+// succeeds.
 func failures() map[string]func(op errorfs.Op) error {
 	only := func(err error, when func(op errorfs.Op) bool) func(op errorfs.Op) error {
 		return func(op errorfs.Op) error {
@@ -71,10 +73,10 @@ func failures() map[string]func(op errorfs.Op) error {
 		return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
 	}
 	all := map[string]func(op errorfs.Op) error{
-		"no inodes are left":             only(syscall.ENOSPC, func(op errorfs.Op) bool { return opens(op) && op.Kind != errorfs.OpRemove }),
-		"it may not be written":          only(syscall.EACCES, opens),
-		"it is immutable":                only(syscall.EPERM, opens),
-		"it is gone":                     only(syscall.ENOENT, opens),
+		"no inodes are left":             only(syscall.ENOSPC, func(op errorfs.Op) bool { return changesDir(op) && op.Kind != errorfs.OpRemove }),
+		"it may not be written":          only(syscall.EACCES, changesDir),
+		"it is immutable":                only(syscall.EPERM, changesDir),
+		"it is gone":                     only(syscall.ENOENT, changesDir),
 		"it is read-only":                only(syscall.EROFS, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
 		"changes are I/O errors":         only(syscall.EIO, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
 		"syncs are I/O errors":           only(syscall.EIO, syncs),
@@ -83,17 +85,17 @@ func failures() map[string]func(op errorfs.Op) error {
 		"its manifests are I/O errors":   only(syscall.EIO, named("MANIFEST-*")),
 		"its markers are I/O errors":     only(syscall.EIO, named("marker.*")),
 		"its directory is an I/O error":  only(syscall.EIO, named("data")),
-		"no file can be written for now": only(syscall.EMFILE, opens),
+		"no file can be written for now": only(syscall.EMFILE, changesDir),
 	}
 	return all
 }
 
-// TestADiskThatFailsInEachWay has the disk fail while so much is recorded that the engine wants new logs, tables and manifests, and
-// come back, ten times over: what was acknowledged is there, reads go on, and what was refused is not there.
+// TestADiskThatFailsInEachWay makes the disk fail and recover ten times, while enough is recorded that the engine needs
+// new logs, tables and manifests. Acknowledged records are kept, refused ones are not, and reads work throughout.
 func TestADiskThatFailsInEachWay(t *testing.T) {
 	for name, fails := range failures() {
 		t.Run(name, func(t *testing.T) {
-			disk := &failing{fails: fails}
+			disk := &failingDisk{fails: fails}
 			mem := vfs.NewCrashableMem()
 			fs := errorfs.Wrap(mem, disk)
 			j, st := openFailing(t, fs)
@@ -103,7 +105,7 @@ func TestADiskThatFailsInEachWay(t *testing.T) {
 				n = fillUntilRefused(t, j, st, disk, n, round)
 				requireRecorded(t, j, n)
 			}
-			settled(t, before)
+			waitForGoroutines(t, before)
 			require.NoError(t, j.Close())
 			j, _ = openFailing(t, mem.CrashClone(vfs.CrashCloneCfg{}))
 			requireRecorded(t, j, n)
@@ -122,19 +124,19 @@ func openFailing(t *testing.T, fs vfs.FS) (*Journal, *store.Store) {
 	return j, st
 }
 
-// large is a record that fills a log before long.
-func large(n int) models.Record {
+// largeRecord returns a record that is large enough to fill a log soon.
+func largeRecord(n int) models.Record {
 	r := recordOf("a", "t", n)
 	r.Content = strings.Repeat("x", 40<<10)
 	return r
 }
 
-// fillUntilRefused records until the failing disk refuses something, mends it, and waits until it takes records again. It returns how
-// many are acknowledged, of which there were n.
-func fillUntilRefused(t *testing.T, j *Journal, st *store.Store, disk *failing, n, round int) int {
+// fillUntilRefused records until a record is refused because of the failing disk, repairs the disk, and waits until
+// records are accepted again. n is the number of records acknowledged before; it returns the new number.
+func fillUntilRefused(t *testing.T, j *Journal, st *store.Store, disk *failingDisk, n, round int) int {
 	t.Helper()
 	add := func() error {
-		r := []models.Record{large(n)}
+		r := []models.Record{largeRecord(n)}
 		err := j.Append(nil, r, func() { st.Apply(r...) })
 		if err == nil {
 			n++
@@ -148,7 +150,7 @@ func fillUntilRefused(t *testing.T, j *Journal, st *store.Store, disk *failing, 
 	var err error
 	for tries := 0; err == nil; tries++ {
 		if tries%8 == 7 {
-			j.File() //nolint:errcheck // it may be refused as well
+			j.File() //nolint:errcheck // it may fail as well
 		}
 		err = add()
 		require.Less(t, tries, 2000, "the disk never fails")
@@ -177,8 +179,8 @@ func requireRecorded(t *testing.T, j *Journal, n int) {
 	}
 }
 
-// settled waits until no goroutine of an engine that was given up is left.
-func settled(t *testing.T, before int) {
+// waitForGoroutines waits until the goroutines of all failed engines have ended.
+func waitForGoroutines(t *testing.T, before int) {
 	t.Helper()
 	for range 500 {
 		if runtime.NumGoroutine() <= before+5 {
@@ -190,12 +192,12 @@ func settled(t *testing.T, before int) {
 	t.Fatalf("%d goroutines, of %d before: %s", runtime.NumGoroutine(), before, buf[:runtime.Stack(buf, true)])
 }
 
-// TestABackupThatBreaksOffIsNotThere has the disk fail at each change in turn that a backup makes.
-func TestABackupThatBreaksOffIsNotThere(t *testing.T) {
+// TestAFailedBackupLeavesNothing makes the disk fail at each change in turn that a backup makes.
+func TestAFailedBackupLeavesNothing(t *testing.T) {
 	changes := 0
 	for at, broke := 0, true; broke; at++ {
 		n := 0
-		disk := &failing{fails: func(op errorfs.Op) error {
+		disk := &failingDisk{fails: func(op errorfs.Op) error {
 			if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || !strings.Contains(op.Path, ".copy.partial") || op.Kind == errorfs.OpRemoveAll {
 				return nil
 			}

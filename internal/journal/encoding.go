@@ -10,56 +10,56 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// formatVersion is the version of all keys and values. A change to any of them that an earlier program could misread
-// takes the next one.
+// formatVersion is the version of the encoding of all keys and values. It is increased by every change that an earlier
+// program could misread.
 //
 //	1: records and forgotten sessions
-//	2: renewals, in the log alone
-//	3: chunks of records that say what differs from one to the next
-//	4: hosts, what was made of events, questions, sources of sessions, and when the server last ran
+//	2: renewals, only in the log
+//	3: chunks that encode each record as its difference to the one before
+//	4: hosts, records from events, questions, sources of sessions, and when the server last ran
 const formatVersion = 4
 
-// What an operation of a commit is.
+// The kinds of operations in a commit.
 const (
 	opRecord  = 1
 	opForget  = 2
 	opRenewal = 3 // from format 2 on
 )
 
-// The flags of a record.
+// The flags of a record. All but flagTimestamp exist from format 4 on.
 const (
-	flagTimestamp = 1 << iota // it holds a timestamp of its own
-	flagHost                  // it holds a host: in a chunk, another one than the record before; from format 4 on, as all that follow
-	flagEvent                 // it was made of an event
-	flagTurn                  // it says what is under way
-	flagQuestions             // its status tells of questions
+	flagTimestamp = 1 << iota // the record has its own timestamp
+	flagHost                  // the record has a host; in a chunk: its host differs from that of the record before
+	flagEvent                 // the record was made from an event
+	flagTurn                  // the record has a turn
+	flagQuestions             // the record has a shown question, or closed questions
 )
 
-// flagLastOfAgent says that an agent was forgotten with its session.
+// flagLastOfAgent says that the agent of a session was forgotten along with it.
 const flagLastOfAgent = 1
 
-// errMalformed is what a value that is not as it must be is refused with.
+// errMalformed is the error for a value that can't be decoded.
 var errMalformed = errors.New("malformed value")
 
-// appendString appends a string's length as a uvarint, then the string.
+// appendString appends the length of a string as a uvarint, then the string.
 func appendString(b []byte, s string) []byte {
 	return append(binary.AppendUvarint(b, uint64(len(s))), s...)
 }
 
-// recordTexts is how many strings a record holds.
+// recordTexts is the number of strings that textsOf returns.
 const recordTexts = 8
 
-// textsOf returns the strings of a record, in the order in which they are encoded.
+// textsOf returns pointers to the strings of a record, except its host, in the order in which they are encoded.
 func textsOf(r *models.Record) [recordTexts]*string {
 	return [...]*string{&r.AgentID, &r.SessionTopic, &r.ReportID, &r.AgentName, &r.AgentSource, &r.SessionTitle, &r.Message, &r.Content}
 }
 
-// complete reports whether a record that was decoded holds what every record does.
-func complete(r *models.Record) bool {
+// isComplete reports whether a decoded record has all mandatory fields.
+func isComplete(r *models.Record) bool {
 	return r.Status.String() != "" && r.AgentID != "" && r.SessionTopic != ""
 }
 
-// flagsOf returns the flags of a record, but for that of its host.
+// flagsOf returns the flags of a record, except flagHost.
 func flagsOf(r *models.Record) (flags byte) {
 	if !r.Timestamp.IsZero() {
 		flags |= flagTimestamp
@@ -76,10 +76,17 @@ func flagsOf(r *models.Record) (flags byte) {
 	return flags
 }
 
-// appendRecord appends a record: its flags, its status, and then, as varints (uvarints where they can't be negative), sequence,
-// receipt time (Unix nanoseconds), timestamp (Unix seconds, nanoseconds; only with flagTimestamp) and TTL; then
-// as strings agent ID, topic, report ID, agent name, agent source, title, message and content, with flagHost the host, with
-// flagTurn what [appendTurn] says, and with flagQuestions what [appendShown] says.
+// appendRecord appends a record. The encoding is:
+//
+//   - the flags and the status, a byte each
+//   - the sequence, a uvarint
+//   - the receipt time in Unix nanoseconds, a varint
+//   - with flagTimestamp: the Unix seconds of the timestamp, a varint, and its nanoseconds, a uvarint
+//   - the TTL, a uvarint
+//   - as strings: agent ID, topic, report ID, agent name, agent source, title, message and content
+//   - with flagHost: the host, a string
+//   - with flagTurn: see [appendTurn]
+//   - with flagQuestions: see [appendShown]
 func appendRecord(b []byte, r *models.Record) []byte {
 	flags := flagsOf(r)
 	if r.AgentHost != "" {
@@ -108,7 +115,7 @@ func appendRecord(b []byte, r *models.Record) []byte {
 	return b
 }
 
-// decodeRecord is the reverse of appendRecord. The record's strings are parts of value.
+// decodeRecord is the inverse of appendRecord. The strings of the record share the memory of value.
 func decodeRecord(value string) (r models.Record, err error) {
 	d := decoder{rest: value}
 	flags := d.byte()
@@ -133,20 +140,20 @@ func decodeRecord(value string) (r models.Record, err error) {
 	if flags&flagQuestions != 0 {
 		r.Shown, r.Closed = d.uvarint(), d.closed()
 	}
-	if d.failed || !complete(&r) {
+	if d.failed || !isComplete(&r) {
 		return r, errMalformed
 	}
 	return r, nil
 }
 
-// appendRenewal appends a record that is a renewal: the sequence of its base as a uvarint, the receipt time of that as a varint,
-// and the record.
+// appendRenewal appends a renewal: the sequence of its base as a uvarint, the receipt time of the base as a varint, and
+// the record.
 func appendRenewal(b []byte, r *models.Record) []byte {
 	b = binary.AppendUvarint(b, r.Base.Sequence)
 	return appendRecord(binary.AppendVarint(b, r.Base.Received.UnixNano()), r)
 }
 
-// decodeRenewal is the reverse of appendRenewal.
+// decodeRenewal is the inverse of appendRenewal.
 func decodeRenewal(value string) (r models.Record, err error) {
 	d := decoder{rest: value}
 	base := models.Base{Sequence: d.uvarint(), Received: time.Unix(0, d.varint()).UTC()}
@@ -158,7 +165,7 @@ func decodeRenewal(value string) (r models.Record, err error) {
 	return r, err
 }
 
-// timestampOf returns the timestamp of a record: that of its receipt where it holds none.
+// timestampOf returns the timestamp of a record, or its receipt time if it has none.
 func timestampOf(r *models.Record) time.Time {
 	if r.Timestamp.IsZero() {
 		return r.Received
@@ -166,13 +173,13 @@ func timestampOf(r *models.Record) time.Time {
 	return r.Timestamp
 }
 
-// placeOf returns the place of a record in its histories.
+// placeOf returns the position of a record in the histories of its session and its agent.
 func placeOf(r *models.Record) store.StatusPosition {
 	t := timestampOf(r)
 	return store.StatusPosition{Seconds: t.Unix(), Nanoseconds: int32(t.Nanosecond()), Sequence: r.Sequence}
 }
 
-// view returns a record as a read shows it.
+// view returns a record in the form in which reads return it.
 func view(r *models.Record) models.AgentStatus {
 	v := models.AgentStatus{
 		AgentID:      r.AgentID,
@@ -191,7 +198,7 @@ func view(r *models.Record) models.AgentStatus {
 	return v
 }
 
-// appendForgotten appends a forgotten session: its flags, then agent ID and topic.
+// appendForgotten appends a forgotten session: its flags, a byte, then agent ID and topic as strings.
 func appendForgotten(b []byte, f store.Forgotten) []byte {
 	flags := byte(0)
 	if f.LastOfAgent {
@@ -200,7 +207,7 @@ func appendForgotten(b []byte, f store.Forgotten) []byte {
 	return appendString(appendString(append(b, flags), f.AgentID), f.Topic)
 }
 
-// decodeForgotten is the reverse of appendForgotten.
+// decodeForgotten is the inverse of appendForgotten.
 func decodeForgotten(value string) (f store.Forgotten, err error) {
 	d := decoder{rest: value}
 	f.LastOfAgent = d.byte()&flagLastOfAgent != 0
@@ -211,8 +218,8 @@ func decodeForgotten(value string) (f store.Forgotten, err error) {
 	return f, nil
 }
 
-// appendOp appends an operation to a commit: its kind, its length as four bytes, and the operation, which encode
-// appends.
+// appendOp appends an operation to a commit: its kind, a byte, the length of its value as four bytes, and the value,
+// which encode appends.
 func appendOp(b []byte, kind byte, encode func([]byte) []byte) []byte {
 	b = append(b, kind, 0, 0, 0, 0)
 	start := len(b)
@@ -221,7 +228,7 @@ func appendOp(b []byte, kind byte, encode func([]byte) []byte) []byte {
 	return b
 }
 
-// eachOp calls visit with each operation of a commit.
+// eachOp calls visit for each operation of a commit.
 func eachOp(commit string, visit func(kind byte, value string) error) error {
 	for len(commit) > 0 {
 		d := decoder{rest: commit}
@@ -238,8 +245,8 @@ func eachOp(commit string, visit func(kind byte, value string) error) error {
 	return nil
 }
 
-// eachDecoded is eachOp for the records of a commit, renewals among them, and the sessions that were forgotten, in their
-// order. The value of a record that is no renewal is what a history holds.
+// eachDecoded decodes the operations of a commit. It calls record for each record or renewal, and forget for each
+// forgotten session, in their order. The value passed to record is the encoded record, or "" for a renewal.
 func eachDecoded(commit string, record func(r models.Record, value string) error, forget func(store.Forgotten) error) error {
 	return eachOp(commit, func(kind byte, value string) error {
 		switch kind {
@@ -266,8 +273,8 @@ func eachDecoded(commit string, record func(r models.Record, value string) error
 	})
 }
 
-// appendAgentState appends the state of an agent: as uvarints the sequences, as varints the instants, then the
-// strings, all in the order of its fields; from format 4 on, the host and its sequence follow.
+// appendAgentState appends the state of an agent. Sequences are uvarints and times are varints (Unix nanoseconds); the
+// name and the source follow as strings. The host and its sequence exist from format 4 on.
 func appendAgentState(b []byte, a store.AgentState) []byte {
 	b = binary.AppendUvarint(b, a.NameSequence)
 	b = binary.AppendUvarint(b, a.SourceSequence)
@@ -289,8 +296,8 @@ func decodeAgentState(value string) (a store.AgentState, err error) {
 	return a, d.err()
 }
 
-// appendSessionState appends the state of a session, as appendAgentState does; from format 4 on, its source and the sequence of
-// that follow, whether an event began it, and what it has under way.
+// appendSessionState appends the state of a session, as appendAgentState does for an agent. The fields from the source
+// on exist from format 4 on: the source, its sequence, whether an event began the session, and its turn.
 func appendSessionState(b []byte, s store.SessionState) []byte {
 	b = binary.AppendUvarint(b, s.TitleSequence)
 	b = binary.AppendUvarint(b, uint64(s.TTLMinutes))
@@ -325,7 +332,7 @@ func (d *decoder) position() store.StatusPosition {
 	return store.StatusPosition{Seconds: d.varint(), Nanoseconds: int32(d.uvarint()), Sequence: d.uvarint()}
 }
 
-// filed says how far the log is filed: every commit up to a position, every record up to a sequence.
+// filed says how far the log is filed: all commits up to a position, with all records up to a sequence.
 type filed struct{ position, sequence uint64 }
 
 func (f filed) encode() []byte {
@@ -338,8 +345,8 @@ func decodeFiled(value string) (f filed, err error) {
 	return f, d.err()
 }
 
-// decoder reads values from a string. After the first that is not there, it has failed, and all that it reads is
-// zero.
+// decoder reads values from a string. When a value is missing or malformed, it fails, and all further reads return zero
+// values.
 type decoder struct {
 	rest   string
 	failed bool
@@ -377,7 +384,7 @@ func (d *decoder) bytes(n int) string {
 	return s
 }
 
-// length reads four bytes.
+// length reads a length of four bytes, big-endian.
 func (d *decoder) length() int {
 	b := d.bytes(4)
 	if d.failed {

@@ -11,53 +11,53 @@ import (
 	"github.com/cockroachdb/pebble/v2/bloom"
 )
 
-// How the engine uses memory: a memtable takes writes until it is written out as a table, another one the writes
-// meanwhile; blocks of tables that were read are cached.
+// Memory of the engine, in bytes. Writes go to a memtable, which is written out as a table when it is full; the next
+// one takes writes meanwhile. The block cache holds blocks of tables that were read.
 const (
 	memTableSize = 32 << 20
 	maxMemTables = 4
 	blockCache   = 32 << 20
 
-	// mergeFrom is how many tables that overlap are merged at once. The more there are, the less often everything is written again, and
-	// the more a read has to look at: with 16, a start took half as long again as with 8.
-	mergeFrom = 8
+	// mergeThreshold is the number of overlapping tables that are compacted at once. A higher number means that data is
+	// rewritten less often, but that reads search more tables: with 16, a start took half as long again as with 8.
+	mergeThreshold = 8
 
-	bloomBits = 10
+	bloomBits = 10 // bits per key of the tables' Bloom filters
 )
 
-// engine is Pebble, open on the journal's directory. Once something that it tried to write could not be written, it
-// has failed for good: it does not promise what its state is then. It is given up behind its fence, and another
-// one is opened, which recovers what was synced, as after a crash.
+// engine is Pebble, open in the journal's directory. After a failed write, Pebble makes no promises about its state, so
+// the engine counts as failed for good. It is abandoned behind its fence, and a new one is opened, which recovers
+// everything that was synced, as after a crash.
 type engine struct {
-	db     *pebble.DB
-	fence  *fence
-	using  sync.WaitGroup // whoever uses db apart
-	logger *slog.Logger
-	home   *home
+	db       *pebble.DB
+	fence    *fence
+	isolated sync.WaitGroup // calls of isolate in progress
+	logger   *slog.Logger
+	home     *home
 
 	once   sync.Once
-	failed chan struct{} // closed once it has failed
-	err    error         // why; not before failed is closed
+	failed chan struct{} // closed when the engine has failed
+	err    error         // why it failed; valid after failed is closed
 	onFail func(*engine)
 }
 
-// openEngine opens the engine in the journal's directory. Where it has no files there, it creates them, or, if it was open there
-// before, refuses to.
+// openEngine opens the engine in the journal's directory. If the directory contains no engine, it creates one; with
+// again, which says that there was one before, it returns an error instead.
 func (j *Journal) openEngine(again bool) (*engine, error) {
 	e := &engine{
 		logger: j.logger,
 		home:   j.home,
 		failed: make(chan struct{}),
-		onFail: j.failed,
+		onFail: j.onEngineFailure,
 	}
-	e.fence = newFence(j.fs, j.dir, e.fail, j.home.present)
+	e.fence = newFence(j.fs, j.dir, e.fail, j.home.checkPresent)
 	opts := e.options()
 	opts.ErrorIfNotExists = again
 	if j.tune != nil {
 		j.tune(opts)
 	}
-	// What the engine does not expect it reports with a panic, or ends its goroutine by way of its logger.
-	opened := e.apart(func() (err error) {
+	// On unexpected errors, the engine panics, or ends its goroutine through its logger.
+	opened := e.isolate(func() (err error) {
 		e.db, err = pebble.Open(j.dir, opts)
 		return err
 	})
@@ -66,7 +66,7 @@ func (j *Journal) openEngine(again bool) (*engine, error) {
 	}
 	e.fence.opened.Store(true)
 	if e.hasFailed() {
-		e.close() //nolint:errcheck // why it failed is known
+		e.close() //nolint:errcheck // e.err is returned instead
 		return nil, e.err
 	}
 	return e, nil
@@ -79,12 +79,12 @@ func (e *engine) options() *pebble.Options {
 		CacheSize:                   blockCache,
 		MemTableSize:                memTableSize,
 		MemTableStopWritesThreshold: maxMemTables,
-		L0CompactionThreshold:       mergeFrom,
-		L0StopWritesThreshold:       4 * mergeFrom,
+		L0CompactionThreshold:       mergeThreshold,
+		L0StopWritesThreshold:       4 * mergeThreshold,
 		Logger:                      engineLogger{e},
 		EventListener: &pebble.EventListener{
-			BackgroundError: e.backgroundError,
-			DataCorruption:  e.damaged,
+			BackgroundError: e.onBackgroundError,
+			DataCorruption:  e.onCorruption,
 			DiskSlow: func(info pebble.DiskSlowInfo) {
 				e.logger.Warn("the journal's disk is slow", "operation", info.OpType.String(), "took", info.Duration)
 			},
@@ -96,11 +96,11 @@ func (e *engine) options() *pebble.Options {
 	return opts
 }
 
-// apart runs f in a goroutine of its own, so that whatever the engine does in there ends no other one: it panics
-// where it can't write, and has its logger end the process.
-func (e *engine) apart(f func() error) error {
+// isolate runs f in its own goroutine, so that a failure of the engine can't end another goroutine or the process: when
+// it can't write, the engine panics or calls its logger's Fatalf.
+func (e *engine) isolate(f func() error) error {
 	done := make(chan error, 1)
-	e.using.Go(func() {
+	e.isolated.Go(func() {
 		err := errors.New("the engine stopped")
 		defer func() {
 			switch p := recover().(type) {
@@ -117,7 +117,7 @@ func (e *engine) apart(f func() error) error {
 	select {
 	case err := <-done:
 		if e.hasFailed() {
-			return e.err // why the engine stopped, and not just that it did; or that what went well went nowhere
+			return e.err // the cause; even if f succeeded, its writes were discarded
 		}
 		return err
 	case <-e.failed:
@@ -125,13 +125,15 @@ func (e *engine) apart(f func() error) error {
 	}
 }
 
-// commit writes a batch as one: synced to disk before it returns, if sync says so, and where the next start looks for it. Where that
-// returns an error, the engine has failed, and the batch may be there when the next one opens, or not. The batch is the engine's from
-// then on: one that has failed may use it for a long time.
+// commit writes a batch atomically, and checks that it went where the next start will look for it. With pebble.Sync,
+// the batch is synced to disk before commit returns.
+//
+// If commit returns an error, the engine has failed, and the next engine may or may not contain the batch. The caller
+// must not use the batch afterwards, because a failed engine may still hold it.
 func (e *engine) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
-	err := e.apart(func() error { return e.db.Apply(b, sync) })
+	err := e.isolate(func() error { return e.db.Apply(b, sync) })
 	if err == nil {
-		err = e.present()
+		err = e.checkPresent()
 	}
 	if err != nil {
 		e.fail(err)
@@ -140,10 +142,10 @@ func (e *engine) commit(b *pebble.Batch, sync *pebble.WriteOptions) error {
 	return b.Close()
 }
 
-// fail gives the engine up. One that is not open yet has nobody to answer to.
+// fail abandons the engine. If it is not open yet, nobody waits for it, and its fence is released at once.
 func (e *engine) fail(err error) {
 	e.once.Do(func() {
-		e.fence.close(fmt.Errorf("the engine was given up: %w", err))
+		e.fence.close(fmt.Errorf("the engine has failed: %w", err))
 		e.err = err
 		close(e.failed)
 		if e.fence.opened.Load() {
@@ -163,9 +165,10 @@ func (e *engine) hasFailed() bool {
 	}
 }
 
-// present returns why what the engine writes is not where the next start looks for it, or nil.
-func (e *engine) present() error {
-	if err := e.home.present(); err != nil {
+// checkPresent returns an error if the next start will not find what the engine writes, because the directory or the
+// log was removed or replaced.
+func (e *engine) checkPresent() error {
+	if err := e.home.checkPresent(); err != nil {
 		return err
 	}
 	if log := e.fence.log.Load(); log != nil && unlinked(log) {
@@ -174,21 +177,21 @@ func (e *engine) present() error {
 	return nil
 }
 
-// damaged takes what is wrong with a file that was read; whoever reads gets the error.
-func (e *engine) damaged(info pebble.DataCorruptionInfo) {
+// onCorruption logs that a file that was read is damaged. The reader gets the error.
+func (e *engine) onCorruption(info pebble.DataCorruptionInfo) {
 	if e.hasFailed() {
-		return // it may miss what it wrote
+		return // files that it wrote behind the closed fence don't exist
 	}
-	if err := e.present(); err != nil {
+	if err := e.checkPresent(); err != nil {
 		e.fail(err)
 		return
 	}
 	e.logger.Error("a file of the journal is damaged: restore a backup", "file", info.Path, "error", info.Details.Error())
 }
 
-// backgroundError takes what went wrong while the engine wrote tables. A table that can't be read is no reason to give
-// the engine up: another one could not read it either.
-func (e *engine) backgroundError(err error) {
+// onBackgroundError handles an error of a flush or a compaction. A table that can't be read is no reason to abandon the
+// engine, because a new engine couldn't read it either.
+func (e *engine) onBackgroundError(err error) {
 	switch {
 	case e.hasFailed():
 	case pebble.IsCorruptionError(err):
@@ -198,23 +201,23 @@ func (e *engine) backgroundError(err error) {
 	}
 }
 
-// close closes an engine, or lets go of one that has failed: that may be beyond being closed, and what it then
-// keeps is some memory, until the process ends.
+// close closes the engine. A failed engine is closed in the background, which may never succeed; it then keeps some
+// memory until the process ends.
 func (e *engine) close() error {
 	defer e.fence.release()
 	if !e.hasFailed() {
-		return e.apart(e.db.Close)
+		return e.isolate(e.db.Close)
 	}
 	go func() {
-		e.using.Wait() // whoever waited at the fence goes on with memory that is let go of now
+		e.isolated.Wait() // calls that waited at the fence still use memory that Close frees
 		if e.db != nil {
-			e.apart(e.db.Close) //nolint:errcheck // it writes nothing any more
+			e.isolate(e.db.Close) //nolint:errcheck // it no longer writes anything
 		}
 	}()
 	return nil
 }
 
-// engineLogger is what the engine logs to.
+// engineLogger receives the engine's log.
 type engineLogger struct{ *engine }
 
 // Infof implements pebble.Logger.
@@ -227,13 +230,13 @@ func (l engineLogger) Errorf(format string, args ...any) {
 	}
 }
 
-// Fatalf implements pebble.Logger: it ends the goroutine, with all that it has put off, and the engine.
+// Fatalf implements pebble.Logger. It fails the engine and ends the calling goroutine, running its deferred calls.
 func (l engineLogger) Fatalf(format string, args ...any) {
 	l.fail(fatalError(args, fmt.Sprintf(format, args...)))
 	runtime.Goexit()
 }
 
-// fatalError returns an error with that message that wraps the first error of args.
+// fatalError returns an error with a message that wraps the first error among args.
 func fatalError(args []any, message string) error {
 	for _, arg := range args {
 		if err, ok := arg.(error); ok {
@@ -243,6 +246,7 @@ func fatalError(args []any, message string) error {
 	return errors.New(message)
 }
 
+// wrapped is an error with its own message, which need not include that of its cause.
 type wrapped struct {
 	message string
 	cause   error

@@ -12,54 +12,55 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// fence is a file system that can be closed to whoever writes through it: once closed, nothing reaches
-// the disk any more. An engine that failed is given up behind its fence, whatever its goroutines still do, and
-// another is opened on the same directory.
+// fence is a file system that stands between an engine and the disk, and can be closed. After that, no change reaches
+// the disk. An engine that failed is abandoned behind its closed fence, whatever its goroutines still do, and a new
+// engine is opened in the same directory.
 //
-// Whoever wants to write then waits, so that the engine goes on to answer reads. Once the fence is released, all are told
-// that what they wanted went well, so that the engine comes to an end of what it does and can be closed. Nothing that
-// it says after the fence closed may be believed.
+// Behind a closed fence, changes first wait, so that the engine continues to serve reads. When the fence is released,
+// all changes pretend to succeed without having any effect, so that the engine finishes what it is doing and can be
+// closed. Nothing that it reports after the fence was closed can be trusted.
 //
-// What is vital never fails: where the engine writes its log, its manifest and its directory, it has let go of locks that
-// it does not get back after an error, and the process would end. So the fence itself reports such an error and closes,
-// and the engine waits as well. While the engine opens, everything is vital: it would clean up after an error under the
-// feet of what it has begun in the background.
+// Vital changes never return an error. These are changes to the engine's log, its manifest and its directory: there,
+// after an error, the engine would leave its locks in a bad state and end the process. Instead, the fence reports the
+// error with fail and closes, and the change waits. While the engine is being opened, all changes are vital, because
+// its cleanup after an error would interfere with what it has started in the background.
 type fence struct {
 	vfs.FS
-	dir     string       // what is vital is there
-	fail    func(error)  // gives the engine up, and closes the fence
-	present func() error // says whether the directory is still the one that it was
+	dir          string       // the engine's directory
+	fail         func(error)  // abandons the engine and closes the fence
+	checkPresent func() error // returns an error if the directory was removed or replaced
 
 	opened atomic.Bool          // the engine is open
-	log    atomic.Pointer[file] // the engine's log, as it is now
+	log    atomic.Pointer[file] // the engine's current log file
 
-	mu       sync.RWMutex  // held for reading by each change under way
-	err      error         // why it is closed; nil while it is open
-	released chan struct{} // closed to let go of those who wait
+	mu       sync.RWMutex  // held for reading during each change
+	err      error         // why the fence is closed; nil while it is open
+	released chan struct{} // closed when the fence is released
 	once     sync.Once
 }
 
-// file is an open file, and what it is called.
+// file is an open file with its name.
 type file struct {
 	vfs.File
 	name string
 }
 
-func newFence(fs vfs.FS, dir string, fail func(error), present func() error) *fence {
-	return &fence{FS: fs, dir: fs.PathDir(fs.PathJoin(dir, "name")), fail: fail, present: present, released: make(chan struct{})}
+func newFence(fs vfs.FS, dir string, fail func(error), checkPresent func() error) *fence {
+	return &fence{FS: fs, dir: fs.PathDir(fs.PathJoin(dir, "name")), fail: fail, checkPresent: checkPresent, released: make(chan struct{})}
 }
 
-// close closes the fence, and waits for changes under way.
+// close waits for changes in progress, and closes the fence.
 func (f *fence) close(err error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.err = err
 }
 
-// release lets go of those who wait at a closed fence.
+// release ends the wait of changes at the closed fence.
 func (f *fence) release() { f.once.Do(func() { close(f.released) }) }
 
-// through makes a change if the fence is open.
+// through makes a change if the fence is open. If it is closed, or if a vital change fails, through waits until the
+// fence is released, and returns nil.
 func (f *fence) through(vital bool, change func() error) error {
 	closed, err := f.try(change)
 	if !closed && err != nil && (vital || !f.opened.Load()) {
@@ -82,21 +83,22 @@ func (f *fence) try(change func() error) (closed bool, err error) {
 	return false, change()
 }
 
-// The categories of files that the engine can't go on without.
+// The write categories of the engine's vital files.
 const (
 	categoryLog      vfs.DiskWriteCategory = "pebble-wal"
 	categoryManifest vfs.DiskWriteCategory = "pebble-manifest"
 )
 
-// vital reports whether the engine can't take an error of a file: it is its log or its manifest, or says which manifest counts.
+// vital reports whether changes to a file are vital: whether it is a log, a manifest, or a marker that names the
+// current manifest.
 func (f *fence) vital(name string, category vfs.DiskWriteCategory) bool {
 	return f.PathDir(name) == f.dir &&
 		(category == categoryLog || category == categoryManifest || strings.HasPrefix(f.PathBase(name), "marker."))
 }
 
-// open makes a change that opens a file.
+// open opens a file, as a change.
 func (f *fence) open(name string, vital bool, open func() (vfs.File, error)) (*fencedFile, error) {
-	opened := &fencedFile{File: nowhere{}, fence: f, vital: vital}
+	opened := &fencedFile{File: discardFile{}, fence: f, vital: vital}
 	err := f.through(vital, func() error {
 		file, err := open()
 		if err == nil {
@@ -110,7 +112,7 @@ func (f *fence) open(name string, vital bool, open func() (vfs.File, error)) (*f
 	return opened, nil
 }
 
-// write is open for a file that is written from its beginning.
+// write is open for a file that is about to be written.
 func (f *fence) write(name string, category vfs.DiskWriteCategory, open func() (vfs.File, error)) (vfs.File, error) {
 	if f.PathDir(name) == f.dir {
 		open = f.inPlace(open)
@@ -126,18 +128,18 @@ func (f *fence) write(name string, category vfs.DiskWriteCategory, open func() (
 	return opened, nil
 }
 
-// inPlace is open where the directory is the one that it was, before and after. Else a table would be written to what is in its place
-// now, and be named by a manifest that is not there.
+// inPlace wraps open with checks that the directory has not been replaced, before and after. Otherwise a table could be
+// written to the directory that took its place, while the manifest that names the table is in the old one.
 func (f *fence) inPlace(open func() (vfs.File, error)) func() (vfs.File, error) {
 	return func() (vfs.File, error) {
-		if err := f.present(); err != nil {
+		if err := f.checkPresent(); err != nil {
 			return nil, err
 		}
 		opened, err := open()
 		if err != nil {
 			return nil, err
 		}
-		if err := f.present(); err != nil {
+		if err := f.checkPresent(); err != nil {
 			return nil, errors.Join(err, opened.Close())
 		}
 		return opened, nil
@@ -159,7 +161,7 @@ func (f *fence) ReuseForWrite(oldname, newname string, category vfs.DiskWriteCat
 	return f.write(newname, category, func() (vfs.File, error) { return f.FS.ReuseForWrite(oldname, newname, category) })
 }
 
-// OpenDir implements vfs.FS: a directory is opened to be synced.
+// OpenDir implements vfs.FS. The engine opens a directory to sync it, which is a change.
 func (f *fence) OpenDir(name string) (vfs.File, error) {
 	opened, err := f.open(name, f.PathJoin(name) == f.dir, func() (vfs.File, error) { return f.FS.OpenDir(name) })
 	if err != nil {
@@ -175,7 +177,7 @@ func (f *fence) Link(oldname, newname string) error {
 
 // Remove implements vfs.FS.
 func (f *fence) Remove(name string) error {
-	var missing error // which is no failure
+	var missing error // removing a missing file is not a failure
 	err := f.through(f.vital(name, ""), func() error {
 		err := f.FS.Remove(name)
 		if errors.Is(err, os.ErrNotExist) {
@@ -201,13 +203,14 @@ func (f *fence) MkdirAll(dir string, perm os.FileMode) error {
 	return f.through(false, func() error { return f.FS.MkdirAll(dir, perm) })
 }
 
-// Lock implements vfs.FS. The journal holds the lock of its directory itself, over the life of all engines.
+// Lock implements vfs.FS. It does nothing, because the journal itself holds the lock of its directory for the lifetime
+// of all engines.
 func (f *fence) Lock(string) (io.Closer, error) { return io.NopCloser(nil), nil }
 
 // Unwrap implements vfs.FS.
 func (f *fence) Unwrap() vfs.FS { return f.FS }
 
-// fencedFile is a file that was opened through a fence.
+// fencedFile is a file opened through a fence.
 type fencedFile struct {
 	vfs.File
 	fence    *fence
@@ -218,8 +221,8 @@ type fencedFile struct {
 // Write implements vfs.File.
 func (f *fencedFile) Write(p []byte) (n int, err error) {
 	err = f.fence.through(f.vital, func() error {
-		if f.manifest { // the tables that it is about to name must be there
-			if err := f.fence.present(); err != nil {
+		if f.manifest { // the tables that it is about to name must be in this directory
+			if err := f.fence.checkPresent(); err != nil {
 				return err
 			}
 		}
@@ -246,14 +249,14 @@ func (f *fencedFile) WriteAt(p []byte, off int64) (n int, err error) {
 
 // Preallocate implements vfs.File.
 func (f *fencedFile) Preallocate(offset, length int64) (failed error) {
-	f.fence.through(false, func() error { //nolint:errcheck // nobody needs it to go well
+	f.fence.through(false, func() error { //nolint:errcheck // preallocation is optional
 		failed = f.File.Preallocate(offset, length)
 		return nil
 	})
 	return failed
 }
 
-// Close implements vfs.File. It closes the file behind a closed fence, too.
+// Close implements vfs.File. It closes the file even behind a closed fence.
 func (f *fencedFile) Close() error {
 	err := f.File.Close()
 	if err == nil || !f.vital {
@@ -268,7 +271,7 @@ func (f *fencedFile) Stat() (info vfs.FileInfo, err error) {
 	if err == nil || !f.vital {
 		return info, err
 	}
-	info, _ = nowhere{}.Stat()
+	info, _ = discardFile{}.Stat()
 	return info, f.fence.through(true, func() error { return err })
 }
 

@@ -15,28 +15,28 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// How many bytes of commits wait to be filed: from fileFrom on the filer works, it takes about fileAtOnce at a
-// time, and at unfiledMost new commits wait for it. The more is filed at once, the more of it belongs together.
-// It is written in batches of about batchBytes.
+// Bytes of unfiled commits. The filer starts at fileThreshold, files about roundBytes in a round, and writes them in
+// batches of about batchBytes. At defaultMaxUnfiled, new commits wait for the filer. The larger a round, the more
+// entries of one history it files together.
 const (
-	fileFrom    = 16 << 20
-	fileAtOnce  = 16 << 20
-	unfiledMost = 256 << 20
-	batchBytes  = 1 << 20
+	fileThreshold     = 16 << 20
+	roundBytes        = 16 << 20
+	defaultMaxUnfiled = 256 << 20
+	batchBytes        = 1 << 20
 )
 
-// fileAgain is how long the filer waits before it tries again what went wrong.
-const fileAgain = 10 * time.Second
+// fileRetryDelay is the time after which the filer retries a failed round.
+const fileRetryDelay = 10 * time.Second
 
-// errEnough ends a walk early.
-var errEnough = errors.New("that is enough")
+// errStop is returned by a visit function to end an iteration early, without an error.
+var errStop = errors.New("stop")
 
-// file files commits while enough of them wait, until the journal closes.
-func (j *Journal) file() {
+// runFiler files commits whenever enough of them are unfiled, until the journal is closed.
+func (j *Journal) runFiler() {
 	for {
 		var again <-chan time.Time
-		if j.stuck.Load() != nil {
-			again = time.After(fileAgain)
+		if j.filingFailure.Load() != nil {
+			again = time.After(fileRetryDelay)
 		}
 		select {
 		case <-j.closing:
@@ -44,8 +44,8 @@ func (j *Journal) file() {
 		case <-j.fileSoon:
 		case <-again:
 		}
-		for (j.unfiled.Load() >= min(fileFrom, j.mostToFile) || j.fileAll.Load()) && !j.isClosing() {
-			if err := j.fileSome(); err != nil {
+		for (j.unfiled.Load() >= min(fileThreshold, j.maxUnfiled) || j.fileAll.Load()) && !j.isClosing() {
+			if err := j.fileRound(); err != nil {
 				if j.failure.Load() == nil {
 					j.logger.Error("file the journal's log", "error", err.Error())
 				}
@@ -64,15 +64,16 @@ func (j *Journal) isClosing() bool {
 	}
 }
 
-// waitForFiler waits while too much is unfiled. It returns a *Failure where that can't be filed. The caller holds j.appending.
+// waitForFiler waits while maxUnfiled bytes or more are unfiled. It returns a *Failure if they can't be filed. The
+// caller holds j.appending.
 func (j *Journal) waitForFiler() error {
-	for j.unfiled.Load() >= j.mostToFile && j.failure.Load() == nil {
-		if f := j.stuck.Load(); f != nil {
+	for j.unfiled.Load() >= j.maxUnfiled && j.failure.Load() == nil {
+		if f := j.filingFailure.Load(); f != nil {
 			return f
 		}
 		notify(j.fileSoon)
 		select {
-		case <-j.filedSome:
+		case <-j.roundDone:
 		case <-j.closing:
 			return nil
 		}
@@ -80,24 +81,24 @@ func (j *Journal) waitForFiler() error {
 	return nil
 }
 
-// File returns once every record that is durable now is filed.
+// File files all records that are durable when it is called.
 func (j *Journal) File() error {
 	for position := j.durable.Load(); j.filedTo.Load().position < position; {
-		if err := j.fileSome(); err != nil {
+		if err := j.fileRound(); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// fileUpTo returns once the records up to a sequence are filed, and those of forgotten sessions deleted.
+// fileUpTo files the records up to a sequence, and deletes the records of forgotten sessions.
 func (j *Journal) fileUpTo(sequence uint64) error {
 	for {
 		before := *j.filedTo.Load()
-		if before.sequence >= sequence && before.position >= j.forgetAt.Load() {
+		if before.sequence >= sequence && before.position >= j.lastForget.Load() {
 			return nil
 		}
-		if err := j.fileSome(); err != nil {
+		if err := j.fileRound(); err != nil {
 			return err
 		}
 		if *j.filedTo.Load() == before {
@@ -106,9 +107,9 @@ func (j *Journal) fileUpTo(sequence uint64) error {
 	}
 }
 
-// fileSome files the oldest commits.
-func (j *Journal) fileSome() (err error) {
-	defer notify(j.filedSome)
+// fileRound files about [roundBytes] of the oldest commits.
+func (j *Journal) fileRound() (err error) {
+	defer notify(j.roundDone)
 	defer func() { j.noteFiling(err) }()
 	j.filing.Lock()
 	defer j.filing.Unlock()
@@ -121,14 +122,14 @@ func (j *Journal) fileSome() (err error) {
 	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), sessions: map[store.SessionKey]*filing{},
 		topics: map[string][]entry{}, renewed: map[store.SessionKey]bool{}, agents: map[string]bool{}, forgotten: map[string]bool{}}
 	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
-		if position > applied || taken >= fileAtOnce {
-			return errEnough
+		if position > applied || taken >= roundBytes {
+			return errStop
 		}
 		taken += len(commit)
 		r.to.position = position
 		return eachDecoded(commit, r.record, r.forget)
 	})
-	if err != nil && !errors.Is(err, errEnough) {
+	if err != nil && !errors.Is(err, errStop) {
 		return err
 	}
 	if taken == 0 {
@@ -138,7 +139,7 @@ func (j *Journal) fileSome() (err error) {
 	if err := r.finish(j.store); err != nil {
 		return err
 	}
-	r.batch.DeleteRange(logKey(from+1), logKey(r.to.position+1), nil) //nolint:errcheck // a batch in memory takes all
+	r.batch.DeleteRange(logKey(from+1), logKey(r.to.position+1), nil) //nolint:errcheck // writing to a batch in memory never fails
 	r.batch.Set(filedKey, r.to.encode(), nil)                         //nolint:errcheck // see above
 	if err := r.write(); err != nil {
 		return err
@@ -152,54 +153,55 @@ func (j *Journal) fileSome() (err error) {
 	return nil
 }
 
-// FileSoon has everything filed that is durable, in the background.
+// FileSoon starts to file everything that is durable, in the background.
 func (j *Journal) FileSoon() {
 	j.fileAll.Store(true)
 	notify(j.fileSoon)
 }
 
-// applied returns the position of the last commit whose records are applied.
+// applied returns the position of the last commit whose records have been applied to the store.
 func (j *Journal) applied() uint64 {
 	j.applying.Lock()
 	defer j.applying.Unlock()
 	return j.durable.Load()
 }
 
-// noteFiling notes how a round of filing ended. Where the engine can't be used, that has a failure of its own.
+// noteFiling records how a round of filing ended. It ignores errors of a failed engine, which j.failure holds already.
 func (j *Journal) noteFiling(err error) {
 	switch {
 	case err == nil:
-		j.stuck.Store(nil)
+		j.filingFailure.Store(nil)
 	case j.failure.Load() == nil && !errors.Is(err, ErrClosed):
-		j.stuck.Store(&Failure{"the journal's log can't be filed; the log has the error", err})
+		j.filingFailure.Store(&Failure{"the journal's log can't be filed; the log has the error", err})
 	}
 }
 
-// round is one round of filing. It is written in several batches: deletions of what was filed before come first, and how
-// far histories are filed, then the histories, and at last the removal from the log. Where it breaks off, the log still holds
-// everything, and the next round, because it knows how far histories may be filed, merges with what is there.
+// round is a round of filing. It is written in several batches, in this order: deletions from the histories and states
+// that say how far each history is filed; the histories; the removal from the log. If a round is interrupted, the log
+// still holds everything. The next round knows from the states how far each history may have been filed, and merges
+// with it.
 type round struct {
 	engine    *engine
 	batch     *pebble.Batch // what is not written yet
 	to        filed
 	sessions  map[store.SessionKey]*filing
-	topics    map[string][]entry // for the histories of agents, by their IDs
+	topics    map[string][]entry // entries for the histories of agents, by agent ID
 	renewed   map[store.SessionKey]bool
-	agents    map[string]bool // of what is filed and forgotten
-	forgotten map[string]bool // prefixes of histories that were filed before and are to be deleted
+	agents    map[string]bool // agents of forgotten sessions and of sessions in the round: their states are written
+	forgotten map[string]bool // prefixes of histories that this round deletes
 }
 
-// filing is what a round files of a session.
+// filing is what a round files in the history of a session.
 type filing struct {
 	records []entry
-	ids     []string // of reports
+	ids     []string // report IDs
 }
 
-// record files a record.
+// record adds a record to the round.
 func (r *round) record(record models.Record, value string) error {
 	key := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
 	r.to.sequence = max(r.to.sequence, record.Sequence)
-	if record.Renewal() { // what it tells is filed, but for what the store knows of its session
+	if record.Renewal() { // it adds nothing to a history; only the state of its session changes
 		r.renewed[key] = true
 		return nil
 	}
@@ -217,11 +219,11 @@ func (r *round) record(record models.Record, value string) error {
 	return nil
 }
 
-// forget takes a session out of all that was filed, in this round or before. What the history of its agent said of it
-// before stays, until that is as old as history may become: reads pass it over.
+// forget removes a session from this round, and deletes what earlier rounds filed of it. Its entries in the history of
+// its agent stay until their retention ends; reads skip them.
 func (r *round) forget(f store.Forgotten) error {
 	session, ids := sessionPrefix(kindRecord, f.SessionKey), sessionPrefix(kindID, f.SessionKey)
-	r.agents[f.AgentID] = true // it may know something from this session alone
+	r.agents[f.AgentID] = true // the state of the agent may come from this session alone
 	if f.LastOfAgent {
 		session, ids = prefixOf(kindRecord, f.AgentID), prefixOf(kindID, f.AgentID)
 		maps.DeleteFunc(r.sessions, func(key store.SessionKey, _ *filing) bool { return key.AgentID == f.AgentID })
@@ -239,13 +241,13 @@ func (r *round) forget(f store.Forgotten) error {
 	return nil
 }
 
-// deleteRange deletes every key with this prefix, which ends with a zero byte.
+// deleteRange deletes all keys with this prefix, which must end with a zero byte.
 func (r *round) deleteRange(prefix []byte) {
-	r.batch.DeleteRange(prefix, end(prefix), nil) //nolint:errcheck // a batch in memory takes all
+	r.batch.DeleteRange(prefix, end(prefix), nil) //nolint:errcheck // writing to a batch in memory never fails
 }
 
-// finish puts what is filed into the batch, with what st knows of the sessions and agents that it is of: that may be
-// more than is filed, which does no harm, because what is not filed is replayed.
+// finish adds the records of the round to the batch, with the states that st has of their sessions and agents. A state
+// may include records that are not filed yet. That does no harm, because these are replayed after a restart.
 func (r *round) finish(st *store.Store) error {
 	filings := make([]store.Filing, 0, len(r.sessions))
 	for key, f := range r.sessions {
@@ -270,14 +272,14 @@ func (r *round) finish(st *store.Store) error {
 			return err
 		}
 		for _, id := range session.ids {
-			r.batch.Set(idKey(f.SessionKey, id), nil, nil) //nolint:errcheck // a batch in memory takes all
+			r.batch.Set(idKey(f.SessionKey, id), nil, nil) //nolint:errcheck // writing to a batch in memory never fails
 		}
 		if i > 0 && filings[i-1].AgentID == f.AgentID {
 			continue
 		}
 		topics := r.topics[f.AgentID]
 		sortEntries(topics)
-		// Of an agent that is new in memory, the journal may still have what forgotten sessions left in its history.
+		// For an agent that is new in memory, the journal may still have entries of forgotten sessions in its history.
 		known := f.AgentKnown && f.AgentBefore != (store.StatusPosition{})
 		if err := r.put(agentPrefix(f.AgentID), topics, known, f.AgentBefore); err != nil {
 			return err
@@ -286,12 +288,12 @@ func (r *round) finish(st *store.Store) error {
 	return nil
 }
 
-// putStates puts what the store knows of the sessions filed, and of all agents concerned, into the batch.
+// putStates adds the states of the filed sessions, and of all agents concerned, to the batch.
 func (r *round) putStates(st *store.Store, filings []store.Filing) {
 	for i := range filings {
 		f := &filings[i]
 		if f.Known {
-			r.batch.Set(sessionStateKey(f.SessionKey), appendSessionState(nil, f.State), nil) //nolint:errcheck // a batch in memory takes all
+			r.batch.Set(sessionStateKey(f.SessionKey), appendSessionState(nil, f.State), nil) //nolint:errcheck // writing to a batch in memory never fails
 		}
 		if f.AgentKnown || f.Known {
 			r.agents[f.AgentID] = true
@@ -304,8 +306,8 @@ func (r *round) putStates(st *store.Store, filings []store.Filing) {
 	}
 }
 
-// put puts entries of the history with this prefix into the batch. Where it is known how far that was filed before, and they are
-// all newer, nothing has to be read.
+// put adds entries of the history with this prefix to the batch. If it is known how far the history was filed before,
+// and all entries are newer, nothing has to be read.
 func (r *round) put(prefix []byte, entries []entry, known bool, before store.StatusPosition) error {
 	newer := known && entries[len(entries)-1].at.Newer(before)
 	merge := !newer && !r.forgotten[string(prefix)]
@@ -315,7 +317,7 @@ func (r *round) put(prefix []byte, entries []entry, known bool, before store.Sta
 	return r.write()
 }
 
-// write writes the batch, and begins another.
+// write writes the batch and starts a new one.
 func (r *round) write() error {
 	if err := r.engine.commit(r.batch, pebble.NoSync); err != nil {
 		return failureOf(err)

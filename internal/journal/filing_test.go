@@ -12,11 +12,12 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// TestFilingAwaitsWhatIsApplied holds that a question survives a restart whose record is durable while the log is filed: the journal
-// files what the store knows of its session, which must be no less than what the record told.
-func TestFilingAwaitsWhatIsApplied(t *testing.T) {
+// TestFilingWaitsUntilRecordsAreApplied checks that a question survives a restart if the log is filed when its record
+// is durable, but not yet applied. The journal files the state that the store has of the session, which must include
+// the record.
+func TestFilingWaitsUntilRecordsAreApplied(t *testing.T) {
 	fs := vfs.NewMem()
-	j, st, err := replayed(t, fs, "data")
+	j, st, err := openAndReplay(t, fs, "data")
 	require.NoError(t, err)
 	begins := recordOf("a", "t", 0)
 	begins.ByEvent = true
@@ -33,27 +34,28 @@ func TestFilingAwaitsWhatIsApplied(t *testing.T) {
 	records := []models.Record{asks}
 	require.NoError(t, j.Append(nil, records, func() {
 		go func() { filed <- j.File() }()
-		for range 10_000 { // time enough to file
+		for range 10_000 { // enough time to file
 			runtime.Gosched()
 		}
 		st.Apply(records...)
 	}))
 	require.NoError(t, <-filed)
-	before := shown(t, j, st)
+	before := dumpState(t, j, st)
 	require.Contains(t, before, "May I?")
 	require.NoError(t, j.Close())
 
-	j, st, err = replayed(t, fs, "data")
+	j, st, err = openAndReplay(t, fs, "data")
 	require.NoError(t, err)
-	require.Equal(t, before, shown(t, j, st))
+	require.Equal(t, before, dumpState(t, j, st))
 	require.NoError(t, j.Close())
 }
 
-// TestTheLogIsReadToItsEnd holds that all that is durable is read from the log where none of it can be filed, the last commit included.
+// TestTheLogIsReadToItsEnd checks that all durable records are read from the log if they can't be filed, including the
+// last commit.
 func TestTheLogIsReadToItsEnd(t *testing.T) {
-	j, st, err := replayed(t, vfs.NewMem(), "data")
+	j, st, err := openAndReplay(t, vfs.NewMem(), "data")
 	require.NoError(t, err)
-	j.filing.Lock() // so that nothing is filed
+	j.filing.Lock() // keeps the log from being filed
 	for n := range 5 {
 		record(t, j, st, recordOf("a", "t", n), recordOf("a", "other", n), recordOf("b", "t", n))
 	}
@@ -73,11 +75,11 @@ func TestTheLogIsReadToItsEnd(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
-// TestAliveWhileItCloses has it noted that the server runs while the journal is opened, filed and closed by others.
-func TestAliveWhileItCloses(t *testing.T) {
+// TestAliveDuringClose calls Alive while another goroutine closes the journal, and after that.
+func TestAliveDuringClose(t *testing.T) {
 	fs := vfs.NewMem()
 	for range 20 {
-		j, st, err := replayed(t, fs, "data")
+		j, st, err := openAndReplay(t, fs, "data")
 		require.NoError(t, err)
 		record(t, j, st, recordOf("a", "t", 1))
 		var others sync.WaitGroup
@@ -88,6 +90,6 @@ func TestAliveWhileItCloses(t *testing.T) {
 		})
 		require.NoError(t, j.Close())
 		others.Wait()
-		j.Alive(epoch) // which does nothing then
+		j.Alive(epoch) // does nothing
 	}
 }

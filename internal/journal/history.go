@@ -13,8 +13,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// CompleteSession adds to a page of a session's history, which begins after a position or with the newest entry, what
-// the journal has and memory does not, until it holds limit entries.
+// CompleteSession fills a page of a session's history with the entries that the journal has and memory doesn't, up to
+// limit entries. The page starts after a position, or with the newest entry if after is nil.
 func (j *Journal) CompleteSession(key store.SessionKey, page *store.HistoryPage, after *store.StatusPosition, limit int) error {
 	return j.complete(history{key.AgentID, key.Topic}, page, after, limit)
 }
@@ -24,15 +24,15 @@ func (j *Journal) CompleteAgent(agentID string, page *store.HistoryPage, after *
 	return j.complete(history{agentID: agentID}, page, after, limit)
 }
 
-// history is that of a session, or of an agent, where topic is empty.
+// history identifies the history of a session, or of an agent if topic is empty.
 type history struct{ agentID, topic string }
 
-func (h history) has(agentID, topic string) bool {
+func (h history) covers(agentID, topic string) bool {
 	return h.agentID == agentID && (h.topic == "" || h.topic == topic)
 }
 
-// complete makes sure that all is filed that the page lacks, and merges the page with what is filed. Where nothing can be
-// filed, because the disk can't be written, it looks for it in the log.
+// complete files the records that the page lacks, and merges the page with what is filed. If it can't file them,
+// because the disk can't be written, it reads them from the log.
 func (j *Journal) complete(h history, page *store.HistoryPage, after *store.StatusPosition, limit int) error {
 	if page.Journaled == 0 {
 		return nil
@@ -48,7 +48,7 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 	if page.Complete > 0 {
 		after = &page.Positions[page.Complete-1]
 	}
-	forgotten := map[string]bool{} // topics of sessions that are forgotten, though what they reported is filed
+	forgotten := map[string]bool{} // topics of forgotten sessions whose records are still filed
 	var failure *Failure
 	if errors.As(filing, &failure) {
 		filing = j.addUnfiled(h, after, &m, forgotten)
@@ -59,7 +59,7 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 	if err := j.addFiled(h, after, &m, forgotten); err != nil {
 		return cmp.Or[error](j.whyUnusable(), err)
 	}
-	if err := m.memory(nil); err != nil && err != errEnough { //nolint:errorlint // it comes as it is
+	if err := m.addMemory(nil); err != nil && err != errStop { //nolint:errorlint // never wrapped
 		return err
 	}
 	if m.full {
@@ -68,7 +68,7 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 	return nil
 }
 
-// whyUnusable returns why the journal can't be written, or nil: what can't be read either has the same reason.
+// whyUnusable returns the failure of the engine, or nil. It is also the likely reason if a read fails.
 func (j *Journal) whyUnusable() error {
 	if f := j.failure.Load(); f != nil {
 		return f
@@ -76,10 +76,10 @@ func (j *Journal) whyUnusable() error {
 	return nil
 }
 
-// addFiled merges what is filed after a position with what memory has. The caller holds j.mu.
+// addFiled merges the records that are filed after a position with those in memory. The caller holds j.mu.
 func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, forgotten map[string]bool) error {
-	add := func(r *models.Record) error { return m.journaled(view(r), placeOf(r)) }
-	addAlone := func(r *models.Record) error { return m.journaled(alone(view(r)), placeOf(r)) }
+	add := func(r *models.Record) error { return m.addJournaled(view(r), placeOf(r)) }
+	addCloned := func(r *models.Record) error { return m.addJournaled(cloneTexts(view(r)), placeOf(r)) }
 	if h.topic != "" {
 		if forgotten[h.topic] {
 			return nil
@@ -97,7 +97,7 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 		if walk.forgotten {
 			return nil
 		}
-		if held > store.PageBytes { // what is needed again is read again
+		if held > store.PageBytes { // drop the chunks read so far; they are read again if needed
 			for _, other := range sessions {
 				other.read, other.records = false, nil
 			}
@@ -108,33 +108,33 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 		if r == nil || err != nil {
 			return err
 		}
-		return addAlone(r)
+		return addCloned(r)
 	})
 }
 
-// addUnfiled adds to what memory has after a position what the log has, and notes which sessions are forgotten by what it
-// says. The caller holds j.mu.
+// addUnfiled adds the records that the log has after a position to those in memory, and the topics of the sessions that
+// the log forgets to forgotten. The caller holds j.mu.
 func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, forgotten map[string]bool) error {
 	var found []models.Record
 	durable := j.durable.Load()
 	err := j.engine.eachCommit(j.filedTo.Load().position, func(position uint64, commit string) error {
 		if position > durable {
-			return errEnough
+			return errStop
 		}
 		return eachDecoded(commit, func(r models.Record, _ string) error {
-			if !r.Renewal() && h.has(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
+			if !r.Renewal() && h.covers(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
 				found = append(found, r)
 			}
 			return nil
 		}, func(f store.Forgotten) error {
-			if h.has(f.AgentID, f.Topic) {
+			if h.covers(f.AgentID, f.Topic) {
 				forgotten[f.Topic] = true
 				found = slices.DeleteFunc(found, func(r models.Record) bool { return r.SessionTopic == f.Topic })
 			}
 			return nil
 		})
 	})
-	if err != nil && !errors.Is(err, errEnough) {
+	if err != nil && !errors.Is(err, errStop) {
 		return err
 	}
 	slices.SortFunc(found, func(a, b models.Record) int {
@@ -147,32 +147,33 @@ func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, f
 	return nil
 }
 
-// merge adds to a page what memory and the journal have, each newest first; what both have, once.
+// merge adds the entries from memory and from the journal to a page, newest first. An entry that both have is added
+// once.
 type merge struct {
 	page      *store.HistoryPage
-	items     []models.AgentStatus // that memory has
-	positions []store.StatusPosition
-	limit     int
-	most      int  // bytes; 0 for store.PageBytes
-	full      bool // there is more than the page has room for
+	items     []models.AgentStatus   // the remaining entries from memory
+	positions []store.StatusPosition // their positions
+	limit     int                    // entries
+	maxBytes  int                    // 0 for store.PageBytes
+	full      bool                   // there are more entries than the page has room for
 }
 
-// journaled adds an entry that the journal has, and what memory has before it.
-func (m *merge) journaled(item models.AgentStatus, at store.StatusPosition) error {
-	if err := m.memory(&at); err != nil {
+// addJournaled adds an entry from the journal, and before it the entries from memory that come first.
+func (m *merge) addJournaled(item models.AgentStatus, at store.StatusPosition) error {
+	if err := m.addMemory(&at); err != nil {
 		return err
 	}
 	switch {
 	case len(m.positions) > 0 && m.positions[0] == at:
 		m.items, m.positions = m.items[1:], m.positions[1:]
-	case len(m.positions) == 0 && m.full: // what comes next may be in memory, beyond what came from there
-		return errEnough
+	case len(m.positions) == 0 && m.full: // the next entry may be in memory, beyond those that were read from it
+		return errStop
 	}
 	return m.add(item, at)
 }
 
-// memory adds what memory has before a position, or all the rest of it.
-func (m *merge) memory(before *store.StatusPosition) error {
+// addMemory adds the entries from memory that come before a position, or all of them if it is nil.
+func (m *merge) addMemory(before *store.StatusPosition) error {
 	for len(m.positions) > 0 && (before == nil || m.positions[0].Newer(*before)) {
 		if err := m.add(m.items[0], m.positions[0]); err != nil {
 			return err
@@ -182,44 +183,44 @@ func (m *merge) memory(before *store.StatusPosition) error {
 	return nil
 }
 
-// interleave adds records, newest first, to what memory has.
+// interleave merges records, newest first, into the entries from memory.
 func (m *merge) interleave(records []models.Record) {
 	var page store.HistoryPage
-	all := merge{page: &page, items: m.items, positions: m.positions, limit: math.MaxInt, most: math.MaxInt}
+	all := merge{page: &page, items: m.items, positions: m.positions, limit: math.MaxInt, maxBytes: math.MaxInt}
 	for i := range records {
-		all.journaled(view(&records[i]), placeOf(&records[i])) //nolint:errcheck // there is room
+		all.addJournaled(view(&records[i]), placeOf(&records[i])) //nolint:errcheck // there is room
 	}
-	all.memory(nil) //nolint:errcheck // see above
+	all.addMemory(nil) //nolint:errcheck // see above
 	m.items, m.positions = page.Items, page.Positions
 }
 
-// add adds an entry, or returns errEnough where the page is full.
+// add adds an entry to the page, or returns errStop if the page is full.
 func (m *merge) add(item models.AgentStatus, at store.StatusPosition) error {
-	if !m.page.Add(item, at, m.limit, m.most) {
+	if !m.page.Add(item, at, m.limit, m.maxBytes) {
 		m.full = true
-		return errEnough
+		return errStop
 	}
 	return nil
 }
 
-// sessionWalk finds records of a session by where they stand, newest first.
+// sessionWalk looks up the records of a session by position, newest first.
 type sessionWalk struct {
 	engine  *engine
 	prefix  []byte
-	records []models.Record // of the chunk read last, newest first, from the one that comes next on
-	read    bool            // a chunk was read
+	records []models.Record // the remaining records of the chunk read last, newest first
+	read    bool            // records are valid
 
-	forgotten bool // the journal may not know yet
+	forgotten bool // the session is forgotten, though its records may still be filed
 }
 
-// alone returns st with texts that keep nothing else in memory.
-func alone(st models.AgentStatus) models.AgentStatus {
+// cloneTexts returns st with copies of its texts, so that it doesn't keep a whole chunk in memory.
+func cloneTexts(st models.AgentStatus) models.AgentStatus {
 	st.Message, st.Content = strings.Clone(st.Message), strings.Clone(st.Content)
 	return st
 }
 
-// record returns the record at a position, or nil where there is none: its session was forgotten. It also returns how many bytes
-// were read for that.
+// record returns the record at a position, and how many bytes it read to find it. The record is nil if there is none,
+// because its session was forgotten.
 func (w *sessionWalk) record(at store.StatusPosition) (_ *models.Record, bytes int, _ error) {
 	if !w.read || len(w.records) == 0 || comparePositions(placeOf(&w.records[len(w.records)-1]), at) < 0 {
 		var err error
@@ -236,7 +237,8 @@ func (w *sessionWalk) record(at store.StatusPosition) (_ *models.Record, bytes i
 	return &w.records[0], bytes, nil
 }
 
-// readChunk reads the chunk that a position would be in, from there on. It returns how large that is.
+// readChunk reads the records from a position on, from the chunk that covers it. It returns the size of the chunk in
+// bytes.
 func (w *sessionWalk) readChunk(at store.StatusPosition) (bytes int, err error) {
 	w.read, w.records = true, w.records[:0]
 	_, chunk, err := w.engine.chunkOf(w.prefix, at)
@@ -252,7 +254,8 @@ func (w *sessionWalk) readChunk(at store.StatusPosition) (bytes int, err error) 
 	})
 }
 
-// Holds reports whether a session holds a report with this ID among its records up to a sequence.
+// Holds reports whether the journal has a report with this ID in a session. It files the records up to a sequence
+// first.
 func (j *Journal) Holds(key store.SessionKey, reportID string, sequence uint64) (bool, error) {
 	if err := j.fileUpTo(sequence); err != nil {
 		return false, err

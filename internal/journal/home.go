@@ -11,23 +11,23 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// What has become of a directory or a file, where a change to it may go well and still be lost.
+// Reasons why writes to a directory or a file can succeed and still be lost.
 var (
 	errRemoved  = errors.New("it was removed")
 	errReplaced = errors.New("another directory is in its place")
-	errForeign  = errors.New("it does not hold what this server wrote: bring that back, or restart the server to go on with what is there")
+	errForeign  = errors.New("it doesn't contain the data that this server wrote: restore that data, or restart the server to continue with what is there")
 )
 
-// home is the directory of a journal, as it was when the journal was opened there. Whoever writes to a file of a directory that was
-// moved away, removed, or hidden by another file system is told that all went well; only the directory itself tells.
+// home identifies the directory of a journal as it was when the journal was opened. Writes to an open file succeed even
+// if its directory was moved away, removed, or hidden by a mount. Only a look at the directory itself reveals that.
 //
-// A file system that is not the machine's own has no such troubles.
+// This can't happen to a file system other than the operating system's.
 type home struct {
 	dir   string
-	found atomic.Pointer[os.FileInfo] // nil where the file system is not the machine's
+	found atomic.Pointer[os.FileInfo] // nil if the file system is not the operating system's
 }
 
-// findHome finds out which directory dir is.
+// findHome records which directory dir is now.
 func findHome(fs vfs.FS, dir string) (*home, error) {
 	h := &home{dir: dir}
 	if vfs.Root(fs) != vfs.Default {
@@ -44,8 +44,8 @@ func (h *home) find() error {
 	return err
 }
 
-// present returns nil if the directory is the one that it was.
-func (h *home) present() error {
+// checkPresent returns nil if the directory is still the same, and the reason if not.
+func (h *home) checkPresent() error {
 	found := h.found.Load()
 	if found == nil {
 		return nil
@@ -62,22 +62,23 @@ func (h *home) present() error {
 	return nil
 }
 
-// unlinked reports whether a file has no name any more.
+// unlinked reports whether an open file was removed from its directory.
 func unlinked(file vfs.File) bool {
 	if file.Fd() == vfs.InvalidFd {
-		return false // it is none of the machine's, or closed
+		return false // not a file of the operating system, or closed
 	}
 	info, err := file.Stat()
 	if err != nil {
-		return false // what is written to it says so
+		return false // a write will report the error
 	}
 	n, ok := links(info)
 	return ok && n == 0
 }
 
-// comeHome goes on in the directory where another is in its place now: it may be the same one on a file system that was mounted again.
-func (j *Journal) comeHome() error {
-	if err := j.home.present(); !errors.Is(err, errReplaced) {
+// recheckHome checks that the directory is still there. If another one is in its place, recheckHome adopts and locks
+// it, provided that it contains an engine: it may be the same directory on a file system that was mounted again.
+func (j *Journal) recheckHome() error {
+	if err := j.home.checkPresent(); !errors.Is(err, errReplaced) {
 		return err
 	}
 	names, err := j.fs.List(j.dir)
@@ -93,10 +94,10 @@ func (j *Journal) comeHome() error {
 	return j.home.find()
 }
 
-// lockAgain locks the directory that is there now.
+// lockAgain locks the directory that is in place now.
 func (j *Journal) lockAgain() error {
 	if j.lock != nil {
-		j.lock.Close() //nolint:errcheck // nobody can use what it locks
+		j.lock.Close() //nolint:errcheck // the directory that it locks can't be reached any more
 		j.lock = nil
 	}
 	return j.lockDir()

@@ -1,32 +1,31 @@
-// Package journal keeps records on disk: what it has acknowledged survives a crash of the process and of the
-// machine.
+// Package journal keeps records on disk. Acknowledged records survive a crash of the process and of the machine.
 //
-// # The way of a record
+// # The path of a record
 //
-// [Journal.Append] writes the records of one commit as one entry of the log, and returns once that is synced. So a commit
-// costs one key, however many records it holds, and is there as a whole or not at all. In the background, commits
-// are filed: each record moves from the log to its place in the histories of its session and its agent, in the
-// order in which reads want it, in one go with its removal from the log. A record is always in one of the two
-// at least, and filing again what was filed changes nothing.
+// [Journal.Append] writes the records of a commit as one entry of the log, and returns once the entry is synced. A
+// commit costs one key, however many records it holds, and is stored as a whole or not at all.
+//
+// Commits are filed in the background: each record moves from the log to its place in the histories of its session and
+// its agent, which are in the order in which they are read. A record is removed from the log only after it is filed, so
+// it is always in the log, in the histories, or in both. Filing a record twice changes nothing.
 //
 // # Format
 //
-// The engine is Pebble, in the directory itself. Keys begin with a byte for their kind. IDs and topics end with
-// a zero byte, which none of them holds; a place is the timestamp (seconds, nanoseconds) and the sequence, each
-// inverted, so that later ones come first.
+// The storage engine is Pebble, in the data directory itself. The first byte of a key is its kind. Agent IDs and topics
+// are terminated by a zero byte, which they can't contain. A place is a timestamp (seconds, nanoseconds) and a sequence
+// number, all inverted, so that later places sort first.
 //
-//	0x00 "format"                       the version of all that follows, a uvarint
+//	0x00 "format"                       the version of the format, a uvarint
 //	0x00 "filed"                        how far the log is filed: position and sequence
-//	0x00 "alive"                        when the server last ran, in Unix nanoseconds, a varint
-//	'l' position                        a commit that is not filed: records, and sessions that were forgotten
-//	's' agent 0x00                      what is known of an agent beside its sessions
-//	's' agent topic 0x00                what is known of a session beside its records
+//	0x00 "alive"                        when the server last ran: Unix nanoseconds, a varint
+//	'l' position                        a commit that is not filed yet: records, and forgotten sessions
+//	's' agent 0x00                      the state of an agent
+//	's' agent topic 0x00                the state of a session
 //	's' agent topic 0x01 place          a chunk of a session's records
 //	'a' agent place                     a chunk of the topics of an agent's records
-//	'i' agent topic ID                  nothing: the report IDs that a session holds
+//	'i' agent topic ID                  a report ID that a session holds; the value is empty
 //
-// How values are encoded is said at the functions that do it; a version that this program does not know is
-// refused.
+// The functions that encode values document the encoding. A journal of an unknown version is refused.
 package journal
 
 import (
@@ -51,85 +50,85 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// ErrClosed is what a closed journal answers.
+// ErrClosed is returned by the methods of a closed journal.
 var ErrClosed = errors.New("the journal is closed")
 
-// Options are how a journal is opened.
+// Options are the options of [Open].
 type Options struct {
-	Dir    string       // where it is kept; made if it is not there
-	FS     vfs.FS       // where that is; nil for the machine's own file system
-	Logger *slog.Logger // what went wrong goes there
+	Dir    string       // the directory of the journal; it is created if it doesn't exist
+	FS     vfs.FS       // the file system of Dir; nil for the operating system's
+	Logger *slog.Logger // receives errors and warnings
 
-	mostToFile int64                 // see Journal; 0 for unfiledMost
-	tune       func(*pebble.Options) // nil for what an engine has
+	maxUnfiled int64                 // see Journal; 0 for defaultMaxUnfiled
+	tune       func(*pebble.Options) // changes the engine's options; nil for none
 }
 
-// Journal is the durable log of records and the history that is filed from it. Its methods are safe for concurrent use,
-// but for [Journal.Replay], which comes first.
+// Journal is the durable log of records, and the histories filed from it. Its methods are safe for concurrent use,
+// except for [Journal.Replay], which must return before any other is called.
 type Journal struct {
 	dir    string
 	fs     vfs.FS
 	logger *slog.Logger
 	tune   func(*pebble.Options)
-	store  *store.Store // whose records these are; nil until it is replayed into
-	limit  int          // of the records of one session that the store takes
+	store  *store.Store // the store whose records these are; nil before Replay
+	limit  int          // how many records of a session the store loads
 	home   *home
 	lock   io.Closer // nil while the directory can't be locked
 
-	mu     sync.RWMutex // held for reading by whoever uses the engine
+	mu     sync.RWMutex // protects engine; held for reading while the engine is used
 	engine *engine
 
-	appending sync.Mutex // one commit at a time
-	position  uint64     // of the last commit tried
-	commit    []byte     // memory for the next one
-	sequence  uint64     // the last one given
+	appending sync.Mutex // held for the duration of a commit; protects the fields up to sequence
+	position  uint64     // position of the last attempted commit
+	commit    []byte     // buffer for the next commit
+	sequence  uint64     // last sequence number assigned
 
-	applying sync.Mutex    // held from when a commit is durable until its records are applied; nothing is filed meanwhile
-	durable  atomic.Uint64 // the position of the last commit that is durable
-	forgetAt atomic.Uint64 // the position of the last durable commit that says that a session was forgotten
-	unfiled  atomic.Int64  // bytes of commits that are durable and not filed
-	written  atomic.Uint64 // bytes of commits that were made durable
-	failures atomic.Uint64 // of engines
-	fileAll  atomic.Bool   // everything is to be filed soon
-	deleted  atomic.Bool   // something filed was deleted since the last Reclaim
+	applying   sync.Mutex    // held from the moment a commit is durable until its records are applied, so that none is filed between
+	durable    atomic.Uint64 // position of the last durable commit
+	lastForget atomic.Uint64 // position of the last durable commit that contains a forgotten session
+	unfiled    atomic.Int64  // bytes of durable commits that are not filed
+	written    atomic.Uint64 // bytes of commits made durable
+	failures   atomic.Uint64 // number of engines that failed
+	fileAll    atomic.Bool   // the filer should file everything
+	deleted    atomic.Bool   // filed records were deleted since the last Reclaim
 
-	failure atomic.Pointer[Failure] // why the engine can't be used; nil where it can
-	stuck   atomic.Pointer[Failure] // why the last round of filing ended early; nil where it did not
+	failure       atomic.Pointer[Failure] // why the engine can't be used; nil if it can
+	filingFailure atomic.Pointer[Failure] // why the last round of filing failed; nil if it succeeded
 
-	filing     sync.Mutex // one round of filing, or of deleting what is filed, at a time
+	filing     sync.Mutex // held for the duration of a round of filing, or of deleting filed records
 	filedTo    atomic.Pointer[filed]
-	mostToFile int64         // bytes of commits at which new ones wait for the filer
-	fileSoon   chan struct{} // has the filer look whether there is work
-	filedSome  chan struct{} // tells whoever waits for the filer that some is done
+	maxUnfiled int64         // bytes of unfiled commits from which new commits wait for the filer
+	fileSoon   chan struct{} // wakes the filer
+	roundDone  chan struct{} // wakes a commit that waits for the filer
 
 	background sync.WaitGroup
 	closing    chan struct{}
 	closeOnce  sync.Once
 }
 
-// Failure is why a journal takes no records.
+// Failure is the reason why a journal accepts no records.
 type Failure struct {
-	Cause string // for whoever asks the server; it tells nothing of its inside
+	Cause string // for clients; it contains no internals of the server
 	Err   error  // for the log
 }
 
 // Error implements error.
 func (f *Failure) Error() string { return f.Cause + ": " + f.Err.Error() }
 
-// Unwrap returns what went wrong.
+// Unwrap returns the underlying error.
 func (f *Failure) Unwrap() error { return f.Err }
 
-// Open opens the journal in a directory, or begins one there. It refuses a directory that another process uses, one whose
-// journal has a format that it does not know, and one that is damaged but for the end of its log, where a crash
-// may have left something unfinished.
+// Open opens the journal in a directory, or creates one there. It refuses a directory that another process uses, a
+// journal of an unknown format, and a damaged journal. Damage at the end of the log is not refused: a crash may have
+// cut off the last write.
 func Open(o Options) (*Journal, error) {
 	if o.FS == nil {
 		o.FS = vfs.Default
 	}
 	j := &Journal{
-		dir: o.Dir, fs: o.FS, logger: o.Logger, tune: o.tune, mostToFile: cmp.Or(o.mostToFile, unfiledMost),
+		dir: o.Dir, fs: o.FS, logger: o.Logger, tune: o.tune, maxUnfiled: cmp.Or(o.maxUnfiled, defaultMaxUnfiled),
 		fileSoon:  make(chan struct{}, 1),
-		filedSome: make(chan struct{}, 1),
+		roundDone: make(chan struct{}, 1),
 		closing:   make(chan struct{}),
 	}
 	if err := o.FS.MkdirAll(o.Dir, 0o700); err != nil {
@@ -141,15 +140,15 @@ func Open(o Options) (*Journal, error) {
 	home, err := findHome(o.FS, o.Dir)
 	if err == nil {
 		j.home = home
-		err = errors.Join(j.removeSent(), j.open())
+		err = errors.Join(j.removeSentBackups(), j.open())
 	}
 	if err != nil {
-		close(j.closing) // an engine that failed as it opened is not opened again
+		close(j.closing) // so that an engine that failed while opening is not reopened
 		j.background.Wait()
-		j.lock.Close() //nolint:errcheck // nothing was written under it
+		j.lock.Close() //nolint:errcheck // nothing was written while it was held
 		return nil, j.unreadable(err)
 	}
-	j.background.Go(j.file)
+	j.background.Go(j.runFiler)
 	return j, nil
 }
 
@@ -170,7 +169,8 @@ func lockIn(fs vfs.FS, dir string) (io.Closer, error) {
 	return lock, nil
 }
 
-// Lock locks a directory of the machine that a journal may be in, so that no other process opens that. The error says whether one does.
+// Lock locks a directory of the operating system's file system, so that no other process can open a journal in it. The
+// error says whether another process has it open.
 func Lock(dir string) (unlock func() error, err error) {
 	lock, err := lockIn(vfs.Default, dir)
 	if err != nil {
@@ -179,25 +179,25 @@ func Lock(dir string) (unlock func() error, err error) {
 	return lock.Close, nil
 }
 
-// unreadable says what to do where the journal can't be read.
+// unreadable wraps an error from reading the journal. If the journal is damaged, the message says what to do about it.
 func (j *Journal) unreadable(err error) error {
-	said, _, _ := strings.Cut(err.Error(), "\n")
+	message, _, _ := strings.Cut(err.Error(), "\n")
 	if !pebble.IsCorruptionError(err) && !errors.Is(err, errMalformed) {
-		return &wrapped{fmt.Sprintf("read the journal in DATA_DIR %s: %s", j.dir, said), err}
+		return &wrapped{fmt.Sprintf("read the journal in DATA_DIR %s: %s", j.dir, message), err}
 	}
-	if strings.Contains(said, "WAL") { // the engine does not say which
-		said += " (" + strings.Join(j.logs(), ", ") + ")"
+	if strings.Contains(message, "WAL") { // the engine doesn't name the file
+		message += " (" + strings.Join(j.logs(), ", ") + ")"
 	}
-	return &wrapped{fmt.Sprintf("the journal in DATA_DIR %s is damaged: %s; point DATA_DIR at a backup, or move the directory away to begin anew", j.dir, said), err}
+	return &wrapped{fmt.Sprintf("the journal in DATA_DIR %s is damaged: %s; point DATA_DIR at a backup, or move the directory away to start with an empty journal", j.dir, message), err}
 }
 
-// logs returns the names of the engine's logs.
+// logs returns the names of the engine's log files.
 func (j *Journal) logs() []string {
-	names, _ := j.fs.List(j.dir) // without, there are none to name
+	names, _ := j.fs.List(j.dir) // if this fails, there are no names to return
 	return slices.DeleteFunc(names, func(name string) bool { return !strings.HasSuffix(name, ".log") })
 }
 
-// open opens the engine, checks the format, and finds out where the log ends.
+// open opens the engine, checks the format, and finds the end of the log.
 func (j *Journal) open() (err error) {
 	if j.engine, err = j.openEngine(false); err != nil {
 		return err
@@ -215,18 +215,18 @@ func (j *Journal) open() (err error) {
 	return nil
 }
 
-// continueFrom has what is filed next begin where the log of an engine says.
+// continueFrom makes filing continue at the end of what is filed.
 func (j *Journal) continueFrom(end logEnd) {
 	j.filedTo.Store(&end.filed)
-	j.forgetAt.Store(end.forgetAt)
+	j.lastForget.Store(end.lastForget)
 	j.unfiled.Store(end.unfiled)
 }
 
-// checkFormat refuses a format that is not known, and writes the format where nothing is, or an earlier one.
+// checkFormat refuses an unknown format. It initializes an empty engine, and upgrades the version of an earlier format.
 func (e *engine) checkFormat() error {
 	value, err := e.get(formatKey)
 	if errors.Is(err, pebble.ErrNotFound) {
-		return e.begin()
+		return e.initialize()
 	}
 	if err != nil {
 		return err
@@ -234,22 +234,22 @@ func (e *engine) checkFormat() error {
 	version, n := binary.Uvarint([]byte(value))
 	switch {
 	case n != len(value) || version == 0 || version > formatVersion:
-		return fmt.Errorf("its format is version %d, and this program knows versions 1 to %d: run the program that wrote it, or a later one", version, formatVersion)
+		return fmt.Errorf("its format is version %d, but this program reads versions 1 to %d: run the version of the program that wrote it, or a later one", version, formatVersion)
 	case version < formatVersion:
 		return e.writeFormat()
 	}
 	return nil
 }
 
-// writeFormat says that what is written from now on has this format: what is there has it, too.
+// writeFormat marks the journal as having the current format. Data in earlier formats is valid in the current one, too.
 func (e *engine) writeFormat() error {
 	b := e.db.NewBatch()
-	b.Set(formatKey, binary.AppendUvarint(nil, formatVersion), nil) //nolint:errcheck // a batch in memory takes all
+	b.Set(formatKey, binary.AppendUvarint(nil, formatVersion), nil) //nolint:errcheck // writing to a batch in memory never fails
 	return e.commit(b, pebble.Sync)
 }
 
-// begin begins a journal, unless there is something that is none.
-func (e *engine) begin() error {
+// initialize starts an empty journal. It returns an error if the engine contains other data.
+func (e *engine) initialize() error {
 	iter, err := e.db.NewIter(nil)
 	if err != nil {
 		return err
@@ -270,20 +270,20 @@ func (e *engine) get(key []byte) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	defer closer.Close() //nolint:errcheck // it only lets go of value
+	defer closer.Close() //nolint:errcheck // only releases value
 	return string(value), nil
 }
 
-// logEnd is where the log of an engine ends.
+// logEnd describes the log of an engine: how far it is filed, and where it ends.
 type logEnd struct {
-	filed    filed
-	position uint64 // of its last commit
-	sequence uint64 // the last one given
-	forgetAt uint64 // the position of the last commit that says that a session was forgotten
-	unfiled  int64  // bytes of commits not filed
+	filed      filed
+	position   uint64 // position of the last commit
+	sequence   uint64 // last sequence number assigned
+	lastForget uint64 // position of the last commit that contains a forgotten session
+	unfiled    int64  // bytes of commits that are not filed
 }
 
-// findEnd finds out how far the log is filed, and where it ends.
+// findEnd reads how far the log is filed, and finds its end.
 func (e *engine) findEnd() (end logEnd, err error) {
 	value, err := e.get(filedKey)
 	if err == nil {
@@ -300,7 +300,7 @@ func (e *engine) findEnd() (end logEnd, err error) {
 			end.sequence = max(end.sequence, r.Sequence)
 			return nil
 		}, func(store.Forgotten) error {
-			end.forgetAt = position
+			end.lastForget = position
 			return nil
 		})
 	})
@@ -314,7 +314,7 @@ func (e *engine) eachCommit(after uint64, visit func(position uint64, commit str
 	if err != nil {
 		return err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	for more := iter.First(); more; more = iter.Next() {
 		value, err := iter.ValueAndErr()
 		if err != nil {
@@ -327,13 +327,17 @@ func (e *engine) eachCommit(after uint64, visit func(position uint64, commit str
 	return iter.Error()
 }
 
-// keptCommit is how much memory at most is kept for the next commit.
-const keptCommit = 4 << 20
+// maxKeptCommit is the size in bytes up to which the buffer of a commit is kept for the next one.
+const maxKeptCommit = 4 << 20
 
-// Append numbers records in their order and makes them durable, as one, with the sessions that the store forgot before
-// they came. Once they are durable it calls apply, which has the store of the journal take over all that: nothing of it is filed
-// before, since with records the journal files what the store knows of their sessions. Where it returns an error, which is a *Failure
-// or ErrClosed, none of it took place, and none of it will show after a restart of the journal; apply was not called.
+// Append assigns sequence numbers to records, in their order, and makes them durable in one commit, together with the
+// sessions that the store forgot before it admitted the records.
+//
+// Once the commit is durable, Append calls apply, which must apply the commit to the store. The commit is not filed
+// before apply returns, because the journal files the state that the store has of a session along with its records.
+//
+// If Append returns an error, which is a *Failure or ErrClosed, nothing of the commit was stored, none of it will show
+// after a restart, and apply was not called.
 func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record, apply func()) error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
@@ -358,30 +362,30 @@ func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record, a
 		}
 		commit = appendOp(commit, kind, func(b []byte) []byte { return encode(b, &records[i]) })
 	}
-	if cap(commit) <= keptCommit {
+	if cap(commit) <= maxKeptCommit {
 		j.commit = commit
 	}
 	j.position++
 	b := j.engine.db.NewBatchWithSize(len(commit) + 64)
-	b.Set(logKey(j.position), commit, nil) //nolint:errcheck // a batch in memory takes all
+	b.Set(logKey(j.position), commit, nil) //nolint:errcheck // writing to a batch in memory never fails
 	if err := j.engine.commit(b, pebble.Sync); err != nil {
 		return failureOf(err)
 	}
 	j.applying.Lock()
 	defer j.applying.Unlock()
 	if len(forgotten) > 0 {
-		j.forgetAt.Store(j.position)
+		j.lastForget.Store(j.position)
 	}
 	j.durable.Store(j.position)
 	j.written.Add(uint64(len(commit)))
-	if j.unfiled.Add(int64(len(commit))) >= fileFrom {
+	if j.unfiled.Add(int64(len(commit))) >= fileThreshold {
 		notify(j.fileSoon)
 	}
 	apply()
 	return nil
 }
 
-// usable returns why the journal can't be written, or nil. The caller holds j.mu.
+// usable returns nil if the journal can be written, and the reason if not. The caller holds j.mu.
 func (j *Journal) usable() error {
 	if j.engine == nil {
 		return ErrClosed
@@ -389,50 +393,50 @@ func (j *Journal) usable() error {
 	return j.whyUnusable()
 }
 
-// failed takes note of an engine that failed, and begins to open another.
-func (j *Journal) failed(e *engine) {
+// onEngineFailure records that an engine failed, and starts to replace it in the background.
+func (j *Journal) onEngineFailure(e *engine) {
 	f := failureOf(e.err)
 	j.failures.Add(1)
-	j.logger.Error("the journal can't be written: reports are refused until it can", "cause", f.Cause, "error", f.Err.Error())
+	j.logger.Error("the journal can't be written: reports are refused until it can be written again", "cause", f.Cause, "error", f.Err.Error())
 	if j.failure.Swap(f) == nil {
 		j.background.Go(j.reopen)
 	}
 }
 
-// How long to wait between attempts to open the engine again.
+// The delay between attempts to reopen the engine doubles from the minimum to the maximum.
 const (
-	reopenFirst = 10 * time.Millisecond
-	reopenMost  = 2 * time.Second
+	minReopenDelay = 10 * time.Millisecond
+	maxReopenDelay = 2 * time.Second
 )
 
-// reopen replaces an engine that failed by another, as soon as one can be opened and written to.
+// reopen replaces a failed engine with a new one, as soon as one can be opened and written to.
 func (j *Journal) reopen() {
-	said := ""
-	for wait := reopenFirst; ; wait = min(2*wait, reopenMost) {
+	logged := ""
+	for wait := minReopenDelay; ; wait = min(2*wait, maxReopenDelay) {
 		select {
 		case <-j.closing:
 			return
 		case <-time.After(wait):
 		}
-		err := j.comeHome()
+		err := j.recheckHome()
 		if err == nil {
 			err = j.probe()
 		}
 		if err == nil {
-			err = j.openAnother()
+			err = j.reopenEngine()
 		}
 		if err == nil {
 			return
 		}
 		j.failure.Store(failureOf(err))
-		if err.Error() != said {
-			said = err.Error()
-			j.logger.Warn("the journal still can't be written", "error", said)
+		if err.Error() != logged {
+			logged = err.Error()
+			j.logger.Warn("the journal still can't be written", "error", logged)
 		}
 	}
 }
 
-func (j *Journal) openAnother() error {
+func (j *Journal) reopenEngine() error {
 	e, err := j.openEngine(true)
 	if errors.Is(err, pebble.ErrDBDoesNotExist) {
 		return fmt.Errorf("%s: %w", j.dir, errForeign)
@@ -443,11 +447,11 @@ func (j *Journal) openAnother() error {
 	return j.replace(e)
 }
 
-// probeBytes is how much is written to find out whether the disk can be written.
+// probeBytes is the number of bytes written to find out whether the disk can be written.
 const probeBytes = 1 << 20
 
-// probe returns why it is of no use to open an engine: there is less room than it may need to write what is in its logs as
-// tables, or the disk can't be written.
+// probe returns an error if an engine can't be expected to work: if the disk can't be written, or has less room than
+// the engine may need to write the contents of its logs as tables.
 func (j *Journal) probe() error {
 	need := uint64(probeBytes)
 	for _, name := range j.logs() {
@@ -457,7 +461,7 @@ func (j *Journal) probe() error {
 	}
 	usage, err := j.fs.GetDiskUsage(j.dir)
 	if err == nil && usage.AvailBytes < need {
-		return fmt.Errorf("%d bytes are left, and %d needed: %w", usage.AvailBytes, need, syscall.ENOSPC)
+		return fmt.Errorf("%d bytes are free, but %d are needed: %w", usage.AvailBytes, need, syscall.ENOSPC)
 	}
 	return j.tryToWrite()
 }
@@ -472,8 +476,8 @@ func (j *Journal) tryToWrite() error {
 	return errors.Join(err, file.Sync(), file.Close(), j.fs.Remove(name))
 }
 
-// replace has e serve from now on, without the commits that were refused: they may have reached the disk. What was filed may
-// not have.
+// replace makes e the engine of the journal. It first deletes refused commits, which may have reached the disk all the
+// same. Filing continues where the log of e says, because what was filed last may not have reached the disk.
 func (j *Journal) replace(e *engine) error {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -486,22 +490,23 @@ func (j *Journal) replace(e *engine) error {
 		end, err = e.findEnd()
 	}
 	if err != nil {
-		e.close() //nolint:errcheck // it has failed, or writes nothing
+		e.close() //nolint:errcheck // it failed, or has nothing to write
 		return err
 	}
-	j.engine.close() //nolint:errcheck // it is given up
+	j.engine.close() //nolint:errcheck // it failed before
 	j.engine = e
 	j.continueFrom(end)
 	j.failure.Store(nil)
 	if e.hasFailed() && j.failure.CompareAndSwap(nil, failureOf(e.err)) {
-		return e.err // by then already, so that nobody else reopens it
+		return e.err // it failed before j.failure was reset, so nobody else reopens it
 	}
-	j.logger.Info("the journal can be written again: reports are accepted")
+	j.logger.Info("the journal can be written again: reports are accepted again")
 	notify(j.fileSoon)
 	return nil
 }
 
-// holds returns an error unless the commit at a position, the last one that is durable, is there or is filed.
+// holds returns an error unless e has the commit at a position, which must be the last durable one, in its log or
+// filed.
 func (e *engine) holds(position uint64) error {
 	end, err := e.findEnd()
 	if err != nil || end.filed.position == position {
@@ -514,26 +519,26 @@ func (e *engine) holds(position uint64) error {
 	return err
 }
 
-// dropAfter takes out the commits after a position. They were refused, but may have reached the disk.
+// dropAfter deletes the commits after a position. They were refused, but may have reached the disk.
 func (e *engine) dropAfter(position uint64) error {
 	_, upper := kindRange(kindLog)
 	b := e.db.NewBatch()
-	b.DeleteRange(logKey(position+1), upper, nil) //nolint:errcheck // a batch in memory takes all
+	b.DeleteRange(logKey(position+1), upper, nil) //nolint:errcheck // writing to a batch in memory never fails
 	return e.commit(b, pebble.Sync)
 }
 
-// Failure returns why reports can't be made durable, or nil where they can.
+// Failure returns why records can't be made durable, or nil if they can.
 func (j *Journal) Failure() *Failure {
 	if f := j.failure.Load(); f != nil {
 		return f
 	}
-	if j.unfiled.Load() >= j.mostToFile {
-		return j.stuck.Load()
+	if j.unfiled.Load() >= j.maxUnfiled {
+		return j.filingFailure.Load()
 	}
 	return nil
 }
 
-// failureOf says what err means to whoever asks the server.
+// failureOf returns err with a cause that clients may see.
 func failureOf(err error) *Failure {
 	cause := "the disk of DATA_DIR can't be written; the log has the error"
 	for _, known := range []struct {
@@ -548,8 +553,8 @@ func failureOf(err error) *Failure {
 		{os.ErrPermission, "DATA_DIR may not be written"},
 		{os.ErrNotExist, "DATA_DIR, or a file in it, is gone"},
 		{errRemoved, "DATA_DIR, or a file in it, is gone"},
-		{errReplaced, "DATA_DIR is another directory than it was"},
-		{errForeign, "DATA_DIR does not hold what this server wrote: bring that back, or restart the server to go on with what is there"},
+		{errReplaced, "another directory has taken the place of DATA_DIR"},
+		{errForeign, "DATA_DIR doesn't contain the data that this server wrote: restore that data, or restart the server to continue with what is there"},
 	} {
 		if errors.Is(err, known.err) {
 			cause = known.cause
@@ -558,16 +563,16 @@ func failureOf(err error) *Failure {
 	return &Failure{cause, err}
 }
 
-// Stats is what a journal holds and did since it was opened.
+// Stats are the statistics of a journal. The counters start at 0 when it is opened.
 type Stats struct {
-	DiskBytes      int64  // on disk, the engine's own files included
-	UnfiledBytes   int64  // of commits not filed
-	CommittedBytes uint64 // of commits made durable
-	WrittenBytes   uint64 // to disk, for these and all that follows from them
-	Failures       uint64 // how often the journal could not be written
+	DiskBytes      int64  // size on disk, including the engine's own files; 0 while the journal can't be written
+	UnfiledBytes   int64  // bytes of commits that are not filed
+	CommittedBytes uint64 // bytes of commits made durable
+	WrittenBytes   uint64 // bytes written to disk for commits, filing and compaction; restarts at 0 with a new engine
+	Failures       uint64 // how often the journal became unwritable
 }
 
-// Stats returns what the journal holds.
+// Stats returns the current statistics.
 func (j *Journal) Stats() Stats {
 	stats := Stats{
 		UnfiledBytes:   j.unfiled.Load(),
@@ -577,7 +582,7 @@ func (j *Journal) Stats() Stats {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if j.engine == nil || j.failure.Load() != nil {
-		return stats // a failed engine may never answer
+		return stats // a failed engine may block forever
 	}
 	m := j.engine.db.Metrics()
 	total := m.Total()
@@ -586,7 +591,7 @@ func (j *Journal) Stats() Stats {
 	return stats
 }
 
-// Close ends the journal, once what is under way is done.
+// Close waits for operations in progress, and closes the journal. Calls after the first one do nothing.
 func (j *Journal) Close() (err error) {
 	j.closeOnce.Do(func() {
 		close(j.closing)
@@ -604,7 +609,7 @@ func (j *Journal) Close() (err error) {
 	return err
 }
 
-// notify wakes whoever waits at ch, or the next who does.
+// notify wakes the receiver that waits for ch, or the next one to receive from it.
 func notify(ch chan struct{}) {
 	select {
 	case ch <- struct{}{}:

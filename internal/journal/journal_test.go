@@ -29,14 +29,14 @@ var (
 	opts  = store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 30, MaxSessions: 1 << 20, Journaled: true}
 )
 
-// replayed opens a journal and reads it into a store.
-func replayed(t testing.TB, fs vfs.FS, dir string) (*Journal, *store.Store, error) {
+// openAndReplay opens the journal in dir and loads it into a new store, at epoch.
+func openAndReplay(t testing.TB, fs vfs.FS, dir string) (*Journal, *store.Store, error) {
 	t.Helper()
-	return replayedAt(t, fs, dir, epoch)
+	return openAndReplayAt(t, fs, dir, epoch)
 }
 
-// replayedAt opens the journal in dir at some time, and a store that it was replayed into.
-func replayedAt(t testing.TB, fs vfs.FS, dir string, now time.Time) (*Journal, *store.Store, error) {
+// openAndReplayAt opens the journal in dir and loads it into a new store, at the time now.
+func openAndReplayAt(t testing.TB, fs vfs.FS, dir string, now time.Time) (*Journal, *store.Store, error) {
 	t.Helper()
 	j, err := Open(Options{Dir: dir, FS: fs, Logger: slog.New(slog.DiscardHandler)})
 	if err != nil {
@@ -44,7 +44,7 @@ func replayedAt(t testing.TB, fs vfs.FS, dir string, now time.Time) (*Journal, *
 	}
 	st := store.New(opts)
 	if err := j.Replay(t.Context(), st, opts.HistoryLimit, now, func(Progress) {}); err != nil {
-		j.Close() //nolint:errcheck // the test is about another error
+		j.Close() //nolint:errcheck // the test checks err
 		return nil, nil, err
 	}
 	return j, st, nil
@@ -57,7 +57,7 @@ func record(t testing.TB, j *Journal, st *store.Store, records ...models.Record)
 	return records
 }
 
-// recordOf returns the n-th record of a session, with everything that a record can hold.
+// recordOf returns the n-th record of a session, with all fields of a status report set.
 func recordOf(agentID, topic string, n int) models.Record {
 	at := epoch.Add(time.Duration(n) * time.Second)
 	return models.Record{Received: at, StatusReport: models.StatusReport{
@@ -67,15 +67,15 @@ func recordOf(agentID, topic string, n int) models.Record {
 	}}
 }
 
-// shown is all that reads show.
-func shown(t testing.TB, j *Journal, st *store.Store) string {
+// dumpState returns everything that reads show, as JSON.
+func dumpState(t testing.TB, j *Journal, st *store.Store) string {
 	t.Helper()
-	text, err := show(t, j, st)
+	text, err := tryDumpState(t, j, st)
 	require.NoError(t, err)
 	return text
 }
 
-func show(t testing.TB, j *Journal, st *store.Store) (string, error) {
+func tryDumpState(t testing.TB, j *Journal, st *store.Store) (string, error) {
 	t.Helper()
 	var b bytes.Buffer
 	dump := func(v any) {
@@ -100,7 +100,7 @@ func show(t testing.TB, j *Journal, st *store.Store) (string, error) {
 	return b.String(), nil
 }
 
-// drawRecord draws a record of a session.
+// drawRecord draws a random record of a session.
 func drawRecord(t *rapid.T, agentID, topic string) models.Record {
 	text := rapid.OneOf(rapid.StringOf(rapid.Rune()), rapid.SampledFrom([]string{"", "one", "other"}))
 	r := models.Record{
@@ -129,8 +129,8 @@ func TestRecordsRoundTrip(t *testing.T) {
 	})
 }
 
-// TestChunksRoundTrip holds that a chunk gives back what it was made of, of a session and of an agent, and what the text of
-// format 2 says.
+// TestChunksRoundTrip encodes and decodes chunks of sessions and agents, in the current format and in that of version
+// 2.
 func TestChunksRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		topic := rapid.SampledFrom([]string{"t", "t2", "t 3"})
@@ -172,7 +172,7 @@ func TestChunksRoundTrip(t *testing.T) {
 	})
 }
 
-// FuzzDecode feeds every decoder of values anything: none panics.
+// FuzzDecode checks that no decoder panics, whatever its input.
 func FuzzDecode(f *testing.F) {
 	r := recordOf("a", "t", 1)
 	value := appendRecord(nil, &r)
@@ -187,7 +187,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add("\x01\xff\xff\xff\xff")
 	f.Fuzz(func(_ *testing.T, value string) {
-		decodeRecord(value)                                                       //nolint:errcheck // whatever it is
+		decodeRecord(value)                                                       //nolint:errcheck // any result is fine
 		decodeForgotten(value)                                                    //nolint:errcheck // see above
 		decodeAgentState(value)                                                   //nolint:errcheck // see above
 		decodeSessionState(value)                                                 //nolint:errcheck // see above
@@ -212,25 +212,25 @@ func TestPlacesSortNewestFirst(t *testing.T) {
 	})
 }
 
-// torn is how many commits of TestDamage are in the last block of the engine's log, 32 KiB, or fewer: from damage there on, the
-// engine takes the log for one that a crash cut off.
-const torn = 190
+// maxTornCommits is the maximum number of TestDamage's commits in the last block (32 KiB) of the engine's log. The
+// engine treats a log that is damaged there as one that a crash cut off.
+const maxTornCommits = 190
 
-// TestDamage flips a bit in every part of every file in turn: either what is read is what was written, but for what came last
-// before a crash, or the journal is refused, and the error says which directory is damaged and what to do.
+// TestDamage flips a bit in each part of each file in turn. Either the data is read as it was written, except for the
+// last commits before a crash, or the journal is refused with an error that names the directory and the file.
 func TestDamage(t *testing.T) {
 	fs := vfs.NewCrashableMem()
-	j, st, err := replayed(t, fs, "data")
+	j, st, err := openAndReplay(t, fs, "data")
 	require.NoError(t, err)
 	for n := range 300 {
 		record(t, j, st, recordOf("a", fmt.Sprint(n%3), n))
 	}
 	require.NoError(t, j.fileUpTo(200))
 	require.NoError(t, j.engine.db.Flush())
-	all := map[string]bool{} // what may be shown: a crash may have cut the end of the log off
+	all := map[string]bool{} // true for the acceptable states: a crash may have cut off the end of the log
 	for n := range 300 {
 		record(t, j, st, recordOf("b", "t", n))
-		all[shown(t, j, st)] = n >= 299-torn
+		all[dumpState(t, j, st)] = n >= 299-maxTornCommits
 	}
 	crashed := fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 2))})
 	require.NoError(t, j.Close())
@@ -249,7 +249,7 @@ func TestDamage(t *testing.T) {
 			changed := bytes.Clone(file)
 			changed[at] ^= 0x10
 			writeAll(t, damaged, "data/"+name, changed)
-			j, st, err := replayed(t, damaged, "data")
+			j, st, err := openAndReplay(t, damaged, "data")
 			if err != nil {
 				refused++
 				require.ErrorContains(t, err, "DATA_DIR data", "%s at %d", name, at)
@@ -260,8 +260,8 @@ func TestDamage(t *testing.T) {
 				continue
 			}
 			recovered++
-			got, err := show(t, j, st)
-			if err != nil { // damage in what a start does not read
+			got, err := tryDumpState(t, j, st)
+			if err != nil { // damage in a part that is not read at the start
 				require.True(t, pebble.IsCorruptionError(err), err)
 				continue
 			}
@@ -277,7 +277,7 @@ func readAll(t *testing.T, fs vfs.FS, name string) []byte {
 	t.Helper()
 	f, err := fs.Open(name)
 	require.NoError(t, err)
-	defer f.Close() //nolint:errcheck // it was read
+	defer f.Close() //nolint:errcheck // only read
 	b, err := io.ReadAll(f)
 	require.NoError(t, err)
 	return b
@@ -295,28 +295,28 @@ func writeAll(t *testing.T, fs vfs.FS, name string, b []byte) {
 
 func TestAnUnknownFormatIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
-	j, _, err := replayed(t, fs, "data")
+	j, _, err := openAndReplay(t, fs, "data")
 	require.NoError(t, err)
 	require.NoError(t, j.engine.db.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
 	require.NoError(t, j.Close())
-	_, _, err = replayed(t, fs, "data")
-	require.ErrorContains(t, err, "its format is version 5, and this program knows versions 1 to 4")
+	_, _, err = openAndReplay(t, fs, "data")
+	require.ErrorContains(t, err, "its format is version 5, but this program reads versions 1 to 4")
 
 	fs = vfs.NewMem()
 	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})
 	require.NoError(t, err)
 	require.NoError(t, db.Set([]byte("k"), nil, pebble.Sync))
 	require.NoError(t, db.Close())
-	_, _, err = replayed(t, fs, "data")
+	_, _, err = openAndReplay(t, fs, "data")
 	require.ErrorContains(t, err, "it contains something other than a journal")
 }
 
-// TestWhatIsForgottenGivesItsSpaceBack fills a disk with sessions, forgets them, and sees their space again.
-func TestWhatIsForgottenGivesItsSpaceBack(t *testing.T) {
-	j, st, err := replayed(t, nil, filepath.Join(t.TempDir(), "data"))
+// TestForgottenSessionsFreeTheirSpace fills tables with sessions, forgets these, and checks that their space is freed.
+func TestForgottenSessionsFreeTheirSpace(t *testing.T) {
+	j, st, err := openAndReplay(t, nil, filepath.Join(t.TempDir(), "data"))
 	require.NoError(t, err)
 	random := rand.New(rand.NewPCG(1, 2))
-	content := func() string { // that does not compress
+	content := func() string { // barely compressible
 		b := make([]byte, 4000)
 		for i := range b {
 			b[i] = byte(32 + random.IntN(90))
@@ -347,7 +347,7 @@ func TestWhatIsForgottenGivesItsSpaceBack(t *testing.T) {
 }
 
 func TestTrim(t *testing.T) {
-	j, st, err := replayed(t, vfs.NewMem(), "data")
+	j, st, err := openAndReplay(t, vfs.NewMem(), "data")
 	require.NoError(t, err)
 	for n := range 400 {
 		record(t, j, st, recordOf("a", "t", n))
@@ -389,7 +389,7 @@ func TestTrim(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
-// messages reads what the journal has of a session, or of an agent where topic is empty.
+// messages reads the messages that the journal has of a session, or of an agent if topic is empty, newest first.
 func messages(t testing.TB, j *Journal, agentID, topic string) (messages []string) {
 	t.Helper()
 	for after, more := (*store.StatusPosition)(nil), true; more; {
@@ -407,9 +407,9 @@ func messages(t testing.TB, j *Journal, agentID, topic string) (messages []strin
 	return messages
 }
 
-// TestLateRecordsFindTheirPlace files in many rounds what comes in any order.
-func TestLateRecordsFindTheirPlace(t *testing.T) {
-	j, st, err := replayed(t, vfs.NewMem(), "data")
+// TestLateRecordsAreFiledInOrder files records that arrive in random order, in many rounds.
+func TestLateRecordsAreFiledInOrder(t *testing.T) {
+	j, st, err := openAndReplay(t, vfs.NewMem(), "data")
 	require.NoError(t, err)
 	order := rand.New(rand.NewPCG(3, 4)).Perm(1000)
 	for i, n := range order {
@@ -428,13 +428,13 @@ func TestLateRecordsFindTheirPlace(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
-// TestWhatCantBeFiledIsRefusedBeforeLong damages the log, and has so much come after that that it would have to be filed first.
-func TestWhatCantBeFiledIsRefusedBeforeLong(t *testing.T) {
-	j, err := Open(Options{Dir: "data", FS: vfs.NewMem(), Logger: slog.New(slog.DiscardHandler), mostToFile: 1})
+// TestRecordsAreRefusedWhileTheLogCantBeFiled damages the log while more of it is unfiled than is allowed.
+func TestRecordsAreRefusedWhileTheLogCantBeFiled(t *testing.T) {
+	j, err := Open(Options{Dir: "data", FS: vfs.NewMem(), Logger: slog.New(slog.DiscardHandler), maxUnfiled: 1})
 	require.NoError(t, err)
 	st := store.New(opts)
 	require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}))
-	j.filing.Lock() // so that it is not filed before it is damaged
+	j.filing.Lock() // keeps the log from being filed before it is damaged
 	record(t, j, st, recordOf("a", "t", 1))
 	whole, err := j.engine.get(logKey(1))
 	require.NoError(t, err)
@@ -446,8 +446,8 @@ func TestWhatCantBeFiledIsRefusedBeforeLong(t *testing.T) {
 	var failure *Failure
 	require.ErrorAs(t, j.Append(nil, []models.Record{recordOf("a", "t", 2)}, func() { t.Error("applied") }), &failure)
 	require.Contains(t, failure.Cause, "can't be filed")
-	require.Equal(t, failure, j.Failure(), "nobody has to wait to be told")
-	require.Contains(t, shown(t, j, st), "message 1", "reads go on")
+	require.Equal(t, failure, j.Failure(), "the failure is known without an attempt to append")
+	require.Contains(t, dumpState(t, j, st), "message 1", "reads still work")
 
 	repair := j.engine.db.NewBatch()
 	require.NoError(t, repair.Set(logKey(1), []byte(whole), nil))
@@ -458,10 +458,11 @@ func TestWhatCantBeFiledIsRefusedBeforeLong(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
-// update writes the fixture of this version anew: go test ./internal/journal -run Fixture, with KUBEAGENTS_UPDATE set.
+// update is the environment variable with which go test ./internal/journal -run Fixture rewrites the fixture of this
+// version.
 const update = "KUBEAGENTS_UPDATE"
 
-// TestFixture reads a data directory that an earlier version wrote. Every later version must read it.
+// TestFixture reads the data directories that earlier versions wrote. Every later version must be able to read them.
 func TestFixture(t *testing.T) {
 	if os.Getenv(update) != "" {
 		writeFixture(t, filepath.Join(t.TempDir(), "data"), fmt.Sprint("testdata/v", formatVersion))
@@ -471,37 +472,37 @@ func TestFixture(t *testing.T) {
 	}
 }
 
-// fixtureRead is when fixtures are read: soon after they were written.
+// fixtureRead is the time at which fixtures are read, soon after their last record.
 var fixtureRead = epoch.Add(62 * time.Minute)
 
 func readFixture(t *testing.T, fixture string) {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "data")
 	require.NoError(t, os.CopyFS(dir, os.DirFS(filepath.Join(fixture, "data"))))
-	j, st, err := replayedAt(t, nil, dir, fixtureRead)
+	j, st, err := openAndReplayAt(t, nil, dir, fixtureRead)
 	require.NoError(t, err)
 	want, err := os.ReadFile(filepath.Join(fixture, "shown.json"))
 	require.NoError(t, err)
-	require.Equal(t, string(want), shown(t, j, st))
+	require.Equal(t, string(want), dumpState(t, j, st))
 	last := recordOf("new", "t", 1)
-	require.Greater(t, record(t, j, st, last)[0].Sequence, uint64(121), "sequences go on")
+	require.Greater(t, record(t, j, st, last)[0].Sequence, uint64(121), "the sequence numbers continue")
 	before := messages(t, j, "agent/ü", "topic 1")
 	record(t, j, st, recordOf("agent/ü", "topic 1", 2))
 	require.NoError(t, j.File())
 	after := messages(t, j, "agent/ü", "topic 1")
 	require.Len(t, after, len(before)+1)
 	at := slices.Index(after, "message 2")
-	require.Equal(t, before, slices.Delete(slices.Clone(after), at, at+1), "a late record finds its place in what was filed")
+	require.Equal(t, before, slices.Delete(slices.Clone(after), at, at+1), "a late record is filed in its place")
 	require.Equal(t, "message 1", after[at+1])
 	version, err := j.engine.get(formatKey)
 	require.NoError(t, err)
-	require.Equal(t, string([]byte{formatVersion}), version, "a program of an earlier version refuses what this one may have written")
+	require.Equal(t, string([]byte{formatVersion}), version, "programs that don't know this format refuse the journal from now on")
 	require.NoError(t, j.Close())
 }
 
 func writeFixture(t *testing.T, dir, fixture string) {
 	t.Helper()
-	j, st, err := replayed(t, nil, dir)
+	j, st, err := openAndReplay(t, nil, dir)
 	require.NoError(t, err)
 	for n := range 100 {
 		record(t, j, st, recordOf("agent/ü", fmt.Sprint("topic ", n%4), n))
@@ -512,7 +513,7 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	for n := range 20 {
 		record(t, j, st, recordOf("agent/ü", "topic 1", 50-n))
 	}
-	for n := 98; n < 100; n++ { // which renew topics 2 and 3; one is filed
+	for n := 98; n < 100; n++ { // renewals of topics 2 and 3; only the first is filed
 		renewal := recordOf("agent/ü", fmt.Sprint("topic ", n%4), n)
 		renewal.Base = models.Base{Sequence: uint64(n + 1), Received: renewal.Received}
 		renewal.Received = renewal.Received.Add(time.Hour)
@@ -529,14 +530,14 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(fixture))
 	require.NoError(t, os.CopyFS(filepath.Join(fixture, "data"), os.DirFS(dir)))
-	j, st, err = replayedAt(t, nil, dir, fixtureRead)
+	j, st, err = openAndReplayAt(t, nil, dir, fixtureRead)
 	require.NoError(t, err)
-	require.NoError(t, os.WriteFile(filepath.Join(fixture, "shown.json"), []byte(shown(t, j, st)), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(fixture, "shown.json"), []byte(dumpState(t, j, st)), 0o600))
 	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(dir))
 }
 
-// recordQuestions records a session that asks three questions; the first one is answered, so that the second one shows.
+// recordQuestions records a session that asks three questions. The first one is answered, so the second one is shown.
 func recordQuestions(t *testing.T, j *Journal, st *store.Store) {
 	t.Helper()
 	event := func(n int, status models.Status, message string) models.Record {
@@ -561,7 +562,7 @@ func recordQuestions(t *testing.T, j *Journal, st *store.Store) {
 		{Kind: models.Plan, Text: "Plan", Content: "all of", ContentCut: true},
 	} {
 		open = append(open, models.OpenQuestion{Hinted: n == 0})
-		also := event(3+n, models.Pending, first.Message) // which renews the first
+		also := event(3+n, models.Pending, first.Message) // renews the first record
 		also.Base = models.Base{Sequence: first.Sequence, Received: first.Received}
 		also.Shown = first.Sequence
 		also.Turn = &models.Turn{Asks: asked, Open: slices.Clone(open), Beneath: beneath}
@@ -573,9 +574,9 @@ func recordQuestions(t *testing.T, j *Journal, st *store.Store) {
 	record(t, j, st, answered)
 }
 
-func TestOneJournalADirectory(t *testing.T) {
+func TestBackupAndOpenRefuseUnsuitableDirectories(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	j, _, err := replayed(t, nil, dir)
+	j, _, err := openAndReplay(t, nil, dir)
 	require.NoError(t, err)
 	require.NoError(t, j.Backup(filepath.Join(filepath.Dir(dir), "copy")))
 	require.ErrorContains(t, j.Backup(filepath.Join(filepath.Dir(dir), "copy")), "is there already")

@@ -13,29 +13,30 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Progress is how far a replay has come.
+// Progress is the progress of a replay.
 type Progress struct {
-	Sessions, Records int
+	Sessions, Records int // how many were loaded so far
 
-	// What is known at its end: how many sessions would have been lost while the server was down, and have got some time now, and how
-	// many were reported at what is the future now, because the clock was set back.
+	// Spared is the number of sessions that would have been lost while the server was down, and got more time instead.
+	// Ahead is the number of sessions with a receipt time in the future, because the clock was set back. Both are set
+	// at the end of the replay.
 	Spared, Ahead int
 }
 
-// replayAtOnce is about how many bytes of encoded records go from the reader of the journal to the store at a
-// time.
-const replayAtOnce = 64 << 10
+// replayBatchBytes is the approximate size, in bytes of encoded records, of the batches that the reader passes to the
+// store.
+const replayBatchBytes = 64 << 10
 
-// Replay puts into st, which must be empty, what the journal knows of each session, and of its records the historyLimit
-// newest. now is the time. From then on the journal is that of st: what st knows of a session is filed with its
-// records. progress is called now and then.
+// Replay loads the journal into st, which must be empty: the state of each session, and its newest records, at most
+// historyLimit of them. now is the current time. From then on, the journal belongs to st, and files the states that st
+// has of sessions along with their records. progress is called from time to time, and at the end.
 func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int, now time.Time, progress func(Progress)) error {
 	if err := j.replay(ctx, st, historyLimit, now, progress); err != nil {
 		return err
 	}
 	notify(j.fileSoon)
-	// What is forgotten by now, because time has passed or there is less room than there was, the journal has to know.
-	// What came back with a later record stays as a whole.
+	// Some sessions are forgotten during the replay: their retention is over, or there is less room than before. Record
+	// that, except for sessions that a later record brought back.
 	forgotten := slices.DeleteFunc(st.TakeForgotten(), func(f store.Forgotten) bool { return st.Knows(f.SessionKey) })
 	for i := range forgotten {
 		_, known := st.Agent(forgotten[i].AgentID)
@@ -92,18 +93,18 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	return nil
 }
 
-// replayLog applies what is not filed, at the time now.
+// replayLog applies the commits that are not filed, at the time now.
 func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) error {
 	var records []models.Record
-	gone := forgottenSet{}
+	forgotten := forgottenSet{}
 	return j.engine.eachCommit(j.filedTo.Load().position, func(_ uint64, commit string) error {
 		records = records[:0]
 		err := eachDecoded(commit, func(r models.Record, _ string) error {
 			records = append(records, r)
 			return nil
-		}, func(f store.Forgotten) error { // of what came with earlier commits
+		}, func(f store.Forgotten) error { // sessions of earlier commits
 			st.Remove(f)
-			gone.add(f)
+			forgotten.add(f)
 			return nil
 		})
 		for i := range records {
@@ -111,11 +112,11 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 			if err != nil || !st.HasCold() || st.Knows(key) {
 				continue
 			}
-			if !gone.has(key) {
+			if !forgotten.has(key) {
 				err = j.recallFiled(key, now)
 			}
-			if err == nil && !gone.has(store.SessionKey{AgentID: key.AgentID}) {
-				err = j.recallAgent(key.AgentID) // what is filed of its other sessions stays
+			if err == nil && !forgotten.has(store.SessionKey{AgentID: key.AgentID}) {
+				err = j.recallAgent(key.AgentID) // its state, which includes its other sessions
 			}
 		}
 		if err == nil {
@@ -126,7 +127,7 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 	})
 }
 
-// recallFiled puts a session into the store that there was no room for, if that is what it is.
+// recallFiled loads a filed session into the store, if it was left out of the replay for lack of room.
 func (j *Journal) recallFiled(key store.SessionKey, now time.Time) error {
 	r, err := j.read(key, j.limit)
 	if r != nil && err == nil {
@@ -135,7 +136,7 @@ func (j *Journal) recallFiled(key store.SessionKey, now time.Time) error {
 	return err
 }
 
-// forgottenSet is the sessions that were forgotten; with the topic "", all of an agent.
+// forgottenSet is a set of forgotten sessions. An empty topic stands for all sessions of an agent.
 type forgottenSet map[store.SessionKey]bool
 
 func (s forgottenSet) add(f store.Forgotten) {
@@ -149,23 +150,23 @@ func (s forgottenSet) has(key store.SessionKey) bool {
 	return s[key] || s[store.SessionKey{AgentID: key.AgentID}]
 }
 
-// errReadAll is why a reader that came to the end stopped.
+// errReadAll is returned by a reader that has reached the end.
 var errReadAll = errors.New("read all")
 
-// sessionReader reads what is filed, session by session.
+// sessionReader reads filed sessions.
 type sessionReader struct {
 	iter    *pebble.Iterator
-	limit   int    // records of a session
+	limit   int    // maximum number of records per session
 	dropped uint64 // no filed record has a greater sequence
 	send    func([]*store.Restored) error
 
-	agentID string // whose state agent is
+	agentID string // the agent whose state is in agent
 	agent   store.AgentState
-	batch   []*store.Restored // the last one may go on
-	bytes   int               // in batch
+	batch   []*store.Restored // the last session may be incomplete
+	bytes   int               // size of the records in batch
 }
 
-// readSessions sends all that is filed, and returns errReadAll.
+// readSessions sends all filed sessions in batches, and returns errReadAll.
 func (e *engine) readSessions(limit int, dropped uint64, send func([]*store.Restored) error) (err error) {
 	lower, upper := kindRange(kindRecord)
 	return e.readBetween(lower, upper, limit, dropped, send)
@@ -177,7 +178,7 @@ func (e *engine) readBetween(lower, upper []byte, limit int, dropped uint64, sen
 	if err != nil {
 		return err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	r := sessionReader{iter: iter, limit: limit, dropped: dropped, send: send}
 	for more := iter.First(); more; {
 		if more, err = r.take(); err != nil {
@@ -193,7 +194,7 @@ func (e *engine) readBetween(lower, upper []byte, limit int, dropped uint64, sen
 	return errReadAll
 }
 
-// take takes what the iterator is at, and moves it on. It reports whether there is more.
+// take reads the entry at the iterator, moves the iterator on, and reports whether there is more.
 func (r *sessionReader) take() (more bool, err error) {
 	agentID, topic, rest, ok := splitRecordKey(r.iter.Key())
 	value, err := r.iter.ValueAndErr()
@@ -208,8 +209,8 @@ func (r *sessionReader) take() (more bool, err error) {
 		r.agentID = string(agentID)
 		r.agent, err = decodeAgentState(string(value))
 	case rest[0] == partState:
-		se, beginErr := r.begin(agentID, topic)
-		if err = beginErr; err == nil {
+		se, startErr := r.startSession(agentID, topic)
+		if err = startErr; err == nil {
 			se.Session, err = decodeSessionState(string(value))
 		}
 	default:
@@ -218,9 +219,9 @@ func (r *sessionReader) take() (more bool, err error) {
 	return r.iter.Next(), err
 }
 
-// begin makes a session the last of the batch, which is sent first if it is large.
-func (r *sessionReader) begin(agentID, topic []byte) (*store.Restored, error) {
-	if r.bytes >= replayAtOnce {
+// startSession adds a session to the end of the batch. If the batch is large, it is sent first.
+func (r *sessionReader) startSession(agentID, topic []byte) (*store.Restored, error) {
+	if r.bytes >= replayBatchBytes {
 		if err := r.send(r.batch); err != nil {
 			return nil, err
 		}
@@ -234,14 +235,15 @@ func (r *sessionReader) begin(agentID, topic []byte) (*store.Restored, error) {
 	return se, nil
 }
 
-// takeChunk takes a chunk of records, or, where their session has enough of them, moves on to the next session.
+// takeChunk reads a chunk of records. If their session has enough records, it moves the iterator past the session's
+// remaining chunks.
 func (r *sessionReader) takeChunk(agentID, topic []byte, chunk string) (more bool, err error) {
 	var se *store.Restored
 	if n := len(r.batch); n > 0 {
 		se = r.batch[n-1]
 	}
 	if se == nil || se.AgentID != string(agentID) || se.Topic != string(topic) {
-		if se, err = r.begin(agentID, topic); err != nil {
+		if se, err = r.startSession(agentID, topic); err != nil {
 			return false, err
 		}
 	}
@@ -249,13 +251,13 @@ func (r *sessionReader) takeChunk(agentID, topic []byte, chunk string) (more boo
 		if len(se.Records) == r.limit {
 			next := placeOf(record)
 			se.Next, se.Dropped = &next, r.dropped
-			return errEnough
+			return errStop
 		}
 		se.Records = append(se.Records, *record)
 		return nil
 	})
 	r.bytes += len(chunk)
-	if err == errEnough { //nolint:errorlint // it comes as it is
+	if err == errStop { //nolint:errorlint // never wrapped
 		return r.iter.SeekGE(end(recordPrefix(se.SessionKey))), nil
 	}
 	if err != nil {

@@ -9,28 +9,28 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// TrimSession deletes the filed records of a session that are older than before, but for its newest one. It returns how
-// many they were.
+// TrimSession deletes the filed records of a session that are older than before, except its newest record. It returns
+// the number of deleted records.
 func (j *Journal) TrimSession(key store.SessionKey, before time.Time) (deleted int, err error) {
 	err = j.trim(recordPrefix(key), before, true, func(b *pebble.Batch, text string) error {
 		deleted++
 		r, err := decodeRecord(text)
 		if err == nil && r.ReportID != "" {
-			b.Delete(idKey(key, r.ReportID), nil) //nolint:errcheck // a batch in memory takes all
+			b.Delete(idKey(key, r.ReportID), nil) //nolint:errcheck // writing to a batch in memory never fails
 		}
 		return err
 	})
 	return deleted, err
 }
 
-// TrimAgent deletes from the history of an agent what is older than before.
+// TrimAgent deletes the entries older than before from the history of an agent.
 func (j *Journal) TrimAgent(agentID string, before time.Time) error {
 	return j.trim(agentPrefix(agentID), before, false, func(*pebble.Batch, string) error { return nil })
 }
 
-// trim deletes the entries of a history that are older than before, but for its newest one if that is to be kept, and calls
-// gone with each.
-func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone func(b *pebble.Batch, text string) error) error {
+// trim deletes the entries of a history that are older than before, and calls onDelete for each. With keepNewest, it
+// keeps the newest entry of the history.
+func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, onDelete func(b *pebble.Batch, text string) error) error {
 	j.filing.Lock()
 	defer j.filing.Unlock()
 	j.mu.RLock()
@@ -39,7 +39,7 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 		return err
 	}
 	b := j.engine.db.NewBatch()
-	// Of one instant, the greatest sequence comes first.
+	// Among entries with the same timestamp, the greatest sequence comes first.
 	from, _, err := j.engine.chunkOf(prefix, store.StatusPosition{Seconds: before.Unix(), Nanoseconds: int32(before.Nanosecond())})
 	if err != nil {
 		return err
@@ -56,14 +56,14 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 				kept = append(kept, e)
 				return nil
 			}
-			return gone(b, e.text)
+			return onDelete(b, e.text)
 		})
 		switch {
 		case err != nil || len(kept) == all:
 			return err
 		case len(kept) == 0 && deleting:
 			return nil
-		case len(kept) == 0: // nor will anything be kept of what follows, which is older
+		case len(kept) == 0: // the chunks that follow are older, so none of their entries are kept either
 			deleting = true
 			return b.DeleteRange(key, end(prefix), nil)
 		}
@@ -83,11 +83,12 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, gone fu
 	return nil
 }
 
-// compactWhole is the size up to which all tables are written anew to give space back.
-const compactWhole = 256 << 20
+// maxFullCompaction is the total size of tables, in bytes, up to which Reclaim compacts all of them.
+const maxFullCompaction = 256 << 20
 
-// Reclaim sees to it that the space that deletions left is given back, if there were any since the last call. The engine does that by
-// itself as it merges tables, but while there are few of them that may be long after.
+// Reclaim frees the disk space of records deleted since the last call, if there are any. The engine frees it as it
+// compacts tables, but with few tables that may take long. If the tables are larger than [maxFullCompaction], Reclaim
+// leaves it to the engine.
 func (j *Journal) Reclaim() error {
 	if err := j.File(); err != nil {
 		return err
@@ -101,11 +102,11 @@ func (j *Journal) Reclaim() error {
 		return nil
 	}
 	e := j.engine
-	return e.apart(func() error {
+	return e.isolate(func() error {
 		if err := e.db.Flush(); err != nil {
 			return err
 		}
-		if total := e.db.Metrics().Total(); total.TablesSize > compactWhole {
+		if total := e.db.Metrics().Total(); total.TablesSize > maxFullCompaction {
 			return nil
 		}
 		return e.db.Compact(context.Background(), []byte{kindAgent}, []byte{kindRecord + 1}, false)

@@ -11,7 +11,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Space returns how many bytes on disk the journal takes. What the engine is about to delete or to use again does not count.
+// Space returns the number of bytes that the journal takes on disk. Files that the engine is about to delete or reuse
+// don't count.
 func (j *Journal) Space() (int64, error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -23,8 +24,8 @@ func (j *Journal) Space() (int64, error) {
 	return int64(m.WAL.PhysicalSize + tables.LiveSize + tables.ZombieSize + blobs.LiveSize + blobs.ZombieSize), nil
 }
 
-// EachAgentSpace calls visit with each agent that the journal holds anything of, and about how many bytes on disk that takes, until visit
-// returns an error, which it then returns. Everything durable is filed first.
+// EachAgentSpace calls visit for each agent in the journal, with the approximate number of bytes that its data takes on
+// disk. It files everything durable first. It stops at the first error of visit, and returns it.
 func (j *Journal) EachAgentSpace(ctx context.Context, visit func(agentID string, bytes int64) error) error {
 	if err := j.flush(); err != nil {
 		return err
@@ -39,7 +40,7 @@ func (j *Journal) EachAgentSpace(ctx context.Context, visit func(agentID string,
 	if err != nil {
 		return err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	for more := iter.First(); more; {
 		id, _, _, ok := splitRecordKey(iter.Key())
 		if !ok || ctx.Err() != nil {
@@ -58,7 +59,7 @@ func (j *Journal) EachAgentSpace(ctx context.Context, visit func(agentID string,
 	return iter.Error()
 }
 
-// flush has everything that is durable filed, and written into tables.
+// flush files everything that is durable, and writes it out into tables.
 func (j *Journal) flush() error {
 	if err := j.File(); err != nil {
 		return err
@@ -68,15 +69,15 @@ func (j *Journal) flush() error {
 	if err := j.usable(); err != nil {
 		return err
 	}
-	return j.engine.apart(j.engine.db.Flush)
+	return j.engine.isolate(j.engine.db.Flush)
 }
 
-// prefixesOf returns what the keys begin with that are of an agent.
+// prefixesOf returns the prefixes of all keys that belong to an agent.
 func prefixesOf(agentID string) [][]byte {
 	return [][]byte{prefixOf(kindRecord, agentID), prefixOf(kindID, agentID), agentPrefix(agentID)}
 }
 
-// spaceOf returns about how many bytes the tables hold of an agent.
+// spaceOf returns the approximate number of bytes that an agent takes in tables.
 func (e *engine) spaceOf(agentID string) (bytes int64, err error) {
 	for _, prefix := range prefixesOf(agentID) {
 		n, err := e.db.EstimateDiskUsage(prefix, end(prefix))
@@ -88,13 +89,14 @@ func (e *engine) spaceOf(agentID string) (bytes int64, err error) {
 	return bytes, nil
 }
 
-// chunkSpace is a chunk of a session's history: when the newest record in it was, and how large it is.
+// chunkSpace is the age and the size of a chunk of a session's history.
 type chunkSpace struct {
-	newest int64 // Unix seconds
+	newest int64 // timestamp of the newest record, in Unix seconds
 	bytes  int
 }
 
-// Oldest returns before when records are about the oldest part, from 0 to 1, of what some agents take.
+// Oldest returns a time such that the records from before it make up about the given part, from 0 to 1, of the bytes
+// that the sessions' histories of some agents take.
 func (j *Journal) Oldest(agents []string, part float64) (before time.Time, err error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -124,14 +126,15 @@ func (j *Journal) Oldest(agents []string, part float64) (before time.Time, err e
 	return before, nil
 }
 
-// eachHistoryKey calls visit with each chunk of the histories of an agent's sessions.
+// eachHistoryKey calls visit for each chunk of the histories of an agent's sessions, with the position of its newest
+// record and its size.
 func (e *engine) eachHistoryKey(agentID string, visit func(newest store.StatusPosition, bytes int)) error {
 	prefix := prefixOf(kindRecord, agentID)
 	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
 	if err != nil {
 		return err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	for more := iter.First(); more; more = iter.Next() {
 		_, _, rest, ok := splitRecordKey(iter.Key())
 		if !ok {
@@ -145,8 +148,9 @@ func (e *engine) eachHistoryKey(agentID string, visit func(newest store.StatusPo
 	return iter.Error()
 }
 
-// TrimAgents deletes what is older than before from the histories of some agents, but for the newest record of each session, and gives
-// the space back. forget is called with each session first.
+// TrimAgents deletes records older than before from the histories of some agents, except the newest record of each
+// session, and frees their disk space. It calls forget for each session before it deletes from it, and returns the
+// number of deleted records.
 func (j *Journal) TrimAgents(agents []string, before time.Time, forget func(store.SessionKey)) (deleted int, err error) {
 	for _, id := range agents {
 		topics, err := j.topicsOf(id)
@@ -169,7 +173,7 @@ func (j *Journal) TrimAgents(agents []string, before time.Time, forget func(stor
 	return deleted, j.compact(agents)
 }
 
-// topicsOf returns the topics of the sessions of an agent that are filed.
+// topicsOf returns the topics of the filed sessions of an agent.
 func (j *Journal) topicsOf(agentID string) (topics []string, err error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -181,7 +185,7 @@ func (j *Journal) topicsOf(agentID string) (topics []string, err error) {
 	if err != nil {
 		return nil, err
 	}
-	defer iter.Close() //nolint:errcheck // its error is looked at below
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
 	for more := iter.First(); more; {
 		_, topic, _, ok := splitRecordKey(iter.Key())
 		if !ok {
@@ -197,7 +201,7 @@ func (j *Journal) topicsOf(agentID string) (topics []string, err error) {
 	return topics, iter.Error()
 }
 
-// compact writes the tables anew that hold something of some agents.
+// compact rewrites the tables that hold data of some agents, which frees the space of deleted data.
 func (j *Journal) compact(agents []string) error {
 	if err := j.flush(); err != nil {
 		return err
@@ -208,7 +212,7 @@ func (j *Journal) compact(agents []string) error {
 		return err
 	}
 	e := j.engine
-	return e.apart(func() error {
+	return e.isolate(func() error {
 		for _, id := range agents {
 			for _, prefix := range prefixesOf(id) {
 				if err := e.db.Compact(context.Background(), prefix, end(prefix), false); err != nil {

@@ -8,9 +8,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// appendTurn appends what a session has under way after a record: the question that the record opens, if any; the
-// questions that are open, those that closed, and the calls in flight, each with how many they are; and the status beneath. Hashes
-// are eight bytes.
+// appendTurn appends the turn of a record: the question that the record opens, if any; the open questions, the closed
+// questions, and the calls in flight, each list preceded by its length; and the status beneath. Hashes are eight bytes.
 func appendTurn(b []byte, t *models.Turn) []byte {
 	b = appendBool(b, t.Asks != nil)
 	if t.Asks != nil {
@@ -24,24 +23,25 @@ func appendTurn(b []byte, t *models.Turn) []byte {
 	return appendBeneath(appendCalls(b, t.Calls), &t.Beneath)
 }
 
-// turn is the reverse of appendTurn.
+// turn is the inverse of appendTurn.
 func (d *decoder) turn() *models.Turn {
 	t := new(models.Turn)
 	if d.bool() {
 		t.Asks = d.question()
 	}
-	t.Open, t.Closed = several(d, (*decoder).open), d.closed()
+	t.Open, t.Closed = decodeList(d, (*decoder).open), d.closed()
 	t.Calls, t.Beneath = d.calls(), d.beneath()
 	return t
 }
 
-// appendShown appends which question a status tells of, by the sequence of the record that opened it, a uvarint, and the closed
-// questions that it tells of.
+// appendShown appends the questions that a status shows: the sequence of the record that opened the shown question, a
+// uvarint, and the closed questions.
 func appendShown(b []byte, shown uint64, closed []models.ClosedQuestion) []byte {
 	return appendClosed(binary.AppendUvarint(b, shown), closed)
 }
 
-// appendClosed appends how many questions closed, and of each its outcome, its ID, its text, what closed it and the answer.
+// appendClosed appends the number of closed questions, and for each its outcome, ID, text, what closed it, and the
+// answer.
 func appendClosed(b []byte, all []models.ClosedQuestion) []byte {
 	b = binary.AppendUvarint(b, uint64(len(all)))
 	for i := range all {
@@ -52,13 +52,13 @@ func appendClosed(b []byte, all []models.ClosedQuestion) []byte {
 }
 
 func (d *decoder) closed() []models.ClosedQuestion {
-	return several(d, func(d *decoder) models.ClosedQuestion {
+	return decodeList(d, func(d *decoder) models.ClosedQuestion {
 		return models.ClosedQuestion{Outcome: models.QuestionOutcome(d.byte()), ID: d.string(), Text: d.string(), By: d.string(), Answer: d.string()}
 	})
 }
 
-// appendTurnState appends what a session has under way: whether there is anything, the sequence of the record that told it as a
-// uvarint, and then as appendTurn does, with each open question as a whole.
+// appendTurnState appends the turn of a session: whether it has one; the sequence of the record that set it, a uvarint;
+// and the rest as appendTurn does, with each open question in full.
 func appendTurnState(b []byte, t *store.TurnState) []byte {
 	if b = appendBool(b, t != nil); t == nil {
 		return b
@@ -72,13 +72,13 @@ func appendTurnState(b []byte, t *store.TurnState) []byte {
 	return appendBeneath(appendCalls(b, t.Calls), &t.Beneath)
 }
 
-// turnState is the reverse of appendTurnState.
+// turnState is the inverse of appendTurnState.
 func (d *decoder) turnState() *store.TurnState {
 	if !d.bool() {
 		return nil
 	}
 	t := &store.TurnState{Sequence: d.uvarint()}
-	t.Open = several(d, func(d *decoder) store.OpenState {
+	t.Open = decodeList(d, func(d *decoder) store.OpenState {
 		return store.OpenState{OpenQuestion: d.open(), Question: *d.question()}
 	})
 	t.Closed, t.Calls, t.Beneath = d.closed(), d.calls(), d.beneath()
@@ -106,7 +106,7 @@ func appendCalls(b []byte, calls []models.Call) []byte {
 }
 
 func (d *decoder) calls() []models.Call {
-	return several(d, func(d *decoder) models.Call { return models.Call{Call: d.hash(), Same: d.hash()} })
+	return decodeList(d, func(d *decoder) models.Call { return models.Call{Call: d.hash(), Same: d.hash()} })
 }
 
 func appendBeneath(b []byte, beneath *models.Beneath) []byte {
@@ -117,8 +117,9 @@ func (d *decoder) beneath() models.Beneath {
 	return models.Beneath{Status: models.Status(d.byte()), Message: d.string(), Content: d.string()}
 }
 
-// appendQuestion appends a question, but for its ID, which follows from its record: its kind, whether its content was cut, when
-// it was asked (Unix nanoseconds, 0 for the zero time, as a varint), and its texts; the choices begin with how many they are.
+// appendQuestion appends a question without its ID, which is derived from its record: its kind; whether its content was
+// cut; when it was asked (Unix nanoseconds, 0 for the zero time, a varint); its texts; and the choices, preceded by
+// their number.
 func appendQuestion(b []byte, q *models.Question) []byte {
 	b = appendBool(append(b, byte(q.Kind)), q.ContentCut)
 	b = binary.AppendVarint(b, nanoseconds(q.AskedAt))
@@ -140,12 +141,12 @@ func (d *decoder) question() *models.Question {
 	for _, text := range [...]*string{&q.Text, &q.Content, &q.AskedBy, &q.RequestedAs} {
 		*text = d.string()
 	}
-	q.Choices = several(d, (*decoder).string)
+	q.Choices = decodeList(d, (*decoder).string)
 	return q
 }
 
-// several decodes how many of something there are, and these.
-func several[T any](d *decoder, one func(*decoder) T) []T {
+// decodeList decodes the length of a list and its items.
+func decodeList[T any](d *decoder, one func(*decoder) T) []T {
 	var all []T
 	for n := d.uvarint(); n > 0 && !d.failed; n-- {
 		all = append(all, one(d))
