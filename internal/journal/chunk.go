@@ -130,8 +130,8 @@ func appendRecords(b []byte, entries []entry) ([]byte, error) {
 	return b, nil
 }
 
-// appendDelta appends the difference of a record to the one before it in the chunk. Before the first record is the zero
-// record. The encoding is:
+// appendDelta appends the difference of a record to the one before it in the chunk, or to the zero record for the first
+// one. The encoding is:
 //
 //   - the record's flags and its status, a byte each
 //   - the sequence minus the previous one, a varint

@@ -201,8 +201,8 @@ func (e *engine) onBackgroundError(err error) {
 	}
 }
 
-// close closes the engine. A failed engine is closed in the background, which may never succeed; it then keeps some
-// memory until the process ends.
+// close closes the engine. A failed engine is closed in the background. That may never finish; the engine then keeps
+// some memory until the process ends.
 func (e *engine) close() error {
 	defer e.fence.release()
 	if !e.hasFailed() {

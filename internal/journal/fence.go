@@ -18,12 +18,11 @@ import (
 //
 // Behind a closed fence, changes first wait, so that the engine continues to serve reads. When the fence is released,
 // all changes pretend to succeed without having any effect, so that the engine finishes what it is doing and can be
-// closed. Nothing that it reports after the fence was closed can be trusted.
-//
-// Vital changes never return an error. These are changes to the engine's log, its manifest and its directory: there,
-// after an error, the engine would leave its locks in a bad state and end the process. Instead, the fence reports the
-// error with fail and closes, and the change waits. While the engine is being opened, all changes are vital, because
-// its cleanup after an error would interfere with what it has started in the background.
+// closed. Nothing that it reports after the fence was closed can be trusted. Vital changes never return an error. These
+// are changes to the engine's log, its manifest and its directory. To make them, the engine releases locks that it
+// doesn't reacquire after an error, which would end the process. Instead, the fence reports the error with fail and
+// closes, and the change waits. While the engine is being opened, all changes are vital, because its cleanup after an
+// error would interfere with what it has started in the background.
 type fence struct {
 	vfs.FS
 	dir          string       // the engine's directory

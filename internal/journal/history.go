@@ -112,8 +112,8 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 	})
 }
 
-// addUnfiled adds the records that the log has after a position to those in memory, and the topics of the sessions that
-// the log forgets to forgotten. The caller holds j.mu.
+// addUnfiled adds the records that the log has after a position to those in memory. If the log says that a session was
+// forgotten, it adds its topic to the set forgotten. The caller holds j.mu.
 func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, forgotten map[string]bool) error {
 	var found []models.Record
 	durable := j.durable.Load()

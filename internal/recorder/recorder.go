@@ -1,5 +1,5 @@
-// Package recorder makes records of status reports: it has the store let them in, the journal make them durable, where there
-// is one, and the store apply them.
+// Package recorder turns status reports into records: the store admits them, the journal, if there is one, makes them
+// durable, and the store applies them.
 package recorder
 
 import (
@@ -17,58 +17,63 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// mostCooling is how many sessions that memory forgot may wait to be filed: what they need goes on taking memory until they are.
-const mostCooling = 1000
+// maxCooling is the number of forgotten sessions that may wait to be filed before filing is started. Until a forgotten
+// session is filed, its state still takes memory.
+const maxCooling = 1000
 
-// groupSize is how many reports one group commit takes about; what comes more waits for the next one.
+// groupSize is the maximum number of reports in a group commit, unless a single call has more. Further calls wait for
+// the next group.
 const groupSize = 4096
 
-// Recorder takes status reports. Its methods are safe for concurrent use.
+// Recorder records status reports. Its methods are safe for concurrent use.
 //
-// With a journal, reports are recorded in groups: while one group is written to disk, what comes forms the next,
-// so that many reports share one sync. One group is recorded at a time, and its reports share one fate.
+// With a journal, reports are recorded by group commit: while one group is written to disk, the reports that arrive
+// form the next, so that many reports share one sync. One group is recorded at a time, and either all or none of its
+// reports are recorded.
 type Recorder struct {
 	store   *store.Store
-	journal *journal.Journal // nil where there is none
+	journal *journal.Journal // nil if there is none
 	metrics *metrics.Metrics
 
-	lost atomic.Int64 // sessions lost since the start, as far as the journal knows that the server ran then; negative before the first look
+	lost atomic.Int64 // lost sessions at the last call of noteLost; negative before the first call
 
 	mu      sync.Mutex
-	waiting []*call // in the order in which they came
-	leading bool    // a call records the group that it is in
+	waiting []*call // in the order of arrival
+	leading bool    // a call is recording its group
 
-	// What the leading call alone uses.
+	// Only the leading call uses these.
 	admission store.Admission
-	forgotten []store.Forgotten // those that the journal was not told of
+	forgotten []store.Forgotten // not recorded in the journal yet
 }
 
-// call is a call of Accept that waits for its group.
+// call is a call of Accept, Expire or a removal that waits for its group.
 type call struct {
-	team     *store.Team // whose reports these are; nil for the whole fleet
+	team     *store.Team // the team that reports; nil for the whole fleet
 	reports  []models.StatusReport
 	now      time.Time
 	outcomes []store.Outcome
-	removal  *removal // nil where it reports
+	removal  *removal // nil if the call is not a removal
 	err      error
-	turn     chan bool // true has it record its group, false says that it is done
+	lead     chan bool // receives true if the call must lead its group, false if the group is done
 }
 
-// errUnrecorded is what calls get whose group was given up because something panicked.
+// errUnrecorded is the error of the calls in a group that was abandoned because of a panic.
 var errUnrecorded = errors.New("the group was not recorded")
 
-// New returns a recorder for st, whose journal is j; nil where it has none.
+// New returns a recorder for st. j is the journal of st, or nil if it has none.
 func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
 	r := &Recorder{store: st, journal: j, metrics: m}
 	r.lost.Store(-1)
 	return r
 }
 
-// Accept makes records of the reports of a team, nil for the whole fleet, which must be valid, in their order; one of an event must
-// come alone. It appends what became of each to outcomes, and returns that. Where it returns an error, none of them could be made
-// durable, and none left a trace.
+// Accept records the reports of a team, in their order. A nil team is the whole fleet. The reports must be valid; a
+// report of an event must be passed alone. now is the current time.
 //
-// now is the server's time. Nothing of the reports' memory is kept.
+// Accept appends the outcome of each report to outcomes and returns the result. If it returns an error, the reports
+// could not be made durable, and none of them was recorded.
+//
+// Accept keeps no reference to the reports or their strings.
 func (r *Recorder) Accept(team *store.Team, reports []models.StatusReport, now time.Time, outcomes []store.Outcome) ([]store.Outcome, error) {
 	if r.journal == nil {
 		return r.store.Accept(team, reports, now, outcomes), nil
@@ -79,12 +84,12 @@ func (r *Recorder) Accept(team *store.Team, reports []models.StatusReport, now t
 	if len(reports) == 0 {
 		return outcomes, nil
 	}
-	c := &call{team: team, reports: reports, now: now, outcomes: outcomes, turn: make(chan bool, 1)}
-	r.do(c)
+	c := &call{team: team, reports: reports, now: now, outcomes: outcomes, lead: make(chan bool, 1)}
+	r.submit(c)
 	return c.outcomes, c.err
 }
 
-// Expire brings the store to the time now, and tells the journal what it forgot.
+// Expire brings the store to the time now, and records in the journal which sessions the store forgot.
 func (r *Recorder) Expire(now time.Time) store.Expiry {
 	e := r.store.Expire(now)
 	if r.journal == nil {
@@ -92,22 +97,22 @@ func (r *Recorder) Expire(now time.Time) store.Expiry {
 	}
 	r.noteLost(now)
 	if r.store.HasForgotten() && r.journal.Failure() == nil {
-		r.do(&call{now: now, turn: make(chan bool, 1)})
+		r.submit(&call{now: now, lead: make(chan bool, 1)})
 	}
 	return e
 }
 
-// noteLost has the journal know that the server ran when sessions were lost, so that the next run does not give them more time, as it
-// does where the TTL ran out while the server was down.
+// noteLost records in the journal that the server was running when sessions were lost. Otherwise the next run would
+// assume that their TTL ran out during a downtime, and give them more time.
 func (r *Recorder) noteLost(now time.Time) {
 	lost := int64(r.store.Stats().LostTotal)
-	if known := r.lost.Swap(lost); known >= 0 && known != lost {
+	if before := r.lost.Swap(lost); before >= 0 && before != lost {
 		r.journal.Alive(now)
 	}
 }
 
-// RemoveSession has the journal and the store forget a session, and returns 0 where there is none, else 1. Where it returns an
-// error, the journal could not be told, and nothing was removed.
+// RemoveSession removes a session from the journal and the store. It returns the number of removed sessions, 0 or 1. If
+// it returns an error, the removal could not be made durable, and nothing was removed.
 func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, error) {
 	return r.remove(&removal{
 		find: func() ([]store.Forgotten, error) { return r.sessionToForget(key, now) },
@@ -120,7 +125,8 @@ func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, erro
 	})
 }
 
-// RemoveAgent is [Recorder.RemoveSession] for all the sessions of an agent. It returns how many it had.
+// RemoveAgent is [Recorder.RemoveSession] for all sessions of an agent. It returns how many of them were in memory, or
+// 1 if all of them were only in the journal.
 func (r *Recorder) RemoveAgent(ctx context.Context, id string, now time.Time) (int, error) {
 	found := 0
 	return r.remove(&removal{
@@ -129,19 +135,19 @@ func (r *Recorder) RemoveAgent(ctx context.Context, id string, now time.Time) (i
 			found = min(1, len(forgotten))
 			return forgotten, err
 		},
-		apply: func() int { return max(found, r.store.RemoveAgent(id, now)) }, // of an agent that memory forgot, nobody counts how many
+		apply: func() int { return max(found, r.store.RemoveAgent(id, now)) }, // the sessions of an agent that memory forgot are not counted
 	})
 }
 
-// removal is what a call is for that has sessions forgotten: it is a group of its own, so that no report begins any of them anew
-// meanwhile.
+// removal is a call that removes sessions. It forms a group by itself, so that no report starts one of the sessions
+// again meanwhile.
 type removal struct {
-	find  func() ([]store.Forgotten, error) // the sessions
-	apply func() (sessions int)             // has the store forget them
-	count int
+	find  func() ([]store.Forgotten, error) // returns the sessions to remove
+	apply func() (sessions int)             // removes them from the store, and returns how many they were
+	count int                               // what apply returned
 }
 
-// remove has sessions forgotten.
+// remove carries out a removal, and returns the number of removed sessions.
 func (r *Recorder) remove(m *removal) (int, error) {
 	if r.journal == nil {
 		return m.apply(), nil
@@ -149,15 +155,15 @@ func (r *Recorder) remove(m *removal) (int, error) {
 	if f := r.journal.Failure(); f != nil {
 		return 0, f
 	}
-	c := &call{removal: m, turn: make(chan bool, 1)}
-	r.do(c)
+	c := &call{removal: m, lead: make(chan bool, 1)}
+	r.submit(c)
 	return m.count, c.err
 }
 
-// removeFor has the journal told what is to be forgotten, and then the store forget it: a removal that could not be made durable
-// did not take place. What the store forgets it tells the journal again, with the next group, which does no harm. The caller
-// leads.
-func (r *Recorder) removeFor(m *removal) error {
+// recordRemoval records a removal in the journal and then applies it to the store, so that nothing is removed if the
+// removal can't be made durable. The next group records the same sessions as forgotten once more, which does no harm.
+// The caller leads.
+func (r *Recorder) recordRemoval(m *removal) error {
 	forgotten, err := m.find()
 	if err != nil || len(forgotten) == 0 {
 		return err
@@ -165,7 +171,7 @@ func (r *Recorder) removeFor(m *removal) error {
 	return r.append(forgotten, nil, func() { m.count = m.apply() })
 }
 
-// sessionToForget returns a session as it is to be told to the journal, or nothing where there is none.
+// sessionToForget returns the record of a forgotten session for the journal, or nil if there is no such session.
 func (r *Recorder) sessionToForget(key store.SessionKey, now time.Time) ([]store.Forgotten, error) {
 	if _, err := r.journal.Recall(key, now); err != nil || !r.store.Knows(key) {
 		return nil, err
@@ -174,7 +180,7 @@ func (r *Recorder) sessionToForget(key store.SessionKey, now time.Time) ([]store
 	return []store.Forgotten{{SessionKey: key, LastOfAgent: agent.SessionCount <= 1 && !r.store.HasCold()}}, nil
 }
 
-// sessionsToForget returns those of an agent.
+// sessionsToForget is sessionToForget for all sessions of an agent.
 func (r *Recorder) sessionsToForget(ctx context.Context, id string) (forgotten []store.Forgotten, err error) {
 	var after *store.SessionPosition
 	for {
@@ -198,25 +204,25 @@ func (r *Recorder) sessionsToForget(ctx context.Context, id string) (forgotten [
 	return forgotten, nil
 }
 
-// do returns once c is done.
-func (r *Recorder) do(c *call) {
-	if !r.join(c) && !<-c.turn {
+// submit returns when the group of c is recorded. If c becomes the leader of its group, submit records the group.
+func (r *Recorder) submit(c *call) {
+	if !r.join(c) && !<-c.lead {
 		return
 	}
-	runtime.Gosched() // whoever is about to report joins the group
+	runtime.Gosched() // lets goroutines that are about to report join the group
 	group := r.nextGroup()
 	defer func() {
 		r.next()
 		for _, other := range group {
 			if other != c {
-				other.turn <- false
+				other.lead <- false
 			}
 		}
 	}()
 	group = r.record(group)
 }
 
-// join has c wait, and reports whether it leads.
+// join adds c to the waiting calls, and reports whether it leads the next group.
 func (r *Recorder) join(c *call) (leads bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -226,7 +232,7 @@ func (r *Recorder) join(c *call) (leads bool) {
 	return leads
 }
 
-// nextGroup takes the calls that have waited for longest.
+// nextGroup removes the calls of the next group from the waiting calls, oldest first.
 func (r *Recorder) nextGroup() []*call {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -242,7 +248,7 @@ func (r *Recorder) nextGroup() []*call {
 	return group
 }
 
-// next lets another call lead, if one waits.
+// next makes the oldest waiting call the leader, if there is one.
 func (r *Recorder) next() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -250,10 +256,11 @@ func (r *Recorder) next() {
 		r.leading = false
 		return
 	}
-	r.waiting[0].turn <- true
+	r.waiting[0].lead <- true
 }
 
-// record records a group, or its first calls, and returns these; the others go first in the next one. The caller leads.
+// record records the calls of a group and returns them. If a call can't be admitted together with those before it,
+// record puts it and the rest back, to be first in the next group. The caller leads.
 func (r *Recorder) record(group []*call) []*call {
 	ad := &r.admission
 	ad.Outcomes, ad.Records, ad.Doubts = ad.Outcomes[:0], ad.Records[:0], ad.Doubts[:0]
@@ -262,7 +269,7 @@ func (r *Recorder) record(group []*call) []*call {
 		c.err = errUnrecorded
 	}
 	if first := group[0]; first.removal != nil {
-		first.err = r.removeFor(first.removal)
+		first.err = r.recordRemoval(first.removal)
 		return group
 	}
 	if err := r.recall(group); err != nil {
@@ -272,20 +279,20 @@ func (r *Recorder) record(group []*call) []*call {
 		return group
 	}
 	for i, c := range group {
-		if !r.store.Admit(c.team, c.reports, c.now, ad) { // what it does depends on what comes before it
+		if !r.store.Admit(c.team, c.reports, c.now, ad) { // its outcome depends on calls before it
 			r.putBack(group[i:])
 			group = group[:i]
 			break
 		}
 	}
-	if r.store.Cooling() > mostCooling {
+	if r.store.Cooling() > maxCooling {
 		r.journal.FileSoon()
 	}
-	err := r.resolve(ad)
+	err := r.removeDuplicates(ad)
 	if err == nil {
 		err = r.append(nil, ad.Records, func() { r.store.Apply(ad.Records...) })
 	}
-	clear(ad.Records) // which hold memory of requests
+	clear(ad.Records) // they reference the memory of requests
 
 	outcomes := ad.Outcomes
 	for _, c := range group {
@@ -297,7 +304,7 @@ func (r *Recorder) record(group []*call) []*call {
 	return group
 }
 
-// recall has the store know again what the journal holds of the sessions that a group is of, where memory forgot it. The caller leads.
+// recall loads the sessions and agents of a group's reports from the journal, if memory forgot them. The caller leads.
 func (r *Recorder) recall(group []*call) error {
 	if !r.store.HasCold() {
 		return nil
@@ -320,15 +327,16 @@ func (r *Recorder) recall(group []*call) error {
 	return nil
 }
 
-// putBack has calls that were taken into a group wait for the next one.
+// putBack returns calls of a group to the head of the waiting calls.
 func (r *Recorder) putBack(calls []*call) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.waiting = append(slices.Clone(calls), r.waiting...)
 }
 
-// resolve asks the journal for the report IDs that memory does not hold, and takes duplicates out of the records.
-func (r *Recorder) resolve(ad *store.Admission) error {
+// removeDuplicates looks up in the journal the report IDs that memory may have dropped, and removes duplicates from the
+// records.
+func (r *Recorder) removeDuplicates(ad *store.Admission) error {
 	duplicates := 0
 	for _, d := range ad.Doubts {
 		record := &ad.Records[d.Record]
@@ -339,7 +347,7 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 		}
 		if held {
 			ad.Outcomes[d.Outcome] = store.Duplicate
-			handOn(record, ad.Records[d.Record+1:])
+			passOnTurn(record, ad.Records[d.Record+1:])
 			*record = models.Record{}
 			duplicates++
 		}
@@ -350,8 +358,9 @@ func (r *Recorder) resolve(ad *store.Admission) error {
 	return nil
 }
 
-// handOn has the next report of the same session withdraw the open questions, if the duplicate, which is not recorded, was to do so.
-func handOn(duplicate *models.Record, later []models.Record) {
+// passOnTurn passes the turn of a duplicate to the next report of the same session. The duplicate is not recorded, but
+// the open questions that it would have withdrawn must still be withdrawn.
+func passOnTurn(duplicate *models.Record, later []models.Record) {
 	if duplicate.Turn == nil {
 		return
 	}
@@ -372,8 +381,9 @@ func handOn(duplicate *models.Record, later []models.Record) {
 	}
 }
 
-// append makes records durable, and tells the journal what the store forgot and what it is about to forget. Then it has apply do
-// that, and take over the records, if there is anything.
+// append appends records to the journal, along with the sessions that the store forgot and those that are about to be
+// removed. Once they are durable, it calls apply, which must apply the records and the removal to the store. If there
+// is nothing to append, it does nothing.
 func (r *Recorder) append(removed []store.Forgotten, records []models.Record, apply func()) error {
 	r.forgotten = append(r.forgotten, r.store.TakeForgotten()...)
 	forgotten := r.forgotten
@@ -391,7 +401,8 @@ func (r *Recorder) append(removed []store.Forgotten, records []models.Record, ap
 	})
 }
 
-// TrimCold has the journal forget the sessions that it alone holds and whose retention is over at the time now. It returns how many these were.
+// TrimCold deletes from the journal the sessions that memory forgot and whose retention is over at the time now. It
+// returns their number.
 func (r *Recorder) TrimCold(ctx context.Context, now time.Time) (removed int, err error) {
 	if !r.store.HasCold() {
 		return 0, nil
@@ -402,9 +413,9 @@ func (r *Recorder) TrimCold(ctx context.Context, now time.Time) (removed int, er
 	}
 	var over []store.Forgotten
 	err = r.journal.EachFiled(ctx, func(f journal.Filed) error {
-		gone, kept := r.over(f, now)
+		expired, kept := r.expiredCold(f, now)
 		left = left || kept
-		over = append(over, gone...)
+		over = append(over, expired...)
 		return nil
 	})
 	for chunk := range slices.Chunk(over, 1000) {
@@ -418,8 +429,9 @@ func (r *Recorder) TrimCold(ctx context.Context, now time.Time) (removed int, er
 	return len(over), err
 }
 
-// over returns the sessions of an agent that the journal alone holds and whose retention is over, and whether it alone holds others.
-func (r *Recorder) over(f journal.Filed, now time.Time) (over []store.Forgotten, left bool) {
+// expiredCold returns the sessions of an agent that only the journal has and whose retention is over. left reports
+// whether there are others that only the journal has.
+func (r *Recorder) expiredCold(f journal.Filed, now time.Time) (over []store.Forgotten, left bool) {
 	_, known := r.store.Agent(f.AgentID)
 	for topic, state := range f.Sessions {
 		key := store.SessionKey{AgentID: f.AgentID, Topic: topic}
@@ -431,14 +443,14 @@ func (r *Recorder) over(f journal.Filed, now time.Time) (over []store.Forgotten,
 			over = append(over, store.Forgotten{SessionKey: key})
 		}
 	}
-	if !known && len(over) == len(f.Sessions) { // nothing is left of the agent either
+	if !known && len(over) == len(f.Sessions) { // nothing of the agent remains
 		key := store.SessionKey{AgentID: f.AgentID, Topic: "-"}
 		over = append(over, store.Forgotten{SessionKey: key, LastOfAgent: true})
 	}
 	return over, left
 }
 
-// forgetCold has the journal forget sessions that memory does not hold; those that came back meanwhile stay.
+// forgetCold deletes sessions from the journal, except those that have come back to memory meanwhile.
 func (r *Recorder) forgetCold(over []store.Forgotten) error {
 	_, err := r.remove(&removal{
 		find: func() ([]store.Forgotten, error) {
@@ -452,8 +464,8 @@ func (r *Recorder) forgetCold(over []store.Forgotten) error {
 	return err
 }
 
-// TrimHistory drops the statuses that are older than before, but for the current one of each session, from memory and from the
-// journal. It returns how many it deleted from the journal.
+// TrimHistory drops the statuses older than before from memory and from the journal, except the current one of each
+// session. It returns the number of statuses deleted from the journal.
 func (r *Recorder) TrimHistory(ctx context.Context, before time.Time) (deleted int, err error) {
 	if err := r.journal.File(); err != nil {
 		return 0, err
@@ -469,7 +481,7 @@ func (r *Recorder) TrimHistory(ctx context.Context, before time.Time) (deleted i
 		}
 		for _, se := range page.Items {
 			if !se.Created.Before(before) {
-				continue // what it reported is younger, but for late reports
+				continue // except for late reports, all of its statuses are newer
 			}
 			key := store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}
 			r.store.TrimHistory(key, before)

@@ -22,7 +22,7 @@ import (
 
 var epoch = time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
 
-// hub is a store with its journal, and what tests have to know of it.
+// hub is a recorder with its store, its journal, and a clock that the test sets.
 type hub struct {
 	opts     store.Options
 	fs       vfs.FS
@@ -48,7 +48,7 @@ func (h *hub) accept(t require.TestingT, reports ...models.StatusReport) []store
 	return outcomes
 }
 
-// history reads the history of a session, or of an agent where topic is empty, page by page.
+// history reads the history of a session, or of an agent if topic is empty, page by page.
 func (h *hub) history(t require.TestingT, agentID, topic string, limit int) []models.AgentStatus {
 	all := []models.AgentStatus{}
 	var after *store.StatusPosition
@@ -78,14 +78,14 @@ func (h *hub) page(t require.TestingT, agentID, topic string, after *store.Statu
 	return page, ok
 }
 
-// state is what reads show.
+// state is everything that reads show.
 type state struct {
 	Summary  models.Summary
 	Agents   []models.Agent
 	Sessions []models.FleetSession
 
-	Questions [][]models.Question    // of each session
-	Histories [][]models.AgentStatus // the same
+	Questions [][]models.Question    // for each session
+	Histories [][]models.AgentStatus // for each session
 }
 
 func (h *hub) state(t require.TestingT) state {
@@ -103,11 +103,12 @@ func (h *hub) state(t require.TestingT) state {
 	return s
 }
 
-// forgetful reports whether the journal may hold sessions that memory does not: a restart loads as many as fit.
+// forgetful reports whether the journal may have sessions that memory doesn't. A restart loads as many of them as fit.
 func (h *hub) forgetful() bool { return h.store.HasCold() }
 
-// requireState holds what reads show after a restart to what they showed before. Where memory forgot sessions, those that have expired
-// may be gone or be back, and of those that hardly fitted one may be in the journal alone.
+// requireState compares what reads show after a restart with what they showed before. If memory has forgotten sessions,
+// expired sessions may have disappeared or reappeared, and an active one for which there is too little room may be only
+// in the journal.
 func (h *hub) requireState(t require.TestingT, before, after state, forgetful bool) {
 	if !forgetful {
 		require.Equal(t, before, after)
@@ -129,14 +130,14 @@ func (h *hub) requireState(t require.TestingT, before, after state, forgetful bo
 	}
 }
 
-// holdsCold reports whether the journal holds a session that memory forgot, and that is still remembered.
+// holdsCold reports whether the journal has a session that memory forgot and whose retention is not over.
 func (h *hub) holdsCold(t require.TestingT, key store.SessionKey) bool {
 	r, err := h.journal.Cold(key, 10)
 	require.NoError(t, err)
 	return r != nil && h.now.Before(h.store.RetainedUntil(r.Session))
 }
 
-// newest returns what the session that was updated last says of itself.
+// newest returns the current status of the session that was updated last, as a report.
 func (h *hub) newest(t require.TestingT) models.StatusReport {
 	page, err := h.store.Sessions(background, store.SessionQuery{}, nil, 1)
 	require.NoError(t, err)
@@ -144,33 +145,34 @@ func (h *hub) newest(t require.TestingT) models.StatusReport {
 	return models.StatusReport{AgentID: se.AgentID, SessionTopic: se.Topic, Status: se.CurrentStatus, Message: se.CurrentMessage}
 }
 
-// kept is a report that was acknowledged, with its place among all of them.
-type kept struct {
+// storedReport is a report that was stored, numbered in the order of acknowledgement.
+type storedReport struct {
 	models.StatusReport
 	number int
 }
 
-// TestWhatWasAcknowledgedIsThere reports, reads, waits, restarts and crashes at random, and holds every history to all that
-// was acknowledged, and what reads show after a restart or a crash to what they showed before.
-func TestWhatWasAcknowledgedIsThere(t *testing.T) {
+// TestAcknowledgedReportsAreKept reports, reads, waits, removes, restarts and crashes at random. Every history must
+// contain exactly the acknowledged reports, and after a restart or a crash, reads must show what they showed before.
+func TestAcknowledgedReportsAreKept(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		fs := vfs.NewCrashableMem()
 		h := &hub{now: epoch, fs: fs, opts: store.Options{
 			DefaultTTL: 10 * time.Minute, SessionRetention: time.Hour, Journaled: true,
 			HistoryLimit: rapid.IntRange(1, 4).Draw(t, "history limit"), HistoryMaxBytes: 1 << 20, MaxSessions: 12,
 		}}
-		most := 6 // reports at once
-		seen := func(s state) state { return s }
+		maxReports := 6 // per call
+		normalize := func(s state) state { return s }
 		if rapid.Bool().Draw(t, "crowded") {
-			// A report can make another one's session go, which only shows where they come one by one.
-			most = 1
-			// Nor are the statuses that memory has room for the same after a restart, which is all that this one tells of.
-			seen = func(s state) state {
+			// A report can evict the session of another one. The test notices that only if they come one at a time.
+			maxReports = 1
+			// After a restart, memory may have room for other statuses than before, so ignore the fields that depend on
+			// it.
+			normalize = func(s state) state {
 				for i := range s.Sessions {
 					se := &s.Sessions[i]
 					se.StatusSince, se.AgentName, se.AgentSource, se.AgentHost = time.Time{}, "", "", ""
 				}
-				for i := range s.Agents { // what memory forgot of an agent that comes back, it knows again after a restart
+				for i := range s.Agents { // a restart brings back what memory forgot of an agent
 					a := &s.Agents[i]
 					a.Registered, a.Name, a.Source, a.Host = time.Time{}, "", "", ""
 				}
@@ -181,20 +183,20 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 		}
 		h.open(t)
 		defer func() { require.NoError(t, h.journal.Close()) }()
-		var all []kept
+		var all []storedReport
 		number := 0
 		t.Repeat(map[string]func(*rapid.T){
 			"report": func(t *rapid.T) {
-				reports := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) models.StatusReport { return drawReport(t, h.now) }), 1, most).Draw(t, "reports")
+				reports := rapid.SliceOfN(rapid.Custom(func(t *rapid.T) models.StatusReport { return drawReport(t, h.now) }), 1, maxReports).Draw(t, "reports")
 				for i, outcome := range h.accept(t, reports...) {
 					if outcome == store.Stored {
 						number++
-						all = append(all, kept{reports[i], number})
+						all = append(all, storedReport{reports[i], number})
 					}
 					id, agentID, topic := reports[i].ReportID, reports[i].AgentID, reports[i].SessionTopic
 					if outcome == store.Duplicate {
-						require.True(t, slices.ContainsFunc(all, func(k kept) bool {
-							return k.ReportID == id && k.AgentID == agentID && k.SessionTopic == topic
+						require.True(t, slices.ContainsFunc(all, func(r storedReport) bool {
+							return r.ReportID == id && r.AgentID == agentID && r.SessionTopic == topic
 						}))
 					}
 				}
@@ -208,7 +210,7 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				}
 				if h.accept(t, r)[0] == store.Stored {
 					number++
-					all = append(all, kept{h.newest(t), number})
+					all = append(all, storedReport{h.newest(t), number})
 				}
 			},
 			"wait": func(t *rapid.T) {
@@ -233,8 +235,8 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 					require.NoError(t, err)
 					require.GreaterOrEqual(t, removed, len(ofAgent))
 				}
-				all = slices.DeleteFunc(all, func(k kept) bool {
-					return k.AgentID == key.AgentID && (k.SessionTopic == key.Topic || andAgent)
+				all = slices.DeleteFunc(all, func(r storedReport) bool {
+					return r.AgentID == key.AgentID && (r.SessionTopic == key.Topic || andAgent)
 				})
 			},
 			"restart": func(t *rapid.T) {
@@ -243,7 +245,7 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				h.journal.Alive(h.now)
 				require.NoError(t, h.journal.Close())
 				h.open(t)
-				h.requireState(t, seen(before), seen(h.state(t)), forgetful || h.forgetful())
+				h.requireState(t, normalize(before), normalize(h.state(t)), forgetful || h.forgetful())
 			},
 			"crash": func(t *rapid.T) {
 				h.recorder.Expire(h.now)
@@ -253,33 +255,34 @@ func TestWhatWasAcknowledgedIsThere(t *testing.T) {
 				require.NoError(t, h.journal.Close())
 				fs = h.fs.(*vfs.MemFS)
 				h.open(t)
-				h.requireState(t, seen(before), seen(h.state(t)), forgetful || h.forgetful())
+				h.requireState(t, normalize(before), normalize(h.state(t)), forgetful || h.forgetful())
 			},
 			"": func(t *rapid.T) {
-				// What the store forgot is gone; what it refused never was.
+				// Forget the reports of sessions that the store has forgotten.
 				known := map[[2]string]bool{}
 				agents := map[string]bool{}
 				for _, se := range h.state(t).Sessions {
 					known[[2]string{se.AgentID, se.Topic}] = true
 					agents[se.AgentID] = true
 				}
-				all = slices.DeleteFunc(all, func(k kept) bool {
-					return !known[[2]string{k.AgentID, k.SessionTopic}] && !h.holdsCold(t, store.SessionKey{AgentID: k.AgentID, Topic: k.SessionTopic})
+				all = slices.DeleteFunc(all, func(r storedReport) bool {
+					return !known[[2]string{r.AgentID, r.SessionTopic}] && !h.holdsCold(t, store.SessionKey{AgentID: r.AgentID, Topic: r.SessionTopic})
 				})
 				limit := rapid.IntRange(1, 5).Draw(t, "limit")
 				for key := range known {
-					requireHistory(t, all, h.history(t, key[0], key[1], limit), func(k kept) bool { return k.AgentID == key[0] && k.SessionTopic == key[1] })
+					requireHistory(t, all, h.history(t, key[0], key[1], limit), func(r storedReport) bool { return r.AgentID == key[0] && r.SessionTopic == key[1] })
 				}
 				for id := range agents {
-					requireHistory(t, all, h.history(t, id, "", limit), func(k kept) bool { return k.AgentID == id && known[[2]string{id, k.SessionTopic}] })
+					requireHistory(t, all, h.history(t, id, "", limit), func(r storedReport) bool { return r.AgentID == id && known[[2]string{id, r.SessionTopic}] })
 				}
 			},
 		})
 	})
 }
 
-// TestWhatWasLostStaysLost holds that a session that was shown as lost is so after a restart, however soon the server was killed.
-func TestWhatWasLostStaysLost(t *testing.T) {
+// TestLostSessionsStayLost checks that a session that was shown as lost is still lost after a restart, however soon the
+// server was killed.
+func TestLostSessionsStayLost(t *testing.T) {
 	for name, downFor := range map[string]time.Duration{"at once": 0, "an hour later": time.Hour} {
 		t.Run(name, func(t *testing.T) {
 			h := &hub{fs: vfs.NewMem(), now: epoch, opts: store.Options{DefaultTTL: time.Minute, SessionRetention: 24 * time.Hour, HistoryLimit: 10, HistoryMaxBytes: 1 << 20, MaxSessions: 10, Journaled: true}}
@@ -300,9 +303,9 @@ func TestWhatWasLostStaysLost(t *testing.T) {
 	}
 }
 
-// TestARetryBesideANewReport holds that a question is withdrawn by the new report of a request whose first one is a retry that only the
-// journal knows.
-func TestARetryBesideANewReport(t *testing.T) {
+// TestARetryAndANewReportInOneRequest sends a retry that only the journal can recognize together with a new report,
+// which must withdraw an open question.
+func TestARetryAndANewReportInOneRequest(t *testing.T) {
 	h := &hub{fs: vfs.NewMem(), now: epoch, opts: store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 20, MaxSessions: 10, Journaled: true}}
 	h.open(t)
 	report := func(id string, at time.Time) models.StatusReport {
@@ -339,7 +342,7 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 		ReportID:     rapid.SampledFrom([]string{"", "", "1", "2", "3", "4", "5", "6"}).Draw(t, "ID"),
 	}
 	switch rapid.IntRange(0, 5).Draw(t, "timestamp") {
-	case 0: // late, or early by less than is allowed
+	case 0: // late, or ahead by less than the limit
 		r.Timestamp = now.Add(time.Duration(rapid.IntRange(-4000, 200).Draw(t, "seconds")) * time.Second)
 	case 1:
 		r.Timestamp = time.Date(rapid.IntRange(0, 2026).Draw(t, "year"), 1, 1, 0, 0, 0, 5, time.UTC)
@@ -349,15 +352,15 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 	return r
 }
 
-// requireHistory holds a history that was read to the reports that it is of. Those without a timestamp have that of their
-// receipt, which is taken from the history itself.
-func requireHistory(t require.TestingT, all []kept, got []models.AgentStatus, of func(kept) bool) {
+// requireHistory compares a history with the acknowledged reports that belong to it. It checks that the history is
+// sorted, but not the timestamps themselves.
+func requireHistory(t require.TestingT, all []storedReport, got []models.AgentStatus, belongs func(storedReport) bool) {
 	want := map[string]int{}
 	n := 0
-	for _, k := range all {
-		if of(k) {
+	for _, r := range all {
+		if belongs(r) {
 			n++
-			want[line(k.AgentID, k.SessionTopic, k.Status, k.Message)]++
+			want[line(r.AgentID, r.SessionTopic, r.Status, r.Message)]++
 		}
 	}
 	have := map[string]int{}
@@ -373,9 +376,9 @@ func requireHistory(t require.TestingT, all []kept, got []models.AgentStatus, of
 
 func line(parts ...any) string { return fmt.Sprint(parts...) }
 
-// TestConditionalReportsThatComeTogether has many report the same of one session at once: what each does depends on those
-// before it, whatever group they are in.
-func TestConditionalReportsThatComeTogether(t *testing.T) {
+// TestConcurrentConditionalReports sends many identical reports of one session at once. The outcome of each depends on
+// those before it, whichever group they are in.
+func TestConcurrentConditionalReports(t *testing.T) {
 	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
 	h.open(t)
 	defer func() { require.NoError(t, h.journal.Close()) }()
@@ -423,10 +426,10 @@ func TestConditionalReportsThatComeTogether(t *testing.T) {
 	require.NoError(t, h.journal.File())
 	require.NoError(t, h.journal.Close())
 	h.open(t)
-	require.Equal(t, before, h.state(t), "once it is filed, too")
+	require.Equal(t, before, h.state(t), "also after it is filed")
 }
 
-func TestReportsThatComeTogetherAreStoredOnce(t *testing.T) {
+func TestConcurrentRetriesAreStoredOnce(t *testing.T) {
 	opts := roomy
 	opts.MaxSessions = 10
 	h := &hub{now: epoch, fs: vfs.NewMem(), opts: opts}
@@ -466,8 +469,8 @@ func TestReportsThatComeTogetherAreStoredOnce(t *testing.T) {
 	require.NoError(t, h.journal.Close())
 }
 
-// TestARetryIsKnownHoweverLongAgo sends reports again whose statuses memory dropped long since.
-func TestARetryIsKnownHoweverLongAgo(t *testing.T) {
+// TestOldRetriesAreRecognized repeats reports whose statuses memory has dropped.
+func TestOldRetriesAreRecognized(t *testing.T) {
 	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
 	h.open(t)
 	for i := range 100 {
@@ -484,8 +487,9 @@ func TestARetryIsKnownHoweverLongAgo(t *testing.T) {
 	require.NoError(t, h.journal.Close())
 }
 
-// TestHistoryEndsWithItsRetention drops what is too old from memory and disk alike, but for what a session does now.
-func TestHistoryEndsWithItsRetention(t *testing.T) {
+// TestHistoryIsDroppedAfterItsRetention drops old statuses from memory and from disk, but not the current status of a
+// session.
+func TestHistoryIsDroppedAfterItsRetention(t *testing.T) {
 	opts := roomy
 	opts.DefaultTTL, opts.HistoryLimit = 24*time.Hour, 50
 	h := &hub{now: epoch, fs: vfs.NewMem(), opts: opts}
@@ -495,7 +499,7 @@ func TestHistoryEndsWithItsRetention(t *testing.T) {
 		h.accept(t, numbered(i))
 		h.now = h.now.Add(time.Minute)
 	}
-	h.history(t, "a", "t", 10) // has the log filed
+	h.history(t, "a", "t", 10) // files the log
 	deleted, err := h.recorder.TrimHistory(background, epoch.Add(90*time.Minute))
 	require.NoError(t, err)
 	require.Equal(t, 90, deleted)
@@ -509,7 +513,8 @@ func TestHistoryEndsWithItsRetention(t *testing.T) {
 	require.NoError(t, h.journal.Close())
 }
 
-// drawEvent draws what an event does. What it is about is drawn from so little that events meet.
+// drawEvent draws a random event. Its IDs come from small ranges, so that events often concern the same call or
+// question.
 func drawEvent(t *rapid.T) *models.Event {
 	e := &models.Event{
 		Name:       "Event",

@@ -6,14 +6,16 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// How full a share of the disk is when history is dropped, and afterwards, where a team has its oldest history dropped.
+// For teams that drop their oldest history when their share of the disk is full: the fraction of the share at which
+// history is dropped, and the fraction that remains.
 const (
 	dropFrom = 0.875
 	dropTo   = 0.75
 )
 
-// MeasureSpace tells the store how much of the disk is taken, and drops the oldest history of teams that have that done at their share.
-// It returns how many records it dropped. Where there is no bound it does nothing.
+// MeasureSpace tells the store how much disk space is taken. It first drops the oldest history of teams that have
+// reached their share and chose to drop history. It returns the number of dropped records. Without a bound, it does
+// nothing.
 func (r *Recorder) MeasureSpace(ctx context.Context) (dropped int, err error) {
 	shares, bound := r.store.DiskShares()
 	if bound == 0 || r.journal == nil {
@@ -23,7 +25,7 @@ func (r *Recorder) MeasureSpace(ctx context.Context) (dropped int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	if total >= bound { // what was deleted may be about to be given back
+	if total >= bound { // the space of deleted records may not have been freed yet
 		if err := r.journal.Reclaim(); err != nil {
 			return 0, err
 		}
@@ -53,7 +55,7 @@ func (r *Recorder) MeasureSpace(ctx context.Context) (dropped int, err error) {
 	return dropped, err
 }
 
-// diskUse is how much of the disk is taken.
+// diskUse is the disk space taken in total and by team.
 type diskUse struct{ store.DiskUse }
 
 func (use *diskUse) of(share *store.DiskShare) int64 {
@@ -63,8 +65,9 @@ func (use *diskUse) of(share *store.DiskShare) int64 {
 	return use.Teams[share.Team]
 }
 
-// spaceOf measures what the journal and the agents of each share take, and returns these agents. Where all that there is would fit into
-// half of the smallest share, it takes that for what each takes.
+// spaceOf measures the disk space that the journal and the agents of each team take, and returns the agents of each
+// team. If the whole journal fits into half of the smallest share, spaceOf saves the work: it counts the whole journal
+// for each team, and returns no agents.
 func (r *Recorder) spaceOf(ctx context.Context, shares []store.DiskShare, bound int64) (use diskUse, agents map[*store.Team][]string, err error) {
 	use.Teams, agents = map[*store.Team]int64{}, map[*store.Team][]string{}
 	if use.Total, err = r.journal.Space(); err != nil {
@@ -97,12 +100,12 @@ func (r *Recorder) spaceOf(ctx context.Context, shares []store.DiskShare, bound 
 		return nil
 	})
 	if err == nil {
-		use.Total, err = r.journal.Space() // what waited to be filed is written more tightly now
+		use.Total, err = r.journal.Space() // again, because filing has made the journal smaller
 	}
 	return use, agents, err
 }
 
-// dropOldest deletes the oldest part of the histories of some agents.
+// dropOldest deletes about the given part, from 0 to 1, of the histories of some agents, oldest first.
 func (r *Recorder) dropOldest(agents []string, part float64) (deleted int, err error) {
 	before, err := r.journal.Oldest(agents, part)
 	if err != nil {

@@ -14,24 +14,24 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// diskBound is large enough that what the engine takes for itself is little of it.
+// diskBound is large compared with what the engine needs for itself.
 const diskBound = 160 << 20
 
-// shareBytes is the share of a team that has a tenth of that.
+// shareBytes is the share of a team that may use a tenth of the disk.
 const shareBytes = diskBound / 10
 
-// crowd is teams on a disk of a bounded size.
-type crowd struct {
+// boundedDisk is a hub with two teams and a bound on its disk space.
+type boundedDisk struct {
 	hub
 	flood, quiet *store.Team
-	share        store.Share // of flood
-	sent         map[string]int
+	share        store.Share    // the share of the team flood
+	sent         map[string]int // number of reports by agent ID
 	rng          *rand.Rand
-	noise        string // that hardly gets smaller by being compressed
+	noise        string // barely compressible
 }
 
-func newCrowd(t *testing.T, share store.Share) *crowd {
-	c := &crowd{share: share, sent: map[string]int{}, rng: rand.New(rand.NewPCG(1, 2))}
+func newBoundedDisk(t *testing.T, share store.Share) *boundedDisk {
+	c := &boundedDisk{share: share, sent: map[string]int{}, rng: rand.New(rand.NewPCG(1, 2))}
 	noise := make([]byte, 8<<20)
 	for i := range noise {
 		noise[i] = byte(' ' + c.rng.Uint32()%95)
@@ -40,11 +40,11 @@ func newCrowd(t *testing.T, share store.Share) *crowd {
 	c.hub = hub{fs: vfs.NewMem(), now: epoch, opts: store.Options{
 		DefaultTTL: time.Hour, SessionRetention: time.Hour, Journaled: true, HistoryLimit: 5, HistoryMaxBytes: 64 << 20, MaxSessions: 1000, DataMaxBytes: diskBound,
 	}}
-	c.begin(t)
+	c.start(t)
 	return c
 }
 
-func (c *crowd) begin(t *testing.T) {
+func (c *boundedDisk) start(t *testing.T) {
 	of := func(prefix string) func(string) bool {
 		return func(id string) bool { return strings.HasPrefix(id, prefix) }
 	}
@@ -54,14 +54,14 @@ func (c *crowd) begin(t *testing.T) {
 	c.measure(t)
 }
 
-func (c *crowd) measure(t *testing.T) (dropped int) {
+func (c *boundedDisk) measure(t *testing.T) (dropped int) {
 	dropped, err := c.recorder.MeasureSpace(background)
 	require.NoError(t, err)
 	return dropped
 }
 
-// report reports n statuses that can't be compressed much, and returns the first outcome other than that one is stored.
-func (c *crowd) report(t *testing.T, team *store.Team, agentID string, n int) store.Outcome {
+// report reports n barely compressible statuses. It stops at the first outcome other than Stored, and returns it.
+func (c *boundedDisk) report(t *testing.T, team *store.Team, agentID string, n int) store.Outcome {
 	t.Helper()
 	for range n {
 		from := c.rng.IntN(len(c.noise) - models.MaxContent)
@@ -78,8 +78,8 @@ func (c *crowd) report(t *testing.T, team *store.Team, agentID string, n int) st
 	return store.Stored
 }
 
-// requireKept requires that all is there of an agent from a number on.
-func (c *crowd) requireKept(t *testing.T, agentID string, from int) {
+// requireKept requires that all reports of an agent from the given number on are kept.
+func (c *boundedDisk) requireKept(t *testing.T, agentID string, from int) {
 	t.Helper()
 	var messages []string
 	for after, more := (*store.StatusPosition)(nil), true; more; {
@@ -96,10 +96,10 @@ func (c *crowd) requireKept(t *testing.T, agentID string, from int) {
 	}
 }
 
-// TestATeamAtItsShareOfTheDiskIsRefused has a team fill its share: it is refused by name, another one goes on, and so it is after a
-// restart, until something is removed.
+// TestATeamAtItsShareOfTheDiskIsRefused fills the share of a team. Its reports are refused with an outcome of their
+// own, those of another team are accepted, and a restart changes nothing, until something is removed.
 func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
-	c := newCrowd(t, store.Share{Part: 0.1})
+	c := newBoundedDisk(t, store.Share{Part: 0.1})
 	require.Equal(t, store.Stored, c.report(t, c.quiet, "quiet/a", 100))
 	fill := func() (outcome store.Outcome) {
 		for range 100 {
@@ -111,7 +111,7 @@ func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
 		return outcome
 	}
 	require.Equal(t, store.OutOfDiskShare, fill())
-	require.Greater(t, c.sent["flood/a"], shareBytes/models.MaxContent*3/4, "it had about its share")
+	require.Greater(t, c.sent["flood/a"], shareBytes/models.MaxContent*3/4, "it could use about its share")
 	for range 2 {
 		c.measure(t)
 		fill()
@@ -123,7 +123,7 @@ func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
 		c.requireKept(t, "quiet/a", 0)
 		c.requireKept(t, "flood/a", 0)
 		require.NoError(t, c.journal.Close())
-		c.begin(t)
+		c.start(t)
 	}
 	_, err := c.recorder.RemoveAgent(background, "flood/a", c.now)
 	require.NoError(t, err)
@@ -133,10 +133,10 @@ func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
 	require.NoError(t, c.journal.Close())
 }
 
-// TestATeamCanDropItsOldestHistory has a team report several times what its share of the disk holds: none of it is refused, the newest is
-// there, and nothing of another team goes.
+// TestATeamCanDropItsOldestHistory has a team report several times as much as its share of the disk. No report is
+// refused, the newest ones are kept, and no history of another team is dropped.
 func TestATeamCanDropItsOldestHistory(t *testing.T) {
-	c := newCrowd(t, store.Share{Part: 0.1, DropHistory: true})
+	c := newBoundedDisk(t, store.Share{Part: 0.1, DropHistory: true})
 	require.Equal(t, store.Stored, c.report(t, c.quiet, "quiet/a", 200))
 	dropped := 0
 	for range 15 {
@@ -144,25 +144,25 @@ func TestATeamCanDropItsOldestHistory(t *testing.T) {
 		dropped += c.measure(t)
 	}
 	require.Greater(t, dropped, 700)
-	require.Less(t, dropped, 3_000-shareBytes/2/models.MaxContent, "half of its share is kept at least")
+	require.Less(t, dropped, 3_000-shareBytes/2/models.MaxContent, "at least half of its share is kept")
 	c.requireKept(t, "flood/a", 3_000-shareBytes/2/models.MaxContent)
 	c.requireKept(t, "quiet/a", 0)
 	space, err := c.journal.Space()
 	require.NoError(t, err)
 	require.Less(t, space, int64(diskBound*3/4))
 	require.NoError(t, c.journal.Close())
-	c.begin(t)
+	c.start(t)
 	c.requireKept(t, "quiet/a", 0)
 	c.requireKept(t, "flood/a", 3_000-shareBytes/2/models.MaxContent)
 	require.NoError(t, c.journal.Close())
 }
 
-// TestAFullDiskTakesReportsAgain fills all that the journal may take, and frees it.
-func TestAFullDiskTakesReportsAgain(t *testing.T) {
-	c := newCrowd(t, store.Share{})
+// TestReportsAreAcceptedAgainAfterAFullDisk uses up all space that the journal may take, and frees it.
+func TestReportsAreAcceptedAgainAfterAFullDisk(t *testing.T) {
+	c := newBoundedDisk(t, store.Share{})
 	c.opts.DataMaxBytes = 96 << 20
 	require.NoError(t, c.journal.Close())
-	c.begin(t)
+	c.start(t)
 	outcome := store.Stored
 	for range 100 {
 		if outcome = c.report(t, nil, "other", 200); outcome != store.Stored {

@@ -22,17 +22,17 @@ import (
 
 var roomy = store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 3, HistoryMaxBytes: 1 << 30, MaxSessions: 1000, Journaled: true}
 
-// disk fails the n-th change to it, and all that follow until it is mended.
+// disk allows n changes, and fails all that follow, until it is repaired.
 type disk struct {
-	n      int64
-	cause  error
-	count  atomic.Int64
-	mended atomic.Bool
+	n        int64
+	cause    error
+	count    atomic.Int64
+	repaired atomic.Bool
 }
 
 // MaybeError implements errorfs.Injector.
 func (d *disk) MaybeError(op errorfs.Op) error {
-	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || d.mended.Load() {
+	if op.Kind.ReadOrWrite() != errorfs.OpIsWrite || d.repaired.Load() {
 		return nil
 	}
 	if d.count.Add(1) > d.n {
@@ -43,10 +43,10 @@ func (d *disk) MaybeError(op errorfs.Op) error {
 
 func (d *disk) String() string { return "disk" }
 
-// TestAnErrorAtEveryChangeOfTheDiskInTurn reports while the disk begins to fail at its first change, its second one, and so on,
-// until it does so no more: what was acknowledged is there, before the disk is mended, after, and after a restart, and what was
-// refused is not.
-func TestAnErrorAtEveryChangeOfTheDiskInTurn(t *testing.T) {
+// TestADiskErrorAtEachChangeInTurn reports while the disk starts to fail after its first change, after its second one,
+// and so on, until no change fails. Acknowledged reports are kept and refused ones are not: before the disk is
+// repaired, afterwards, and after a restart.
+func TestADiskErrorAtEachChangeInTurn(t *testing.T) {
 	for _, cause := range []error{syscall.ENOSPC, syscall.EIO, syscall.EROFS} {
 		t.Run(cause.Error(), func(t *testing.T) {
 			for n, failed := int64(1), true; failed; n++ {
@@ -64,16 +64,16 @@ func failAt(t *testing.T, d *disk) bool {
 	require.NoError(t, h.journal.Close())
 	h.fs = errorfs.Wrap(fs, d)
 	d.count.Store(0)
-	d.mended.Store(true)
+	d.repaired.Store(true)
 	h.open(t)
-	d.mended.Store(false)
+	d.repaired.Store(false)
 
 	acknowledged, refused := 0, 0
 	for i := range 12 {
 		_, err := h.recorder.Accept(nil, []models.StatusReport{numbered(i), numbered(i + 100)}, h.now, nil)
 		if err == nil {
 			acknowledged++
-			require.Zero(t, refused, "taken after a refusal while the disk fails")
+			require.Zero(t, refused, "accepted after a refusal while the disk fails")
 		} else {
 			var failure *journal.Failure
 			require.ErrorAs(t, err, &failure)
@@ -82,12 +82,12 @@ func failAt(t *testing.T, d *disk) bool {
 			refused++
 		}
 		if i == 6 {
-			h.page(t, "a", "t", nil, 100) // has the log filed, or fails to
+			h.page(t, "a", "t", nil, 100) // files the log, or fails to
 		}
 	}
 	requireNumbered(t, h, acknowledged, refused > 0)
-	d.mended.Store(true)
-	for err := journal.ErrClosed; err != nil; runtime.Gosched() { // soon, by itself
+	d.repaired.Store(true)
+	for err := journal.ErrClosed; err != nil; runtime.Gosched() { // it recovers soon, without a restart
 		_, err = h.recorder.Accept(nil, []models.StatusReport{numbered(1000), numbered(1100)}, h.now, nil)
 	}
 	requireNumbered(t, h, acknowledged+1, false)
@@ -103,8 +103,8 @@ func numbered(i int) models.StatusReport {
 	return models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running, Message: fmt.Sprint(i), ReportID: fmt.Sprint("id", i)}
 }
 
-// requireNumbered holds the history to as many pairs of reports. While the disk fails, what memory does not hold may be out of
-// reach.
+// requireNumbered requires that the history has this many pairs of reports. While the disk fails, reports that memory
+// doesn't have may be unreadable.
 func requireNumbered(t *testing.T, h *hub, pairs int, failing bool) {
 	t.Helper()
 	if pairs == 0 {
@@ -127,7 +127,8 @@ func requireNumbered(t *testing.T, h *hub, pairs int, failing bool) {
 	}
 }
 
-// TestACrashLosesNothingAcknowledged has many writers report while the machine crashes, and loses what was not synced.
+// TestACrashLosesNothingAcknowledged has many goroutines report while the machine crashes and loses everything that was
+// not synced.
 func TestACrashLosesNothingAcknowledged(t *testing.T) {
 	for round := range 10 {
 		fs := vfs.NewCrashableMem()
@@ -153,7 +154,7 @@ func TestACrashLosesNothingAcknowledged(t *testing.T) {
 						close(reached)
 					}
 					if w == 0 && i%50 == 49 {
-						h.history(t, "a", "0", 7) // has the log filed
+						h.history(t, "a", "0", 7) // files the log
 					}
 				}
 			})
@@ -187,7 +188,7 @@ func TestACrashLosesNothingAcknowledged(t *testing.T) {
 	}
 }
 
-func TestAClosedJournalTakesNothing(t *testing.T) {
+func TestAClosedJournalAcceptsNothing(t *testing.T) {
 	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
 	h.open(t)
 	h.accept(t, numbered(1))
@@ -199,17 +200,17 @@ func TestAClosedJournalTakesNothing(t *testing.T) {
 	require.Len(t, page.Items, 1)
 }
 
-// TestARemovalThatCantBeMadeDurable holds that a removal which a failing disk refused did not take place.
+// TestARemovalThatCantBeMadeDurable checks that nothing is removed if a removal fails because of the disk.
 func TestARemovalThatCantBeMadeDurable(t *testing.T) {
 	d := &disk{cause: syscall.ENOSPC}
-	d.mended.Store(true)
+	d.repaired.Store(true)
 	h := &hub{now: epoch, fs: errorfs.Wrap(vfs.NewMem(), d), opts: roomy}
 	h.open(t)
 	for i := range 3 {
 		h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: fmt.Sprint(i), Status: models.Running})
 	}
 	before := h.state(t)
-	d.mended.Store(false)
+	d.repaired.Store(false)
 	var failure *journal.Failure
 	_, err := h.recorder.RemoveSession(store.SessionKey{AgentID: "a", Topic: "1"}, h.now)
 	require.ErrorAs(t, err, &failure)
@@ -217,7 +218,7 @@ func TestARemovalThatCantBeMadeDurable(t *testing.T) {
 	_, err = h.recorder.RemoveAgent(background, "a", h.now)
 	require.ErrorAs(t, err, &failure)
 	require.Equal(t, before, h.state(t))
-	d.mended.Store(true)
+	d.repaired.Store(true)
 	for h.journal.Failure() != nil {
 		runtime.Gosched()
 	}
@@ -236,17 +237,18 @@ func TestARemovalThatCantBeMadeDurable(t *testing.T) {
 	require.NoError(t, h.journal.Close())
 }
 
-// TestARefusedReportIsStoredWhenItComesAgain has the disk fail as a report is about to be made durable: with the same ID again, it is new.
-func TestARefusedReportIsStoredWhenItComesAgain(t *testing.T) {
+// TestARefusedReportIsStoredOnRetry makes the disk fail when a report is made durable. A retry with the same ID is a
+// new report.
+func TestARefusedReportIsStoredOnRetry(t *testing.T) {
 	d := &disk{cause: syscall.EIO}
-	d.mended.Store(true)
+	d.repaired.Store(true)
 	h := &hub{now: epoch, fs: errorfs.Wrap(vfs.NewMem(), d), opts: roomy}
 	h.open(t)
 	h.accept(t, numbered(1))
-	d.mended.Store(false)
+	d.repaired.Store(false)
 	_, err := h.recorder.Accept(nil, []models.StatusReport{numbered(2)}, h.now, nil)
 	require.Error(t, err)
-	d.mended.Store(true)
+	d.repaired.Store(true)
 	var outcomes []store.Outcome
 	for err != nil {
 		runtime.Gosched()
@@ -258,9 +260,10 @@ func TestARefusedReportIsStoredWhenItComesAgain(t *testing.T) {
 	require.NoError(t, h.journal.Close())
 }
 
-// TestAnAgentThatComesBackKeepsOneHistory removes the only session of an agent while the journal holds what memory forgot, so that what it
-// reported stays in the agent's history on disk, and has it report anew, late as well, before a restart.
-func TestAnAgentThatComesBackKeepsOneHistory(t *testing.T) {
+// TestAReturningAgentHasOneHistory removes the only session of an agent while the journal has sessions that memory
+// forgot, so that the session's entries stay in the agent's history on disk. Then the agent reports again, also with
+// old timestamps, and the server restarts.
+func TestAReturningAgentHasOneHistory(t *testing.T) {
 	opts := roomy
 	opts.DefaultTTL, opts.MaxSessions, opts.HistoryLimit = 10*time.Minute, 3, 1
 	h := &hub{now: epoch, fs: vfs.NewMem(), opts: opts}
@@ -274,7 +277,7 @@ func TestAnAgentThatComesBackKeepsOneHistory(t *testing.T) {
 	h.now = h.now.Add(11 * time.Minute)
 	h.recorder.Expire(h.now)
 	h.accept(t, report("a", "t", h.now))
-	require.True(t, h.store.HasCold(), "a session made room")
+	require.True(t, h.store.HasCold(), "a session was evicted")
 	require.NoError(t, h.journal.File())
 	removed, err := h.recorder.RemoveSession(store.SessionKey{AgentID: "a", Topic: "t"}, h.now)
 	require.NoError(t, err)
@@ -291,8 +294,9 @@ func TestAnAgentThatComesBackKeepsOneHistory(t *testing.T) {
 	require.NoError(t, h.journal.Close())
 }
 
-// TestHistoriesOfAgentsEndWithTheirRetention holds that what an agent's history says of records that are trimmed goes as well.
-func TestHistoriesOfAgentsEndWithTheirRetention(t *testing.T) {
+// TestHistoriesOfAgentsAreTrimmed checks that trimming records also removes their entries from the history of the
+// agent.
+func TestHistoriesOfAgentsAreTrimmed(t *testing.T) {
 	h := &hub{now: epoch, fs: vfs.NewMem(), opts: roomy}
 	h.opts.DefaultTTL = 24 * time.Hour
 	h.open(t)
