@@ -17,7 +17,7 @@ import (
 
 // Backup writes a consistent copy of the journal to a directory that must not exist yet. The copy contains every record
 // acknowledged before the call, and can be opened as a journal. It is cheap where tables can be hard-linked. The
-// journal accepts records meanwhile.
+// journal accepts records during the backup.
 func (j *Journal) Backup(dir string) error {
 	if !filepath.IsAbs(dir) {
 		return fmt.Errorf("%s is not an absolute path", dir)

@@ -73,19 +73,19 @@ func failures() map[string]func(op errorfs.Op) error {
 		return op.Kind == errorfs.OpFileSync || op.Kind == errorfs.OpFileSyncData || op.Kind == errorfs.OpFileSyncTo
 	}
 	all := map[string]func(op errorfs.Op) error{
-		"no inodes are left":             only(syscall.ENOSPC, func(op errorfs.Op) bool { return changesDir(op) && op.Kind != errorfs.OpRemove }),
-		"it may not be written":          only(syscall.EACCES, changesDir),
-		"it is immutable":                only(syscall.EPERM, changesDir),
-		"it is gone":                     only(syscall.ENOENT, changesDir),
-		"it is read-only":                only(syscall.EROFS, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
-		"changes are I/O errors":         only(syscall.EIO, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
-		"syncs are I/O errors":           only(syscall.EIO, syncs),
-		"its logs are I/O errors":        only(syscall.EIO, named("*.log")),
-		"its tables are I/O errors":      only(syscall.EIO, named("*.sst")),
-		"its manifests are I/O errors":   only(syscall.EIO, named("MANIFEST-*")),
-		"its markers are I/O errors":     only(syscall.EIO, named("marker.*")),
-		"its directory is an I/O error":  only(syscall.EIO, named("data")),
-		"no file can be written for now": only(syscall.EMFILE, changesDir),
+		"no inodes are left":                      only(syscall.ENOSPC, func(op errorfs.Op) bool { return changesDir(op) && op.Kind != errorfs.OpRemove }),
+		"permission is denied":                    only(syscall.EACCES, changesDir),
+		"the files are immutable":                 only(syscall.EPERM, changesDir),
+		"the directory is gone":                   only(syscall.ENOENT, changesDir),
+		"the disk is read-only":                   only(syscall.EROFS, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
+		"every change is an I/O error":            only(syscall.EIO, func(op errorfs.Op) bool { return op.Kind.ReadOrWrite() == errorfs.OpIsWrite }),
+		"every sync is an I/O error":              only(syscall.EIO, syncs),
+		"writes to logs are I/O errors":           only(syscall.EIO, named("*.log")),
+		"writes to tables are I/O errors":         only(syscall.EIO, named("*.sst")),
+		"writes to manifests are I/O errors":      only(syscall.EIO, named("MANIFEST-*")),
+		"writes to markers are I/O errors":        only(syscall.EIO, named("marker.*")),
+		"changes to the directory are I/O errors": only(syscall.EIO, named("data")),
+		"too many files are open":                 only(syscall.EMFILE, changesDir),
 	}
 	return all
 }

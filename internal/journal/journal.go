@@ -64,7 +64,7 @@ type Options struct {
 }
 
 // Journal is the durable log of records, and the histories filed from it. Its methods are safe for concurrent use,
-// except for [Journal.Replay], which must return before any other is called.
+// except for [Journal.Replay], which must be called first.
 type Journal struct {
 	dir    string
 	fs     vfs.FS
@@ -215,7 +215,7 @@ func (j *Journal) open() (err error) {
 	return nil
 }
 
-// continueFrom makes filing continue at the end of what is filed.
+// continueFrom makes filing continue where the log says that it ended.
 func (j *Journal) continueFrom(end logEnd) {
 	j.filedTo.Store(&end.filed)
 	j.lastForget.Store(end.lastForget)
@@ -307,7 +307,7 @@ func (e *engine) findEnd() (end logEnd, err error) {
 	return end, err
 }
 
-// eachCommit calls visit with each commit of the log after a position.
+// eachCommit calls visit for each commit of the log after a position.
 func (e *engine) eachCommit(after uint64, visit func(position uint64, commit string) error) error {
 	_, upper := kindRange(kindLog)
 	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: logKey(after + 1), UpperBound: upper})

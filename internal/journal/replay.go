@@ -49,7 +49,7 @@ func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int,
 }
 
 func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int, now time.Time, progress func(Progress)) error {
-	j.filing.Lock() // nothing is filed meanwhile
+	j.filing.Lock() // keeps the log from being filed during the replay
 	defer j.filing.Unlock()
 	j.store, j.limit = st, historyLimit
 	st.Loading(now)

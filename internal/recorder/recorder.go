@@ -139,8 +139,8 @@ func (r *Recorder) RemoveAgent(ctx context.Context, id string, now time.Time) (i
 	})
 }
 
-// removal is a call that removes sessions. It forms a group by itself, so that no report starts one of the sessions
-// again meanwhile.
+// removal is a call that removes sessions. It forms a group by itself, so that no report can restart one of the
+// sessions before it is removed.
 type removal struct {
 	find  func() ([]store.Forgotten, error) // returns the sessions to remove
 	apply func() (sessions int)             // removes them from the store, and returns how many they were
@@ -450,7 +450,7 @@ func (r *Recorder) expiredCold(f journal.Filed, now time.Time) (over []store.For
 	return over, left
 }
 
-// forgetCold deletes sessions from the journal, except those that have come back to memory meanwhile.
+// forgetCold deletes sessions from the journal, except those that have come back to memory since.
 func (r *Recorder) forgetCold(over []store.Forgotten) error {
 	_, err := r.remove(&removal{
 		find: func() ([]store.Forgotten, error) {
