@@ -34,7 +34,7 @@ func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeI
 	require.NoError(t, err)
 	m := metrics.New(st, "test")
 	m.AddJournal(j)
-	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, Buffer: 5000})
+	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000})
 	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test",
 		Dashboard: newDashboard(t, st)})
 	require.NoError(t, j.Replay(t.Context(), st, 100, time.Now(), func(journal.Progress) {}))
@@ -117,7 +117,7 @@ func TestClocksAndDowntimeAtTheStart(t *testing.T) {
 			require.NoError(t, j.Replay(t.Context(), st, 10, reported, func(journal.Progress) {}))
 			_, err := recorder.New(st, j, metrics.New(st, "test")).Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, reported, nil)
 			require.NoError(t, err)
-			j.Alive(reported.Add(time.Minute))
+			j.MarkAlive(reported.Add(time.Minute))
 			require.NoError(t, j.Close())
 
 			st, j = open()

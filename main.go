@@ -127,7 +127,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		defer func() { err = errors.Join(err, j.Close()) }()
 	}
 	rec := recorder.New(st, j, m)
-	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, Buffer: cfg.EventWindow / 2})
+	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, QueueSize: cfg.EventWindow / 2})
 	answers := budget.New(int64(cfg.AnswersMaxBytes))
 	m.AddAnswers(answers)
 	bodies := budget.New(int64(cfg.BodiesMaxBytes))
@@ -178,8 +178,8 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	jobs := upkeep.Jobs{Store: st, Recorder: rec, Metrics: m, Logger: logger}
 	background.Go(func() { jobs.Expire(backgroundCtx, cfg.ExpiryInterval) })
 	if j != nil {
-		defer func() { j.Alive(time.Now()) }()
-		background.Go(func() { upkeep.Every(backgroundCtx, aliveEvery, j.Alive) })
+		defer func() { j.MarkAlive(time.Now()) }()
+		background.Go(func() { upkeep.Every(backgroundCtx, aliveEvery, j.MarkAlive) })
 		background.Go(func() { jobs.TrimHistory(backgroundCtx, cfg.HistoryRetention) })
 		background.Go(func() { jobs.MeasureDisk(backgroundCtx) })
 		background.Go(func() { serveControl(backgroundCtx, j, datadir.Find(cfg.DataDir), logger) })
@@ -246,7 +246,7 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 	}
 	var c certs.Certs
 	files, err := watch.Open("certificates", named, func(texts [][]byte) error {
-		return c.Use(texts[0], texts[1], append(texts, nil)[2])
+		return c.Load(texts[0], texts[1], append(texts, nil)[2])
 	}, m, logger)
 	if err != nil {
 		return nil, nil, &config.FileError{Err: err}
@@ -311,12 +311,12 @@ func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config
 	}
 	logger.Info("read the journal", "directory", cfg.DataDir, "sessions", st.Summary().Sessions.Total, "records", done.Records,
 		"took", time.Since(started).Round(time.Millisecond))
-	if done.Spared > 0 {
-		logger.Info("sessions whose TTL ran out while the server was down get some more time to report", "sessions", done.Spared)
+	if done.Extended > 0 {
+		logger.Info("sessions whose TTL ran out while the server was down get some more time to report", "sessions", done.Extended)
 	}
-	if done.Ahead > 0 {
+	if done.InFuture > 0 {
 		logger.Warn("the clock was set back: some sessions were last updated in the future; their TTL counts from now",
-			"sessions", done.Ahead)
+			"sessions", done.InFuture)
 	}
 	return nil
 }

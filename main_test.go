@@ -61,7 +61,7 @@ func newGuardedServer(t testing.TB, change func(*store.Options), cfg config.Conf
 	}
 	st := store.New(opts)
 	m := metrics.New(st, "test")
-	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, Buffer: 5000})
+	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000})
 	logger := slog.New(slog.DiscardHandler)
 	entry, _, err := openAccess(cfg, st, m, logger)
 	require.NoError(t, err)

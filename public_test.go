@@ -125,7 +125,7 @@ func TestInvisibleCharactersAreNamed(t *testing.T) {
 	refused := func(w *httptest.ResponseRecorder, field string) {
 		t.Helper()
 		require.Equal(t, 400, w.Code)
-		require.Contains(t, w.Body.String(), field+" must not hold U+202E")
+		require.Contains(t, w.Body.String(), field+" must not contain U+202E")
 		require.NotContains(t, w.Body.String(), "\u202e")
 	}
 	refused(s.ask("POST", "/webhook/status", reportOf(bad, "t", "running")), "agent_id")

@@ -136,9 +136,9 @@ func TestSignedBodiesCountAmongBodies(t *testing.T) {
 	for name, c := range cases {
 		for _, room := range []int64{c.takes / 2, c.takes + 4096} {
 			synctest.Test(t, func(t *testing.T) {
-				bodies := budget.New(budget.Least)
-				others := budget.Least - room
-				require.NoError(t, bodies.For(nil).Grow(t.Context(), others))
+				bodies := budget.New(budget.MinBytes)
+				others := budget.MinBytes - room
+				require.NoError(t, bodies.For(nil).Reserve(t.Context(), others))
 				s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Parts) { p.Bodies = bodies })
 				w := s.ask("POST", c.target, c.body, append(c.header, accesstest.Sign(t, accesstest.Secret, "msg_1", time.Now(), c.body)...)...)
 				if room < c.takes {

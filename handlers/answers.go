@@ -34,35 +34,35 @@ func (h *Handler) Hold(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		env := envelopeOf(w)
 		env.held = h.Answers.For(env.grant.Team())
-		defer env.held.End()
+		defer env.held.Release()
 		next.ServeHTTP(w, r)
 	})
 }
 
 // reserveItems reserves memory for a page of items while it is built.
-func (h *Handler) reserveItems(ctx context.Context, held *budget.Holding, items int) error {
+func (h *Handler) reserveItems(ctx context.Context, held *budget.Reservation, items int) error {
 	if held == nil {
 		return nil
 	}
-	return h.budgetError(held.Make(ctx, int64(items)*itemCost))
+	return h.budgetError(held.ReserveToBuild(ctx, int64(items)*itemCost))
 }
 
 // grow reserves memory for more bytes of a response.
-func (h *Handler) grow(ctx context.Context, held *budget.Holding, bytes int) error {
+func (h *Handler) grow(ctx context.Context, held *budget.Reservation, bytes int) error {
 	if held == nil {
 		return nil
 	}
-	return h.budgetError(held.Grow(ctx, int64(bytes)))
+	return h.budgetError(held.Reserve(ctx, int64(bytes)))
 }
 
 // budgetError turns an error of the response budget into one for the client, and counts it.
 func (h *Handler) budgetError(err error) error {
 	switch {
 	case errors.Is(err, budget.ErrFull):
-		h.Metrics.CountCrowded()
+		h.Metrics.CountAnswerRefused()
 		return models.Unavailable("answers in memory have reached ANSWERS_MAX_BYTES: try again later, or ask for a smaller page")
 	case errors.Is(err, budget.ErrShare):
-		h.Metrics.CountCrowded()
+		h.Metrics.CountAnswerRefused()
 		return models.Unavailable("this token's answers in memory have reached their share of ANSWERS_MAX_BYTES: read the open ones first, or ask for a smaller page")
 	}
 	return err
@@ -72,12 +72,12 @@ func (h *Handler) budgetError(err error) error {
 type body struct {
 	h    *Handler
 	ctx  context.Context
-	held *budget.Holding // nil for no limit
+	held *budget.Reservation // nil for no limit
 	text []byte
 }
 
 // newBody returns an empty body with memory for about size bytes.
-func (h *Handler) newBody(ctx context.Context, held *budget.Holding, size int) (*body, error) {
+func (h *Handler) newBody(ctx context.Context, held *budget.Reservation, size int) (*body, error) {
 	b := &body{h: h, ctx: ctx, held: held}
 	return b, b.makeRoom(size)
 }
@@ -89,7 +89,7 @@ func (b *body) makeRoom(size int) error {
 	before := cap(b.text)
 	b.text = append(make([]byte, 0, size), b.text...)
 	if b.held != nil {
-		b.held.Keep(b.held.Held() - int64(before))
+		b.held.ShrinkTo(b.held.Held() - int64(before))
 	}
 	return nil
 }
@@ -129,7 +129,7 @@ func (h *Handler) respondLarge(w http.ResponseWriter, r *http.Request, v any, si
 		return nil
 	}
 	if held != nil {
-		held.Keep(int64(cap(b.text) + gzip))
+		held.ShrinkTo(int64(cap(b.text) + gzip))
 	}
 	writeBody(w, http.StatusOK, b.text)
 	return nil
@@ -144,7 +144,7 @@ func gzipRoom(r *http.Request, size int) int {
 }
 
 // heldOf returns the memory that the response holds of the budget, nil if it is not counted.
-func heldOf(w http.ResponseWriter) *budget.Holding {
+func heldOf(w http.ResponseWriter) *budget.Reservation {
 	if env := envelopeOf(w); env != nil {
 		return env.held
 	}
@@ -214,7 +214,7 @@ func (c *collected) send() {
 	}
 	defer release(c.text)
 	if held := heldOf(c); held != nil {
-		held.Keep(int64(c.text.Cap()))
+		held.ShrinkTo(int64(c.text.Cap()))
 	}
 	c.Header()["Content-Length"] = []string{strconv.Itoa(c.text.Len())}
 	c.ResponseWriter.WriteHeader(c.status)

@@ -134,8 +134,8 @@ const DefaultBodyBytes = 64 << 20
 type room struct {
 	h    *Handler
 	ctx  context.Context
-	env  *envelope       // nil if the client is unknown
-	held *budget.Holding // nil while nothing is reserved
+	env  *envelope           // nil if the client is unknown
+	held *budget.Reservation // nil while nothing is reserved
 }
 
 // hold changes the reserved memory to size bytes. It waits a short time if none is available. The error is for the client.
@@ -150,7 +150,7 @@ func (o *room) hold(size int) error {
 		}
 		o.held = o.h.Bodies.For(team)
 	}
-	switch err := o.held.Grow(o.ctx, int64(size)-o.held.Held()); {
+	switch err := o.held.Reserve(o.ctx, int64(size)-o.held.Held()); {
 	case errors.Is(err, budget.ErrShare):
 		return o.h.full(o.env, metrics.BoundBodiesShare)
 	case errors.Is(err, budget.ErrFull):
@@ -164,7 +164,7 @@ func (o *room) hold(size int) error {
 // leave releases the reserved memory.
 func (o *room) leave() {
 	if o.held != nil {
-		o.held.End()
+		o.held.Release()
 	}
 	*o = room{}
 }

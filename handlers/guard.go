@@ -95,8 +95,8 @@ func grantOf(w http.ResponseWriter) *access.Grant {
 // reader is the client of a read, and the memory that the response may take.
 type reader struct {
 	grant *access.Grant
-	held  *budget.Holding // memory of the response; nil if not counted
-	most  int             // maximum size of a page in bytes; 0 for [store.PageBytes]
+	held  *budget.Reservation // memory of the response; nil if not counted
+	most  int                 // maximum size of a page in bytes; 0 for [store.PageBytes]
 }
 
 // readerOf returns the client of a read.

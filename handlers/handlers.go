@@ -237,7 +237,7 @@ func respond(w http.ResponseWriter, r *http.Request, v any) error {
 		return err
 	}
 	if held := heldOf(w); held != nil {
-		held.Keep(0)
+		held.ShrinkTo(0)
 	}
 	if notModified(w, r, body.Bytes()) {
 		return nil

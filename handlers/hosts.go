@@ -29,14 +29,14 @@ func (h *Handler) foreignHost(r *http.Request) (host string, found bool) {
 	if h.Access.Hosts == nil {
 		return "", false
 	}
-	if !h.Access.Hosts.Own(r.Host) {
+	if !h.Access.Hosts.Allowed(r.Host) {
 		return r.Host, true
 	}
 	if !h.viaProxy(r) {
 		return "", false
 	}
 	for _, host := range forwardedHosts(r) {
-		if !h.Access.Hosts.Own(host) {
+		if !h.Access.Hosts.Allowed(host) {
 			return host, true
 		}
 	}

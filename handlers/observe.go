@@ -29,8 +29,8 @@ type envelope struct {
 	cause  error     // the internal error, if any
 
 	started time.Time
-	held    *budget.Holding // memory of the response; nil if not counted
-	late    bool            // the client read the response too slowly
+	held    *budget.Reservation // memory of the response; nil if not counted
+	late    bool                // the client read the response too slowly
 
 	grant   *access.Grant // what the client may do, once known
 	client  netip.Addr    // the client's address, once known; see [Handler.clientOf]
@@ -156,7 +156,7 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 			route := chi.RouteContext(r.Context()).RoutePattern()
 			h.Metrics.ObserveRequest(route, r.Method, env.status, answered)
 			if env.late {
-				h.Metrics.CountSlowReader()
+				h.Metrics.CountAnswerCutOff()
 			}
 			h.log(r, env, took)
 		}()

@@ -24,7 +24,7 @@ func (p *places) take(grant *access.Grant, most int) (bound metrics.Bound) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	switch {
-	case share.Caps() && int64(p.teams[team]) >= share.Of(int64(most)):
+	case share.IsLimited() && int64(p.teams[team]) >= share.Of(int64(most)):
 		return metrics.BoundInFlightShare
 	case p.taken >= most:
 		return metrics.BoundInFlight

@@ -140,7 +140,7 @@ func (h *Handler) readSession(ctx context.Context, who reader, key store.Session
 	}
 	most := cmp.Or(who.most, store.PageBytes)
 	questions, next, taken := pageOfQuestions(questions, from, most/2)
-	page.Cut(most - taken)
+	page.TruncateTo(most - taken)
 	detail = sessionDetail{session, questions, next, page.Items, cursorOf(page.Next, statusCursor)}
 	return detail, taken + page.Bytes + store.FleetSessionBytes(&session), nil
 }

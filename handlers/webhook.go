@@ -127,7 +127,7 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 		case store.OutOfSessions, store.OutOfSessionShare, store.OutOfMemory, store.OutOfMemoryShare, store.OutOfDisk, store.OutOfDiskShare:
 			count.Refused++
 			in.faults[i] = noRoom(in.outcomes[next])
-		case store.Foreign:
+		case store.OutsideTeam:
 			count.Invalid++
 			in.faults[i] = notCovered(&valid[next])
 		}
@@ -157,7 +157,7 @@ func noRoom(outcome store.Outcome) error {
 // notCovered returns the fault of a report of an agent that the token does not cover.
 func notCovered(r *models.StatusReport) error {
 	message := "the token is not for an agent with this agent_id"
-	if r.Event != nil && r.Event.Find { // the client sent no agent_id
+	if r.Event != nil && r.Event.FindByToolID { // the client sent no agent_id
 		folder, _, _ := strings.Cut(r.AgentID, "@")
 		message = fmt.Sprintf("the token does not cover the agent %q; it needs that ID among its agents or, for any host, %q", r.AgentID, folder+"@*")
 	}

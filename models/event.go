@@ -9,33 +9,33 @@ type Event struct {
 
 	// Find selects the session with the report's source and topic that was updated last, whatever its agent; see
 	// DESIGN, Identity.
-	Find bool
+	FindByToolID bool
 	// Orphan says that without such a session, an event that does not begin one is a subagent's: it renews the running
 	// session of its agent that was updated last.
-	Orphan    bool
-	FirstName bool // AgentName is used only if the agent has no name
+	FallBackToRunning bool
+	FirstName         bool // AgentName is used only if the agent has no name
 
 	// What it does to the status.
-	Counts     States // states of the session in which the report's status is entered, or its question opened
-	Silent     bool   // in other states the event is ignored, instead of renewing the session
-	Interrupts string // message with which a session at work becomes failed; "" if the event interrupts nothing
-	FirstTitle bool   // SessionTitle is used only if the session has no title
+	AppliesIn        States // states of the session in which the report's status is entered, or its question opened
+	IgnoreOtherwise  bool   // in other states the event is ignored, instead of renewing the session
+	InterruptMessage string // message with which a session at work becomes failed; "" if the event interrupts nothing
+	FirstTitle       bool   // SessionTitle is used only if the session has no title
 
 	// Which tool call it is about. A hash is 0 if the tool does not provide the value.
-	Subagent string // ID of the subagent that the event belongs to; "" for the agent itself
-	Call     uint64 // hash of the tool's ID of the call or request
-	Same     uint64 // hash of subagent, tool and input
-	Group    uint64 // hash shared by a question and the results that close it; Same unless results carry less
-	Stage    CallStage
+	Subagent   string // ID of the subagent that the event belongs to; "" for the agent itself
+	CallIDHash uint64 // hash of the tool's ID of the call or request
+	InputHash  uint64 // hash of subagent, tool and input
+	ResultHash uint64 // hash shared by a question and the results that close it; InputHash unless results carry less
+	Stage      CallStage
 
 	// Which questions it opens and closes.
-	Asks    *Question // question that it opens; the question's ID and time come from the record
-	Hints   bool      // the event only says that something is asked: it opens a question only if none is open
-	Binds   bool      // the question is about the call in flight that started last
-	Closes  Closes
-	Outcome QuestionOutcome // of the questions that it closes
-	Answer  string          // answer that it carries; "" for none
-	Going   []string        // subagents that keep running: their questions stay open
+	Question         *Question // question that it opens; the question's ID and time come from the record
+	HintOnly         bool      // the event only says that something is asked: it opens a question only if none is open
+	AboutLastCall    bool      // the question is about the call in flight that started last
+	Closes           Closes
+	Outcome          QuestionOutcome // of the questions that it closes
+	Answer           string          // answer that it carries; "" for none
+	RunningSubagents []string        // subagents that keep running: their questions stay open
 }
 
 // States is a set of states that a session can be in when a report arrives.
@@ -81,10 +81,10 @@ type Closes uint8
 const (
 	// ClosesNone closes no question.
 	ClosesNone Closes = iota
-	// ClosesOwn closes the question with the same Call. If the event or the question has no Call, it closes the oldest
-	// question of the same Group.
+	// ClosesOwn closes the question with the same CallIDHash. If the event or the question has no CallIDHash, it closes the oldest
+	// question of the same ResultHash.
 	ClosesOwn
-	// ClosesHinted closes the questions opened by events with Hints set.
+	// ClosesHinted closes the questions opened by events with HintOnly set.
 	ClosesHinted
 	// ClosesAsker closes the questions of the event's subagent; for an event of the agent itself, the agent's own.
 	ClosesAsker
@@ -96,26 +96,26 @@ const (
 // the status beneath the questions. If several records carry a Turn, the one with the greatest sequence counts. A
 // record that was not made from an event ends everything that was under way before it.
 type Turn struct {
-	Asks    *Question        // question that this record opens; its ID is that of the record
-	Open    []OpenQuestion   // oldest first; the question that this record opens has sequence 0
-	Closed  []ClosedQuestion // closed questions that no entry of the history mentions yet
-	Calls   []Call           // oldest first
-	Beneath Beneath          // zero if no question is open
+	Question   *Question        // question that this record opens; its ID is that of the record
+	Open       []OpenQuestion   // oldest first; the question that this record opens has sequence 0
+	Closed     []ClosedQuestion // closed questions that no entry of the history mentions yet
+	Calls      []Call           // oldest first
+	Underlying UnderlyingStatus // zero if no question is open
 }
 
 // OpenQuestion refers to an open question by the sequence of the record that asked it. Its hashes match events to it:
 // see [Event].
 type OpenQuestion struct {
-	Sequence          uint64
-	Call, Same, Group uint64
-	Hinted            bool // opened by an event with Hints set
+	Sequence                          uint64
+	CallIDHash, InputHash, ResultHash uint64
+	FromHint                          bool // opened by an event with HintOnly set
 }
 
 // Call is a tool call in flight: see [Event].
-type Call struct{ Call, Same uint64 }
+type Call struct{ IDHash, InputHash uint64 }
 
-// Beneath is the status that a session would have if no question were open.
-type Beneath struct {
+// UnderlyingStatus is the status that a session would have if no question were open.
+type UnderlyingStatus struct {
 	Status  Status
 	Message string
 	Content string

@@ -122,7 +122,7 @@ func symbol(r rune) bool {
 // validateVisible returns an error that names the field and the character if [Invisible] finds one in value.
 func validateVisible(field, value string) error {
 	if r, found := Invisible(value); found {
-		return BadRequest(field, fmt.Sprintf("must not hold %U: it is invisible, or changes the order in which text is shown", r))
+		return BadRequest(field, fmt.Sprintf("must not contain %U: it is invisible, or changes the order of text", r))
 	}
 	return nil
 }

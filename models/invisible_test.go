@@ -58,7 +58,7 @@ func TestInvisibleCharactersInNames(t *testing.T) {
 		r := models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running}
 		set(&r)
 		err := r.Validate(time.Now())
-		require.EqualError(t, err, field+" must not hold U+202E: it is invisible, or changes the order in which text is shown")
+		require.EqualError(t, err, field+" must not contain U+202E: it is invisible, or changes the order of text")
 	}
 	r := models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running, SessionTitle: bad, Message: bad, Content: bad, ReportID: bad}
 	require.NoError(t, r.Validate(time.Now()), "texts, and an ID that nobody reads")

@@ -52,35 +52,35 @@ const RepeatWindow = time.Second
 // Record is a status report that the server has accepted: Sequence orders it among all records, and Received is its
 // receipt time.
 //
-// A renewal is a record that only renews its session. It has a Base: the record that set the session's status. A
+// A renewal is a record that only renews its session. It has Renews set: the record that set the session's status. A
 // renewal repeats that record's status, timestamp, message, content and report ID, so that it is complete on its own.
 type Record struct {
 	StatusReport
 	Sequence uint64
 	Received time.Time
-	Base     Base
+	Renews   RenewedRecord
 	ByEvent  bool  // the record was made from a tool's event; in a renewal, its base was
 	Turn     *Turn // what is under way after the record; nil if the record does not change that
 
-	Shown  uint64           // sequence of the question that the status shows; 0 for none or for that of this record
-	Closed []ClosedQuestion // closed questions that the status's entry in the history mentions
+	ShownQuestion uint64           // sequence of the question that the status shows; 0 for none or for that of this record
+	Closed        []ClosedQuestion // closed questions that the status's entry in the history mentions
 }
 
-// Base is the record whose status a renewal keeps. The zero value is none.
-type Base struct {
+// RenewedRecord is the record whose status a renewal keeps. The zero value is none.
+type RenewedRecord struct {
 	Sequence uint64
 	Received time.Time
 }
 
 // Renewal reports whether the record only renewed its session.
-func (r *Record) Renewal() bool { return r.Base.Sequence != 0 }
+func (r *Record) Renewal() bool { return r.Renews.Sequence != 0 }
 
-// Shows returns the sequence of the question that the record's status shows, or 0 for none.
-func (r *Record) Shows() uint64 {
-	if r.Shown == 0 && r.Turn != nil && r.Turn.Asks != nil && !r.Renewal() {
+// QuestionShown returns the sequence of the question that the record's status shows, or 0 for none.
+func (r *Record) QuestionShown() uint64 {
+	if r.ShownQuestion == 0 && r.Turn != nil && r.Turn.Question != nil && !r.Renewal() {
 		return r.Sequence
 	}
-	return r.Shown
+	return r.ShownQuestion
 }
 
 // Validate returns nil, or a bad_request error that names the first field at fault and what is allowed. now is the
@@ -120,8 +120,8 @@ func (r *StatusReport) Validate(now time.Time) error {
 		return BadRequest("ttl_minutes", fmt.Sprintf(
 			"must be a whole number from %d to %d, or 0 to keep the session's", MinTTLMinutes, MaxTTLMinutes))
 	}
-	if r.Event != nil && r.Event.Asks != nil {
-		if err := r.Event.Asks.Validate(); err != nil {
+	if r.Event != nil && r.Event.Question != nil {
+		if err := r.Event.Question.Validate(); err != nil {
 			return err
 		}
 	}
@@ -172,7 +172,7 @@ func validateLine(field, value string, limit int) error {
 		return BadRequest(field, `must not be "." or ".."`)
 	}
 	if hasControl(value) {
-		return BadRequest(field, "must not hold control characters")
+		return BadRequest(field, "must not contain control characters")
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func TestInvalidReportsNameTheField(t *testing.T) {
 		"agent ID too long":      {func(r *models.StatusReport) { r.AgentID = strings.Repeat("é", 101) }, "agent_id", "agent_id must be at most 100 characters, not 101"},
 		"blank agent ID":         {func(r *models.StatusReport) { r.AgentID = " \u2003" }, "agent_id", "agent_id must not be blank"},
 		"agent ID of one dot":    {func(r *models.StatusReport) { r.AgentID = "." }, "agent_id", `agent_id must not be "." or ".."`},
-		"newline in an agent ID": {func(r *models.StatusReport) { r.AgentID = "a\nb" }, "agent_id", "agent_id must not hold control characters"},
+		"newline in an agent ID": {func(r *models.StatusReport) { r.AgentID = "a\nb" }, "agent_id", "agent_id must not contain control characters"},
 		"DEL in an agent ID":     {func(r *models.StatusReport) { r.AgentID = "a\x7f" }, "agent_id", "control characters"},
 		"C1 in a topic":          {func(r *models.StatusReport) { r.SessionTopic = "a\u0085b" }, "session_topic", "control characters"},
 		"no topic":               {func(r *models.StatusReport) { r.SessionTopic = "" }, "session_topic", "session_topic is required: 1 to 500 characters"},

@@ -9,13 +9,13 @@ import (
 
 // Admission is the result of [Store.Admit].
 type Admission struct {
-	Outcomes []Outcome       // one for each report; Stored or Renewed for those that have a record
-	Records  []models.Record // to be made durable and applied; they have no sequence yet
-	Doubts   []Doubt         // records whose report ID may be a duplicate
+	Outcomes           []Outcome           // one for each report; Stored or Renewed for those that have a record
+	Records            []models.Record     // to be made durable and applied; they have no sequence yet
+	PossibleDuplicates []PossibleDuplicate // records whose report ID may be a duplicate
 }
 
-// Doubt names a record whose report ID is not in memory but may be in the journal.
-type Doubt struct {
+// PossibleDuplicate names a record whose report ID is not in memory but may be in the journal.
+type PossibleDuplicate struct {
 	Outcome, Record int    // indexes in the Admission
 	Dropped         uint64 // no status that memory dropped from the session has a greater sequence
 }
@@ -86,7 +86,7 @@ func (ad *Admission) add(outcome Outcome, dropped uint64, record *models.Record)
 		return
 	}
 	if dropped > 0 {
-		ad.Doubts = append(ad.Doubts, Doubt{len(ad.Outcomes) - 1, len(ad.Records), dropped})
+		ad.PossibleDuplicates = append(ad.PossibleDuplicates, PossibleDuplicate{len(ad.Outcomes) - 1, len(ad.Records), dropped})
 	}
 	ad.Records = append(ad.Records, *record)
 }
@@ -96,7 +96,7 @@ func (ad *Admission) add(outcome Outcome, dropped uint64, record *models.Record)
 func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) {
 	a, se, ok := s.locate(team, &r.StatusReport)
 	if !ok {
-		return Foreign, 0
+		return OutsideTeam, 0
 	}
 	event, received := r.Event != nil, r.Received
 	outcome := s.decide(r, se, s.received)
@@ -232,7 +232,7 @@ func (s *Store) accept(team *Team, r *models.StatusReport) (Outcome, *agent) {
 	record := models.Record{StatusReport: *r}
 	a, se, ok := s.locate(team, &record.StatusReport)
 	if !ok {
-		return Foreign, nil
+		return OutsideTeam, nil
 	}
 	outcome := s.decide(&record, se, s.received)
 	if outcome != Stored && outcome != Renewed {

@@ -171,8 +171,8 @@ func (s *Store) updateTurn(se *session, r *models.Record) (p turnChange) {
 		se.turn, se.turnSeq = turnOf(&after, r.Sequence, before), r.Sequence
 		p.closed = se.turn.closedSince(before, after.Closed, r.Closed)
 	}
-	if after.Asks != nil {
-		se.turn.fill(after.Asks, r.Sequence, unixNanos(r.Received))
+	if after.Question != nil {
+		se.turn.fill(after.Question, r.Sequence, unixNanos(r.Received))
 		if q := se.turn.find(r.Sequence); q != nil {
 			p.asked = q.brief
 		}

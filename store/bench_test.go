@@ -69,16 +69,16 @@ func BenchmarkMemory(b *testing.B) {
 // turnOfEvents returns the reports of the events of one turn of a tool: a prompt, a call and an answer.
 func turnOfEvents(agent, id string, call uint64) []models.StatusReport {
 	event := func(name string, status models.Status, message string, e models.Event) models.StatusReport {
-		e.Name, e.Find, e.FirstName, e.FirstTitle = name, true, true, true
+		e.Name, e.FindByToolID, e.FirstName, e.FirstTitle = name, true, true, true
 		return models.StatusReport{AgentID: agent, AgentName: "payments", AgentSource: "claude-code", AgentHost: "laptop", SessionTopic: id,
 			Status: status, Message: message, Content: message, TTLMinutes: 60, Event: &e}
 	}
 	reports := []models.StatusReport{
-		event("SessionStart", models.Idle, "Session started", models.Event{Counts: models.Unknown}),
-		event("UserPromptSubmit", models.Running, "Fix the flaky test in payment/checkout_test.go", models.Event{Counts: models.Anywhere, Closes: models.ClosesAll}),
-		event("PreToolUse", models.Running, "Bash: go test ./payment", models.Event{Counts: models.Anywhere, Call: call, Same: 7, Group: 7, Stage: models.CallStarts}),
-		event("PostToolUse", models.Running, "Bash: go test ./payment", models.Event{Counts: models.AtWork, Call: call, Same: 7, Group: 7, Stage: models.CallEnds, Closes: models.ClosesOwn}),
-		event("Stop", models.Success, "The test waited for a goroutine that nobody had started; it is fixed.", models.Event{Counts: models.Anywhere, Closes: models.ClosesAll}),
+		event("SessionStart", models.Idle, "Session started", models.Event{AppliesIn: models.Unknown}),
+		event("UserPromptSubmit", models.Running, "Fix the flaky test in payment/checkout_test.go", models.Event{AppliesIn: models.Anywhere, Closes: models.ClosesAll}),
+		event("PreToolUse", models.Running, "Bash: go test ./payment", models.Event{AppliesIn: models.Anywhere, CallIDHash: call, InputHash: 7, ResultHash: 7, Stage: models.CallStarts}),
+		event("PostToolUse", models.Running, "Bash: go test ./payment", models.Event{AppliesIn: models.AtWork, CallIDHash: call, InputHash: 7, ResultHash: 7, Stage: models.CallEnds, Closes: models.ClosesOwn}),
+		event("Stop", models.Success, "The test waited for a goroutine that nobody had started; it is fixed.", models.Event{AppliesIn: models.Anywhere, Closes: models.ClosesAll}),
 	}
 	reports[1].SessionTitle = reports[1].Message
 	return reports

@@ -26,14 +26,14 @@ type quota struct {
 // caller holds s.mu.
 func (s *Store) makeRoom(set *teamSet, n need) Outcome {
 	for _, t := range set.list() {
-		if !t.share.Caps() {
+		if !t.share.IsLimited() {
 			continue
 		}
 		if outcome := s.makeRoomIn(teamQuota(t), n); outcome != 0 {
 			return outcome
 		}
 	}
-	if set == nil && s.share.Caps() {
+	if set == nil && s.share.IsLimited() {
 		if outcome := s.makeRoomIn(s.everyoneQuota(), n); outcome != 0 {
 			return outcome
 		}
@@ -62,7 +62,7 @@ func (s *Store) storeQuota(own *teamSet) quota {
 
 // capped reports whether the share of one of the teams in the set is less than the whole.
 func (set *teamSet) capped() bool {
-	return slices.ContainsFunc(set.list(), func(t *Team) bool { return t.share.Caps() })
+	return slices.ContainsFunc(set.list(), func(t *Team) bool { return t.share.IsLimited() })
 }
 
 // makeRoomIn makes room within a quota. It returns 0 if there is room, otherwise the refusal. The caller holds s.mu.
@@ -113,7 +113,7 @@ func (s *Store) trimFor(set *teamSet) {
 			s.trim(teamQuota(t))
 		}
 	}
-	if set == nil && s.share.Caps() {
+	if set == nil && s.share.IsLimited() {
 		s.trim(s.everyoneQuota())
 	}
 	if s.used.bytes > s.opts.HistoryMaxBytes {
@@ -239,7 +239,7 @@ func (s *Store) admitRoom(r *models.Record, a *agent, se *session, reserve bool)
 		defer s.enqueue(se)
 	}
 	n, outcome := s.makeRoomFor(r, set, a, se)
-	if outcome.outOfMemory() && r.Turn != nil && r.Turn.Asks != nil {
+	if outcome.outOfMemory() && r.Turn != nil && r.Turn.Question != nil {
 		withoutContent(r)
 		n, outcome = s.makeRoomFor(r, set, a, se)
 	}
@@ -281,10 +281,10 @@ func (s *Store) needOf(r *models.Record, set *teamSet, a *agent, se *session) ne
 // withoutContent drops the content of the question that r opens, of the status beneath it, and of the status that r
 // sets.
 func withoutContent(r *models.Record) {
-	asks := *r.Turn.Asks
+	asks := *r.Turn.Question
 	asks.Content, asks.ContentCut = "", asks.ContentCut || asks.Content != ""
 	turn := *r.Turn
-	turn.Asks, turn.Beneath.Content = &asks, ""
+	turn.Question, turn.Underlying.Content = &asks, ""
 	r.Turn = &turn
 	if !r.Renewal() {
 		r.Content = ""

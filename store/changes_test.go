@@ -207,7 +207,7 @@ func TestKeptChangesTakeBoundedMemory(t *testing.T) {
 	for i := range sessions {
 		topic := fmt.Sprint(i)
 		require.Equal(t, []store.Outcome{store.Stored}, accept(st, epoch, models.StatusReport{AgentID: "a", SessionTopic: topic, Status: models.Running, Event: &models.Event{
-			Name: "PermissionRequest", Counts: models.Anywhere, Call: 1, Asks: &models.Question{Kind: models.Permission, Text: strings.Repeat(topic, models.MaxMessage/4)},
+			Name: "PermissionRequest", AppliesIn: models.Anywhere, CallIDHash: 1, Question: &models.Question{Kind: models.Permission, Text: strings.Repeat(topic, models.MaxMessage/4)},
 		}}))
 		require.True(t, st.RemoveSession(store.SessionKey{AgentID: "a", Topic: topic}, epoch))
 	}

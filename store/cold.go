@@ -32,11 +32,11 @@ type coolingRound struct {
 // HasCold reports whether the journal may hold sessions that memory does not.
 func (s *Store) HasCold() bool { return s.cold.evicted.Load() > 0 }
 
-// ColdMark returns a mark of the current state of [Store.HasCold], for [Store.NoneCold].
+// ColdMark returns a mark of the current state of [Store.HasCold], for [Store.ClearCold].
 func (s *Store) ColdMark() uint64 { return s.cold.evicted.Load() }
 
-// NoneCold declares that the journal held no cold session. It has no effect if a session was evicted since the mark.
-func (s *Store) NoneCold(mark uint64) { s.cold.evicted.CompareAndSwap(mark, 0) }
+// ClearCold declares that the journal held no cold session. It has no effect if a session was evicted since the mark.
+func (s *Store) ClearCold(mark uint64) { s.cold.evicted.CompareAndSwap(mark, 0) }
 
 // cool counts se as evicted, and keeps its state if the journal has not filed all of it. The caller holds s.mu.
 func (s *Store) cool(se *session) {
@@ -125,8 +125,8 @@ func (c *cold) setAgentFiled(id string, newest StatusPosition) {
 	}
 }
 
-// Filed tells the store that the journal has filed every record up to a sequence.
-func (s *Store) Filed(sequence uint64) {
+// SetFiledTo tells the store that the journal has filed every record up to a sequence.
+func (s *Store) SetFiledTo(sequence uint64) {
 	s.lock()
 	defer s.mu.Unlock()
 	c := &s.cold
@@ -146,8 +146,8 @@ func (s *Store) Filed(sequence uint64) {
 	}
 }
 
-// Cools reports whether a session is cooling: memory has evicted it, and the journal has not filed all of it.
-func (s *Store) Cools(key SessionKey) bool {
+// IsCooling reports whether a session is cooling: memory has evicted it, and the journal has not filed all of it.
+func (s *Store) IsCooling(key SessionKey) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, ok := s.cold.session(key)
@@ -165,16 +165,16 @@ func (s *Store) RecallAgent(id string, state AgentState) {
 	s.cold.recalled[id] = state
 }
 
-// CoolsAgent reports whether an agent has a cooling session, and whether memory has the agent.
-func (s *Store) CoolsAgent(id string) (cools, known bool) {
+// AgentIsCooling reports whether an agent has a cooling session, and whether memory has the agent.
+func (s *Store) AgentIsCooling(id string) (cools, known bool) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, cools = s.cold.agent(id)
 	return cools, s.agents[id] != nil
 }
 
-// Cooling returns the number of cooling sessions, which the journal has yet to file.
-func (s *Store) Cooling() (n int) {
+// CoolingCount returns the number of cooling sessions, which the journal has yet to file.
+func (s *Store) CoolingCount() (n int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	for _, r := range s.cold.rounds {

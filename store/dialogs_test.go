@@ -122,7 +122,7 @@ func (s *screen) finished() bool { return s.turn == models.Success || s.turn == 
 func (c *toolCall) start(kind toolKind) models.StatusReport {
 	r := starts(c.subagent, c.id, c.what)
 	if kind == namesRequests {
-		r.Event.Call, r.Event.Same, r.Event.Group, r.Event.Stage = 0, 0, 0, 0
+		r.Event.CallIDHash, r.Event.InputHash, r.Event.ResultHash, r.Event.Stage = 0, 0, 0, 0
 	}
 	return r
 }
@@ -130,7 +130,7 @@ func (c *toolCall) start(kind toolKind) models.StatusReport {
 func (c *toolCall) end(kind toolKind) models.StatusReport {
 	r := ends(c.subagent, c.id, c.what)
 	if kind == namesRequests {
-		r.Event.Call, r.Event.Same, r.Event.Group, r.Event.Stage = 0, 0, hashed("call "+c.id), 0
+		r.Event.CallIDHash, r.Event.InputHash, r.Event.ResultHash, r.Event.Stage = 0, 0, hashed("call "+c.id), 0
 	}
 	return r
 }
@@ -138,7 +138,7 @@ func (c *toolCall) end(kind toolKind) models.StatusReport {
 func (c *toolCall) ask(kind toolKind) models.StatusReport {
 	r := asks(c.subagent, "", c.what)
 	if kind == namesRequests {
-		r.Event.Call, r.Event.Same, r.Event.Group = hashed(fmt.Sprint(c.asked)), 0, hashed("call "+c.id)
+		r.Event.CallIDHash, r.Event.InputHash, r.Event.ResultHash = hashed(fmt.Sprint(c.asked)), 0, hashed("call "+c.id)
 	}
 	return r
 }
@@ -237,7 +237,7 @@ func TestPendingIsWhatIsOnTheScreen(t *testing.T) {
 			},
 			"a question is answered by its ID": func(t *rapid.T) {
 				c := which(t, func(c *toolCall) bool { return s.kind == namesRequests && c.asked != 0 })
-				send(report(0, "", models.Event{Call: hashed(fmt.Sprint(c.asked)), Group: hashed("call " + c.id), Closes: models.ClosesOwn, Outcome: models.Answered}))
+				send(report(0, "", models.Event{CallIDHash: hashed(fmt.Sprint(c.asked)), ResultHash: hashed("call " + c.id), Closes: models.ClosesOwn, Outcome: models.Answered}))
 				c.asked = 0
 			},
 			"a result comes late": func(t *rapid.T) {

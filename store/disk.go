@@ -10,7 +10,7 @@ func sizeOnDisk(r *models.Record) int64 {
 	n := recordOverhead + len(r.AgentID) + len(r.AgentName) + len(r.AgentSource) + len(r.AgentHost) +
 		len(r.SessionTopic) + len(r.SessionTitle) + len(r.Message) + len(r.Content) + len(r.ReportID)
 	if r.Turn != nil {
-		n += int(questionSize(r.Turn.Asks))
+		n += int(questionSize(r.Turn.Question))
 	}
 	return int64(n)
 }
@@ -24,11 +24,11 @@ func (s *Store) admitDisk(r *models.Record, set *teamSet) Outcome {
 	}
 	n := sizeOnDisk(r)
 	for _, t := range set.list() {
-		if t.used.disk+n > t.share.Of(bound) && t.share.Caps() {
+		if t.used.disk+n > t.share.Of(bound) && t.share.IsLimited() {
 			return OutOfDiskShare
 		}
 	}
-	if set == nil && s.everyone.disk+n > s.share.Of(bound) && s.share.Caps() {
+	if set == nil && s.everyone.disk+n > s.share.Of(bound) && s.share.IsLimited() {
 		return OutOfDiskShare
 	}
 	if s.used.disk+n > bound {
@@ -60,7 +60,7 @@ func (s *Store) SetDiskUse(use DiskUse) {
 // DiskShare is the number of bytes on disk that a team may use. A nil Team stands for the agents without a team.
 type DiskShare struct {
 	*Team
-	Most        int64
+	MaxBytes    int64
 	DropHistory bool
 }
 

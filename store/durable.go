@@ -76,12 +76,12 @@ type Filing struct {
 	SessionKey
 	Newest StatusPosition // of what is filed now
 
-	Known         bool // the store knows the session; if not, the next two fields are zero
-	State         SessionState
-	SessionBefore StatusPosition // how far its history was filed before
+	SessionKnown   bool // the store knows the session; if not, the next two fields are zero
+	State          SessionState
+	SessionFiledTo StatusPosition // how far its history was filed before
 
-	AgentKnown  bool           // the store knows the agent; if not, AgentBefore is zero
-	AgentBefore StatusPosition // how far its history was filed before, including earlier filings of the same call
+	AgentKnown   bool           // the store knows the agent; if not, AgentFiledTo is zero
+	AgentFiledTo StatusPosition // how far its history was filed before, including earlier filings of the same call
 }
 
 // File records what is filed of sessions, and fills in what the store knows of each.
@@ -99,19 +99,19 @@ func (s *Store) fileChunk(filings []Filing) {
 		f := &filings[i]
 		a, se := s.lookup(f.AgentID, f.Topic)
 		if a != nil {
-			f.AgentKnown, f.AgentBefore = true, a.filed
+			f.AgentKnown, f.AgentFiledTo = true, a.filed
 			a.filed = a.filed.newest(f.Newest)
 		} else if state, ok := s.cold.agent(f.AgentID); ok {
-			f.AgentKnown, f.AgentBefore = true, state.Filed
+			f.AgentKnown, f.AgentFiledTo = true, state.Filed
 			s.cold.setAgentFiled(f.AgentID, f.Newest)
 		}
 		switch state, cooling := s.cold.session(f.SessionKey); {
 		case se != nil:
-			f.Known, f.SessionBefore = true, se.filed()
+			f.SessionKnown, f.SessionFiledTo = true, se.filed()
 			se.setFiled(se.filed().newest(f.Newest))
 			f.State = se.state()
 		case cooling:
-			f.Known, f.SessionBefore, f.State = true, state.Filed, state
+			f.SessionKnown, f.SessionFiledTo, f.State = true, state.Filed, state
 			f.State.Filed = state.Filed.newest(f.Newest)
 			s.cold.setFiled(f.SessionKey, f.Newest)
 		}
@@ -295,8 +295,8 @@ func restoreState(se *session, r *Restored) {
 	}
 }
 
-// Knows reports whether the store knows a session.
-func (s *Store) Knows(key SessionKey) bool {
+// Has reports whether the store knows a session.
+func (s *Store) Has(key SessionKey) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, se := s.lookup(key.AgentID, key.Topic)
@@ -337,20 +337,20 @@ func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 // downtimeGrace is the maximum time that a session whose TTL ran out while the server was down gets after the start.
 const downtimeGrace = 10 * time.Minute
 
-// Loading tells the store the current time before the records of an earlier run are applied. If the clock was set back,
+// BeginLoading tells the store the current time before the records of an earlier run are applied. If the clock was set back,
 // some records have later receipts: the TTL of their sessions starts now.
-func (s *Store) Loading(now time.Time) {
+func (s *Store) BeginLoading(now time.Time) {
 	s.lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, s.expiryTime(now))
 	s.loading = true
 }
 
-// Loaded declares that all records of an earlier run are applied. lastRan is the latest time at which that run is known
+// EndLoading declares that all records of an earlier run are applied. lastRan is the latest time at which that run is known
 // to have been up, besides the receipts of its records. Sessions that were running or pending and expired since then
-// get their TTL from now on, at most 10 minutes. Loaded returns how many sessions these are, and how many sessions were
+// get their TTL from now on, at most 10 minutes. EndLoading returns how many sessions these are, and how many sessions were
 // updated at a time that is still in the future.
-func (s *Store) Loaded(lastRan, now time.Time) (extended, ahead int) {
+func (s *Store) EndLoading(lastRan, now time.Time) (extended, ahead int) {
 	extended, ahead = s.grantGrace(lastRan, now)
 	s.shrink()
 	return extended, ahead

@@ -19,27 +19,27 @@ func drawEvent(t *rapid.T, now time.Time) models.StatusReport {
 	r := drawReport(t, now)
 	hash := func(label string) uint64 { return rapid.Uint64Range(0, 2).Draw(t, label) }
 	e := &models.Event{
-		Name:       "Event",
-		Find:       rapid.Bool().Draw(t, "find"),
-		Orphan:     rapid.Bool().Draw(t, "orphan"),
-		FirstName:  rapid.Bool().Draw(t, "first name"),
-		FirstTitle: rapid.Bool().Draw(t, "first title"),
-		Counts:     models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")),
-		Silent:     rapid.Bool().Draw(t, "silent"),
-		Interrupts: rapid.SampledFrom([]string{"", "", "Interrupted"}).Draw(t, "interrupts"),
-		Subagent:   rapid.SampledFrom([]string{"", "", "sub"}).Draw(t, "subagent"),
-		Call:       hash("call"), Same: hash("same"), Group: hash("group"),
-		Stage:   models.CallStage(rapid.Uint8Range(0, uint8(models.CallEnds)).Draw(t, "stage")),
-		Closes:  models.Closes(rapid.Uint8Range(0, uint8(models.ClosesAll)).Draw(t, "closes")),
-		Outcome: rapid.SampledFrom([]models.QuestionOutcome{models.Answered, models.Denied, models.Withdrawn}).Draw(t, "outcome"),
-		Answer:  rapid.SampledFrom([]string{"", "yes"}).Draw(t, "answer"),
-		Going:   rapid.SampledFrom([][]string{nil, {"sub"}}).Draw(t, "going"),
+		Name:              "Event",
+		FindByToolID:      rapid.Bool().Draw(t, "find"),
+		FallBackToRunning: rapid.Bool().Draw(t, "orphan"),
+		FirstName:         rapid.Bool().Draw(t, "first name"),
+		FirstTitle:        rapid.Bool().Draw(t, "first title"),
+		AppliesIn:         models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")),
+		IgnoreOtherwise:   rapid.Bool().Draw(t, "silent"),
+		InterruptMessage:  rapid.SampledFrom([]string{"", "", "Interrupted"}).Draw(t, "interrupts"),
+		Subagent:          rapid.SampledFrom([]string{"", "", "sub"}).Draw(t, "subagent"),
+		CallIDHash:        hash("call"), InputHash: hash("same"), ResultHash: hash("group"),
+		Stage:            models.CallStage(rapid.Uint8Range(0, uint8(models.CallEnds)).Draw(t, "stage")),
+		Closes:           models.Closes(rapid.Uint8Range(0, uint8(models.ClosesAll)).Draw(t, "closes")),
+		Outcome:          rapid.SampledFrom([]models.QuestionOutcome{models.Answered, models.Denied, models.Withdrawn}).Draw(t, "outcome"),
+		Answer:           rapid.SampledFrom([]string{"", "yes"}).Draw(t, "answer"),
+		RunningSubagents: rapid.SampledFrom([][]string{nil, {"sub"}}).Draw(t, "going"),
 	}
 	if rapid.Bool().Draw(t, "asks") {
-		e.Asks = &models.Question{Kind: models.Choice, Text: rapid.SampledFrom([]string{"Which?", "Sure?"}).Draw(t, "text"),
+		e.Question = &models.Question{Kind: models.Choice, Text: rapid.SampledFrom([]string{"Which?", "Sure?"}).Draw(t, "text"),
 			Content: rapid.SampledFrom([]string{"", "all of it"}).Draw(t, "question in full"), Choices: []string{"yes", "no"}, AskedBy: e.Subagent}
-		r.Message = e.Asks.Text
-		e.Hints, e.Binds = rapid.Bool().Draw(t, "hints"), rapid.Bool().Draw(t, "binds")
+		r.Message = e.Question.Text
+		e.HintOnly, e.AboutLastCall = rapid.Bool().Draw(t, "hints"), rapid.Bool().Draw(t, "binds")
 	}
 	r.AgentSource, r.ReportID, r.Event = rapid.SampledFrom([]string{"cursor", "codex"}).Draw(t, "tool"), "", e
 	r.Status = rapid.SampledFrom([]models.Status{0, models.Idle, models.Running, models.Success, models.Failed}).Draw(t, "status of an event")
@@ -145,7 +145,7 @@ func TestAdmittedRecordsApplyInAnyOrder(t *testing.T) {
 		again := append(slices.Clone(records), rapid.SliceOf(rapid.SampledFrom(records)).Draw(t, "repeated")...)
 		rnd := rand.New(rand.NewPCG(rapid.Uint64().Draw(t, "seed"), 0))
 		rnd.Shuffle(len(again), func(i, j int) { again[i], again[j] = again[j], again[i] })
-		second.Loading(now)
+		second.BeginLoading(now)
 		second.Apply(again...)
 		first.Expire(now)
 		second.Expire(now)

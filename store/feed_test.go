@@ -102,10 +102,10 @@ func hashed(s string) uint64 {
 // callEvent returns an event about a call with this ID, tool and input; id and call are "" for none. subagent is "" for
 // the agent itself.
 func callEvent(subagent, id, call string) models.Event {
-	e := models.Event{Subagent: subagent, Call: hashed(id)}
+	e := models.Event{Subagent: subagent, CallIDHash: hashed(id)}
 	if call != "" {
-		e.Same = hashed(subagent + "/" + call)
-		e.Group = e.Same
+		e.InputHash = hashed(subagent + "/" + call)
+		e.ResultHash = e.InputHash
 	}
 	return e
 }
@@ -115,30 +115,30 @@ const stillGoing = models.AtWork | models.AtPrompt | models.Unknown
 // Reports that adapters make of tools' events.
 
 func begins() models.StatusReport {
-	return report(models.Idle, "Session started", models.Event{Counts: models.Unknown})
+	return report(models.Idle, "Session started", models.Event{AppliesIn: models.Unknown})
 }
 
 func prompts(text string) models.StatusReport {
-	return report(models.Running, text, models.Event{Counts: models.Anywhere, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+	return report(models.Running, text, models.Event{AppliesIn: models.Anywhere, Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
 func starts(subagent, id, call string) models.StatusReport {
 	e := callEvent(subagent, id, call)
-	e.Counts, e.Stage = models.Anywhere, models.CallStarts
+	e.AppliesIn, e.Stage = models.Anywhere, models.CallStarts
 	return ofSubagent(report(models.Running, call, e))
 }
 
 func ends(subagent, id, call string) models.StatusReport {
 	e := callEvent(subagent, id, call)
-	e.Counts, e.Stage, e.Closes, e.Outcome = stillGoing, models.CallEnds, models.ClosesOwn, models.Answered
+	e.AppliesIn, e.Stage, e.Closes, e.Outcome = stillGoing, models.CallEnds, models.ClosesOwn, models.Answered
 	return ofSubagent(report(models.Running, call, e))
 }
 
 func asks(subagent, id, call string) models.StatusReport {
 	e := callEvent(subagent, id, call)
-	e.Counts = models.Anywhere
-	e.Asks = &models.Question{Kind: models.Permission, Text: subagent + call + "?", AskedBy: subagent}
-	return ofSubagent(report(models.Running, e.Asks.Text, e))
+	e.AppliesIn = models.Anywhere
+	e.Question = &models.Question{Kind: models.Permission, Text: subagent + call + "?", AskedBy: subagent}
+	return ofSubagent(report(models.Running, e.Question.Text, e))
 }
 
 func callDenied(subagent, id, call string) models.StatusReport {
@@ -156,7 +156,7 @@ func subagentEnds(subagent string) models.StatusReport {
 }
 
 func hints(text string) models.StatusReport {
-	return report(models.Running, text, models.Event{Counts: models.Anywhere, Hints: true, Binds: true, Asks: &models.Question{Kind: models.Permission, Text: text}})
+	return report(models.Running, text, models.Event{AppliesIn: models.Anywhere, HintOnly: true, AboutLastCall: true, Question: &models.Question{Kind: models.Permission, Text: text}})
 }
 
 func hintEnds() models.StatusReport {
@@ -168,31 +168,31 @@ func otherEvent(subagent string) models.StatusReport {
 }
 
 func turnEnds(going ...string) models.StatusReport {
-	return report(models.Success, "Done", models.Event{Counts: models.Anywhere, Closes: models.ClosesAll, Outcome: models.Withdrawn, Going: going})
+	return report(models.Success, "Done", models.Event{AppliesIn: models.Anywhere, Closes: models.ClosesAll, Outcome: models.Withdrawn, RunningSubagents: going})
 }
 
 func turnFails() models.StatusReport {
-	return report(models.Failed, "Error", models.Event{Counts: stillGoing, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+	return report(models.Failed, "Error", models.Event{AppliesIn: stillGoing, Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
 // backAtPrompt is an event which says that the prompt is empty and no dialog is open.
 func backAtPrompt() models.StatusReport {
-	return report(models.Failed, "Interrupted", models.Event{Counts: models.AtWork, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+	return report(models.Failed, "Interrupted", models.Event{AppliesIn: models.AtWork, Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
 func sessionEnds() models.StatusReport {
-	return report(models.Failed, "Session ended", models.Event{Counts: models.AtWork, Silent: true, Closes: models.ClosesAll, Outcome: models.Withdrawn})
+	return report(models.Failed, "Session ended", models.Event{AppliesIn: models.AtWork, IgnoreOtherwise: true, Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
 // processStarts is an event which says that the session's process has started, possibly again.
 func processStarts() models.StatusReport {
-	return report(models.Idle, "Session started", models.Event{Counts: models.Unknown, Interrupts: "Interrupted", Closes: models.ClosesAll, Outcome: models.Withdrawn})
+	return report(models.Idle, "Session started", models.Event{AppliesIn: models.Unknown, InterruptMessage: "Interrupted", Closes: models.ClosesAll, Outcome: models.Withdrawn})
 }
 
 // ofSubagent returns what an adapter makes of an event that may come from a subagent.
 func ofSubagent(r models.StatusReport) models.StatusReport {
-	if r.Event.Subagent != "" && r.Event.Asks == nil {
-		r.Event.Counts &= models.Unknown
+	if r.Event.Subagent != "" && r.Event.Question == nil {
+		r.Event.AppliesIn &= models.Unknown
 	}
 	return r
 }

@@ -67,7 +67,7 @@ func (s *Store) findAsNamed(team *Team, r *models.StatusReport) *session {
 // locate returns the agent and the session of r, nil if not known, and sets the agent ID of r to that of the session.
 // ok is false if there is no such session and r names an agent outside the team. The caller holds the store's lock.
 func (s *Store) locate(team *Team, r *models.StatusReport) (a *agent, se *session, ok bool) {
-	if r.Event != nil && r.Event.Find {
+	if r.Event != nil && r.Event.FindByToolID {
 		se := s.findAsNamed(team, r)
 		if se == nil {
 			se = s.find(team, r.AgentSource, r.SessionTopic)
@@ -83,7 +83,7 @@ func (s *Store) locate(team *Team, r *models.StatusReport) (a *agent, se *sessio
 		return nil, nil, false
 	}
 	a, se = s.lookup(r.AgentID, r.SessionTopic)
-	if se == nil && a != nil && r.Event != nil && r.Event.Orphan && r.Event.Counts&models.Unknown == 0 {
+	if se == nil && a != nil && r.Event != nil && r.Event.FallBackToRunning && r.Event.AppliesIn&models.Unknown == 0 {
 		se = a.adopt(r)
 	}
 	return a, se, true

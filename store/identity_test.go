@@ -14,13 +14,13 @@ import (
 // unnamedEvent is an event of a tool whose settings name no agent. The agent's ID is derived from the tool's folder.
 func unnamedEvent(tool, id, agent string) models.StatusReport {
 	return models.StatusReport{AgentID: agent, AgentName: strings.TrimPrefix(agent, tool+":"), AgentSource: tool, SessionTopic: id, Status: models.Running, Message: "in " + agent,
-		Event: &models.Event{Name: "Event", Find: true, FirstName: true, Counts: models.Anywhere}}
+		Event: &models.Event{Name: "Event", FindByToolID: true, FirstName: true, AppliesIn: models.Anywhere}}
 }
 
 // namedEvent is an event of a tool whose settings name the agent.
 func namedEvent(tool, id, agent string) models.StatusReport {
 	r := unnamedEvent(tool, id, agent)
-	r.Event.Find = false
+	r.Event.FindByToolID = false
 	return r
 }
 
@@ -127,9 +127,9 @@ func TestEventsFindSessionsOfTheirTeamOnly(t *testing.T) {
 			return f.store.Accept(team, []models.StatusReport{r}, f.now, nil)[0]
 		}
 		require.Equal(t, store.Stored, send(ours, unnamedEvent("codex", "id", "codex:ours")))
-		require.Equal(t, store.Foreign, send(theirs, unnamedEvent("codex", "id", "codex:ours")), "the session belongs to another team")
-		require.Equal(t, store.Foreign, send(theirs, namedEvent("codex", "id", "codex:ours")))
-		require.False(t, store.Foreign.Acknowledged())
+		require.Equal(t, store.OutsideTeam, send(theirs, unnamedEvent("codex", "id", "codex:ours")), "the session belongs to another team")
+		require.Equal(t, store.OutsideTeam, send(theirs, namedEvent("codex", "id", "codex:ours")))
+		require.False(t, store.OutsideTeam.Acknowledged())
 		require.Equal(t, store.Stored, send(theirs, unnamedEvent("codex", "id", "codex:theirs")))
 		require.Equal(t, store.Stored, send(ours, unnamedEvent("codex", "id", "codex:our sub")), "the session updated last belongs to another team")
 		require.Equal(t, store.Stored, send(ours, unnamedEvent("codex", "id", "codex:theirs")), "the folder name may be the same as theirs")
@@ -165,7 +165,7 @@ func TestAnExpiredSessionIsFound(t *testing.T) {
 func TestOrphans(t *testing.T) {
 	orphan := func(agent string) models.StatusReport {
 		r := unnamedEvent("cursor", "child", agent)
-		r.Event.Counts, r.Event.Orphan, r.SessionTitle = models.Working|models.Waiting, true, "Child"
+		r.Event.AppliesIn, r.Event.FallBackToRunning, r.SessionTitle = models.Working|models.Waiting, true, "Child"
 		return r
 	}
 	begins := unnamedEvent("cursor", "parent", "cursor:shop")

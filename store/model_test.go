@@ -35,7 +35,7 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 	if r.ReportID != "" && slices.ContainsFunc(history, func(held models.Record) bool { return held.ReportID == r.ReportID }) {
 		return store.Duplicate
 	}
-	outcome, base := store.Stored, models.Base{}
+	outcome, base := store.Stored, models.RenewedRecord{}
 	if r.Timestamp.After(m.received) {
 		r.Timestamp = time.Time{}
 	}
@@ -51,7 +51,7 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 		}
 	}
 	m.sequence++
-	record := models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received, Base: base, ByEvent: event}
+	record := models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received, Renews: base, ByEvent: event}
 	if outcome == store.Renewed {
 		record.ByEvent = history[0].ByEvent
 	}
@@ -61,14 +61,14 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 }
 
 // settle returns what is recorded of an event that involves no question.
-func (m *model) settle(r models.StatusReport, history []models.Record) (models.StatusReport, models.Base, store.Outcome) {
+func (m *model) settle(r models.StatusReport, history []models.Record) (models.StatusReport, models.RenewedRecord, store.Outcome) {
 	e := r.Event
 	r.Event = nil
 	if len(history) == 0 {
-		if e.Counts&models.Unknown == 0 || r.Status == 0 {
-			return r, models.Base{}, store.Ignored
+		if e.AppliesIn&models.Unknown == 0 || r.Status == 0 {
+			return r, models.RenewedRecord{}, store.Ignored
 		}
-		return r, models.Base{}, store.Stored
+		return r, models.RenewedRecord{}, store.Stored
 	}
 	current := history[0]
 	if e.FirstTitle && m.session(id{r.AgentID, r.SessionTopic}, models.Agent{}).Title != "" {
@@ -77,9 +77,9 @@ func (m *model) settle(r models.StatusReport, history []models.Record) (models.S
 	if e.FirstName && m.known[r.AgentID].Name != "" {
 		r.AgentName = ""
 	}
-	counts := r.Status != 0 && e.Counts&models.StateOf(current.Status) != 0
-	if models.StateOf(current.Status)&models.AtWork != 0 && e.Interrupts != "" {
-		counts, r.Status, r.Message, r.Content = true, models.Failed, e.Interrupts, ""
+	counts := r.Status != 0 && e.AppliesIn&models.StateOf(current.Status) != 0
+	if models.StateOf(current.Status)&models.AtWork != 0 && e.InterruptMessage != "" {
+		counts, r.Status, r.Message, r.Content = true, models.Failed, e.InterruptMessage, ""
 	}
 	again := current.Status == r.Status && current.Message == r.Message && m.received.Sub(current.Received) < models.RepeatWindow
 	switch {
@@ -87,12 +87,12 @@ func (m *model) settle(r models.StatusReport, history []models.Record) (models.S
 		if !r.Timestamp.After(when(current)) {
 			r.Timestamp = m.received
 		}
-		return r, models.Base{}, store.Stored
-	case !counts && e.Silent:
-		return r, models.Base{}, store.Ignored
+		return r, models.RenewedRecord{}, store.Stored
+	case !counts && e.IgnoreOtherwise:
+		return r, models.RenewedRecord{}, store.Ignored
 	}
 	r.Status, r.Timestamp, r.Message, r.Content, r.ReportID = current.Status, when(current), current.Message, current.Content, current.ReportID
-	return r, models.Base{Sequence: current.Sequence, Received: current.Received}, store.Renewed
+	return r, models.RenewedRecord{Sequence: current.Sequence, Received: current.Received}, store.Renewed
 }
 
 // expire forgets the sessions whose retention has ended.

@@ -12,8 +12,8 @@ const (
 	Renewed
 	// Ignored means that the report had no effect.
 	Ignored
-	// Foreign means that the report's agent is not in the team; it changed nothing.
-	Foreign
+	// OutsideTeam means that the report's agent is not in the team; it changed nothing.
+	OutsideTeam
 
 	// OutOfSessions means that the limit of sessions is reached, and that no session can be evicted for the one that
 	// the report would begin; it changed nothing.
@@ -34,6 +34,6 @@ const (
 func (o Outcome) Refused() bool { return o >= OutOfSessions }
 
 // Acknowledged reports whether the report need not be sent again.
-func (o Outcome) Acknowledged() bool { return !o.Refused() && o != Foreign }
+func (o Outcome) Acknowledged() bool { return !o.Refused() && o != OutsideTeam }
 
 func (o Outcome) outOfMemory() bool { return o == OutOfMemory || o == OutOfMemoryShare }

@@ -53,8 +53,8 @@ func (p *HistoryPage) Add(item models.AgentStatus, at StatusPosition, limit, max
 	return true
 }
 
-// End marks that more items follow after those on the page.
-func (p *HistoryPage) End() { p.Next = &p.Positions[len(p.Positions)-1] }
+// MarkMore marks that more items follow after those on the page.
+func (p *HistoryPage) MarkMore() { p.Next = &p.Positions[len(p.Positions)-1] }
 
 // Truncate keeps the first n items, and clears Next.
 func (p *HistoryPage) Truncate(n int) {
@@ -65,13 +65,13 @@ func (p *HistoryPage) Truncate(n int) {
 	}
 }
 
-// Cut ends the page before the item that brings it above maxBytes bytes, but never before the first one.
-func (p *HistoryPage) Cut(maxBytes int) {
+// TruncateTo ends the page before the item that brings it above maxBytes bytes, but never before the first one.
+func (p *HistoryPage) TruncateTo(maxBytes int) {
 	bytes := 0
 	for i := range p.Items {
 		if bytes += StatusBytes(&p.Items[i]); bytes > maxBytes && i > 0 {
 			p.Truncate(i)
-			p.End()
+			p.MarkMore()
 			return
 		}
 	}

@@ -69,7 +69,7 @@ func TestPagesEndByBytes(t *testing.T) {
 	walk(100<<10, statuses, func(limit int) (int, int, bool) {
 		_, page, ok := st.AgentStatus("one", at, limit)
 		require.True(t, ok)
-		page.Cut(100 << 10)
+		page.TruncateTo(100 << 10)
 		at = page.Next
 		return len(page.Items), page.Bytes, page.Next != nil
 	})

@@ -46,11 +46,11 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 	}
 	if rapid.Bool().Draw(t, "event") {
 		r.Event = &models.Event{
-			Counts:     models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")) &^ models.Waiting,
-			Silent:     rapid.Bool().Draw(t, "silent"),
-			Interrupts: rapid.SampledFrom([]string{"", "Interrupted"}).Draw(t, "interrupts"),
-			FirstTitle: rapid.Bool().Draw(t, "first title"),
-			FirstName:  rapid.Bool().Draw(t, "first name"),
+			AppliesIn:        models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")) &^ models.Waiting,
+			IgnoreOtherwise:  rapid.Bool().Draw(t, "silent"),
+			InterruptMessage: rapid.SampledFrom([]string{"", "Interrupted"}).Draw(t, "interrupts"),
+			FirstTitle:       rapid.Bool().Draw(t, "first title"),
+			FirstName:        rapid.Bool().Draw(t, "first name"),
 		}
 		r.Status = rapid.SampledFrom([]models.Status{0, models.Idle, models.Running, models.Success, models.Failed}).Draw(t, "status of an event")
 	}
@@ -162,7 +162,7 @@ func TestApplyInAnyOrder(t *testing.T) {
 		rnd.Shuffle(len(records), func(i, j int) { records[i], records[j] = records[j], records[i] })
 
 		s := store.New(opts)
-		s.Loading(m.received)
+		s.BeginLoading(m.received)
 		for _, r := range records {
 			s.Apply(r)
 			if rnd.IntN(10) == 0 {

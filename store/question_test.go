@@ -16,14 +16,14 @@ import (
 // requested is an event that asks about a call, with an ID of the request.
 func requested(id, call string) models.StatusReport {
 	r := asks("", "", call)
-	r.Event.Call, r.Event.Same, r.Event.Group = hashed(id), 0, callEvent("", "", call).Group
+	r.Event.CallIDHash, r.Event.InputHash, r.Event.ResultHash = hashed(id), 0, callEvent("", "", call).ResultHash
 	return r
 }
 
 // notified is an event that asks something without naming the call.
 func notified(text string) models.StatusReport {
 	r := asks("", "", text)
-	r.Event.Binds = true
+	r.Event.AboutLastCall = true
 	return r
 }
 
@@ -36,13 +36,13 @@ func chooses(subagent, id, call string) models.StatusReport {
 
 // replied is an event that carries the reply to a request.
 func replied(id string, outcome models.QuestionOutcome, answer string) models.StatusReport {
-	return report(0, "", models.Event{Name: "replied", Call: hashed(id), Closes: models.ClosesOwn, Outcome: outcome, Answer: answer})
+	return report(0, "", models.Event{Name: "replied", CallIDHash: hashed(id), Closes: models.ClosesOwn, Outcome: outcome, Answer: answer})
 }
 
 // elicits is an event that asks on behalf of a server. Its results name only the server.
 func elicits(id, server, text string) models.StatusReport {
 	r := asks("", id, server+text)
-	r.Event.Group, r.Event.Asks.Text, r.Message = hashed(server), text, text
+	r.Event.ResultHash, r.Event.Question.Text, r.Message = hashed(server), text, text
 	return r
 }
 
@@ -94,8 +94,8 @@ func TestWhatClosesAQuestion(t *testing.T) {
 		"an event with an ID joins a question without one":             {[]models.StatusReport{prompts("Go"), asks("", "", "pick"), chooses("", "1", "pick"), ends("", "1", "pick")}, "running pick []", []models.QuestionOutcome{a}},
 		"an event without an ID joins a question with one":             {[]models.StatusReport{prompts("Go"), chooses("", "1", "pick"), asks("", "", "pick")}, "pending pick? [pick?]", nil},
 		"two calls with equal choices are two questions":               {[]models.StatusReport{prompts("Go"), chooses("", "1", "pick"), chooses("", "2", "pick"), asks("", "", "pick"), asks("", "", "pick")}, "pending pick? [pick? pick?]", nil},
-		"a result with less data closes its question":                  {[]models.StatusReport{prompts("Go"), elicits("", "db", "Which?"), report(0, "", models.Event{Group: hashed("db"), Closes: models.ClosesOwn, Outcome: models.Answered})}, "running Go []", []models.QuestionOutcome{a}},
-		"a result with less data leaves another question open":         {[]models.StatusReport{prompts("Go"), elicits("", "db", "Which?"), report(0, "", models.Event{Group: hashed("mail"), Closes: models.ClosesOwn, Outcome: models.Answered})}, "pending Which? [Which?]", nil},
+		"a result with less data closes its question":                  {[]models.StatusReport{prompts("Go"), elicits("", "db", "Which?"), report(0, "", models.Event{ResultHash: hashed("db"), Closes: models.ClosesOwn, Outcome: models.Answered})}, "running Go []", []models.QuestionOutcome{a}},
+		"a result with less data leaves another question open":         {[]models.StatusReport{prompts("Go"), elicits("", "db", "Which?"), report(0, "", models.Event{ResultHash: hashed("mail"), Closes: models.ClosesOwn, Outcome: models.Answered})}, "pending Which? [Which?]", nil},
 		"a subagent asks, and its own result closes it":                {[]models.StatusReport{prompts("Go"), starts("sub", "1", "rm"), asks("sub", "", "rm"), ends("sub", "1", "rm")}, "running Go []", []models.QuestionOutcome{a}},
 		"a subagent asks, and its end closes it":                       {[]models.StatusReport{prompts("Go"), asks("sub", "", "rm"), subagentEnds("sub")}, "running Go []", []models.QuestionOutcome{w}},
 		"a subagent asks, and keeps running after the turn":            {[]models.StatusReport{prompts("Go"), asks("sub", "", "rm"), turnEnds("sub")}, "pending subrm? [subrm?]", nil},
@@ -235,7 +235,7 @@ func TestQuestionsHaveRoomOrAreRefused(t *testing.T) {
 	const bound = 100_000
 	asking := func(id string, content int) models.StatusReport {
 		r := requested(id, id)
-		r.Event.Asks.Content = strings.Repeat("x", content)
+		r.Event.Question.Content = strings.Repeat("x", content)
 		return r
 	}
 	f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = bound })
@@ -282,7 +282,7 @@ func TestAQuestionWithoutRoomBeginsNoSession(t *testing.T) {
 // They make room for a question.
 func TestAQuestionEvictsExpiredSessions(t *testing.T) {
 	asking := asks("", "", "rm")
-	asking.Event.Asks.Content = strings.Repeat("x", 5000)
+	asking.Event.Question.Content = strings.Repeat("x", 5000)
 	for name, before := range map[string][]models.StatusReport{"of a known session": {prompts("Go")}, "of a new session": nil} {
 		t.Run(name, func(t *testing.T) {
 			f := newFeed(t, func(o *store.Options) { o.HistoryMaxBytes = 100_000 })
@@ -330,7 +330,7 @@ func TestQuestionsAdmittedTogetherHaveRoom(t *testing.T) {
 	var ad store.Admission
 	for i := range 20 {
 		r := asks("", "", "rm")
-		r.SessionTopic, r.Event.Asks.Content = fmt.Sprint(i), strings.Repeat("x", 3000)
+		r.SessionTopic, r.Event.Question.Content = fmt.Sprint(i), strings.Repeat("x", 3000)
 		require.True(t, st.Admit(nil, []models.StatusReport{r}, epoch, &ad))
 	}
 	require.NotEmpty(t, ad.Records)

@@ -153,7 +153,7 @@ func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64
 	whole := true // no gap and no dropped content so far
 	for st := range history {
 		if len(page.Items) == limit || !page.Add(st.view(), st.position(), limit, 0) {
-			page.End()
+			page.MarkMore()
 			break
 		}
 		if st.is(contentDropped) {

@@ -70,7 +70,7 @@ func (s *Store) shrinkSome() (more bool) {
 	for _, t := range s.teams.all {
 		s.shrinkTo(teamQuota(t))
 	}
-	if s.share.Caps() {
+	if s.share.IsLimited() {
 		s.shrinkTo(s.everyoneQuota())
 	}
 	s.shrinkTo(s.storeQuota(nil))

@@ -32,7 +32,7 @@ func (ad *admitted) hasBegun(r *models.StatusReport) bool {
 	if _, ok := ad.begun[keyOf(r)]; ok {
 		return true
 	}
-	if r.Event == nil || !r.Event.Find {
+	if r.Event == nil || !r.Event.FindByToolID {
 		return false
 	}
 	_, ok := ad.found[toolKeyOf(r)]

@@ -46,11 +46,11 @@ type decision struct {
 // begin makes the event begin its session.
 func (d *decision) begin() Outcome {
 	r := &d.record
-	if d.event.Counts&models.Unknown == 0 || r.Status == 0 {
+	if d.event.AppliesIn&models.Unknown == 0 || r.Status == 0 {
 		return Ignored
 	}
-	if d.event.Asks != nil {
-		d.turn.Beneath = models.Beneath{Status: r.Status, Message: r.Message}
+	if d.event.Question != nil {
+		d.turn.Underlying = models.UnderlyingStatus{Status: r.Status, Message: r.Message}
 		d.ask()
 		r.Status = models.Pending
 	}
@@ -83,40 +83,42 @@ func (d *decision) expire() {
 // the event.
 func (d *decision) repeatsQuestion() bool {
 	switch e := d.event; {
-	case e.Asks == nil:
+	case e.Question == nil:
 		return false
-	case e.Hints && len(d.turn.Open) > 0:
+	case e.HintOnly && len(d.turn.Open) > 0:
 		return true
-	case e.Call != 0:
-		return d.isOpen(e.Call) || d.setQuestionID()
-	case e.Same != 0:
+	case e.CallIDHash != 0:
+		return d.isOpen(e.CallIDHash) || d.setQuestionID()
+	case e.InputHash != 0:
 		n := d.openAlike()
-		return n > 0 && n >= d.inFlight(d.event.Same)
+		return n > 0 && n >= d.inFlight(d.event.InputHash)
 	}
 	return false
 }
 
 // isOpen reports whether a question with this ID is open.
 func (d *decision) isOpen(call uint64) bool {
-	return slices.ContainsFunc(d.turn.Open, func(q models.OpenQuestion) bool { return q.Call == call })
+	return slices.ContainsFunc(d.turn.Open, func(q models.OpenQuestion) bool { return q.CallIDHash == call })
 }
 
 // setQuestionID gives the event's ID to the first open question without an ID that the event may be about. It reports
 // whether there is one.
 func (d *decision) setQuestionID() bool {
 	e := d.event
-	i := slices.IndexFunc(d.turn.Open, func(q models.OpenQuestion) bool { return q.Call == 0 && e.Same != 0 && q.Same == e.Same })
+	i := slices.IndexFunc(d.turn.Open, func(q models.OpenQuestion) bool {
+		return q.CallIDHash == 0 && e.InputHash != 0 && q.InputHash == e.InputHash
+	})
 	if i < 0 {
 		return false
 	}
-	d.turn.Open[i].Call, d.changed = e.Call, true
+	d.turn.Open[i].CallIDHash, d.changed = e.CallIDHash, true
 	return true
 }
 
 // openAlike returns the number of open questions about calls with the event's subagent, tool and input.
 func (d *decision) openAlike() (n int) {
 	for i := range d.turn.Open {
-		if d.turn.Open[i].Same == d.event.Same {
+		if d.turn.Open[i].InputHash == d.event.InputHash {
 			n++
 		}
 	}
@@ -126,7 +128,7 @@ func (d *decision) openAlike() (n int) {
 // inFlight returns the number of calls in flight with this hash of subagent, tool and input; 0 if the hash is 0.
 func (d *decision) inFlight(same uint64) (n int) {
 	for _, call := range d.turn.Calls {
-		if same != 0 && call.Same == same {
+		if same != 0 && call.InputHash == same {
 			n++
 		}
 	}
@@ -143,15 +145,15 @@ func (d *decision) close() {
 	case models.ClosesOwn:
 		own := d.ownQuestion()
 		closes = func(q *models.OpenQuestion, _ *models.Question) bool {
-			return own != nil && (q == own || q.Call != 0 && q.Call == own.Call)
+			return own != nil && (q == own || q.CallIDHash != 0 && q.CallIDHash == own.CallIDHash)
 		}
 	case models.ClosesHinted:
-		closes = func(q *models.OpenQuestion, _ *models.Question) bool { return q.Hinted }
+		closes = func(q *models.OpenQuestion, _ *models.Question) bool { return q.FromHint }
 	case models.ClosesAsker:
 		closes = func(_ *models.OpenQuestion, asked *models.Question) bool { return asked.AskedBy == e.Subagent }
 	case models.ClosesAll:
 		closes = func(_ *models.OpenQuestion, asked *models.Question) bool {
-			return asked.AskedBy == "" || !slices.Contains(e.Going, asked.AskedBy)
+			return asked.AskedBy == "" || !slices.Contains(e.RunningSubagents, asked.AskedBy)
 		}
 	}
 	d.closeWhere(e.Outcome, e.Name, e.Answer, closes)
@@ -159,11 +161,13 @@ func (d *decision) close() {
 
 // ownQuestion returns the open question that the event is a result of, nil if there is none.
 func (d *decision) ownQuestion() *models.OpenQuestion {
-	call, group := d.event.Call, d.event.Group
-	if q := d.firstOpen(func(q models.OpenQuestion) bool { return call != 0 && q.Call == call }); q != nil {
+	call, group := d.event.CallIDHash, d.event.ResultHash
+	if q := d.firstOpen(func(q models.OpenQuestion) bool { return call != 0 && q.CallIDHash == call }); q != nil {
 		return q
 	}
-	return d.firstOpen(func(q models.OpenQuestion) bool { return group != 0 && q.Group == group && (call == 0 || q.Call == 0) })
+	return d.firstOpen(func(q models.OpenQuestion) bool {
+		return group != 0 && q.ResultHash == group && (call == 0 || q.CallIDHash == 0)
+	})
 }
 
 // firstOpen returns the oldest open question that matches, nil if there is none.
@@ -200,25 +204,25 @@ func (d *decision) noteClosed(closed models.ClosedQuestion) {
 
 // open opens the question that the event asks, if the session's state allows it and there is room for it.
 func (d *decision) open() {
-	if d.event.Asks == nil || d.event.Counts&models.StateOf(d.beneath().Status) == 0 || len(d.turn.Open) >= models.MaxOpenQuestions {
+	if d.event.Question == nil || d.event.AppliesIn&models.StateOf(d.beneath().Status) == 0 || len(d.turn.Open) >= models.MaxOpenQuestions {
 		return
 	}
 	if len(d.turn.Open) == 0 {
-		d.turn.Beneath = d.beneath()
+		d.turn.Underlying = d.beneath()
 	}
-	if d.event.Subagent == "" && models.StateOf(d.turn.Beneath.Status)&models.Working == 0 { // an agent that asks is at work
-		d.turn.Beneath = models.Beneath{Status: models.Running, Message: d.record.Message}
+	if d.event.Subagent == "" && models.StateOf(d.turn.Underlying.Status)&models.Working == 0 { // an agent that asks is at work
+		d.turn.Underlying = models.UnderlyingStatus{Status: models.Running, Message: d.record.Message}
 	}
 	d.ask()
 }
 
 // ask makes the record open a question.
 func (d *decision) ask() {
-	q := models.OpenQuestion{Call: d.event.Call, Same: d.event.Same, Group: d.event.Group, Hinted: d.event.Hints}
-	if q.Call == 0 {
+	q := models.OpenQuestion{CallIDHash: d.event.CallIDHash, InputHash: d.event.InputHash, ResultHash: d.event.ResultHash, FromHint: d.event.HintOnly}
+	if q.CallIDHash == 0 {
 		d.bind(&q)
 	}
-	d.turn.Asks, d.changed = d.event.Asks, true
+	d.turn.Question, d.changed = d.event.Question, true
 	d.turn.Open = append(d.turn.Open, q)
 }
 
@@ -226,17 +230,17 @@ func (d *decision) ask() {
 // and input; if the event does not carry these, it is the call that started last and has no question yet. If several
 // calls have all of this in common, any result closes the first question about them.
 func (d *decision) bind(q *models.OpenQuestion) {
-	switch alike := d.inFlight(q.Same); {
+	switch alike := d.inFlight(q.InputHash); {
 	case alike == 1:
-		i := slices.IndexFunc(d.turn.Calls, func(call models.Call) bool { return call.Same == q.Same })
-		q.Call = d.turn.Calls[i].Call
+		i := slices.IndexFunc(d.turn.Calls, func(call models.Call) bool { return call.InputHash == q.InputHash })
+		q.CallIDHash = d.turn.Calls[i].IDHash
 		return
-	case alike > 1 || !d.event.Binds:
+	case alike > 1 || !d.event.AboutLastCall:
 		return
 	}
 	for _, call := range slices.Backward(d.turn.Calls) {
 		if !d.hasQuestion(call) {
-			q.Call, q.Group = call.Call, call.Same
+			q.CallIDHash, q.ResultHash = call.IDHash, call.InputHash
 			return
 		}
 	}
@@ -247,14 +251,14 @@ func (d *decision) bind(q *models.OpenQuestion) {
 func (d *decision) hasQuestion(call models.Call) bool {
 	alike := 0
 	for _, q := range d.turn.Open {
-		if call.Call != 0 && q.Call == call.Call {
+		if call.IDHash != 0 && q.CallIDHash == call.IDHash {
 			return true
 		}
-		if q.Group == call.Same {
+		if q.ResultHash == call.InputHash {
 			alike++
 		}
 	}
-	return call.Same != 0 && alike >= d.inFlight(call.Same)
+	return call.InputHash != 0 && alike >= d.inFlight(call.InputHash)
 }
 
 // maxCalls is the maximum number of calls in flight that are tracked for a session.
@@ -262,13 +266,15 @@ const maxCalls = 64
 
 // trackCalls updates the calls in flight.
 func (d *decision) trackCalls() {
-	e, call := d.event, models.Call{Call: d.event.Call, Same: d.event.Same}
+	e, call := d.event, models.Call{IDHash: d.event.CallIDHash, InputHash: d.event.InputHash}
 	i := -1
 	if call != (models.Call{}) {
-		i = slices.IndexFunc(d.turn.Calls, func(c models.Call) bool { return c.Call == call.Call && (call.Call != 0 || c.Same == call.Same) })
+		i = slices.IndexFunc(d.turn.Calls, func(c models.Call) bool {
+			return c.IDHash == call.IDHash && (call.IDHash != 0 || c.InputHash == call.InputHash)
+		})
 	}
 	switch {
-	case e.Stage == models.CallStarts && (call.Call == 0 && call.Same != 0 || call.Call != 0 && i < 0):
+	case e.Stage == models.CallStarts && (call.IDHash == 0 && call.InputHash != 0 || call.IDHash != 0 && i < 0):
 		d.turn.Calls = append(d.turn.Calls[max(0, len(d.turn.Calls)-maxCalls+1):], call)
 	case e.Stage == models.CallEnds && i >= 0:
 		d.turn.Calls = slices.Delete(d.turn.Calls, i, i+1)
@@ -281,28 +287,28 @@ func (d *decision) trackCalls() {
 }
 
 // beneath returns the status that the session would have had before the event if no question were open.
-func (d *decision) beneath() models.Beneath {
+func (d *decision) beneath() models.UnderlyingStatus {
 	if d.before.hasOpen() {
 		return d.before.beneath
 	}
 	current := d.se.current()
 	message, content, _ := current.unpack()
-	return models.Beneath{Status: current.kind, Message: message, Content: content}
+	return models.UnderlyingStatus{Status: current.kind, Message: message, Content: content}
 }
 
 // next returns the status that the session would have after the event if no question were open, and whether the event
 // sets it.
-func (d *decision) next() (_ models.Beneath, sets bool) {
+func (d *decision) next() (_ models.UnderlyingStatus, sets bool) {
 	before := d.beneath()
-	if d.turn.Asks != nil {
-		return d.turn.Beneath, false
+	if d.turn.Question != nil {
+		return d.turn.Underlying, false
 	}
 	state := models.StateOf(before.Status)
 	switch r := &d.record; {
-	case d.event.Interrupts != "" && state&models.AtWork != 0:
-		return models.Beneath{Status: models.Failed, Message: d.event.Interrupts}, true
-	case r.Status != 0 && d.event.Asks == nil && d.event.Counts&state != 0:
-		return models.Beneath{Status: r.Status, Message: r.Message, Content: r.Content}, true
+	case d.event.InterruptMessage != "" && state&models.AtWork != 0:
+		return models.UnderlyingStatus{Status: models.Failed, Message: d.event.InterruptMessage}, true
+	case r.Status != 0 && d.event.Question == nil && d.event.AppliesIn&state != 0:
+		return models.UnderlyingStatus{Status: r.Status, Message: r.Message, Content: r.Content}, true
 	}
 	return before, false
 }
@@ -315,14 +321,14 @@ func (d *decision) enter(received int64) Outcome {
 	case asked && shown == d.shownBefore():
 		return d.renewBeneath(next)
 	case asked:
-		d.turn.Beneath = next
+		d.turn.Underlying = next
 		return d.enterQuestion(shown, received)
 	case d.before.hasOpen():
-		d.turn.Beneath = models.Beneath{}
+		d.turn.Underlying = models.UnderlyingStatus{}
 		return d.enterStatus(next, received)
 	case sets && !d.repeatsStatus(next, received):
 		return d.enterStatus(next, received)
-	case !sets && d.event.Silent && !d.changed:
+	case !sets && d.event.IgnoreOtherwise && !d.changed:
 		return Ignored
 	}
 	return d.renew()
@@ -346,15 +352,15 @@ func (d *decision) shownBefore() uint64 {
 }
 
 // repeatsStatus reports whether the session entered this same status within [models.RepeatWindow].
-func (d *decision) repeatsStatus(next models.Beneath, received int64) bool {
+func (d *decision) repeatsStatus(next models.UnderlyingStatus, received int64) bool {
 	current := d.se.current()
 	return next.Status == current.kind && next.Message == current.message() && received-current.received < int64(models.RepeatWindow)
 }
 
 // renewBeneath renews the session, and sets the status that it has once no question is open.
-func (d *decision) renewBeneath(next models.Beneath) Outcome {
-	if d.turn.Beneath != next {
-		d.turn.Beneath, d.changed = next, true
+func (d *decision) renewBeneath(next models.UnderlyingStatus) Outcome {
+	if d.turn.Underlying != next {
+		d.turn.Underlying, d.changed = next, true
 	}
 	return d.renew()
 }
@@ -364,23 +370,23 @@ func (d *decision) renew() Outcome {
 	r, current := &d.record, d.se.current()
 	r.Message, r.Content, r.ReportID = current.unpack()
 	r.Status, r.Timestamp, r.ByEvent = current.kind, current.timestamp(), current.is(byEvent)
-	r.Shown, r.Closed = current.notes()
-	r.Base = models.Base{Sequence: current.sequence, Received: at(current.received)}
+	r.ShownQuestion, r.Closed = current.notes()
+	r.Renews = models.RenewedRecord{Sequence: current.sequence, Received: at(current.received)}
 	return Renewed
 }
 
 // enterQuestion makes the record enter the status of an open question.
 func (d *decision) enterQuestion(shown uint64, received int64) Outcome {
-	q := d.event.Asks
+	q := d.event.Question
 	if shown != 0 {
 		q = d.before.find(shown).view().full
 	}
-	d.record.Shown = shown
-	return d.enterStatus(models.Beneath{Status: models.Pending, Message: q.Text, Content: shorten(q.Content)}, received)
+	d.record.ShownQuestion = shown
+	return d.enterStatus(models.UnderlyingStatus{Status: models.Pending, Message: q.Text, Content: shorten(q.Content)}, received)
 }
 
 // enterStatus makes the record enter a status.
-func (d *decision) enterStatus(next models.Beneath, received int64) Outcome {
+func (d *decision) enterStatus(next models.UnderlyingStatus, received int64) Outcome {
 	r := &d.record
 	r.Status, r.Message, r.Content = next.Status, next.Message, next.Content
 	if len(d.turn.Closed) > 0 {

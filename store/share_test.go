@@ -15,7 +15,7 @@ import (
 )
 
 func teamOf(prefix string, part float64) *store.Team {
-	return store.NewTeam(store.Share{Part: part}, func(id string) bool { return strings.HasPrefix(id, prefix) })
+	return store.NewTeam(store.Share{Fraction: part}, func(id string) bool { return strings.HasPrefix(id, prefix) })
 }
 
 // shown returns everything that a team sees of a store.
@@ -142,7 +142,7 @@ func TestSharesAreNamed(t *testing.T) {
 	require.Equal(t, 2, st.TeamSummary(less).Sessions.Total, "expired sessions are evicted when the share shrinks")
 	require.Equal(t, 5, st.TeamSummary(other).Sessions.Total)
 	require.NoError(t, st.CheckUsage())
-	st.SetEveryone(store.Share{Part: 0.1})
+	st.SetEveryone(store.Share{Fraction: 0.1})
 	require.Equal(t, store.Stored, report(nil, "whole", 0))
 	require.Equal(t, store.OutOfSessionShare, report(nil, "whole", 1))
 	require.NoError(t, st.CheckUsage())

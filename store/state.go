@@ -396,7 +396,7 @@ type turn struct {
 	open    []openQuestion // oldest first
 	closed  []models.ClosedQuestion
 	calls   []models.Call
-	beneath models.Beneath
+	beneath models.UnderlyingStatus
 }
 
 // openQuestion is an open question. full and brief are nil until the record that asked it is applied.

@@ -29,7 +29,7 @@ func marksOf(r *models.Record) (m marks) {
 	if r.ByEvent {
 		m |= byEvent
 	}
-	if r.Shows() != 0 || len(r.Closed) > 0 {
+	if r.QuestionShown() != 0 || len(r.Closed) > 0 {
 		m |= hasNotes
 	}
 	return m
@@ -40,7 +40,7 @@ func (st *status) is(m marks) bool { return st.marks&m != 0 }
 // entryOf returns the entry of the status of r: that of r itself, or of its base if r is a renewal.
 func entryOf(r *models.Record) entry {
 	if r.Renewal() {
-		return entry{r.Base.Sequence, unixNanos(r.Base.Received)}
+		return entry{r.Renews.Sequence, unixNanos(r.Renews.Received)}
 	}
 	return entry{r.Sequence, unixNanos(r.Received)}
 }
@@ -68,7 +68,7 @@ var statusInAgent = ordered.Member[status]{Place: (*status).place,
 // message, content and report ID. If the status mentions questions, the length of the report ID comes third, and the
 // questions last. One string costs one allocation and one header.
 func packText(r *models.Record) string {
-	return pack(r.Message, r.Content, r.ReportID, string(packNotes(r.Shows(), r.Closed)))
+	return pack(r.Message, r.Content, r.ReportID, string(packNotes(r.QuestionShown(), r.Closed)))
 }
 
 func pack(message, content, reportID, notes string) string {

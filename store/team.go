@@ -30,8 +30,8 @@ func (t *Team) Share() Share {
 	return t.share
 }
 
-// Settled returns the number of the last change that may not name the team: see [Change.Teams].
-func (t *Team) Settled() uint64 { return t.settled.Load() }
+// CompleteAfter returns the number of the last change that may not name the team: see [Change.Teams].
+func (t *Team) CompleteAfter() uint64 { return t.settled.Load() }
 
 func (set *teamSet) list() []*Team {
 	if set == nil {

@@ -24,7 +24,7 @@ func (t *turn) size() (n int64) {
 
 // sizeAfter returns the bytes of memory that the turn takes after a record with turn r, if it was t before.
 func (t *turn) sizeAfter(r *models.Turn) (n int64) {
-	n = sizeOfTurn(len(r.Open), len(r.Calls), r.Beneath, r.Closed) + questionSize(r.Asks)
+	n = sizeOfTurn(len(r.Open), len(r.Calls), r.Underlying, r.Closed) + questionSize(r.Question)
 	for i := range r.Open {
 		if q := t.find(r.Open[i].Sequence); q != nil {
 			n += questionSize(q.full)
@@ -34,7 +34,7 @@ func (t *turn) sizeAfter(r *models.Turn) (n int64) {
 }
 
 // sizeOfTurn returns the bytes of memory that a turn takes, without its open questions' texts.
-func sizeOfTurn(open, calls int, beneath models.Beneath, closed []models.ClosedQuestion) (n int64) {
+func sizeOfTurn(open, calls int, beneath models.UnderlyingStatus, closed []models.ClosedQuestion) (n int64) {
 	n = turnOverhead + int64(open)*openOverhead + int64(calls)*callSize
 	n += sizeOfText(len(beneath.Message)) + sizeOfText(len(beneath.Content))
 	return n + sizeOfClosed(closed)
@@ -74,7 +74,7 @@ func (t *turn) copyOf() (c models.Turn) {
 	for i := range t.open {
 		c.Open = append(c.Open, t.open[i].OpenQuestion)
 	}
-	c.Closed, c.Calls, c.Beneath = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath
+	c.Closed, c.Calls, c.Underlying = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath
 	return c
 }
 
@@ -84,8 +84,8 @@ func turnOf(r *models.Turn, sequence uint64, before *turn) *turn {
 	if len(r.Open) == 0 && len(r.Calls) == 0 && len(r.Closed) == 0 {
 		return nil
 	}
-	t := &turn{closed: slices.Clone(r.Closed), calls: slices.Clone(r.Calls), beneath: r.Beneath}
-	t.beneath.Message, t.beneath.Content = strings.Clone(r.Beneath.Message), strings.Clone(r.Beneath.Content)
+	t := &turn{closed: slices.Clone(r.Closed), calls: slices.Clone(r.Calls), beneath: r.Underlying}
+	t.beneath.Message, t.beneath.Content = strings.Clone(r.Underlying.Message), strings.Clone(r.Underlying.Content)
 	for i := range t.closed {
 		closed := &t.closed[i]
 		closed.Text, closed.By, closed.Answer = strings.Clone(closed.Text), strings.Clone(closed.By), strings.Clone(closed.Answer)
@@ -194,7 +194,7 @@ type TurnState struct {
 	Open     []OpenState
 	Closed   []models.ClosedQuestion
 	Calls    []models.Call
-	Beneath  models.Beneath
+	Beneath  models.UnderlyingStatus
 }
 
 // OpenState is an open question as the journal stores it.
@@ -223,7 +223,7 @@ func (state *TurnState) restored() (t *turn, sequence uint64) {
 	if state == nil {
 		return nil, 0
 	}
-	recorded := models.Turn{Closed: state.Closed, Calls: state.Calls, Beneath: state.Beneath}
+	recorded := models.Turn{Closed: state.Closed, Calls: state.Calls, Underlying: state.Beneath}
 	for i := range state.Open {
 		recorded.Open = append(recorded.Open, state.Open[i].OpenQuestion)
 	}

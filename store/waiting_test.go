@@ -122,9 +122,9 @@ func TestDowntimeIsNotSilence(t *testing.T) {
 			if test.ran < 0 {
 				lastRan, start = time.Time{}, epoch.Add(test.down)
 			}
-			st.Loading(start)
+			st.BeginLoading(start)
 			st.Apply(models.Record{StatusReport: models.StatusReport{AgentID: "a", SessionTopic: "t", Status: test.status, TTLMinutes: test.ttl}, Sequence: 1, Received: epoch})
-			extended, ahead := st.Loaded(lastRan, start)
+			extended, ahead := st.EndLoading(lastRan, start)
 			st.Expire(start)
 			require.Equal(t, test.extended, extended == 1)
 			require.Zero(t, ahead)
@@ -155,9 +155,9 @@ func TestAQuestionOutlivesDowntime(t *testing.T) {
 	start := epoch.Add(48 * time.Hour)
 	f := newFeed(t, nil)
 	f.now = start
-	f.store.Loading(start)
+	f.store.BeginLoading(start)
 	f.store.Apply(records...)
-	extended, _ := f.store.Loaded(epoch.Add(time.Minute), start)
+	extended, _ := f.store.EndLoading(epoch.Add(time.Minute), start)
 	require.Equal(t, 1, extended)
 	require.Equal(t, "pending rm? [rm?]", f.shown())
 	f.send(ends("", "", "rm"))
@@ -202,9 +202,9 @@ func TestRecordsFromTheFuture(t *testing.T) {
 	record := func(topic string, sequence uint64, received time.Time) models.Record {
 		return models.Record{StatusReport: running("a", topic), Sequence: sequence, Received: received}
 	}
-	st.Loading(epoch)
+	st.BeginLoading(epoch)
 	st.Apply(record("past", 1, epoch.Add(-10*time.Minute)), record("future", 2, epoch.Add(time.Hour)))
-	extended, ahead := st.Loaded(epoch.Add(time.Hour), epoch)
+	extended, ahead := st.EndLoading(epoch.Add(time.Hour), epoch)
 	require.Zero(t, extended)
 	require.Equal(t, 1, ahead)
 	for topic, left := range map[string]time.Duration{"past": 20 * time.Minute, "future": 30 * time.Minute} {

@@ -17,10 +17,10 @@ type Hosts struct {
 // resolution of ICANN (internal), and the names of Kubernetes services (svc).
 var unregistrable = []string{".localhost", ".local", ".home.arpa", ".internal", ".svc"}
 
-// Own reports whether host, in the form of the Host header, is the server's own: an address, a name that nobody can register, or one in hs.
+// Allowed reports whether host, in the form of the Host header, is the server's own: an address, a name that nobody can register, or one in hs.
 //
 // Nobody can register a name of a single label: it could only be a top-level domain, and ICANN does not allow those to have addresses.
-func (hs *Hosts) Own(host string) bool {
+func (hs *Hosts) Allowed(host string) bool {
 	name, isAddress := hostname(host)
 	if isAddress || name == "" {
 		return isAddress

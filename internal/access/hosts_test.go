@@ -17,7 +17,7 @@ func TestOwnHosts(t *testing.T) {
 		"laptop.local", "LapTop.Local.:8080", "hub.internal", "ip-10-0-0-1.ec2.internal", "hub.home.arpa", "kubeagents.prod.svc", "kubeagents.prod.svc:80", "kubeagents.prod.svc.cluster.local",
 		"hub.example.com", "HUB.example.COM:443", "hub.example.com.", "xn--bcher-kva.example", "a.team.example", "a.b.team.example:8443",
 	} {
-		require.True(t, hosts.Own(own), own)
+		require.True(t, hosts.Allowed(own), own)
 	}
 	for _, foreign := range []string{
 		"", ".", ":8080", "evil.example", "evil.example:8080", "EVIL.example.", "localhost.evil.example", "127.0.0.1.evil.example", "127.0.0.1.nip.io", "local.evil", "evillocal.com", "svc.com",
@@ -25,9 +25,9 @@ func TestOwnHosts(t *testing.T) {
 		"[::1", "[::1].evil.example", "[evil.example]", "[]", "[hub]:80", "::1.evil", "user@evil.example", "evil.example,localhost", "hub.example.com@evil.example:80", "localhost:80.evil.example:80",
 		"internal.example", "evil.internal.example", "evil.xn--local",
 	} {
-		require.False(t, hosts.Own(foreign), foreign)
+		require.False(t, hosts.Allowed(foreign), foreign)
 	}
 	var none access.Hosts
-	require.False(t, none.Own("hub.example.com"))
-	require.True(t, none.Own("localhost"))
+	require.False(t, none.Allowed("hub.example.com"))
+	require.True(t, none.Allowed("localhost"))
 }

@@ -41,7 +41,7 @@ func (s statedShares) of(name string, part float64) store.Share {
 	if name == everyone {
 		part = 1
 	}
-	return store.Share{Part: cmp.Or(stated.share, part), DropHistory: stated.diskFull == DropOldest}
+	return store.Share{Fraction: cmp.Or(stated.share, part), DropHistory: stated.diskFull == DropOldest}
 }
 
 // everyone is the name of the team that covers every agent.

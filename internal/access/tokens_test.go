@@ -70,7 +70,7 @@ func TestInvalidTokensFiles(t *testing.T) {
 		`{"name":"x","sha256":"` + sum + `"}`:                                        "line 1: scopes must be one or more",
 		`{"name":"x","sha256":"` + sum + `","scopes":["ka_SECRET"]}`:                 "line 1: scopes must be one or more of report, read and admin",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":[]}`:          "line 1: agents must be 1 to 100 patterns",
-		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":["a\n"]}`:     "line 1: agents must not hold control characters",
+		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":["a\n"]}`:     "line 1: agents must not contain control characters",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"expires":"tomorrow"}`: "line 1: must be a JSON object such as",
 		good + good: "line 2: name is the same as on line 1",
 		good + strings.Replace(good, `"good"`, `"other"`, 1):          "line 2: sha256 is the same as on line 1",

@@ -211,7 +211,7 @@ func (c *Client) nameAgent(r *models.StatusReport, e *event, o Options) {
 		r.AgentName, r.Event.FirstName = folder, true
 	}
 	if r.AgentID == "" {
-		r.AgentID, r.Event.Find, r.Event.Orphan = c.agentID(folder, r.AgentHost), !c.shared, c.orphan
+		r.AgentID, r.Event.FindByToolID, r.Event.FallBackToRunning = c.agentID(folder, r.AgentHost), !c.shared, c.orphan
 	}
 }
 
@@ -242,23 +242,23 @@ func configured(value string, limit int) string {
 // event returns what an event with this meaning does to its session.
 func (c *Client) event(m *meaning, e *event) *models.Event {
 	ev := &models.Event{
-		Name:     line(e[fieldEvent], 100),
-		Counts:   m.counts,
-		Silent:   m.silent,
-		Subagent: name(e[fieldSubagent], models.MaxAgentID),
-		Stage:    m.stage,
-		Hints:    m.hints,
-		Binds:    m.binds,
-		Closes:   m.closes,
+		Name:            line(e[fieldEvent], 100),
+		AppliesIn:       m.counts,
+		IgnoreOtherwise: m.silent,
+		Subagent:        name(e[fieldSubagent], models.MaxAgentID),
+		Stage:           m.stage,
+		HintOnly:        m.hints,
+		AboutLastCall:   m.binds,
+		Closes:          m.closes,
 	}
 	if m.interrupts {
-		ev.Interrupts = "Interrupted"
+		ev.InterruptMessage = "Interrupted"
 	}
 	if m.outcome != nil {
 		ev.Outcome = m.outcome(e)
 	}
 	if going := e.all(fieldBackgroundID); m.closes == models.ClosesAll && len(going) > 0 {
-		ev.Going = going
+		ev.RunningSubagents = going
 	}
 	c.identify(m, ev, e)
 	return ev
@@ -277,10 +277,10 @@ func (c *Client) identify(m *meaning, ev *models.Event, e *event) {
 		which = c.call
 	}
 	a := which(e)
-	ev.Call = hash(a.call)
-	ev.Same = hash(a.same, ev.Subagent)
-	if ev.Group = ev.Same; a.group != "" {
-		ev.Group = hash(a.group, ev.Subagent)
+	ev.CallIDHash = hash(a.call)
+	ev.InputHash = hash(a.same, ev.Subagent)
+	if ev.ResultHash = ev.InputHash; a.group != "" {
+		ev.ResultHash = hash(a.group, ev.Subagent)
 	}
 }
 
@@ -329,7 +329,7 @@ func (m *meaning) addText(r *models.StatusReport, e *event, capture Capture) {
 		}
 	}
 	if m.asks != 0 {
-		r.Event.Asks = m.question(r, e, t, capture)
+		r.Event.Question = m.question(r, e, t, capture)
 	}
 	if capture == CaptureNone {
 		return

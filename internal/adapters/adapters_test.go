@@ -508,8 +508,8 @@ func TestCapture(t *testing.T) {
 			for _, line := range capture(t, file) {
 				r, _ := h.post(client, line)
 				fmt.Fprintln(&messages, r.Message, r.Content, r.Event.Answer)
-				if r.Event.Asks != nil {
-					fmt.Fprintln(&messages, *r.Event.Asks)
+				if r.Event.Question != nil {
+					fmt.Fprintln(&messages, *r.Event.Question)
 				}
 				fmt.Fprintln(&titles, r.SessionTitle)
 			}
@@ -557,7 +557,7 @@ func TestUnusualEvents(t *testing.T) {
 		require.Equal(t, adapters.Reports, effect)
 		require.Equal(t, models.StatusReport{AgentID: "claude-code:b", AgentName: "b", AgentSource: "claude-code", SessionTopic: "s", SessionTitle: "Hi",
 			Status: models.Running, Message: "Hi", Content: "Hi", Event: r.Event}, r, name)
-		require.True(t, r.Event.FirstTitle && r.Event.FirstName && r.Event.Find, name)
+		require.True(t, r.Event.FirstTitle && r.Event.FirstName && r.Event.FindByToolID, name)
 	}
 	for body, want := range map[string]string{
 		``:                           "the body is empty; it must be a JSON object",

@@ -26,12 +26,12 @@ func TestUnexpandedVariables(t *testing.T) {
 		require.Equal(t, "claude-code:payments", r.AgentID, variable)
 		require.Equal(t, "payments", r.AgentName, variable)
 		require.Empty(t, r.AgentHost, variable)
-		require.True(t, r.Event.Find && r.Event.FirstName, variable)
+		require.True(t, r.Event.FindByToolID && r.Event.FirstName, variable)
 	}
 	for _, name := range []string{"$", "$1", "$X$Y", "a$X", "$X-laptop", "$ X", "100%", "%X", "X%", "%%", "% X %", "{X}", "$100 agent", "$(", "${X"} {
 		r := report(adapters.Options{AgentID: name, AgentName: name, AgentHost: name})
 		require.Equal(t, []string{name, name, name}, []string{r.AgentID, r.AgentName, r.AgentHost}, "it is a name")
-		require.False(t, r.Event.Find || r.Event.FirstName)
+		require.False(t, r.Event.FindByToolID || r.Event.FirstName)
 	}
 }
 
@@ -71,8 +71,8 @@ func TestSessionsAreFoundByID(t *testing.T) {
 		for _, agent := range []string{"", "mine"} {
 			r, _, err := adapters.Named(client).Report(strings.NewReader(event(client, nameOf[client])), adapters.Options{AgentID: agent, Now: epoch})
 			require.NoError(t, err)
-			require.Equal(t, agent == "" && client != "a2a", r.Event.Find, client)
-			require.Equal(t, agent == "" && client == "cursor", r.Event.Orphan, client)
+			require.Equal(t, agent == "" && client != "a2a", r.Event.FindByToolID, client)
+			require.Equal(t, agent == "" && client == "cursor", r.Event.FallBackToRunning, client)
 		}
 	}
 }

@@ -649,8 +649,8 @@ func TestChoices(t *testing.T) {
 		asks := func(questions string) *models.Question {
 			r, _, err := adapters.Named(client).Report(strings.NewReader(fmt.Sprintf(event, questions)), adapters.Options{Capture: adapters.CaptureFull})
 			require.NoError(t, err)
-			require.NotNil(t, r.Event.Asks, client)
-			return r.Event.Asks
+			require.NotNil(t, r.Event.Question, client)
+			return r.Event.Question
 		}
 		require.Equal(t, []string{"main", "next"}, asks(one).Choices, client)
 		several := asks(two)

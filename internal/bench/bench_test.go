@@ -228,7 +228,7 @@ func work(rng *rand.Rand, n int) []byte {
 	}
 	return fmt.Appendf(nil, `{"agent_id":"host-%05d:claude","agent_name":"Backend refactor","agent_source":"claude-code",`+
 		`"session_topic":"Fix flaky test in payment/checkout_test.go (%d)","status":%q,"timestamp":%q,"message":"%s %s (%d)","content":%q,"ttl_minutes":60}`,
-		n/10, n%10, status, load.Now, doing[rng.IntN(len(doing))], files[rng.IntN(len(files))], rng.IntN(1000), content.String())
+		n/10, n%10, status, load.TimePlaceholder, doing[rng.IntN(len(doing))], files[rng.IntN(len(files))], rng.IntN(1000), content.String())
 }
 
 // workload returns, for each connection, requests with size reports each, covering all working sessions in random

@@ -22,16 +22,16 @@ import (
 )
 
 const (
-	// Least is the minimum bound of a budget, and the minimum share of a team, in bytes.
-	Least = 16 << 20
-	// Patience is the longest time that a caller waits for room.
-	Patience = 3 * time.Second
+	// MinBytes is the minimum bound of a budget, and the minimum share of a team, in bytes.
+	MinBytes = 16 << 20
+	// MaxWait is the longest time that a caller waits for room.
+	MaxWait = 3 * time.Second
 )
 
 var (
-	// ErrFull is returned if no room became free within [Patience].
+	// ErrFull is returned if no room became free within [MaxWait].
 	ErrFull = errors.New("the budget is used up")
-	// ErrShare is returned if no room became free in the team's share within [Patience].
+	// ErrShare is returned if no room became free in the team's share within [MaxWait].
 	ErrShare = errors.New("the team's share of the budget is used up")
 )
 
@@ -48,8 +48,8 @@ type Budget struct {
 // usage is the number of bytes held, and how many of them answers hold that are still being made.
 type usage struct{ held, making int64 }
 
-// Holding is the part of a budget that one answer holds. It must not be used concurrently.
-type Holding struct {
+// Reservation is the part of a budget that one answer holds. It must not be used concurrently.
+type Reservation struct {
 	budget *Budget
 	team   *store.Team
 	usage
@@ -57,15 +57,15 @@ type Holding struct {
 
 // claim is a request for more bytes.
 type claim struct {
-	holding *Holding
+	holding *Reservation
 	bytes   int64
 	making  bool
 	granted chan struct{} // closed when the claim is granted; nil for a claim that never had to wait
 }
 
-// New returns a budget of bound bytes, or of [Least] if that is more.
+// New returns a budget of bound bytes, or of [MinBytes] if that is more.
 func New(bound int64) *Budget {
-	return &Budget{bound: max(bound, Least), teams: map[*store.Team]*usage{}}
+	return &Budget{bound: max(bound, MinBytes), teams: map[*store.Team]*usage{}}
 }
 
 // Bound returns the most bytes that may be held at a time.
@@ -79,31 +79,33 @@ func (b *Budget) Held() int64 {
 }
 
 // For returns an empty holding for an answer to a team. A nil team is everyone.
-func (b *Budget) For(team *store.Team) *Holding { return &Holding{budget: b, team: team} }
+func (b *Budget) For(team *store.Team) *Reservation { return &Reservation{budget: b, team: team} }
 
-// Make adds n bytes to h while its answer is being made. n is at most a quarter of [Least]. If there is no room, Make
-// waits for at most [Patience]. The error is ErrFull, ErrShare, or the error of ctx.
-func (h *Holding) Make(ctx context.Context, n int64) error { return h.claim(ctx, n, true) }
+// ReserveToBuild adds n bytes to h while its answer is being made. n is at most a quarter of [MinBytes]. If there is no room, it
+// waits for at most [MaxWait]. The error is ErrFull, ErrShare, or the error of ctx.
+func (h *Reservation) ReserveToBuild(ctx context.Context, n int64) error {
+	return h.claim(ctx, n, true)
+}
 
-// Grow adds n bytes to h for an answer that is ready to be sent. n is at most half of [Least]. Grow waits and fails as
-// [Holding.Make] does.
-func (h *Holding) Grow(ctx context.Context, n int64) error { return h.claim(ctx, n, false) }
+// Reserve adds n bytes to h for an answer that is ready to be sent. n is at most half of [MinBytes]. It waits and fails as
+// [Reservation.ReserveToBuild] does.
+func (h *Reservation) Reserve(ctx context.Context, n int64) error { return h.claim(ctx, n, false) }
 
-// Keep says that the answer of h is made, and reduces h to n bytes. If h holds fewer, it keeps what it holds.
-func (h *Holding) Keep(n int64) { h.release(h.held-min(n, h.held), h.making) }
+// ShrinkTo says that the answer of h is made, and reduces h to n bytes. If h holds fewer, it keeps what it holds.
+func (h *Reservation) ShrinkTo(n int64) { h.release(h.held-min(n, h.held), h.making) }
 
-// End gives back everything that h holds. It may be called more than once.
-func (h *Holding) End() { h.Keep(0) }
+// Release gives back everything that h holds. It may be called more than once.
+func (h *Reservation) Release() { h.ShrinkTo(0) }
 
 // Held returns the number of bytes that h holds.
-func (h *Holding) Held() int64 { return h.held }
+func (h *Reservation) Held() int64 { return h.held }
 
-func (h *Holding) claim(ctx context.Context, n int64, making bool) error {
+func (h *Reservation) claim(ctx context.Context, n int64, making bool) error {
 	c := &claim{holding: h, bytes: n, making: making}
 	if h.budget.grantOrQueue(c) {
 		return nil
 	}
-	patience := time.NewTimer(Patience)
+	patience := time.NewTimer(MaxWait)
 	defer patience.Stop()
 	select {
 	case <-c.granted:
@@ -173,7 +175,7 @@ func without(claims []*claim, c *claim) []*claim {
 func (b *Budget) shortage(c *claim) error {
 	share, ofTeam := b.bound, usage{}
 	if c.holding.team != nil {
-		share = min(b.bound, max(Least, c.holding.team.Share().Of(b.bound)))
+		share = min(b.bound, max(MinBytes, c.holding.team.Share().Of(b.bound)))
 	}
 	if u := b.teams[c.holding.team]; u != nil {
 		ofTeam = *u
@@ -213,7 +215,7 @@ func (b *Budget) grant(c *claim) {
 
 // release gives back a number of bytes, and grants waiting claims. making is how much less the holding now takes for an
 // answer that is being made.
-func (h *Holding) release(bytes, making int64) {
+func (h *Reservation) release(bytes, making int64) {
 	b := h.budget
 	if bytes == 0 && making == 0 {
 		return

@@ -19,30 +19,30 @@ import (
 const mib = 1 << 20
 
 func newTeam(part float64) *store.Team {
-	return store.NewTeam(store.Share{Part: part}, func(string) bool { return true })
+	return store.NewTeam(store.Share{Fraction: part}, func(string) bool { return true })
 }
 
 // hold returns a new holding of a team with this many bytes of an answer that is ready to be sent.
-func hold(t testing.TB, b *budget.Budget, team *store.Team, bytes int64) *budget.Holding {
+func hold(t testing.TB, b *budget.Budget, team *store.Team, bytes int64) *budget.Reservation {
 	h := b.For(team)
-	require.NoError(t, h.Grow(t.Context(), bytes))
+	require.NoError(t, h.Reserve(t.Context(), bytes))
 	return h
 }
 
 func TestAClaimWithoutRoomWaits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(32 * mib)
-		first := []*budget.Holding{}
+		first := []*budget.Reservation{}
 		for range 4 {
 			first = append(first, hold(t, b, nil, 8*mib))
 		}
 		started := time.Now()
-		require.ErrorIs(t, b.For(nil).Grow(t.Context(), 1), budget.ErrFull)
-		require.Equal(t, budget.Patience, time.Since(started))
+		require.ErrorIs(t, b.For(nil).Reserve(t.Context(), 1), budget.ErrFull)
+		require.Equal(t, budget.MaxWait, time.Since(started))
 
 		go func() {
 			time.Sleep(time.Second)
-			first[0].End()
+			first[0].Release()
 		}()
 		started = time.Now()
 		late := hold(t, b, nil, 8*mib)
@@ -50,12 +50,12 @@ func TestAClaimWithoutRoomWaits(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, b.For(nil).Make(ctx, 1), context.DeadlineExceeded)
-		late.Keep(mib)
+		require.ErrorIs(t, b.For(nil).ReserveToBuild(ctx, 1), context.DeadlineExceeded)
+		late.ShrinkTo(mib)
 		require.EqualValues(t, 25*mib, b.Held())
 		for _, h := range append(first, late) {
-			h.End()
-			h.End()
+			h.Release()
+			h.Release()
 		}
 		require.Zero(t, b.Held())
 	})
@@ -68,13 +68,13 @@ func TestATeamCannotExceedItsShare(t *testing.T) {
 		for range 4 {
 			hold(t, b, half, 8*mib)
 		}
-		require.ErrorIs(t, b.For(half).Grow(t.Context(), 1), budget.ErrShare)
+		require.ErrorIs(t, b.For(half).Reserve(t.Context(), 1), budget.ErrShare)
 		hold(t, b, tenth, 8*mib)
 		hold(t, b, tenth, 8*mib)
-		require.ErrorIs(t, b.For(tenth).Grow(t.Context(), 1), budget.ErrShare, "a share is at least 16 MiB")
+		require.ErrorIs(t, b.For(tenth).Reserve(t.Context(), 1), budget.ErrShare, "a share is at least 16 MiB")
 		hold(t, b, nil, 8*mib)
 		hold(t, b, nil, 8*mib)
-		require.ErrorIs(t, b.For(nil).Grow(t.Context(), 1), budget.ErrFull)
+		require.ErrorIs(t, b.For(nil).Reserve(t.Context(), 1), budget.ErrFull)
 	})
 }
 
@@ -87,12 +87,12 @@ func TestATeamThatWaitsForItsShareHoldsUpNoOther(t *testing.T) {
 		}
 		var waiting sync.WaitGroup
 		for range 100 {
-			waiting.Go(func() { b.For(half).Grow(t.Context(), mib) }) //nolint:errcheck // always fails
+			waiting.Go(func() { b.For(half).Reserve(t.Context(), mib) }) //nolint:errcheck // always fails
 		}
 		synctest.Wait()
 		started := time.Now()
-		hold(t, b, nil, 8*mib).End()
-		hold(t, b, newTeam(0.5), 8*mib).End()
+		hold(t, b, nil, 8*mib).Release()
+		hold(t, b, newTeam(0.5), 8*mib).Release()
 		require.Zero(t, time.Since(started))
 		waiting.Wait()
 	})
@@ -102,18 +102,18 @@ func TestATeamThatWaitsForItsShareHoldsUpNoOther(t *testing.T) {
 func TestAnswersInTheMakingLeaveRoomForSending(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := budget.New(32 * mib)
-		made := []*budget.Holding{}
+		made := []*budget.Reservation{}
 		for range 4 {
 			made = append(made, b.For(nil))
-			require.NoError(t, made[len(made)-1].Make(t.Context(), 4*mib))
+			require.NoError(t, made[len(made)-1].ReserveToBuild(t.Context(), 4*mib))
 		}
-		require.ErrorIs(t, b.For(nil).Make(t.Context(), 1), budget.ErrFull)
+		require.ErrorIs(t, b.For(nil).ReserveToBuild(t.Context(), 1), budget.ErrFull)
 		for _, h := range made { // one at a time, as each answer is sent
-			require.NoError(t, h.Grow(t.Context(), 8*mib))
-			h.Keep(mib)
+			require.NoError(t, h.Reserve(t.Context(), 8*mib))
+			h.ShrinkTo(mib)
 			require.EqualValues(t, mib, h.Held())
 		}
-		require.NoError(t, b.For(nil).Make(t.Context(), 4*mib))
+		require.NoError(t, b.For(nil).ReserveToBuild(t.Context(), 4*mib))
 	})
 }
 
@@ -130,12 +130,12 @@ func TestBytesAreNeitherCountedTwiceNorLost(t *testing.T) {
 				random := rand.New(rand.NewPCG(seed, uint64(i)))
 				all.Go(func() {
 					h := b.For(teams[i%3])
-					defer h.End()
+					defer h.Release()
 					for range 5 {
 						ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(5000))*time.Millisecond)
-						err := h.Make(ctx, random.Int64N(4*mib))
+						err := h.ReserveToBuild(ctx, random.Int64N(4*mib))
 						if err == nil {
-							err = h.Grow(ctx, random.Int64N(4*mib))
+							err = h.Reserve(ctx, random.Int64N(4*mib))
 						}
 						cancel()
 						require.LessOrEqual(t, b.Held(), int64(16*mib))
@@ -143,9 +143,9 @@ func TestBytesAreNeitherCountedTwiceNorLost(t *testing.T) {
 							require.ErrorIs(t, err, context.DeadlineExceeded)
 						}
 						time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
-						h.Keep(random.Int64N(mib))
+						h.ShrinkTo(random.Int64N(mib))
 						time.Sleep(time.Duration(random.IntN(500)) * time.Millisecond)
-						h.End()
+						h.Release()
 					}
 				})
 			}
@@ -162,10 +162,10 @@ func BenchmarkHolding(b *testing.B) {
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
 			h := shared.For(team)
-			if err := h.Make(context.Background(), 100<<10); err != nil {
+			if err := h.ReserveToBuild(context.Background(), 100<<10); err != nil {
 				b.Error(err)
 			}
-			h.End()
+			h.Release()
 		}
 	})
 }

@@ -13,11 +13,11 @@ import (
 // safe for concurrent use.
 type Certs struct{ current atomic.Pointer[tls.Config] }
 
-// Use replaces the certificate for new connections. All arguments are PEM: cert is the certificate, followed by its
+// Load replaces the certificate for new connections. All arguments are PEM: cert is the certificate, followed by its
 // chain of intermediate certificates; key is its private key; clientCA holds the authorities that must have signed a
 // client's certificate, or is nil if clients need none. The error says which argument is at fault, and contains no part
 // of the key.
-func (c *Certs) Use(cert, key, clientCA []byte) error {
+func (c *Certs) Load(cert, key, clientCA []byte) error {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return fmt.Errorf("the certificate and its key can't be used: %w", err)

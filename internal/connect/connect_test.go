@@ -291,8 +291,8 @@ process.exit() // as OpenCode does: anything not posted by now is lost
 		require.NotEqual(t, adapters.Unknown, effect)
 		require.Equal(t, "opencode:shop", r.AgentID)
 		asks := ""
-		if r.Event.Asks != nil {
-			asks = r.Event.Asks.Kind.String() + " of " + r.Event.Subagent
+		if r.Event.Question != nil {
+			asks = r.Event.Question.Kind.String() + " of " + r.Event.Subagent
 		}
 		got = append(got, strings.Join([]string{r.SessionTopic, r.Status.String(), r.Message, asks}, "|"))
 	}

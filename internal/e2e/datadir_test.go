@@ -147,11 +147,11 @@ func TestBackupsSayWhyNot(t *testing.T) {
 	link := filepath.Join(parent, "link")
 	require.NoError(t, os.Symlink(dir, link))
 	for to, want := range map[string]string{
-		filepath.Join(dir, "backup"):         "name a directory elsewhere",
-		filepath.Join(link, "backup"):        "name a directory elsewhere",
-		dangling:                             "is there already",
-		there:                                "is there already",
-		filepath.Join(parent, "no", "where"): "the directory that",
+		filepath.Join(dir, "backup"):         "choose a directory outside of it",
+		filepath.Join(link, "backup"):        "choose a directory outside of it",
+		dangling:                             "already exists",
+		there:                                "already exists",
+		filepath.Join(parent, "no", "where"): "the parent directory of",
 	} {
 		status, said := runProgram(t, []string{"DATA_DIR=" + dir}, "backup", to)
 		require.Equal(t, command.ExitFailure, status, to)

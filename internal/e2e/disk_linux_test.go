@@ -61,7 +61,7 @@ var badDisks = map[string]func(t *testing.T) badDisk{
 		t.Cleanup(func() { os.RemoveAll(open) }) //nolint:errcheck // it is temporary
 		require.NoError(t, os.Chmod(open, 0o755))
 		dir := filepath.Join(open, "data")
-		disk := badDisk{dir: dir, cause: "may not be written",
+		disk := badDisk{dir: dir, cause: "is not writable",
 			fail: func() error { return os.Chmod(dir, 0o500) },
 			mend: func() error { return os.Chmod(dir, 0o700) },
 		}
@@ -80,7 +80,7 @@ var badDisks = map[string]func(t *testing.T) badDisk{
 			t.Skip("chattr +i is needed; run this as root, on a file system that has it, such as ext4")
 		}
 		t.Cleanup(func() { attribute("-i") }) //nolint:errcheck // it is mended already
-		return badDisk{dir: dir, cause: "may not be written",
+		return badDisk{dir: dir, cause: "is not writable",
 			fail: func() error { return attribute("+i") },
 			mend: func() error { return attribute("-i") },
 		}

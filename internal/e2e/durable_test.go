@@ -202,7 +202,7 @@ func TestBackup(t *testing.T) {
 	<-done
 	status, said = runProgram(t, []string{data}, "backup", copied)
 	require.Equal(t, command.ExitFailure, status)
-	require.Contains(t, said, copied+" is there already")
+	require.Contains(t, said, copied+" already exists")
 	for _, usage := range [][]string{{"backup"}, {"backup", "a", "b"}, {"restore", "x"}} {
 		status, _ = runProgram(t, []string{data}, usage...)
 		require.Equal(t, command.ExitUsage, status)

@@ -153,7 +153,7 @@ func TestMCP(t *testing.T) {
 	}{
 		{"report_status", object{"agent_id": "a", "session_topic": "t"}, `missing properties: ["status"]`},
 		{"report_status", object{"agent_id": "a", "session_topic": "t", "status": "done"}, `enum`},
-		{"start_session", object{"agent_id": "a\u202eb", "session_topic": "t"}, `agent_id must not hold U+202E`},
+		{"start_session", object{"agent_id": "a\u202eb", "session_topic": "t"}, `agent_id must not contain U+202E`},
 		{"report_status", object{"agent_id": "..", "session_topic": "t", "status": "running"}, `agent_id must not be "." or ".."`},
 		{"report_status", object{"agent_id": "a", "session_topic": "", "status": "running"}, `session_topic is required: 1 to 500 characters`},
 		{"start_session", object{"agent_id": "a", "session_topic": "t", "ttl_minutes": 2000}, `maximum`},

@@ -172,7 +172,7 @@ func lose(t *testing.T, dir, agentID, topic string) {
 		_, err = rec.Accept(nil, []models.StatusReport{{AgentID: agentID, SessionTopic: topic, Status: models.Running, TTLMinutes: 1, Message: fmt.Sprint(i), Content: "what it did"}}, reported, nil)
 		require.NoError(t, err)
 	}
-	j.Alive(reported.Add(30 * time.Minute))
+	j.MarkAlive(reported.Add(30 * time.Minute))
 	require.NoError(t, j.Close())
 }
 

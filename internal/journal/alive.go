@@ -8,9 +8,9 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// Alive records that the server is running at the time now, so that the next run knows since when it was down. It does
+// MarkAlive records that the server is running at the time now, so that the next run knows since when it was down. It does
 // nothing while the journal can't be written.
-func (j *Journal) Alive(now time.Time) {
+func (j *Journal) MarkAlive(now time.Time) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if j.usable() != nil {
@@ -21,7 +21,7 @@ func (j *Journal) Alive(now time.Time) {
 	j.engine.commit(b, pebble.Sync)                                //nolint:errcheck // the engine reports its failure itself
 }
 
-// lastAlive returns the time that was last passed to [Journal.Alive], or the zero time if there is none.
+// lastAlive returns the time that was last passed to [Journal.MarkAlive], or the zero time if there is none.
 func (e *engine) lastAlive() (time.Time, error) {
 	value, err := e.get(aliveKey)
 	if errors.Is(err, pebble.ErrNotFound) {

@@ -44,7 +44,7 @@ func (j *Journal) checkBackupDir(dir string) error {
 	}
 	switch {
 	case err == nil:
-		return fmt.Errorf("%s is there already", dir)
+		return fmt.Errorf("%s already exists", dir)
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	case vfs.Root(j.fs) != vfs.Default:
@@ -52,14 +52,14 @@ func (j *Journal) checkBackupDir(dir string) error {
 	}
 	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
 	if err != nil {
-		return fmt.Errorf("the directory that %s would be in: %w", dir, err)
+		return fmt.Errorf("the parent directory of %s: %w", dir, err)
 	}
 	home, err := filepath.EvalSymlinks(j.dir)
 	if err != nil {
 		return err
 	}
 	if parent == home || strings.HasPrefix(parent, home+string(filepath.Separator)) {
-		return fmt.Errorf("%s is in %s, where the server keeps its state: name a directory elsewhere", dir, home)
+		return fmt.Errorf("%s is inside %s, which holds the server's state: choose a directory outside of it", dir, home)
 	}
 	return nil
 }

@@ -149,7 +149,7 @@ func appendDelta(b []byte, before, r *models.Record) []byte {
 	if r.AgentHost != before.AgentHost {
 		flags |= flagHost
 	}
-	if r.Shows() != 0 {
+	if r.QuestionShown() != 0 {
 		flags |= flagQuestions
 	}
 	b = append(b, flags, byte(r.Status))
@@ -173,7 +173,7 @@ func appendDelta(b []byte, before, r *models.Record) []byte {
 		b = appendString(b, r.AgentHost)
 	}
 	if flags&flagQuestions != 0 {
-		b = appendShown(b, r.Shows(), r.Closed)
+		b = appendShown(b, r.QuestionShown(), r.Closed)
 	}
 	return b
 }
@@ -199,9 +199,9 @@ func (d *decoder) applyDelta(r *models.Record) {
 	if flags&flagHost != 0 {
 		r.AgentHost = d.string()
 	}
-	r.ByEvent, r.Shown, r.Closed = flags&flagEvent != 0, 0, nil
+	r.ByEvent, r.ShownQuestion, r.Closed = flags&flagEvent != 0, 0, nil
 	if flags&flagQuestions != 0 {
-		r.Shown, r.Closed = d.uvarint(), d.closed()
+		r.ShownQuestion, r.Closed = d.uvarint(), d.closed()
 	}
 }
 

@@ -14,7 +14,7 @@ import (
 // the retention of the session is over, Recall doesn't load it and returns true; the caller must then record that the
 // session was forgotten, before the session starts again.
 func (j *Journal) Recall(key store.SessionKey, now time.Time) (over bool, err error) {
-	if !j.store.HasCold() || j.store.Knows(key) {
+	if !j.store.HasCold() || j.store.Has(key) {
 		return false, nil
 	}
 	r, err := j.Cold(key, j.limit)
@@ -33,7 +33,7 @@ func (j *Journal) RecallAgent(id string) error {
 	if !j.store.HasCold() {
 		return nil
 	}
-	cools, known := j.store.CoolsAgent(id)
+	cools, known := j.store.AgentIsCooling(id)
 	if known {
 		return nil
 	}
@@ -72,7 +72,7 @@ func (j *Journal) Cold(key store.SessionKey, limit int) (*store.Restored, error)
 	if !j.store.HasCold() {
 		return nil, nil
 	}
-	if j.store.Cools(key) {
+	if j.store.IsCooling(key) {
 		if err := j.File(); err != nil {
 			return nil, err
 		}

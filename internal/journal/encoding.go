@@ -70,7 +70,7 @@ func flagsOf(r *models.Record) (flags byte) {
 	if r.Turn != nil {
 		flags |= flagTurn
 	}
-	if r.Shown != 0 || len(r.Closed) > 0 {
+	if r.ShownQuestion != 0 || len(r.Closed) > 0 {
 		flags |= flagQuestions
 	}
 	return flags
@@ -110,7 +110,7 @@ func appendRecord(b []byte, r *models.Record) []byte {
 		b = appendTurn(b, r.Turn)
 	}
 	if flags&flagQuestions != 0 {
-		b = appendShown(b, r.Shown, r.Closed)
+		b = appendShown(b, r.ShownQuestion, r.Closed)
 	}
 	return b
 }
@@ -138,7 +138,7 @@ func decodeRecord(value string) (r models.Record, err error) {
 		r.Turn = d.turn()
 	}
 	if flags&flagQuestions != 0 {
-		r.Shown, r.Closed = d.uvarint(), d.closed()
+		r.ShownQuestion, r.Closed = d.uvarint(), d.closed()
 	}
 	if d.failed || !isComplete(&r) {
 		return r, errMalformed
@@ -149,19 +149,19 @@ func decodeRecord(value string) (r models.Record, err error) {
 // appendRenewal appends a renewal: the sequence of its base as a uvarint, the receipt time of the base as a varint, and
 // the record.
 func appendRenewal(b []byte, r *models.Record) []byte {
-	b = binary.AppendUvarint(b, r.Base.Sequence)
-	return appendRecord(binary.AppendVarint(b, r.Base.Received.UnixNano()), r)
+	b = binary.AppendUvarint(b, r.Renews.Sequence)
+	return appendRecord(binary.AppendVarint(b, r.Renews.Received.UnixNano()), r)
 }
 
 // decodeRenewal is the inverse of appendRenewal.
 func decodeRenewal(value string) (r models.Record, err error) {
 	d := decoder{rest: value}
-	base := models.Base{Sequence: d.uvarint(), Received: time.Unix(0, d.varint()).UTC()}
+	base := models.RenewedRecord{Sequence: d.uvarint(), Received: time.Unix(0, d.varint()).UTC()}
 	if d.failed || base.Sequence == 0 {
 		return r, errMalformed
 	}
 	r, err = decodeRecord(d.rest)
-	r.Base = base
+	r.Renews = base
 	return r, err
 }
 
@@ -192,7 +192,7 @@ func view(r *models.Record) models.AgentStatus {
 		Idle:         r.Status == models.Idle,
 	}
 	v.ClosedQuestions = r.Closed
-	if shown := r.Shows(); shown != 0 {
+	if shown := r.QuestionShown(); shown != 0 {
 		v.QuestionID = models.QuestionID(shown)
 	}
 	return v

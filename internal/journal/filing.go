@@ -148,7 +148,7 @@ func (j *Journal) fileRound() (err error) {
 		j.deleted.Store(true)
 	}
 	j.filedTo.Store(&r.to)
-	j.store.Filed(r.to.sequence)
+	j.store.SetFiledTo(r.to.sequence)
 	j.unfiled.Add(-int64(taken))
 	return nil
 }
@@ -268,7 +268,7 @@ func (r *round) finish(st *store.Store) error {
 	for i := range filings {
 		f := &filings[i]
 		session := r.sessions[f.SessionKey]
-		if err := r.put(recordPrefix(f.SessionKey), session.records, f.Known, f.SessionBefore); err != nil {
+		if err := r.put(recordPrefix(f.SessionKey), session.records, f.SessionKnown, f.SessionFiledTo); err != nil {
 			return err
 		}
 		for _, id := range session.ids {
@@ -280,8 +280,8 @@ func (r *round) finish(st *store.Store) error {
 		topics := r.topics[f.AgentID]
 		sortEntries(topics)
 		// For an agent that is new in memory, the journal may still have entries of forgotten sessions in its history.
-		known := f.AgentKnown && f.AgentBefore != (store.StatusPosition{})
-		if err := r.put(agentPrefix(f.AgentID), topics, known, f.AgentBefore); err != nil {
+		known := f.AgentKnown && f.AgentFiledTo != (store.StatusPosition{})
+		if err := r.put(agentPrefix(f.AgentID), topics, known, f.AgentFiledTo); err != nil {
 			return err
 		}
 	}
@@ -292,10 +292,10 @@ func (r *round) finish(st *store.Store) error {
 func (r *round) putStates(st *store.Store, filings []store.Filing) {
 	for i := range filings {
 		f := &filings[i]
-		if f.Known {
+		if f.SessionKnown {
 			r.batch.Set(sessionStateKey(f.SessionKey), appendSessionState(nil, f.State), nil) //nolint:errcheck // writing to a batch in memory never fails
 		}
-		if f.AgentKnown || f.Known {
+		if f.AgentKnown || f.SessionKnown {
 			r.agents[f.AgentID] = true
 		}
 	}

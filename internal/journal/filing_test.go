@@ -26,9 +26,9 @@ func TestFilingWaitsUntilRecordsAreApplied(t *testing.T) {
 	asks := recordOf("a", "t", 1)
 	asks.ByEvent, asks.Status = true, models.Pending
 	asks.Turn = &models.Turn{
-		Asks:    &models.Question{Kind: models.Permission, Text: "May I?"},
-		Open:    []models.OpenQuestion{{Call: 1}},
-		Beneath: models.Beneath{Status: models.Running},
+		Question:   &models.Question{Kind: models.Permission, Text: "May I?"},
+		Open:       []models.OpenQuestion{{CallIDHash: 1}},
+		Underlying: models.UnderlyingStatus{Status: models.Running},
 	}
 	filed := make(chan error, 1)
 	records := []models.Record{asks}
@@ -75,8 +75,8 @@ func TestTheLogIsReadToItsEnd(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
-// TestAliveDuringClose calls Alive while another goroutine closes the journal, and after that.
-func TestAliveDuringClose(t *testing.T) {
+// TestMarkAliveDuringClose calls MarkAlive while another goroutine closes the journal, and after that.
+func TestMarkAliveDuringClose(t *testing.T) {
 	fs := vfs.NewMem()
 	for range 20 {
 		j, st, err := openAndReplay(t, fs, "data")
@@ -85,11 +85,11 @@ func TestAliveDuringClose(t *testing.T) {
 		var others sync.WaitGroup
 		others.Go(func() {
 			for range 100 {
-				j.Alive(epoch)
+				j.MarkAlive(epoch)
 			}
 		})
 		require.NoError(t, j.Close())
 		others.Wait()
-		j.Alive(epoch) // does nothing
+		j.MarkAlive(epoch) // does nothing
 	}
 }

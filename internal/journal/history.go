@@ -63,7 +63,7 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 		return err
 	}
 	if m.full {
-		page.End()
+		page.MarkMore()
 	}
 	return nil
 }
@@ -91,7 +91,7 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 		walk := sessions[topic]
 		if walk == nil {
 			key := store.SessionKey{AgentID: h.agentID, Topic: topic}
-			walk = &sessionWalk{engine: j.engine, prefix: recordPrefix(key), forgotten: forgotten[topic] || !j.store.Knows(key)}
+			walk = &sessionWalk{engine: j.engine, prefix: recordPrefix(key), forgotten: forgotten[topic] || !j.store.Has(key)}
 			sessions[topic] = walk
 		}
 		if walk.forgotten {
@@ -254,9 +254,9 @@ func (w *sessionWalk) readChunk(at store.StatusPosition) (bytes int, err error) 
 	})
 }
 
-// Holds reports whether the journal has a report with this ID in a session. It files the records up to a sequence
+// HasReport reports whether the journal has a report with this ID in a session. It files the records up to a sequence
 // first.
-func (j *Journal) Holds(key store.SessionKey, reportID string, sequence uint64) (bool, error) {
+func (j *Journal) HasReport(key store.SessionKey, reportID string, sequence uint64) (bool, error) {
 	if err := j.fileUpTo(sequence); err != nil {
 		return false, err
 	}

@@ -550,7 +550,7 @@ func failureOf(err error) *Failure {
 		{syscall.EFBIG, "a file in DATA_DIR has reached the size that the system allows"},
 		{syscall.EROFS, "the disk of DATA_DIR is read-only"},
 		{syscall.EIO, "the disk of DATA_DIR has I/O errors"},
-		{os.ErrPermission, "DATA_DIR may not be written"},
+		{os.ErrPermission, "DATA_DIR is not writable"},
 		{os.ErrNotExist, "DATA_DIR, or a file in it, is gone"},
 		{errRemoved, "DATA_DIR, or a file in it, is gone"},
 		{errReplaced, "another directory has taken the place of DATA_DIR"},

@@ -359,7 +359,7 @@ func TestTrim(t *testing.T) {
 	require.NoError(t, j.fileUpTo(800))
 	key := store.SessionKey{AgentID: "a", Topic: "t"}
 	require.Len(t, messages(t, j, "a", "t"), 400)
-	held, err := j.Holds(key, "id-149", 1)
+	held, err := j.HasReport(key, "id-149", 1)
 	require.NoError(t, err)
 	require.True(t, held)
 
@@ -369,10 +369,10 @@ func TestTrim(t *testing.T) {
 	require.Equal(t, 150, deleted)
 	require.Len(t, messages(t, j, "a", "t"), 250)
 	require.Equal(t, "message 150", messages(t, j, "a", "t")[249])
-	held, err = j.Holds(key, "id-149", 1)
+	held, err = j.HasReport(key, "id-149", 1)
 	require.NoError(t, err)
 	require.False(t, held)
-	held, err = j.Holds(key, "id-150", 1)
+	held, err = j.HasReport(key, "id-150", 1)
 	require.NoError(t, err)
 	require.True(t, held)
 	require.Len(t, messages(t, j, "a", ""), 650)
@@ -515,7 +515,7 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	}
 	for n := 98; n < 100; n++ { // renewals of topics 2 and 3; only the first is filed
 		renewal := recordOf("agent/ü", fmt.Sprint("topic ", n%4), n)
-		renewal.Base = models.Base{Sequence: uint64(n + 1), Received: renewal.Received}
+		renewal.Renews = models.RenewedRecord{Sequence: uint64(n + 1), Received: renewal.Received}
 		renewal.Received = renewal.Received.Add(time.Hour)
 		renewal.SessionTitle = "renewed"
 		record(t, j, st, renewal)
@@ -524,7 +524,7 @@ func writeFixture(t *testing.T, dir, fixture string) {
 		}
 	}
 	recordQuestions(t, j, st)
-	j.Alive(epoch.Add(50 * time.Minute))
+	j.MarkAlive(epoch.Add(50 * time.Minute))
 	st.Remove(store.Forgotten{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}})
 	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil, func() {}))
 	require.NoError(t, j.Close())
@@ -547,29 +547,29 @@ func recordQuestions(t *testing.T, j *Journal, st *store.Store) {
 		return r
 	}
 	record(t, j, st, event(1, models.Idle, "Session started"))
-	beneath := models.Beneath{Status: models.Running, Message: "Bash: make", Content: "make"}
+	beneath := models.UnderlyingStatus{Status: models.Running, Message: "Bash: make", Content: "make"}
 	asks := event(2, models.Pending, "Bash: make")
 	asks.Turn = &models.Turn{
-		Asks:  &models.Question{Kind: models.Permission, Text: "Bash: make", Content: "make\nall", RequestedAs: "PermissionRequest"},
-		Open:  []models.OpenQuestion{{Call: 7, Same: 8, Group: 8}},
-		Calls: []models.Call{{Call: 7, Same: 8}}, Beneath: beneath,
+		Question: &models.Question{Kind: models.Permission, Text: "Bash: make", Content: "make\nall", RequestedAs: "PermissionRequest"},
+		Open:     []models.OpenQuestion{{CallIDHash: 7, InputHash: 8, ResultHash: 8}},
+		Calls:    []models.Call{{IDHash: 7, InputHash: 8}}, Underlying: beneath,
 	}
 	first := record(t, j, st, asks)[0]
 	require.NoError(t, j.File())
-	open := []models.OpenQuestion{{Sequence: first.Sequence, Call: 7, Same: 8, Group: 8}}
+	open := []models.OpenQuestion{{Sequence: first.Sequence, CallIDHash: 7, InputHash: 8, ResultHash: 8}}
 	for n, asked := range []*models.Question{
 		{Kind: models.Choice, Text: "Which?", Choices: []string{"one", "two"}, AskedBy: "sub"},
 		{Kind: models.Plan, Text: "Plan", Content: "all of", ContentCut: true},
 	} {
-		open = append(open, models.OpenQuestion{Hinted: n == 0})
+		open = append(open, models.OpenQuestion{FromHint: n == 0})
 		also := event(3+n, models.Pending, first.Message) // renews the first record
-		also.Base = models.Base{Sequence: first.Sequence, Received: first.Received}
-		also.Shown = first.Sequence
-		also.Turn = &models.Turn{Asks: asked, Open: slices.Clone(open), Beneath: beneath}
+		also.Renews = models.RenewedRecord{Sequence: first.Sequence, Received: first.Received}
+		also.ShownQuestion = first.Sequence
+		also.Turn = &models.Turn{Question: asked, Open: slices.Clone(open), Underlying: beneath}
 		open[n+1].Sequence = record(t, j, st, also)[0].Sequence
 	}
 	answered := event(5, models.Pending, "Which?")
-	answered.Shown, answered.Turn = open[1].Sequence, &models.Turn{Open: open[1:], Beneath: beneath}
+	answered.ShownQuestion, answered.Turn = open[1].Sequence, &models.Turn{Open: open[1:], Underlying: beneath}
 	answered.Closed = []models.ClosedQuestion{{ID: models.QuestionID(first.Sequence), Text: "Bash: make", Outcome: models.Answered, By: "PostToolUse", Answer: "yes"}}
 	record(t, j, st, answered)
 }
@@ -579,7 +579,7 @@ func TestBackupAndOpenRefuseUnsuitableDirectories(t *testing.T) {
 	j, _, err := openAndReplay(t, nil, dir)
 	require.NoError(t, err)
 	require.NoError(t, j.Backup(filepath.Join(filepath.Dir(dir), "copy")))
-	require.ErrorContains(t, j.Backup(filepath.Join(filepath.Dir(dir), "copy")), "is there already")
+	require.ErrorContains(t, j.Backup(filepath.Join(filepath.Dir(dir), "copy")), "already exists")
 	require.ErrorContains(t, j.Backup("copy"), "is not an absolute path")
 	require.NoError(t, j.Close())
 	require.ErrorIs(t, j.Backup(filepath.Join(filepath.Dir(dir), "late")), ErrClosed)

@@ -20,7 +20,7 @@ type Progress struct {
 	// Spared is the number of sessions that would have been lost while the server was down, and got more time instead.
 	// Ahead is the number of sessions with a receipt time in the future, because the clock was set back. Both are set
 	// at the end of the replay.
-	Spared, Ahead int
+	Extended, InFuture int
 }
 
 // replayBatchBytes is the approximate size, in bytes of encoded records, of the batches that the reader passes to the
@@ -37,7 +37,7 @@ func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int,
 	notify(j.fileSoon)
 	// Some sessions are forgotten during the replay: their retention is over, or there is less room than before. Record
 	// that, except for sessions that a later record brought back.
-	forgotten := slices.DeleteFunc(st.TakeForgotten(), func(f store.Forgotten) bool { return st.Knows(f.SessionKey) })
+	forgotten := slices.DeleteFunc(st.TakeForgotten(), func(f store.Forgotten) bool { return st.Has(f.SessionKey) })
 	for i := range forgotten {
 		_, known := st.Agent(forgotten[i].AgentID)
 		forgotten[i].LastOfAgent = !known && !st.HasCold()
@@ -52,8 +52,8 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	j.filing.Lock() // keeps the log from being filed during the replay
 	defer j.filing.Unlock()
 	j.store, j.limit = st, historyLimit
-	st.Loading(now)
-	st.Filed(j.filedTo.Load().sequence)
+	st.BeginLoading(now)
+	st.SetFiledTo(j.filedTo.Load().sequence)
 	var done Progress
 	restored := make(chan []*store.Restored, 4)
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -87,7 +87,7 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	if err != nil {
 		return j.unreadable(err)
 	}
-	done.Spared, done.Ahead = st.Loaded(last, now)
+	done.Extended, done.InFuture = st.EndLoading(last, now)
 	st.Expire(now)
 	progress(done)
 	return nil
@@ -109,7 +109,7 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 		})
 		for i := range records {
 			key := store.SessionKey{AgentID: records[i].AgentID, Topic: records[i].SessionTopic}
-			if err != nil || !st.HasCold() || st.Knows(key) {
+			if err != nil || !st.HasCold() || st.Has(key) {
 				continue
 			}
 			if !forgotten.has(key) {

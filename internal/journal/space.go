@@ -95,9 +95,9 @@ type chunkSpace struct {
 	bytes  int
 }
 
-// Oldest returns a time such that the records from before it make up about the given part, from 0 to 1, of the bytes
+// OldestCutoff returns a time such that the records from before it make up about the given part, from 0 to 1, of the bytes
 // that the sessions' histories of some agents take.
-func (j *Journal) Oldest(agents []string, part float64) (before time.Time, err error) {
+func (j *Journal) OldestCutoff(agents []string, part float64) (before time.Time, err error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if err := j.usable(); err != nil {

@@ -11,26 +11,26 @@ import (
 // appendTurn appends the turn of a record: the question that the record opens, if any; the open questions, the closed
 // questions, and the calls in flight, each list preceded by its length; and the status beneath. Hashes are eight bytes.
 func appendTurn(b []byte, t *models.Turn) []byte {
-	b = appendBool(b, t.Asks != nil)
-	if t.Asks != nil {
-		b = appendQuestion(b, t.Asks)
+	b = appendBool(b, t.Question != nil)
+	if t.Question != nil {
+		b = appendQuestion(b, t.Question)
 	}
 	b = binary.AppendUvarint(b, uint64(len(t.Open)))
 	for i := range t.Open {
 		b = appendOpen(b, &t.Open[i])
 	}
 	b = appendClosed(b, t.Closed)
-	return appendBeneath(appendCalls(b, t.Calls), &t.Beneath)
+	return appendBeneath(appendCalls(b, t.Calls), &t.Underlying)
 }
 
 // turn is the inverse of appendTurn.
 func (d *decoder) turn() *models.Turn {
 	t := new(models.Turn)
 	if d.bool() {
-		t.Asks = d.question()
+		t.Question = d.question()
 	}
 	t.Open, t.Closed = decodeList(d, (*decoder).open), d.closed()
-	t.Calls, t.Beneath = d.calls(), d.beneath()
+	t.Calls, t.Underlying = d.calls(), d.beneath()
 	return t
 }
 
@@ -86,35 +86,35 @@ func (d *decoder) turnState() *store.TurnState {
 }
 
 func appendOpen(b []byte, q *models.OpenQuestion) []byte {
-	b = appendBool(binary.AppendUvarint(b, q.Sequence), q.Hinted)
-	for _, hash := range [...]uint64{q.Call, q.Same, q.Group} {
+	b = appendBool(binary.AppendUvarint(b, q.Sequence), q.FromHint)
+	for _, hash := range [...]uint64{q.CallIDHash, q.InputHash, q.ResultHash} {
 		b = binary.BigEndian.AppendUint64(b, hash)
 	}
 	return b
 }
 
 func (d *decoder) open() models.OpenQuestion {
-	return models.OpenQuestion{Sequence: d.uvarint(), Hinted: d.bool(), Call: d.hash(), Same: d.hash(), Group: d.hash()}
+	return models.OpenQuestion{Sequence: d.uvarint(), FromHint: d.bool(), CallIDHash: d.hash(), InputHash: d.hash(), ResultHash: d.hash()}
 }
 
 func appendCalls(b []byte, calls []models.Call) []byte {
 	b = binary.AppendUvarint(b, uint64(len(calls)))
 	for _, call := range calls {
-		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, call.Call), call.Same)
+		b = binary.BigEndian.AppendUint64(binary.BigEndian.AppendUint64(b, call.IDHash), call.InputHash)
 	}
 	return b
 }
 
 func (d *decoder) calls() []models.Call {
-	return decodeList(d, func(d *decoder) models.Call { return models.Call{Call: d.hash(), Same: d.hash()} })
+	return decodeList(d, func(d *decoder) models.Call { return models.Call{IDHash: d.hash(), InputHash: d.hash()} })
 }
 
-func appendBeneath(b []byte, beneath *models.Beneath) []byte {
+func appendBeneath(b []byte, beneath *models.UnderlyingStatus) []byte {
 	return appendString(appendString(append(b, byte(beneath.Status)), beneath.Message), beneath.Content)
 }
 
-func (d *decoder) beneath() models.Beneath {
-	return models.Beneath{Status: models.Status(d.byte()), Message: d.string(), Content: d.string()}
+func (d *decoder) beneath() models.UnderlyingStatus {
+	return models.UnderlyingStatus{Status: models.Status(d.byte()), Message: d.string(), Content: d.string()}
 }
 
 // appendQuestion appends a question without its ID, which is derived from its record: its kind; whether its content was

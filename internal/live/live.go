@@ -47,7 +47,7 @@ var (
 // Options are the bounds of a hub.
 type Options struct {
 	MaxSubscribers int
-	Buffer         int // maximum number of events queued for a subscriber
+	QueueSize      int // maximum number of events queued for a subscriber
 }
 
 // Hub delivers the changes of a store to subscribers. Its methods are safe for concurrent use.
@@ -168,7 +168,7 @@ func (h *Hub) deliver(changes []store.Change) {
 		s.enqueue(changes, event)
 	}
 	for team, group := range h.byTeam {
-		if team.Settled() >= changes[0].Number { // their field Teams may not include this team yet
+		if team.CompleteAfter() >= changes[0].Number { // their field Teams may not include this team yet
 			for s := range group {
 				s.enqueue(changes, event)
 			}
@@ -179,7 +179,7 @@ func (h *Hub) deliver(changes []store.Change) {
 	}
 	for i := range changes {
 		for _, team := range changes[i].Teams {
-			if team.Settled() >= changes[0].Number {
+			if team.CompleteAfter() >= changes[0].Number {
 				continue
 			}
 			for s := range h.byTeam[team] {
@@ -202,7 +202,7 @@ func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscri
 	if h.closed {
 		return nil, ErrClosed
 	}
-	if filter.Share.Caps() && int64(h.open[filter.Team]) >= filter.Share.Of(int64(h.opts.MaxSubscribers)) {
+	if filter.Share.IsLimited() && int64(h.open[filter.Team]) >= filter.Share.Of(int64(h.opts.MaxSubscribers)) {
 		return nil, ErrShare
 	}
 	if len(h.all) >= h.opts.MaxSubscribers {

@@ -158,7 +158,7 @@ func TestNoGapAndNoRepeat(t *testing.T) {
 		rapid.Check(bubbled{t}, func(rt *rapid.T) {
 			window := rapid.SampledFrom([]int{4, 20, 10_000}).Draw(rt, "window")
 			st, shadow := newStore(window), newStore(10_000) // shadow gets the same reports, and keeps every change
-			hub, stop := start(st, live.Options{MaxSubscribers: 100, Buffer: max(1, window/2)})
+			hub, stop := start(st, live.Options{MaxSubscribers: 100, QueueSize: max(1, window/2)})
 			defer stop()
 			now := time.Now()
 			changes := func() []store.Change {
@@ -264,7 +264,7 @@ func TestConcurrentSubscribersAndReports(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const each, reporters, clients = 500, 4, 20
 		st := newStore(100_000)
-		hub, stop := start(st, live.Options{MaxSubscribers: clients, Buffer: 50})
+		hub, stop := start(st, live.Options{MaxSubscribers: clients, QueueSize: 50})
 		defer stop()
 		beginning := hub.Position()
 		var reporting, following sync.WaitGroup
@@ -342,7 +342,7 @@ func TestASlowSubscriberIsCutOffAndResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(100)
 		m := metrics.New(st, "test")
-		hub, stop := run(live.New(st, m, live.Options{MaxSubscribers: 1, Buffer: 3}))
+		hub, stop := run(live.New(st, m, live.Options{MaxSubscribers: 1, QueueSize: 3}))
 		defer stop()
 		interrupted := 0
 		sub, err := hub.Subscribe(live.Filter{}, "", func() { interrupted++ })
@@ -382,7 +382,7 @@ func TestASlowSubscriberIsCutOffAndResumes(t *testing.T) {
 func TestTheQueueOfASubscriberIsBoundedInBytes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(10_000)
-		hub, stop := start(st, live.Options{MaxSubscribers: 2, Buffer: 5000})
+		hub, stop := start(st, live.Options{MaxSubscribers: 2, QueueSize: 5000})
 		defer stop()
 		sub, err := hub.Subscribe(live.Filter{}, "", func() {})
 		require.NoError(t, err)
@@ -419,7 +419,7 @@ func TestTheQueueOfASubscriberIsBoundedInBytes(t *testing.T) {
 func TestASilentStreamIsKeptAlive(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(100)
-		hub, stop := start(st, live.Options{MaxSubscribers: 2, Buffer: 3})
+		hub, stop := start(st, live.Options{MaxSubscribers: 2, QueueSize: 3})
 		defer stop()
 		sub, err := hub.Subscribe(live.Filter{AgentID: "a"}, "", func() {})
 		require.NoError(t, err)
@@ -439,9 +439,9 @@ func TestASilentStreamIsKeptAlive(t *testing.T) {
 func TestAnIDThatCannotBeResumedCausesAReset(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		st := newStore(4)
-		other, stopOther := start(st, live.Options{MaxSubscribers: 1, Buffer: 3})
+		other, stopOther := start(st, live.Options{MaxSubscribers: 1, QueueSize: 3})
 		stopOther()
-		hub, stop := start(st, live.Options{MaxSubscribers: 2, Buffer: 3})
+		hub, stop := start(st, live.Options{MaxSubscribers: 2, QueueSize: 3})
 		defer stop()
 		first := hub.Position()
 		for range 9 {
@@ -473,8 +473,8 @@ func TestAnIDThatCannotBeResumedCausesAReset(t *testing.T) {
 // TestATeamHasItsShareOfSubscribers uses up the share of a team, closes a subscriber twice, and uses up the rest.
 func TestATeamHasItsShareOfSubscribers(t *testing.T) {
 	st := newStore(100)
-	hub := live.New(st, metrics.New(st, "test"), live.Options{MaxSubscribers: 4, Buffer: 3})
-	half := store.Share{Part: 0.5}
+	hub := live.New(st, metrics.New(st, "test"), live.Options{MaxSubscribers: 4, QueueSize: 3})
+	half := store.Share{Fraction: 0.5}
 	greedy := live.Filter{Team: store.NewTeam(half, func(string) bool { return true }), Share: half}
 	join := func(f live.Filter) (*live.Subscriber, error) { return hub.Subscribe(f, "", func() {}) }
 	first, err := join(greedy)

@@ -141,7 +141,7 @@ func (s *Subscriber) enqueue(changes []store.Change, event func(i int) *Event) {
 		case s.ended != nil:
 			return
 		case changes[i].Number <= s.skip || !s.Filter.selects(&changes[i]):
-		case len(s.queue) == s.hub.opts.Buffer, s.queued >= maxQueuedBytes:
+		case len(s.queue) == s.hub.opts.QueueSize, s.queued >= maxQueuedBytes:
 			s.end(ErrSlow)
 		default:
 			e := event(i)

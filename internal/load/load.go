@@ -32,8 +32,8 @@ func Request(method, path string, body []byte, header ...string) []byte {
 		method, path, lines, len(body), body)
 }
 
-// Now is a placeholder for the time of sending, in UTC (RFC 3339), in requests for [Run].
-const Now = "0000-00-00T00:00:00.000000Z"
+// TimePlaceholder is a placeholder for the time of sending, in UTC (RFC 3339), in requests for [Run].
+const TimePlaceholder = "0000-00-00T00:00:00.000000Z"
 
 // stamped is a request with the offsets of its timestamps.
 type stamped struct {
@@ -47,12 +47,12 @@ func stampedOf(requests [][]byte) []stamped {
 	for i, text := range requests {
 		all[i].text = text
 		for from := 0; ; {
-			n := bytes.Index(text[from:], []byte(Now))
+			n := bytes.Index(text[from:], []byte(TimePlaceholder))
 			if n < 0 {
 				break
 			}
 			all[i].at = append(all[i].at, from+n)
-			from += n + len(Now)
+			from += n + len(TimePlaceholder)
 		}
 	}
 	return all
@@ -98,7 +98,7 @@ func Run(address string, requests [][][]byte, duration time.Duration) (Result, e
 		for i := range all {
 			for _, s := range all[i] {
 				for _, at := range s.at {
-					copy(s.text[at:], Now)
+					copy(s.text[at:], TimePlaceholder)
 				}
 			}
 		}

@@ -82,12 +82,12 @@ func TestRunWritesTheTimeOfSending(t *testing.T) {
 		w.Write(body) //nolint:errcheck // the client is gone
 	}))
 	defer server.Close()
-	requests := [][][]byte{{load.Request("POST", "/", []byte(load.Now+" "+load.Now)), load.Request("POST", "/", []byte(load.Now))}}
+	requests := [][][]byte{{load.Request("POST", "/", []byte(load.TimePlaceholder+" "+load.TimePlaceholder)), load.Request("POST", "/", []byte(load.TimePlaceholder))}}
 	for range 2 {
 		result, err := load.Run(server.Listener.Addr().String(), requests, 20*time.Millisecond)
 		require.NoError(t, err)
 		require.Zero(t, result.Failed)
 		require.Greater(t, result.Requests, 2)
 	}
-	require.Contains(t, string(requests[0][1]), load.Now, "they can be sent again")
+	require.Contains(t, string(requests[0][1]), load.TimePlaceholder, "they can be sent again")
 }

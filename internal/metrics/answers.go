@@ -35,8 +35,8 @@ func (m *Metrics) AddBodies(b *budget.Budget) {
 	}, func() float64 { return float64(b.Held()) }))
 }
 
-// CountCrowded counts a read that was refused because the budget of answers, or a team's share of it, is used up.
-func (m *Metrics) CountCrowded() { m.answers.refused.Inc() }
+// CountAnswerRefused counts a read that was refused because the budget of answers, or a team's share of it, is used up.
+func (m *Metrics) CountAnswerRefused() { m.answers.refused.Inc() }
 
-// CountSlowReader counts a large answer that was cut off because the client read it too slowly.
-func (m *Metrics) CountSlowReader() { m.answers.cutOff.Inc() }
+// CountAnswerCutOff counts a large answer that was cut off because the client read it too slowly.
+func (m *Metrics) CountAnswerCutOff() { m.answers.cutOff.Inc() }

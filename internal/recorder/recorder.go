@@ -107,7 +107,7 @@ func (r *Recorder) Expire(now time.Time) store.Expiry {
 func (r *Recorder) noteLost(now time.Time) {
 	lost := int64(r.store.Stats().LostTotal)
 	if before := r.lost.Swap(lost); before >= 0 && before != lost {
-		r.journal.Alive(now)
+		r.journal.MarkAlive(now)
 	}
 }
 
@@ -173,7 +173,7 @@ func (r *Recorder) recordRemoval(m *removal) error {
 
 // sessionToForget returns the record of a forgotten session for the journal, or nil if there is no such session.
 func (r *Recorder) sessionToForget(key store.SessionKey, now time.Time) ([]store.Forgotten, error) {
-	if _, err := r.journal.Recall(key, now); err != nil || !r.store.Knows(key) {
+	if _, err := r.journal.Recall(key, now); err != nil || !r.store.Has(key) {
 		return nil, err
 	}
 	agent, _ := r.store.Agent(key.AgentID)
@@ -263,7 +263,7 @@ func (r *Recorder) next() {
 // record puts it and the rest back, to be first in the next group. The caller leads.
 func (r *Recorder) record(group []*call) []*call {
 	ad := &r.admission
-	ad.Outcomes, ad.Records, ad.Doubts = ad.Outcomes[:0], ad.Records[:0], ad.Doubts[:0]
+	ad.Outcomes, ad.Records, ad.PossibleDuplicates = ad.Outcomes[:0], ad.Records[:0], ad.PossibleDuplicates[:0]
 	defer r.store.Settle()
 	for _, c := range group {
 		c.err = errUnrecorded
@@ -285,7 +285,7 @@ func (r *Recorder) record(group []*call) []*call {
 			break
 		}
 	}
-	if r.store.Cooling() > maxCooling {
+	if r.store.CoolingCount() > maxCooling {
 		r.journal.FileSoon()
 	}
 	err := r.removeDuplicates(ad)
@@ -338,10 +338,10 @@ func (r *Recorder) putBack(calls []*call) {
 // records.
 func (r *Recorder) removeDuplicates(ad *store.Admission) error {
 	duplicates := 0
-	for _, d := range ad.Doubts {
+	for _, d := range ad.PossibleDuplicates {
 		record := &ad.Records[d.Record]
 		key := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
-		held, err := r.journal.Holds(key, record.ReportID, d.Dropped)
+		held, err := r.journal.HasReport(key, record.ReportID, d.Dropped)
 		if err != nil {
 			return err
 		}
@@ -424,7 +424,7 @@ func (r *Recorder) TrimCold(ctx context.Context, now time.Time) (removed int, er
 		}
 	}
 	if err == nil && !left {
-		r.store.NoneCold(mark)
+		r.store.ClearCold(mark)
 	}
 	return len(over), err
 }
@@ -436,7 +436,7 @@ func (r *Recorder) expiredCold(f journal.Filed, now time.Time) (over []store.For
 	for topic, state := range f.Sessions {
 		key := store.SessionKey{AgentID: f.AgentID, Topic: topic}
 		switch {
-		case r.store.Knows(key):
+		case r.store.Has(key):
 		case now.Before(r.store.RetainedUntil(state)):
 			left = true
 		default:
@@ -456,7 +456,7 @@ func (r *Recorder) forgetCold(over []store.Forgotten) error {
 		find: func() ([]store.Forgotten, error) {
 			return slices.DeleteFunc(over, func(f store.Forgotten) bool {
 				_, known := r.store.Agent(f.AgentID)
-				return r.store.Knows(f.SessionKey) || f.LastOfAgent && known
+				return r.store.Has(f.SessionKey) || f.LastOfAgent && known
 			}), nil
 		},
 		apply: func() int { return 0 },

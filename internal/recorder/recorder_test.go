@@ -205,7 +205,7 @@ func TestAcknowledgedReportsAreKept(t *testing.T) {
 				r := drawReport(t, h.now)
 				r.ReportID = ""
 				r.Event = drawEvent(t)
-				if r.Event.Find = rapid.Bool().Draw(t, "find"); r.Event.Find {
+				if r.Event.FindByToolID = rapid.Bool().Draw(t, "find"); r.Event.FindByToolID {
 					r.AgentSource = "claude-code"
 				}
 				if h.accept(t, r)[0] == store.Stored {
@@ -227,7 +227,7 @@ func TestAcknowledgedReportsAreKept(t *testing.T) {
 				removed, err := h.recorder.RemoveSession(key, h.now)
 				require.NoError(t, err)
 				require.Equal(t, 1, removed)
-				require.False(t, h.store.Knows(key))
+				require.False(t, h.store.Has(key))
 				andAgent := rapid.Bool().Draw(t, "and its agent")
 				if andAgent {
 					ofAgent := slices.DeleteFunc(h.state(t).Sessions, func(other models.FleetSession) bool { return other.AgentID != se.AgentID })
@@ -242,7 +242,7 @@ func TestAcknowledgedReportsAreKept(t *testing.T) {
 			"restart": func(t *rapid.T) {
 				h.recorder.Expire(h.now)
 				before, forgetful := h.state(t), h.forgetful()
-				h.journal.Alive(h.now)
+				h.journal.MarkAlive(h.now)
 				require.NoError(t, h.journal.Close())
 				h.open(t)
 				h.requireState(t, normalize(before), normalize(h.state(t)), forgetful || h.forgetful())
@@ -250,7 +250,7 @@ func TestAcknowledgedReportsAreKept(t *testing.T) {
 			"crash": func(t *rapid.T) {
 				h.recorder.Expire(h.now)
 				before, forgetful := h.state(t), h.forgetful()
-				h.journal.Alive(h.now)
+				h.journal.MarkAlive(h.now)
 				h.fs = fs.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rapid.IntRange(0, 100).Draw(t, "unsynced"), RNG: rng(t)})
 				require.NoError(t, h.journal.Close())
 				fs = h.fs.(*vfs.MemFS)
@@ -314,7 +314,7 @@ func TestARetryAndANewReportInOneRequest(t *testing.T) {
 	h.accept(t, report("1", epoch))
 	h.now = h.now.Add(time.Minute)
 	h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running, Event: &models.Event{
-		Name: "PermissionRequest", Counts: models.Anywhere, Call: 1, Asks: &models.Question{Kind: models.Permission, Text: "May I?"},
+		Name: "PermissionRequest", AppliesIn: models.Anywhere, CallIDHash: 1, Question: &models.Question{Kind: models.Permission, Text: "May I?"},
 	}})
 	require.Equal(t, 1, h.state(t).Summary.Sessions.ByStatus.Pending)
 
@@ -407,10 +407,10 @@ func TestConcurrentConditionalReports(t *testing.T) {
 			return models.StatusReport{AgentID: "a", SessionTopic: "t", Status: status, Message: "m", Event: &event, SessionTitle: fmt.Sprint(i)}
 		}
 	}
-	asks := models.Event{Counts: models.Anywhere, Asks: &models.Question{Kind: models.Text, Text: "m"}, Same: 1}
-	ends := models.Event{Counts: models.AtWork, Silent: true, Closes: models.ClosesAll, Outcome: models.Withdrawn}
+	asks := models.Event{AppliesIn: models.Anywhere, Question: &models.Question{Kind: models.Text, Text: "m"}, InputHash: 1}
+	ends := models.Event{AppliesIn: models.AtWork, IgnoreOtherwise: true, Closes: models.ClosesAll, Outcome: models.Withdrawn}
 	require.Equal(t, map[store.Outcome]int{store.Ignored: 5}, together(5, of(models.Failed, ends)))
-	require.Equal(t, map[store.Outcome]int{store.Stored: 1, store.Renewed: 199}, together(200, of(models.Running, models.Event{Counts: models.Anywhere})))
+	require.Equal(t, map[store.Outcome]int{store.Stored: 1, store.Renewed: 199}, together(200, of(models.Running, models.Event{AppliesIn: models.Anywhere})))
 	title := h.state(t).Sessions[0].Title
 	require.NotEmpty(t, title)
 	require.Equal(t, map[store.Outcome]int{store.Stored: 1, store.Renewed: 99}, together(100, of(0, asks)))
@@ -517,28 +517,28 @@ func TestHistoryIsDroppedAfterItsRetention(t *testing.T) {
 // question.
 func drawEvent(t *rapid.T) *models.Event {
 	e := &models.Event{
-		Name:       "Event",
-		Orphan:     rapid.Bool().Draw(t, "orphan"),
-		Counts:     models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")),
-		Silent:     rapid.Bool().Draw(t, "silent"),
-		Interrupts: rapid.SampledFrom([]string{"", "", "Interrupted"}).Draw(t, "interrupts"),
-		FirstName:  rapid.Bool().Draw(t, "first name"),
-		FirstTitle: rapid.Bool().Draw(t, "first title"),
-		Subagent:   rapid.SampledFrom([]string{"", "", "sub"}).Draw(t, "subagent"),
-		Call:       rapid.Uint64Range(0, 2).Draw(t, "call"),
-		Same:       rapid.Uint64Range(0, 2).Draw(t, "same"),
-		Group:      rapid.Uint64Range(0, 2).Draw(t, "group"),
-		Stage:      models.CallStage(rapid.Uint8Range(0, 2).Draw(t, "stage")),
-		Closes:     models.Closes(rapid.Uint8Range(0, uint8(models.ClosesAll)).Draw(t, "closes")),
-		Outcome:    rapid.SampledFrom([]models.QuestionOutcome{models.Answered, models.Denied, models.Withdrawn}).Draw(t, "outcome"),
-		Answer:     rapid.SampledFrom([]string{"", "yes"}).Draw(t, "answer"),
-		Going:      rapid.SampledFrom([][]string{nil, {"sub"}}).Draw(t, "going"),
+		Name:              "Event",
+		FallBackToRunning: rapid.Bool().Draw(t, "orphan"),
+		AppliesIn:         models.States(rapid.Uint8Range(0, uint8(models.Anywhere)).Draw(t, "counts")),
+		IgnoreOtherwise:   rapid.Bool().Draw(t, "silent"),
+		InterruptMessage:  rapid.SampledFrom([]string{"", "", "Interrupted"}).Draw(t, "interrupts"),
+		FirstName:         rapid.Bool().Draw(t, "first name"),
+		FirstTitle:        rapid.Bool().Draw(t, "first title"),
+		Subagent:          rapid.SampledFrom([]string{"", "", "sub"}).Draw(t, "subagent"),
+		CallIDHash:        rapid.Uint64Range(0, 2).Draw(t, "call"),
+		InputHash:         rapid.Uint64Range(0, 2).Draw(t, "same"),
+		ResultHash:        rapid.Uint64Range(0, 2).Draw(t, "group"),
+		Stage:             models.CallStage(rapid.Uint8Range(0, 2).Draw(t, "stage")),
+		Closes:            models.Closes(rapid.Uint8Range(0, uint8(models.ClosesAll)).Draw(t, "closes")),
+		Outcome:           rapid.SampledFrom([]models.QuestionOutcome{models.Answered, models.Denied, models.Withdrawn}).Draw(t, "outcome"),
+		Answer:            rapid.SampledFrom([]string{"", "yes"}).Draw(t, "answer"),
+		RunningSubagents:  rapid.SampledFrom([][]string{nil, {"sub"}}).Draw(t, "going"),
 	}
 	if rapid.Bool().Draw(t, "asks") {
-		e.Counts = models.Anywhere
-		e.Asks = &models.Question{Kind: models.Choice, Text: rapid.SampledFrom([]string{"Which?", "Sure?"}).Draw(t, "text"), Content: "all of it",
+		e.AppliesIn = models.Anywhere
+		e.Question = &models.Question{Kind: models.Choice, Text: rapid.SampledFrom([]string{"Which?", "Sure?"}).Draw(t, "text"), Content: "all of it",
 			Choices: []string{"yes", "no"}, AskedBy: e.Subagent, RequestedAs: "Ask"}
-		e.Hints, e.Binds = rapid.Bool().Draw(t, "hints"), rapid.Bool().Draw(t, "binds")
+		e.HintOnly, e.AboutLastCall = rapid.Bool().Draw(t, "hints"), rapid.Bool().Draw(t, "binds")
 	}
 	return e
 }

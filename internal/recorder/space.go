@@ -37,10 +37,10 @@ func (r *Recorder) MeasureSpace(ctx context.Context) (dropped int, err error) {
 	for i := range shares {
 		share := &shares[i]
 		taken := use.of(share)
-		if !share.DropHistory || float64(taken) < dropFrom*float64(share.Most) {
+		if !share.DropHistory || float64(taken) < dropFrom*float64(share.MaxBytes) {
 			continue
 		}
-		n, err := r.dropOldest(agents[share.Team], 1-dropTo*float64(share.Most)/float64(taken))
+		n, err := r.dropOldest(agents[share.Team], 1-dropTo*float64(share.MaxBytes)/float64(taken))
 		dropped += n
 		if err != nil {
 			return dropped, err
@@ -75,7 +75,7 @@ func (r *Recorder) spaceOf(ctx context.Context, shares []store.DiskShare, bound 
 	}
 	smallest := bound
 	for i := range shares {
-		smallest = min(smallest, shares[i].Most)
+		smallest = min(smallest, shares[i].MaxBytes)
 	}
 	if use.Total <= smallest/2 {
 		for i := range shares {
@@ -107,7 +107,7 @@ func (r *Recorder) spaceOf(ctx context.Context, shares []store.DiskShare, bound 
 
 // dropOldest deletes about the given part, from 0 to 1, of the histories of some agents, oldest first.
 func (r *Recorder) dropOldest(agents []string, part float64) (deleted int, err error) {
-	before, err := r.journal.Oldest(agents, part)
+	before, err := r.journal.OldestCutoff(agents, part)
 	if err != nil {
 		return 0, err
 	}

@@ -49,7 +49,7 @@ func (c *boundedDisk) start(t *testing.T) {
 		return func(id string) bool { return strings.HasPrefix(id, prefix) }
 	}
 	c.open(t)
-	c.flood, c.quiet = store.NewTeam(c.share, of("flood")), store.NewTeam(store.Share{Part: 0.5}, of("quiet"))
+	c.flood, c.quiet = store.NewTeam(c.share, of("flood")), store.NewTeam(store.Share{Fraction: 0.5}, of("quiet"))
 	c.store.SetTeams([]*store.Team{c.flood, c.quiet})
 	c.measure(t)
 }
@@ -99,7 +99,7 @@ func (c *boundedDisk) requireKept(t *testing.T, agentID string, from int) {
 // TestATeamAtItsShareOfTheDiskIsRefused fills the share of a team. Its reports are refused with an outcome of their
 // own, those of another team are accepted, and a restart changes nothing, until something is removed.
 func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
-	c := newBoundedDisk(t, store.Share{Part: 0.1})
+	c := newBoundedDisk(t, store.Share{Fraction: 0.1})
 	require.Equal(t, store.Stored, c.report(t, c.quiet, "quiet/a", 100))
 	fill := func() (outcome store.Outcome) {
 		for range 100 {
@@ -136,7 +136,7 @@ func TestATeamAtItsShareOfTheDiskIsRefused(t *testing.T) {
 // TestATeamCanDropItsOldestHistory has a team report several times as much as its share of the disk. No report is
 // refused, the newest ones are kept, and no history of another team is dropped.
 func TestATeamCanDropItsOldestHistory(t *testing.T) {
-	c := newBoundedDisk(t, store.Share{Part: 0.1, DropHistory: true})
+	c := newBoundedDisk(t, store.Share{Fraction: 0.1, DropHistory: true})
 	require.Equal(t, store.Stored, c.report(t, c.quiet, "quiet/a", 200))
 	dropped := 0
 	for range 15 {

@@ -80,10 +80,10 @@ func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
 	return texts, [sha256.Size]byte(hash.Sum(nil)), nil
 }
 
-// Look reloads the files if they have changed. A file may be half written at the time, so Look waits until two calls in
+// Check reloads the files if they have changed. A file may be half written at the time, so Look waits until two calls in
 // a row find the same contents. If now is true, it doesn't wait, and retries contents that were rejected before. If the
 // files can't be used, the previous contents stay in use; the log and the metrics say so.
-func (f *Files) Look(now bool) {
+func (f *Files) Check(now bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	texts, sum, err := f.read()
@@ -121,7 +121,7 @@ func Run(ctx context.Context, all []*Files, hangup <-chan os.Signal) {
 			now = true
 		}
 		for _, files := range all {
-			files.Look(now)
+			files.Check(now)
 		}
 	}
 }

@@ -49,39 +49,39 @@ func TestFilesAreReloadedWhenTheyChange(t *testing.T) {
 	}
 	expect("one beside")
 	for range 3 {
-		files.Look(false)
+		files.Check(false)
 	}
 	require.Empty(t, used, "nothing has changed")
 
 	write(path, "two")
-	files.Look(false)
+	files.Check(false)
 	require.Empty(t, used, "the file may be half written")
-	files.Look(false)
+	files.Check(false)
 	expect("two beside")
 	write(other, "next")
-	files.Look(true)
+	files.Check(true)
 	expect("two next")
 	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 1`)
 
 	write(path, "bad")
 	for range 4 {
-		files.Look(false)
+		files.Check(false)
 	}
 	require.Empty(t, used)
 	require.Equal(t, 1, bytes.Count(log.Bytes(), fmt.Appendf(nil, `level=ERROR msg="the tokens can't be used: the previous ones stay in use" error="A_FILE=%s, B_FILE=%s: line 1 is bad"`, path, other)), "it is logged once: %s", &log)
 	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 0`)
 	require.Contains(t, scrape(), `kubeagents_reload_failures_total{files="tokens"} 1`)
-	files.Look(true)
+	files.Check(true)
 	require.Contains(t, scrape(), `kubeagents_reload_failures_total{files="tokens"} 2`)
 
 	require.NoError(t, os.Remove(path))
-	files.Look(false)
-	files.Look(false)
+	files.Check(false)
+	files.Check(false)
 	require.Contains(t, log.String(), "no such file")
 	write(filepath.Join(dir, "new"), "three")
 	require.NoError(t, os.Symlink("new", path))
-	files.Look(false)
-	files.Look(false)
+	files.Check(false)
+	files.Check(false)
 	expect("three next")
 	require.Contains(t, scrape(), `kubeagents_reload_ok{files="tokens"} 1`)
 
