@@ -221,9 +221,9 @@ func TestProgramNamesFilesAtFault(t *testing.T) {
 	cert, key := newAuthority(t).sign(t, 1)
 	certFile, keyFile := writeFile(t, filepath.Join(dir, "cert"), cert), writeFile(t, filepath.Join(dir, "key"), key)
 	for want, settings := range map[string][]string{
-		"TOKENS_FILE: open " + none:                          {"TOKENS_FILE=" + none},
+		"TOKENS_FILE: open " + none:                              {"TOKENS_FILE=" + none},
 		"TOKENS_FILE=" + twice + ": line 3: name is the same as": {"TOKENS_FILE=" + twice},
-		"TLS_KEY_FILE: open " + none:                         {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + none},
+		"TLS_KEY_FILE: open " + none:                             {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + none},
 		"TLS_CERT_FILE=" + garbage + ", TLS_KEY_FILE=" + keyFile + ": the certificate and its key": {"TLS_CERT_FILE=" + garbage, "TLS_KEY_FILE=" + keyFile},
 		"TLS_CLIENT_CA_FILE=" + garbage + ": the file of client authorities has no certificate":    {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + keyFile, "TLS_CLIENT_CA_FILE=" + garbage},
 	} {
