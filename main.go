@@ -420,9 +420,6 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 			r.With(handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // which requires access.Read, or shows the form to sign in
-		if cfg.PublicURL.URL != nil && cfg.PublicURL.Path != "" {
-			r.Get(cfg.PublicURL.Path, h.Handle(h.Prefix))
-		}
 		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
 		r.With(handlers.Compress).Get("/connect", h.Handle(h.Connect))
 		r.Get("/connect/{client}", h.Handle(h.ConnectClient))

@@ -216,3 +216,61 @@ func TestConnect(t *testing.T) {
 	require.Equal(t, 404, w.Code)
 	require.Contains(t, w.Body.String(), "/connect/ goes on with claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
 }
+
+// TestForwardedPrefix has a trusted proxy say which prefix it stripped, or leave it on.
+func TestForwardedPrefix(t *testing.T) {
+	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
+	proxies := config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")} // where httptest's requests come from
+	plain := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies}, nil)
+	named := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies, PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
+	untrusting := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	reads := holders["reads"].Header()
+	for _, s := range []*server{plain, named, untrusting} {
+		require.Equal(t, 200, s.ask("POST", "/webhook/status", reportOf("a", "t", "running")+reportOf("b", "t", "running"), holders["reports"].Header()...).Code)
+	}
+	for name, test := range map[string]struct {
+		server    *server
+		forwarded string
+		target    string // of the list of agents
+		link      string // the path of the next page
+	}{
+		"stripped":                             {plain, "/hub", "/api/agents", "/hub/api/agents"},
+		"left on":                              {plain, "/hub", "/hub/api/agents", "/hub/api/agents"},
+		"with a trailing slash":                {plain, "/hub/", "/api/agents", "/hub/api/agents"},
+		"by two proxies":                       {plain, "/tools, /hub", "/api/agents", "/tools/hub/api/agents"},
+		"the root":                             {plain, "/", "/api/agents", "/api/agents"},
+		"no path":                              {plain, "hub", "/api/agents", "/api/agents"},
+		"another host":                         {plain, "//evil.example", "/api/agents", "/api/agents"},
+		"a path of the server's own":           {plain, "/api", "/api/agents", "/api/agents"},
+		"markup":                               {plain, "/<script>", "/api/agents", "/api/agents"},
+		"a proxy that is not trusted":          {untrusting, "/hub", "/api/agents", "/api/agents"},
+		"another prefix than PUBLIC_URL has":   {named, "/hub", "/api/agents", "/hub/api/agents"},
+		"the prefix of PUBLIC_URL, left on":    {named, "/hub", "/team/api/agents", "/team/api/agents"},
+		"none, and a PUBLIC_URL with a prefix": {named, "", "/api/agents", "/team/api/agents"},
+	} {
+		header := reads
+		if test.forwarded != "" {
+			header = append(header[:1:1], "X-Forwarded-Prefix: "+test.forwarded)
+		}
+		w := test.server.ask("GET", test.target+"?limit=1", "", header...)
+		require.Equal(t, 200, w.Code, name)
+		require.Regexp(t, "^<"+test.link+`\?cursor=[^>]+>; rel="next"$`, w.Header().Get("Link"), name)
+	}
+
+	via := []string{"X-Forwarded-Prefix: /hub", "X-Forwarded-Host: example.org", "X-Forwarded-Proto: https"}
+	require.Contains(t, plain.ask("GET", "/connect/codex", "", via...).Body.String(), `\"https://example.org/hub/webhook/codex\"`)
+	require.Contains(t, named.ask("GET", "/connect/codex", "", via...).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
+	w := plain.ask("GET", "/connect/codex", "", "X-Forwarded-Prefix: /$(x)")
+	require.Equal(t, 400, w.Code)
+	require.Contains(t, w.Body.String(), "X-Forwarded-Prefix must be a path such as /kubeagents")
+
+	w = plain.ask("GET", "/hub?view=agents", "", via...)
+	require.Equal(t, 308, w.Code)
+	require.Equal(t, "hub/?view=agents", w.Header().Get("Location"))
+	form := url.Values{"token": {holders["reads"].Token}}.Encode()
+	for _, target := range []string{"/sign-in", "/hub/sign-in"} {
+		w = plain.ask("POST", target, form, append(via, "Content-Type: application/x-www-form-urlencoded")...)
+		require.Equal(t, 303, w.Code)
+		require.Regexp(t, `^__Secure-kubeagents=.*; Path=/hub/;`, w.Header().Get("Set-Cookie"))
+	}
+}

@@ -50,7 +50,7 @@ type Config struct {
 	AnswersMaxBytes    Bytes            `env:"ANSWERS_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`
 	BodiesMaxBytes     Bytes            `env:"BODIES_MAX_BYTES" envDefault:"64MiB" allowed:"a size from 16MiB to 1TiB, such as 64MiB"`
 	MaxInFlight        int              `env:"MAX_IN_FLIGHT" envDefault:"1000" allowed:"a whole number from 1 to 1000000; 0 for no limit"`
-	TrustedProxies     Prefixes         `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; if unset, X-Forwarded-For is ignored"`
+	TrustedProxies     Prefixes         `env:"TRUSTED_PROXIES" allowed:"addresses or networks such as 10.0.0.0/8, separated by commas; if unset, X-Forwarded-* headers are ignored"`
 	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; if both are unset, TLS is off"`
 	TLSKeyFile         string           `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
 	TLSClientCAFile    string           `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the CA certificates that sign client certificates, in PEM, along with TLS_CERT_FILE; if unset, clients need no certificate"`

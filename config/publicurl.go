@@ -28,15 +28,25 @@ func (p *PublicURL) UnmarshalText(text []byte) error {
 	if err != nil {
 		return err
 	}
-	first, _, _ := strings.Cut(strings.TrimPrefix(u.Path, "/"), "/")
 	u.Host = strings.ToLower(u.Host)
-	switch {
-	case u.Scheme != "http" && u.Scheme != "https", !publicHost.MatchString(u.Host), u.User != nil, strings.ContainsAny(string(text), "?#"):
+	if u.Scheme != "http" && u.Scheme != "https" || !publicHost.MatchString(u.Host) || u.User != nil || strings.ContainsAny(string(text), "?#") {
 		return errors.New("not the URL of a server")
-	case !publicPath.MatchString(u.EscapedPath()), slices.Contains(ownPaths, first):
-		return errors.New("not a path for a server")
+	}
+	prefix, err := ParsePathPrefix(u.EscapedPath())
+	if err != nil {
+		return err
 	}
 	standard := map[string]string{"http": ":80", "https": ":443"}[u.Scheme] // browsers leave it out
-	p.URL = &url.URL{Scheme: u.Scheme, Host: strings.TrimSuffix(u.Host, standard), Path: strings.TrimSuffix(u.Path, "/")}
+	p.URL = &url.URL{Scheme: u.Scheme, Host: strings.TrimSuffix(u.Host, standard), Path: prefix}
 	return nil
+}
+
+// ParsePathPrefix returns the path under which a server shares its host with others, without a trailing slash; "" for the root. The error
+// says that the text is not a path such as /kubeagents, or that it would be ambiguous.
+func ParsePathPrefix(text string) (string, error) {
+	first, _, _ := strings.Cut(strings.TrimPrefix(text, "/"), "/")
+	if !publicPath.MatchString(text) || slices.Contains(ownPaths, first) {
+		return "", errors.New("not a path for a server")
+	}
+	return strings.TrimSuffix(text, "/"), nil
 }

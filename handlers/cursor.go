@@ -129,7 +129,7 @@ func (h *Handler) respondPage(w http.ResponseWriter, r *http.Request, v any, nex
 		query := u.Query()
 		query.Set("cursor", next)
 		u.RawQuery = query.Encode()
-		w.Header().Set("Link", "<"+h.prefix()+u.RequestURI()+`>; rel="next"`)
+		w.Header().Set("Link", "<"+h.prefix(r)+u.RequestURI()+`>; rel="next"`)
 	}
 	if bytes > smallAnswer {
 		return h.respondLarge(w, r, v, bytes)

@@ -17,6 +17,9 @@ const maxForm = 8 << 10
 
 // Page serves the dashboard to clients that may read, and the sign-in form to others: GET /.
 func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
+	if h.withSlash(w, r) {
+		return nil
+	}
 	err := h.enter(w, r, access.Read)
 	var known *models.Error
 	if errors.As(err, &known) && known.Code == models.CodeUnauthorized {
@@ -111,8 +114,8 @@ func (h *Handler) setSecret(w http.ResponseWriter, r *http.Request, secret strin
 		Name: cookieName, Value: secret, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
-	if h.underPrefix(r) {
-		cookie.Path = h.prefix() + "/"
+	if h.atPrefix(r) {
+		cookie.Path = h.prefix(r) + "/"
 	}
 	if h.encrypted(r) {
 		cookie.Name, cookie.Secure = hostCookieName, true
