@@ -283,6 +283,9 @@ func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*j
 	if err != nil {
 		return nil, fmt.Errorf("prepare DATA_DIR: %w", err)
 	}
+	if !datadir.KeepsOthersOut {
+		logger.Warn("the permissions of DATA_DIR are not checked on this system: deny other users access to it", "directory", dir)
+	}
 	j, err := journal.Open(journal.Options{Dir: dir, Logger: logger})
 	if err != nil {
 		return nil, err

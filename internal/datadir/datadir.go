@@ -106,12 +106,6 @@ func chooseHome(dir string, lock func(dir string) (func() error, error)) (home s
 	return home, syncDir(dir)
 }
 
-// isPrivate reports whether the server's user owns a directory and nobody else has access to it.
-func isPrivate(dir string) bool {
-	info, err := os.Stat(dir)
-	return err == nil && info.Mode().Perm()&othersMask == 0 && isMine(info)
-}
-
 // stateIn returns the names of the files that an earlier version kept directly in a directory.
 func stateIn(dir string) (names []string, err error) {
 	entries, err := os.ReadDir(dir)

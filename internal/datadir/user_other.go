@@ -2,12 +2,14 @@
 
 package datadir
 
-import "io/fs"
-
 // KeepPrivate does nothing: on this system, files inherit their permissions from their directory.
 func KeepPrivate() {}
 
 // SurviveFileSizeLimit does nothing: only Unix has such a limit.
 func SurviveFileSizeLimit() {}
 
-func isMine(fs.FileInfo) bool { return true }
+// KeepsOthersOut is whether this package can deny other users access to the state. On this system, the directory that the
+// operator names decides.
+const KeepsOthersOut = false
+
+func isPrivate(string) bool { return true }

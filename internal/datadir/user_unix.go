@@ -3,7 +3,6 @@
 package datadir
 
 import (
-	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -17,8 +16,15 @@ func KeepPrivate() { syscall.Umask(othersMask) }
 // signal SIGXFSZ would end the program. Call it at the start of a program.
 func SurviveFileSizeLimit() { signal.Ignore(syscall.SIGXFSZ) }
 
-// isMine reports whether the program's effective user owns a file.
-func isMine(info fs.FileInfo) bool {
+// KeepsOthersOut is whether this package can deny other users access to the state.
+const KeepsOthersOut = true
+
+// isPrivate reports whether the program's effective user owns a directory and nobody else has access to it.
+func isPrivate(dir string) bool {
+	info, err := os.Stat(dir)
+	if err != nil || info.Mode().Perm()&othersMask != 0 {
+		return false
+	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Geteuid()
 }
