@@ -22,8 +22,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Config holds the server's settings. The env tag names the environment variable of each field, envDefault is the value used when
-// the variable is unset or empty, and allowed describes the allowed values in error messages.
+// Config holds the server's settings. The env tag names the environment variable of each field, envDefault is the value
+// used when the variable is unset or empty, and allowed describes the allowed values in error messages.
 type Config struct {
 	Port               int              `env:"PORT" envDefault:"8080" allowed:"a port from 0 to 65535; 0 takes any that is free"`
 	Host               string           `env:"HOST" allowed:"an address or name of this machine, or 0.0.0.0 for all its interfaces; if unset, loopback only without TOKENS_FILE and all interfaces with it"`
@@ -126,8 +126,8 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("ShutdownTimeout", 100*time.Millisecond <= c.ShutdownTimeout && c.ShutdownTimeout <= 10*time.Minute)
 }
 
-// Addresses returns the addresses to listen on, in the form that [net.Listen] takes. Without HOST and TOKENS_FILE, the server listens on
-// loopback only.
+// Addresses returns the addresses to listen on, in the form that [net.Listen] takes. Without HOST and TOKENS_FILE, the
+// server listens on loopback only.
 func (c *Config) Addresses() []string {
 	hosts := []string{c.Host}
 	if c.Host == "localhost" || c.Host == "" && c.TokensFile == "" {
@@ -273,8 +273,8 @@ func (o Origins) Names(origin string) bool {
 	return false
 }
 
-// Hosts returns the hosts of the origins that are allowed by name, and the host patterns, both without ports. It leaves out patterns that
-// end with *: anybody may own a name that matches one.
+// Hosts returns the hosts of the origins that are allowed by name, and the host patterns, both without ports. It leaves
+// out patterns that end with *: anybody may own a name that matches one.
 func (o Origins) Hosts() (names, patterns []string) {
 	for _, origin := range o {
 		_, host, _ := strings.Cut(strings.ToLower(origin), "://")

@@ -10,12 +10,12 @@ import (
 	"github.com/kubeagents/kubeagents/internal/nearest"
 )
 
-// minNameLength is the length that a setting's name must have for variables to be compared with it. Shorter names, such as PORT and HOST,
-// are too similar to variables of other programs.
+// minNameLength is the length that a setting's name must have for variables to be compared with it. Shorter names, such
+// as PORT and HOST, are too similar to variables of other programs.
 const minNameLength = 7
 
-// prefix is often put before settings by mistake, because other programs require such a prefix. Kubernetes itself sets KUBEAGENTS_PORT
-// and similar variables.
+// prefix is often put before settings by mistake, because other programs require such a prefix. Kubernetes itself sets
+// KUBEAGENTS_PORT and similar variables.
 const prefix = "KUBEAGENTS_"
 
 // Misspellings returns a warning for each variable that is probably a misspelt setting.

@@ -8,8 +8,8 @@ import (
 	"strings"
 )
 
-// PublicURL is the address that people and agents use, without a trailing slash. It includes a path if the server shares its host with
-// other services. URL is nil if the setting is unset.
+// PublicURL is the address that people and agents use, without a trailing slash. It includes a path if the server
+// shares its host with other services. URL is nil if the setting is unset.
 type PublicURL struct{ *url.URL }
 
 // The characters allowed in the address are limited, because it becomes part of shell commands.
@@ -18,8 +18,8 @@ var (
 	publicPath = regexp.MustCompile(`^(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?$`)
 )
 
-// ownPaths are the first segments of the server's own paths. The path of the address must not begin with one of them, since it would be
-// ambiguous.
+// ownPaths are the first segments of the server's own paths. The path of the address must not begin with one of them,
+// since it would be ambiguous.
 var ownPaths = []string{"api", "assets", "connect", "debug", "favicon.svg", "health", "mcp", "metrics", "openapi.yaml", "sign-in", "sign-out", "webhook"}
 
 // UnmarshalText implements encoding.TextUnmarshaler.

@@ -82,7 +82,8 @@ func (h *Handler) Agent(w http.ResponseWriter, r *http.Request) error {
 	return respond(w, r, agent)
 }
 
-// AgentStatus returns the latest status of an agent and its status history over all sessions: GET /api/agents/{agent_id}/status.
+// AgentStatus returns the latest status of an agent and its status history over all sessions: GET
+// /api/agents/{agent_id}/status.
 func (h *Handler) AgentStatus(w http.ResponseWriter, r *http.Request) error {
 	p := newParams(r)
 	after, limit := p.afterStatus(), p.limit(defaultStatuses)

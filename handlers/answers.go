@@ -21,7 +21,8 @@ const DefaultAnswerBytes = 64 << 20
 // encodedAtATime is how many bytes of a response are encoded before other goroutines may run: see decodedAtATime.
 const encodedAtATime = 64 << 10
 
-// The memory that responses take, in bytes. Responses of at most smallAnswer bytes are not counted: MaxInFlight limits them.
+// The memory that responses take, in bytes. Responses of at most smallAnswer bytes are not counted: MaxInFlight limits
+// them.
 const (
 	smallAnswer = 32 << 10
 	itemCost    = 1 << 10     // to build each item of a page
@@ -151,7 +152,8 @@ func heldOf(w http.ResponseWriter) *budget.Reservation {
 	return nil
 }
 
-// collected is a response that is buffered and sent when it is complete, so that the resources used to build it are released first.
+// collected is a response that is buffered and sent when it is complete, so that the resources used to build it are
+// released first.
 type collected struct {
 	http.ResponseWriter
 	compressed  bool // buffer compressed responses only
@@ -160,7 +162,8 @@ type collected struct {
 	text        *bytes.Buffer
 }
 
-// Collect sends each response only when it is complete. A client that reads slowly then ties up only the bytes of its response.
+// Collect sends each response only when it is complete. A client that reads slowly then ties up only the bytes of its
+// response.
 func Collect(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		collect(w, false, func(w http.ResponseWriter) { next.ServeHTTP(w, r) })

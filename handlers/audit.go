@@ -52,8 +52,8 @@ func methodOf(r *http.Request) string {
 	return r.Method
 }
 
-// auditExcess logs that requests were refused because there were too many. It logs at most one line per second and status, with the number
-// of requests it stands for.
+// auditExcess logs that requests were refused because there were too many. It logs at most one line per second and
+// status, with the number of requests it stands for.
 func (h *Handler) auditExcess(r *http.Request, env *envelope) {
 	if h.Access.Audit == nil {
 		return

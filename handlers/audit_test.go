@@ -8,8 +8,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestEachStatusIsLoggedSeparately checks that very many failures with one status don't suppress log lines for another status, and that
-// the next line says how many requests were not logged.
+// TestEachStatusIsLoggedSeparately checks that very many failures with one status don't suppress log lines for another
+// status, and that the next line says how many requests were not logged.
 func TestEachStatusIsLoggedSeparately(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := logLimiter{rate: 1, burst: 2}

@@ -12,8 +12,8 @@ import (
 // backupTimeout is how long each write of a backup may take.
 const backupTimeout = 60 * time.Second
 
-// Backup sends a consistent copy of the journal as a tar archive: GET /api/backup. It is not available without tokens, because then nobody
-// has the required scope. If the backup fails halfway, Backup aborts the connection.
+// Backup sends a consistent copy of the journal as a tar archive: GET /api/backup. It is not available without tokens,
+// because then nobody has the required scope. If the backup fails halfway, Backup aborts the connection.
 func (h *Handler) Backup(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil || h.Journal == nil {
 		return models.NotFound("backup: it needs TOKENS_FILE and DATA_DIR")

@@ -9,12 +9,12 @@ import (
 // firstRead is the maximum initial size of a body's buffer, in bytes.
 const firstRead = 64 << 10
 
-// bodies pools the buffers of large bodies by size class: firstRead bytes, twice as much, and so on. A body moves to the next class when it
-// fills its buffer, so a client ties up at most about twice the memory of what it sent.
+// bodies pools the buffers of large bodies by size class: firstRead bytes, twice as much, and so on. A body moves to
+// the next class when it fills its buffer, so a client ties up at most about twice the memory of what it sent.
 var bodies [8]sync.Pool // the last one is for maxBodyBytes
 
-// sizeOfBody returns the size of the buffers of a class. It is a little more than a power of two, so that a body of exactly that length
-// and the EOF after it are read without growing the buffer.
+// sizeOfBody returns the size of the buffers of a class. It is a little more than a power of two, so that a body of
+// exactly that length and the EOF after it are read without growing the buffer.
 func sizeOfBody(class int) int { return firstRead<<class + 512 }
 
 // takeBody returns an empty buffer of a size class.
@@ -50,7 +50,8 @@ func enlarge(body []byte) []byte {
 	return larger
 }
 
-// readSigned reads a body of at most maxBodyBytes. The caller passes the result to releaseBody, even if there is an error.
+// readSigned reads a body of at most maxBodyBytes. The caller passes the result to releaseBody, even if there is an
+// error.
 func readSigned(from io.Reader) ([]byte, error) {
 	body := takeBody(0)
 	for {

@@ -9,8 +9,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestSignedBodiesTakeLittleMemory reads bodies at and around the size of each class, after larger ones were released. Each must be read
-// completely, into a buffer of at most about twice its size.
+// TestSignedBodiesTakeLittleMemory reads bodies at and around the size of each class, after larger ones were released.
+// Each must be read completely, into a buffer of at most about twice its size.
 func TestSignedBodiesTakeLittleMemory(t *testing.T) {
 	var lengths []int
 	for class := range bodies {

@@ -42,8 +42,8 @@ func contentType(header http.Header) string {
 	return ""
 }
 
-// unwrap parses a CloudEvent (CloudEvents 1.0, HTTP protocol binding) from a request whose body was read, and replaces the body with the
-// event's data. It returns the event's key.
+// unwrap parses a CloudEvent (CloudEvents 1.0, HTTP protocol binding) from a request whose body was read, and replaces
+// the body with the event's data. It returns the event's key.
 func (in *intake) unwrap(r *http.Request) (key string, err error) {
 	if isStructured(r.Header) {
 		in.body = compact(in.body)
@@ -57,8 +57,8 @@ func (in *intake) unwrap(r *http.Request) (key string, err error) {
 	return keyOfEvent(e), nil
 }
 
-// parseEvent decodes a CloudEvent with parse and validates it. It recovers from panics, because the SDK panics on some members of the wrong
-// type.
+// parseEvent decodes a CloudEvent with parse and validates it. It recovers from panics, because the SDK panics on some
+// members of the wrong type.
 func parseEvent(parse func() (*event.Event, error)) (e *event.Event, err error) {
 	defer func() {
 		if recover() != nil {
@@ -74,8 +74,8 @@ func parseEvent(parse func() (*event.Event, error)) (e *event.Event, err error) 
 	return e, nil
 }
 
-// compact removes white space and a byte order mark from JSON, in place: the SDK treats white space before data_base64 as part of it. It
-// returns invalid JSON unchanged.
+// compact removes white space and a byte order mark from JSON, in place: the SDK treats white space before data_base64
+// as part of it. It returns invalid JSON unchanged.
 func compact(text jsontext.Value) jsontext.Value {
 	text = bytes.TrimPrefix(text, byteOrderMark)
 	text.Compact(lenient...) //nolint:errcheck // parsing it reports the error
@@ -92,8 +92,8 @@ func keyOfEvent(e *event.Event) string {
 	return "ce:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// decodeEvents parses the body as a batch of CloudEvents (CloudEvents 1.0, JSON event format). The data of each event is a report. A report
-// without an ID gets the event's key. Errors and faults are as for decode.
+// decodeEvents parses the body as a batch of CloudEvents (CloudEvents 1.0, JSON event format). The data of each event
+// is a report. A report without an ID gets the event's key. Errors and faults are as for decode.
 func (in *intake) decodeEvents(header http.Header) error {
 	if name, _, _ := strings.Cut(contentType(header), ";"); strings.TrimSpace(name) != batchPrefix+"+json" {
 		return models.UnsupportedMediaType("Content-Type", "of a batch of CloudEvents must be "+batchPrefix+"+json")

@@ -6,11 +6,12 @@ import (
 	"github.com/klauspost/compress/gzhttp"
 )
 
-// gzipSuffix is appended to the ETag of a compressed response, since its bytes differ from those of the uncompressed one.
+// gzipSuffix is appended to the ETag of a compressed response, since its bytes differ from those of the uncompressed
+// one.
 const gzipSuffix = "-gzip"
 
-// Compress compresses responses of a kilobyte or more for clients that accept gzip. A response is sent only when all of it is compressed,
-// because compressing takes more than a megabyte of memory.
+// Compress compresses responses of a kilobyte or more for clients that accept gzip. A response is sent only when all of
+// it is compressed, because compressing takes more than a megabyte of memory.
 func Compress(next http.Handler) http.Handler {
 	wrap, err := gzhttp.NewWrapper(gzhttp.SuffixETag(gzipSuffix), gzhttp.EnableZstd(false))
 	if err != nil {

@@ -10,9 +10,10 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Connect serves the page with the lines to paste into the settings of each tool, or a plain-text overview for clients that don't accept
-// HTML: GET /connect. It needs no token, since it reveals only the address of the request and whether the server requires tokens. The page's
-// links are relative, so a path with a trailing slash redirects to the one without.
+// Connect serves the page with the lines to paste into the settings of each tool, or a plain-text overview for clients
+// that don't accept HTML: GET /connect. It needs no token, since it reveals only the address of the request and whether
+// the server requires tokens. The page's links are relative, so a path with a trailing slash redirects to the one
+// without.
 func (h *Handler) Connect(w http.ResponseWriter, r *http.Request) error {
 	server, err := h.serverAddress(w, r)
 	if err != nil {
@@ -56,8 +57,8 @@ func (h *Handler) ConnectClient(w http.ResponseWriter, r *http.Request) error {
 // hostAndPort matches the Host headers that may be repeated in the response, where they become part of shell commands.
 var hostAndPort = regexp.MustCompile(`^([A-Za-z0-9._-]{1,253}|\[[0-9A-Fa-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
-// serverAddress returns the server at PUBLIC_URL or, if that is unset, at the address of the request, which may have come through a trusted
-// proxy.
+// serverAddress returns the server at PUBLIC_URL or, if that is unset, at the address of the request, which may have
+// come through a trusted proxy.
 func (h *Handler) serverAddress(w http.ResponseWriter, r *http.Request) (s connect.Server, err error) {
 	if err := h.countStranger(w, r); err != nil {
 		return s, err

@@ -51,7 +51,8 @@ func challenge(w http.ResponseWriter, why, code string) error {
 	return models.Unauthorized(why)
 }
 
-// tokenOf returns the token in a request, "" if there is none. Webhooks also accept it in the query, for clients that can't set a header.
+// tokenOf returns the token in a request, "" if there is none. Webhooks also accept it in the query, for clients that
+// can't set a header.
 func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	token, err := bearer(r.Header["Authorization"])
 	if err != nil || scope != access.Report || !strings.Contains(r.URL.RawQuery, "access_token") {
@@ -71,8 +72,8 @@ func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	}
 }
 
-// bearer parses the Authorization header (RFC 6750, section 2.1). A header without a token counts as absent: commands send it if the
-// token's variable is not set.
+// bearer parses the Authorization header (RFC 6750, section 2.1). A header without a token counts as absent: commands
+// send it if the token's variable is not set.
 func bearer(values []string) (string, error) {
 	const scheme = "Bearer"
 	switch {
@@ -88,8 +89,8 @@ func bearer(values []string) (string, error) {
 	return strings.TrimSpace(token), nil
 }
 
-// signedBody is the body of a signed webhook, which was read completely to check its signature. Its memory counts as that of a request
-// body until it is closed.
+// signedBody is the body of a signed webhook, which was read completely to check its signature. Its memory counts as
+// that of a request body until it is closed.
 type signedBody struct {
 	bytes.Reader
 	text []byte // as sent, from a pool
@@ -130,8 +131,8 @@ func closeSigned(r *http.Request) {
 	}
 }
 
-// checkSignature reads the body of a signed webhook, checks its signature, and puts the body back. Since it holds all of the body in
-// memory, the size limit for reports applies to tools' events as well.
+// checkSignature reads the body of a signed webhook, checks its signature, and puts the body back. Since it holds all
+// of the body in memory, the size limit for reports applies to tools' events as well.
 func (h *Handler) checkSignature(w http.ResponseWriter, r *http.Request) (*access.Grant, error) {
 	body, err := sentBody(r, "a signed body", maxBodyBytes)
 	if err != nil {

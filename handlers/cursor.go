@@ -8,8 +8,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// A cursor is a position in a list. It is the base64url encoding of a letter for the kind of list, the position's numbers as varints, and
-// the position's ID.
+// A cursor is a position in a list. It is the base64url encoding of a letter for the kind of list, the position's
+// numbers as varints, and the position's ID.
 const (
 	cursorAgentsByID   = 'a'
 	cursorAgentsBySeen = 'l'
@@ -121,8 +121,8 @@ func cursorOf[P any](next *P, encode func(P) string) string {
 	return encode(*next)
 }
 
-// respondPage is like respond, for a page of a list whose items take the given number of bytes. It links to the next page in a Link header
-// (RFC 8288).
+// respondPage is like respond, for a page of a list whose items take the given number of bytes. It links to the next
+// page in a Link header (RFC 8288).
 func (h *Handler) respondPage(w http.ResponseWriter, r *http.Request, v any, next string, bytes int) error {
 	if next != "" {
 		u := *r.URL

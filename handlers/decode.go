@@ -26,11 +26,12 @@ const (
 	maxReportBytes = 1 << 20
 )
 
-// decodedAtATime is how many reports are decoded before other goroutines may run. This takes less than a millisecond. Go's scheduler alone
-// would let a request run for 10 milliseconds.
+// decodedAtATime is how many reports are decoded before other goroutines may run. This takes less than a millisecond.
+// Go's scheduler alone would let a request run for 10 milliseconds.
 const decodedAtATime = 128
 
-// intake holds a decoded webhook request. Its memory is reused by later requests, except for the strings of the reports.
+// intake holds a decoded webhook request. Its memory is reused by later requests, except for the strings of the
+// reports.
 type intake struct {
 	body    []byte
 	source  bytes.Buffer // reads body
@@ -113,7 +114,8 @@ func (in *intake) read(body io.Reader, length int64) error {
 	}
 }
 
-// grow makes room for n more bytes of the body. A large body moves to a buffer of the next size. The error is for the client.
+// grow makes room for n more bytes of the body. A large body moves to a buffer of the next size. The error is for the
+// client.
 func (in *intake) grow(n int) error {
 	if len(in.body)+n <= firstRead {
 		in.body = slices.Grow(in.body, n)
@@ -126,8 +128,8 @@ func (in *intake) grow(n int) error {
 	return nil
 }
 
-// DefaultBodyBytes is the default limit for the memory of request bodies, in bytes. Bodies of at most firstRead bytes are not counted:
-// MaxInFlight limits them.
+// DefaultBodyBytes is the default limit for the memory of request bodies, in bytes. Bodies of at most firstRead bytes
+// are not counted: MaxInFlight limits them.
 const DefaultBodyBytes = 64 << 20
 
 // room is the memory reserved for a request body. The zero value is not limited.
@@ -138,7 +140,8 @@ type room struct {
 	held *budget.Reservation // nil while nothing is reserved
 }
 
-// hold changes the reserved memory to size bytes. It waits a short time if none is available. The error is for the client.
+// hold changes the reserved memory to size bytes. It waits a short time if none is available. The error is for the
+// client.
 func (o *room) hold(size int) error {
 	if o.h == nil {
 		return nil
@@ -175,8 +178,8 @@ var byteOrderMark = []byte("\ufeff")
 // lenient makes jsontext accept everything that the grammar allows. Any other error then affects only one report.
 var lenient = []jsontext.Options{jsontext.AllowInvalidUTF8(true), jsontext.AllowDuplicateNames(true)}
 
-// decode parses the body into reports and faults. A fault affects only one report. several reports whether the client sent more than one
-// report, or an array. An error affects the whole request: then none of the reports may be used.
+// decode parses the body into reports and faults. A fault affects only one report. several reports whether the client
+// sent more than one report, or an array. An error affects the whole request: then none of the reports may be used.
 func (in *intake) decode() (several bool, err error) {
 	in.reports, in.faults = in.reports[:0], in.faults[:0]
 	in.decodeFrom(bytes.TrimPrefix(in.body, byteOrderMark))
@@ -285,7 +288,8 @@ func reportTooLarge() error {
 	return models.PayloadTooLarge(fmt.Sprintf("one report must be at most %d MiB", maxReportBytes>>20))
 }
 
-// decodeObject decodes the next value, an object. The fault is that of the first invalid member. The error is a syntax error.
+// decodeObject decodes the next value, an object. The fault is that of the first invalid member. The error is a syntax
+// error.
 func (in *intake) decodeObject() (report models.StatusReport, fault, err error) {
 	if _, err := in.decoder.ReadToken(); err != nil {
 		return report, nil, err

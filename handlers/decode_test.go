@@ -85,8 +85,8 @@ func TestFaultsNameTheField(t *testing.T) {
 	}
 }
 
-// TestTextThatIsNotUnicode checks strings that the JSON grammar allows but that are not valid Unicode. In text for people, the invalid parts
-// are replaced. In IDs and names, they are a fault.
+// TestTextThatIsNotUnicode checks strings that the JSON grammar allows but that are not valid Unicode. In text for
+// people, the invalid parts are replaced. In IDs and names, they are a fault.
 func TestTextThatIsNotUnicode(t *testing.T) {
 	for name, test := range map[string]struct{ text, want string }{
 		"the first half of a pair":        {`a\ud83d`, "a\ufffd"},
@@ -182,8 +182,8 @@ var nasty = []string{
 	`{"timestamp":"9999-12-31T23:59:59.999999999-23:59"}`, `{"content":"` + strings.Repeat("é", 10_001) + `"}`,
 }
 
-// FuzzReports checks that any body is either refused with an error that a client may see, or decoded into reports that are valid or have
-// such an error each.
+// FuzzReports checks that any body is either refused with an error that a client may see, or decoded into reports that
+// are valid or have such an error each.
 func FuzzReports(f *testing.F) {
 	for _, body := range nasty {
 		f.Add([]byte(body))

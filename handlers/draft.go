@@ -74,8 +74,8 @@ func (d *draft) end() (r models.StatusReport) {
 	return r
 }
 
-// unquote appends the value of a JSON string that the decoder has checked. It replaces lone surrogates and invalid UTF-8 with U+FFFD. valid
-// reports whether there were none.
+// unquote appends the value of a JSON string that the decoder has checked. It replaces lone surrogates and invalid
+// UTF-8 with U+FFFD. valid reports whether there were none.
 func unquote(dst []byte, value jsontext.Value) (text []byte, valid bool) {
 	if inner := value[1 : len(value)-1]; bytes.IndexByte(inner, '\\') < 0 && utf8.Valid(inner) {
 		return append(dst, inner...), true

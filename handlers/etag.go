@@ -2,8 +2,8 @@ package handlers
 
 import "strings"
 
-// matches reports whether the values of an If-None-Match header contain etag, using the weak comparison (RFC 9110, section 13.1.2). The
-// ETag of the compressed response matches as well. The server's ETags contain no commas.
+// matches reports whether the values of an If-None-Match header contain etag, using the weak comparison (RFC 9110,
+// section 13.1.2). The ETag of the compressed response matches as well. The server's ETags contain no commas.
 func matches(ifNoneMatch []string, etag string) bool {
 	for _, value := range ifNoneMatch {
 		for candidate := range strings.SplitSeq(value, ",") {

@@ -100,9 +100,9 @@ func begin(w http.ResponseWriter) {
 // errExtraData means that a client sent data after its request for the event stream.
 var errExtraData = errors.New("the client sent data after its request for the event stream")
 
-// hijack takes the connection over from net/http, so that its goroutine, buffers and request are released. They are more than half of the
-// memory that a subscriber would take. It sends the header of the stream, which lasts until the connection is closed. The error is
-// http.ErrNotSupported if the connection can't be taken over.
+// hijack takes the connection over from net/http, so that its goroutine, buffers and request are released. They are
+// more than half of the memory that a subscriber would take. It sends the header of the stream, which lasts until the
+// connection is closed. The error is http.ErrNotSupported if the connection can't be taken over.
 func hijack(w http.ResponseWriter) (net.Conn, error) {
 	conn, buffered, err := http.NewResponseController(w).Hijack()
 	if err != nil {
@@ -138,7 +138,8 @@ func (h *Handler) serve(ended context.Context, conn net.Conn, to *stream, sub *l
 	reading.Wait()
 }
 
-// AwaitStreams waits until every event stream has ended, as they do after [Handler.Drain]. It returns the error of ctx if ctx ends first.
+// AwaitStreams waits until every event stream has ended, as they do after [Handler.Drain]. It returns the error of ctx
+// if ctx ends first.
 func (h *Handler) AwaitStreams(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
@@ -248,8 +249,8 @@ func (p *params) eventFilter() live.Filter {
 	return f
 }
 
-// since returns the ID of the event after which the stream begins. The Last-Event-ID header takes precedence: a client that reconnects
-// sends it along with its original parameters.
+// since returns the ID of the event after which the stream begins. The Last-Event-ID header takes precedence: a client
+// that reconnects sends it along with its original parameters.
 func (p *params) since(r *http.Request) string {
 	since := p.text("since", maxEventID)
 	if id := r.Header.Get("Last-Event-ID"); id != "" {

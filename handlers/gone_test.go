@@ -12,7 +12,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestClientGoneIsNotAServerError checks that a request whose client went away is not logged as a failure of the server.
+// TestClientGoneIsNotAServerError checks that a request whose client went away is not logged as a failure of the
+// server.
 func TestClientGoneIsNotAServerError(t *testing.T) {
 	for level, logged := range map[slog.Level]bool{slog.LevelDebug: true, slog.LevelInfo: false} {
 		var log bytes.Buffer

@@ -16,8 +16,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Access configures who has access, and how much they may do. The zero value allows everyone to do everything, except for profiles and
-// backups.
+// Access configures who has access, and how much they may do. The zero value allows everyone to do everything, except
+// for profiles and backups.
 type Access struct {
 	Tokens      *access.Keyring          // nil if everyone may report and read
 	Signatures  *access.Signatures       // nil if webhooks are not signed
@@ -47,8 +47,8 @@ func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 	})
 }
 
-// admitted passes requests to next if check, which identifies the client, returns no error and there are not too many requests in flight.
-// Otherwise it responds with the error at once.
+// admitted passes requests to next if check, which identifies the client, returns no error and there are not too many
+// requests in flight. Otherwise it responds with the error at once.
 func (h *Handler) admitted(next http.Handler, check Endpoint) http.Handler {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		err := check(w, r)
@@ -66,8 +66,9 @@ func (h *Handler) admitted(next http.Handler, check Endpoint) http.Handler {
 	})
 }
 
-// Require passes requests to the next handler if the client has one of scopes and is within its rate limit. Otherwise it responds with an
-// error that says what is missing. The first scope determines how clients may authenticate, and which limit the request counts against.
+// Require passes requests to the next handler if the client has one of scopes and is within its rate limit. Otherwise
+// it responds with an error that says what is missing. The first scope determines how clients may authenticate, and
+// which limit the request counts against.
 func (h *Handler) Require(scopes ...access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error { return h.enter(w, r, scopes...) })
@@ -102,7 +103,8 @@ type reader struct {
 // readerOf returns the client of a read.
 func readerOf(w http.ResponseWriter) reader { return reader{grant: grantOf(w), held: heldOf(w)} }
 
-// enter identifies the client, counts the request and checks that the client has one of scopes. The error is a *models.Error.
+// enter identifies the client, counts the request and checks that the client has one of scopes. The error is a
+// *models.Error.
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access.Scope) error {
 	if err := h.recognize(w, r, scopes[0]); err != nil {
 		return err
@@ -126,7 +128,8 @@ func (h *Handler) Recognize(scopes ...access.Scope) func(http.Handler) http.Hand
 	}
 }
 
-// recognize identifies the client of a request that needs scope, and stores it in the envelope. The error is a *models.Error.
+// recognize identifies the client of a request that needs scope, and stores it in the envelope. The error is a
+// *models.Error.
 func (h *Handler) recognize(w http.ResponseWriter, r *http.Request, scope access.Scope) error {
 	env := envelopeOf(w)
 	if scope != access.Report {
@@ -171,7 +174,8 @@ func (h *Handler) count(header http.Header, env *envelope, scope access.Scope) e
 	return nil
 }
 
-// countStranger counts a request that needs no token against the rate limit of its address. The error is a *models.Error.
+// countStranger counts a request that needs no token against the rate limit of its address. The error is a
+// *models.Error.
 func (h *Handler) countStranger(w http.ResponseWriter, r *http.Request) error {
 	env := envelopeOf(w)
 	env.client = h.clientOf(r)
@@ -201,7 +205,8 @@ func tooMany(header http.Header, what string, excess *access.Excess) error {
 	return models.TooManyRequests(fmt.Sprintf("more than %d %s a second: try again later", excess.Rate, what))
 }
 
-// setRateLimit sets the headers for an exhausted rate limit and for the time to wait (IETF draft-ietf-httpapi-ratelimit-headers-06).
+// setRateLimit sets the headers for an exhausted rate limit and for the time to wait (IETF
+// draft-ietf-httpapi-ratelimit-headers-06).
 func setRateLimit(header http.Header, limit int, after time.Duration) {
 	seconds := strconv.Itoa(max(1, int(math.Ceil(after.Seconds()))))
 	header.Set("Retry-After", seconds)

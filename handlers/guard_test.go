@@ -59,7 +59,8 @@ func FuzzAuthorization(f *testing.F) {
 	})
 }
 
-// FuzzCookies checks that a request is admitted only if its cookies contain the secret of a sign-in, and then only to read.
+// FuzzCookies checks that a request is admitted only if its cookies contain the secret of a sign-in, and then only to
+// read.
 func FuzzCookies(f *testing.F) {
 	h, token := newGuarded(f)
 	grant, err := h.Access.Tokens.Grant(token)

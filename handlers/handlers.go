@@ -1,5 +1,5 @@
-// Package handlers serves the HTTP API: it decodes requests, calls the store, and encodes responses. The API is defined by openapi.yaml in
-// this directory.
+// Package handlers serves the HTTP API: it decodes requests, calls the store, and encodes responses. The API is defined
+// by openapi.yaml in this directory.
 package handlers
 
 import (
@@ -87,7 +87,8 @@ func (h *Handler) Replayed() { h.replayed.Store(true) }
 // errReplaying is the response to reports and reads until then.
 var errReplaying = models.Unavailable("the server is starting: it is reading its journal")
 
-// Endpoint responds to a request, or returns an error before it has written anything. The endpoints of a [Handler] are its methods.
+// Endpoint responds to a request, or returns an error before it has written anything. The endpoints of a [Handler] are
+// its methods.
 type Endpoint func(w http.ResponseWriter, r *http.Request) error
 
 // Handle turns an endpoint into an http.HandlerFunc, which responds with the error that the endpoint returns, if any.
@@ -99,8 +100,9 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 	}
 }
 
-// Read turns an endpoint that reads the state into an http.HandlerFunc. It first expires the sessions that are due, so that the response
-// is correct between two ticks of the expiry ticker. The X-Event-Id header is the position from which the event stream continues.
+// Read turns an endpoint that reads the state into an http.HandlerFunc. It first expires the sessions that are due, so
+// that the response is correct between two ticks of the expiry ticker. The X-Event-Id header is the position from which
+// the event stream continues.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
 	return h.AfterReplay(func(w http.ResponseWriter, r *http.Request) error {
 		h.Store.Expire(time.Now())
@@ -109,8 +111,8 @@ func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
 	})
 }
 
-// AfterReplay turns an endpoint that needs the state from the journal into an http.HandlerFunc. Until [Handler.Replayed] is called, it
-// responds with 503.
+// AfterReplay turns an endpoint that needs the state from the journal into an http.HandlerFunc. Until
+// [Handler.Replayed] is called, it responds with 503.
 func (h *Handler) AfterReplay(answer Endpoint) http.HandlerFunc {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		if !h.replayed.Load() {
@@ -138,8 +140,8 @@ var statusOfCode = map[models.Code]int{
 	models.CodeInternal:             http.StatusInternalServerError,
 }
 
-// statusClientGone is the status in the log and in the metrics of a request whose client went away before the response. nginx uses the
-// same.
+// statusClientGone is the status in the log and in the metrics of a request whose client went away before the response.
+// nginx uses the same.
 const statusClientGone = 499
 
 // fail responds with an error. The text of an error that is not a *models.Error is only logged.
@@ -228,8 +230,8 @@ func writeBody(w http.ResponseWriter, status int, body []byte) {
 	w.Write(body) //nolint:errcheck // fails only if the client is gone
 }
 
-// respond responds to a read with v, or with 304 if the client already has it. The ETag is a hash of the response's bytes (RFC 9110,
-// section 13.1.2).
+// respond responds to a read with v, or with 304 if the client already has it. The ETag is a hash of the response's
+// bytes (RFC 9110, section 13.1.2).
 func respond(w http.ResponseWriter, r *http.Request, v any) error {
 	body := buffers.Get().(*bytes.Buffer)
 	defer release(body)
@@ -246,7 +248,8 @@ func respond(w http.ResponseWriter, r *http.Request, v any) error {
 	return nil
 }
 
-// notModified sets the ETag of a response. If the client already has it, notModified responds with 304 and returns true.
+// notModified sets the ETag of a response. If the client already has it, notModified responds with 304 and returns
+// true.
 func notModified(w http.ResponseWriter, r *http.Request, body []byte) bool {
 	etag := `"` + strconv.FormatUint(xxhash.Sum64(body), 16) + `"`
 	header := w.Header()

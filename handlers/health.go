@@ -22,8 +22,8 @@ type probe struct {
 	Cause  string `json:"cause,omitzero"`
 }
 
-// Drain prepares for shutdown. From now on, /health and /health/ready report that the server is stopping, and each response closes its
-// connection, so that clients connect elsewhere. Event streams end.
+// Drain prepares for shutdown. From now on, /health and /health/ready report that the server is stopping, and each
+// response closes its connection, so that clients connect elsewhere. Event streams end.
 func (h *Handler) Drain() {
 	h.draining.Store(true)
 	h.Hub.Close()
@@ -55,8 +55,8 @@ func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 	return writeProbe(w, status, answer)
 }
 
-// hidesDetails reports whether details of the server's health must be hidden from the client. With tokens, only clients that may read the
-// state of every agent see them. Without tokens, requests under a foreign host name don't.
+// hidesDetails reports whether details of the server's health must be hidden from the client. With tokens, only clients
+// that may read the state of every agent see them. Without tokens, requests under a foreign host name don't.
 func (h *Handler) hidesDetails(w http.ResponseWriter, r *http.Request) bool {
 	if h.Access.Tokens == nil {
 		_, foreign := h.foreignHost(r)
@@ -81,8 +81,8 @@ func (h *Handler) Live(w http.ResponseWriter, _ *http.Request) error {
 	return writeProbe(w, http.StatusOK, probe{Status: "ok"})
 }
 
-// Ready reports whether the server can take requests: GET /health/ready. It stays ready if the journal can't be written, since reads
-// still work.
+// Ready reports whether the server can take requests: GET /health/ready. It stays ready if the journal can't be
+// written, since reads still work.
 func (h *Handler) Ready(w http.ResponseWriter, r *http.Request) error {
 	p, status := h.ready()
 	if p.Cause != "" && h.hidesDetails(w, r) {

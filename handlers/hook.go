@@ -12,7 +12,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Hook accepts an event from an agent's tool: POST /webhook/{client}. The response has no body, because some tools act on one.
+// Hook accepts an event from an agent's tool: POST /webhook/{client}. The response has no body, because some tools act
+// on one.
 func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	client := adapters.Named(pathParam(r, "client"))
 	if client == nil {

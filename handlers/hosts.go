@@ -8,8 +8,9 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// OwnHosts refuses requests under a host name that is not the server's own, if the server has no tokens; see [access.Hosts]. With tokens,
-// DNS rebinding gains an attacker nothing: a browser does not send a token by itself, and sends a cookie only to the host that set it.
+// OwnHosts refuses requests under a host name that is not the server's own, if the server has no tokens; see
+// [access.Hosts]. With tokens, DNS rebinding gains an attacker nothing: a browser does not send a token by itself, and
+// sends a cookie only to the host that set it.
 func (h *Handler) OwnHosts(next http.Handler) http.Handler {
 	if h.Access.Hosts == nil {
 		return next
@@ -23,8 +24,8 @@ func (h *Handler) OwnHosts(next http.Handler) http.Handler {
 	})
 }
 
-// foreignHost returns a host name in the request that is not the server's own. It checks both Host and the X-Forwarded-Host of a trusted
-// proxy: if the browser runs on the same machine as the proxy, a page can control either.
+// foreignHost returns a host name in the request that is not the server's own. It checks both Host and the
+// X-Forwarded-Host of a trusted proxy: if the browser runs on the same machine as the proxy, a page can control either.
 func (h *Handler) foreignHost(r *http.Request) (host string, found bool) {
 	if h.Access.Hosts == nil {
 		return "", false

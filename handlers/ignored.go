@@ -9,8 +9,8 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 )
 
-// The headers in which webhook responses name unknown query parameters and unknown report fields, which are ignored. Names are
-// percent-encoded.
+// The headers in which webhook responses name unknown query parameters and unknown report fields, which are ignored.
+// Names are percent-encoded.
 const (
 	ignoredParameters = "X-Ignored-Parameters"
 	ignoredFields     = "X-Ignored-Fields"

@@ -30,8 +30,8 @@ const (
 	defaultToolNeeds = 20 // of each kind
 )
 
-// toolBytes is the maximum size of the items that a tool returns, in bytes. A single item may be larger. The response contains the items
-// twice.
+// toolBytes is the maximum size of the items that a tool returns, in bytes. A single item may be larger. The response
+// contains the items twice.
 const toolBytes = 64 << 10
 
 // caller is the client that calls a tool.
@@ -50,8 +50,9 @@ func callerOf(ctx context.Context) caller {
 	return c
 }
 
-// MCP returns the endpoint through which agents call tools: POST /mcp, the Streamable HTTP transport of the Model Context Protocol, without
-// sessions (https://modelcontextprotocol.io/specification/2026-07-28/basic/transports). Earlier versions are supported as well.
+// MCP returns the endpoint through which agents call tools: POST /mcp, the Streamable HTTP transport of the Model
+// Context Protocol, without sessions (https://modelcontextprotocol.io/specification/2026-07-28/basic/transports).
+// Earlier versions are supported as well.
 func (h *Handler) MCP() Endpoint {
 	server := h.mcpServer()
 	transport := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
@@ -351,7 +352,8 @@ func (h *Handler) reportFor(c caller, args sessionArgs, status models.Status) (r
 	return result, nil
 }
 
-// cutNeeds drops the last session of the longest list until all lists together take at most most bytes, or no list has more than one.
+// cutNeeds drops the last session of the longest list until all lists together take at most most bytes, or no list has
+// more than one.
 func cutNeeds(n *models.Needs, most int) {
 	bytes := 0
 	for _, list := range [...][]models.FleetSession{n.Pending, n.Lost, n.Failed} {

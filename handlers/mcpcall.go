@@ -37,7 +37,8 @@ func (e *rpcError) Error() string { return e.Message }
 // mcpCall is the part of a call that determines how it counts against the rate limits.
 type mcpCall struct{ method, tool string }
 
-// readCall reads the body of a request into in, parses it as a call, and puts the body back. The error is a *models.Error or an *rpcError.
+// readCall reads the body of a request into in, parses it as a call, and puts the body back. The error is a
+// *models.Error or an *rpcError.
 func readCall(in *intake, r *http.Request) (call mcpCall, err error) {
 	sent, err := sentBody(r, "a call", maxCallBytes)
 	if err != nil {
@@ -142,7 +143,8 @@ func checkCallID(d *jsontext.Decoder) error {
 	return err
 }
 
-// countCall counts a call as a read or as a report. If a report exceeds the limit, countCall sets c.excess, which the tool returns.
+// countCall counts a call as a read or as a report. If a report exceeds the limit, countCall sets c.excess, which the
+// tool returns.
 func (h *Handler) countCall(w http.ResponseWriter, c *caller, call mcpCall) error {
 	if call.method != "tools/call" || !reportTools[call.tool] {
 		return h.count(w.Header(), envelopeOf(w), access.Read)
@@ -158,7 +160,8 @@ func (h *Handler) countCall(w http.ResponseWriter, c *caller, call mcpCall) erro
 	return nil
 }
 
-// refuseCall responds to a request that is not a valid call: https://modelcontextprotocol.io/specification, "Transports".
+// refuseCall responds to a request that is not a valid call: https://modelcontextprotocol.io/specification,
+// "Transports".
 func refuseCall(w http.ResponseWriter, why *rpcError) {
 	writeJSON(w, http.StatusBadRequest, struct {
 		Version string    `json:"jsonrpc"`

@@ -125,14 +125,15 @@ func (ids *requestIDs) of(r *http.Request) string {
 	return string(strconv.AppendUint(append(id[:0], ids.prefix...), ids.last.Add(1), 36))
 }
 
-// validRequestID reports whether id consists of 1 to 128 visible ASCII characters, so that it can be sent back and logged.
+// validRequestID reports whether id consists of 1 to 128 visible ASCII characters, so that it can be sent back and
+// logged.
 func validRequestID(id string) bool {
 	return id != "" && len(id) <= 128 && strings.IndexFunc(id, func(c rune) bool { return c <= ' ' || c > '~' }) < 0
 }
 
-// Observe assigns each request its ID, turns panics into errors, and records each request in the metrics and the log. It logs successful
-// requests at level debug, failed ones at warn, and those with internal errors at error. While the server is stopping, it closes each
-// connection after its response.
+// Observe assigns each request its ID, turns panics into errors, and records each request in the metrics and the log.
+// It logs successful requests at level debug, failed ones at warn, and those with internal errors at error. While the
+// server is stopping, it closes each connection after its response.
 func (h *Handler) Observe(next http.Handler) http.Handler {
 	ids := newRequestIDs()
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -164,8 +165,9 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 	})
 }
 
-// recovered responds to a request whose handler panicked. If the response has begun, or the handler panicked with http.ErrAbortHandler, it
-// aborts the connection, so that the client does not take a partial response for a complete one.
+// recovered responds to a request whose handler panicked. If the response has begun, or the handler panicked with
+// http.ErrAbortHandler, it aborts the connection, so that the client does not take a partial response for a complete
+// one.
 func (h *Handler) recovered(env *envelope, r *http.Request, p any) {
 	if err, ok := p.(error); ok && errors.Is(err, http.ErrAbortHandler) {
 		panic(p)

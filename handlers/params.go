@@ -32,8 +32,8 @@ func pathParam(r *http.Request, name string) string {
 	return value
 }
 
-// EncodedPath makes the router match the encoded path, so that an ID may contain a slash, written as %2F, and is decoded only once. Repeated
-// slashes count as one and a trailing slash is ignored, since no ID is empty.
+// EncodedPath makes the router match the encoded path, so that an ID may contain a slash, written as %2F, and is
+// decoded only once. Repeated slashes count as one and a trailing slash is ignored, since no ID is empty.
 func EncodedPath(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		ctx := chi.RouteContext(r.Context())
@@ -89,7 +89,8 @@ func (p *params) fail(name, message string) {
 	}
 }
 
-// done returns the first error. Call it after reading all of the route's parameters, since any other parameter is an error too.
+// done returns the first error. Call it after reading all of the route's parameters, since any other parameter is an
+// error too.
 func (p *params) done() error {
 	if p.err == nil && len(p.values) > 0 {
 		p.err = unknownParameter(p.values, p.known)
@@ -97,8 +98,8 @@ func (p *params) done() error {
 	return p.err
 }
 
-// unknownParameter returns an error that names the first parameter that is not in known, if there is one. Names that begin with _ are
-// allowed, for clients that make each URL unique.
+// unknownParameter returns an error that names the first parameter that is not in known, if there is one. Names that
+// begin with _ are allowed, for clients that make each URL unique.
 func unknownParameter(values url.Values, known []string) error {
 	for _, name := range slices.Sorted(maps.Keys(values)) {
 		if strings.HasPrefix(name, "_") || slices.Contains(known, name) {

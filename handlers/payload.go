@@ -20,8 +20,8 @@ const (
 	maxEventBytes = 64 << 20 // of a tool's event
 )
 
-// payload reads the body of a webhook. If it is compressed, payload decompresses it while reading, with only the memory of one gzip reader.
-// Its errors, except io.EOF, are *models.Error.
+// payload reads the body of a webhook. If it is compressed, payload decompresses it while reading, with only the memory
+// of one gzip reader. Its errors, except io.EOF, are *models.Error.
 type payload struct {
 	sent     limited
 	inflated limited      // from sent
@@ -78,7 +78,8 @@ func (p *payload) Close() error {
 
 var inflaters = sync.Pool{New: func() any { return new(gzip.Reader) }}
 
-// isCompressed reports whether the values of the Content-Encoding header are gzip. Any other encoding is an error (RFC 9110, section 8.4).
+// isCompressed reports whether the values of the Content-Encoding header are gzip. Any other encoding is an error (RFC
+// 9110, section 8.4).
 func isCompressed(values []string) (compressed bool, err error) {
 	for name := range strings.SplitSeq(strings.ToLower(strings.Join(values, ",")), ",") {
 		switch name = strings.TrimSpace(name); {

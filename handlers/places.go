@@ -11,14 +11,16 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// places counts the admitted requests in flight. There are MaxInFlight places in total, and each team may take no more than its share.
+// places counts the admitted requests in flight. There are MaxInFlight places in total, and each team may take no more
+// than its share.
 type places struct {
 	mu    sync.Mutex
 	taken int
 	teams map[*store.Team]int // the nil key is the team that covers every agent
 }
 
-// take takes a place for a request with this grant. If there is none, it returns the limit that has been reached, otherwise "".
+// take takes a place for a request with this grant. If there is none, it returns the limit that has been reached,
+// otherwise "".
 func (p *places) take(grant *access.Grant, most int) (bound metrics.Bound) {
 	team, share := grant.Team(), grant.Share()
 	p.mu.Lock()

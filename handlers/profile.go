@@ -7,8 +7,8 @@ import (
 	"github.com/go-chi/chi/v5"
 )
 
-// Profile serves the profiles of net/http/pprof: GET /debug/pprof/*. They are not available without tokens, because then nobody has the
-// required scope.
+// Profile serves the profiles of net/http/pprof: GET /debug/pprof/*. They are not available without tokens, because
+// then nobody has the required scope.
 func (h *Handler) Profile(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil {
 		return h.NotFound(w, r)

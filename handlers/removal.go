@@ -21,7 +21,8 @@ func (h *Handler) RemoveSession(w http.ResponseWriter, r *http.Request) error {
 	return h.remove(w, r, key.AgentID, "session", func() (int, error) { return h.Recorder.RemoveSession(key, time.Now()) })
 }
 
-// remove removes an agent or one of its sessions with the function remove, and responds with 204. what names it in a 404 error.
+// remove removes an agent or one of its sessions with the function remove, and responds with 204. what names it in a
+// 404 error.
 func (h *Handler) remove(w http.ResponseWriter, r *http.Request, agentID, what string, remove func() (sessions int, err error)) error {
 	if !grantOf(w).Covers(agentID) {
 		return models.NotFound(what)

@@ -27,15 +27,15 @@ func setSecurity(header http.Header, encrypted bool) {
 	}
 }
 
-// setPersonal marks a response as dependent on the client. Shared caches must not store it, and no cache may unless the endpoint allows it
-// (RFC 9111, section 5.2.2).
+// setPersonal marks a response as dependent on the client. Shared caches must not store it, and no cache may unless the
+// endpoint allows it (RFC 9111, section 5.2.2).
 func setPersonal(header http.Header) {
 	header["Cache-Control"] = noStore
 	header.Add("Vary", "Authorization, Cookie")
 }
 
-// ownOrigin returns the protection against requests from pages of other origins. [Handler.OwnHosts] checks that the host name is the
-// server's own.
+// ownOrigin returns the protection against requests from pages of other origins. [Handler.OwnHosts] checks that the
+// host name is the server's own.
 func ownOrigin(public *url.URL) *http.CrossOriginProtection {
 	own := http.NewCrossOriginProtection()
 	if public != nil { // a proxy may not pass its host on

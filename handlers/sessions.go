@@ -110,8 +110,9 @@ func (h *Handler) Session(w http.ResponseWriter, r *http.Request) error {
 	return h.respondPage(w, r, detail, detail.NextCursor, bytes)
 }
 
-// readSession returns a session with its open questions and the page of its history that p selects, and their size in bytes. Questions take
-// at most half of the maximum size, and the history the rest. If the reader may not see the session, the error is not found.
+// readSession returns a session with its open questions and the page of its history that p selects, and their size in
+// bytes. Questions take at most half of the maximum size, and the history the rest. If the reader may not see the
+// session, the error is not found.
 func (h *Handler) readSession(ctx context.Context, who reader, key store.SessionKey, p *params) (
 	detail sessionDetail, bytes int, err error,
 ) {
@@ -156,7 +157,8 @@ func (h *Handler) complete(ctx context.Context, who reader, page *store.HistoryP
 	return read()
 }
 
-// questionsFrom parses the parameter that selects the first open question to list, and returns its number, 0 for the oldest.
+// questionsFrom parses the parameter that selects the first open question to list, and returns its number, 0 for the
+// oldest.
 func (p *params) questionsFrom() uint64 {
 	id, ok := p.get("questions_from")
 	if !ok || id == "" {
@@ -169,8 +171,9 @@ func (p *params) questionsFrom() uint64 {
 	return number
 }
 
-// pageOfQuestions returns the questions with number from and above, oldest first, that fit into most bytes, but at least one. It also
-// returns the ID of the next question, "" if there is none, and the size of the returned questions in bytes.
+// pageOfQuestions returns the questions with number from and above, oldest first, that fit into most bytes, but at
+// least one. It also returns the ID of the next question, "" if there is none, and the size of the returned questions
+// in bytes.
 func pageOfQuestions(all []models.Question, from uint64, most int) (some []models.Question, next string, bytes int) {
 	some = []models.Question{}
 	for i := range all {

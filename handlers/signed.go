@@ -17,9 +17,9 @@ import (
 // maxWebhookID is the maximum length of a signed webhook's ID, in bytes.
 const maxWebhookID = 255
 
-// restrictToSigned makes sure that only the signed parts of a request with a valid signature have an effect: its body and its ID, which
-// becomes the key of its reports. It refuses headers and parameters that are not signed and would change the meaning of the body. The error
-// is a *models.Error.
+// restrictToSigned makes sure that only the signed parts of a request with a valid signature have an effect: its body
+// and its ID, which becomes the key of its reports. It refuses headers and parameters that are not signed and would
+// change the meaning of the body. The error is a *models.Error.
 func restrictToSigned(r *http.Request) error {
 	id := r.Header.Get(access.WebhookID)
 	if len(id) > maxWebhookID {
@@ -44,7 +44,8 @@ func unsignedError(name string) error {
 	return models.BadRequest(name, "is not allowed in a signed webhook, because the signature does not cover it: put it into the body, or use a token")
 }
 
-// reportKey returns the key for the reports of a webhook: its ID, or a hash of the ID if that can't be a key with an index appended.
+// reportKey returns the key for the reports of a webhook: its ID, or a hash of the ID if that can't be a key with an
+// index appended.
 func reportKey(id string) string {
 	if utf8.ValidString(id) && models.ValidateName(access.WebhookID, id, true, models.MaxReportID-len("/9999")) == nil {
 		return id
@@ -53,8 +54,8 @@ func reportKey(id string) string {
 	return "wh:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Once makes each signed webhook take effect only once. Another request with the same ID changes nothing and gets the same kind of response,
-// unless the first was refused or must be sent again.
+// Once makes each signed webhook take effect only once. Another request with the same ID changes nothing and gets the
+// same kind of response, unless the first was refused or must be sent again.
 func (h *Handler) Once(next http.Handler) http.Handler {
 	if h.Access.Signatures == nil {
 		return next

@@ -77,7 +77,8 @@ func (h *Handler) SignOut(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// viewOf returns the parameters of a query that select a view of the dashboard. It drops everything else, which could be a token.
+// viewOf returns the parameters of a query that select a view of the dashboard. It drops everything else, which could
+// be a token.
 func viewOf(query string) string {
 	values, _ := url.ParseQuery(query)
 	for name := range values {
@@ -101,8 +102,9 @@ func home(w http.ResponseWriter, query string) {
 	w.WriteHeader(http.StatusSeeOther)
 }
 
-// The cookies that hold the secret of a sign-in: without TLS, with TLS, and with TLS if the server is under a path prefix on a host that it
-// may share. Browsers accept cookies with a prefix only over TLS, and __Host- cookies only from that very host (RFC 6265bis, section 4.1.3).
+// The cookies that hold the secret of a sign-in: without TLS, with TLS, and with TLS if the server is under a path
+// prefix on a host that it may share. Browsers accept cookies with a prefix only over TLS, and __Host- cookies only
+// from that very host (RFC 6265bis, section 4.1.3).
 const (
 	cookieName       = "kubeagents"
 	hostCookieName   = "__Host-kubeagents"
@@ -131,8 +133,8 @@ func (h *Handler) encrypted(r *http.Request) bool {
 	return r.TLS != nil || h.viaProxy(r) && r.Header.Get("X-Forwarded-Proto") == "https" || h.atPublicHost(r) && h.PublicURL.Scheme == "https"
 }
 
-// secretsOf returns the secrets of sign-ins in the request's cookies. Over TLS it ignores the cookie without a prefix, which anybody on the
-// network could have set.
+// secretsOf returns the secrets of sign-ins in the request's cookies. Over TLS it ignores the cookie without a prefix,
+// which anybody on the network could have set.
 func (h *Handler) secretsOf(r *http.Request) (secrets []string) {
 	names := []string{cookieName}
 	if h.encrypted(r) {

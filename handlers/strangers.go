@@ -12,7 +12,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/metrics"
 )
 
-// Limits for strangers, which are clients that have not been identified yet. They are separate from the limits for identified clients.
+// Limits for strangers, which are clients that have not been identified yet. They are separate from the limits for
+// identified clients.
 const (
 	maxStrangers          = 128              // concurrent requests
 	maxStrangersOfAddress = 16               // concurrent requests of one address
@@ -22,8 +23,8 @@ const (
 	identifiedTimeout     = 30 * time.Second // from the identification of the client to the end of the request
 )
 
-// strangers are the requests of strangers. If there are too many of them, or their bodies take too many bytes, a request is dropped: the
-// oldest, and so the slowest, of the address that takes the most.
+// strangers are the requests of strangers. If there are too many of them, or their bodies take too many bytes, a
+// request is dropped: the oldest, and so the slowest, of the address that takes the most.
 type strangers struct {
 	mu     sync.Mutex
 	all    []*stranger // oldest first
@@ -131,8 +132,8 @@ func (s *strangers) removeAt(i int) {
 	s.all = slices.Delete(s.all, i, i+1)
 }
 
-// enterStranger adds a request to those of strangers, and sets its deadlines. The caller calls leave when the client is identified or the
-// request ends.
+// enterStranger adds a request to those of strangers, and sets its deadlines. The caller calls leave when the client is
+// identified or the request ends.
 func (h *Handler) enterStranger(w http.ResponseWriter, r *http.Request) *stranger {
 	control := http.NewResponseController(w)
 	end := time.Now().Add(strangerTimeout)

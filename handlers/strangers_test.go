@@ -34,8 +34,8 @@ func (d *deadlineRecorder) SetWriteDeadline(at time.Time) error {
 	return nil
 }
 
-// TestDeadlinesOfSignedRequests checks that a signed webhook with an invalid signature has the deadlines of a stranger, and one with a valid
-// signature those of an identified client.
+// TestDeadlinesOfSignedRequests checks that a signed webhook with an invalid signature has the deadlines of a stranger,
+// and one with a valid signature those of an identified client.
 func TestDeadlinesOfSignedRequests(t *testing.T) {
 	const secret, body = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=", `{"agent_id":"a","session_topic":"t","status":"running"}`
 	signatures, err := access.NewSignatures(secret, access.Limits{})

@@ -89,8 +89,8 @@ func (in *intake) decodeRequest(r *http.Request) (several bool, err error) {
 	return several, in.addKey(key, several)
 }
 
-// accept validates the reports of in, and records the valid ones of agents that the grant covers. Afterwards, the faults hold the outcome
-// of each report, and the reports must not be used any more.
+// accept validates the reports of in, and records the valid ones of agents that the grant covers. Afterwards, the
+// faults hold the outcome of each report, and the reports must not be used any more.
 func (h *Handler) accept(in *intake, grant *access.Grant) {
 	now := time.Now()
 	valid := in.reports[:0]
@@ -231,8 +231,8 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 
 const idempotencyKey = "Idempotency-Key"
 
-// addKey makes key, usually the Idempotency-Key header, the ID of the report. If there are several reports, it appends each one's index.
-// Reports that have an ID keep it.
+// addKey makes key, usually the Idempotency-Key header, the ID of the report. If there are several reports, it appends
+// each one's index. Reports that have an ID keep it.
 func (in *intake) addKey(key string, several bool) error {
 	const name = idempotencyKey
 	if key == "" {

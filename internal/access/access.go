@@ -1,5 +1,5 @@
-// Package access decides who may do what, and how much of it: tokens and what they allow, people's sign-ins, webhook signatures and rate
-// limits.
+// Package access decides who may do what, and how much of it: tokens and what they allow, people's sign-ins, webhook
+// signatures and rate limits.
 package access
 
 import (
@@ -95,7 +95,8 @@ func (g *Grant) Share() store.Share {
 // Covers reports whether the grant covers the agent with this ID.
 func (g *Grant) Covers(agentID string) bool { return g.Team().Covers(agentID) }
 
-// Ended returns a context that is canceled when the grant ends: its token expires or is removed, or the person signs out.
+// Ended returns a context that is canceled when the grant ends: its token expires or is removed, or the person signs
+// out.
 func (g *Grant) Ended() context.Context {
 	if g == nil {
 		return context.Background()

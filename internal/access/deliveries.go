@@ -6,16 +6,17 @@ import (
 	"time"
 )
 
-// deliveryKept is how long an accepted webhook is remembered. It is twice the tolerance, because a signature may be dated up to the
-// tolerance in the future.
+// deliveryKept is how long an accepted webhook is remembered. It is twice the tolerance, because a signature may be
+// dated up to the tolerance in the future.
 const deliveryKept = 2 * signatureTolerance
 
-// maxDeliveries is how many webhooks are remembered, at about 100 bytes each. Once it is reached, new webhooks are refused: forgetting one
-// would let an attacker who captured it replay it.
+// maxDeliveries is how many webhooks are remembered, at about 100 bytes each. Once it is reached, new webhooks are
+// refused: forgetting one would let an attacker who captured it replay it.
 const maxDeliveries = 1_000_000
 
-// Deliveries remembers signed webhooks by their IDs for as long as their signatures are valid, so that each takes effect only once, even
-// if unsigned parts of the request are changed. It is kept in memory only. Its methods are safe for concurrent use.
+// Deliveries remembers signed webhooks by their IDs for as long as their signatures are valid, so that each takes
+// effect only once, even if unsigned parts of the request are changed. It is kept in memory only. Its methods are safe
+// for concurrent use.
 type Deliveries struct {
 	mu    sync.Mutex
 	known map[deliveryKey]bool // true once accepted, false while in progress

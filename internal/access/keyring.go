@@ -45,8 +45,8 @@ func NewKeyring(st *store.Store, limits Limits) *Keyring {
 	return k
 }
 
-// Load replaces the keyring's tokens with those of a tokens file and returns how many there are. A token whose entry is unchanged keeps
-// its grant; the grants of all other tokens end. If Load returns an error, nothing has changed.
+// Load replaces the keyring's tokens with those of a tokens file and returns how many there are. A token whose entry is
+// unchanged keeps its grant; the grants of all other tokens end. If Load returns an error, nothing has changed.
 func (k *Keyring) Load(text []byte) (int, error) {
 	entries, err := ParseTokens(text)
 	if err != nil {
@@ -101,8 +101,9 @@ func teamsOf(teams map[string]*store.Team) (all []*store.Team) {
 	return all
 }
 
-// team returns the team of the agents that patterns cover, nil if they cover every agent, and adds it to teams. Tokens with the same
-// patterns have the same team. An existing team is reused if its share is unchanged. The caller holds k.mu.
+// team returns the team of the agents that patterns cover, nil if they cover every agent, and adds it to teams. Tokens
+// with the same patterns have the same team. An existing team is reused if its share is unchanged. The caller holds
+// k.mu.
 func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*store.Team) *store.Team {
 	if len(patterns) == 0 {
 		return nil
@@ -119,12 +120,12 @@ func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*s
 	return team
 }
 
-// maxSteps, times the length of the ID, limits the work of matching one pattern: a pattern with very many stars could take forever.
-// A pattern that reaches the limit does not match.
+// maxSteps, times the length of the ID, limits the work of matching one pattern: a pattern with very many stars could
+// take forever. A pattern that reaches the limit does not match.
 const maxSteps = 100
 
-// matches reports whether one of patterns covers an ID: * stands for any characters, ? for any single one, and \ escapes the character
-// that follows it.
+// matches reports whether one of patterns covers an ID: * stands for any characters, ? for any single one, and \
+// escapes the character that follows it.
 func matches(patterns []string, agentID string) bool {
 	for _, pattern := range patterns {
 		if matched, _ := match.MatchLimit(agentID, pattern, maxSteps); matched {
@@ -153,7 +154,8 @@ var (
 
 // Grant returns what a token allows. The error is ErrUnknown or ErrExpired.
 //
-// The token is looked up by a prefix of its hash, which reveals nothing about other tokens. The full hash is compared in constant time.
+// The token is looked up by a prefix of its hash, which reveals nothing about other tokens. The full hash is compared
+// in constant time.
 func (k *Keyring) Grant(token string) (*Grant, error) {
 	if len(token) > maxToken {
 		return nil, ErrUnknown

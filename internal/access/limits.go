@@ -9,7 +9,8 @@ import (
 	"golang.org/x/time/rate"
 )
 
-// Rate is a limit per second; 0 means no limit. A client that was idle for a while may use up to ten seconds' worth at once.
+// Rate is a limit per second; 0 means no limit. A client that was idle for a while may use up to ten seconds' worth at
+// once.
 type Rate int
 
 const burstSeconds = 10
@@ -37,8 +38,8 @@ type Excess struct {
 	After time.Duration // how long to wait before the same request is allowed
 }
 
-// take takes n from l. A batch larger than the burst is let through when the limiter is full, except for the one already counted for its
-// request, and is paid off afterwards.
+// take takes n from l. A batch larger than the burst is let through when the limiter is full, except for the one
+// already counted for its request, and is paid off afterwards.
 func take(l *rate.Limiter, n int, now time.Time) *Excess {
 	if l == nil || n == 0 {
 		return nil
@@ -55,10 +56,12 @@ func take(l *rate.Limiter, n int, now time.Time) *Excess {
 	return nil
 }
 
-// maxAddresses is how many addresses are remembered. The least recently seen are forgotten, and start over with a full burst.
+// maxAddresses is how many addresses are remembered. The least recently seen are forgotten, and start over with a full
+// burst.
 const maxAddresses = 10_000
 
-// Addresses applies rate limits: to each token, and to each address for clients without tokens. Its methods are safe for concurrent use.
+// Addresses applies rate limits: to each token, and to each address for clients without tokens. Its methods are safe
+// for concurrent use.
 type Addresses struct {
 	limits Limits
 	known  *lru.Cache[netip.Prefix, *address]
@@ -75,7 +78,8 @@ func NewAddresses(limits Limits) *Addresses {
 	return &Addresses{limits, known}
 }
 
-// SiteOf returns the network that a client's address counts as: the /64 assigned to a site for IPv6, the address itself for IPv4.
+// SiteOf returns the network that a client's address counts as: the /64 assigned to a site for IPv6, the address itself
+// for IPv4.
 func SiteOf(client netip.Addr) netip.Prefix {
 	bits := client.BitLen()
 	if client.Is6() {
@@ -98,7 +102,8 @@ func (a *Addresses) of(client netip.Addr) *address {
 	return known
 }
 
-// Reports counts n status reports against a grant, or against the client's address for a nil grant. It returns nil if they are allowed.
+// Reports counts n status reports against a grant, or against the client's address for a nil grant. It returns nil if
+// they are allowed.
 func (a *Addresses) Reports(g *Grant, client netip.Addr, n int, now time.Time) *Excess {
 	switch {
 	case a.limits.Reports == 0:

@@ -15,7 +15,8 @@ type statedShare struct {
 	diskFull DiskFull
 }
 
-// add adds the share that e states. It returns false, and adds nothing, if e contradicts another line for the same agents.
+// add adds the share that e states. It returns false, and adds nothing, if e contradicts another line for the same
+// agents.
 func (s statedShares) add(e *Entry) bool {
 	name := teamName(e.patterns())
 	stated := s[name]

@@ -8,7 +8,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 )
 
-// TestLinesForTheSameAgentsAgree checks that lines for the same agents may not state different values of share or disk_full.
+// TestLinesForTheSameAgentsAgree checks that lines for the same agents may not state different values of share or
+// disk_full.
 func TestLinesForTheSameAgentsAgree(t *testing.T) {
 	line := func(name string, share float64, full access.DiskFull, agents ...string) string {
 		_, e := access.NewToken(name)

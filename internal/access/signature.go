@@ -33,8 +33,8 @@ const (
 	maxSecret = 64
 )
 
-// NewSignatures returns Signatures that accept webhooks signed with one of secrets, which are separated by commas. The error says what a
-// secret must look like, and never contains it.
+// NewSignatures returns Signatures that accept webhooks signed with one of secrets, which are separated by commas. The
+// error says what a secret must look like, and never contains it.
 func NewSignatures(secrets string, limits Limits) (*Signatures, error) {
 	s := &Signatures{grant: &Grant{name: "webhook signature", scopes: Report, ended: context.Background(), reports: limits.Reports.limiter()}}
 	for secret := range strings.SplitSeq(secrets, ",") {

@@ -15,8 +15,8 @@ const SignedInFor = 12 * time.Hour
 // maxSignIns is how many sign-ins one token may have at a time. Beyond that, a new one ends the oldest.
 const maxSignIns = 100
 
-// SignIns holds the sign-ins of people who signed in with a token. Each is known by a secret that the browser keeps. Sign-ins are kept in
-// memory only. Its methods are safe for concurrent use.
+// SignIns holds the sign-ins of people who signed in with a token. Each is known by a secret that the browser keeps.
+// Sign-ins are kept in memory only. Its methods are safe for concurrent use.
 type SignIns struct {
 	mu      sync.Mutex
 	known   map[[sha256.Size]byte]*signIn // by the hashes of their secrets
@@ -34,8 +34,8 @@ func NewSignIns() *SignIns {
 	return &SignIns{known: map[[sha256.Size]byte]*signIn{}, byToken: map[string][]*signIn{}}
 }
 
-// Add signs in a person who has a token with this grant, and returns the secret for the browser to keep. The secret only allows reading
-// the state. It is valid as long as the token is, but no longer than [SignedInFor].
+// Add signs in a person who has a token with this grant, and returns the secret for the browser to keep. The secret
+// only allows reading the state. It is valid as long as the token is, but no longer than [SignedInFor].
 func (s *SignIns) Add(token *Grant) (secret string) {
 	secret = rand.Text() + rand.Text()
 	ended, end := context.WithTimeout(token.ended, SignedInFor)

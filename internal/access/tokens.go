@@ -24,8 +24,9 @@ type Entry struct {
 	Agents  []string  `json:"agents,omitempty"` // patterns of the agent IDs that it covers; none for every agent
 	Expires time.Time `json:"expires,omitzero"` // the token is rejected from then on; zero for never
 
-	// Share is the fraction of each limit that the token's agents may use together, at most 1; 0 means the server's default. DiskFull is
-	// what happens when they reach their share of the disk. Both are common to all tokens for the same agents.
+	// Share is the fraction of each limit that the token's agents may use together, at most 1; 0 means the server's
+	// default. DiskFull is what happens when they reach their share of the disk. Both are common to all tokens for the
+	// same agents.
 	Share    float64  `json:"share,omitzero"`
 	DiskFull DiskFull `json:"disk_full,omitempty"`
 }
@@ -61,8 +62,8 @@ func (e Entry) String() string {
 	return string(line)
 }
 
-// ParseTokens parses a tokens file. Empty lines and lines that begin with # are ignored. The error names each invalid line and what is
-// allowed, and repeats nothing from the line that could be a token.
+// ParseTokens parses a tokens file. Empty lines and lines that begin with # are ignored. The error names each invalid
+// line and what is allowed, and repeats nothing from the line that could be a token.
 func ParseTokens(text []byte) ([]Entry, error) {
 	var entries []Entry
 	var faults []error
@@ -84,11 +85,11 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		switch {
 		case err != nil:
 		case names[e.Name] > 0:
-			err = fmt.Errorf("name is the same as on line %d", names[e.Name])
+			err = fmt.Errorf("name is that of line %d as well", names[e.Name])
 		case !shares.add(&e):
 			err = errors.New("share and disk_full must be the same as on other lines for the same agents, or left out")
 		case sums[e.prefix()] > 0:
-			err = fmt.Errorf("sha256 is the same as on line %d", sums[e.prefix()])
+			err = fmt.Errorf("sha256 is that of line %d as well", sums[e.prefix()])
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("line %d: %w", number, err))

@@ -52,8 +52,8 @@ func TestATokensFileIsReadLineByLine(t *testing.T) {
 	require.Nil(t, grant.Team())
 }
 
-// TestInvalidTokensFiles checks that each error names its line, that no part of a secret is repeated, and that the previous tokens
-// remain valid.
+// TestInvalidTokensFiles checks that each error names its line, that no part of a secret is repeated, and that the
+// previous tokens remain valid.
 func TestInvalidTokensFiles(t *testing.T) {
 	known, good := entryFor("good", nil)
 	k := newKeyring()
@@ -72,8 +72,8 @@ func TestInvalidTokensFiles(t *testing.T) {
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":[]}`:          "line 1: agents must be 1 to 100 patterns",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":["a\n"]}`:     "line 1: agents must not contain control characters",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"expires":"tomorrow"}`: "line 1: must be a JSON object such as",
-		good + good: "line 2: name is the same as on line 1",
-		good + strings.Replace(good, `"good"`, `"other"`, 1):          "line 2: sha256 is the same as on line 1",
+		good + good: "line 2: name is that of line 1 as well",
+		good + strings.Replace(good, `"good"`, `"other"`, 1):          "line 2: sha256 is that of line 1 as well",
 		"\n" + good + "{}\n" + `{"name":"x","sha256":"","scopes":[]}`: "line 3: name is required: 1 to 100 characters\nline 4: sha256 must be",
 	} {
 		_, err := k.Load([]byte(line))
@@ -109,7 +109,8 @@ func TestPatternsOfAgents(t *testing.T) {
 	}
 }
 
-// TestUnchangedTokensKeepTheirGrants checks that reading the file again changes nothing for tokens whose lines are unchanged.
+// TestUnchangedTokensKeepTheirGrants checks that reading the file again changes nothing for tokens whose lines are
+// unchanged.
 func TestUnchangedTokensKeepTheirGrants(t *testing.T) {
 	stays, line := entryFor("stays", func(e *access.Entry) { e.Agents = []string{"b", "a"} })
 	changes, before := entryFor("changes", nil)
@@ -178,8 +179,8 @@ func TestSignInsAreBounded(t *testing.T) {
 	require.Eventually(t, func() bool { return s.Count() == 0 }, 10*time.Second, time.Millisecond)
 }
 
-// TestSecretsAreComparedInConstantTime checks that tokens are compared with crypto/subtle and not with an operator. The time that a
-// comparison takes can't be tested on a busy machine.
+// TestSecretsAreComparedInConstantTime checks that tokens are compared with crypto/subtle and not with an operator. The
+// time that a comparison takes can't be tested on a busy machine.
 func TestSecretsAreComparedInConstantTime(t *testing.T) {
 	file, err := parser.ParseFile(token.NewFileSet(), "keyring.go", nil, 0)
 	require.NoError(t, err)
@@ -207,8 +208,8 @@ func TestSecretsAreComparedInConstantTime(t *testing.T) {
 	require.Zero(t, uses["bytes.Equal"])
 }
 
-// FuzzTokens checks that a tokens file is accepted as a whole or refused, and that accepted entries survive being written and parsed
-// again.
+// FuzzTokens checks that a tokens file is accepted as a whole or refused, and that accepted entries survive being
+// written and parsed again.
 func FuzzTokens(f *testing.F) {
 	_, line := entryFor("a", func(e *access.Entry) {
 		e.Agents, e.Expires = []string{"*"}, time.Date(2027, 1, 2, 3, 4, 5, 0, time.UTC)

@@ -6,8 +6,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// a2a is the Agent2Agent protocol, versions 0.3 and 1.0. Its events are status updates of tasks, tasks themselves, and either of them in a
-// JSON-RPC response, as in its push notifications: https://a2a-protocol.org/latest/specification/.
+// a2a is the Agent2Agent protocol, versions 0.3 and 1.0. Its events are status updates of tasks, tasks themselves, and
+// either of them in a JSON-RPC response, as in its push notifications: https://a2a-protocol.org/latest/specification/.
 var a2a = &Client{
 	Name:   "a2a",
 	fields: paths(a2aFields()),
@@ -63,7 +63,8 @@ func a2aFields() map[string]field {
 	return fields
 }
 
-// taskState returns the state of a task in the notation of version 0.3: input-required, which is TASK_STATE_INPUT_REQUIRED in 1.0.
+// taskState returns the state of a task in the notation of version 0.3: input-required, which is
+// TASK_STATE_INPUT_REQUIRED in 1.0.
 func taskState(e *event) string {
 	state := strings.ToLower(strings.ReplaceAll(e[fieldKind], "_", "-"))
 	state = strings.TrimPrefix(state, "task-state-")

@@ -1,7 +1,7 @@
 // Package adapters turns the events that agents' tools post, each in its own format, into status reports.
 //
-// Each tool is one file with two tables: where to find each field in its JSON, and what each of its events means. The rest is common to
-// all tools.
+// Each tool is one file with two tables: where to find each field in its JSON, and what each of its events means. The
+// rest is common to all tools.
 package adapters
 
 import (
@@ -63,7 +63,8 @@ type Capture string
 const (
 	// CaptureFull keeps titles, prompts, answers, and the input of tool calls.
 	CaptureFull Capture = "full"
-	// CaptureTitles keeps titles. Messages say what happens, such as which tool is called, but contain no text of people, agents or calls.
+	// CaptureTitles keeps titles. Messages say what happens, such as which tool is called, but contain no text of
+	// people, agents or calls.
 	CaptureTitles Capture = "titles"
 	// CaptureNone is like CaptureTitles, without titles.
 	CaptureNone Capture = "none"
@@ -93,8 +94,8 @@ type Options struct {
 	Now        time.Time // the server's time
 }
 
-// meaning of an event: what it does to its session, and its text. The table of a client names, for every event that starts a state, the
-// events that end it, and in which states of the session an event's status counts.
+// meaning of an event: what it does to its session, and its text. The table of a client names, for every event that
+// starts a state, the events that end it, and in which states of the session an event's status counts.
 type meaning struct {
 	status     models.Status
 	counts     models.States // the session states in which the event sets the status, or opens the question
@@ -112,7 +113,8 @@ type meaning struct {
 	about   func(e *event) about                  // which call or request the event is about; nil for the client's default
 }
 
-// about identifies the call or request that an event is about. Each field is the same for all events about it, and "" if unknown.
+// about identifies the call or request that an event is about. Each field is the same for all events about it, and ""
+// if unknown.
 type about struct {
 	call  string // the ID of the call or request
 	same  string // the same for calls with the same tool and input
@@ -145,9 +147,10 @@ const (
 // Effects are the names of the effects, for metrics.
 var Effects = []string{"reports", "renews", "unknown", "nothing"}
 
-// Report reads an event, a JSON object, from body until EOF and turns it into a report. The memory it uses does not depend on the size of
-// the event. If the effect is Nothing, there is no report. Otherwise the report is valid, whatever the body contains. The error is one of
-// body, or a *models.Error if the event is not a JSON object or lacks a session ID.
+// Report reads an event, a JSON object, from body until EOF and turns it into a report. The memory it uses does not
+// depend on the size of the event. If the effect is Nothing, there is no report. Otherwise the report is valid,
+// whatever the body contains. The error is one of body, or a *models.Error if the event is not a JSON object or lacks a
+// session ID.
 func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effect Effect, err error) {
 	e := events.Get().(*event)
 	defer func() {
@@ -202,8 +205,8 @@ func (m *meaning) effect(known bool) Effect {
 	return Reports
 }
 
-// nameAgent sets the agent of a report. It is the one that the settings of the tool name. Otherwise it is the agent of the session, which
-// the session's first event named after the tool, its working directory and the machine.
+// nameAgent sets the agent of a report. It is the one that the settings of the tool name. Otherwise it is the agent of
+// the session, which the session's first event named after the tool, its working directory and the machine.
 func (c *Client) nameAgent(r *models.StatusReport, e *event, o Options) {
 	folder := name(lastFolder(e.first(fieldFolder, fieldFolder2)), models.MaxAgentName)
 	r.AgentID, r.AgentName = configured(o.AgentID, models.MaxAgentID), configured(o.AgentName, models.MaxAgentName)
@@ -218,7 +221,8 @@ func (c *Client) nameAgent(r *models.StatusReport, e *event, o Options) {
 // maxHostInID is how many characters of the host an agent's ID contains at most.
 const maxHostInID = 50
 
-// agentID returns the ID of an agent that the settings do not name: <client>:<folder>@<host>, without the parts that are unknown.
+// agentID returns the ID of an agent that the settings do not name: <client>:<folder>@<host>, without the parts that
+// are unknown.
 func (c *Client) agentID(folder, host string) string {
 	at := ""
 	if host != "" {
@@ -231,7 +235,8 @@ func (c *Client) agentID(folder, host string) string {
 // unexpanded matches a variable that a tool should have expanded, but did not: $X, ${X}, $(command), %X% or $env:X.
 var unexpanded = regexp.MustCompile(`^(\$(env:)?[A-Za-z_][A-Za-z0-9_]*|\$\{[^}]*\}|\$\([^)]*\)|%[A-Za-z_][A-Za-z0-9_]*%)$`)
 
-// configured returns a value from the settings of a tool as an ID or a name, "" if it is empty or an unexpanded variable.
+// configured returns a value from the settings of a tool as an ID or a name, "" if it is empty or an unexpanded
+// variable.
 func configured(value string, limit int) string {
 	if value = name(value, limit); unexpanded.MatchString(value) {
 		return ""
@@ -293,8 +298,8 @@ func ownCall(e *event) about {
 	return a
 }
 
-// commandCall is like ownCall, but identifies a call of a command by the command alone: a question about it may not contain the rest of the
-// input.
+// commandCall is like ownCall, but identifies a call of a command by the command alone: a question about it may not
+// contain the rest of the input.
 func commandCall(e *event) about {
 	a := ownCall(e)
 	if e[fieldCommand] != "" {
@@ -386,8 +391,8 @@ func (c *Client) meaningOf(e *event) (m meaning, known bool) {
 	return m, true
 }
 
-// ofSubagent returns the meaning of a subagent's event: it renews the parent's session, and opens and closes questions in it. If the session
-// is unknown, its parent is at work.
+// ofSubagent returns the meaning of a subagent's event: it renews the parent's session, and opens and closes questions
+// in it. If the session is unknown, its parent is at work.
 func (m meaning) ofSubagent() meaning {
 	if m.status != models.Running || m.counts&models.Unknown == 0 {
 		m.status = 0
@@ -520,9 +525,11 @@ var (
 
 	// A turn starts. It ends with answers, fails, ends, starts or the tool's own interruption event.
 	prompts = meaning{status: models.Running, counts: models.Anywhere, describe: promptText, closes: models.ClosesAll, outcome: always(models.Withdrawn), adapt: prompt}
-	// A tool call starts. It ends with called or with the turn. Some tools send no event for prompts, so a call starts a turn as well.
+	// A tool call starts. It ends with called or with the turn. Some tools send no event for prompts, so a call starts
+	// a turn as well.
 	calls = meaning{status: models.Running, counts: models.Anywhere, describe: toolText, stage: models.CallStarts}
-	// A tool call ended, which also answers the question whether it is allowed. The event may be late, so it starts no turn.
+	// A tool call ended, which also answers the question whether it is allowed. The event may be late, so it starts no
+	// turn.
 	called = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, describe: toolText, stage: models.CallEnds, closes: models.ClosesOwn, outcome: always(models.Answered)}
 	// Something other than a call happens in a turn. It starts no turn either.
 	works = meaning{status: models.Running, counts: models.AtWork | models.AtPrompt | models.Unknown, describe: toolText}
@@ -561,8 +568,8 @@ func (m meaning) with(status models.Status, describe func(*event) text) meaning 
 	return m
 }
 
-// prompt adapts the meaning of a prompt. A prompt without text replaces nothing in the middle of a turn. A prompt that the tool generated
-// does not close a subagent's questions.
+// prompt adapts the meaning of a prompt. A prompt without text replaces nothing in the middle of a turn. A prompt that
+// the tool generated does not close a subagent's questions.
 func prompt(e *event, m meaning) meaning {
 	prompt, injected := promptOf(e[fieldPrompt])
 	switch {

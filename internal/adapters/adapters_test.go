@@ -57,8 +57,8 @@ func (h *hub) shown(r models.StatusReport) string {
 	return fmt.Sprintf("%s|%s|%s|%d", se.CurrentStatus, se.CurrentMessage, se.Title, len(page.Items))
 }
 
-// TestCaptures replays events from real clients, and checks the status, the message, the title and the length of the history after each
-// line.
+// TestCaptures replays events from real clients, and checks the status, the message, the title and the length of the
+// history after each line.
 func TestCaptures(t *testing.T) {
 	for _, test := range []struct {
 		client, file string
@@ -129,8 +129,8 @@ func TestCaptures(t *testing.T) {
 	}
 }
 
-// TestCapturedDialogs replays events that clients posted while they showed dialogs, or would have, and checks the status, the message and
-// the open questions after each line. The prompts name the tools to call.
+// TestCapturedDialogs replays events that clients posted while they showed dialogs, or would have, and checks the
+// status, the message and the open questions after each line. The prompts name the tools to call.
 func TestCapturedDialogs(t *testing.T) {
 	for _, test := range []struct {
 		client, file string
@@ -539,7 +539,8 @@ func TestCapture(t *testing.T) {
 	}
 }
 
-// TestUnusualEvents checks that events in unusual but valid forms are accepted, since users can't change what a tool sends.
+// TestUnusualEvents checks that events in unusual but valid forms are accepted, since users can't change what a tool
+// sends.
 func TestUnusualEvents(t *testing.T) {
 	const event = `{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/a/b","prompt":"Hi"}`
 	for name, body := range map[string]string{
@@ -583,8 +584,8 @@ func TestUnusualEvents(t *testing.T) {
 	require.Nil(t, adapters.Named("status"))
 }
 
-// TestReorderedAndMissingFields checks, for events from real clients, that the order of members does not matter, and that an event without
-// one of its members is either accepted or refused with the member's name.
+// TestReorderedAndMissingFields checks, for events from real clients, that the order of members does not matter, and
+// that an event without one of its members is either accepted or refused with the member's name.
 func TestReorderedAndMissingFields(t *testing.T) {
 	for file, client := range map[string]string{"claude-code-2.1.197-interactive": "claude-code", "codex-0.169.0": "codex", "gemini-cli-0.61.0": "gemini-cli"} {
 		for _, line := range capture(t, file) {

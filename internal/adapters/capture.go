@@ -2,8 +2,8 @@ package adapters
 
 import "github.com/cespare/xxhash/v2"
 
-// valueCapture captures a value as compact JSON: the first limit bytes of its text without white space between tokens, and the xxHash64 of
-// the whole text. Values whose text differs only in white space have equal hashes.
+// valueCapture captures a value as compact JSON: the first limit bytes of its text without white space between tokens,
+// and the xxHash64 of the whole text. Values whose text differs only in white space have equal hashes.
 type valueCapture struct {
 	prefixBuffer
 	digest xxhash.Digest

@@ -2,8 +2,8 @@ package adapters
 
 import "github.com/kubeagents/kubeagents/models"
 
-// claudeCode is Anthropic's Claude Code. Its hooks are documented at https://code.claude.com/docs/en/hooks, and the fields of each event
-// also in the types of @anthropic-ai/claude-agent-sdk.
+// claudeCode is Anthropic's Claude Code. Its hooks are documented at https://code.claude.com/docs/en/hooks, and the
+// fields of each event also in the types of @anthropic-ai/claude-agent-sdk.
 var claudeCode = &Client{
 	Name:   "claude-code",
 	fields: paths(hookFields),

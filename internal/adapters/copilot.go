@@ -6,8 +6,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// copilot is GitHub's Copilot CLI and its cloud agent. Its events may not contain their name, so it is in the URL. It also uses the names and
-// fields of Claude Code's hooks, as VS Code does:
+// copilot is GitHub's Copilot CLI and its cloud agent. Its events may not contain their name, so it is in the URL. It
+// also uses the names and fields of Claude Code's hooks, as VS Code does:
 // https://docs.github.com/en/copilot/reference/copilot-cli-reference/cli-hooks-reference.
 //
 // It sends no event for an interrupted turn or a denied permission.
@@ -63,7 +63,8 @@ var copilot = &Client{
 		// These are sent for every call, before the rules decide whether a person is asked.
 		"permissionRequest": renews,
 		"PermissionRequest": renews,
-		// These are sent when a person is asked. For commands, the call is known. Otherwise it is the one that started last.
+		// These are sent when a person is asked. For commands, the call is known. Otherwise it is the one that started
+		// last.
 		"notification/permission_prompt": copilotAsks,
 		"Notification/permission_prompt": copilotAsks,
 		// For these, the start of the call contains more.
@@ -96,7 +97,8 @@ func copilotNotification(e *event) about {
 	return notification(e)
 }
 
-// copilotEvent returns the event's name. A subagent has its own session, so its events are moved to the parent's session.
+// copilotEvent returns the event's name. A subagent has its own session, so its events are moved to the parent's
+// session.
 func copilotEvent(e *event) string {
 	if e[fieldSubagent] != "" && e[fieldParent] != "" {
 		e[fieldSession] = e[fieldParent]

@@ -8,8 +8,9 @@ import (
 
 // cursor is the Cursor editor and its CLI: https://cursor.com/docs/agent/hooks.
 //
-// It sends no event when a person is asked. Without a window, it sends no event for prompts, and one for the end of the session instead of
-// the end of a turn. A subagent has its own conversation, and its events do not name the parent, so they start no session.
+// It sends no event when a person is asked. Without a window, it sends no event for prompts, and one for the end of the
+// session instead of the end of a turn. A subagent has its own conversation, and its events do not name the parent, so
+// they start no session.
 var cursor = &Client{
 	Name: "cursor",
 	fields: paths(with(hookFields, map[string]field{
@@ -66,7 +67,8 @@ var (
 	cursorWorks = meaning{status: models.Running, counts: models.Anywhere &^ models.Unknown, describe: toolText}
 )
 
-// cursorEvent returns the event's name. It removes the command that started an MCP server, which is not the input of a tool.
+// cursorEvent returns the event's name. It removes the command that started an MCP server, which is not the input of a
+// tool.
 func cursorEvent(e *event) string {
 	if strings.HasSuffix(e[fieldEvent], "MCPExecution") {
 		e[fieldCommand] = ""

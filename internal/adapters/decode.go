@@ -75,8 +75,8 @@ type node struct {
 	paths    map[field][]string // of a root: the places of each field
 }
 
-// A place that ends with one of these names stands for the whole value there, of any type but null. The value, or a member of it, may be
-// another field as well. See valueCapture.
+// A place that ends with one of these names stands for the whole value there, of any type but null. The value, or a
+// member of it, may be another field as well. See valueCapture.
 const (
 	wholeName = "*" // its compact JSON, cut to maxWhole bytes
 	hashName  = "#" // the hash of its compact JSON, however long, as 16 hexadecimal digits
@@ -85,9 +85,9 @@ const (
 // maxWhole is a little more than a question may contain, so that a question can tell whether it was truncated.
 const maxWhole = models.MaxQuestionContent + utf8.UTFMax
 
-// paths returns a tree of fields from their places. A place is the names of members, separated by dots. The elements of an array are at the
-// place of the array, and the first with a value counts. For example, "tool_input.command" is one argument of a tool, "tool_input.*" all of
-// them as JSON, and "tool_input.#" their hash.
+// paths returns a tree of fields from their places. A place is the names of members, separated by dots. The elements of
+// an array are at the place of the array, and the first with a value counts. For example, "tool_input.command" is one
+// argument of a tool, "tool_input.*" all of them as JSON, and "tool_input.#" their hash.
 func paths(places map[string]field) *node {
 	root := &node{paths: map[field][]string{}}
 	for place, f := range places {
@@ -406,7 +406,8 @@ func (e *event) set(f field, value []byte) {
 	e[f] = string(value)
 }
 
-// timestamp returns when the event happened according to the client's clock, or the zero time if that is missing or implausible.
+// timestamp returns when the event happened according to the client's clock, or the zero time if that is missing or
+// implausible.
 func (e *event) timestamp(now time.Time) time.Time {
 	text := e[fieldTimestamp]
 	if text == "" {

@@ -6,7 +6,8 @@ import (
 
 // geminiCLI is Google's Gemini CLI: https://geminicli.com/docs/hooks/reference/.
 //
-// It sends no event for a denied call, nor for the end of a turn in which all calls were denied. They become known with the next prompt.
+// It sends no event for a denied call, nor for the end of a turn in which all calls were denied. They become known with
+// the next prompt.
 var geminiCLI = &Client{
 	Name: "gemini-cli",
 	fields: paths(with(hookFields, map[string]field{
@@ -42,7 +43,8 @@ var geminiCLI = &Client{
 
 		"BeforeTool/ask_user":       chooses,
 		"BeforeTool/exit_plan_mode": plans,
-		// Sent when a dialog is shown. For commands and edits, the call is known. Otherwise it is the one that started last.
+		// Sent when a dialog is shown. For commands and edits, the call is known. Otherwise it is the one that started
+		// last.
 		"Notification/ToolPermission": geminiAsks,
 	},
 }
@@ -85,7 +87,8 @@ func geminiPermission(e *event) text {
 	return t
 }
 
-// geminiCall identifies a call by the command that it runs or the file that it edits, since a dialog about it contains nothing else.
+// geminiCall identifies a call by the command that it runs or the file that it edits, since a dialog about it contains
+// nothing else.
 func geminiCall(e *event) about {
 	a := commandCall(e)
 	if e[fieldTool] == "replace" || e[fieldTool] == "write_file" {
@@ -105,8 +108,8 @@ func geminiDialog(e *event) about {
 	return notification(e)
 }
 
-// editKey returns a key that is the same for a call that edits a file and for the dialog about it. It contains only the file's name, since
-// paths may be relative or absolute.
+// editKey returns a key that is the same for a call that edits a file and for the dialog about it. It contains only the
+// file's name, since paths may be relative or absolute.
 func editKey(e *event) string { return "edit\x00" + lastFolder(e[fieldPath]) }
 
 // notification identifies the subject of a notification.

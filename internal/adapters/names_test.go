@@ -65,7 +65,8 @@ func TestGeneratedAgentIDs(t *testing.T) {
 	}
 }
 
-// TestSessionsAreFoundByID checks that a session is found by its own ID, except for A2A, whose IDs are not unique, and if the agent is named.
+// TestSessionsAreFoundByID checks that a session is found by its own ID, except for A2A, whose IDs are not unique, and
+// if the agent is named.
 func TestSessionsAreFoundByID(t *testing.T) {
 	for _, client := range adapters.Names() {
 		for _, agent := range []string{"", "mine"} {
@@ -81,8 +82,8 @@ func TestSessionsAreFoundByID(t *testing.T) {
 var nameOf = map[string]string{"claude-code": "Stop", "codex": "Stop", "gemini-cli": "AfterAgent", "cursor": "preToolUse", "copilot": "agentStop",
 	"opencode": "session.idle", "a2a": "completed"}
 
-// TestSubagentsElsewhere checks that a Cursor subagent, which has its own conversation, renews its agent's session, and that a Claude Code
-// subagent may work in a worktree.
+// TestSubagentsElsewhere checks that a Cursor subagent, which has its own conversation, renews its agent's session, and
+// that a Claude Code subagent may work in a worktree.
 func TestSubagentsElsewhere(t *testing.T) {
 	h := newHub(t)
 	h.post("cursor", event("cursor", `beforeSubmitPrompt "prompt":"Build"`))

@@ -6,8 +6,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// openCode is OpenCode, whose events a plugin posts: https://opencode.ai/docs/plugins/. The fields of each event are documented in the types
-// of @opencode-ai/sdk.
+// openCode is OpenCode, whose events a plugin posts: https://opencode.ai/docs/plugins/. The fields of each event are
+// documented in the types of @opencode-ai/sdk.
 var openCode = &Client{
 	Name: "opencode",
 	fields: paths(map[string]field{

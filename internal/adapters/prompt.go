@@ -21,7 +21,8 @@ var (
 	tags    = regexp.MustCompile(`</?[a-z][a-z0-9_-]*(\s[^<>]*)?>`)
 )
 
-// elements returns an expression that matches elements with one of these names. Their content is the last group that is not empty.
+// elements returns an expression that matches elements with one of these names. Their content is the last group that is
+// not empty.
 func elements(names ...string) *regexp.Regexp {
 	var forms []string
 	for _, name := range names {

@@ -5,14 +5,15 @@ import (
 	"io"
 )
 
-// scanner reads JSON (RFC 8259) from a stream, token by token, in bounded memory. A caller specifies how many bytes of a token to keep, and
-// the rest only passes through a window of fixed size. It exists because jsontext.Decoder buffers every token completely, and a tool's event
-// may contain an unwanted string of 60 MiB.
+// scanner reads JSON (RFC 8259) from a stream, token by token, in bounded memory. A caller specifies how many bytes of
+// a token to keep, and the rest only passes through a window of fixed size. It exists because jsontext.Decoder buffers
+// every token completely, and a tool's event may contain an unwanted string of 60 MiB.
 //
-// It checks the grammar and limits nesting to maxDepth, and nothing else: invalid UTF-8, lone surrogates and duplicate names are accepted.
+// It checks the grammar and limits nesting to maxDepth, and nothing else: invalid UTF-8, lone surrogates and duplicate
+// names are accepted.
 //
-// Errors are errMalformed, errTooDeep, io.EOF if the stream ends too early, and errors of the source. After an error, offset returns its
-// position.
+// Errors are errMalformed, errTooDeep, io.EOF if the stream ends too early, and errors of the source. After an error,
+// offset returns its position.
 type scanner struct {
 	source io.Reader
 	buffer []byte // buffer for reading source
@@ -102,7 +103,8 @@ func (s *scanner) token() (byte, error) {
 	}
 }
 
-// space skips white space up to the end of window, and reads the next window if nothing else is left. Captures do not include white space.
+// space skips white space up to the end of window, and reads the next window if nothing else is left. Captures do not
+// include white space.
 func (s *scanner) space() error {
 	s.flush()
 	for ; s.at < len(s.window) && s.window[s.at] <= ' '; s.at++ {

@@ -227,7 +227,8 @@ func TestMemoryDoesNotGrowWithTheEvent(t *testing.T) {
 	}
 }
 
-// FuzzScanner checks that any event, read in pieces of any size, decodes as it does with jsontext, and is refused if jsontext refuses it.
+// FuzzScanner checks that any event, read in pieces of any size, decodes as it does with jsontext, and is refused if
+// jsontext refuses it.
 func FuzzScanner(f *testing.F) {
 	files, err := filepath.Glob("testdata/captures/*.ndjson")
 	require.NoError(f, err)

@@ -16,7 +16,8 @@ func (s *scanner) skip() error {
 	}
 }
 
-// skipBeginning reads a complete value or, if that is an object or an array that is not empty, up to its first inner value.
+// skipBeginning reads a complete value or, if that is an object or an array that is not empty, up to its first inner
+// value.
 func (s *scanner) skipBeginning() (complete bool, err error) {
 	c, err := s.token()
 	if err != nil {

@@ -13,8 +13,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// story is the events of one session of a tool, without the members common to all of them, and the expected state of the session after each:
-// its status and message, or its status and open questions. "" means unchanged.
+// story is the events of one session of a tool, without the members common to all of them, and the expected state of
+// the session after each: its status and message, or its status and open questions. "" means unchanged.
 type story struct {
 	client string
 	steps  []step
@@ -88,8 +88,8 @@ func (s story) run(t *testing.T, times int, only func([]string) []string) {
 	}
 }
 
-// TestStories checks, tool by tool, the state of sessions in normal and exceptional cases. It runs each story a second time with every event
-// sent twice, as happens if hooks are configured in two files.
+// TestStories checks, tool by tool, the state of sessions in normal and exceptional cases. It runs each story a second
+// time with every event sent twice, as happens if hooks are configured in two files.
 func TestStories(t *testing.T) {
 	for name, s := range toolStories() {
 		t.Run(s.client+": "+name, func(t *testing.T) {

@@ -44,8 +44,8 @@ func firstLine(s string) string {
 	return ""
 }
 
-// name returns s as an ID or a name of at most limit characters, with spaces for control characters and U+FFFD for invisible ones. It
-// returns "" if the result can't be an ID.
+// name returns s as an ID or a name of at most limit characters, with spaces for control characters and U+FFFD for
+// invisible ones. It returns "" if the result can't be an ID.
 func name(s string, limit int) string {
 	s = models.WithoutInvisible(cut(strings.TrimSpace(plain(s)), limit, false))
 	if s == "." || s == ".." {
@@ -101,8 +101,8 @@ func replaceControl(s string, kept func(rune) bool) string {
 	}, s)
 }
 
-// cut returns s cut to at most limit characters, including an ellipsis if it was cut. With atWord, it cuts at a word boundary if there is
-// one in the second half.
+// cut returns s cut to at most limit characters, including an ellipsis if it was cut. With atWord, it cuts at a word
+// boundary if there is one in the second half.
 func cut(s string, limit int, atWord bool) string {
 	if len(s) <= limit || utf8.RuneCountInString(s) <= limit {
 		return s

@@ -66,8 +66,9 @@ func (s *scanner) colon() error {
 	return nil
 }
 
-// string reads a string, whose opening quote is the next byte, and returns its value, cut to at most limit bytes at a character boundary.
-// whole reports whether it was not cut. The value is valid until the next read. Lone surrogates become U+FFFD. Invalid UTF-8 is unchanged.
+// string reads a string, whose opening quote is the next byte, and returns its value, cut to at most limit bytes at a
+// character boundary. whole reports whether it was not cut. The value is valid until the next read. Lone surrogates
+// become U+FFFD. Invalid UTF-8 is unchanged.
 func (s *scanner) string(limit int) (value []byte, whole bool, err error) {
 	s.at++
 	end := s.at + unescaped(s.window[s.at:])
@@ -236,8 +237,8 @@ func (s *scanner) word(word string) ([]byte, error) {
 	return s.text, s.literal(word)
 }
 
-// unescaped returns the length of the longest prefix of b without quotes, backslashes and control characters, which stands for itself in a
-// string.
+// unescaped returns the length of the longest prefix of b without quotes, backslashes and control characters, which
+// stands for itself in a string.
 func unescaped(b []byte) (n int) {
 	for ; n+8 <= len(b); n += 8 {
 		if special := specialBytes(binary.LittleEndian.Uint64(b[n:])); special != 0 {
@@ -250,8 +251,8 @@ func unescaped(b []byte) (n int) {
 	return n
 }
 
-// specialBytes finds a quote, a backslash or a control character among eight bytes. The lowest set bit of the result is the highest bit of
-// the first such byte. Higher bits may be wrong, because subtractions borrow.
+// specialBytes finds a quote, a backslash or a control character among eight bytes. The lowest set bit of the result is
+// the highest bit of the first such byte. Higher bits may be wrong, because subtractions borrow.
 func specialBytes(eight uint64) uint64 {
 	const ones, highest = 0x0101010101010101, 0x8080808080808080
 	quotes, backslashes := eight^ones*'"', eight^ones*'\\'

@@ -27,7 +27,8 @@ type Program struct {
 	Environment    map[string]string
 	Stdout, Stderr io.Writer
 
-	// Serve runs the server until ctx ends. It has logged the error that it returns. A *config.FileError means an invalid setting.
+	// Serve runs the server until ctx ends. It has logged the error that it returns. A *config.FileError means an
+	// invalid setting.
 	Serve func(ctx context.Context, cfg config.Config) error
 }
 
@@ -41,7 +42,8 @@ type command struct {
 	define func(*flag.FlagSet) action
 }
 
-// action runs a command. A usageError means an invalid command line or setting, any other error that the command failed.
+// action runs a command. A usageError means an invalid command line or setting, any other error that the command
+// failed.
 type action func(ctx context.Context, p Program, argument string) error
 
 // commands are the commands, in the order in which the help lists them. The first one is the default.

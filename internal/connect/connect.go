@@ -138,8 +138,9 @@ func encode(v any, indent string) string {
 // list is a JSON array of one object.
 func list(o object) []object { return []object{o} }
 
-// claudeCode uses only command hooks: Claude Code silently drops what an http hook posts to a name with a private address. It leaves out
-// WorktreeCreate, whose hook would have to create the worktree, and frequent events that say nothing about the status.
+// claudeCode uses only command hooks: Claude Code silently drops what an http hook posts to a name with a private
+// address. It leaves out WorktreeCreate, whose hook would have to create the worktree, and frequent events that say
+// nothing about the status.
 func claudeCode(s Server) string {
 	return hooks([]string{"SessionStart", "UserPromptSubmit", "PreToolUse", "PermissionRequest", "PermissionDenied", "PostToolUse",
 		"PostToolUseFailure", "PostToolBatch", "Notification", "Elicitation", "ElicitationResult", "Stop", "StopFailure", "SubagentStart",
@@ -158,7 +159,8 @@ func geminiCLI(s Server) string {
 		object{{"name", "kubeagents"}, {"type", "command"}, {"command", command(s, "gemini-cli", "")}, {"timeout", 5000}})
 }
 
-// hooks returns settings that run the same hook for each event, in the format that Claude Code, Codex and Gemini CLI share.
+// hooks returns settings that run the same hook for each event, in the format that Claude Code, Codex and Gemini CLI
+// share.
 func hooks(names []string, hook object) string {
 	events := object{}
 	for _, name := range names {
@@ -167,12 +169,12 @@ func hooks(names []string, hook object) string {
 	return encode(object{{"hooks", events}}, "  ")
 }
 
-// command returns a shell command that posts an event from its standard input. It prints nothing and never fails, so that the agent
-// continues with or without a server. It waits for the server for at most 3 seconds.
+// command returns a shell command that posts an event from its standard input. It prints nothing and never fails, so
+// that the agent continues with or without a server. It waits for the server for at most 3 seconds.
 //
-// The headers reach curl through a pipe, since its arguments are visible to every user of the machine. The event stays on standard input:
-// a socket can be read, but not opened by a name such as /dev/fd/4. The outer sh is for tools that run their hooks in the user's own
-// shell.
+// The headers reach curl through a pipe, since its arguments are visible to every user of the machine. The event stays
+// on standard input: a socket can be read, but not opened by a name such as /dev/fd/4. The outer sh is for tools that
+// run their hooks in the user's own shell.
 func command(s Server, client, query string) string {
 	format := `X-Agent-Id: %s\nX-Agent-Host: %s\n`
 	values := `"$` + AgentIDVariable + `" "$(uname -n)"`
@@ -195,8 +197,9 @@ func cursor(s Server) string {
 	return encode(object{{"version", 1}, {"hooks", events}}, "  ")
 }
 
-// copilot puts the name of the event into the URL, because the event may not contain it. It leaves out permissionRequest, which Copilot
-// sends for every call, before it decides whether to ask. When it does ask, it sends a notification.
+// copilot puts the name of the event into the URL, because the event may not contain it. It leaves out
+// permissionRequest, which Copilot sends for every call, before it decides whether to ask. When it does ask, it sends a
+// notification.
 func copilot(s Server) string {
 	events := object{}
 	for _, event := range []string{"sessionStart", "userPromptSubmitted", "preToolUse", "postToolUse", "postToolUseFailure", "notification",
@@ -228,7 +231,8 @@ func openCode(s Server) string {
 	return b.String()
 }
 
-// plugin posts events one after another. Events of a subagent's session become events of its parent's, except for its own end.
+// plugin posts events one after another. Events of a subagent's session become events of its parent's, except for its
+// own end.
 var plugin = template.Must(template.New("").Parse(`// Reports what OpenCode does to KubeAgents, at {{.Address}}. For OpenCode {{.Since}} or later.
 import { hostname } from "node:os"
 

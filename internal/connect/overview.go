@@ -5,7 +5,8 @@ import (
 	"strings"
 )
 
-// Overview returns a plain-text overview of the supported tools: the oldest version, where the lines go, and how to get them.
+// Overview returns a plain-text overview of the supported tools: the oldest version, where the lines go, and how to get
+// them.
 func Overview(s Server) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Paste the lines of each tool that you use into its settings, and its runs show up at %s.\n", s.Address)

@@ -16,15 +16,15 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Chromium's own "Fast 3G": 1.6 Mbit/s less a tenth, and an answer that begins 562.5 ms after its request.
+// Chromium's "Fast 3G": 1.6 Mbit/s minus 10%, and a latency of 562.5 ms from request to response.
 const (
 	fast3GBytesPerSecond = 1.6e6 * 0.9 / 8
 	fast3GLatency        = 562.5 // milliseconds
 	cpuSlowdown          = 4
 )
 
-// noteFirstRow has the page note when the first session can be seen, and when the page is there as a whole and follows the stream, in
-// milliseconds since it was asked for.
+// noteFirstRow makes the page record when the first session is visible, and when the whole page has been rendered by
+// its scripts, in milliseconds since it was requested.
 const noteFirstRow = `(() => {
 	const note = () => {
 		if (!window.firstRow && document.querySelector('.row .name')) requestAnimationFrame(() => { window.firstRow = performance.now() })
@@ -34,9 +34,9 @@ const noteFirstRow = `(() => {
 	requestAnimationFrame(note)
 })()`
 
-// BenchmarkFirstLoad measures the first load of the page with 10,000 sessions by a browser with nothing in its cache, over a
-// slow network and with a slow processor: what is sent until the page follows the stream, and when the first row is seen. The
-// yardstick is when the same browser shows a page that is one line of text.
+// BenchmarkFirstLoad measures the first load of the page with 10,000 sessions in a browser with an empty cache, a slow
+// network and a slow processor: the bytes transferred until the page follows the stream, and the time until the first
+// row is visible. For comparison, it measures the time until the same browser shows a page with one line of text.
 func BenchmarkFirstLoad(b *testing.B) {
 	findBrowser(b)
 	s := serve(b)
@@ -76,8 +76,8 @@ func BenchmarkFirstLoad(b *testing.B) {
 
 const firstPaint = "performance.getEntriesByName('first-contentful-paint')[0].startTime"
 
-// networkParams are the parameters of emulateNetwork. Some versions of the browser (Chromium 148) require Offline here, too, not only in each
-// condition.
+// networkParams are the parameters of emulateNetwork. Some versions of the browser (Chromium 148) require Offline here
+// as well, not only in each condition.
 type networkParams struct {
 	network.EmulateNetworkConditionsByRuleParams
 	Offline bool `json:"offline"`
@@ -85,7 +85,7 @@ type networkParams struct {
 
 var emulateNetwork = cdp.Command[networkParams, network.EmulateNetworkConditionsByRuleResult]{Method: network.CommandEmulateNetworkConditionsByRule}
 
-// slowTab is a tab with a slow network and a slow processor, and nothing in its cache.
+// slowTab is a tab with a slow network, a slow processor and an empty cache.
 type slowTab struct {
 	*tab
 	cancel func()
@@ -116,7 +116,7 @@ func slowly(in context.Context, b *testing.B, s *server) *slowTab {
 	return p
 }
 
-// sent returns the bytes that came, and the requests that were sent.
+// sent returns the bytes received, and the number of requests sent.
 func (p *slowTab) sent() (bytes, requests float64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -128,8 +128,8 @@ func median(values []float64) float64 {
 	return values[len(values)/2]
 }
 
-// BenchmarkChange measures how long after the 200 of its report a session that begins to wait is on the page, in a fleet of
-// 100,000 sessions.
+// BenchmarkChange measures the time from the 200 for a report to the moment when the page shows the session as waiting,
+// in a fleet of 100,000 sessions.
 func BenchmarkChange(b *testing.B) {
 	findBrowser(b)
 	s := serve(b)

@@ -35,14 +35,14 @@ import (
 	"github.com/kubeagents/kubeagents/internal/fleet"
 )
 
-// browserVariable says whether to test in a browser: "required" has tests fail that would be skipped because there is none,
-// and "none" skips them even where there is one.
+// browserVariable controls the tests in a browser: "required" makes them fail if there is no browser, instead of being
+// skipped, and "none" skips them even if there is one.
 const browserVariable = "KUBEAGENTS_BROWSER"
 
-// browserUsed says that there is something to clean up at the end.
+// browserUsed is true if there is something to clean up at the end.
 var browserUsed atomic.Bool
 
-// findBrowser skips the test where there is no browser.
+// findBrowser skips the test if there is no browser.
 func findBrowser(t testing.TB) {
 	t.Helper()
 	switch {
@@ -51,13 +51,13 @@ func findBrowser(t testing.TB) {
 	case browserPath() != "":
 		browserUsed.Store(true)
 	case os.Getenv(browserVariable) == "required":
-		t.Fatal("there is no browser")
+		t.Fatal("no browser found")
 	default:
 		t.Skip("needs Chromium: on Debian, apt-get install chromium, then go test ./internal/dashboard")
 	}
 }
 
-// browserPath returns the path of a browser, "" where there is none.
+// browserPath returns the path of a browser, "" if there is none.
 func browserPath() string {
 	for _, name := range []string{"chromium", "chromium-browser", "google-chrome"} {
 		if path, err := exec.LookPath(name); err == nil {
@@ -87,21 +87,21 @@ func TestMain(m *testing.M) {
 			os.RemoveAll(filepath.Dir(binary)) //nolint:errcheck // it is a temporary directory
 		}
 		if ctx, err := startBrowser(); err == nil {
-			chromedp.Cancel(ctx) //nolint:errcheck // it ends with this process, at the latest
+			chromedp.Cancel(ctx) //nolint:errcheck // it ends with this process anyway
 		}
 	}
 	os.Exit(status)
 }
 
-// server is the program, running.
+// server is the running program.
 type server struct {
 	address string // host and port
-	token   string // with which reports are sent, where it wants one
+	token   string // for sending reports, if the server requires one
 	cmd     *exec.Cmd
 	read    chan struct{} // closed once all of its log is read
 }
 
-// serve runs the program; it ends with the test.
+// serve runs the program until the test ends.
 func serve(t testing.TB, settings ...string) *server {
 	t.Helper()
 	binary, err := buildOnce()
@@ -127,11 +127,11 @@ func serve(t testing.TB, settings ...string) *server {
 	return s
 }
 
-// stop ends the program in order, if it runs.
+// stop shuts the program down gracefully, if it is running.
 func (s *server) stop() {
 	s.cmd.Process.Signal(syscall.SIGTERM) //nolint:errcheck // it may have ended
 	<-s.read
-	s.cmd.Wait() //nolint:errcheck // how it ended is not asked for
+	s.cmd.Wait() //nolint:errcheck // the exit status does not matter
 }
 
 func (s *server) url(query string) string { return "http://" + s.address + "/" + query }
@@ -141,16 +141,16 @@ func (s *server) report(t testing.TB, reports ...string) {
 	t.Helper()
 	r, err := http.NewRequest(http.MethodPost, s.url("webhook/status"), strings.NewReader(strings.Join(reports, "\n")))
 	require.NoError(t, err)
-	r.Header.Set("Authorization", "Bearer "+s.token) // which a server without tokens does not look at
+	r.Header.Set("Authorization", "Bearer "+s.token) // ignored by a server without tokens
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it has been read completely
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, resp.StatusCode, "%s", body)
 }
 
-// reportOf writes a report; more are its other fields, as JSON without braces.
+// reportOf returns a report. more is its other fields, as JSON without braces.
 func reportOf(agent, topic, status, more string) string {
 	b, _ := json.Marshal(map[string]string{"agent_id": agent, "session_topic": topic, "status": status})
 	if more != "" {
@@ -159,7 +159,7 @@ func reportOf(agent, topic, status, more string) string {
 	return strings.TrimSuffix(string(b), "}") + more + "}"
 }
 
-// claude sends events of a session of Claude Code, each a JSON object without what is the same for all of them.
+// claude sends events of a Claude Code session. Each event is a JSON object without the members common to all of them.
 func (s *server) claude(t testing.TB, session, folder, host string, events ...string) {
 	t.Helper()
 	for _, event := range events {
@@ -189,12 +189,12 @@ func prompts(text string) string {
 	return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","prompt":%q}`, text)
 }
 
-// asks asks whether a command may be run; with a subagent, that asks.
+// asks returns an event that asks for permission to run a command, on behalf of a subagent if that is not "".
 func asks(command, subagent string) string {
 	return bash("PermissionRequest", command, subagent)
 }
 
-// runs says that a command has run.
+// runs returns an event for a command that has run.
 func runs(command string) string { return bash("PostToolUse", command, "") }
 
 func bash(event, command, subagent string) string {
@@ -202,18 +202,18 @@ func bash(event, command, subagent string) string {
 	return string(b)
 }
 
-// tab is a page in a browser. It fails its test at the end where there was an error in the console, or a request to
+// tab is a page in a browser. It fails its test at the end if there was an error in the console, or a request to
 // another host.
 type tab struct {
 	testing.TB
 	ctx    context.Context
 	server *server
 
-	mu       sync.Mutex
-	troubles []string
+	mu     sync.Mutex
+	errors []string
 }
 
-// openBrowser returns a browser without cookies or storage, which ends with the test.
+// openBrowser returns a browser context without cookies or storage, which is closed at the end of the test.
 func openBrowser(t testing.TB) context.Context {
 	t.Helper()
 	findBrowser(t)
@@ -234,13 +234,13 @@ var startBrowser = sync.OnceValues(func() (context.Context, error) {
 	return ctx, chromedp.Do(ctx)
 })
 
-// open opens a page of s in a tab of its own.
+// open opens a page of s in a new tab.
 func open(in context.Context, t testing.TB, s *server, query string) *tab {
 	t.Helper()
 	return openAt(in, t, s, query, "main#content h1")
 }
 
-// openAt is open for a page that is there once something is shown.
+// openAt is like open, but waits until an element that matches selector is visible.
 func openAt(in context.Context, t testing.TB, s *server, query, selector string) *tab {
 	t.Helper()
 	ctx, cancel := chromedp.NewContext(in)
@@ -250,8 +250,8 @@ func openAt(in context.Context, t testing.TB, s *server, query, selector string)
 	t.Cleanup(func() {
 		p.mu.Lock()
 		defer p.mu.Unlock()
-		if len(p.troubles) > 0 {
-			t.Errorf("trouble in the page:\n%s", strings.Join(p.troubles, "\n"))
+		if len(p.errors) > 0 {
+			t.Errorf("errors in the page:\n%s", strings.Join(p.errors, "\n"))
 		}
 	})
 	p.run(call(network.Enable, network.EnableParams{}), call(emulation.SetFocusEmulationEnabled, emulation.SetFocusEmulationEnabledParams{Enabled: true}), chromedp.Navigate(s.url(query)), shown(selector))
@@ -263,24 +263,24 @@ func (p *tab) watch(event any) {
 	defer p.mu.Unlock()
 	switch event := event.(type) {
 	case *runtime.EventExceptionThrown:
-		said := event.ExceptionDetails.Text
+		text := event.ExceptionDetails.Text
 		if exception := event.ExceptionDetails.Exception; exception != nil {
-			said += " " + exception.Description
+			text += " " + exception.Description
 		}
-		p.troubles = append(p.troubles, said)
+		p.errors = append(p.errors, text)
 	case *runtime.EventConsoleAPICalled:
 		if event.Type == runtime.ConsoleAPICalledTypeError || event.Type == runtime.ConsoleAPICalledTypeWarning {
-			p.troubles = append(p.troubles, fmt.Sprintf("console: %s", event.Args[0].Value))
+			p.errors = append(p.errors, fmt.Sprintf("console: %s", event.Args[0].Value))
 		}
 	case *network.EventRequestWillBeSent:
 		u, err := url.Parse(event.Request.URL)
 		if err != nil || u.Host != p.server.address {
-			p.troubles = append(p.troubles, "request to "+event.Request.URL)
+			p.errors = append(p.errors, "request to "+event.Request.URL)
 		}
 	}
 }
 
-// call is a command of the browser as an action.
+// call returns an action that runs a command of the browser.
 func call[P, R any](command cdp.Command[P, R], params P) chromedp.Action[chromedp.Void] {
 	return chromedp.Func(func(ctx context.Context, t *chromedp.Target) error {
 		_, err := cdp.Call(ctx, t, command, params)
@@ -296,17 +296,17 @@ func click(selector string) chromedp.Action[chromedp.Void] {
 	return chromedp.Click(chromedp.CSS(selector))
 }
 
-// do evaluates an expression for what it does.
+// do returns an action that evaluates an expression for its side effects.
 func do(expression string) chromedp.Action[chromedp.Void] {
 	return chromedp.Evaluate[chromedp.Void](expression)
 }
 
-// resize has the page as wide as that.
+// resize returns an action that sets the width of the page.
 func resize(width int64) chromedp.Action[chromedp.Void] {
 	return call(emulation.SetDeviceMetricsOverride, emulation.SetDeviceMetricsOverrideParams{Width: width, Height: 800, DeviceScaleFactor: 1})
 }
 
-// run does things in the page, within 20 seconds.
+// run runs actions in the page, within 20 seconds.
 func (p *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	p.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
@@ -314,7 +314,7 @@ func (p *tab) run(actions ...chromedp.Action[chromedp.Void]) {
 	require.NoError(p, chromedp.Do(ctx, actions...))
 }
 
-// press presses the key of a character, as a keyboard does: what the page prevents is not written.
+// press presses the key of a character like a keyboard does: if the page prevents the default action, nothing is typed.
 func (p *tab) press(character string) {
 	p.Helper()
 	for _, event := range []input.DispatchKeyEventParams{{Type: "keyDown", Key: character, Text: character}, {Type: "keyUp", Key: character}} {
@@ -322,7 +322,7 @@ func (p *tab) press(character string) {
 	}
 }
 
-// eval returns what an expression is.
+// eval returns the value of an expression.
 func eval[V any](p *tab, expression string) V {
 	p.Helper()
 	ctx, cancel := context.WithTimeout(p.ctx, 20*time.Second)
@@ -342,13 +342,13 @@ func (p *tab) await(condition string) {
 	}
 }
 
-// texts returns what each element that a selector finds says.
+// texts returns the visible text of each element that matches a selector.
 func (p *tab) texts(selector string) []string {
 	p.Helper()
 	return eval[[]string](p, fmt.Sprintf("[...document.querySelectorAll(%q)].map((e) => e.innerText.trim())", selector))
 }
 
-// names returns the text of each element that a selector finds, wherever its parts are.
+// names returns the text content of each element that matches a selector.
 func (p *tab) names(selector string) []string {
 	p.Helper()
 	return eval[[]string](p, fmt.Sprintf("[...document.querySelectorAll(%q)].map((e) => e.textContent)", selector))
@@ -361,29 +361,29 @@ func (p *tab) live() *tab {
 	return p
 }
 
-func TestAPendingSessionAppearsByItself(t *testing.T) {
+func TestPendingSessionsAppear(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
 	require.Contains(t, p.texts("main")[0], "No agent has reported yet")
-	require.Contains(t, p.texts(".copy pre")[0], s.url("webhook/status"), "the command is this server's")
+	require.Contains(t, p.texts(".copy pre")[0], s.url("webhook/status"), "the command contains the server's address")
 
 	s.report(t, reportOf("b", "new", "pending", `"message":"May I?"`))
 	p.await("document.querySelector('#group-pending')?.closest('section').innerText.includes('May I?')")
-	p.await("document.title == '(1) KubeAgents'") // which follows what is shown, as the icon and what is read out do
+	p.await("document.title == '(1) KubeAgents'")
 	p.await("document.querySelector('link[rel=icon]').href.endsWith('favicon.svg?waiting=1')")
 
 	s.report(t, reportOf("a", "older", "pending", `"timestamp":"2026-11-20T07:00:00Z"`), reportOf("c", "broken", "failed", ""))
 	p.await("document.querySelectorAll('.group .row').length == 3")
-	require.Equal(t, []string{"older", "new", "broken"}, p.texts(".row .name"), "who has waited for longest comes first")
-	p.await("document.querySelector('[aria-live=polite]').innerText.includes('broken is failed')")
+	require.Equal(t, []string{"older", "new", "broken"}, p.texts(".row .name"), "the session that has waited longest comes first")
+	p.await("document.querySelector('[aria-live=polite]').innerText.includes('broken (failed)')")
 
 	s.report(t, reportOf("a", "older", "running", ""), reportOf("b", "new", "success", ""))
 	p.await("document.title == 'KubeAgents' && document.querySelectorAll('.group .row').length == 1")
-	require.Contains(t, p.texts("main")[0], "Nobody waits for you.")
+	require.Contains(t, p.texts("main")[0], "Nothing is waiting for you.")
 }
 
-// TestTheRecordedDay replays a day, and holds what the page counts to what the API does.
+// TestTheRecordedDay replays a day, and compares the counts of the page with the expected ones.
 func TestTheRecordedDay(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)
@@ -410,7 +410,7 @@ func TestTheRecordedDay(t *testing.T) {
 	p.await(fmt.Sprintf("(scrollTo(0, document.body.scrollHeight), document.querySelectorAll('.row').length) >= %d", len(day.Agents)))
 	require.Len(t, p.texts(".row"), len(day.Agents))
 
-	// A session's history, to its end.
+	// The complete history of a session.
 	var longest fleet.Session
 	for _, se := range day.Sessions {
 		if len(se.History) > len(longest.History) {
@@ -419,13 +419,13 @@ func TestTheRecordedDay(t *testing.T) {
 	}
 	p.run(chromedp.Navigate(s.url("?"+url.Values{"agent": {longest.AgentID}, "session": {longest.Topic}}.Encode())), shown(".history"))
 	p.await(fmt.Sprintf("document.querySelectorAll('.entry').length == %d", min(100, len(longest.History))))
-	require.Equal(t, longest.CurrentMessage, p.texts(".says")[0])
+	require.Equal(t, longest.CurrentMessage, p.texts(".current-message")[0])
 	require.NotEmpty(t, p.texts(".stretch"))
 }
 
-// TestWhatIsAskedIsShown has questions open and close under an open page: in short where people look for who waits, in full on the
-// page of their session.
-func TestWhatIsAskedIsShown(t *testing.T) {
+// TestQuestionsAreShown opens and closes questions while two pages are open: they are shown briefly in "Needs you", and
+// in full on the page of their session.
+func TestQuestionsAreShown(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.claude(t, "1", "payments", "laptop-a", starts, prompts("Fix the test"))
 	p := open(in, t, s, "").live()
@@ -445,16 +445,16 @@ func TestWhatIsAskedIsShown(t *testing.T) {
 	detail.await("document.querySelectorAll('.questions > li').length == 3")
 	require.Equal(t, []string{"Permission", "Permission", "Choice"}, detail.texts(".questions .kind"))
 	require.Contains(t, detail.texts(".questions .asked")[0], "ago by subagent sub-1")
-	require.Equal(t, []string{"command:\n  rm -rf build\n  echo", "command: make", ""}, detail.texts(".questions pre"), "the choices say enough")
+	require.Equal(t, []string{"command:\n  rm -rf build\n  echo", "command: make", ""}, detail.texts(".questions pre"), "with choices, the content is collapsed")
 	detail.run(click(".questions summary"))
 	require.Equal(t, []string{"command:\n  rm -rf build\n  echo", "command: make",
 		"questions:\n  - question: Which rates?\n    options:\n      - label: Old ones\n        description: of last year\n      - label: New ones"}, detail.texts(".questions pre"))
 	require.Equal(t, []string{"Old ones", "New ones"}, detail.texts(".choices li"))
-	require.Empty(t, detail.texts(".entry pre, .says"), "nothing of it twice")
+	require.Empty(t, detail.texts(".entry pre, .current-message"), "nothing is shown twice")
 	require.Regexp(t, `^expires in (1d|23h 59m) \(TTL 30m, longer while a question is open\)$`, detail.texts(".ttl")[0])
 
 	s.claude(t, "1", "payments", "laptop-a", bash("PermissionDenied", "rm -rf build\necho", "sub-1"))
-	p.await("document.querySelector('.message')?.innerText == 'Plan Three steps'") // it has waited for longer now
+	p.await("document.querySelector('.message')?.innerText == 'Plan Three steps'") // it is now the one that has waited longest
 	require.Equal(t, []string{"Permission Bash: make"}, p.texts(".row:has(.asides) .message"))
 	require.Equal(t, []string{"+1 more"}, p.texts(".asides"))
 	detail.await("document.querySelectorAll('.questions > li').length == 2 && document.querySelector('.closed')")
@@ -464,22 +464,22 @@ func TestWhatIsAskedIsShown(t *testing.T) {
 	p.await("document.querySelectorAll('.row').length == 1 && document.title == '(1) KubeAgents'")
 	detail.await("!document.querySelector('.questions') && document.querySelectorAll('.closed').length == 3")
 	require.ElementsMatch(t, []string{"Bash: rm -rf build denied by PermissionDenied", "Bash: make answered by PostToolUse", "Which rates? withdrawn by Stop"}, detail.texts(".closed"))
-	require.Equal(t, []string{"All done."}, detail.texts(".says"))
+	require.Equal(t, []string{"All done."}, detail.texts(".current-message"))
 }
 
-// TestALongQuestionScrolls asks for more than is kept, on a phone.
+// TestALongQuestionScrolls shows a question with more content than is kept, on a phone.
 func TestALongQuestionScrolls(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.claude(t, "1", "payments", "laptop-a", prompts("Fix"), asks(strings.Repeat("make all ", 10_000), ""))
 	p := open(in, t, s, "?agent=claude-code:payments@laptop-a&session=1")
 	p.run(resize(390))
-	p.await("document.querySelector('.questions')?.innerText.includes('Cut at 64 KiB.')")
+	p.await("document.querySelector('.questions')?.innerText.includes('Truncated at 64 KiB.')")
 	require.True(t, eval[bool](p, "(({clientHeight, scrollHeight, clientWidth, scrollWidth}) => clientHeight < 400 && scrollHeight > 10000 && clientWidth == scrollWidth)(document.querySelector('.questions pre'))"))
 	require.Zero(t, eval[int](p, "Math.max(0, document.documentElement.scrollWidth - innerWidth)"))
 }
 
-// brokenFacts are the hosts and topics that take more than one line although 300 px would hold them. With the wide font of some
-// machines they would not.
+// brokenFacts returns the hosts and topics that take more than one line although they fit into 300 px. With the wide
+// font of some machines they don't fit.
 const brokenFacts = `[...document.querySelectorAll('.facts .long')].filter((e) => /^(Host|Topic)/.test(e.innerText)).filter((e) => {
 	const dd = e.querySelector('dd'), range = document.createRange();
 	if (dd.offsetHeight < 30) return false;
@@ -490,7 +490,8 @@ const brokenFacts = `[...document.querySelectorAll('.facts .long')].filter((e) =
 	return !wide;
 }).map((e) => e.innerText)`
 
-// TestFactsAlign opens a session of a host with a long name, and its agent, on a phone and on a tablet.
+// TestFactsAlign checks the pages of a session on a host with a long name, and of its agent, on a phone and on a
+// tablet.
 func TestFactsAlign(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.claude(t, "0b7e3c1a-5d22-4e61-9a53-3f1f2c7d9e10", "web", "ip-10-23-41-1.internal.example.com", prompts("Move"))
@@ -506,7 +507,7 @@ func TestFactsAlign(t *testing.T) {
 	}
 }
 
-// TestTheBarOfAPhoneKeepsItsHeight has it show all three badges.
+// TestTheBarOfAPhoneKeepsItsHeight shows all three badges on a phone.
 func TestTheBarOfAPhoneKeepsItsHeight(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
@@ -524,8 +525,8 @@ func TestTheBarOfAPhoneKeepsItsHeight(t *testing.T) {
 	}
 }
 
-// TestIdleIsNoSuccess starts a session, and has it begin its first turn under an open page.
-func TestIdleIsNoSuccess(t *testing.T) {
+// TestIdleIsNotSuccess starts a session, and then its first turn while a page is open.
+func TestIdleIsNotSuccess(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.claude(t, "1", "payments", "laptop-a", starts)
 	s.report(t, reportOf("b", "fine", "success", ""))
@@ -558,8 +559,8 @@ func TestIdleIsNoSuccess(t *testing.T) {
 	p.await("document.querySelector('.entry .status')?.innerText == 'idle' && document.querySelector('.stretch.idle')")
 }
 
-// TestAgentsThatWait finds them, and follows what becomes of them.
-func TestAgentsThatWait(t *testing.T) {
+// TestWaitingAgents filters for waiting agents, and checks that the list follows changes.
+func TestWaitingAgents(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	for _, host := range []string{"laptop-a", "laptop-b"} {
 		s.claude(t, "on "+host, "payments", host, prompts("Fix"))
@@ -571,7 +572,7 @@ func TestAgentsThatWait(t *testing.T) {
 	require.ElementsMatch(t, []string{"payments@laptop-a", "payments@laptop-b"}, p.names(".row .name"))
 	require.Equal(t, s.url("connect"), eval[string](p, "document.querySelector('.head a').href"))
 	require.Equal(t, []string{"1 waiting"}, p.texts(".row .badge"))
-	require.Equal(t, []string{"running", "running"}, p.texts(".row .status"), "its latest status does not tell")
+	require.Equal(t, []string{"running", "running"}, p.texts(".row .status"), "the latest status does not show it")
 
 	p.run(click(".check input"))
 	p.await("document.querySelectorAll('.row').length == 1 && location.search == '?view=agents&waiting=true'")
@@ -588,20 +589,22 @@ func TestAgentsThatWait(t *testing.T) {
 	again.await("document.querySelector('h1').textContent == 'payments@laptop-b' && document.title.endsWith('payments@laptop-b · KubeAgents')")
 }
 
-// TestAnAgentsNameHoldsForAllItsSessions and its host does; a source is a session's own.
-func TestAnAgentsNameHoldsForAllItsSessions(t *testing.T) {
+// TestAgentNamesApplyToAllSessions checks that an agent's name and host apply to all of its sessions, and a source only
+// to its own.
+func TestAgentNamesApplyToAllSessions(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "one", "running", `"agent_source":"codex","agent_name":"Anna"`), reportOf("b", "other", "running", ""))
 	p := open(in, t, s, "?view=sessions").live()
 	p.await("document.querySelectorAll('.row').length == 2")
-	p.run(do("window.fetch = () => new Promise(() => {})")) // from now on, only the stream tells
+	p.run(do("window.fetch = () => new Promise(() => {})")) // from now on, only the stream brings changes
 	s.report(t, reportOf("a", "two", "running", `"agent_source":"cursor","agent_name":"Berta","agent_host":"laptop-b"`))
 	p.await("document.querySelectorAll('.row').length == 3")
 	require.Equal(t, []string{"Berta@laptop-b cursor", "b", "Berta@laptop-b codex"}, p.names(".row .who"))
 }
 
-// TestAReadTakesNoChangeBack has a session change after a read of the list was answered, but before the page has the answer.
-func TestAReadTakesNoChangeBack(t *testing.T) {
+// TestReadsDontRevertChanges changes a session after the server has answered a read of the list, but before the page
+// has the response.
+func TestReadsDontRevertChanges(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "fix one", "running", ""))
 	p := open(in, t, s, "?view=sessions&search=fix").live()
@@ -615,7 +618,7 @@ func TestAReadTakesNoChangeBack(t *testing.T) {
 			return answer
 		}
 		window.letGo = () => { window.release = true; for (const go of held) go() }`))
-	s.report(t, reportOf("a", "fix two", "running", "")) // of which only a read tells, because of the search
+	s.report(t, reportOf("a", "fix two", "running", "")) // only a read shows it, because of the search
 	p.await("window.answered")
 	s.report(t, reportOf("a", "fix one", "pending", `"message":"May I?"`))
 	p.await("document.querySelector('.row').innerText.includes('May I?')")
@@ -624,8 +627,8 @@ func TestAReadTakesNoChangeBack(t *testing.T) {
 	require.Equal(t, []string{"May I?"}, p.texts(".row .message"))
 }
 
-// TestTheFirstViewIsTheSame compares what the page shows before any script with what they make of it.
-func TestTheFirstViewIsTheSame(t *testing.T) {
+// TestServerRenderingMatches compares the page as the server renders it with the page as the scripts render it.
+func TestServerRenderingMatches(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "waits", "pending", `"message":"Shall I go on?"`), reportOf("b", "broken", "failed", `"agent_host":"db-1","agent_source":"cron","message":"No space left"`))
 	s.claude(t, "1", "payments", "laptop-a", prompts("Fix"), asks("make", ""), asks("rm -rf build", ""), plans)
@@ -635,14 +638,14 @@ func TestTheFirstViewIsTheSame(t *testing.T) {
 	s.claude(t, "5", "payments", "laptop-b", prompts("Plan"), strings.Replace(plans, "# Three steps", "PLAN: three steps", 1))
 	p := open(in, t, s, "").live()
 	p.await("document.querySelectorAll('.row').length == 6")
-	require.Contains(t, p.texts(".message"), "PLAN: three steps", "its kind is in the text")
+	require.Contains(t, p.texts(".message"), "PLAN: three steps", "its text begins with its kind")
 	texts := "[...of.querySelectorAll('.fleet, .row :is(.status, .name, .message, .asides, .who)')].map((e) => e.textContent.replace(/\\s/g, ''))"
 	want := eval[[]string](p, "((of) => "+texts+")(document)")
 	require.Len(t, want, 1+6*4+2)
 	require.Equal(t, want, eval[[]string](p, "fetch('./').then((answer) => answer.text()).then((page) => new DOMParser().parseFromString(page, 'text/html')).then((of) => "+texts+")"))
 }
 
-func TestFiltersStandInTheAddress(t *testing.T) {
+func TestFiltersAreInTheURL(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a1", "Fix login", "running", `"agent_source":"codex"`), reportOf("a2", "Fix logout", "pending", `"agent_source":"cursor"`),
@@ -660,7 +663,7 @@ func TestFiltersStandInTheAddress(t *testing.T) {
 	require.Equal(t, []string{"Fix logout"}, again.texts(".row .name"))
 	require.Equal(t, "fix", eval[string](again, "document.querySelector('#search').value"))
 
-	// A change takes a row out of the list, or brings one in.
+	// A change removes a row from the list, or adds one.
 	s.report(t, reportOf("a2", "Fix logout", "running", ""), reportOf("a1", "Fix login", "pending", ""))
 	again.await("document.querySelector('.row .name')?.innerText == 'Fix login' && document.querySelectorAll('.row').length == 1")
 	p.run(do("history.back()"))
@@ -677,7 +680,7 @@ func TestFiltersStandInTheAddress(t *testing.T) {
 	}
 	p.run(chromedp.Navigate(s.url("?view=sessions&idle=true")), shown("main#content h1"))
 	p.await("document.querySelectorAll('.row').length == 4")
-	require.Empty(t, p.texts(".clear"), "the API's parameter is no filter of the page")
+	require.Empty(t, p.texts(".clear"), "a parameter of the API is not a filter of the page")
 }
 
 func TestKeys(t *testing.T) {
@@ -701,7 +704,7 @@ func TestKeys(t *testing.T) {
 	p.press("j")
 	p.run(chromedp.KeyEvent(kb.Enter))
 	p.await("document.querySelector('h1').innerText == 's2'")
-	require.Equal(t, "H1", eval[string](p, "document.activeElement.tagName"), "the focus goes along")
+	require.Equal(t, "H1", eval[string](p, "document.activeElement.tagName"), "the focus moves to the new view")
 	p.run(chromedp.KeyEvent(kb.Escape))
 	p.await("document.querySelector('h1').innerText == 'a'")
 	p.press("?")
@@ -734,8 +737,8 @@ func TestRowsDoNotMoveUnderThePointer(t *testing.T) {
 	require.Equal(t, []string{"s1", "s2", "s3"}, p.texts(".row .name"))
 }
 
-// TestThePageComesBack restarts the server under an open page.
-func TestThePageComesBack(t *testing.T) {
+// TestThePageReconnects restarts the server while a page is open.
+func TestThePageReconnects(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "before", "pending", ""))
@@ -753,7 +756,7 @@ func TestThePageComesBack(t *testing.T) {
 	p.await("document.querySelectorAll('.row').length == 2")
 }
 
-// TestTabsShareAStream opens more tabs than a browser opens connections.
+// TestTabsShareAStream opens more tabs than a browser allows connections to a server.
 func TestTabsShareAStream(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)
@@ -767,7 +770,7 @@ func TestTabsShareAStream(t *testing.T) {
 	}
 	resp, err := http.Get(s.url("metrics"))
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it has been read completely
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Contains(t, string(body), "kubeagents_subscribers 1\n")
@@ -782,31 +785,31 @@ func TestNotifications(t *testing.T) {
 		Permission: &browser.PermissionDescriptor{Name: "notifications"}, Setting: browser.PermissionSettingGranted, Origin: "http://" + s.address,
 		BrowserContextID: chromedp.FromContext(p.ctx).BrowserContextID})
 	require.NoError(t, err)
-	p.run(do(`const real = Notification; window.told = []
-		window.Notification = class extends real { constructor(title, options) { super(title, options); told.push(title + ' | ' + options.body) } }`))
+	p.run(do(`const real = Notification; window.notes = []
+		window.Notification = class extends real { constructor(title, options) { super(title, options); notes.push(title + ' | ' + options.body) } }`))
 	p.run(click("[aria-label^=Notifications]"), click(".sheet label:nth-of-type(1)"), click(".sheet label:nth-of-type(3)"))
 	p.await("document.querySelector('[aria-label=\"Notifications: on\"]')")
 	s.report(t, reportOf("a", "t", "pending", `"agent_name":"Anna","message":"May I?"`))
-	p.await("told.length == 1")
+	p.await("notes.length == 1")
 	s.report(t, reportOf("a", "t", "pending", `"message":"Still here"`), reportOf("a", "t", "failed", ""), reportOf("a", "t", "pending", ""))
-	p.await("told.length == 2")
-	require.Equal(t, []string{"Anna waits for you | t\nMay I?", "Anna waits for you | t"}, eval[[]string](p, "told"), "not again while it waits, and not of a failure")
+	p.await("notes.length == 2")
+	require.Equal(t, []string{"Anna is waiting for you | t\nMay I?", "Anna is waiting for you | t"}, eval[[]string](p, "notes"), "not again while it waits, and not for a failure")
 	s.claude(t, "1", "payments", "laptop-a", prompts("Fix"), asks("make", ""), asks("ls", ""), asks("ls", ""), runs("make"))
-	p.await("told.length == 4")
-	require.Equal(t, []string{"payments on laptop-a waits for you | Fix\nBash: make", "payments on laptop-a waits for you | Fix\nBash: ls"}, eval[[]string](p, "told.slice(2)"), "of each question once")
+	p.await("notes.length == 4")
+	require.Equal(t, []string{"payments on laptop-a is waiting for you | Fix\nBash: make", "payments on laptop-a is waiting for you | Fix\nBash: ls"}, eval[[]string](p, "notes.slice(2)"), "once for each question")
 	p.run(click(".sheet label:nth-of-type(1)"))
 	s.report(t, reportOf("a", "t2", "pending", ""))
 	p.await("document.title == '(3) KubeAgents'")
-	require.Len(t, eval[[]string](p, "told"), 4, "switched off")
+	require.Len(t, eval[[]string](p, "notes"), 4, "switched off")
 }
 
-// hostile are texts that are to be shown as they are, and to break nothing.
+// hostile are texts that must be shown unchanged, and must not break anything.
 var hostile = []string{
 	`<img src=x onerror="window.hacked=1">`, `"><script>window.hacked=1</script>`, "javascript:window.hacked=1", "{{constructor}}", "${window.hacked=1}",
 	strings.Repeat("W", 500), strings.Repeat("אבג ", 40), "\u202egnirts\u202c", "a\u0300\u0301\u0302\u0303\u0304\u0305", "../../?view=agents#x", "%3Cb%3E",
 }
 
-func TestWhatAgentsSendIsText(t *testing.T) {
+func TestHostileTextsAreShownAsText(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)
 	var reports []string
@@ -816,7 +819,7 @@ func TestWhatAgentsSendIsText(t *testing.T) {
 			b, _ := json.Marshal(string(runes[:min(limit, len(runes))]))
 			return string(b)
 		}
-		named := func(limit int) string { return strings.NewReplacer("\u202e", "", "\u202c", "").Replace(field(limit)) } // which IDs and names must not hold
+		named := func(limit int) string { return strings.NewReplacer("\u202e", "", "\u202c", "").Replace(field(limit)) } // not allowed in IDs and names
 		content, _ := json.Marshal(strings.Repeat(text+" ", 10_000/(len([]rune(text))+1)))
 		reports = append(reports, fmt.Sprintf(`{"agent_id":%s,"agent_name":%s,"agent_source":%s,"agent_host":%[3]s,"session_topic":%s,"session_title":%s,"status":"%s","message":%s,"content":%s}`,
 			named(100), named(200), named(200), named(500), field(200), []string{"pending", "failed"}[i%2], field(1000), content))
@@ -850,7 +853,7 @@ func TestWhatAgentsSendIsText(t *testing.T) {
 	p.await(fmt.Sprintf("document.querySelector('h1')?.innerText == %q", hostile[0]))
 }
 
-// TestTextIsShownInOrder sends texts that turn themselves and what follows round, and holds what people see of them.
+// TestTextIsShownInOrder checks how texts with characters that change the displayed order are shown.
 func TestTextIsShownInOrder(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	const turned, shown = "rm \u202etxt.\u2066x\u2069", "rm [U+202E]txt.[U+2066]x[U+2069]"
@@ -863,8 +866,8 @@ func TestTextIsShownInOrder(t *testing.T) {
 	}
 }
 
-// TestAPathOfItsOwn serves the page under the path of PUBLIC_URL and without it, and signs in under both.
-func TestAPathOfItsOwn(t *testing.T) {
+// TestPathPrefix opens the page under the path of PUBLIC_URL and without it, and signs in under both.
+func TestPathPrefix(t *testing.T) {
 	in := openBrowser(t)
 	s, token := withTokens(t, "PUBLIC_URL=https://hub.example.com/team/hub")
 	s.report(t, reportOf("team-a/anna", "mine", "pending", ""))
@@ -880,7 +883,7 @@ func TestAPathOfItsOwn(t *testing.T) {
 	}
 }
 
-// TestAccessibility has axe-core look at every view, in light on a desk and in dark on a phone.
+// TestAccessibility checks every view with axe-core, in light on a desktop and in dark on a phone.
 func TestAccessibility(t *testing.T) {
 	axe, err := os.ReadFile("testdata/axe.min.js")
 	require.NoError(t, err)
@@ -926,8 +929,8 @@ func (p *tab) requireAccessible(axe, what string) {
 	require.Empty(p, found, what)
 }
 
-// withTokens runs the program with a token that may do everything, with which reports are sent, and one that may read of some
-// agents, which it returns.
+// withTokens runs the program with two tokens: one that allows everything, for sending reports, and one that may read
+// some agents, which it returns.
 func withTokens(t testing.TB, settings ...string) (s *server, token string) {
 	t.Helper()
 	everything, all := access.NewToken("all")
@@ -941,7 +944,7 @@ func withTokens(t testing.TB, settings ...string) (s *server, token string) {
 	return s, token
 }
 
-// TestSigningIn signs in and out, as people do, and sees that no token stays in the browser.
+// TestSigningIn signs in and out, and checks that no token stays in the browser.
 func TestSigningIn(t *testing.T) {
 
 	in := openBrowser(t)
@@ -953,7 +956,7 @@ func TestSigningIn(t *testing.T) {
 	require.Equal(t, []string{"Not signed in: unknown token."}, p.texts(".fault"))
 	p.run(chromedp.KeyEvent(token), chromedp.KeyEvent(kb.Enter), shown("main#content h1"))
 	p.live().await("document.querySelector('.row')?.innerText.includes('mine')")
-	require.Equal(t, "?view=sessions&status=pending", eval[string](p, "'?' + [...new URLSearchParams(location.search)].sort().reverse().map((pair) => pair.join('=')).join('&')"), "where they wanted to go")
+	require.Equal(t, "?view=sessions&status=pending", eval[string](p, "'?' + [...new URLSearchParams(location.search)].sort().reverse().map((pair) => pair.join('=')).join('&')"), "the view that was requested")
 	require.NotContains(t, eval[string](p, "document.body.innerText"), "theirs")
 	kept := eval[string](p, "JSON.stringify([location.href, document.cookie, {...localStorage}, {...sessionStorage}, document.documentElement.outerHTML, performance.getEntries().map(({name}) => name)])")
 	require.NotContains(t, kept, token)
@@ -968,7 +971,7 @@ func TestSigningIn(t *testing.T) {
 	p.run(chromedp.Navigate(s.url("?view=agents")), shown(".signin"))
 }
 
-func TestTheFormIsAccessible(t *testing.T) {
+func TestSignInFormIsAccessible(t *testing.T) {
 	axe, err := os.ReadFile("testdata/axe.min.js")
 	require.NoError(t, err)
 	in := openBrowser(t)
@@ -982,9 +985,9 @@ func TestTheFormIsAccessible(t *testing.T) {
 	}
 }
 
-// TestHowToConnect goes from an empty fleet to what is to be pasted, copies it, and has axe-core look at it; with tokens, a
-// stranger sees the same, without the buttons that scripts add.
-func TestHowToConnect(t *testing.T) {
+// TestConnectPage goes from the empty dashboard to the lines to paste, copies them, and checks the page with axe-core.
+// With tokens, the page is visible without signing in.
+func TestConnectPage(t *testing.T) {
 	axe, err := os.ReadFile("testdata/axe.min.js")
 	require.NoError(t, err)
 	in, s := openBrowser(t), serve(t)
@@ -1009,19 +1012,19 @@ func TestHowToConnect(t *testing.T) {
 	}
 }
 
-// TestTheThemeIsKept chooses a theme, with which the page then comes.
-func TestTheThemeIsKept(t *testing.T) {
+// TestThemeIsRemembered chooses a theme, and checks that the server renders the page with it.
+func TestThemeIsRemembered(t *testing.T) {
 
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
-	p.run(click("[aria-label^=Colours]"), click("[aria-label^=Colours]"))
+	p.run(click("[aria-label^=Theme]"), click("[aria-label^=Theme]"))
 	require.Equal(t, "dark", eval[string](p, "document.documentElement.dataset.theme"))
 	resp, err := http.NewRequest(http.MethodGet, s.url(""), nil)
 	require.NoError(t, err)
 	resp.Header.Set("Cookie", eval[string](p, "document.cookie"))
 	answer, err := http.DefaultClient.Do(resp)
 	require.NoError(t, err)
-	defer answer.Body.Close() //nolint:errcheck // it is read whole
+	defer answer.Body.Close() //nolint:errcheck // it has been read completely
 	body, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
 	require.True(t, bytes.Contains(body, []byte(`<html lang="en" data-theme="dark">`)))

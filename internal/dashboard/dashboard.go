@@ -1,7 +1,7 @@
-// Package dashboard serves the page on which people see the fleet: the files under web, as they are, and the page itself,
-// which already shows who waits before any script has come.
+// Package dashboard serves the web dashboard: the files under web, and the page itself, whose HTML already shows the
+// waiting sessions before any script has loaded.
 //
-// Nothing has to be built: what the browser gets is what lies under web.
+// There is no build step. The browser gets the files under web unchanged.
 package dashboard
 
 import (
@@ -36,21 +36,22 @@ type Dashboard struct {
 	connect *template.Template
 	style   template.CSS
 	files   map[string]file // by name
-	prefix  string          // of the files' addresses; changes when any of them does
+	prefix  string          // of the files' URLs; changes when any file does
 	policy  string
 }
 
-// file is a file as it is sent.
+// file is a file to be served.
 type file struct {
 	contentType string
 	body        []byte
 }
 
-// modules are fetched at once with the page, not one after another as each imports the next.
+// modules are preloaded with the page. Otherwise the browser would fetch them one after another, as each imports the
+// next.
 var modules = []string{"main.js", "html.js", "data.js", "live.js", "stream.js", "route.js", "time.js", "parts.js", "notify.js",
 	"needs.js", "sessions.js", "agents.js", "session.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"}
 
-// New returns the dashboard of st. The error says which of the embedded files is not as it must be.
+// New returns the dashboard of st. The error says which embedded file is invalid.
 func New(st *store.Store) (*Dashboard, error) {
 	web, err := fs.Sub(embedded, "web")
 	if err != nil {
@@ -87,7 +88,7 @@ func New(st *store.Store) (*Dashboard, error) {
 	return d, nil
 }
 
-// contentTypes are those of the files, by their extensions, whatever the machine's own tables say.
+// contentTypes are the content types of the files by extension. They don't depend on the machine's own tables.
 var contentTypes = map[string]string{
 	".css":  "text/css; charset=utf-8",
 	".html": "text/html; charset=utf-8",
@@ -96,7 +97,7 @@ var contentTypes = map[string]string{
 	"":      "text/plain; charset=utf-8",
 }
 
-// Asset serves a file of the page: GET /assets/*. Its address changes when it does, so that a browser keeps it for good.
+// Asset serves a file of the page: GET /assets/*. Its URL changes when the file does, so browsers may cache it forever.
 // The error is a *models.Error.
 func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) error {
 	name, current := strings.CutPrefix(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), d.prefix)
@@ -106,21 +107,22 @@ func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) error {
 		return models.NotFound("file: load the page again")
 	}
 	w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
-	w.Header().Set("Content-Security-Policy", d.policy) // a worker's own, not the page's, is what holds for it
+	w.Header().Set("Content-Security-Policy", d.policy) // a worker is subject to its own policy, not to the page's
 	send(w, http.StatusOK, f.contentType, f.body)
 	return nil
 }
 
-// send answers with a file.
+// send responds with body.
 func send(w http.ResponseWriter, status int, contentType string, body []byte) {
 	header := w.Header()
 	header.Set("Content-Type", contentType)
 	header.Set("Content-Length", strconv.Itoa(len(body)))
 	w.WriteHeader(status)
-	w.Write(body) //nolint:errcheck // the client is gone, and nobody else is to be told
+	w.Write(body) //nolint:errcheck // fails only if the client is gone
 }
 
-// Icon serves the icon of the page's tab, with a number on it: GET /favicon.svg?waiting=3&trouble=true.
+// Icon serves the favicon, with the number of waiting sessions or a mark for trouble: GET
+// /favicon.svg?waiting=3&trouble=true.
 func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) error {
 	waiting, _ := strconv.Atoi(r.URL.Query().Get("waiting"))
 	var b bytes.Buffer
@@ -137,13 +139,13 @@ func (d *Dashboard) Icon(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// mark is the project's: a hub with its agents.
+// mark is the project's logo: a hub with its agents.
 const mark = `<rect width="32" height="32" rx="8" fill="#4f46e5"/><g stroke="#fff" stroke-width="2.2" stroke-linecap="round">` +
 	`<path d="M16 16 8 9M16 16l8-7M16 16v9"/></g><circle cx="16" cy="16" r="4.4" fill="#fff"/><circle cx="8" cy="9" r="2.8" fill="#c7d2fe"/>` +
 	`<circle cx="24" cy="9" r="2.8" fill="#c7d2fe"/><circle cx="16" cy="25" r="2.8" fill="#c7d2fe"/>`
 
-// Page serves the page to somebody who may read: what grant allows. Where it is asked for no other view, it already shows
-// who waits.
+// Page serves the page to a client that may read what grant allows. Unless the request selects another view, the HTML
+// already shows the waiting sessions.
 func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant) error {
 	view, err := d.view(r, grant)
 	if err != nil {
@@ -152,14 +154,14 @@ func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.G
 	return d.render(w, http.StatusOK, d.page, view)
 }
 
-// SignIn is what the form shows with which people sign in.
+// SignIn is the content of the sign-in form.
 type SignIn struct {
-	Status int    // of the answer
-	Query  string // of the view that is asked for
-	Fault  string // why the token did not do, "" where none was given
+	Status int    // of the response
+	Query  string // of the requested view
+	Fault  string // why the token was rejected, "" if none was given
 }
 
-// SignIn serves the form.
+// SignIn serves the sign-in form.
 func (d *Dashboard) SignIn(w http.ResponseWriter, r *http.Request, form SignIn) error {
 	return d.render(w, form.Status, d.signIn, struct {
 		SignIn
@@ -168,7 +170,7 @@ func (d *Dashboard) SignIn(w http.ResponseWriter, r *http.Request, form SignIn) 
 	}{form, d.style, theme(r)})
 }
 
-// Connect serves the page that says how to connect agents to a server.
+// Connect serves the page that explains how to connect agents to a server.
 func (d *Dashboard) Connect(w http.ResponseWriter, r *http.Request, server connect.Server) error {
 	return d.render(w, http.StatusOK, d.connect, struct {
 		Style                          template.CSS
@@ -179,7 +181,7 @@ func (d *Dashboard) Connect(w http.ResponseWriter, r *http.Request, server conne
 	}{d.style, theme(r), d.prefix, server, connect.Clients, connect.TokenVariable, connect.AgentIDVariable})
 }
 
-// render answers with a page.
+// render responds with a page.
 func (d *Dashboard) render(w http.ResponseWriter, status int, page *template.Template, view any) error {
 	var body bytes.Buffer
 	if err := page.Execute(&body, view); err != nil {
@@ -193,7 +195,7 @@ func (d *Dashboard) render(w http.ResponseWriter, status int, page *template.Tem
 	return nil
 }
 
-// theme returns light or dark where the reader chose one, else "" for what the system says.
+// theme returns light or dark if the user chose one, or "" for the system's theme.
 func theme(r *http.Request) string {
 	if c, err := r.Cookie("theme"); err == nil && slices.Contains([]string{"light", "dark"}, c.Value) {
 		return c.Value

@@ -32,12 +32,12 @@ func newDashboard(t *testing.T, reports ...models.StatusReport) *dashboard.Dashb
 	return d
 }
 
-// pageOf is the page for whoever likes.
+// pageOf returns the endpoint of the page, without access control.
 func pageOf(d *dashboard.Dashboard) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error { return d.Page(w, r, nil) }
 }
 
-// get asks an endpoint for a path; header lines are "Name: value".
+// get sends a GET request to an endpoint. Header lines are "Name: value".
 func get(answer func(http.ResponseWriter, *http.Request) error, target string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(http.MethodGet, target, nil)
 	for _, line := range header {
@@ -46,13 +46,13 @@ func get(answer func(http.ResponseWriter, *http.Request) error, target string, h
 	}
 	w := httptest.NewRecorder()
 	if err := answer(w, r); err != nil {
-		w.WriteHeader(http.StatusNotFound) // as the handlers' own tests see to
+		w.WriteHeader(http.StatusNotFound) // what the handlers respond with is tested there
 	}
 	return w
 }
 
-// TestThePageShowsWhoWaitsBeforeAnyScript reads the page as a browser without scripts does.
-func TestThePageShowsWhoWaitsBeforeAnyScript(t *testing.T) {
+// TestPageShowsWaitingSessionsWithoutScripts checks the page as a browser without scripts shows it.
+func TestPageShowsWaitingSessionsWithoutScripts(t *testing.T) {
 	earlier := time.Now().Add(-90 * time.Minute)
 	d := newDashboard(t,
 		models.StatusReport{AgentID: "b", SessionTopic: "second", Status: models.Pending, Message: "<img src=x onerror=alert(1)>"},
@@ -68,14 +68,15 @@ func TestThePageShowsWhoWaitsBeforeAnyScript(t *testing.T) {
 	require.NotContains(t, page, "<img src=x")
 	require.NotContains(t, page, ">fine<")
 
-	require.NotContains(t, page, " idle, ", "nobody is")
+	require.NotContains(t, page, " idle, ", "no session is idle")
 
 	other := get(pageOf(d), "/?view=agents").Body.String()
 	require.NotContains(t, other, ">first<")
 	require.Contains(t, other, "<title>KubeAgents</title>")
 }
 
-// eventsOf returns the reports of a session of Claude Code, each event a JSON object without what is the same for all of them.
+// eventsOf returns the reports for events of a Claude Code session. Each event is a JSON object without the members
+// common to all of them.
 func eventsOf(t *testing.T, session, folder, host string, events ...string) (reports []models.StatusReport) {
 	for _, event := range events {
 		body := fmt.Sprintf(`{"session_id":%q,"cwd":%q,%s`, session, "/home/dev/"+folder, strings.TrimPrefix(event, "{"))
@@ -86,8 +87,9 @@ func eventsOf(t *testing.T, session, folder, host string, events ...string) (rep
 	return reports
 }
 
-// TestThePageShowsWhatIsAskedBeforeAnyScript has two agents of one name, on two hosts, ask; another one is idle.
-func TestThePageShowsWhatIsAskedBeforeAnyScript(t *testing.T) {
+// TestPageShowsQuestionsWithoutScripts checks the page with questions of two agents with the same name on two hosts,
+// and an idle session.
+func TestPageShowsQuestionsWithoutScripts(t *testing.T) {
 	asks := `{"hook_event_name":"PermissionRequest","agent_id":"sub-1","tool_name":"Bash","tool_input":{"command":"rm -rf <b>"}}`
 	also := `{"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"make"}}`
 	d := newDashboard(t, slices.Concat(
@@ -97,16 +99,16 @@ func TestThePageShowsWhatIsAskedBeforeAnyScript(t *testing.T) {
 	page := get(pageOf(d), "/").Body.String()
 	require.Contains(t, page, `<span class="message"><span class="kind">Permission</span> <bdi>Bash: rm -rf &lt;b&gt;</bdi></span>`+
 		`<span class="asides"><span>by subagent <bdi>sub-1</bdi></span><span>+2 more</span></span>`)
-	require.Contains(t, page, `<span class="kind">Permission</span> <bdi>Bash: make</bdi></span></span>`, "nothing beside it")
+	require.Contains(t, page, `<span class="kind">Permission</span> <bdi>Bash: make</bdi></span></span>`, "no subagent and no further questions")
 	for _, host := range []string{"laptop-a", "laptop-b"} {
 		require.Contains(t, page, `<bdi>payments</bdi><span class="host">@<bdi>`+host+`</bdi></span>`)
 	}
 	require.Contains(t, page, `<strong>0</strong> running, <strong>1</strong> idle, <strong>3</strong> active sessions of <strong>2</strong> agents`)
-	require.NotContains(t, page, "session=3", "nobody needs to do anything about it")
+	require.NotContains(t, page, "session=3", "an idle session needs no attention")
 }
 
-// TestThePolicyAllowsThePageAndNothingElse holds the policy to what the page is made of.
-func TestThePolicyAllowsThePageAndNothingElse(t *testing.T) {
+// TestContentSecurityPolicy checks that the policy allows what the page contains, and nothing else.
+func TestContentSecurityPolicy(t *testing.T) {
 	w := get(pageOf(newDashboard(t)), "/")
 	policy, page := w.Header().Get("Content-Security-Policy"), w.Body.String()
 	style := regexp.MustCompile(`(?s)<style>(.*?)</style>`).FindStringSubmatch(page)
@@ -116,10 +118,10 @@ func TestThePolicyAllowsThePageAndNothingElse(t *testing.T) {
 		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'", policy)
 	require.NotRegexp(t, `(?s)<script(?: [^>]*)?>[^<]`, page, "no script in the page itself")
 	require.NotRegexp(t, ` (style|on\w+)=`, page)
-	require.NotRegexp(t, `(href|src)="(https?:)?//`, page, "nothing of other hosts")
+	require.NotRegexp(t, `(href|src)="(https?:)?//`, page, "nothing from other hosts")
 }
 
-func TestFilesAreKeptForGood(t *testing.T) {
+func TestAssetsAreImmutable(t *testing.T) {
 	d := newDashboard(t)
 	page := get(pageOf(d), "/").Body.String()
 	addresses := regexp.MustCompile(`href="(assets/[^"]+)"`).FindAllStringSubmatch(page, -1)
@@ -138,7 +140,7 @@ func TestFilesAreKeptForGood(t *testing.T) {
 		require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
 	}
 
-	// Whatever a module imports is fetched with the page. The others are a worker's, and of another page.
+	// All modules that the page imports are preloaded. The others belong to a worker and to another page.
 	require.NoError(t, fs.WalkDir(os.DirFS("web"), ".", func(name string, _ fs.DirEntry, err error) error {
 		if filepath.Ext(name) == ".js" && name != "worker.js" && name != "connect.js" {
 			assert.True(t, preloaded[name], "the page does not preload %s", name)
@@ -147,8 +149,8 @@ func TestFilesAreKeptForGood(t *testing.T) {
 	}))
 }
 
-// TestEveryIconIsThere holds the icons that the page names to those that it has.
-func TestEveryIconIsThere(t *testing.T) {
+// TestEveryIconExists checks that every icon that the page uses is in icons.svg.
+func TestEveryIconExists(t *testing.T) {
 	icons, err := os.ReadFile("web/vendor/icons.svg")
 	require.NoError(t, err)
 	for _, file := range []string{"parts.js", "main.js", "notify.js", "needs.js", "sessions.js", "agents.js", "session.js"} {
@@ -160,7 +162,7 @@ func TestEveryIconIsThere(t *testing.T) {
 	}
 }
 
-func TestTheTabsIconHasANumber(t *testing.T) {
+func TestFaviconShowsANumber(t *testing.T) {
 	d := newDashboard(t)
 	require.Contains(t, get(d.Icon, "/favicon.svg?waiting=3").Body.String(), ">3</text>")
 	require.Contains(t, get(d.Icon, "/favicon.svg?waiting=12345").Body.String(), ">99</text>")
@@ -172,7 +174,7 @@ func TestTheTabsIconHasANumber(t *testing.T) {
 	require.NotEqual(t, get(d.Icon, "/favicon.svg").Body.String(), get(d.Icon, "/favicon.svg?trouble=true").Body.String())
 }
 
-func TestOnlyAKnownThemeIsTaken(t *testing.T) {
+func TestUnknownThemesAreIgnored(t *testing.T) {
 	d := newDashboard(t)
 	require.Contains(t, get(pageOf(d), "/", "Cookie: theme=dark").Body.String(), `<html lang="en" data-theme="dark">`)
 	require.Contains(t, get(pageOf(d), "/", `Cookie: theme=x`).Body.String(), `<html lang="en">`)

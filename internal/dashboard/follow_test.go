@@ -8,29 +8,30 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// modules is the start of an expression that imports a module of the page.
+// modules is an expression that imports a module of the page.
 const modules = "import(document.querySelector('script[type=module]').src.replace('main.js', '%s'))"
 
-// evalIn returns what a function makes of a module of the page.
+// evalIn returns the result of a function called with a module of the page.
 func evalIn[V any](p *tab, module, function string) V {
 	p.Helper()
 	return eval[V](p, fmt.Sprintf(modules, module)+".then("+function+")")
 }
 
-// withoutReads has no read of the page be answered from now on, but those whose address has a text in it, if that is given.
-func (p *tab) withoutReads(but string) {
+// blockReads leaves all further reads of the page unanswered, except those whose URL contains except, if that is not
+// empty.
+func (p *tab) blockReads(except string) {
 	p.Helper()
 	p.run(do(fmt.Sprintf(`window.realFetch ??= window.fetch
-		window.fetch = (...args) => %q && args[0].includes(%[1]q) ? realFetch(...args) : new Promise(() => {})`, but)))
+		window.fetch = (...args) => %q && args[0].includes(%[1]q) ? realFetch(...args) : new Promise(() => {})`, except)))
 }
 
-// TestRowsFollowTheStreamAlone holds that a list shows what begins, changes and ends before the server has answered another read.
-func TestRowsFollowTheStreamAlone(t *testing.T) {
+// TestRowsFollowTheStream checks that a list shows new, changed and removed sessions without another read.
+func TestRowsFollowTheStream(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "old", "running", ""))
 	p := open(in, t, s, "?view=sessions").live()
 	p.await("document.querySelectorAll('.row').length == 1")
-	p.withoutReads("")
+	p.blockReads("")
 	s.report(t, reportOf("a", "one", "running", ""), reportOf("a", "two", "running", ""), reportOf("a", "three", "running", ""))
 	p.await("document.querySelectorAll('.row').length == 4")
 	require.Equal(t, []string{"three", "two", "one", "old"}, p.texts(".row .name"))
@@ -45,8 +46,8 @@ func TestRowsFollowTheStreamAlone(t *testing.T) {
 	require.Equal(t, []string{"three", "one", "old"}, p.texts(".row .name"))
 }
 
-// TestALongListShowsEachSessionOnce holds that what begins does not stand at the end of a list that goes on, and that the next page has
-// no session twice that has moved there.
+// TestALongListShowsEachSessionOnce checks that a new session is not put at the end of a list that has more pages, and
+// that a session that moved to the next page is not shown twice.
 func TestALongListShowsEachSessionOnce(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	var reports []string
@@ -56,7 +57,7 @@ func TestALongListShowsEachSessionOnce(t *testing.T) {
 	s.report(t, reports...)
 	p := open(in, t, s, "?view=sessions&sort=last_updated").live()
 	p.await("document.querySelectorAll('.row').length == 50")
-	p.withoutReads("cursor=")
+	p.blockReads("cursor=")
 	s.report(t, reportOf("a", "new", "running", ""), reportOf("a", "s00", "running", `"message":"Still here"`))
 	p.await("document.querySelector('.row').innerText.includes('Still here')")
 	names := p.texts(".row .name")
@@ -75,18 +76,18 @@ func TestALongListShowsEachSessionOnce(t *testing.T) {
 	}
 }
 
-// TestTheStreamBeginsAtTheFirstRead holds that of several reads the one counts that may miss the most.
-func TestTheStreamBeginsAtTheFirstRead(t *testing.T) {
+// TestTheStreamBeginsAtTheOldestRead checks that the stream begins at the oldest of several reads.
+func TestTheStreamBeginsAtTheOldestRead(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
 	p.run(do(`window.realFetch = window.fetch; window.fetch = async (path) => new Response('{}', {headers: {'X-Event-Id': path}})`))
 	for _, ids := range []string{"['1-9', '1-10', '1-11']", "['1-11', '1-10', '1-9']", "['1-10', '1-9', '1-11']"} {
-		require.Equal(t, "1-9", evalIn[string](p, "data.js", "(data) => data.warm("+ids+")"))
+		require.Equal(t, "1-9", evalIn[string](p, "data.js", "(data) => data.prefetch("+ids+")"))
 	}
 }
 
-// TestWhatNotifies holds which changes somebody is notified of.
-func TestWhatNotifies(t *testing.T) {
+// TestWhichChangesNotify checks which changes cause a notification.
+func TestWhichChangesNotify(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
 	for change, kind := range map[string]string{
@@ -107,8 +108,8 @@ func TestWhatNotifies(t *testing.T) {
 	}
 }
 
-// TestTimesAreBrief holds the greatest two units of a time.
-func TestTimesAreBrief(t *testing.T) {
+// TestBriefTimes checks the formatting of durations in the page.
+func TestBriefTimes(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
 	const m, h, d = 60, 3600, 86400
@@ -118,8 +119,9 @@ func TestTimesAreBrief(t *testing.T) {
 	}
 }
 
-// TestLinksOpenElsewhere holds that a click with a key that browsers know opens a link where that says, not in this view.
-func TestLinksOpenElsewhere(t *testing.T) {
+// TestModifierKeysOnLinks checks that the browser handles a click with a modifier key, so that the link can open in
+// another tab.
+func TestModifierKeysOnLinks(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "t", "running", ""))
 	p := open(in, t, s, "?view=sessions").live()
@@ -148,7 +150,7 @@ func TestLinksOpenElsewhere(t *testing.T) {
 	}
 }
 
-// TestFailuresAreShownForAnHour holds that the page takes a failure away by itself.
+// TestFailuresAreShownForAnHour checks that the page removes a failure after an hour by itself.
 func TestFailuresAreShownForAnHour(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "t", "failed", ""))
@@ -161,41 +163,42 @@ func TestFailuresAreShownForAnHour(t *testing.T) {
 	p.await("!document.querySelector('#group-failed')")
 }
 
-// TestTheStreamGoesOnWhereItStopped holds from where on a page follows the events, at first and once it was refused.
-func TestTheStreamGoesOnWhereItStopped(t *testing.T) {
+// TestTheStreamResumes checks where the stream of a page begins, initially and after it was refused.
+func TestTheStreamResumes(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
-	said := evalIn[[]string](p, "stream.js", `async ({openStream}) => {
+	log := evalIn[[]string](p, "stream.js", `async ({openStream}) => {
 		const sources = []
 		window.EventSource = class extends EventTarget {
 			static CLOSED = 2
-			constructor(url) { super(); this.url = url; this.readyState = 0; sources.push(this); said.push(url); window.opened?.() }
+			constructor(url) { super(); this.url = url; this.readyState = 0; sources.push(this); log.push(url); window.opened?.() }
 			close() { this.readyState = 2 }
 		}
-		const said = [], say = (what) => said.push(JSON.stringify(what))
+		const log = [], deliver = (message) => log.push(JSON.stringify(message))
 		const next = () => new Promise((go) => { window.opened = go })
-		openStream('new', '', say)
+		openStream('new', '', deliver)
 		sources[0].onopen()
-		openStream('old', 'x-5', say)
+		openStream('old', 'x-5', deliver)
 		const second = sources[1]
 		second.onopen()
 		second.dispatchEvent(Object.assign(new Event('status'), {data: '{"status":"running"}', lastEventId: 'x-6'}))
-		second.onerror() // which comes back by itself
+		second.onerror() // an EventSource reconnects by itself
 		second.readyState = 2
 		const again = next()
 		second.onerror()
 		await again
-		return said
+		return log
 	}`)
 	require.Equal(t, []string{
-		"new", `{"state":"live"}`, `{"reset":true}`, // what was read before may be older
+		"new", `{"state":"live"}`, `{"reset":true}`, // earlier reads may be outdated
 		"old?since=x-5", `{"state":"live"}`, `{"changes":[{"status":"running","type":"status","id":"x-6"}]}`,
 		`{"state":"away"}`, `{"reset":true}`, "old?since=x-6",
-	}, said)
+	}, log)
 }
 
-// TestWhereYouAre holds that another view is shown from its top and is a step of the way back, and that a changed filter is neither.
-func TestWhereYouAre(t *testing.T) {
+// TestNavigation checks that another view is shown from its top and adds a history entry, and that a changed filter
+// does neither.
+func TestNavigation(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	s.report(t, reportOf("a", "t", "running", ""))
 	p := open(in, t, s, "?view=sessions").live()
@@ -210,5 +213,5 @@ func TestWhereYouAre(t *testing.T) {
 	p.await("document.querySelector('h1').innerText == 'Agents'")
 	require.Equal(t, []int{1, 1}, eval[[]int](p, "[scrolled, history.length - steps]"))
 	goes("'?view=agents'")
-	require.Equal(t, []int{1, 1}, eval[[]int](p, "[scrolled, history.length - steps]"), "it is there already")
+	require.Equal(t, []int{1, 1}, eval[[]int](p, "[scrolled, history.length - steps]"), "it is the current view")
 }

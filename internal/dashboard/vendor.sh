@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Brings the browser libraries that the dashboard uses, at these versions, into web/vendor. They are as their authors
-# publish them, but for the name by which the hooks import Preact, which a browser can't look up, and for source maps.
+# Downloads the browser libraries of the dashboard, at these versions, into web/vendor. They are unmodified, except that the
+# hooks import Preact by a path, since a browser can't resolve a bare name, and that links to source maps are removed.
 set -euo pipefail
 cd "$(dirname "$0")/web/vendor"
 PREACT=11.2.0 HTM=3.1.1 LUCIDE=1.62.0

@@ -14,27 +14,27 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// shown is how many sessions the page shows before any script has come: what a screen holds. More would be seen later, on a
-// slow machine.
+// shown is how many sessions the page shows before any script has loaded. They fill a screen. More would delay the
+// first paint on a slow machine.
 const shown = 8
 
-// view is what the page shows.
+// view is the data of the page.
 type view struct {
 	Style   template.CSS
 	Prefix  string
 	Modules []string
 	Theme   string
 	Now     time.Time
-	Viewer  string // the name of the token with which somebody signed in, "" where nobody did
+	Viewer  string // the name of the token that the user signed in with, "" if not signed in
 
-	Needs   bool // the view of those who need somebody
+	Needs   bool // whether the requested view is "Needs you"
 	Summary models.Summary
 	Pending []models.FleetSession // longest waiting first
 	Lost    []models.FleetSession
 	Failed  []models.FleetSession // in the last hour
 }
 
-// view reads what the page shows.
+// view reads the data of the page.
 func (d *Dashboard) view(r *http.Request, grant *access.Grant) (v view, err error) {
 	v = view{Style: d.style, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now()}
 	if grant.SignedIn() {
@@ -75,12 +75,12 @@ var functions = template.FuncMap{
 	"ago":     func(now, then time.Time) string { return brief(now.Sub(then)) },
 	"since":   since,
 	"kind":    kind,
-	// further returns how many questions are open beside the one that is shown.
-	"further": func(se models.FleetSession) int { return max(0, se.OpenQuestions-1) },
-	"instant": func(t time.Time) string { return t.Format(time.RFC3339Nano) },
+	// otherQuestions returns how many questions are open in addition to the one that is shown.
+	"otherQuestions": func(se models.FleetSession) int { return max(0, se.OpenQuestions-1) },
+	"instant":        func(t time.Time) string { return t.Format(time.RFC3339Nano) },
 }
 
-// inOrder returns a text with the code points of the characters that would have it seen in another order than it is in. html.js does the
+// inOrder replaces the characters that change the displayed order of a text with their code points. html.js does the
 // same.
 func inOrder(text string) string {
 	var b strings.Builder
@@ -94,7 +94,7 @@ func inOrder(text string) string {
 	return b.String()
 }
 
-// state says in one word how a session stands.
+// state returns the state of a session in one word: its status, or lost or expired.
 func state(se models.FleetSession) string {
 	switch {
 	case se.Lost:
@@ -105,7 +105,8 @@ func state(se models.FleetSession) string {
 	return se.CurrentStatus.String()
 }
 
-// since returns since when a session stands as it does, or, where a question is open, waits for the answer.
+// since returns the time since which a session has been in its state or, if a question is open, has been waiting for
+// the answer.
 func since(se models.FleetSession) time.Time {
 	switch {
 	case se.Expired:
@@ -116,10 +117,10 @@ func since(se models.FleetSession) time.Time {
 	return se.StatusSince
 }
 
-// kinds says what questions ask for. parts.js does the same.
+// kinds are the labels of the kinds of questions. parts.js has the same.
 var kinds = map[models.QuestionKind]string{models.Permission: "Permission", models.Choice: "Choice", models.Plan: "Plan", models.Text: "Question"}
 
-// kind says what a session's question asks for, or "" where its text begins with that.
+// kind returns the label of a session's question, or "" if the question's text begins with it.
 func kind(se models.FleetSession) string {
 	kind, text := kinds[se.Question.Kind], cmp.Or(se.Question.Text, se.CurrentMessage)
 	n := len(kind)
@@ -129,7 +130,7 @@ func kind(se models.FleetSession) string {
 	return kind
 }
 
-// brief writes a duration as people say it: its greatest two units. time.js does the same.
+// brief formats a duration with its two largest units. time.js does the same.
 func brief(d time.Duration) string {
 	seconds := int64(max(d, 0) / time.Second)
 	minutes, hours, days := seconds/60, seconds/3600, seconds/86400

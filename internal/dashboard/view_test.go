@@ -7,7 +7,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-func TestDurationsAsPeopleSayThem(t *testing.T) {
+func TestBriefDurations(t *testing.T) {
 	for text, d := range map[string]time.Duration{
 		"0s": -time.Second, "59s": 59999 * time.Millisecond, "1m": time.Minute, "59m": time.Hour - time.Second, "1h": time.Hour,
 		"1h 1m": time.Hour + time.Minute, "23h": 23 * time.Hour, "23h 59m": 24*time.Hour - time.Second, "1d": 24*time.Hour + 59*time.Minute,

@@ -1,5 +1,5 @@
-// Demo starts the server and replays a recorded day of 200 agents to it, with current timestamps, so that you can watch a fleet at work.
-// It uses PORT like the server does. An interrupt stops both.
+// Demo starts the server and replays a recorded day of 200 agents to it, with current timestamps, so that you can watch
+// a fleet at work. It uses PORT like the server does. An interrupt stops both.
 package main
 
 import (
@@ -74,8 +74,9 @@ func run(ctx context.Context) error {
 	return err
 }
 
-// stop stops the server. An interrupt from a terminal reaches the server as well, and a second one would cut its graceful shutdown short.
-// So stop sends a signal only if there was no interrupt, or if that did not stop the server in time.
+// stop stops the server. An interrupt from a terminal reaches the server as well, and a second one would cut its
+// graceful shutdown short. So stop sends a signal only if there was no interrupt, or if that did not stop the server in
+// time.
 func stop(ctx context.Context, server *os.Process, ended <-chan struct{}) {
 	if ctx.Err() != nil {
 		select {
@@ -180,8 +181,8 @@ func readDay() ([]report, error) {
 	return day, nil
 }
 
-// stamped returns the report with a current timestamp, given that clock is the time of the recorded day. Late reports stay late, and TTLs
-// are shortened like the day.
+// stamped returns the report with a current timestamp, given that clock is the time of the recorded day. Late reports
+// stay late, and TTLs are shortened like the day.
 func (r report) stamped(clock time.Time) map[string]any {
 	r.fields["timestamp"] = time.Now().Add(-clock.Sub(r.timestamp) / speed)
 	if ttl, ok := r.fields["ttl_minutes"].(float64); ok {

@@ -1,14 +1,17 @@
-// The agents: all of them, and one.
+// The list of agents, and the page of one agent.
 import {html, useEffect} from './html.js'
 import {useList, useQuery} from './data.js'
 import {agentHref, href} from './route.js'
 import {Ago} from './time.js'
 import {Filters} from './sessions.js'
-import {AgentName, Fact, Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, nameAtHost, statuses} from './parts.js'
+import {AgentName, Empty, Fact, Heading, Icon, Loading, More, Rows, Status, Trouble, nameAtHost, statuses} from './parts.js'
 
 const keyOfAgent = (row) => row.agent_id
 
-/** patched takes over what a change says of an agent; the rest, such as how many sessions it has, the server says soon after. */
+/**
+ * patched applies a change to the row of its agent. The rest, such as the number of sessions, follows with the next
+ * read.
+ */
 const patched = (row, change) => (change.agent_removed ? null : {
   ...row, name: change.agent_name, host: change.agent_host,
   ...(change.type === 'status' && {latest_status: change.status, latest_idle: change.idle, latest_message: change.message, last_seen: change.last_updated}),
@@ -24,7 +27,7 @@ export function Agents({params}) {
     <div class="head"><${Heading}>Agents<//><a class="add" href="connect">Connect a tool</a></div>
     <${Filters} params=${params} view="agents" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${Nothing} icon="search">No agents match these filters.<//>`) : !list.error && html`<${Waiting} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${Empty} icon="search">No agents match these filters.<//>`) : !list.error && html`<${Loading} />`}
     <${More} ...${list} />
   `
 }
@@ -44,7 +47,7 @@ function AgentRow({row, gone}) {
   </li>`
 }
 
-/** Badges say how many of an agent's sessions wait, and how many are lost. */
+/** Badges show how many of an agent's sessions are waiting, and how many are lost. */
 const Badges = ({agent: {waiting_session_count: waiting, lost_session_count: lost}}) => html`
   ${waiting > 0 && html`<span class="badge pending">${waiting.toLocaleString()} waiting</span>`}
   ${lost > 0 && html`<span class="badge lost">${lost.toLocaleString()} lost</span>`}`
@@ -64,7 +67,7 @@ export function Agent({params, onName}) {
     <${Trouble} error=${error ?? list.error} />
     ${agent && !missing && html`
       <dl class="facts">
-        <div><dt>Latest</dt><dd><${Status} state=${agent.latest_status} /></dd></div>
+        <div><dt>Latest status</dt><dd><${Status} state=${agent.latest_status} /></dd></div>
         <${Fact} name="ID" text=${agent.agent_id} />
         <${Fact} name="Host" text=${agent.host} />
         <${Fact} name="Source" text=${agent.source} />
@@ -72,9 +75,9 @@ export function Agent({params, onName}) {
         <div><dt>Registered</dt><dd><${Ago} time=${agent.registered} after=" ago" /></dd></div>
         <div><dt>Last seen</dt><dd><${Ago} time=${agent.last_seen} after=" ago" /></dd></div>
       </dl>
-      ${agent.latest_message && html`<p class="says" dir="auto">${agent.latest_message}</p>`}
+      ${agent.latest_message && html`<p class="current-message" dir="auto">${agent.latest_message}</p>`}
       <h2>Sessions</h2>`}
-    ${!missing && (list.rows ? html`<${Rows} rows=${list.rows} label="Sessions" />` : !list.error && html`<${Waiting} />`)}
+    ${!missing && (list.rows ? html`<${Rows} rows=${list.rows} label="Sessions" />` : !list.error && html`<${Loading} />`)}
     ${!missing && html`<${More} ...${list} />`}
   `
 }

@@ -1,4 +1,4 @@
-// The page that says what to paste is whole without this: it adds a button to each text that copies it.
+// Adds a copy button to each text of the connect page. The page works without this script.
 import {Copy} from './parts.js'
 import {html, render} from './html.js'
 

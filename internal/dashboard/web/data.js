@@ -1,38 +1,38 @@
-// What the API answers, kept up to date: read again when something that it shows has changed, but no faster than the
-// server answers; rows on the screen follow at once.
+// Data of the API, kept up to date. It is read again when something in it has changed, but no faster than the server
+// responds. Rows on the screen follow changes immediately.
 import {useCallback, useEffect, useRef, useState} from './html.js'
 import {subscribe} from './live.js'
 
 const cache = new Map()
 const remembered = 50
 
-// A tab that nobody sees only has to keep its title right.
+// A hidden tab only has to keep its title up to date.
 const hiddenMs = 1000
 
-class Refused extends Error {
+class APIError extends Error {
   constructor(status, message) {
     super(message)
     this.status = status
   }
 }
 
-/** get reads from the API. It throws a Refused with the server's own words, or what fetch throws. */
+/** get reads from the API. It throws an APIError with the server's message, or the error of fetch. */
 export const get = async (path, signal) => (await read(path, signal)).data
 
-/** read is get, and says after which event of the stream the answer was made. */
+/** read is like get, and also returns the number of the last event of the stream before the response. */
 async function read(path, signal) {
   const answer = await fetch(path, {signal, headers: {Accept: 'application/json'}})
   if (answer.ok) return {data: await answer.json(), after: numberOf(answer.headers.get('X-Event-Id') ?? '')}
-  if (answer.status === 401) location.reload() // the sign-in has ended: the server shows its form
+  if (answer.status === 401) location.reload() // the sign-in has ended: the server shows the sign-in form
   const {message} = await answer.json().catch(() => ({}))
-  throw new Refused(answer.status, message ?? answer.statusText)
+  throw new APIError(answer.status, message ?? answer.statusText)
 }
 
 /**
- * warm reads ahead, so that the first view is whole when it is shown. It returns the ID of the event from which on the stream
- * misses nothing of that: the one that came first.
+ * prefetch reads paths into the cache, so that the first view is complete when it is shown. It returns the ID of the
+ * event after which the stream must begin to miss no change: the earliest of all responses.
  */
-export async function warm(paths) {
+export async function prefetch(paths) {
   const answers = await Promise.allSettled(paths.map(async (path) => {
     const answer = await fetch(path, {headers: {Accept: 'application/json'}})
     if (answer.ok) remember(path, await answer.json())
@@ -42,7 +42,7 @@ export async function warm(paths) {
   return ids.sort((a, b) => numberOf(a) - numberOf(b))[0] ?? ''
 }
 
-/** numberOf returns the place of an event among all of them, by its ID. */
+/** numberOf returns the sequence number in the ID of an event. */
 const numberOf = (id) => Number(id.split('-')[1])
 
 function remember(path, value) {
@@ -51,7 +51,7 @@ function remember(path, value) {
   if (cache.size > remembered) cache.delete(cache.keys().next().value)
 }
 
-/** useRefresh calls load now, and again when relevant says that one of the changes matters. load gets an AbortSignal. */
+/** useRefresh calls load now, and again after each change for which relevant returns true. load gets an AbortSignal. */
 function useRefresh(load, relevant, key) {
   const latest = useRef()
   latest.current = {load, relevant}
@@ -70,7 +70,7 @@ function useRefresh(load, relevant, key) {
       const ok = await latest.current.load(control.signal)
       if (control.signal.aborted) return
       const ended = performance.now()
-      next = ended + Math.max(80, 3 * (ended - started)) // a busy fleet leaves the server three quarters of its time
+      next = ended + Math.max(80, 3 * (ended - started)) // reads of a busy fleet take at most a quarter of the server's time
       busy = false
       if (!ok) soon(2000)
       else if (again) soon(0)
@@ -96,7 +96,7 @@ function useRefresh(load, relevant, key) {
   }, [key])
 }
 
-/** useQuery returns {data, error} of a path; data is what was read last, undefined before. */
+/** useQuery returns {data, error} for a path. data is the last response, undefined before the first one. */
 export function useQuery(path, relevant = () => true) {
   const [state, set] = useState({})
   useRefresh(async (signal) => {
@@ -113,10 +113,10 @@ export function useQuery(path, relevant = () => true) {
   return state.path === path ? state : {path, data: cache.get(path)}
 }
 
-/** keyOf tells sessions apart. */
+/** keyOf returns a key that identifies a session. */
 export const keyOf = (row) => `${row.agent_id}\n${row.session_topic}`
 
-/** changed returns the row of a session as it is after a change of it. */
+/** changed returns the row of a session after a change, null if the session was removed. */
 export function changed(row, change) {
   if (change.type === 'removed') return null
   return {
@@ -127,25 +127,29 @@ export function changed(row, change) {
   }
 }
 
-/** renamed returns the row of a session after a change of another one of its agent: of that, name and host hold for all. */
+/**
+ * renamed returns the row of a session after a change of another session of the same agent, which may change the
+ * agent's name and host.
+ */
 const renamed = (row, {agent_name, agent_host}) =>
   (row.agent_name === agent_name && row.agent_host === agent_host ? row : {...row, agent_name, agent_host})
 
 /**
- * useList returns {rows, page, error, more, loading} of a list of the API, page by page: page is the first one, and more, where there
- * is more, reads the next. name is that of the list in the answer. selects says whether a row still belongs to the list after a change. Where that can be said of any
- * session, place is where new ones come, 'first' or 'last', even before the server says so.
+ * useList returns {rows, page, error, more, loading} for a list of the API. page is the first page. more reads the next
+ * page, and is null if there is none. name is the name of the list in the response. selects reports whether a row still
+ * belongs to the list after a change. If it can decide that for any session, place is where new sessions are added,
+ * 'first' or 'last', before the next read.
  */
 export function useList(path, name, {selects = () => true, relevant = () => true, key = keyOf, patch = changed, place} = {}) {
   const first = cache.get(path)
-  const [state, set] = useState(() => opened(path, first, name))
+  const [state, set] = useState(() => initial(path, first, name))
   const [loading, setLoading] = useState(false)
-  const [pages, setPages] = useState(0) // read so far: with each, more is another one, even where it brought nothing new
-  const current = state.path === path ? state : opened(path, first, name)
+  const [pages, setPages] = useState(0) // number of pages read: each makes a new function of more, even if it added no rows
+  const current = state.path === path ? state : initial(path, first, name)
 
   const keep = useRef()
   keep.current = {selects, patch, key, place}
-  const meanwhile = useRef() // changes during a read, which may not show them
+  const meanwhile = useRef() // changes during a read, which the response may not contain
 
   useRefresh(async (signal) => {
     const changes = meanwhile.current = []
@@ -154,8 +158,8 @@ export function useList(path, name, {selects = () => true, relevant = () => true
       remember(path, page)
       const missed = changes.filter((change) => numberOf(change.id) > after)
       set((old) => {
-        const next = old.path === path ? joined(old, page, name, key) : opened(path, page, name)
-        return missed.length ? {...next, rows: followed(next, missed, keep.current)} : next
+        const next = old.path === path ? joined(old, page, name, key) : initial(path, page, name)
+        return missed.length ? {...next, rows: applied(next, missed, keep.current)} : next
       })
       return true
     } catch (error) {
@@ -169,7 +173,7 @@ export function useList(path, name, {selects = () => true, relevant = () => true
   useEffect(() => subscribe((changes) => {
     if (!changes) return
     meanwhile.current?.push(...changes)
-    set((old) => (old.rows ? {...old, rows: followed(old, changes, keep.current)} : old))
+    set((old) => (old.rows ? {...old, rows: applied(old, changes, keep.current)} : old))
   }), [])
 
   const more = useCallback(async () => {
@@ -191,8 +195,8 @@ export function useList(path, name, {selects = () => true, relevant = () => true
   return {rows: current.rows, page: current.page, error: current.error, more: current.cursor ? more : null, loading}
 }
 
-/** followed returns the rows of a list after changes. */
-function followed({rows, cursor}, changes, {selects, patch, key, place}) {
+/** applied returns the rows of a list after changes. */
+function applied({rows, cursor}, changes, {selects, patch, key, place}) {
   const byKey = new Map(changes.map((change) => [key(change), change]))
   const ofAgent = new Map(patch === changed ? changes.map((change) => [change.agent_id, change]) : [])
   const known = rows.filter((row) => byKey.has(key(row)))
@@ -210,14 +214,14 @@ function followed({rows, cursor}, changes, {selects, patch, key, place}) {
   return place === 'last' ? [...after, ...begun] : [...begun.reverse(), ...after]
 }
 
-/** opened is the state of a list of which the first page has been read, or nothing yet. */
-const opened = (path, page, name) => ({path, page, rows: page?.[name], cursor: page?.next_cursor})
+/** initial returns the state of a list after its first page was read, or before, if page is undefined. */
+const initial = (path, page, name) => ({path, page, rows: page?.[name], cursor: page?.next_cursor})
 
-/** joined puts a first page, read again, before the rows that were read after it. */
+/** joined puts a new version of the first page before the rows of later pages. */
 function joined(old, page, name, key) {
   const known = new Set(page[name].map(key))
   const rest = (old.rows ?? []).filter((row) => !known.has(key(row)))
   const overlaps = old.rows?.length > rest.length
-  if (!page.next_cursor || !overlaps || old.rows.length <= page[name].length) return opened(old.path, page, name)
+  if (!page.next_cursor || !overlaps || old.rows.length <= page[name].length) return initial(old.path, page, name)
   return {path: old.path, page, rows: [...page[name], ...rest], cursor: old.cursor}
 }

@@ -1,4 +1,4 @@
-// What the server says as it happens, for every part of the page.
+// Distributes the changes of the event stream to all parts of the page.
 import {useEffect, useState} from './html.js'
 import {openStream} from './stream.js'
 
@@ -12,14 +12,14 @@ function take(message) {
     state = message.state
     for (const watch of watchers) watch(state)
     if (!back) return
-    message = {reset: true} // what is shown may be old, until the stream has caught up
+    message = {reset: true} // the page may be out of date until the stream has caught up
   }
   for (const listen of listeners) listen(message.reset ? null : message.changes)
 }
 
 /**
- * connect opens the stream after the event with the ID since: in a worker that all tabs share, or, where there is none, for
- * this page alone.
+ * connect opens the stream after the event with the ID since: in a worker that all tabs share or, if the browser has no
+ * shared workers, for this page only.
  */
 export function connect(since) {
   const address = new URL('api/events', document.baseURI).href
@@ -43,8 +43,8 @@ export function connect(since) {
 }
 
 /**
- * subscribe calls listen with the changes as they come, or with null when everything has to be read again. It returns what
- * ends that.
+ * subscribe calls listen with each batch of changes, or with null when everything must be read again. It returns a
+ * function that unsubscribes.
  */
 export function subscribe(listen) {
   listeners.add(listen)

@@ -1,6 +1,6 @@
-// The page: its bar, its views, its keys.
+// The page: its top bar, views and keyboard shortcuts.
 import {html, inOrder, render, useEffect, useRef, useState} from './html.js'
-import {warm} from './data.js'
+import {prefetch} from './data.js'
 import {connect, subscribe, useConnection} from './live.js'
 import {followLinks, go, href, read, useRoute, views} from './route.js'
 import {Icon, Trouble, agentOf, titleOf} from './parts.js'
@@ -28,7 +28,7 @@ function App() {
       ${counts.error && !counts.summary && html`<${Trouble} error=${counts.error} />`}
       <${View} key=${at} params=${params} counts=${counts} onName=${(name) => setNamed({at, name})} />
     </main>
-    <${Told} />
+    <${Announcer} />
     ${help && html`<${Help} onClose=${() => setHelp(false)} />`}
   `
 }
@@ -36,7 +36,7 @@ function App() {
 function Bar({view, counts: {waiting, lost, failing, failingMore}, onHelp}) {
   const at = {session: 'sessions', agent: 'agents', board: 'sessions'}[view] ?? view
   const tab = (name, to, icon, label, badge) => html`<a href=${to} aria-current=${at === name ? 'page' : undefined}><${Icon} name=${icon} /><span>${label}</span>${badge}</a>`
-  const badge = (n, state, says, plus = '') => n > 0 && html` <span class=${`badge ${state}`} title=${`${n}${plus} ${says}`}><span aria-hidden="true">${n > 999 ? '999+' : n + plus}</span><span class="unseen">${n}${plus} ${says}</span></span>`
+  const badge = (n, state, text, plus = '') => n > 0 && html` <span class=${`badge ${state}`} title=${`${n}${plus} ${text}`}><span aria-hidden="true">${n > 999 ? '999+' : n + plus}</span><span class="unseen">${n}${plus} ${text}</span></span>`
   return html`<header class="bar">
     <a class="brand" href="./" aria-label="KubeAgents"><img class="mark" src="favicon.svg" alt="" /><span>KubeAgents</span></a>
     <nav class="tabs" aria-label="Views">
@@ -49,23 +49,26 @@ function Bar({view, counts: {waiting, lost, failing, failingMore}, onHelp}) {
       <${Bell} />
       <${Theme} />
       <${SignOut} />
-      <button type="button" class="plain help-button" onClick=${onHelp} title="Keys (?)" aria-label="Keys"><${Icon} name="circle-help" /></button>
+      <button type="button" class="plain help-button" onClick=${onHelp} title="Keyboard shortcuts (?)" aria-label="Keyboard shortcuts"><${Icon} name="circle-help" /></button>
     </div>
   </header>`
 }
 
 function Connection() {
   const state = useConnection()
-  const says = {live: 'Live', away: 'Reconnecting…', connecting: 'Connecting…'}[state]
-  return html`<span class=${`connection ${state}`} role="status" title=${state === 'live' ? 'Changes show as they happen' : 'What is shown may be old'}>
-    <${Icon} name=${state === 'live' ? 'radio' : 'unplug'} /><span>${says}</span></span>`
+  const text = {live: 'Live', away: 'Reconnecting…', connecting: 'Connecting…'}[state]
+  return html`<span class=${`connection ${state}`} role="status" title=${state === 'live' ? 'Changes appear as they happen' : 'The page may be out of date'}>
+    <${Icon} name=${state === 'live' ? 'radio' : 'unplug'} /><span>${text}</span></span>`
 }
 
-/** Theme chooses between the system's, light and dark. A cookie keeps it, so that the page comes in it. */
+/**
+ * Theme switches between the system's theme, light and dark. It stores the choice in a cookie, so that the server
+ * renders the page with it.
+ */
 function Theme() {
-  const order = {'': ['monitor', 'as the system'], light: ['sun', 'light'], dark: ['moon', 'dark']}
+  const order = {'': ['monitor', 'system'], light: ['sun', 'light'], dark: ['moon', 'dark']}
   const [theme, set] = useState(document.documentElement.dataset.theme ?? '')
-  const [icon, says] = order[theme]
+  const [icon, text] = order[theme]
   const next = () => {
     const names = Object.keys(order)
     const to = names[(names.indexOf(theme) + 1) % names.length]
@@ -74,17 +77,17 @@ function Theme() {
     document.cookie = `theme=${to}; path=${new URL('./', document.baseURI).pathname}; max-age=${to ? 31536000 : 0}; samesite=lax`
     set(to)
   }
-  return html`<button type="button" class="plain" onClick=${next} title=${`Colours: ${says}`} aria-label=${`Colours: ${says}`}><${Icon} name=${icon} /></button>`
+  return html`<button type="button" class="plain" onClick=${next} title=${`Theme: ${text}`} aria-label=${`Theme: ${text}`}><${Icon} name=${icon} /></button>`
 }
 
-/** SignOut ends what the sign-in began, where there was one. */
+/** SignOut is the sign-out button, shown if the user signed in. */
 function SignOut() {
   const {viewer} = document.documentElement.dataset
   return viewer && html`<form class="signout" method="post" action=${new URL('sign-out', document.baseURI).href}>
     <button class="plain" title=${`Sign out (${viewer})`} aria-label=${`Sign out (${viewer})`}><${Icon} name="log-out" /></button></form>`
 }
 
-/** useTab has the tab's title and icon say who needs somebody. name is that of the session or agent on view. */
+/** useTab shows in the tab's title and icon what needs attention. name is the name of the current session or agent. */
 function useTab({waiting, lost, failing, summary}, view, name) {
   const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', agent: `${name} · `, session: `${name} · `}
   useEffect(() => {
@@ -97,18 +100,18 @@ function useTab({waiting, lost, failing, summary}, view, name) {
   }, [waiting, lost, failing, view, name, Boolean(summary)])
 }
 
-/** Told says to a screen reader what begins to wait, fails, or is lost. */
-function Told() {
+/** Announcer announces to screen readers which sessions start waiting, fail, or are lost. */
+function Announcer() {
   const [text, set] = useState('')
   useEffect(() => subscribe((changes) => {
     const news = (changes ?? []).filter(kindOf)
     if (news.length > 3) set(`${news.length} sessions need you`)
-    else if (news.length) set(news.map((change) => `${agentOf(change)}: ${titleOf(change)} is ${kindOf(change)}. ${change.asked?.text ?? change.message ?? ''}`).join(' '))
+    else if (news.length) set(news.map((change) => `${agentOf(change)}: ${titleOf(change)} (${kindOf(change)}). ${change.asked?.text ?? change.message ?? ''}`).join(' '))
   }), [])
   return html`<p class="unseen" aria-live="polite">${text}</p>`
 }
 
-const keys = [['/', 'search'], ['j k', 'next and previous in a list'], ['Enter', 'open'], ['Esc', 'leave the search, or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'this help']]
+const keys = [['/', 'search'], ['j k', 'next and previous in a list'], ['Enter', 'open'], ['Esc', 'leave the search or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'show this help']]
 
 function useKeys(onHelp) {
   useEffect(() => {
@@ -142,7 +145,7 @@ function useKeys(onHelp) {
   }, [])
 }
 
-/** step moves the focus to the next row, or to the one before. */
+/** step moves the focus to the next or previous row. */
 function step(by) {
   const rows = [...document.querySelectorAll('a.row')]
   const at = rows.indexOf(document.activeElement)
@@ -155,8 +158,8 @@ function Help({onClose}) {
   const dialog = useRef()
   useEffect(() => { dialog.current.showModal() }, [])
   return html`<dialog ref=${dialog} onClose=${onClose} onClick=${(event) => event.target === dialog.current && dialog.current.close()} aria-labelledby="help-title">
-    <h2 id="help-title">Keys</h2>
-    <dl class="keys">${keys.map(([key, says]) => html`<div><dt>${key.split(' ').map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${says}</dd></div>`)}</dl>
+    <h2 id="help-title">Keyboard shortcuts</h2>
+    <dl class="keys">${keys.map(([key, text]) => html`<div><dt>${key.split(' ').map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${text}</dd></div>`)}</dl>
     <p><a href="connect">Connect a tool</a></p>
     <form method="dialog"><button>Close</button></form>
   </dialog>`
@@ -164,7 +167,7 @@ function Help({onClose}) {
 
 async function begin() {
   const {view} = read()
-  const since = await warm(view === 'needs' ? Object.values(paths) : [paths.summary, paths.failed])
+  const since = await prefetch(view === 'needs' ? Object.values(paths) : [paths.summary, paths.failed])
   followLinks()
   connect(since)
   const app = document.getElementById('app')

@@ -1,9 +1,10 @@
-// Those who need somebody: who waits, longest first; who was lost; who failed in the last hour.
+// The sessions that need attention: those that are waiting, longest first, those that are lost, and those that failed
+// in the last hour.
 import {html, useMemo} from './html.js'
 import {useList, useQuery} from './data.js'
 import {href} from './route.js'
 import {useNow} from './time.js'
-import {FirstReport, Heading, Nothing, Rows, Trouble, Waiting, sinceOf} from './parts.js'
+import {Empty, FirstReport, Heading, Loading, Rows, Trouble, sinceOf} from './parts.js'
 
 const hour = 3_600_000
 const lostShown = 20
@@ -19,13 +20,15 @@ const isPending = (row) => row.current_status === 'pending' && !row.expired
 const isFailed = (row) => row.current_status === 'failed'
 const isLost = (row) => row.lost
 
-/** longerSince orders rows by since when they wait; texts tell apart what is of the same millisecond. */
+/**
+ * longerSince orders rows by how long they have been waiting. It compares times within the same millisecond as text.
+ */
 function longerSince(a, b) {
   const [from, to] = [sinceOf(a), sinceOf(b)]
   return Date.parse(from) - Date.parse(to) || (from < to ? -1 : from > to ? 1 : 0)
 }
 
-/** useCounts returns how many need somebody, and the summary that it is from. */
+/** useCounts returns how many sessions need attention, and the summary. */
 export function useCounts() {
   const {data: summary, error} = useQuery(paths.summary)
   const failed = useFailed()
@@ -56,7 +59,7 @@ export function Needs({counts}) {
     <${Heading}>Needs you<//>
     ${summary && html`<${Fleet} ...${summary} />`}
     <${Trouble} error=${error} />
-    <${Group} id="pending" title="Pending" count=${waiting} list=${pending} rows=${longest} all=${{view: 'sessions', status: 'pending', state: 'active', sort: 'last_updated'}} empty="Nobody waits for you." icon="check" />
+    <${Group} id="pending" title="Pending" count=${waiting} list=${pending} rows=${longest} all=${{view: 'sessions', status: 'pending', state: 'active', sort: 'last_updated'}} empty="Nothing is waiting for you." icon="check" />
     <${Group} id="lost" title="Lost" count=${lost} list=${gone} rows=${gone.rows} all=${{view: 'sessions', state: 'lost'}} />
     <${Group} id="failed" title="Failed in the last hour" count=${failed.rows?.length} list=${{...failed, more: !failed.whole}} rows=${failed.rows} all=${{view: 'sessions', status: 'failed'}} />
   `
@@ -68,12 +71,12 @@ function Fleet({agents, sessions: {by_status: {running}, idle, active}}) {
 }
 
 function Group({id, title, count, list, rows, all, empty, icon}) {
-  if (!rows) return list.error ? null : html`<section class="group"><h2>${title}</h2><${Waiting} /></section>`
+  if (!rows) return list.error ? null : html`<section class="group"><h2>${title}</h2><${Loading} /></section>`
   if (!rows.length && !empty) return null
   const rest = Math.max(0, count - rows.length)
   return html`<section class="group" aria-labelledby=${`group-${id}`}>
     <h2 id=${`group-${id}`}>${title} ${rows.length > 0 && html`<span class=${`count ${id}`}>${count.toLocaleString()}${list.more && !rest ? '+' : ''}</span>`}</h2>
-    ${rows.length ? html`<${Rows} rows=${rows} label=${title} />` : html`<${Nothing} icon=${icon}>${empty}<//>`}
-    ${list.more && html`<p class="more"><a href=${href(all)}>${rest ? `All ${count.toLocaleString()}` : 'All of them'}</a></p>`}
+    ${rows.length ? html`<${Rows} rows=${rows} label=${title} />` : html`<${Empty} icon=${icon}>${empty}<//>`}
+    ${list.more && html`<p class="more"><a href=${href(all)}>${rest ? `Show all ${count.toLocaleString()}` : 'Show all'}</a></p>`}
   </section>`
 }

@@ -1,13 +1,13 @@
-// Notifications of the browser, on request: when a session begins to wait, fails, or is lost. Each can be switched off.
+// Browser notifications, on request: when a session starts waiting, fails, or is lost. Each can be switched on and off.
 import {html, inOrder, useEffect, useRef, useState} from './html.js'
 import {subscribe} from './live.js'
 import {go, sessionHref} from './route.js'
 import {Icon, agentOf} from './parts.js'
 
 const kinds = {
-  pending: {label: 'waits for you', says: 'A session begins to wait'},
-  failed: {label: 'failed', says: 'A session fails'},
-  lost: {label: 'was lost', says: 'A session is lost'},
+  pending: {label: 'is waiting for you', option: 'A session starts waiting'},
+  failed: {label: 'failed', option: 'A session fails'},
+  lost: {label: 'lost contact', option: 'A session is lost'},
 }
 const stored = 'kubeagents.notify'
 const supported = 'Notification' in window && window.isSecureContext
@@ -20,7 +20,7 @@ const read = () => {
   }
 }
 
-/** kindOf says of what kind a change is, if it is one to be told of. */
+/** kindOf returns the kind of notification for a change, if there is one. */
 export function kindOf(change) {
   if (change.type === 'expired') return change.lost ? 'lost' : null
   if (change.asked) return 'pending'
@@ -28,10 +28,10 @@ export function kindOf(change) {
   return change.status === 'pending' || change.status === 'failed' ? change.status : null
 }
 
-function tell(kind, change) {
+function notify(kind, change) {
   const note = new Notification(inOrder(`${agentOf(change)}${change.agent_host ? ` on ${change.agent_host}` : ''} ${kinds[kind].label}`), {
     body: inOrder([change.title || change.session_topic, change.asked?.text ?? change.message].filter(Boolean).join('\n')).slice(0, 300),
-    tag: `${kind}\n${change.agent_id}\n${change.session_topic}`, // one, however many tabs are open
+    tag: `${kind}\n${change.agent_id}\n${change.session_topic}`, // one notification, however many tabs are open
     icon: new URL('favicon.svg', document.baseURI).href,
   })
   note.onclick = () => {
@@ -41,7 +41,7 @@ function tell(kind, change) {
   }
 }
 
-/** Bell is the button that says of what the reader is told, and its menu. */
+/** Bell is the button for notifications, with its menu. */
 export function Bell() {
   const [wanted, want] = useState(read)
   const [granted, grant] = useState(() => supported && Notification.permission === 'granted')
@@ -49,13 +49,13 @@ export function Bell() {
   const menu = useRef()
   const some = Object.values(wanted).some(Boolean)
 
-  const choice = useRef(wanted) // holds from the click on, not from the next rendering
+  const choice = useRef(wanted) // takes effect with the click, not with the next rendering
 
   useEffect(() => subscribe((changes) => {
     if (!supported || Notification.permission !== 'granted') return
     for (const change of changes ?? []) {
       const kind = kindOf(change)
-      if (kind && choice.current[kind]) tell(kind, change)
+      if (kind && choice.current[kind]) notify(kind, change)
     }
   }), [])
   useEffect(() => {
@@ -79,13 +79,13 @@ export function Bell() {
     localStorage.setItem(stored, JSON.stringify(choice.current))
     want(choice.current)
   }
-  const told = granted && some
+  const on = granted && some
   return html`<div class="menu" ref=${menu}>
-    <button type="button" class="plain" aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} title="Notifications" aria-label=${`Notifications: ${told ? 'on' : 'off'}`}><${Icon} name=${told ? 'bell' : 'bell-off'} /></button>
+    <button type="button" class="plain" aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} title="Notifications" aria-label=${`Notifications: ${on ? 'on' : 'off'}`}><${Icon} name=${on ? 'bell' : 'bell-off'} /></button>
     ${open && html`<div class="sheet" role="group" aria-label="Notify me when">
       <p>Notify me when</p>
-      ${Object.entries(kinds).map(([kind, {says}]) => html`<label><input type="checkbox" checked=${granted && Boolean(wanted[kind])} disabled=${!supported} onChange=${(event) => choose(kind, event.target.checked)} />${says}</label>`)}
-      ${!supported ? html`<p class="quiet">Browsers notify only from pages with TLS, or from this machine.</p>` : Notification.permission === 'denied' && html`<p class="quiet">This browser blocks notifications of this page: allow them in its settings.</p>`}
+      ${Object.entries(kinds).map(([kind, {option}]) => html`<label><input type="checkbox" checked=${granted && Boolean(wanted[kind])} disabled=${!supported} onChange=${(event) => choose(kind, event.target.checked)} />${option}</label>`)}
+      ${!supported ? html`<p class="quiet">Browsers show notifications only for pages served over HTTPS or from this machine.</p>` : Notification.permission === 'denied' && html`<p class="quiet">This browser blocks notifications from this page. Allow them in its settings.</p>`}
     </div>`}
   </div>`
 }

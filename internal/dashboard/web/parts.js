@@ -1,4 +1,4 @@
-// What several views are made of.
+// Components shared by several views.
 import {html, useEffect, useLayoutEffect, useRef, useState} from './html.js'
 import {keyOf} from './data.js'
 import {sessionHref} from './route.js'
@@ -8,10 +8,10 @@ export const statuses = ['running', 'pending', 'success', 'failed']
 
 const icons = {running: 'activity', pending: 'hourglass', success: 'circle-check', failed: 'circle-x', idle: 'terminal', lost: 'ghost', expired: 'clock'}
 
-/** statusOf returns the status of a session, or of an entry of its history: idle is one of its own here. */
+/** statusOf returns the status of a session or of a history entry. Here, idle is a separate status. */
 export const statusOf = (of) => (of.idle ? 'idle' : of.current_status ?? of.status)
 
-/** stateOf says in one word how a session stands: its status, or lost, or expired. */
+/** stateOf returns the state of a session in one word: its status, or lost or expired. */
 export const stateOf = (row) => (row.lost ? 'lost' : row.expired ? 'expired' : statusOf(row))
 
 export const titleOf = (row) => row.title || row.session_topic
@@ -21,28 +21,34 @@ const sprite = new URL('./vendor/icons.svg', import.meta.url).href
 
 export const Icon = ({name}) => html`<svg class="icon" aria-hidden="true" focusable="false"><use href=${`${sprite}#i-${name}`} /></svg>`
 
-/** Status shows a status by word, icon and colour. */
+/** Status shows a status as a word, an icon and a colour. */
 export const Status = ({state}) => html`<span class=${`status ${state}`}><${Icon} name=${icons[state]} />${state}</span>`
 
-/** sinceOf returns since when a session stands as it does, or, where a question is open, waits for the answer. */
+/**
+ * sinceOf returns the time since which a session has been in its state or, if a question is open, has been waiting for
+ * the answer.
+ */
 export const sinceOf = (row) => (row.expired ? row.expires_at : row.question?.asked_at ?? row.status_since)
 
-/** AgentName tells agents of the same name apart by their hosts. */
+/** AgentName shows an agent's name with its host, which distinguishes agents of the same name. */
 export const AgentName = ({name, host}) => html`<span class="agent-name"><bdi>${name}</bdi>${host && html`<span class="host">@<bdi>${host}</bdi></span>`}</span>`
 
-/** nameAtHost is what AgentName shows, as text. */
+/** nameAtHost returns the content of AgentName as text. */
 export const nameAtHost = (name, host) => (host ? `${name}@${host}` : name)
 
-/** Fact is one of a list of facts. A long text takes more room, and breaks between its parts rather than inside them. */
+/**
+ * Fact is an entry in a list of facts. A long text gets more space, and breaks between its parts rather than inside
+ * them.
+ */
 export const Fact = ({name, text}) => text && html`<div class=${text.length > 14 ? 'long' : ''}><dt>${name}</dt><dd dir="auto">${text.split(/(?=[.@])|(?<=[:/_])/).map((part, i) => html`${i > 0 && html`<wbr />`}${part}`)}</dd></div>`
 
-/** Kind says what a question asks for, unless its text begins with that. */
+/** Kind shows the kind of a question, unless its text begins with it. */
 export function Kind({of, text = ''}) {
   const kind = {permission: 'Permission', choice: 'Choice', plan: 'Plan', text: 'Question'}[of]
   return !new RegExp(`^${kind}([\\s:]|$)`, 'i').test(text) && html`<span class="kind">${kind}</span> `
 }
 
-/** Message is what a session says in a list, or what it asks. */
+/** Message shows a session's message or question in a list. */
 function Message({row: {question, open_question_count: open, current_message: message}}) {
   if (!question) return message && html`<span class="message" dir="auto">${message}</span>`
   const asides = [question.asked_by && html`by subagent <bdi>${question.asked_by}</bdi>`, open > 1 && `+${open - 1} more`].filter(Boolean)
@@ -50,7 +56,7 @@ function Message({row: {question, open_question_count: open, current_message: me
     ${asides.length > 0 && html`<span class="asides">${asides.map((aside) => html`<span>${aside}</span>`)}</span>`}`
 }
 
-/** SessionRow is one session in a list. */
+/** SessionRow is a session in a list. */
 export function SessionRow({row, gone}) {
   const state = stateOf(row)
   return html`<li class=${gone ? 'gone' : ''}>
@@ -67,8 +73,8 @@ export function SessionRow({row, gone}) {
 }
 
 /**
- * Rows shows sessions as they are, but moves none while the pointer or the focus is among them: what is new comes at
- * the end, and what is gone stays, faded, until the reader has left.
+ * Rows shows a list that follows changes, but moves no row while the pointer or the focus is in the list: new rows are
+ * added at the end, and removed ones stay, faded, until the pointer and the focus have left.
  */
 export function Rows({rows, row: Row = SessionRow, by: key = keyOf, label}) {
   const [held, hold] = useState(false)
@@ -98,28 +104,31 @@ export function Rows({rows, row: Row = SessionRow, by: key = keyOf, label}) {
   </ul>`
 }
 
-/** More reads the next page when the reader comes near it, or asks for it. */
+/** More reads the next page when the user scrolls near the end, or clicks the button. */
 export function More({more, loading}) {
   const end = useRef()
   const latest = useRef()
   latest.current = loading ? null : more
   useEffect(() => {
-    const watch = new IntersectionObserver((seen) => { if (seen.at(-1).isIntersecting) latest.current?.() }, {rootMargin: '400px'}) // the last is how it is now
+    const watch = new IntersectionObserver((seen) => { if (seen.at(-1).isIntersecting) latest.current?.() }, {rootMargin: '400px'}) // the last one is the current state
     if (end.current) watch.observe(end.current)
     return () => watch.disconnect()
   }, [more, loading])
   return more && html`<p class="more" ref=${end}><button type="button" onClick=${() => latest.current?.()} disabled=${loading}>${loading ? 'Loading…' : 'Show more'}</button></p>`
 }
 
-/** Trouble says what the server answered instead of what was asked for. */
+/** Trouble shows why a read failed. */
 export const Trouble = ({error}) => error && html`<p class="trouble" role="alert"><${Icon} name="circle-alert" />
-  ${error.status ? `The server says: ${error.message}` : 'The server does not answer.'}${error.status === 404 || error.status === 400 ? '' : ' Trying again…'}</p>`
+  ${error.status ? `The server reports: ${error.message}` : 'The server is not responding.'}${error.status === 404 || error.status === 400 ? '' : ' Retrying…'}</p>`
 
-export const Nothing = ({icon = 'inbox', children}) => html`<p class="nothing"><${Icon} name=${icon} />${children}</p>`
+export const Empty = ({icon = 'inbox', children}) => html`<p class="nothing"><${Icon} name=${icon} />${children}</p>`
 
-export const Waiting = () => html`<div class="rows skeleton" aria-busy="true" aria-label="Loading">${[1, 2, 3, 4].map(() => html`<div class="row"><span /><span /><span /></div>`)}</div>`
+export const Loading = () => html`<div class="rows skeleton" aria-busy="true" aria-label="Loading">${[1, 2, 3, 4].map(() => html`<div class="row"><span /><span /><span /></div>`)}</div>`
 
-/** Heading is a view's; it takes the focus when the reader comes from another one, so that a screen reader says where that is. */
+/**
+ * Heading is the heading of a view. It takes the focus when the user comes from another view, so that screen readers
+ * announce it.
+ */
 export function Heading({children}) {
   const heading = useRef()
   useLayoutEffect(() => {
@@ -129,13 +138,13 @@ export function Heading({children}) {
   return html`<h1 ref=${heading} tabindex="-1" dir="auto">${children}</h1>`
 }
 
-/** Copy is a text to be copied. */
+/** Copy is a text with a copy button. */
 export function Copy({text}) {
   const [copied, set] = useState(false)
   const copy = async () => {
     try {
       await navigator.clipboard.writeText(text)
-    } catch { // pages without TLS have no clipboard
+    } catch { // the clipboard API needs HTTPS
       const area = Object.assign(document.createElement('textarea'), {value: text})
       document.body.append(area)
       area.select()
@@ -148,17 +157,17 @@ export function Copy({text}) {
   return html`<div class="copy"><pre tabindex="0">${text}</pre><button type="button" onClick=${copy}><${Icon} name=${copied ? 'check' : 'copy'} />${copied ? 'Copied' : 'Copy'}</button></div>`
 }
 
-/** FirstReport shows a fleet that is empty how to begin. */
+/** FirstReport explains how to begin, if no agent has reported yet. */
 export function FirstReport() {
   const server = new URL('./', document.baseURI).href
   const command = `curl -s ${server}webhook/status -d '{
   "agent_id": "my-laptop:claude", "agent_source": "claude-code",
   "session_topic": "first-session", "status": "pending",
-  "message": "Shall I go on?"}'`
+  "message": "Shall I continue?"}'`
   return html`<section class="first"><h2>No agent has reported yet</h2>
     <p><a class="go" href="connect">Connect your agent</a></p>
-    <p>Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode need a few lines in their settings, and nothing else.</p>
-    <p>Or try it first: an agent is in as soon as it sends its first status report. This one waits for you.</p>
+    <p>Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode only need a few lines in their settings.</p>
+    <p>Or try it first: an agent is registered by its first status report. This one waits for your answer.</p>
     <${Copy} text=${command} />
-    <p>It shows up here at once. What a report can say is in <a href="openapi.yaml">openapi.yaml</a>.</p></section>`
+    <p>It appears here immediately. See <a href="openapi.yaml">openapi.yaml</a> for everything that a report can contain.</p></section>`
 }

@@ -1,9 +1,9 @@
-// Where the reader is: all of it stands in the address's query, so that a link shows the same view.
+// Routing: the query of the URL determines the view completely, so that a link shows the same view.
 import {useEffect, useState} from './html.js'
 
 export const views = ['needs', 'sessions', 'board', 'agents']
 
-/** read returns {view, params}: view is one of views, or 'session' or 'agent'. */
+/** read returns {view, params}. view is one of views, or 'session' or 'agent'. */
 export function read(search = location.search) {
   const params = Object.fromEntries(new URLSearchParams(search))
   if (params.agent && params.session) return {view: 'session', params}
@@ -11,7 +11,7 @@ export function read(search = location.search) {
   return {view: views.includes(params.view) ? params.view : 'needs', params}
 }
 
-/** href returns the address of a query; parameters without a value are left out. */
+/** href returns the URL for params. Parameters without a value are left out. */
 export function href(params) {
   const query = new URLSearchParams(Object.entries(params).filter(([, value]) => value))
   return query.size ? `?${query}` : './'
@@ -22,7 +22,7 @@ export const agentHref = (agent) => href({agent})
 
 const changed = new EventTarget()
 
-/** go shows another address; with replace, the reader's way back does not stop at the present one. */
+/** go navigates to another URL. With replace, it replaces the current history entry. */
 export function go(to, {replace = false} = {}) {
   const url = new URL(to, document.baseURI)
   if (url.href === location.href) return
@@ -30,7 +30,7 @@ export function go(to, {replace = false} = {}) {
   changed.dispatchEvent(new CustomEvent('change', {detail: {moved: !replace}}))
 }
 
-/** useRoute returns where the reader is. */
+/** useRoute returns the current view and its parameters. */
 export function useRoute() {
   const [route, set] = useState(read)
   useEffect(() => {
@@ -48,7 +48,7 @@ export function useRoute() {
   return route
 }
 
-/** followLinks shows links to other views of this page without loading it again. */
+/** followLinks makes links to other views of this page work without loading it again. */
 export function followLinks() {
   addEventListener('click', (event) => {
     const link = event.target.closest?.('a[href]')

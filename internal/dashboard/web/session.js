@@ -1,9 +1,9 @@
-// One session: how it stands, and how it came to that.
+// The page of one session: its current state and its history.
 import {html, useEffect, useMemo, useRef} from './html.js'
 import {useList} from './data.js'
 import {agentHref} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
-import {AgentName, Fact, Heading, Icon, Kind, More, Status, Trouble, Waiting, stateOf, statusOf, titleOf} from './parts.js'
+import {AgentName, Fact, Heading, Icon, Kind, Loading, More, Status, Trouble, stateOf, statusOf, titleOf} from './parts.js'
 
 const keyOfStatus = (row) => `${row.timestamp}\n${row.received_at}`
 const unpatched = (row) => row
@@ -21,17 +21,17 @@ export function Session({params: {agent, session: topic}, onName}) {
     <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><${AgentName} name=${session?.agent_name || agent} host=${session?.agent_host} /></a></p>
     <${Heading}>${title}<//>
     <${Trouble} error=${error} />
-    ${session && !missing && html`<${Standing} session=${session} />
+    ${session && !missing && html`<${CurrentState} session=${session} />
       <${Questions} questions=${list.page.questions ?? []} />
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}
-    ${!missing && (list.rows ? html`<${History} entries=${list.rows} questions=${list.page.questions ?? []} />` : !error && html`<${Waiting} />`)}
+    ${!missing && (list.rows ? html`<${History} entries=${list.rows} questions=${list.page.questions ?? []} />` : !error && html`<${Loading} />`)}
     ${!missing && html`<${More} ...${list} />`}
   `
 }
 
-/** Standing says how a session stands, and how much of its TTL is left. */
-function Standing({session}) {
+/** CurrentState shows a session's state, and how much of its TTL is left. */
+function CurrentState({session}) {
   const state = stateOf(session)
   return html`
     <dl class="facts">
@@ -39,15 +39,15 @@ function Standing({session}) {
       <${Fact} name="Host" text=${session.agent_host} />
       <${Fact} name="Source" text=${session.agent_source} />
       ${session.title && html`<${Fact} name="Topic" text=${session.session_topic} />`}
-      <div><dt>Begun</dt><dd><${Ago} time=${session.created} after=" ago" /></dd></div>
+      <div><dt>Started</dt><dd><${Ago} time=${session.created} after=" ago" /></dd></div>
       <div><dt>Last report</dt><dd><${Ago} time=${session.last_updated} after=" ago" /></dd></div>
       <div class="wide"><dt>TTL</dt><dd><${TTL} session=${session} /></dd></div>
     </dl>
-    ${session.current_message && !session.question && html`<p class=${`says ${state}`} dir="auto">${session.current_message}</p>`}
+    ${session.current_message && !session.question && html`<p class=${`current-message ${state}`} dir="auto">${session.current_message}</p>`}
   `
 }
 
-/** Questions shows those that are open in full. */
+/** Questions shows the open questions in full. */
 function Questions({questions}) {
   if (!questions.length) return null
   return html`<section aria-labelledby="questions">
@@ -56,20 +56,23 @@ function Questions({questions}) {
   </section>`
 }
 
-/** Question shows one. Where there are choices, they say enough: its content is folded. */
+/** Question shows one question. If it has choices, its content is collapsed. */
 function Question({question: {kind, text, content, content_truncated, choices, asked_at, asked_by}}) {
   const full = html`
     ${content && content !== text && html`<pre dir="auto" tabindex="0">${readable(content)}</pre>`}
-    ${content_truncated && html`<p class="quiet">Cut at 64 KiB.</p>`}`
+    ${content_truncated && html`<p class="quiet">Truncated at 64 KiB.</p>`}`
   return html`<li>
     <p class="asked"><${Kind} of=${kind} text=${text} /><span>asked <${Ago} time=${asked_at} after=" ago" />${asked_by && html` by subagent <bdi>${asked_by}</bdi>`}</span></p>
     ${text && html`<p class=${text.length > 200 ? '' : 'text'} dir="auto">${text}</p>`}
     ${choices && html`<ul class="choices" aria-label="Choices">${choices.map((choice) => html`<li dir="auto">${choice}</li>`)}</ul>`}
-    ${choices && content && content !== text ? html`<details><summary>In full</summary>${full}</details>` : full}
+    ${choices && content && content !== text ? html`<details><summary>Show in full</summary>${full}</details>` : full}
   </li>`
 }
 
-/** readable lays out the JSON of a tool's input, with the line breaks of its texts; any other content stays as it is. */
+/**
+ * readable formats the JSON of a tool's input, and keeps the line breaks of its texts. It returns any other content
+ * unchanged.
+ */
 export function readable(content) {
   try {
     const input = JSON.parse(content)
@@ -79,7 +82,7 @@ export function readable(content) {
   }
 }
 
-/** fieldsOf writes one field a line. What is inside a field is indented, so that no text can pass for a field. */
+/** fieldsOf writes one field per line. The content of a field is indented, so that no text can look like a field. */
 function fieldsOf(of, indent) {
   const list = Array.isArray(of), inner = `${indent}  `
   const write = (value) => {
@@ -101,7 +104,10 @@ function TTL({session}) {
   return html`<span class="ttl"><progress max=${whole} value=${left} aria-label="TTL left" /><span title=${exact(session.expires_at)}>${text} (TTL ${brief(own)}${whole > own ? ', longer while a question is open' : ''})</span></span>`
 }
 
-/** stretches returns the times in which a session was the same, oldest first: {status, from, to} in milliseconds. */
+/**
+ * stretches returns the periods in which a session had the same status, oldest first: {status, from, to} in
+ * milliseconds.
+ */
 export function stretches(session, entries, now) {
   const list = []
   for (const entry of entries.toReversed()) {
@@ -121,7 +127,7 @@ export function stretches(session, entries, now) {
   return list
 }
 
-/** Timeline shows the stretches of a session as a bar, and what they come to. */
+/** Timeline shows the stretches of a session as a bar, and the total for each status. */
 function Timeline({session, entries, whole}) {
   const now = useNow()
   const list = useMemo(() => stretches(session, entries, Math.floor(now / 1000) * 1000), [session, entries, Math.floor(now / 1000)])
@@ -141,9 +147,9 @@ function Timeline({session, entries, whole}) {
   </section>`
 }
 
-const label = (status) => ({lost: 'no word', running: 'running', pending: 'pending', success: 'success', failed: 'failed', idle: 'idle'})[status]
+const label = (status) => ({lost: 'no contact', running: 'running', pending: 'pending', success: 'success', failed: 'failed', idle: 'idle'})[status]
 
-/** merged makes one stretch of those that are too short to be seen. */
+/** merged combines stretches that are too short to be visible. */
 function merged(list, least) {
   const out = []
   for (const stretch of list) {
@@ -157,7 +163,7 @@ function merged(list, least) {
 function History({entries, questions}) {
   const day = useRef()
   day.current = ''
-  const texts = new Map(entries.map((entry) => [entry.question_id, entry.message])) // of questions, by their IDs
+  const texts = new Map(entries.map((entry) => [entry.question_id, entry.message])) // texts of questions by ID
   const open = new Set(questions.map((question) => question.id))
   return html`<ol class="history">${entries.map((entry) => {
     const on = dayOf(entry.timestamp)
@@ -167,22 +173,22 @@ function History({entries, questions}) {
   })}</ol>`
 }
 
-/** Entry is one of the history. The content of an open question stands above. */
+/** Entry is an entry of the history. It omits the content of an open question, which is shown above. */
 function Entry({entry, day, open, texts}) {
   const content = open ? '' : entry.question_id ? readable(entry.content ?? '') : entry.content
-  const told = content && content !== entry.message
-  const long = told && (content.length > 600 || content.split('\n').length > 8)
+  const hasContent = content && content !== entry.message
+  const long = hasContent && (content.length > 600 || content.split('\n').length > 8)
   return html`<li class="entry">
     ${day && html`<p class="day">${day}</p>`}
     <div class="line"><time datetime=${entry.timestamp} title=${exact(entry.timestamp)}>${clockTime(entry.timestamp)}</time><${Status} state=${statusOf(entry)} />
       ${entry.message && html`<span class="message" dir="auto">${entry.message}</span>`}</div>
-    ${told && (long
+    ${hasContent && (long
       ? html`<details><summary>Content, ${content.length.toLocaleString()} characters</summary><pre dir="auto" tabindex="0">${content}</pre></details>`
       : html`<pre dir="auto">${content}</pre>`)}
     ${entry.closed_questions?.map((closed) => html`<${Closed} key=${closed.id} closed=${closed} text=${texts.get(closed.id)} />`)}
   </li>`
 }
 
-/** Closed says how a question closed; text is what it asked, where the history says. */
+/** Closed shows how a question was closed. text is the text of the question, if the history contains it. */
 const Closed = ({closed: {outcome, by, answer}, text}) => html`<p class="closed">
   ${text ? html`<q dir="auto">${text}</q>` : 'A question'} ${outcome}${by && html` by <bdi>${by}</bdi>`}${answer && html`: <bdi class="answer">${answer}</bdi>`}</p>`

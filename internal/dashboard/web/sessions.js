@@ -1,13 +1,13 @@
-// The sessions of all agents: as a list, and as a board by status.
+// The sessions of all agents, as a list and as a board by status.
 import {html, useEffect, useRef, useState} from './html.js'
 import {get, useList} from './data.js'
 import {go, href} from './route.js'
-import {Heading, Icon, More, Nothing, Rows, Status, Trouble, Waiting, statusOf, statuses} from './parts.js'
+import {Empty, Heading, Icon, Loading, More, Rows, Status, Trouble, statusOf, statuses} from './parts.js'
 
 const states = ['active', 'expired', 'lost']
-const words = [...statuses, 'idle'] // as people see them
+const words = [...statuses, 'idle'] // the statuses as the page shows them
 
-/** queryOf returns the API's parameters for those of the address. */
+/** queryOf returns the API's path and query for the parameters of the page. */
 function queryOf({status, state, source, agent_id, search, sort}, limit = 50) {
   const query = new URLSearchParams()
   const add = (name, value) => { if (value) query.set(name, value) }
@@ -25,12 +25,18 @@ function queryOf({status, state, source, agent_id, search, sort}, limit = 50) {
   return `api/sessions?${query}`
 }
 
-/** selecting returns whether a row, once selected, still is after a change: what the server searched for stays found. */
+/**
+ * selecting returns a function that reports whether a listed row still matches after a change. It assumes that it still
+ * matches the search.
+ */
 const selecting = ({status, state, source}) => (row) =>
   (!status || statusOf(row) === status) && (!source || row.agent_source === source) &&
   (!state || (state === 'active' ? !row.expired : state === 'expired' ? row.expired : row.lost))
 
-/** placing returns where a session comes that a change brings in, if that can be said here: what is searched for, the server finds. */
+/**
+ * placing returns where new sessions are added to the list, undefined if only the server can decide which sessions
+ * match.
+ */
 const placing = ({agent_id, search, sort}) => (agent_id || search ? undefined : sort ? 'last' : 'first')
 
 export function Sessions({params}) {
@@ -39,7 +45,7 @@ export function Sessions({params}) {
     <${Head} params=${params} view="sessions" />
     <${Filters} params=${params} view="sessions" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label="Sessions" />` : html`<${Nothing} icon="search">No sessions match these filters.<//>`) : !list.error && html`<${Waiting} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label="Sessions" />` : html`<${Empty} icon="search">No sessions match these filters.<//>`) : !list.error && html`<${Loading} />`}
     <${More} ...${list} />
   `
 }
@@ -64,7 +70,7 @@ function Column({status, params, count}) {
   return html`<section class="column" aria-labelledby=${`column-${status}`}>
     <h2 id=${`column-${status}`}><${Status} state=${status} /> ${count !== undefined && html`<span class="count">${count.toLocaleString()}</span>`}</h2>
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label=${status} />` : html`<p class="nothing">None.</p>`) : !list.error && html`<${Waiting} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label=${status} />` : html`<p class="nothing">None.</p>`) : !list.error && html`<${Loading} />`}
     <${More} ...${list} />
   </section>`
 }
@@ -72,7 +78,7 @@ function Column({status, params, count}) {
 function Head({params, view}) {
   const {status, state, sort, ...shared} = params
   const tab = (to, icon, label) => html`<a href=${href({...(to === 'board' ? shared : params), view: to})} aria-current=${view === to ? 'page' : undefined}><${Icon} name=${icon} />${label}</a>`
-  return html`<div class="head"><${Heading}>Sessions<//><nav class="switch" aria-label="As">${tab('sessions', 'list', 'List')}${tab('board', 'columns-3', 'Board')}</nav></div>`
+  return html`<div class="head"><${Heading}>Sessions<//><nav class="switch" aria-label="View as">${tab('sessions', 'list', 'List')}${tab('board', 'columns-3', 'Board')}</nav></div>`
 }
 
 const filters = {
@@ -81,7 +87,7 @@ const filters = {
   agents: ['search', 'status', 'waiting', 'source'],
 }
 
-/** Filters change the address, from which everything else follows. */
+/** Filters changes the URL, which determines everything else. */
 export function Filters({params, view}) {
   const set = (change) => go(href({...params, view, ...change}), {replace: 'search' in change || 'source' in change || 'agent_id' in change})
   return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
@@ -91,16 +97,16 @@ export function Filters({params, view}) {
       <${Choice} label="State" value=${params.state} of=${states} onChange=${(state) => set({state})} />`}
     ${view === 'agents' && html`<${Choice} label="Latest status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />
       <label class="choice check"><input type="checkbox" checked=${params.waiting === 'true'} onChange=${(event) => set({waiting: event.target.checked && 'true'})} />Waiting</label>`}
-    <${Known} label="Source" name="source" value=${params.source} onChange=${(source) => set({source})} />
-    ${view !== 'agents' && html`<${Known} label="Agent" name="agent_id" value=${params.agent_id} onChange=${(agent_id) => set({agent_id})} />`}
+    <${Suggested} label="Source" name="source" value=${params.source} onChange=${(source) => set({source})} />
+    ${view !== 'agents' && html`<${Suggested} label="Agent" name="agent_id" value=${params.agent_id} onChange=${(agent_id) => set({agent_id})} />`}
     ${view === 'sessions' && html`<label class="choice">Order <select value=${params.sort ?? ''} onChange=${(event) => set({sort: event.target.value})}>
       <option value="">newest first</option><option value="last_updated">oldest first</option></select></label>`}
     ${filters[view].some((name) => params[name]) && html`<a class="clear" href=${href({view})}><${Icon} name="x" />Clear</a>`}
   </form>`
 }
 
-/** useSettled calls onChange once the reader pauses. It returns the text as it is being written, and what sets it. */
-function useSettled(value = '', onChange) {
+/** useDebounced calls onChange when the user stops typing. It returns the current text and a function that sets it. */
+function useDebounced(value = '', onChange) {
   const [text, setText] = useState(value)
   const timer = useRef(0)
   const latest = useRef()
@@ -121,7 +127,7 @@ function useSettled(value = '', onChange) {
 }
 
 function Search({value, onChange}) {
-  const [text, write] = useSettled(value, onChange)
+  const [text, write] = useDebounced(value, onChange)
   return html`<label class="search"><${Icon} name="search" /><span class="unseen">Search</span>
     <input type="search" id="search" placeholder="Search" dir="auto" maxlength="500" autocomplete="off" spellcheck=${false} value=${text} onInput=${(event) => write(event.target.value, 150)} />
     <kbd aria-hidden="true">/</kbd></label>`
@@ -132,9 +138,9 @@ function Choice({label, value = '', of, onChange}) {
     <option value="">any</option>${of.map((option) => html`<option value=${option}>${option}</option>`)}</select></label>`
 }
 
-/** Known is a text for which the fleet's own values are offered. */
-function Known({label, name, value, onChange}) {
-  const [text, write] = useSettled(value, onChange)
+/** Suggested is a text field that suggests the values of existing agents. */
+function Suggested({label, name, value, onChange}) {
+  const [text, write] = useDebounced(value, onChange)
   const [offered, offer] = useState()
   const load = async () => {
     if (offered) return

@@ -1,22 +1,22 @@
-// The event stream of the server, held open: it comes back by itself, and goes on where it stopped.
+// The server's event stream. It reconnects by itself, and continues where it stopped.
 
-// Changes reach the page in batches, the first one at once.
+// Changes reach the page in batches, the first one immediately.
 const batchMs = 50
 
 /**
- * openStream follows the events at an address, from the event with the ID since on. tell is called with {state: 'live' | 'away'}, with {changes: […]}, or with
- * {reset: true} when something may have been missed.
+ * openStream follows the events at an address, after the event with the ID since. It calls deliver with {state: 'live'
+ * | 'away'}, with {changes: […]}, or with {reset: true} if changes may have been missed.
  */
-export function openStream(address, since, tell) {
+export function openStream(address, since, deliver) {
   let source, last = since, state = '', waiting = [], timer = 0, failures = 0
 
-  const say = (next) => {
-    if (state !== next) tell({state: state = next})
+  const setState = (next) => {
+    if (state !== next) deliver({state: state = next})
   }
   const flush = () => {
     timer = 0
     if (!waiting.length) return
-    tell({changes: waiting})
+    deliver({changes: waiting})
     waiting = []
     timer = setTimeout(flush, batchMs)
   }
@@ -35,23 +35,23 @@ export function openStream(address, since, tell) {
     source = new EventSource(from ? `${address}?since=${encodeURIComponent(from)}` : address)
     source.onopen = () => {
       failures = 0
-      say('live')
-      if (!from) tell({reset: true}) // what was read before the stream began may be older
+      setState('live')
+      if (!from) deliver({reset: true}) // reads from before the stream began may be outdated
     }
     source.onerror = () => {
-      say('away')
+      setState('away')
       if (source.readyState !== EventSource.CLOSED) return
-      tell({reset: true}) // refused: the server starts, or takes no more subscribers, or the sign-in has ended, which reads find out
+      deliver({reset: true}) // refused: the server is starting or accepts no more subscribers, or the sign-in has ended; reads will show which
       retry()
     }
     for (const type of ['status', 'expired', 'removed']) source.addEventListener(type, take(type))
     source.addEventListener('reset', (event) => {
       last = event.lastEventId
-      tell({reset: true})
+      deliver({reset: true})
     })
     source.addEventListener('bye', (event) => {
       last = event.lastEventId
-      say('away')
+      setState('away')
     })
   }
   connect()

@@ -1,7 +1,7 @@
-// Times as people say them: relative, and exact in the reader's own zone on hover.
+// Times: relative, and exact in the user's time zone on hover.
 import {html, useEffect, useState} from './html.js'
 
-/** brief writes milliseconds in their greatest two units: 42s, 7m, 3h 5m, 2d 4h. */
+/** brief formats milliseconds with their two largest units: 42s, 7m, 3h 5m, 2d 4h. */
 export function brief(ms) {
   const seconds = Math.floor(Math.max(ms, 0) / 1000)
   const minutes = Math.floor(seconds / 60), hours = Math.floor(seconds / 3600), days = Math.floor(seconds / 86400)
@@ -20,12 +20,12 @@ export const exact = (time) => exactly.format(new Date(time))
 export const clockTime = (time) => clock.format(new Date(time))
 export const dayOf = (time) => day.format(new Date(time))
 
-// One ticker serves everything that shows a relative time. It rests while nobody sees the page.
+// One ticker updates all relative times. It pauses while the page is hidden.
 const tickers = new Set()
 setInterval(() => { if (!document.hidden) for (const tick of tickers) tick() }, 1000)
 addEventListener('visibilitychange', () => { if (!document.hidden) for (const tick of tickers) tick() })
 
-/** useNow returns the time, anew each second. */
+/** useNow returns the current time, updated every second. */
 export function useNow() {
   const [now, set] = useState(Date.now)
   useEffect(() => {
@@ -36,7 +36,7 @@ export function useNow() {
   return now
 }
 
-/** Ago shows how long ago a time was; before and after stand around it. */
+/** Ago shows how long ago a time was, between the texts before and after. */
 export function Ago({time, label, before = '', after = ''}) {
   const now = useNow()
   return html`<time class="when" datetime=${time} title=${`${label ? `${label} ` : ''}${exact(time)}`}>${before}${brief(now - Date.parse(time))}${after}</time>`

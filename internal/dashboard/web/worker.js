@@ -1,4 +1,4 @@
-// One stream for all tabs of this browser, which opens no more than six connections to a server.
+// One stream for all tabs of this browser, since browsers allow at most six connections to a server.
 import {openStream} from './stream.js'
 
 const ports = new Set()
@@ -14,7 +14,7 @@ addEventListener('connect', (event) => {
     ports.add(port)
     if (state) {
       port.postMessage(state)
-      port.postMessage({reset: true}) // the stream may be ahead of what this tab has read
+      port.postMessage({reset: true}) // the stream may be ahead of this tab's reads
     }
     open(data)
   }
