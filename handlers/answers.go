@@ -61,10 +61,10 @@ func (h *Handler) budgetError(err error) error {
 	switch {
 	case errors.Is(err, budget.ErrFull):
 		h.Metrics.CountAnswerRefused()
-		return models.Unavailable("answers in memory have reached ANSWERS_MAX_BYTES: try again later, or ask for a smaller page")
+		return models.Unavailable("responses in memory have reached ANSWERS_MAX_BYTES: try again later, or request a smaller page")
 	case errors.Is(err, budget.ErrShare):
 		h.Metrics.CountAnswerRefused()
-		return models.Unavailable("this token's answers in memory have reached their share of ANSWERS_MAX_BYTES: read the open ones first, or ask for a smaller page")
+		return models.Unavailable("this token's responses in memory have reached their share of ANSWERS_MAX_BYTES: read the pending ones first, or request a smaller page")
 	}
 	return err
 }

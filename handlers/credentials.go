@@ -66,7 +66,7 @@ func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	case len(values) == 0:
 		return token, nil
 	case len(values) > 1 || token != "":
-		return "", models.BadRequest("access_token", "must occur once, and not together with the header Authorization")
+		return "", models.BadRequest("access_token", "must occur only once, and not together with the Authorization header")
 	default:
 		return values[0], nil
 	}
@@ -80,11 +80,11 @@ func bearer(values []string) (string, error) {
 	case len(values) == 0:
 		return "", nil
 	case len(values) > 1:
-		return "", models.BadRequest("Authorization", "must occur once")
+		return "", models.BadRequest("Authorization", "must occur only once")
 	}
 	name, token, _ := strings.Cut(values[0], " ")
 	if !strings.EqualFold(name, scheme) {
-		return "", models.BadRequest("Authorization", "must be Bearer and a token")
+		return "", models.BadRequest("Authorization", "must be Bearer followed by a token")
 	}
 	return strings.TrimSpace(token), nil
 }

@@ -37,7 +37,7 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	}
 	if r.ContentLength != 0 {
 		w.Header()["Connection"] = connectionClose // so that net/http does not wait for the body
-		return models.BadRequest("", "a request for the event stream has no body")
+		return models.BadRequest("", "a request for the event stream must have no body")
 	}
 	if r.Method == http.MethodHead {
 		begin(w)

@@ -16,15 +16,15 @@ import (
 
 // Size limits of a body, in bytes. They apply both to the body as sent and to the decompressed body.
 const (
-	maxBodyBytes  = 8 << 20  // of reports
-	maxEventBytes = 64 << 20 // of a tool's event
+	maxBodyBytes  = 8 << 20  // for reports
+	maxEventBytes = 64 << 20 // for a tool's event
 )
 
 // payload reads the body of a webhook. If it is compressed, payload decompresses it while reading, with only the memory
 // of one gzip reader. Its errors, except io.EOF, are *models.Error.
 type payload struct {
 	sent     limited
-	inflated limited      // from sent
+	inflated limited      // the decompressed body, read from sent
 	inflater *gzip.Reader // nil if the body is not compressed
 	length   int64        // in bytes; negative if unknown
 }

@@ -141,15 +141,15 @@ func noRoom(outcome store.Outcome) error {
 	message := "there are MAX_SESSIONS sessions and none has expired, so a new one can't start; existing sessions still accept reports"
 	switch outcome {
 	case store.OutOfSessionShare:
-		message = "this agent's team has reached its share of MAX_SESSIONS and none of its sessions has expired, so a new one can't start (TEAM_SHARE, or share on the token's line); existing sessions still accept reports"
+		message = "a team of this agent has reached its share of MAX_SESSIONS and none of its sessions has expired, so a new one can't start (TEAM_SHARE, or share on the token's line); existing sessions still accept reports"
 	case store.OutOfMemory:
 		message = "there is no memory left for this report within HISTORY_MAX_BYTES"
 	case store.OutOfMemoryShare:
-		message = "this agent's team has reached its share of HISTORY_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
+		message = "a team of this agent has reached its share of HISTORY_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
 	case store.OutOfDisk:
 		message = "the journal has reached DATA_MAX_BYTES"
 	case store.OutOfDiskShare:
-		message = "this agent's team has reached its share of DATA_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
+		message = "a team of this agent has reached its share of DATA_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
 	}
 	return models.Unavailable(message)
 }
@@ -243,7 +243,7 @@ func (in *intake) addKey(key string, several bool) error {
 	}
 	limit := models.MaxReportID
 	if several {
-		limit -= len("/9999") // what is appended below
+		limit -= len("/9999") // for the index appended below
 	}
 	if err := models.ValidateName(name, key, true, limit); err != nil {
 		return err

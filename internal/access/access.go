@@ -54,10 +54,10 @@ type Grant struct {
 	name    string
 	scopes  Scope
 	team    *store.Team     // nil for every agent
-	share   store.Share     // of each bound
+	share   store.Share     // of each limit
 	expires time.Time       // zero for never
 	ended   context.Context // ends when the grant does
-	reports *rate.Limiter   // nil where there is no limit
+	reports *rate.Limiter   // nil for no limit
 	reads   *rate.Limiter
 	person  bool // a person who signed in
 }

@@ -401,7 +401,7 @@ func TestEvents(t *testing.T) {
 				{`{"kind":"status-update","taskId":"s","contextId":"c","status":{"state":"input-required","message":{"parts":[{"kind":"text","text":"Which one?"}]}},"final":true}`, "pending|Which one?||3"},
 				{`{"kind":"task","id":"s","contextId":"c","status":{"state":"completed","timestamp":"2026-11-24T00:38:00Z"}}`, "success|Completed||4"},
 			},
-			{ // 1.0: pushed
+			{ // 1.0: updates as in push notifications
 				{`{"task":{"id":"s","contextId":"c","status":{"state":"TASK_STATE_SUBMITTED"}}}`, "running|Submitted||1"},
 				{`{"statusUpdate":{"taskId":"s","contextId":"c","status":{"state":"TASK_STATE_AUTH_REQUIRED"}}}`, "pending|Authorization required||2"},
 				{`{"statusUpdate":{"taskId":"s","contextId":"c","status":{"state":"TASK_STATE_WORKING","message":{"parts":[{"text":"On it"}]}}}}`, "running|On it||3"},

@@ -133,7 +133,7 @@ func openCodeEvent(e *event) string {
 	if !strings.HasPrefix(name, "session.") {
 		e[fieldTitle] = ""
 		if e[fieldSession2] == "" {
-			e[fieldSession3] = "" // the ID of something else
+			e[fieldSession3] = "" // not a session's ID
 		}
 	}
 	if strings.HasPrefix(e[fieldTitle], "New session - ") || strings.HasPrefix(e[fieldTitle], "Child session - ") {

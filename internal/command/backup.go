@@ -14,7 +14,7 @@ var backup = command{
 	name:     "backup",
 	argument: "DIR",
 	summary:  "copy the state of the running server to the new directory DIR",
-	help: "DATA_DIR must be set as it is for the server, and the command must run as the server's user.\n" +
+	help: "DATA_DIR must have the same value as for the server, and the command must run as the server's user.\n" +
 		"To restore a backup, start a server with DATA_DIR set to a copy of it.",
 	define: func(*flag.FlagSet) action { return runBackup },
 }
@@ -25,7 +25,7 @@ func runBackup(ctx context.Context, p Program, dir string) error {
 		return usageError{err}
 	}
 	if cfg.DataDir == "" {
-		return usageError{errors.New("DATA_DIR is not set: set it as it is for the server")}
+		return usageError{errors.New("DATA_DIR is not set: set it to the same value as for the server")}
 	}
 	return control.Backup(ctx, datadir.Find(cfg.DataDir), dir)
 }

@@ -101,7 +101,7 @@ func TestMistakes(t *testing.T) {
 		"version 2":            `version: unexpected argument "2"`,
 		"backup":               `backup: DIR is missing`,
 		"backup a b":           `backup: unexpected argument "b" after DIR "a"`,
-		"backup a":             `backup: DATA_DIR is not set: set it as it is for the server`,
+		"backup a":             `backup: DATA_DIR is not set: set it to the same value as for the server`,
 		"token":                `token: NAME is missing`,
 		"token -scopes":        `token: flag needs an argument: -scopes`,
 		"token a -agent b":     `token: flag provided but not defined: -agent`,
