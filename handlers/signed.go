@@ -67,19 +67,19 @@ func (h *Handler) Once(next http.Handler) http.Handler {
 			return nil
 		}
 		switch h.Access.Deliveries.Begin(env.webhookID, time.Now()) {
-		case access.DeliveryBegun:
+		case access.DeliveryInProgress:
 			return models.Conflict("another request with this webhook-id is being answered: send it again")
 		case access.DeliveryRefused:
 			return models.Unavailable("too many signed webhooks arrived in the last minutes")
-		case access.DeliveryTaken:
+		case access.DeliveryAccepted:
 			env.repeated = true
 			next.ServeHTTP(w, r)
 			return nil
 		}
-		taken := false
-		defer func() { h.Access.Deliveries.End(env.webhookID, taken, time.Now()) }()
+		accepted := false
+		defer func() { h.Access.Deliveries.End(env.webhookID, accepted, time.Now()) }()
 		next.ServeHTTP(w, r)
-		taken = env.status/100 == 2 && w.Header().Get("Retry-After") == ""
+		accepted = env.status/100 == 2 && w.Header().Get("Retry-After") == ""
 		return nil
 	})
 }

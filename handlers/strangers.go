@@ -139,7 +139,7 @@ func (h *Handler) enterStranger(w http.ResponseWriter, r *http.Request) *strange
 	end := time.Now().Add(strangerTimeout)
 	control.SetReadDeadline(end)  //nolint:errcheck // only in-memory connections have no deadlines
 	control.SetWriteDeadline(end) //nolint:errcheck // see above
-	return h.strangers.enter(access.SiteOf(h.clientOf(r)), func() {
+	return h.strangers.enter(access.NetworkOf(h.clientOf(r)), func() {
 		now := time.Now()
 		control.SetReadDeadline(now)  //nolint:errcheck // see above
 		control.SetWriteDeadline(now) //nolint:errcheck // see above

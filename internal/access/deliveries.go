@@ -18,9 +18,9 @@ const maxDeliveries = 1_000_000
 // effect only once, even if unsigned parts of the request are changed. It is kept in memory only. Its methods are safe
 // for concurrent use.
 type Deliveries struct {
-	mu    sync.Mutex
-	known map[deliveryKey]bool // true once accepted, false while in progress
-	taken []delivery           // oldest first
+	mu       sync.Mutex
+	known    map[deliveryKey]bool // true once accepted, false while in progress
+	accepted []delivery           // oldest first
 }
 
 type deliveryKey [sha256.Size / 2]byte
@@ -35,10 +35,10 @@ type DeliveryState uint8
 
 // The states of webhooks.
 const (
-	DeliveryNew     DeliveryState = iota // not seen before; in progress until End is called
-	DeliveryTaken                        // already accepted
-	DeliveryBegun                        // another request with the same ID is in progress
-	DeliveryRefused                      // too many webhooks are remembered
+	DeliveryNew        DeliveryState = iota // not seen before; in progress until End is called
+	DeliveryAccepted                        // already accepted
+	DeliveryInProgress                      // another request with the same ID is in progress
+	DeliveryRefused                         // too many webhooks are remembered
 )
 
 // Begin returns what is known about the webhook with this ID. After DeliveryNew, the caller must call End.
@@ -47,12 +47,12 @@ func (d *Deliveries) Begin(id string, now time.Time) DeliveryState {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.forget(now)
-	taken, known := d.known[key]
+	accepted, known := d.known[key]
 	switch {
-	case taken:
-		return DeliveryTaken
+	case accepted:
+		return DeliveryAccepted
 	case known:
-		return DeliveryBegun
+		return DeliveryInProgress
 	case len(d.known) >= maxDeliveries:
 		return DeliveryRefused
 	}
@@ -64,23 +64,23 @@ func (d *Deliveries) Begin(id string, now time.Time) DeliveryState {
 }
 
 // End records whether a webhook for which Begin returned DeliveryNew was accepted. If it was not, it may be sent again.
-func (d *Deliveries) End(id string, taken bool, now time.Time) {
+func (d *Deliveries) End(id string, accepted bool, now time.Time) {
 	key := keyOfDelivery(id)
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if !taken {
+	if !accepted {
 		delete(d.known, key)
 		return
 	}
 	d.known[key] = true
-	d.taken = append(d.taken, delivery{key, now})
+	d.accepted = append(d.accepted, delivery{key, now})
 }
 
 // forget drops webhooks whose signatures are no longer valid. The caller holds d.mu.
 func (d *Deliveries) forget(now time.Time) {
-	for len(d.taken) > 0 && now.Sub(d.taken[0].at) > deliveryKept {
-		delete(d.known, d.taken[0].key)
-		d.taken = d.taken[1:]
+	for len(d.accepted) > 0 && now.Sub(d.accepted[0].at) > deliveryKept {
+		delete(d.known, d.accepted[0].key)
+		d.accepted = d.accepted[1:]
 	}
 }
 

@@ -78,24 +78,24 @@ func NewAddresses(limits Limits) *Addresses {
 	return &Addresses{limits, known}
 }
 
-// SiteOf returns the network that a client's address counts as: the /64 assigned to a site for IPv6, the address itself
-// for IPv4.
-func SiteOf(client netip.Addr) netip.Prefix {
+// NetworkOf returns the network that a client's address counts as: the /64 assigned to a site for IPv6, the address
+// itself for IPv4.
+func NetworkOf(client netip.Addr) netip.Prefix {
 	bits := client.BitLen()
 	if client.Is6() {
 		bits = 64
 	}
-	site, _ := client.Prefix(bits) // invalid addresses count as one site
-	return site
+	network, _ := client.Prefix(bits) // invalid addresses count as one network
+	return network
 }
 
 // of returns the limiters of an address.
 func (a *Addresses) of(client netip.Addr) *address {
-	site := SiteOf(client)
-	known, ok := a.known.Get(site)
+	network := NetworkOf(client)
+	known, ok := a.known.Get(network)
 	if !ok {
 		known = &address{a.limits.Reports.limiter(), a.limits.Reads.limiter()}
-		if before, found, _ := a.known.PeekOrAdd(site, known); found {
+		if before, found, _ := a.known.PeekOrAdd(network, known); found {
 			known = before
 		}
 	}

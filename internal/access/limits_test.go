@@ -10,8 +10,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 )
 
-// TestASiteCountsAsOne checks that the addresses of an IPv6 /64, which mostly belong to one client, share a limit.
-func TestASiteCountsAsOne(t *testing.T) {
+// TestANetworkCountsAsOne checks that the addresses of an IPv6 /64, which mostly belong to one client, share a limit.
+func TestANetworkCountsAsOne(t *testing.T) {
 	for _, c := range []struct {
 		a, b string
 		one  bool
@@ -21,9 +21,9 @@ func TestASiteCountsAsOne(t *testing.T) {
 		{"2001:db8::1", "2001:db8::8000:0:0:1", true},
 		{"2001:db8:0:0::1", "2001:db8:0:1::1", false},
 	} {
-		require.Equal(t, c.one, access.SiteOf(netip.MustParseAddr(c.a)) == access.SiteOf(netip.MustParseAddr(c.b)), "%s and %s", c.a, c.b)
+		require.Equal(t, c.one, access.NetworkOf(netip.MustParseAddr(c.a)) == access.NetworkOf(netip.MustParseAddr(c.b)), "%s and %s", c.a, c.b)
 	}
-	require.Equal(t, netip.Prefix{}, access.SiteOf(netip.Addr{}), "invalid addresses count as one site")
+	require.Equal(t, netip.Prefix{}, access.NetworkOf(netip.Addr{}), "invalid addresses count as one network")
 }
 
 // TestEachAddressHasItsOwnLimits checks that reports and reads are limited separately for each address.

@@ -9,7 +9,7 @@ var claudeCode = &Client{
 	fields: paths(hookFields),
 	detail: hookDetails,
 	events: with(hookEvents, map[string]meaning{
-		// A fork starts another session, with its own ID.
+		// A fork starts another session with its own ID, as clearing the conversation does.
 		"SessionStart/fork": begins,
 
 		"PermissionDenied": {closes: models.ClosesOwn, outcome: always(models.Denied), stage: models.CallEnds},
