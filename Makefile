@@ -82,5 +82,5 @@ platforms: ## build and vet the program for each platform, without cgo, and prin
 		echo "$$platform: $$(wc -c <"$$scratch/kubeagents") bytes, built and vetted in $$(($$(date +%s) - started)) s"; \
 	done
 
-build: ## build the program into bin/kubeagents
-	$(GO) build -trimpath -o bin/kubeagents .
+build: ## build the program into bin/kubeagents, as a static binary
+	CGO_ENABLED=0 $(GO) build -trimpath -o bin/kubeagents .
