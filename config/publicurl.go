@@ -41,8 +41,8 @@ func (p *PublicURL) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// ParsePathPrefix returns the path under which a server shares its host with others, without a trailing slash; "" for the root. The error
-// says that the text is not a path such as /kubeagents, or that it would be ambiguous.
+// ParsePathPrefix returns the path under which a server shares its host with others, without a trailing slash; "" for
+// the root. The error says that the text is not a path such as /kubeagents, or that it would be ambiguous.
 func ParsePathPrefix(text string) (string, error) {
 	first, _, _ := strings.Cut(strings.TrimPrefix(text, "/"), "/")
 	if !publicPath.MatchString(text) || slices.Contains(ownPaths, first) {

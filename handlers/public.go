@@ -19,8 +19,8 @@ type reached struct {
 
 type reachedKey struct{}
 
-// UnderPrefix serves every path both with and without a prefix, since some proxies strip the prefix and some don't. The prefix is the one in
-// X-Forwarded-Prefix of a trusted proxy, or the path of PUBLIC_URL.
+// UnderPrefix serves every path both with and without a prefix, since some proxies strip the prefix and some don't. The
+// prefix is the one in X-Forwarded-Prefix of a trusted proxy, or the path of PUBLIC_URL.
 func (h *Handler) UnderPrefix(next http.Handler) http.Handler {
 	own := h.publicPath()
 	if own == "" && len(h.Access.Proxies) == 0 {
@@ -58,8 +58,8 @@ func (h *Handler) publicPath() string {
 	return h.PublicURL.Path
 }
 
-// forwardedPrefix returns the path that trusted proxies stripped from the request, without a trailing slash. Each proxy in a chain adds what
-// it stripped, so the values are joined.
+// forwardedPrefix returns the path that trusted proxies stripped from the request, without a trailing slash. Each proxy
+// in a chain adds what it stripped, so the values are joined.
 func (h *Handler) forwardedPrefix(r *http.Request) (prefix string, err error) {
 	values := r.Header.Values("X-Forwarded-Prefix")
 	if len(values) == 0 || !h.viaProxy(r) {
@@ -75,7 +75,8 @@ func (h *Handler) forwardedPrefix(r *http.Request) (prefix string, err error) {
 	return prefix, nil
 }
 
-// prefix returns the path under which the client reaches the server, without a trailing slash, "" for the root of its host.
+// prefix returns the path under which the client reaches the server, without a trailing slash, "" for the root of its
+// host.
 func (h *Handler) prefix(r *http.Request) string {
 	if at, ok := r.Context().Value(reachedKey{}).(reached); ok {
 		return at.prefix
@@ -88,8 +89,8 @@ func (h *Handler) atPrefix(r *http.Request) bool {
 	return r.Context().Value(reachedKey{}) != nil || h.atPublicHost(r)
 }
 
-// withSlash redirects from the prefix itself to the same path with a trailing slash, which the page's relative links depend on. It reports
-// whether the request was for such a path.
+// withSlash redirects from the prefix itself to the same path with a trailing slash, which the page's relative links
+// depend on. It reports whether the request was for such a path.
 func (h *Handler) withSlash(w http.ResponseWriter, r *http.Request) bool {
 	at, _ := r.Context().Value(reachedKey{}).(reached)
 	if !at.bare {
@@ -104,7 +105,8 @@ func (h *Handler) withSlash(w http.ResponseWriter, r *http.Request) bool {
 	return true
 }
 
-// atPublicHost reports whether the browser made the request to the host of PUBLIC_URL, as far as a proxy passes that on.
+// atPublicHost reports whether the browser made the request to the host of PUBLIC_URL, as far as a proxy passes that
+// on.
 func (h *Handler) atPublicHost(r *http.Request) bool {
 	if h.PublicURL == nil {
 		return false

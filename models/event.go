@@ -81,8 +81,8 @@ type Closes uint8
 const (
 	// ClosesNone closes no question.
 	ClosesNone Closes = iota
-	// ClosesOwn closes the question with the same CallIDHash. If the event or the question has no CallIDHash, it closes the oldest
-	// question of the same ResultHash.
+	// ClosesOwn closes the question with the same CallIDHash. If the event or the question has no CallIDHash, it closes
+	// the oldest question of the same ResultHash.
 	ClosesOwn
 	// ClosesHinted closes the questions opened by events with HintOnly set.
 	ClosesHinted

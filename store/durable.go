@@ -337,8 +337,8 @@ func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 // downtimeGrace is the maximum time that a session whose TTL ran out while the server was down gets after the start.
 const downtimeGrace = 10 * time.Minute
 
-// BeginLoading tells the store the current time before the records of an earlier run are applied. If the clock was set back,
-// some records have later receipts: the TTL of their sessions starts now.
+// BeginLoading tells the store the current time before the records of an earlier run are applied. If the clock was set
+// back, some records have later receipts: the TTL of their sessions starts now.
 func (s *Store) BeginLoading(now time.Time) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -346,10 +346,10 @@ func (s *Store) BeginLoading(now time.Time) {
 	s.loading = true
 }
 
-// EndLoading declares that all records of an earlier run are applied. lastRan is the latest time at which that run is known
-// to have been up, besides the receipts of its records. Sessions that were running or pending and expired since then
-// get their TTL from now on, at most 10 minutes. EndLoading returns how many sessions these are, and how many sessions were
-// updated at a time that is still in the future.
+// EndLoading declares that all records of an earlier run are applied. lastRan is the latest time at which that run is
+// known to have been up, besides the receipts of its records. Sessions that were running or pending and expired since
+// then get their TTL from now on, at most 10 minutes. EndLoading returns how many sessions these are, and how many
+// sessions were updated at a time that is still in the future.
 func (s *Store) EndLoading(lastRan, now time.Time) (extended, ahead int) {
 	extended, ahead = s.grantGrace(lastRan, now)
 	s.shrink()

@@ -6,20 +6,23 @@ import (
 	"strings"
 )
 
-// Hosts are the host names that a server without tokens answers to. With DNS rebinding, a page can make its own name resolve to any
-// address, and then has the same origin as the server there. So the server must not answer to a name that an attacker can register.
+// Hosts are the host names that a server without tokens answers to. With DNS rebinding, a page can make its own name
+// resolve to any address, and then has the same origin as the server there. So the server must not answer to a name
+// that an attacker can register.
 type Hosts struct {
 	Names    []string // in lower case, without a port
 	Patterns []string // like Names, each with one * that stands for any characters
 }
 
-// unregistrable are suffixes of names that nobody can register: RFC 6761 (localhost), RFC 6762 (local), RFC 8375 (home.arpa), a 2024
-// resolution of ICANN (internal), and the names of Kubernetes services (svc).
+// unregistrable are suffixes of names that nobody can register: RFC 6761 (localhost), RFC 6762 (local), RFC 8375
+// (home.arpa), a 2024 resolution of ICANN (internal), and the names of Kubernetes services (svc).
 var unregistrable = []string{".localhost", ".local", ".home.arpa", ".internal", ".svc"}
 
-// Allowed reports whether host, in the form of the Host header, is the server's own: an address, a name that nobody can register, or one in hs.
+// Allowed reports whether host, in the form of the Host header, is the server's own: an address, a name that nobody can
+// register, or one in hs.
 //
-// Nobody can register a name of a single label: it could only be a top-level domain, and ICANN does not allow those to have addresses.
+// Nobody can register a name of a single label: it could only be a top-level domain, and ICANN does not allow those to
+// have addresses.
 func (hs *Hosts) Allowed(host string) bool {
 	name, isAddress := hostname(host)
 	if isAddress || name == "" {
@@ -36,8 +39,8 @@ func matchesPattern(name, pattern string) bool {
 	return len(name) > len(before)+len(after) && strings.HasPrefix(name, before) && strings.HasSuffix(name, after)
 }
 
-// hostname returns the name in host, in lower case, without a port or a trailing dot. If host is an address, it returns that, without
-// brackets or a zone, and true. It returns "" if host is neither.
+// hostname returns the name in host, in lower case, without a port or a trailing dot. If host is an address, it returns
+// that, without brackets or a zone, and true. It returns "" if host is neither.
 func hostname(host string) (name string, isAddress bool) {
 	name = strings.ToLower(host)
 	inBrackets, rest, ok := strings.Cut(strings.TrimPrefix(name, "["), "]")

@@ -81,14 +81,14 @@ func (b *Budget) Held() int64 {
 // For returns an empty holding for an answer to a team. A nil team is everyone.
 func (b *Budget) For(team *store.Team) *Reservation { return &Reservation{budget: b, team: team} }
 
-// ReserveToBuild adds n bytes to h while its answer is being made. n is at most a quarter of [MinBytes]. If there is no room, it
-// waits for at most [MaxWait]. The error is ErrFull, ErrShare, or the error of ctx.
+// ReserveToBuild adds n bytes to h while its answer is being made. n is at most a quarter of [MinBytes]. If there is no
+// room, it waits for at most [MaxWait]. The error is ErrFull, ErrShare, or the error of ctx.
 func (h *Reservation) ReserveToBuild(ctx context.Context, n int64) error {
 	return h.claim(ctx, n, true)
 }
 
-// Reserve adds n bytes to h for an answer that is ready to be sent. n is at most half of [MinBytes]. It waits and fails as
-// [Reservation.ReserveToBuild] does.
+// Reserve adds n bytes to h for an answer that is ready to be sent. n is at most half of [MinBytes]. It waits and fails
+// as [Reservation.ReserveToBuild] does.
 func (h *Reservation) Reserve(ctx context.Context, n int64) error { return h.claim(ctx, n, false) }
 
 // ShrinkTo says that the answer of h is made, and reduces h to n bytes. If h holds fewer, it keeps what it holds.

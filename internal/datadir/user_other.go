@@ -8,8 +8,8 @@ func KeepPrivate() {}
 // SurviveFileSizeLimit does nothing: only Unix has such a limit.
 func SurviveFileSizeLimit() {}
 
-// KeepsOthersOut is whether this package can deny other users access to the state. On this system, the directory that the
-// operator names decides.
+// KeepsOthersOut is whether this package can deny other users access to the state. On this system, the directory that
+// the operator names decides.
 const KeepsOthersOut = false
 
 func isPrivate(string) bool { return true }

@@ -8,8 +8,8 @@ import (
 	"github.com/cockroachdb/pebble/v2"
 )
 
-// MarkAlive records that the server is running at the time now, so that the next run knows since when it was down. It does
-// nothing while the journal can't be written.
+// MarkAlive records that the server is running at the time now, so that the next run knows since when it was down. It
+// does nothing while the journal can't be written.
 func (j *Journal) MarkAlive(now time.Time) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()

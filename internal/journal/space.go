@@ -95,8 +95,8 @@ type chunkSpace struct {
 	bytes  int
 }
 
-// OldestCutoff returns a time such that the records from before it make up about the given part, from 0 to 1, of the bytes
-// that the sessions' histories of some agents take.
+// OldestCutoff returns a time such that the records from before it make up about the given part, from 0 to 1, of the
+// bytes that the sessions' histories of some agents take.
 func (j *Journal) OldestCutoff(agents []string, part float64) (before time.Time, err error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()

@@ -1,5 +1,5 @@
-// Package upkeep does what the server does by itself at intervals: it expires sessions, deletes old history, and measures how much
-// of the disk is used.
+// Package upkeep does what the server does by itself at intervals: it expires sessions, deletes old history, and
+// measures how much of the disk is used.
 package upkeep
 
 import (
@@ -34,8 +34,8 @@ func Every(ctx context.Context, interval time.Duration, do func(now time.Time)) 
 	}
 }
 
-// Expire expires the sessions whose TTL is over, and removes those whose retention is over, at each interval. When the system clock
-// is set back, sessions expire as if it had not been.
+// Expire expires the sessions whose TTL is over, and removes those whose retention is over, at each interval. When the
+// system clock is set back, sessions expire as if it had not been.
 func (j Jobs) Expire(ctx context.Context, interval time.Duration) {
 	last := time.Now()
 	Every(ctx, interval, func(now time.Time) {
@@ -53,8 +53,8 @@ func (j Jobs) Expire(ctx context.Context, interval time.Duration) {
 	})
 }
 
-// clockSetBack returns by how much the clock was set back between two readings of it, elapsed apart; 0 if it was not. Less than a
-// second doesn't count: clocks are adjusted a little all the time.
+// clockSetBack returns by how much the clock was set back between two readings of it, elapsed apart; 0 if it was not.
+// Less than a second doesn't count: clocks are adjusted a little all the time.
 func clockSetBack(from, to time.Time, elapsed time.Duration) time.Duration {
 	if by := elapsed - to.Sub(from); by >= time.Second {
 		return by
@@ -62,8 +62,8 @@ func clockSetBack(from, to time.Time, elapsed time.Duration) time.Duration {
 	return 0
 }
 
-// TrimHistory deletes history that is older than the retention. It does so about a hundred times per retention, but at least once an
-// hour and at most once a second.
+// TrimHistory deletes history that is older than the retention. It does so about a hundred times per retention, but at
+// least once an hour and at most once a second.
 func (j Jobs) TrimHistory(ctx context.Context, retention time.Duration) {
 	Every(ctx, min(max(retention/100, time.Second), time.Hour), func(now time.Time) {
 		deleted, err := j.Recorder.TrimHistory(ctx, now.Add(-retention))
@@ -83,8 +83,8 @@ func (j Jobs) TrimHistory(ctx context.Context, retention time.Duration) {
 // measureEvery is how often disk usage is measured.
 const measureEvery = 5 * time.Second
 
-// MeasureDisk measures how much of the disk the journal uses, at once and every five seconds. Where disk usage has a bound, it deletes
-// the oldest history of teams that use more than their share.
+// MeasureDisk measures how much of the disk the journal uses, at once and every five seconds. Where disk usage has a
+// bound, it deletes the oldest history of teams that use more than their share.
 func (j Jobs) MeasureDisk(ctx context.Context) {
 	measure := func(time.Time) {
 		dropped, err := j.Recorder.MeasureSpace(ctx)

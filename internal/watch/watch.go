@@ -80,9 +80,9 @@ func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
 	return texts, [sha256.Size]byte(hash.Sum(nil)), nil
 }
 
-// Check reloads the files if they have changed. A file may be half written at the time, so Look waits until two calls in
-// a row find the same contents. If now is true, it doesn't wait, and retries contents that were rejected before. If the
-// files can't be used, the previous contents stay in use; the log and the metrics say so.
+// Check reloads the files if they have changed. A file may be half written at the time, so Look waits until two calls
+// in a row find the same contents. If now is true, it doesn't wait, and retries contents that were rejected before. If
+// the files can't be used, the previous contents stay in use; the log and the metrics say so.
 func (f *Files) Check(now bool) {
 	f.mu.Lock()
 	defer f.mu.Unlock()

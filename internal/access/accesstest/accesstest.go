@@ -31,8 +31,8 @@ func (h Holder) Header() []string {
 	return []string{"Authorization: Bearer " + h.Token}
 }
 
-// TokensFile writes a tokens file with one new token for each name. Scopes, Agents and Expires of an entry apply; its name and
-// hash are set. It returns the path of the file, and who holds each token, by name.
+// TokensFile writes a tokens file with one new token for each name. Scopes, Agents and Expires of an entry apply; its
+// name and hash are set. It returns the path of the file, and who holds each token, by name.
 func TokensFile(t testing.TB, entries map[string]access.Entry) (path string, holders map[string]Holder) {
 	t.Helper()
 	holders = map[string]Holder{}

@@ -67,8 +67,8 @@ func (r *Reader) RequireNext(t testing.TB, name string) map[string]any {
 	return data
 }
 
-// Listen opens the stream of a server, such as http://127.0.0.1:8080, with that query and header lines ("Name: value"), and reads
-// the comment with which it begins. The stream ends with the test, or when leave is called.
+// Listen opens the stream of a server, such as http://127.0.0.1:8080, with that query and header lines ("Name: value"),
+// and reads the comment with which it begins. The stream ends with the test, or when leave is called.
 func Listen(t testing.TB, server, query string, header ...string) (events *Reader, leave func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
