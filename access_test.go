@@ -33,40 +33,41 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// TestWhoMayDoWhat asks every route with every kind of token, and none. A route that is missing here fails it.
+// TestWhoMayDoWhat sends a request to every route with every kind of token, and without one. It fails if a route is
+// missing here.
 func TestWhoMayDoWhat(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	who := []accesstest.Holder{{}, {Name: "wrong", Token: "ka_wrong"}, holders["expired"], holders["reports"], holders["reads"], holders["admin"], holders["of others"], holders["of team"]}
-	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.ask("GET", "/", "", holders["reads"].Header()...).Body.String())
-	const one, item = "/api/agents/team%2Fa", "/api/agents/team%2Fa/sessions/t"
+	clients := []accesstest.Holder{{}, {Name: "wrong", Token: "ka_wrong"}, holders["expired"], holders["reports"], holders["reads"], holders["admin"], holders["other team"], holders["team"]}
+	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.do("GET", "/", "", holders["reads"].Header()...).Body.String())
+	const agent, session = "/api/agents/team%2Fa", "/api/agents/team%2Fa/sessions/t"
 	report := reportOf("team/a", "t", "running")
 
 	reads := []int{401, 401, 401, 403, 200, 403, 200, 200}
-	ofOne := []int{401, 401, 401, 403, 200, 403, 404, 200}
-	ofAll := []int{401, 401, 401, 403, 200, 403, 403, 403}
+	readsAgent := []int{401, 401, 401, 403, 200, 403, 404, 200}
+	readsEverything := []int{401, 401, 401, 403, 200, 403, 403, 403}
 	removes := []int{401, 401, 401, 403, 403, 204, 404, 204}
 	open := []int{200, 200, 200, 200, 200, 200, 200, 200}
 	routes := map[string]struct {
 		target string
-		want   []int // for each of who
+		want   []int // status for each of clients
 	}{
 		"POST /webhook/status":                                   {"/webhook/status", []int{401, 401, 401, 200, 403, 403, 403, 200}},
 		"POST /webhook/{client}":                                 {"/webhook/claude-code?agent_id=team/a", []int{401, 401, 401, 200, 403, 403, 403, 200}},
-		"POST /mcp":                                              {"/mcp", []int{401, 401, 401, 415, 415, 403, 415, 415}}, // no message of MCP
+		"POST /mcp":                                              {"/mcp", []int{401, 401, 401, 415, 415, 403, 415, 415}}, // the Content-Type is missing
 		"GET /api/agents":                                        {"/api/agents", reads},
-		"GET /api/agents/{agent_id}":                             {one, ofOne},
-		"GET /api/agents/{agent_id}/status":                      {one + "/status", ofOne},
-		"GET /api/agents/{agent_id}/sessions":                    {one + "/sessions", ofOne},
-		"GET /api/agents/{agent_id}/sessions/{session_topic}":    {item, ofOne},
+		"GET /api/agents/{agent_id}":                             {agent, readsAgent},
+		"GET /api/agents/{agent_id}/status":                      {agent + "/status", readsAgent},
+		"GET /api/agents/{agent_id}/sessions":                    {agent + "/sessions", readsAgent},
+		"GET /api/agents/{agent_id}/sessions/{session_topic}":    {session, readsAgent},
 		"GET /api/sessions":                                      {"/api/sessions", reads},
 		"GET /api/summary":                                       {"/api/summary", reads},
 		"GET /api/events":                                        {"/api/events", reads},
 		"GET /openapi.yaml":                                      {"/openapi.yaml", reads},
-		"GET /metrics":                                           {"/metrics", ofAll},
-		"DELETE /api/agents/{agent_id}":                          {one, removes},
-		"DELETE /api/agents/{agent_id}/sessions/{session_topic}": {item, removes},
-		"GET /api/backup":                                        {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // there is no journal
+		"GET /metrics":                                           {"/metrics", readsEverything},
+		"DELETE /api/agents/{agent_id}":                          {agent, removes},
+		"DELETE /api/agents/{agent_id}/sessions/{session_topic}": {session, removes},
+		"GET /api/backup":                                        {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no journal
 		"GET /debug/pprof/*":                                     {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
 		"GET /":                                                  {"/", reads},
 		"GET /assets/*":                                          {"/" + strings.TrimPrefix(asset, "/"), reads},
@@ -76,21 +77,21 @@ func TestWhoMayDoWhat(t *testing.T) {
 		"GET /health":                                            {"/health", open},
 		"GET /health/live":                                       {"/health/live", open},
 		"GET /health/ready":                                      {"/health/ready", open},
-		"POST /sign-in":                                          {"/sign-in", []int{401, 401, 401, 401, 401, 401, 401, 401}},  // a form, not a header
+		"POST /sign-in":                                          {"/sign-in", []int{401, 401, 401, 401, 401, 401, 401, 401}},  // takes a form, no header
 		"POST /sign-out":                                         {"/sign-out", []int{303, 303, 303, 303, 303, 303, 303, 303}}, // nobody is signed in
 	}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		_, ok := routes[method+" "+route]
-		require.True(t, ok, "who may %s %s?", method, route)
+		require.True(t, ok, "add %s %s to this test", method, route)
 		return nil
 	}))
 	for route, test := range routes {
 		method, _, _ := strings.Cut(route, " ")
 		if route == "GET /api/events" {
-			method = "HEAD" // the stream would go on
+			method = "HEAD" // GET would not return
 		}
-		for i, h := range who {
-			s.ask("POST", "/webhook/status", report, holders["reports"].Header()...)
+		for i, h := range clients {
+			s.do("POST", "/webhook/status", report, holders["reports"].Header()...)
 			body := ""
 			switch {
 			case route == "POST /webhook/{client}":
@@ -98,7 +99,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 			case method == "POST":
 				body = report
 			}
-			w := s.ask(method, test.target, body, h.Header()...)
+			w := s.do(method, test.target, body, h.Header()...)
 			require.Equal(t, test.want[i], w.Code, "%s as %q: %s", route, h.Name, w.Body)
 			switch w.Code {
 			case 401:
@@ -108,50 +109,51 @@ func TestWhoMayDoWhat(t *testing.T) {
 			case 403:
 				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this concerns every agent|the token is not for an agent)`, w.Body.String())
 			}
-			for _, h := range who[1:] {
-				require.NotContains(t, w.Body.String(), h.Token, "no answer repeats a token")
+			for _, h := range clients[1:] {
+				require.NotContains(t, w.Body.String(), h.Token, "no response contains a token")
 			}
 		}
 	}
 }
 
-// TestWithoutTokensEverybodyMay holds that nothing is asked for where nothing is set, but that there are no profiles.
-func TestWithoutTokensEverybodyMay(t *testing.T) {
+// TestWithoutTokensEverythingIsAllowed checks that a server without tokens accepts requests of anyone, but serves no
+// profiles.
+func TestWithoutTokensEverythingIsAllowed(t *testing.T) {
 	s := newTestServer(t, nil)
-	require.Equal(t, 200, s.ask("POST", "/webhook/status", reportOf("a", "t", "running")).Code)
-	require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code)
-	require.Equal(t, 200, s.ask("GET", "/metrics", "", "Authorization: Bearer whatever").Code)
-	require.Equal(t, 404, s.ask("GET", "/debug/pprof/heap", "").Code)
-	require.Equal(t, 404, s.ask("POST", "/sign-in", "").Code)
-	require.Equal(t, 204, s.ask("DELETE", "/api/agents/a", "").Code)
-	require.Equal(t, 403, s.ask("DELETE", "/api/agents/a", "", "Sec-Fetch-Site: cross-site").Code, "not for a page from elsewhere")
-	require.Contains(t, s.ask("GET", "/health", "").Body.String(), `"storage":"memory"`)
+	require.Equal(t, 200, s.do("POST", "/webhook/status", reportOf("a", "t", "running")).Code)
+	require.Equal(t, 200, s.do("GET", "/api/agents", "").Code)
+	require.Equal(t, 200, s.do("GET", "/metrics", "", "Authorization: Bearer whatever").Code)
+	require.Equal(t, 404, s.do("GET", "/debug/pprof/heap", "").Code)
+	require.Equal(t, 404, s.do("POST", "/sign-in", "").Code)
+	require.Equal(t, 204, s.do("DELETE", "/api/agents/a", "").Code)
+	require.Equal(t, 403, s.do("DELETE", "/api/agents/a", "", "Sec-Fetch-Site: cross-site").Code, "a page of another origin must not delete")
+	require.Contains(t, s.do("GET", "/health", "").Body.String(), `"storage":"memory"`)
 }
 
-func TestStrangersLearnTheStatusAlone(t *testing.T) {
+func TestHealthShowsStrangersOnlyTheStatus(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	for name, whole := range map[string]bool{"": false, "reads": true, "reports": false, "of team": false, "expired": false} {
-		w := s.ask("GET", "/health", "", holders[name].Header()...)
+	for name, details := range map[string]bool{"": false, "reads": true, "reports": false, "team": false, "expired": false} {
+		w := s.do("GET", "/health", "", holders[name].Header()...)
 		require.Equal(t, 200, w.Code)
-		require.Equal(t, whole, strings.Contains(w.Body.String(), "version"), name)
+		require.Equal(t, details, strings.Contains(w.Body.String(), "version"), name)
 		require.Contains(t, w.Body.String(), `"status":"ok"`)
 		require.Empty(t, w.Header().Get("WWW-Authenticate"))
 	}
 	s.handlers.Drain()
-	require.JSONEq(t, `{"status":"unavailable"}`, s.ask("GET", "/health", "").Body.String())
-	require.JSONEq(t, `{"status":"unavailable"}`, s.ask("GET", "/health/ready", "").Body.String())
-	require.Contains(t, s.ask("GET", "/health/ready", "", holders["reads"].Header()...).Body.String(), "stopping")
+	require.JSONEq(t, `{"status":"unavailable"}`, s.do("GET", "/health", "").Body.String())
+	require.JSONEq(t, `{"status":"unavailable"}`, s.do("GET", "/health/ready", "").Body.String())
+	require.Contains(t, s.do("GET", "/health/ready", "", holders["reads"].Header()...).Body.String(), "stopping")
 	public := newGuardedServer(t, nil, config.Config{TokensFile: path, MetricsPublic: true}, nil)
-	require.Equal(t, 200, public.ask("GET", "/metrics", "").Code)
+	require.Equal(t, 200, public.do("GET", "/metrics", "").Code)
 }
 
-func TestHowATokenIsSent(t *testing.T) {
+func TestWaysToSendAToken(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	reports, reads := holders["reports"].Token, holders["reads"].Token
 	post := func(query string, header ...string) int {
-		return s.ask("POST", "/webhook/status"+query, reportOf("a", "t", "running"), header...).Code
+		return s.do("POST", "/webhook/status"+query, reportOf("a", "t", "running"), header...).Code
 	}
 	require.Equal(t, 200, post("?access_token="+reports))
 	require.Equal(t, 200, post("?x=1&access_token="+reports))
@@ -159,12 +161,12 @@ func TestHowATokenIsSent(t *testing.T) {
 	require.Equal(t, 400, post("?access_token="+reports+"&access_token="+reports))
 	require.Equal(t, 400, post("?access_token="+reports, "Authorization: Bearer "+reports))
 	require.Equal(t, 400, post("?access_token=%zz"))
-	require.Equal(t, 401, s.ask("GET", "/api/agents?access_token="+reads, "").Code, "for webhooks alone")
-	require.Equal(t, 200, post("", "Authorization: bearer  "+reports), "the scheme is in any case")
+	require.Equal(t, 401, s.do("GET", "/api/agents?access_token="+reads, "").Code, "access_token is only for webhooks")
+	require.Equal(t, 200, post("", "Authorization: bearer  "+reports), "the scheme is case-insensitive")
 	for _, header := range []string{"Basic " + reports, reports, "Token " + reports} {
 		require.Equal(t, 400, post("", "Authorization: "+header), header)
 	}
-	for _, header := range []string{"Bearer", "Bearer ", "bearer   "} { // as a command sends it whose variable is not set
+	for _, header := range []string{"Bearer", "Bearer ", "bearer   "} { // sent by a command whose token variable is not set
 		require.Equal(t, 401, post("", "Authorization: "+header), header)
 		require.Equal(t, 200, post("?access_token="+reports, "Authorization: "+header), header)
 	}
@@ -178,32 +180,34 @@ func TestHowATokenIsSent(t *testing.T) {
 	require.Equal(t, 400, w.Code)
 }
 
-// TestABatchOfSeveralTeams takes the reports that the token is for, and says of each other one that it is not.
-func TestABatchOfSeveralTeams(t *testing.T) {
+// TestBatchForSeveralTeams checks that the reports of a batch that the token covers are accepted, and that each other
+// report gets an error.
+func TestBatchForSeveralTeams(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	team := holders["of team"].Header()
-	w := s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("other/b", "t", "running"), team...)
+	team := holders["team"].Header()
+	w := s.do("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("other/b", "t", "running"), team...)
 	require.Equal(t, 207, w.Code)
 	require.JSONEq(t, `{"success":false,"message":"1 of 2 reports were accepted","accepted":1,"rejected":1,
 		"errors":[{"index":1,"error":"forbidden","message":"the token is not for an agent with this agent_id","field":"agent_id"}]}`, w.Body.String())
-	require.Equal(t, 403, s.ask("POST", "/webhook/status", "["+reportOf("other/b", "t", "running")+"]", team...).Code)
+	require.Equal(t, 403, s.do("POST", "/webhook/status", "["+reportOf("other/b", "t", "running")+"]", team...).Code)
 	require.Equal(t, 1, s.store.Summary().Agents)
 }
 
-// sight is what somebody sees of a server: bodies without cursors, which say where a page ends and not what is on it.
-type sight struct {
+// view is what a client sees of a server. The bodies lack their cursors: a cursor says where a page ends, not what is
+// on it.
+type view struct {
 	codes  []int
 	bodies []string
 }
 
 var cursorText = regexp.MustCompile(`,"next_cursor":"[^"]*"`)
 
-// look reads every page of every list, and each agent and session, of every ID there is.
-func look(s *server, ids []string, header ...string) (all sight) {
+// readEverything reads every page of every list, and the agent and the sessions for each ID.
+func readEverything(s *server, ids []string, header ...string) (all view) {
 	read := func(target string) {
 		for range 50 {
-			w := s.ask("GET", target, "", header...)
+			w := s.do("GET", target, "", header...)
 			all.codes = append(all.codes, w.Code)
 			all.bodies = append(all.bodies, target[:strings.IndexByte(target+"?", '?')]+" "+cursorText.ReplaceAllString(w.Body.String(), ""))
 			_, next, ok := strings.Cut(w.Body.String(), `"next_cursor":"`)
@@ -211,8 +215,8 @@ func look(s *server, ids []string, header ...string) (all sight) {
 				return
 			}
 			cursor, _, _ := strings.Cut(next, `"`)
-			base, _, _ := strings.Cut(target, "&cursor=")
-			target = base + "&cursor=" + cursor
+			firstPage, _, _ := strings.Cut(target, "&cursor=")
+			target = firstPage + "&cursor=" + cursor
 		}
 	}
 	for _, target := range []string{"/api/agents?limit=2", "/api/agents?sort=-last_seen&limit=1", "/api/agents?source=codex&limit=1", "/api/agents?status=pending&limit=1",
@@ -230,9 +234,9 @@ func look(s *server, ids []string, header ...string) (all sight) {
 	return all
 }
 
-// TestALimitedTokenSeesAServerOfItsOwn holds what a token that is for some agents sees, of lists, counts and events, to what is
-// to be seen on a server that only ever got the reports of these, whatever agents and patterns there are.
-func TestALimitedTokenSeesAServerOfItsOwn(t *testing.T) {
+// TestLimitedTokenSeesOnlyItsAgents checks that a client with a token for some agents gets the same lists, counts and
+// events as on a server that only received the reports of these agents, for any agents and patterns.
+func TestLimitedTokenSeesOnlyItsAgents(t *testing.T) {
 	ids := []string{"a/1", "a/2", "ab", "b/1", "ü/*", "c"}
 	rapid.Check(t, func(rt *rapid.T) {
 		patterns := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a/*", "*1", "b/?", `ü/\*`, "c", "*", "a?", "nobody"}), 1, 3, rapid.ID).Draw(rt, "patterns")
@@ -255,41 +259,41 @@ func TestALimitedTokenSeesAServerOfItsOwn(t *testing.T) {
 		require.NoError(t, err)
 
 		synctest.Test(t, func(t *testing.T) {
-			short := func(o *store.Options) { o.DefaultTTL, o.SessionRetention = 5*time.Minute, 20*time.Minute }
-			shared := newGuardedServer(t, short, config.Config{TokensFile: path}, nil)
-			own := newGuardedServer(t, short, config.Config{}, nil)
-			ofShared, ofOwn := follow(t, shared, "/api/events", holders["some"].Header()...), follow(t, own, "/api/events")
+			shortTTL := func(o *store.Options) { o.DefaultTTL, o.SessionRetention = 5*time.Minute, 20*time.Minute }
+			shared := newGuardedServer(t, shortTTL, config.Config{TokensFile: path}, nil)
+			own := newGuardedServer(t, shortTTL, config.Config{}, nil)
+			sharedEvents, ownEvents := follow(t, shared, "/api/events", holders["some"].Header()...), follow(t, own, "/api/events")
 			for _, st := range steps {
 				time.Sleep(time.Millisecond)
-				st.on(shared, holders["all"].Header()...)
+				st.apply(shared, holders["all"].Header()...)
 				if some.Covers(st.agent) || st.kind == "wait" {
-					st.on(own)
+					st.apply(own)
 				}
 				if st.kind == "wait" {
 					time.Sleep(6 * time.Minute)
 				}
 				synctest.Wait()
-				require.Equal(t, look(own, ids), look(shared, ids, holders["some"].Header()...), "%+v", st)
+				require.Equal(t, readEverything(own, ids), readEverything(shared, ids, holders["some"].Header()...), "%+v", st)
 			}
 			time.Sleep(time.Second)
-			require.Equal(t, ofOwn.events(), ofShared.events())
+			require.Equal(t, ownEvents.events(), sharedEvents.events())
 		})
 	})
 }
 
 type step struct{ kind, agent, topic, status, source string }
 
-func (st step) on(s *server, header ...string) {
+func (st step) apply(s *server, header ...string) {
 	switch st.kind {
 	case "report":
-		s.ask("POST", "/webhook/status", fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":%q,"agent_source":%q}`, st.agent, st.topic, st.status, st.source), header...)
+		s.do("POST", "/webhook/status", fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":%q,"agent_source":%q}`, st.agent, st.topic, st.status, st.source), header...)
 	case "remove":
-		s.ask("DELETE", "/api/agents/"+url.PathEscape(st.agent)+"/sessions/"+st.topic, "", header...)
+		s.do("DELETE", "/api/agents/"+url.PathEscape(st.agent)+"/sessions/"+st.topic, "", header...)
 	}
 }
 
-// followed is an event stream that is read as it goes on.
-type followed struct {
+// stream is an open event stream. It is the http.ResponseWriter that the server writes to.
+type stream struct {
 	mu     sync.Mutex
 	text   strings.Builder
 	header http.Header
@@ -297,23 +301,23 @@ type followed struct {
 	ended  chan struct{}
 }
 
-func (f *followed) Header() http.Header { return f.header }
-func (f *followed) Flush()              {}
-func (f *followed) WriteHeader(status int) {
+func (f *stream) Header() http.Header { return f.header }
+func (f *stream) Flush()              {}
+func (f *stream) WriteHeader(status int) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.status = status
 }
 
-func (f *followed) Write(b []byte) (int, error) {
+func (f *stream) Write(b []byte) (int, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	return f.text.Write(b)
 }
 
-// follow opens an event stream, which ends with the test.
-func follow(t testing.TB, s *server, target string, header ...string) *followed {
-	f := &followed{header: http.Header{}, ended: make(chan struct{})}
+// follow opens an event stream, which is closed when the test ends.
+func follow(t testing.TB, s *server, target string, header ...string) *stream {
+	f := &stream{header: http.Header{}, ended: make(chan struct{})}
 	ctx, cancel := context.WithCancel(t.Context())
 	r := httptest.NewRequest("GET", target, nil).WithContext(ctx)
 	for _, line := range header {
@@ -332,8 +336,8 @@ func follow(t testing.TB, s *server, target string, header ...string) *followed 
 	return f
 }
 
-// events returns what came so far: the type and the data of each event.
-func (f *followed) events() (events []string) {
+// events returns the type and the data of each event received so far.
+func (f *stream) events() (events []string) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	for line := range strings.Lines(f.text.String()) {
@@ -344,15 +348,16 @@ func (f *followed) events() (events []string) {
 	return events
 }
 
-// TestAStreamEndsWithItsToken takes a token away, lets one expire, and signs somebody out, while their streams are open.
-func TestAStreamEndsWithItsToken(t *testing.T) {
+// TestStreamEndsWithItsToken checks that an open stream ends when its token is removed, when its token expires, and at
+// sign-out.
+func TestStreamEndsWithItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		soon := time.Now().Add(time.Hour)
 		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"gone": {Scopes: []string{"read"}}, "stays": {Scopes: []string{"read"}}, "expires": {Scopes: []string{"read"}, Expires: soon}})
 		var guard handlers.Access
 		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { guard = p.Access })
 		cookie := signIn(t, s, holders["stays"].Token)
-		streams := map[string]*followed{"signed in": follow(t, s, "/api/events", "Cookie: "+cookie)}
+		streams := map[string]*stream{"signed in": follow(t, s, "/api/events", "Cookie: "+cookie)}
 		for name, h := range holders {
 			streams[name] = follow(t, s, "/api/events", h.Header()...)
 		}
@@ -375,16 +380,16 @@ func TestAStreamEndsWithItsToken(t *testing.T) {
 		_, err = guard.Tokens.Load([]byte(strings.Join(kept, "")))
 		require.NoError(t, err)
 		require.Equal(t, []string{"expires", "signed in", "stays"}, open())
-		require.Equal(t, 401, s.ask("GET", "/api/agents", "", holders["gone"].Header()...).Code)
+		require.Equal(t, 401, s.do("GET", "/api/agents", "", holders["gone"].Header()...).Code)
 		time.Sleep(time.Hour)
 		require.Equal(t, []string{"signed in", "stays"}, open())
-		require.Contains(t, s.ask("GET", "/api/agents", "", holders["expires"].Header()...).Body.String(), "the token has expired")
-		require.Equal(t, 303, s.ask("POST", "/sign-out", "", "Cookie: "+cookie).Code)
+		require.Contains(t, s.do("GET", "/api/agents", "", holders["expires"].Header()...).Body.String(), "the token has expired")
+		require.Equal(t, 303, s.do("POST", "/sign-out", "", "Cookie: "+cookie).Code)
 		require.Equal(t, []string{"stays"}, open())
 	})
 }
 
-// signIn signs somebody in, and returns the cookie.
+// signIn signs in with a token and returns the cookie.
 func signIn(t testing.TB, s http.Handler, token string) (cookie string) {
 	t.Helper()
 	r := httptest.NewRequest("POST", "/sign-in", strings.NewReader(url.Values{"token": {token}, "view": {"view=agents"}}.Encode()))
@@ -397,19 +402,19 @@ func signIn(t testing.TB, s http.Handler, token string) (cookie string) {
 	return cookie
 }
 
-func TestSigningIn(t *testing.T) {
+func TestSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) {
-			p.Access.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // where httptest's requests come from
+			p.Access.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // the address of httptest's requests
 		})
-		w := s.ask("GET", "/?view=agents", "")
+		w := s.do("GET", "/?view=agents", "")
 		require.Equal(t, 401, w.Code)
 		require.Contains(t, w.Body.String(), `<form class="signin" method="post" action="sign-in">`)
 		require.Contains(t, w.Body.String(), `name="view" value="view=agents"`)
 
 		form := func(token string) *httptest.ResponseRecorder {
-			return s.ask("POST", "/sign-in", url.Values{"token": {token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
+			return s.do("POST", "/sign-in", url.Values{"token": {token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
 		}
 		require.Contains(t, form("ka_wrong").Body.String(), "Not signed in: unknown token.")
 		require.Contains(t, form(holders["expired"].Token).Body.String(), "the token has expired")
@@ -417,99 +422,99 @@ func TestSigningIn(t *testing.T) {
 		require.Equal(t, 400, form(strings.Repeat("x", 10_000)).Code)
 		w = form(" " + holders["reads"].Token + "\n")
 		require.Regexp(t, `^kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; SameSite=Strict$`, w.Header().Get("Set-Cookie"))
-		w = s.ask("POST", "/sign-in", url.Values{"token": {holders["reads"].Token}}.Encode(), "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-Proto: https")
+		w = s.do("POST", "/sign-in", url.Values{"token": {holders["reads"].Token}}.Encode(), "Content-Type: application/x-www-form-urlencoded", "X-Forwarded-Proto: https")
 		require.Regexp(t, `^__Host-kubeagents=[A-Z2-7]{52}; Path=/; Max-Age=43200; HttpOnly; Secure; SameSite=Strict$`, w.Header().Get("Set-Cookie"))
 
 		encrypted := httptest.NewRequest("POST", "https://hub.example/sign-in", strings.NewReader(url.Values{"token": {holders["reads"].Token}}.Encode()))
 		encrypted.Header.Set("Content-Type", "application/x-www-form-urlencoded")
 		w = httptest.NewRecorder()
-		s.ServeHTTP(w, encrypted) // over TLS itself
+		s.ServeHTTP(w, encrypted) // directly over TLS
 		require.Regexp(t, `^__Host-kubeagents=.*; Secure;`, w.Header().Get("Set-Cookie"))
 		require.Equal(t, "max-age=63072000", w.Header().Get("Strict-Transport-Security"))
 
-		cookie := signIn(t, s, holders["of team"].Token)
-		require.NotContains(t, cookie, holders["of team"].Token)
-		s.ask("POST", "/webhook/status", reportOf("team/a", "mine", "pending")+reportOf("z", "theirs", "pending"), holders["reports"].Header()...)
-		page := s.ask("GET", "/", "", "Cookie: "+cookie)
+		cookie := signIn(t, s, holders["team"].Token)
+		require.NotContains(t, cookie, holders["team"].Token)
+		s.do("POST", "/webhook/status", reportOf("team/a", "mine", "pending")+reportOf("z", "theirs", "pending"), holders["reports"].Header()...)
+		page := s.do("GET", "/", "", "Cookie: "+cookie)
 		require.Equal(t, 200, page.Code)
 		require.Contains(t, page.Body.String(), "mine")
 		require.NotContains(t, page.Body.String(), "theirs")
-		require.Contains(t, page.Body.String(), `data-viewer="of team"`)
-		require.Equal(t, 200, s.ask("GET", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
-		require.Equal(t, 404, s.ask("GET", "/api/agents/z", "", "Cookie: "+cookie).Code)
+		require.Contains(t, page.Body.String(), `data-viewer="team"`)
+		require.Equal(t, 200, s.do("GET", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
+		require.Equal(t, 404, s.do("GET", "/api/agents/z", "", "Cookie: "+cookie).Code)
 
-		// What comes from elsewhere, and what would change something, a cookie does not help.
-		require.Equal(t, 401, s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running"), "Cookie: "+cookie).Code)
-		require.Equal(t, 401, s.ask("DELETE", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
-		require.Equal(t, 401, s.ask("GET", "/debug/pprof/heap", "", "Cookie: "+cookie).Code)
+		// The cookie authorizes no changes, and no requests of pages of other origins.
+		require.Equal(t, 401, s.do("POST", "/webhook/status", reportOf("team/a", "t", "running"), "Cookie: "+cookie).Code)
+		require.Equal(t, 401, s.do("DELETE", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
+		require.Equal(t, 401, s.do("GET", "/debug/pprof/heap", "", "Cookie: "+cookie).Code)
 		for _, target := range []string{"/sign-in", "/sign-out"} {
-			require.Equal(t, 403, s.ask("POST", target, "", "Cookie: "+cookie, "Sec-Fetch-Site: cross-site").Code)
-			require.Equal(t, 403, s.ask("POST", target, "", "Cookie: "+cookie, "Origin: https://evil.example").Code)
+			require.Equal(t, 403, s.do("POST", target, "", "Cookie: "+cookie, "Sec-Fetch-Site: cross-site").Code)
+			require.Equal(t, 403, s.do("POST", target, "", "Cookie: "+cookie, "Origin: https://evil.example").Code)
 		}
-		require.Equal(t, 200, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code, "still signed in")
+		require.Equal(t, 200, s.do("GET", "/api/agents", "", "Cookie: "+cookie).Code, "still signed in")
 
-		out := s.ask("POST", "/sign-out", "", "Cookie: "+cookie, "Sec-Fetch-Site: same-origin")
+		out := s.do("POST", "/sign-out", "", "Cookie: "+cookie, "Sec-Fetch-Site: same-origin")
 		require.Equal(t, 303, out.Code)
 		require.Regexp(t, `^kubeagents=; Path=/; Max-Age=0;`, out.Header().Get("Set-Cookie"))
-		require.Equal(t, 401, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code, "whoever kept the cookie is out as well")
+		require.Equal(t, 401, s.do("GET", "/api/agents", "", "Cookie: "+cookie).Code, "the old cookie is no longer valid")
 
 		cookie = signIn(t, s, holders["reads"].Token)
 		time.Sleep(access.SignedInFor - time.Second)
-		require.Equal(t, 200, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code)
+		require.Equal(t, 200, s.do("GET", "/api/agents", "", "Cookie: "+cookie).Code)
 		time.Sleep(time.Second)
 		synctest.Wait()
-		require.Equal(t, 401, s.ask("GET", "/api/agents", "", "Cookie: "+cookie).Code)
-		// Everybody is out by now: nothing is left that could grow.
+		require.Equal(t, 401, s.do("GET", "/api/agents", "", "Cookie: "+cookie).Code)
+		// By now every sign-in has ended, so that none is left in memory.
 	})
 }
 
-func TestLimits(t *testing.T) {
+func TestRateLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"one": {Scopes: []string{"report", "read"}}, "two": {Scopes: []string{"report", "read"}}})
 		s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 10, RateLimitReads: 5}, nil)
 		one, two := holders["one"].Header(), holders["two"].Header()
 		report := func(n int, header []string) *httptest.ResponseRecorder {
-			return s.ask("POST", "/webhook/status", "["+strings.TrimSuffix(strings.Repeat(reportOf("a", "t", "running")+",", n), ",")+"]", header...)
+			return s.do("POST", "/webhook/status", "["+strings.TrimSuffix(strings.Repeat(reportOf("a", "t", "running")+",", n), ",")+"]", header...)
 		}
 		require.Equal(t, 200, report(60, one).Code)
-		require.Equal(t, 200, report(40, one).Code, "ten seconds' worth at once")
+		require.Equal(t, 200, report(40, one).Code, "a burst of ten seconds' worth is allowed")
 		w := report(30, one)
 		require.Equal(t, 429, w.Code)
 		require.JSONEq(t, `{"error":"too_many_requests","message":"more than 10 reports a second: try again later"}`, w.Body.String())
 		header := func(name string) string { return w.Header().Get(name) }
 		require.Equal(t, []string{"1", "10", "0", "1"}, []string{header("Retry-After"), header("RateLimit-Limit"), header("RateLimit-Remaining"), header("RateLimit-Reset")})
-		require.Equal(t, 200, report(30, two).Code, "each token has limits of its own")
+		require.Equal(t, 200, report(30, two).Code, "each token has its own limit")
 		time.Sleep(2 * time.Second)
 		require.Equal(t, 200, report(20, one).Code)
 		require.Equal(t, 429, report(20, one).Code)
 		time.Sleep(10 * time.Second)
-		require.Equal(t, 200, report(300, one).Code, "a great batch passes when nothing is owed")
+		require.Equal(t, 200, report(300, one).Code, "a batch larger than the burst is accepted if the full burst is available")
 		time.Sleep(10 * time.Second)
-		require.Equal(t, 429, report(1, one).Code, "and is paid off")
+		require.Equal(t, 429, report(1, one).Code, "later reports are refused until the excess is made up for")
 		time.Sleep(11 * time.Second)
 		require.Equal(t, 200, report(1, one).Code)
-		require.Equal(t, 200, s.ask("GET", "/api/agents", "", one...).Code, "reads are counted apart")
+		require.Equal(t, 200, s.do("GET", "/api/agents", "", one...).Code, "reads have a separate limit")
 		for range 49 {
-			s.ask("GET", "/api/agents", "", one...)
+			s.do("GET", "/api/agents", "", one...)
 		}
-		require.Equal(t, 429, s.ask("GET", "/api/agents", "", one...).Code)
+		require.Equal(t, 429, s.do("GET", "/api/agents", "", one...).Code)
 		for range 60 {
-			require.Equal(t, 200, s.ask("GET", "/health", "", one...).Code)
+			require.Equal(t, 200, s.do("GET", "/health", "", one...).Code)
 		}
-		require.NotContains(t, s.ask("GET", "/health", "", one...).Body.String(), "version", "nor does /health help to guess")
+		require.NotContains(t, s.do("GET", "/health", "", one...).Body.String(), "version", "above the limit, /health doesn't show whether a token is valid")
 		time.Sleep(10 * time.Second)
 
-		for range 50 { // somebody guesses
-			require.Equal(t, 401, s.ask("GET", "/api/agents", "", "Authorization: Bearer guess").Code)
+		for range 50 { // someone guesses tokens
+			require.Equal(t, 401, s.do("GET", "/api/agents", "", "Authorization: Bearer guess").Code)
 		}
-		require.Equal(t, 429, s.ask("GET", "/api/agents", "", "Authorization: Bearer guess").Code)
-		require.Equal(t, 200, s.ask("GET", "/api/agents", "", two...).Code, "which is nothing to those who need not guess")
+		require.Equal(t, 429, s.do("GET", "/api/agents", "", "Authorization: Bearer guess").Code)
+		require.Equal(t, 200, s.do("GET", "/api/agents", "", two...).Code, "guesses don't count against clients with valid tokens")
 	})
 }
 
-func TestLimitsByAddress(t *testing.T) {
+func TestRateLimitsByAddress(t *testing.T) {
 	s := newGuardedServer(t, nil, config.Config{RateLimitReads: 1, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("10.0.0.0/8")}}, nil)
-	from := func(forwarded string) int { return s.ask("GET", "/api/agents", "", "X-Forwarded-For: "+forwarded).Code }
+	from := func(forwarded string) int { return s.do("GET", "/api/agents", "", "X-Forwarded-For: "+forwarded).Code }
 	exhaust := func(forwarded string) {
 		t.Helper()
 		for range 10 {
@@ -518,22 +523,22 @@ func TestLimitsByAddress(t *testing.T) {
 		require.Equal(t, 429, from(forwarded))
 	}
 	exhaust("203.0.113.1")
-	require.Equal(t, 429, from("8.8.8.8, 203.0.113.1"), "what a client says of itself is not believed")
-	require.Equal(t, 429, from("203.0.113.1, 10.1.2.3"), "what a trusted proxy says is")
+	require.Equal(t, 429, from("8.8.8.8, 203.0.113.1"), "addresses that a client sends are ignored")
+	require.Equal(t, 429, from("203.0.113.1, 10.1.2.3"), "addresses behind a trusted proxy are used")
 	exhaust("203.0.113.2")
 	exhaust("2001:db8::1")
-	require.Equal(t, 429, from("2001:db8::ffff:1"), "a site of IPv6 is one")
+	require.Equal(t, 429, from("2001:db8::ffff:1"), "an IPv6 /64 network counts as one address")
 	require.Equal(t, 200, from("2001:db8:0:1::1"))
 
 	direct := newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, nil)
 	for i := range 11 {
-		w := direct.ask("GET", "/api/agents", "", fmt.Sprintf("X-Forwarded-For: 203.0.113.%d", i))
-		require.Equal(t, map[bool]int{true: 200, false: 429}[i < 10], w.Code, "nobody is believed without TRUSTED_PROXIES")
+		w := direct.do("GET", "/api/agents", "", fmt.Sprintf("X-Forwarded-For: 203.0.113.%d", i))
+		require.Equal(t, map[bool]int{true: 200, false: 429}[i < 10], w.Code, "without TRUSTED_PROXIES, X-Forwarded-For is ignored")
 	}
 }
 
-// TestAFloodOfAddresses comes from 100,000 addresses.
-func TestAFloodOfAddresses(t *testing.T) {
+// TestRateLimitsOfManyAddressesAreBounded counts requests of 100,000 addresses.
+func TestRateLimitsOfManyAddressesAreBounded(t *testing.T) {
 	limits := access.NewAddresses(access.Limits{Reports: 1, Reads: 1})
 	now := time.Now()
 	for i := range 100_000 {
@@ -544,24 +549,24 @@ func TestAFloodOfAddresses(t *testing.T) {
 	require.Equal(t, 10_000, limits.Known())
 }
 
-// TestRequestsInFlight sends more requests at once than may be.
-func TestRequestsInFlight(t *testing.T) {
+// TestRequestsInFlightAreLimited sends more concurrent requests than are allowed.
+func TestRequestsInFlightAreLimited(t *testing.T) {
 	s := newGuardedServer(t, nil, config.Config{MaxInFlight: 2}, nil)
 	finish := []func(string) int{occupy(t, s), occupy(t, s)}
-	w := s.ask("GET", "/api/agents", "")
+	w := s.do("GET", "/api/agents", "")
 	require.Equal(t, 503, w.Code)
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
 	require.Equal(t, "2", w.Header().Get("RateLimit-Limit"))
 	require.Contains(t, w.Body.String(), "MAX_IN_FLIGHT")
-	require.Equal(t, 200, s.ask("GET", "/health", "").Code, "probes are answered")
+	require.Equal(t, 200, s.do("GET", "/health", "").Code, "probes are answered")
 	for _, finish := range finish {
 		require.Equal(t, 200, finish(reportOf("a", "t", "running")))
 	}
-	require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code)
+	require.Equal(t, 200, s.do("GET", "/api/agents", "").Code)
 }
 
-// TestExcessIsLoggedOnceASecond sends far too many requests, for a path that is too long for a line.
-func TestExcessIsLoggedOnceASecond(t *testing.T) {
+// TestExcessIsLoggedOncePerSecond sends far too many requests, with a path that is too long for a log line.
+func TestExcessIsLoggedOncePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
 		s := newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, func(p *handlers.Parts) {
@@ -569,7 +574,7 @@ func TestExcessIsLoggedOnceASecond(t *testing.T) {
 		})
 		for range 3 {
 			for range 100 {
-				s.ask("GET", "/api/agents/"+strings.Repeat("x", 1000), "")
+				s.do("GET", "/api/agents/"+strings.Repeat("x", 1000), "")
 			}
 			time.Sleep(time.Second)
 		}
@@ -583,11 +588,12 @@ func TestExcessIsLoggedOnceASecond(t *testing.T) {
 			require.NoError(t, err)
 			total += n
 		}
-		require.Equal(t, 300-12-3-98, total, "all but those that passed, those that have lines, and those since")
+		require.Equal(t, 300-12-3-98, total, "all but those that were accepted, those with a line, and those after the last line")
 	})
 }
 
-// occupy has a report be in flight until finish is called with its body, which returns the status.
+// occupy sends the start of a report, which stays in flight until finish is called with the rest of its body. finish
+// returns the status.
 func occupy(t testing.TB, s *server) (finish func(body string) int) {
 	body, more := io.Pipe()
 	status := make(chan int)
@@ -596,7 +602,7 @@ func occupy(t testing.TB, s *server) (finish func(body string) int) {
 		s.ServeHTTP(w, httptest.NewRequest("POST", "/webhook/status", body))
 		status <- w.Code
 	}()
-	_, err := io.WriteString(more, " ") // it is read, so that the request is in flight
+	_, err := io.WriteString(more, " ") // once this is read, the request is in flight
 	require.NoError(t, err)
 	return func(rest string) int {
 		_, err := io.WriteString(more, rest)
@@ -611,8 +617,8 @@ func TestSignedWebhooks(t *testing.T) {
 		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 		const next = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 		for name, cfg := range map[string]config.Config{
-			"beside tokens": {TokensFile: path, WebhookSecret: accesstest.Secret + ", " + next},
-			"alone":         {WebhookSecret: accesstest.Secret + "," + next},
+			"with tokens":    {TokensFile: path, WebhookSecret: accesstest.Secret + ", " + next},
+			"without tokens": {WebhookSecret: accesstest.Secret + "," + next},
 		} {
 			s := newGuardedServer(t, nil, cfg, nil)
 			body := reportOf("a", "t", "running")
@@ -624,13 +630,13 @@ func TestSignedWebhooks(t *testing.T) {
 				if len(signature) > 0 {
 					signed = signature[0]
 				}
-				return s.ask("POST", "/webhook/status", body, "webhook-id: "+id, fmt.Sprintf("webhook-timestamp: %d", at.Unix()), "webhook-signature: "+signed)
+				return s.do("POST", "/webhook/status", body, "webhook-id: "+id, fmt.Sprintf("webhook-timestamp: %d", at.Unix()), "webhook-signature: "+signed)
 			}
 			now := time.Now()
 			require.Equal(t, 200, send(accesstest.Secret, "msg_1", now, body).Code, name)
-			require.Equal(t, 200, send(next, "msg_1", now, body).Code, "while one secret takes over from another")
+			require.Equal(t, 200, send(next, "msg_1", now, body).Code, "both secrets are valid during a rotation")
 			_, history, _ := s.store.Session("a", "t", nil, 100)
-			require.Len(t, history.Items, 1, "the ID is that of the report, so that a repetition changes nothing")
+			require.Len(t, history.Items, 1, "the webhook ID serves as the report ID, so a retry changes nothing")
 			require.Equal(t, 200, send(accesstest.Secret, "msg_2", now.Add(-299*time.Second), body).Code)
 			require.Contains(t, send(accesstest.Secret, "msg_3", now.Add(-301*time.Second), body).Body.String(), "too old")
 			require.Contains(t, send(accesstest.Secret, "msg_3", now.Add(301*time.Second), body).Body.String(), "too new")
@@ -640,23 +646,23 @@ func TestSignedWebhooks(t *testing.T) {
 			for _, signature := range []string{"v1,", "v2,xyz", "x", ",,,", "v1,AAAA v1,BBBB"} {
 				require.Equal(t, 401, send(accesstest.Secret, "msg_3", now, body, signature).Code, signature)
 			}
-			require.Equal(t, 401, s.ask("POST", "/webhook/status", body).Code, "neither signed nor with a token")
-			require.Equal(t, 401, s.ask("POST", "/webhook/status", body, "webhook-signature: v1,x").Code)
+			require.Equal(t, 401, s.do("POST", "/webhook/status", body).Code, "neither signed nor with a token")
+			require.Equal(t, 401, s.do("POST", "/webhook/status", body, "webhook-signature: v1,x").Code)
 			tooLarge := send(accesstest.Secret, "msg_4", now, strings.Repeat(" ", 9<<20))
 			require.Equal(t, 413, tooLarge.Code)
 			require.Contains(t, tooLarge.Body.String(), "a signed body must be at most 8 MiB")
 			if cfg.TokensFile == "" {
-				require.Equal(t, 200, s.ask("GET", "/api/agents", "").Code, "the secret is about webhooks alone")
+				require.Equal(t, 200, s.do("GET", "/api/agents", "").Code, "the secret only protects webhooks")
 				continue
 			}
-			require.Equal(t, 200, s.ask("POST", "/webhook/status", body, holders["reports"].Header()...).Code)
-			require.Equal(t, 401, s.ask("GET", "/api/agents", "", "webhook-signature: v1,x").Code)
+			require.Equal(t, 200, s.do("POST", "/webhook/status", body, holders["reports"].Header()...).Code)
+			require.Equal(t, 401, s.do("GET", "/api/agents", "", "webhook-signature: v1,x").Code)
 		}
 	})
 }
 
-// TestSignaturesAreOverWhatIsSent holds that of a compressed webhook the stream is signed, not what it inflates to.
-func TestSignaturesAreOverWhatIsSent(t *testing.T) {
+// TestSignatureCoversTheCompressedBody checks that a signature is over the body as it was sent, before decompression.
+func TestSignatureCoversTheCompressedBody(t *testing.T) {
 	s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	key, err := webhooks.NewWebhook(accesstest.Secret)
 	require.NoError(t, err)
@@ -670,7 +676,7 @@ func TestSignaturesAreOverWhatIsSent(t *testing.T) {
 		now := time.Now()
 		signature, err := key.Sign("msg_1", now, []byte(signed))
 		require.NoError(t, err)
-		w := s.ask("POST", "/webhook/codex", stream.String(), "Content-Encoding: gzip", "webhook-id: msg_1",
+		w := s.do("POST", "/webhook/codex", stream.String(), "Content-Encoding: gzip", "webhook-id: msg_1",
 			fmt.Sprintf("webhook-timestamp: %d", now.Unix()), "webhook-signature: "+signature)
 		require.Equal(t, want, w.Code, w.Body)
 	}
@@ -681,31 +687,32 @@ func TestRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, nil)
 		stream := follow(t, s, "/api/events?types=removed")
-		s.ask("POST", "/webhook/status", reportOf("a/b", "t 1", "running")+reportOf("a/b", "t 2", "running"))
-		require.Equal(t, 404, s.ask("DELETE", "/api/agents/nobody", "").Code)
-		require.Equal(t, 404, s.ask("DELETE", "/api/agents/a%2Fb/sessions/none", "").Code)
-		w := s.ask("DELETE", "/api/agents/a%2Fb/sessions/t%201", "")
+		s.do("POST", "/webhook/status", reportOf("a/b", "t 1", "running")+reportOf("a/b", "t 2", "running"))
+		require.Equal(t, 404, s.do("DELETE", "/api/agents/nobody", "").Code)
+		require.Equal(t, 404, s.do("DELETE", "/api/agents/a%2Fb/sessions/none", "").Code)
+		w := s.do("DELETE", "/api/agents/a%2Fb/sessions/t%201", "")
 		require.Equal(t, 204, w.Code)
 		require.Empty(t, w.Body.String())
-		require.Equal(t, 404, s.ask("GET", "/api/agents/a%2Fb/sessions/t%201", "").Code)
-		require.Equal(t, 404, s.ask("DELETE", "/api/agents/a%2Fb/sessions/t%201", "").Code)
-		require.Equal(t, 204, s.ask("DELETE", "/api/agents/a%2Fb", "").Code)
+		require.Equal(t, 404, s.do("GET", "/api/agents/a%2Fb/sessions/t%201", "").Code)
+		require.Equal(t, 404, s.do("DELETE", "/api/agents/a%2Fb/sessions/t%201", "").Code)
+		require.Equal(t, 204, s.do("DELETE", "/api/agents/a%2Fb", "").Code)
 		require.Zero(t, s.store.Summary())
 		time.Sleep(time.Second)
 		events := strings.Join(stream.events(), "")
 		require.Regexp(t, `(?s)event: removed.*"t 1".*"agent_removed":false.*event: removed.*"t 2".*"agent_removed":true`, events)
-		s.ask("POST", "/webhook/status", reportOf("a/b", "t 1", "success"))
-		require.Contains(t, s.ask("GET", "/api/agents/a%2Fb", "").Body.String(), `"session_count":1`, "a later report begins anew")
-		require.Equal(t, 405, s.ask("PUT", "/api/agents/a%2Fb", "").Code)
-		require.Equal(t, "GET, DELETE, HEAD", s.ask("PUT", "/api/agents/a%2Fb", "").Header().Get("Allow"))
+		s.do("POST", "/webhook/status", reportOf("a/b", "t 1", "success"))
+		require.Contains(t, s.do("GET", "/api/agents/a%2Fb", "").Body.String(), `"session_count":1`, "a later report creates the agent again")
+		require.Equal(t, 405, s.do("PUT", "/api/agents/a%2Fb", "").Code)
+		require.Equal(t, "GET, DELETE, HEAD", s.do("PUT", "/api/agents/a%2Fb", "").Header().Get("Allow"))
 	})
 }
 
-// TestTricksReachNoRoute writes methods and paths in other ways, and holds the answers to those of a request without a token.
-func TestTricksReachNoRoute(t *testing.T) {
+// TestUnusualRequestsBypassNoTokens sends methods and paths in unusual forms without a token, and checks that none gets
+// access.
+func TestUnusualRequestsBypassNoTokens(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["reports"].Header()...)
+	s.do("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["reports"].Header()...)
 	paths := []string{"/api/agents", "/api/agents/team%2Fa", "/api/summary", "/api/sessions", "/openapi.yaml", "/metrics", "/debug/pprof/heap", "/webhook/status", "/api/events"}
 	for _, p := range paths {
 		for _, trick := range []string{
@@ -739,28 +746,29 @@ func TestTricksReachNoRoute(t *testing.T) {
 	require.Equal(t, 1, s.store.Summary().Agents)
 }
 
-// logged collects a log.
-type logged struct {
+// logBuffer collects the lines of a log. It is safe for concurrent use.
+type logBuffer struct {
 	mu   sync.Mutex
 	text strings.Builder
 }
 
-func (l *logged) Write(b []byte) (int, error) {
+func (l *logBuffer) Write(b []byte) (int, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.Write(b)
 }
 
-func (l *logged) String() string {
+func (l *logBuffer) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.text.String()
 }
 
-// TestNoSecretIsLogged sends secrets in every way there is, to every route, and looks for them in all that the server says.
+// TestNoSecretIsLogged sends secrets to every route in every possible way, and searches the log and the responses for
+// them.
 func TestNoSecretIsLogged(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	var log logged
+	var log logBuffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: accesstest.Secret, RateLimitReads: 10_000}, func(p *handlers.Parts) {
 		p.Logger, p.Access.Audit = logger, logger
@@ -770,7 +778,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 	for _, h := range holders {
 		secrets = append(secrets, h.Token)
 	}
-	var said strings.Builder
+	var responses strings.Builder
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "*", "heap").Replace(route)
 		if route == "/api/events" {
@@ -779,10 +787,10 @@ func TestNoSecretIsLogged(t *testing.T) {
 		for _, secret := range secrets {
 			for _, header := range []string{"Authorization: Bearer " + secret, "Authorization: Basic " + secret, "Cookie: kubeagents=" + secret, "webhook-signature: v1," + secret, "X-Nothing: x"} {
 				for _, query := range []string{"", "?access_token=" + secret, "?limit=" + secret, "?%zz&access_token=" + secret} {
-					w := s.ask(method, target+query, reportOf("a", "t", "running"), header)
-					fmt.Fprintln(&said, w.Header())
+					w := s.do(method, target+query, reportOf("a", "t", "running"), header)
+					fmt.Fprintln(&responses, w.Header())
 					if w.Header().Get("Set-Cookie") == "" {
-						said.Write(w.Body.Bytes())
+						responses.Write(w.Body.Bytes())
 					}
 				}
 			}
@@ -791,47 +799,47 @@ func TestNoSecretIsLogged(t *testing.T) {
 	}))
 	for _, profile := range []string{"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline", "/metrics"} {
 		for _, name := range []string{"admin", "reads"} {
-			said.Write(s.ask("GET", profile, "", holders[name].Header()...).Body.Bytes())
+			responses.Write(s.do("GET", profile, "", holders[name].Header()...).Body.Bytes())
 		}
 	}
-	s.ask("POST", "/sign-in", url.Values{"token": {holders["reports"].Token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
+	s.do("POST", "/sign-in", url.Values{"token": {holders["reports"].Token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
 	for _, secret := range secrets {
 		require.NotContains(t, log.String(), secret)
 		if strings.HasPrefix(secret, "ka_") && secret != "ka_wrong" {
-			require.NotContains(t, said.String(), secret)
+			require.NotContains(t, responses.String(), secret)
 		}
 	}
 	require.Contains(t, log.String(), "outcome=refused")
 	require.Contains(t, log.String(), "who=admin")
 }
 
-// TestAudit holds that each refusal and each removal is written down, whatever the level of the log.
+// TestAudit checks that every sign-in, refusal and removal is in the audit log.
 func TestAudit(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	var log logged
+	var log logBuffer
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil)) })
-	s.ask("POST", "/webhook/status", reportOf("a", "t", "running"), holders["reports"].Header()...)
-	s.ask("GET", "/api/agents", "")
-	s.ask("GET", "/api/agents", "", holders["reports"].Header()...)
+	s.do("POST", "/webhook/status", reportOf("a", "t", "running"), holders["reports"].Header()...)
+	s.do("GET", "/api/agents", "")
+	s.do("GET", "/api/agents", "", holders["reports"].Header()...)
 	signIn(t, s, holders["reads"].Token)
-	s.ask("DELETE", "/api/agents/a?_=secret", "", holders["admin"].Header()...)
-	s.ask("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["of team"].Header()...)
+	s.do("DELETE", "/api/agents/a?_=secret", "", holders["admin"].Header()...)
+	s.do("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["team"].Header()...)
 	for _, want := range []string{
 		`who=anybody client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=401 detail="a token is required`,
 		`who=reports client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=403 detail="the token lacks the scope read"`,
 		`who=reads client=192.0.2.1:1234 what="POST /sign-in" outcome="signed in" status=303`,
 		`who=admin client=192.0.2.1:1234 what="DELETE /api/agents/a" outcome=removed status=204 detail="1 sessions"`,
-		`who="of team" client=192.0.2.1:1234 what="POST /webhook/status" outcome=refused status=207 detail="1 of 2 reports are of agents`,
+		`who=team client=192.0.2.1:1234 what="POST /webhook/status" outcome=refused status=207 detail="1 of 2 reports are of agents`,
 	} {
 		require.Contains(t, log.String(), want)
 	}
 	require.Len(t, strings.Split(strings.TrimSpace(log.String()), "\n"), 5)
 }
 
-func TestEveryAnswerIsSafeToShow(t *testing.T) {
+func TestSecurityHeaders(t *testing.T) {
 	s := newTestServer(t, nil)
 	for _, target := range []string{"/", "/health", "/api/agents", "/nothing", "/metrics", "/openapi.yaml", "/favicon.svg"} {
-		header := s.ask("GET", target, "").Header()
+		header := s.do("GET", target, "").Header()
 		require.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), target)
 		require.Equal(t, "no-referrer", header.Get("Referrer-Policy"), target)
 		require.Equal(t, "DENY", header.Get("X-Frame-Options"), target)
@@ -840,18 +848,18 @@ func TestEveryAnswerIsSafeToShow(t *testing.T) {
 	}
 }
 
-// TestSharedCachesKeepNothing asks every route that is read, by those who may and those who may not, and holds what caches may do with the
-// answers. Only the icon is the same for everybody.
-func TestSharedCachesKeepNothing(t *testing.T) {
+// TestSharedCachesStoreNothing sends a GET request to every route, as clients with and without access, and checks that
+// the response forbids shared caches to store it. Only the icon, which is the same for everyone, may be stored.
+func TestSharedCachesStoreNothing(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path, CORSAllowedOrigins: config.Origins{"https://app.example"}}, nil)
 	for i := range 20 {
-		s.ask("POST", "/webhook/status", reportOf("team/a", fmt.Sprint("t", i), "running"), holders["reports"].Header()...)
+		s.do("POST", "/webhook/status", reportOf("team/a", fmt.Sprint("t", i), "running"), holders["reports"].Header()...)
 	}
 	cookie := "Cookie: " + signIn(t, s, holders["reads"].Token)
-	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.ask("GET", "/", "", cookie).Body.String())
+	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.do("GET", "/", "", cookie).Body.String())
 	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{client}", "codex", "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
-	hold := func(route string, w *httptest.ResponseRecorder) {
+	check := func(route string, w *httptest.ResponseRecorder) {
 		t.Helper()
 		control, vary := w.Header().Values("Cache-Control"), strings.Join(w.Header().Values("Vary"), ", ")
 		require.Len(t, control, 1, route)
@@ -874,32 +882,32 @@ func TestSharedCachesKeepNothing(t *testing.T) {
 		if route == "/api/events" {
 			method = "HEAD"
 		}
-		for _, who := range [][]string{nil, holders["reads"].Header(), holders["admin"].Header(), {cookie}, {"Authorization: Bearer ka_wrong"}} {
+		for _, client := range [][]string{nil, holders["reads"].Header(), holders["admin"].Header(), {cookie}, {"Authorization: Bearer ka_wrong"}} {
 			for _, header := range []string{"X-Nothing: x", "Accept-Encoding: gzip", "Origin: https://app.example", "Origin: https://evil.example", "If-None-Match: *"} {
-				hold(route, s.ask(method, replace.Replace(route), "", append(who, header)...))
+				check(route, s.do(method, replace.Replace(route), "", append(client, header)...))
 			}
 		}
-		hold("/nowhere", s.ask(method, "/nowhere", ""))
+		check("/nowhere", s.do(method, "/nowhere", ""))
 		return nil
 	}))
-	w := s.ask("GET", "/api/sessions", "", cookie, "If-None-Match: *", "Accept-Encoding: gzip")
+	w := s.do("GET", "/api/sessions", "", cookie, "If-None-Match: *", "Accept-Encoding: gzip")
 	require.Equal(t, 304, w.Code)
-	require.Equal(t, []string{"Origin", "Authorization, Cookie", "Accept-Encoding"}, w.Header().Values("Vary"), "as the answer itself has")
-	require.Equal(t, w.Header().Values("Vary"), s.ask("GET", "/api/sessions", "", cookie, "Accept-Encoding: gzip").Header().Values("Vary"))
+	require.Equal(t, []string{"Origin", "Authorization, Cookie", "Accept-Encoding"}, w.Header().Values("Vary"), "the same as in the full response")
+	require.Equal(t, w.Header().Values("Vary"), s.do("GET", "/api/sessions", "", cookie, "Accept-Encoding: gzip").Header().Values("Vary"))
 	require.Equal(t, "private, no-cache", w.Header().Get("Cache-Control"))
 }
 
-// TestEveryRouteKnowsItsHost asks every route under a foreign name, as a page does that has its own name lead here. A route that answers
-// fails it, unless it is for probes.
-func TestEveryRouteKnowsItsHost(t *testing.T) {
+// TestEveryRouteChecksTheHost sends a request with a foreign host name to every route, as in a DNS rebinding attack.
+// Every route must refuse it, except those for probes.
+func TestEveryRouteChecksTheHost(t *testing.T) {
 	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	open := newGuardedServer(t, nil, config.Config{}, nil)
 	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	open.report(t, reportOf("a", "t", "running"))
-	ask := func(s *server, method, route string) *httptest.ResponseRecorder {
+	attack := func(s *server, method, route string) *httptest.ResponseRecorder {
 		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex", "*", "x").Replace(route)
-		return s.ask(method, target, reportOf("stolen", "t", "running"), "Host: evil.example:8080", "Sec-Fetch-Site: same-origin", "Origin: http://evil.example:8080")
+		return s.do(method, target, reportOf("stolen", "t", "running"), "Host: evil.example:8080", "Sec-Fetch-Site: same-origin", "Origin: http://evil.example:8080")
 	}
 	routes := [][2]string{{"GET", "/nowhere"}, {"PUT", "/api/agents"}}
 	require.NoError(t, chi.Walk(open.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
@@ -908,21 +916,21 @@ func TestEveryRouteKnowsItsHost(t *testing.T) {
 	}))
 	for _, route := range routes {
 		for _, s := range []*server{open, signed} {
-			w := ask(s, route[0], route[1])
+			w := attack(s, route[0], route[1])
 			if strings.HasPrefix(route[1], "/health") {
 				require.Equal(t, 200, w.Code, route)
-				require.JSONEq(t, `{"status":"ok"}`, w.Body.String(), "no more than a probe needs")
+				require.JSONEq(t, `{"status":"ok"}`, w.Body.String(), "only what a probe needs")
 				continue
 			}
 			require.Equal(t, 421, w.Code, route)
 			require.JSONEq(t, `{"error":"misdirected_request","message":"this server has no tokens, so it answers only under its own names, and \"evil.example:8080\" is not one of them: `+
 				`set PUBLIC_URL to the address that people use, name its origin in CORS_ALLOWED_ORIGINS, or set TOKENS_FILE"}`, w.Body.String())
 		}
-		require.NotEqual(t, 421, ask(guarded, route[0], route[1]).Code, "with tokens, the name makes no difference")
+		require.NotEqual(t, 421, attack(guarded, route[0], route[1]).Code, "with tokens, any host name is allowed")
 	}
 	require.Equal(t, 1, open.store.Summary().Agents)
-	w := open.ask("GET", "/api/agents", "", "Host: "+strings.Repeat("é\u202e", 1000)+".example")
+	w := open.do("GET", "/api/agents", "", "Host: "+strings.Repeat("é\u202e", 1000)+".example")
 	require.Equal(t, 421, w.Code)
-	require.Contains(t, w.Body.String(), `\\u00e9\\u202e`, "shown, and not as itself")
+	require.Contains(t, w.Body.String(), `\\u00e9\\u202e`, "the characters are escaped")
 	require.Less(t, w.Body.Len(), 2000)
 }

@@ -31,7 +31,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// contract is openapi.yaml, and what of it the answers seen so far have shown.
+// contract is openapi.yaml, and the responses in it that the test has seen so far.
 type contract struct {
 	doc  *openapi3.T
 	seen map[string]bool // "GET /api/agents 200"
@@ -44,9 +44,9 @@ func newContract(t *testing.T) *contract {
 	return &contract{doc, map[string]bool{}}
 }
 
-// hold fails the test unless the answer to a request is as the contract says. route is the pattern that took
-// it.
-func (c *contract) hold(t *testing.T, route string, r *http.Request, w *httptest.ResponseRecorder) {
+// check fails the test unless the response to a request conforms to the contract. route is the pattern that matched the
+// request.
+func (c *contract) check(t *testing.T, route string, r *http.Request, w *httptest.ResponseRecorder) {
 	t.Helper()
 	require.NotEmpty(t, w.Header().Get("X-Request-Id"))
 	method := r.Method
@@ -86,8 +86,8 @@ func (c *contract) hold(t *testing.T, route string, r *http.Request, w *httptest
 	}
 }
 
-// TestContract walks every route with good and bad input, holds each answer to openapi.yaml, and sees to it
-// that the file lacks no route, the router none of the file's, and the walk none of its answers.
+// TestContract sends valid and invalid requests to every route and checks each response against openapi.yaml. It also
+// checks that the file and the router have the same routes, and that every response in the file occurred at least once.
 func TestContract(t *testing.T) {
 	c := newContract(t)
 	s := newTestServer(t, func(o *store.Options) { o.MaxSessions = 3 })
@@ -208,23 +208,23 @@ func TestContract(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
 		require.Equal(t, test.status, w.Code, "%s %s: %s", test.method, test.target, w.Body)
-		c.hold(t, test.route, r, w)
+		c.check(t, test.route, r, w)
 		if test.status == 405 {
 			assert.NotEmpty(t, w.Header().Get("Allow"))
 		}
 	}
 
-	c.holdAccess(t)
-	c.holdWebhooks(t)
-	c.holdJournal(t)
-	c.holdEvents(t)
+	c.checkAccess(t)
+	c.checkWebhooks(t)
+	c.checkJournal(t)
+	c.checkEvents(t)
 
 	inRouter := map[string]bool{}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		inRouter[method+" "+route] = true
 		return nil
 	}))
-	for _, page := range []string{"GET /", "GET /assets/*", "GET /favicon.svg", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not of the API
+	for _, page := range []string{"GET /", "GET /assets/*", "GET /favicon.svg", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not part of the API
 		delete(inRouter, page)
 	}
 	for path, item := range c.doc.Paths.Map() {
@@ -232,7 +232,7 @@ func TestContract(t *testing.T) {
 			assert.True(t, inRouter[method+" "+path], "the router lacks %s %s", method, path)
 			delete(inRouter, method+" "+path)
 			for status := range operation.Responses.Map() {
-				assert.True(t, c.seen[method+" "+path+" "+status], "not seen: %s %s %s", method, path, status)
+				assert.True(t, c.seen[method+" "+path+" "+status], "this response never occurred: %s %s %s", method, path, status)
 			}
 		}
 	}
@@ -252,75 +252,76 @@ func (d *fullDisk) MaybeError(op errorfs.Op) error {
 
 func (d *fullDisk) String() string { return "full disk" }
 
-// holdJournal holds what a server with a data directory answers: before its journal is read, while it serves, and while its
-// disk is full.
-func (c *contract) holdJournal(t *testing.T) {
+// checkJournal checks the responses of a server with a data directory: before its journal is read, in normal operation,
+// and while the disk is full.
+func (c *contract) checkJournal(t *testing.T) {
 	disk := new(fullDisk)
 	s, _ := newDurableServer(t, errorfs.Wrap(vfs.NewMem(), disk), false)
 	report := reportOf("a", "t", "running")
 	var detail struct {
 		StatusHistory []models.AgentStatus `json:"status_history"`
 	}
-	ask := func(method, target, body string, status int, says string) {
+	check := func(method, target, body string, status int, want string) {
 		t.Helper()
 		r := httptest.NewRequest(method, target, strings.NewReader(body))
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
 		require.Equal(t, status, w.Code, "%s %s: %s", method, target, w.Body)
-		require.Contains(t, w.Body.String(), says)
+		require.Contains(t, w.Body.String(), want)
 		require.Equal(t, status == 503, w.Header().Get("Retry-After") != "")
 		route, _, _ := strings.Cut(target, "?")
-		c.hold(t, strings.NewReplacer("/agents/a", "/agents/{agent_id}", "/sessions/t", "/sessions/{session_topic}").Replace(route), r, w)
+		c.check(t, strings.NewReplacer("/agents/a", "/agents/{agent_id}", "/sessions/t", "/sessions/{session_topic}").Replace(route), r, w)
 	}
-	ask("GET", "/health/live", "", 200, "ok")
-	ask("GET", "/health/ready", "", 503, "reading its journal")
-	ask("GET", "/health", "", 503, "reading its journal")
+	check("GET", "/health/live", "", 200, "ok")
+	check("GET", "/health/ready", "", 503, "reading its journal")
+	check("GET", "/health", "", 503, "reading its journal")
 	for _, target := range []string{"/api/agents", "/api/agents/a", "/api/agents/a/status", "/api/agents/a/sessions",
 		"/api/agents/a/sessions/t", "/api/sessions", "/api/summary"} {
-		ask("GET", target, "", 503, "reading its journal")
+		check("GET", target, "", 503, "reading its journal")
 	}
-	ask("POST", "/webhook/status", report, 503, "reading its journal")
+	check("POST", "/webhook/status", report, 503, "reading its journal")
 
 	s.handlers.Replayed()
-	ask("GET", "/health/ready", "", 200, "ok")
-	ask("GET", "/health", "", 200, `"storage":"journal","disk_bytes":`)
+	check("GET", "/health/ready", "", 200, "ok")
+	check("GET", "/health", "", 200, `"storage":"journal","disk_bytes":`)
 	for range 150 {
-		ask("POST", "/webhook/status", report, 200, "success")
+		check("POST", "/webhook/status", report, 200, "success")
 	}
-	ask("GET", "/api/agents/a/sessions/t?limit=120", "", 200, "next_cursor")
+	check("GET", "/api/agents/a/sessions/t?limit=120", "", 200, "next_cursor")
 
 	disk.full.Store(true)
-	ask("POST", "/webhook/status", report, 503, "the disk of DATA_DIR is full")
-	ask("POST", "/webhook/status", report, 503, "nothing of this request was stored")
-	ask("POST", "/webhook/status", report+report+"{}", 503, `"accepted":0,"rejected":3`)
-	ask("GET", "/health", "", 503, `"cause":"the disk of DATA_DIR is full: `)
-	ask("GET", "/health/ready", "", 200, "ok")
-	ask("GET", "/health/live", "", 200, "ok")
-	ask("GET", "/api/agents", "", 200, `"agent_id":"a"`)
-	ask("GET", "/api/agents/a/sessions/t?limit=1000", "", 200, `"agent_id":"a"`)
+	check("POST", "/webhook/status", report, 503, "the disk of DATA_DIR is full")
+	check("POST", "/webhook/status", report, 503, "nothing of this request was stored")
+	check("POST", "/webhook/status", report+report+"{}", 503, `"accepted":0,"rejected":3`)
+	check("GET", "/health", "", 503, `"cause":"the disk of DATA_DIR is full: `)
+	check("GET", "/health/ready", "", 200, "ok")
+	check("GET", "/health/live", "", 200, "ok")
+	check("GET", "/api/agents", "", 200, `"agent_id":"a"`)
+	check("GET", "/api/agents/a/sessions/t?limit=1000", "", 200, `"agent_id":"a"`)
 	s.get(t, "/api/agents/a/sessions/t?limit=1000", &detail)
-	require.Len(t, detail.StatusHistory, 150, "reads go on")
+	require.Len(t, detail.StatusHistory, 150, "reads still work")
 	s.get(t, "/api/agents/a/status?limit=1000", &detail)
-	require.Len(t, detail.StatusHistory, 150, "reads go on")
-	scrape := s.ask(http.MethodGet, "/metrics", "").Body.String()
+	require.Len(t, detail.StatusHistory, 150, "reads still work")
+	scrape := s.do(http.MethodGet, "/metrics", "").Body.String()
 	for _, line := range []string{"kubeagents_journal_writable 0", `kubeagents_reports_total{outcome="stored"} 150`, `kubeagents_reports_total{outcome="unavailable"} 4`} {
 		assert.Contains(t, scrape, line)
 	}
 
 	disk.full.Store(false)
-	for s.ask(http.MethodPost, "/webhook/status", report).Code != 200 { //nolint:revive // soon, by itself
+	for s.do(http.MethodPost, "/webhook/status", report).Code != 200 { //nolint:revive // it recovers soon by itself
 	}
-	ask("GET", "/health", "", 200, `"storage":"journal"`)
+	check("GET", "/health", "", 200, `"storage":"journal"`)
 	s.get(t, "/api/agents/a/sessions/t?limit=1000", &detail)
 	require.Len(t, detail.StatusHistory, 151)
 }
 
-// TestContractOfQuestions holds that what reads and events show of questions is as the contract says, and that questions are found.
-func TestContractOfQuestions(t *testing.T) {
+// TestContractForQuestions checks questions in the responses to reads against the contract, and finds sessions by their
+// questions.
+func TestContractForQuestions(t *testing.T) {
 	s, c := newTestServer(t, nil), newContract(t)
 	position := s.handlers.Hub.Position()
 	event := func(rest string) {
-		w := s.ask("POST", "/webhook/claude-code", `{"session_id":"t","cwd":"/home/dev/payments",`+rest+`}`, "X-Agent-Host: laptop")
+		w := s.do("POST", "/webhook/claude-code", `{"session_id":"t","cwd":"/home/dev/payments",`+rest+`}`, "X-Agent-Host: laptop")
 		require.Equal(t, 200, w.Code, w.Body)
 	}
 	get := func(route, target string) string {
@@ -328,7 +329,7 @@ func TestContractOfQuestions(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
 		require.Equal(t, 200, w.Code, w.Body)
-		c.hold(t, route, r, w)
+		c.check(t, route, r, w)
 		return w.Body.String()
 	}
 	const agent, session = "/api/agents/claude-code:payments@laptop", "/api/agents/claude-code:payments@laptop/sessions/t"
@@ -360,13 +361,13 @@ func TestContractOfQuestions(t *testing.T) {
 	require.NotEmpty(t, position)
 }
 
-// holdEvents holds each kind of event to the contract.
-func (c *contract) holdEvents(t *testing.T) {
+// checkEvents checks each type of event against the contract.
+func (c *contract) checkEvents(t *testing.T) {
 	s := newTestServer(t, func(o *store.Options) { o.SessionRetention, o.EventWindow = time.Minute, 100 })
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	events, _ := livetest.Listen(t, server.URL, "?since=another-1")
-	hold := func(name, schema string) {
+	next := func(name, schema string) {
 		var body any
 		e, err := events.Next()
 		require.NoError(t, err)
@@ -374,24 +375,24 @@ func (c *contract) holdEvents(t *testing.T) {
 		require.NoError(t, json.Unmarshal([]byte(e.Data), &body))
 		require.NoError(t, c.doc.Components.Schemas[schema].Value.VisitJSON(body, openapi3.EnableJSONSchema2020(), openapi3.EnableFormatValidation()))
 	}
-	hold("reset", "ReasonEvent")
+	next("reset", "ReasonEvent")
 	s.report(t, `{"agent_id":"a","agent_name":"A","agent_source":"codex","session_topic":"t","session_title":"T","status":"pending","message":"m","ttl_minutes":1}`)
-	hold("status", "StatusEvent")
+	next("status", "StatusEvent")
 	for _, body := range []string{
 		`{"hook_event_name":"PermissionRequest","session_id":"t","tool_name":"Bash"}`,
 		`{"hook_event_name":"PostToolUse","session_id":"t","tool_name":"Bash"}`,
 	} {
-		require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=a&agent_host=laptop", body).Code)
-		hold("status", "StatusEvent")
+		require.Equal(t, 200, s.do("POST", "/webhook/codex?agent_id=a&agent_host=laptop", body).Code)
+		next("status", "StatusEvent")
 	}
 	s.report(t, reportOf("a", "t", "running"))
-	hold("status", "StatusEvent")
+	next("status", "StatusEvent")
 	s.store.Expire(time.Now().Add(90 * time.Second))
-	hold("expired", "ExpiredEvent")
+	next("expired", "ExpiredEvent")
 	s.store.Expire(time.Now().Add(time.Hour))
-	hold("removed", "RemovedEvent")
+	next("removed", "RemovedEvent")
 	s.handlers.Drain()
-	hold("bye", "ReasonEvent")
+	next("bye", "ReasonEvent")
 	_, err := events.Next()
 	require.ErrorIs(t, err, io.EOF)
 
@@ -401,11 +402,11 @@ func (c *contract) holdEvents(t *testing.T) {
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/events", nil)
 	newTestServer(t, nil).ServeHTTP(w, r)
 	require.Equal(t, http.StatusOK, w.Code)
-	c.hold(t, "/api/events", r, w)
+	c.check(t, "/api/events", r, w)
 }
 
-// holdForeignHost holds the answer to a request under a foreign name to the contract.
-func (c *contract) holdForeignHost(t *testing.T, method, route string) {
+// checkForeignHost checks the response to a request with a foreign host name against the contract.
+func (c *contract) checkForeignHost(t *testing.T, method, route string) {
 	if strings.HasPrefix(route, "/health") {
 		return
 	}
@@ -415,11 +416,11 @@ func (c *contract) holdForeignHost(t *testing.T, method, route string) {
 	w := httptest.NewRecorder()
 	s.ServeHTTP(w, r)
 	require.Equal(t, 421, w.Code, route)
-	c.hold(t, route, r, w)
+	c.check(t, route, r, w)
 }
 
-// holdWebhooks holds the answers to signed webhooks to the contract.
-func (c *contract) holdWebhooks(t *testing.T) {
+// checkWebhooks checks the responses to signed webhooks against the contract.
+func (c *contract) checkWebhooks(t *testing.T) {
 	s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	for _, test := range []struct {
 		route, target, id string
@@ -441,22 +442,23 @@ func (c *contract) holdWebhooks(t *testing.T) {
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
 		require.Equal(t, test.code, w.Code, w.Body)
-		c.hold(t, test.route, r, w)
+		c.check(t, test.route, r, w)
 	}
 }
 
-// holdAccess holds the answers to those who may not, or not so often, to the contract, and those of removals.
-func (c *contract) holdAccess(t *testing.T) {
+// checkAccess checks the responses to clients without access and to clients above a limit against the contract, and
+// those to removals.
+func (c *contract) checkAccess(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	ask := func(s *server, method, route, who string) int {
+	request := func(s *server, method, route, holder string) int {
 		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex").Replace(route)
 		r := httptest.NewRequest(method, target, strings.NewReader(reportOf("a", "t", "running")))
-		if h := holders[who]; h.Token != "" {
+		if h := holders[holder]; h.Token != "" {
 			r.Header.Set("Authorization", "Bearer "+h.Token)
 		}
 		w := httptest.NewRecorder()
 		s.ServeHTTP(w, r)
-		c.hold(t, route, r, w)
+		c.check(t, route, r, w)
 		return w.Code
 	}
 	open := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
@@ -464,54 +466,54 @@ func (c *contract) holdAccess(t *testing.T) {
 	busy := newGuardedServer(t, nil, config.Config{MaxInFlight: 1}, nil)
 	finish := occupy(t, busy)
 
-	limited := func(method, route, who string) (status int) { // as long as the machine takes, some of what may be is there again
+	exceedLimit := func(method, route, holder string) (status int) { // on a slow machine, some requests are allowed again by now
 		for range 50 {
-			if status = ask(strict, method, route, who); status == 429 {
+			if status = request(strict, method, route, holder); status == 429 {
 				break
 			}
 		}
 		return status
 	}
-	other := map[any]string{"report": "reads", "read": "reports", "admin": "reads"} // who has not the scope
-	mine := map[any]string{"report": "reports", "read": "reads", "admin": "admin"}
+	without := map[any]string{"report": "reads", "read": "reports", "admin": "reads"} // holders without the scope
+	with := map[any]string{"report": "reports", "read": "reads", "admin": "admin"}
 	for range 10 {
-		ask(strict, "POST", "/webhook/status", "reports")
-		ask(strict, "HEAD", "/api/agents", "reads")
-		ask(strict, "HEAD", "/api/agents", "reports")
-		ask(strict, "HEAD", "/connect", "")
-		ask(strict, "HEAD", "/api/agents", "admin")
+		request(strict, "POST", "/webhook/status", "reports")
+		request(strict, "HEAD", "/api/agents", "reads")
+		request(strict, "HEAD", "/api/agents", "reports")
+		request(strict, "HEAD", "/connect", "")
+		request(strict, "HEAD", "/api/agents", "admin")
 	}
 	for route, item := range c.doc.Paths.Map() {
 		for method, operation := range item.Operations() {
-			c.holdForeignHost(t, method, route)
+			c.checkForeignHost(t, method, route)
 			scope := operation.Extensions["x-scope"]
 			if strings.HasPrefix(route, "/connect") {
-				require.Equal(t, 429, limited(method, route, ""), route)
+				require.Equal(t, 429, exceedLimit(method, route, ""), route)
 				continue
 			}
 			if scope == nil {
 				require.True(t, strings.HasPrefix(route, "/health"), route)
 				continue
 			}
-			require.Equal(t, 401, ask(open, method, route, ""), route)
+			require.Equal(t, 401, request(open, method, route, ""), route)
 			if route == "/mcp" {
-				other[scope] = "admin" // either of the other two scopes does
+				without[scope] = "admin" // the route accepts either of the other two scopes
 			}
-			require.Equal(t, 403, ask(open, method, route, other[scope]), route)
-			other["report"] = "reads"
-			require.Equal(t, 429, limited(method, route, mine[scope]), route)
-			require.Equal(t, 503, ask(busy, method, route, ""), route)
+			require.Equal(t, 403, request(open, method, route, without[scope]), route)
+			without["report"] = "reads"
+			require.Equal(t, 429, exceedLimit(method, route, with[scope]), route)
+			require.Equal(t, 503, request(busy, method, route, ""), route)
 			if method == "DELETE" {
-				ask(open, "POST", "/webhook/status", "reports")
-				require.Equal(t, 204, ask(open, method, route, "admin"), route)
-				require.Equal(t, 404, ask(open, method, route, "admin"), route)
+				request(open, "POST", "/webhook/status", "reports")
+				require.Equal(t, 204, request(open, method, route, "admin"), route)
+				require.Equal(t, 404, request(open, method, route, "admin"), route)
 			}
 		}
 	}
-	require.Equal(t, 200, ask(open, "GET", "/health", ""))
-	require.Equal(t, 404, ask(open, "GET", "/api/backup", "admin"), "there is no journal")
+	require.Equal(t, 200, request(open, "GET", "/health", ""))
+	require.Equal(t, 404, request(open, "GET", "/api/backup", "admin"), "this server has no journal")
 	durable, _ := newDurableServer(t, vfs.NewMem(), true)
 	durable.handlers.Access = open.handlers.Access
-	require.Equal(t, 200, ask(durable, "GET", "/api/backup", "admin"))
+	require.Equal(t, 200, request(durable, "GET", "/api/backup", "admin"))
 	require.Equal(t, 200, finish(reportOf("a", "t", "running")))
 }

@@ -20,8 +20,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// requireDay holds every read to the state that the recorded day leads to.
-func requireDay(t *testing.T, s *server) {
+// requireRecordedDay checks that every read shows the expected state at the end of the recorded day.
+func requireRecordedDay(t *testing.T, s *server) {
 	t.Helper()
 	want, err := fleet.Expected()
 	require.NoError(t, err)
@@ -53,17 +53,17 @@ func requireDay(t *testing.T, s *server) {
 	require.Equal(t, want.ByStatus, byStatus)
 }
 
-// requireDayCounted holds the counts of reports to the recorded day.
-func requireDayCounted(t *testing.T, s *server) {
+// requireRecordedDayCounts checks the metrics that count reports after the recorded day.
+func requireRecordedDayCounts(t *testing.T, s *server) {
 	t.Helper()
 	want, err := fleet.Expected()
 	require.NoError(t, err)
-	scrape := s.ask(http.MethodGet, "/metrics", "").Body.String()
+	scrape := s.do(http.MethodGet, "/metrics", "").Body.String()
 	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="stored"} %d`, want.Stored))
 	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="duplicate"} %d`, want.Duplicates))
 }
 
-// historyOf reads a session and its history by the paths of the API.
+// historyOf reads a session and its history through the API.
 func historyOf(t *testing.T, s *server, se models.Session) fleet.Session {
 	t.Helper()
 	var detail struct {
@@ -72,12 +72,12 @@ func historyOf(t *testing.T, s *server, se models.Session) fleet.Session {
 	}
 	s.get(t, "/api/agents/"+url.PathEscape(se.AgentID)+"/sessions/"+url.PathEscape(se.Topic), &detail)
 	require.Equal(t, se, detail.Session)
-	of := fleet.Session{AgentID: se.AgentID, Topic: se.Topic, CurrentStatus: se.CurrentStatus.String(),
+	result := fleet.Session{AgentID: se.AgentID, Topic: se.Topic, CurrentStatus: se.CurrentStatus.String(),
 		CurrentMessage: se.CurrentMessage, TTLMinutes: se.TTLMinutes}
 	for _, st := range detail.StatusHistory {
-		of.History = append(of.History, [3]string{st.Timestamp.Format(time.RFC3339Nano), st.Status.String(), st.Message})
+		result.History = append(result.History, [3]string{st.Timestamp.Format(time.RFC3339Nano), st.Status.String(), st.Message})
 	}
-	return of
+	return result
 }
 
 func TestRecordedDay(t *testing.T) {
@@ -87,8 +87,8 @@ func TestRecordedDay(t *testing.T) {
 		for _, r := range reports {
 			s.report(t, string(r))
 		}
-		requireDay(t, s)
-		requireDayCounted(t, s)
+		requireRecordedDay(t, s)
+		requireRecordedDayCounts(t, s)
 	})
 	for _, size := range []int{2, 100, 777, len(reports)} {
 		t.Run(fmt.Sprintf("in batches of %d", size), func(t *testing.T) {
@@ -96,22 +96,22 @@ func TestRecordedDay(t *testing.T) {
 			for batch := range slices.Chunk(reports, size) {
 				s.report(t, string(bytes.Join(batch, []byte("\n"))))
 			}
-			requireDay(t, s)
-			requireDayCounted(t, s)
+			requireRecordedDay(t, s)
+			requireRecordedDayCounts(t, s)
 		})
 		t.Run(fmt.Sprintf("in arrays of %d", size), func(t *testing.T) {
 			s := newTestServer(t, nil)
 			for batch := range slices.Chunk(reports, size) {
 				s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
 			}
-			requireDay(t, s)
-			requireDayCounted(t, s)
+			requireRecordedDay(t, s)
+			requireRecordedDayCounts(t, s)
 		})
 	}
 	t.Run("by parallel clients", func(t *testing.T) {
 		s := newTestServer(t, nil)
 		const clients = 8
-		var of [clients][][]byte
+		var reportsOf [clients][][]byte
 		for _, r := range reports {
 			var id struct {
 				AgentID string `json:"agent_id"`
@@ -121,10 +121,10 @@ func TestRecordedDay(t *testing.T) {
 			for _, c := range id.AgentID {
 				n += int(c)
 			}
-			of[n%clients] = append(of[n%clients], r)
+			reportsOf[n%clients] = append(reportsOf[n%clients], r)
 		}
 		var wg sync.WaitGroup
-		for _, list := range of {
+		for _, list := range reportsOf {
 			wg.Go(func() {
 				for _, r := range list {
 					s.report(t, string(r))
@@ -132,12 +132,12 @@ func TestRecordedDay(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		requireDay(t, s)
-		requireDayCounted(t, s)
+		requireRecordedDay(t, s)
+		requireRecordedDayCounts(t, s)
 	})
 }
 
-func TestRecordedDayRestartedAfterEvery500Reports(t *testing.T) {
+func TestRecordedDayWithRestarts(t *testing.T) {
 	fs, stop := vfs.NewMem(), func() {}
 	var s *server
 	for batch := range slices.Chunk(fleet.Reports(), 500) {
@@ -147,8 +147,8 @@ func TestRecordedDayRestartedAfterEvery500Reports(t *testing.T) {
 			s.report(t, string(bytes.Join(part, []byte("\n"))))
 		}
 	}
-	requireDay(t, s)
+	requireRecordedDay(t, s)
 	stop()
 	s, _ = newDurableServer(t, fs, true)
-	requireDay(t, s)
+	requireRecordedDay(t, s)
 }

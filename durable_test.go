@@ -24,8 +24,9 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// newDurableServer is newTestServer with a journal. It is closed with the test, or by what it returns.
-func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeIt func()) {
+// newDurableServer is newTestServer with a journal on fs, which is closed when the test ends or closeJournal is called.
+// The server is ready for requests if replayed is true.
+func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeJournal func()) {
 	t.Helper()
 	st := store.New(store.Options{DefaultTTL: 30 * time.Minute, SessionRetention: 168 * time.Hour, HistoryLimit: 100,
 		HistoryMaxBytes: 512 << 20, MaxSessions: 1_000_000, EventWindow: 10_000, Journaled: true})
@@ -41,12 +42,13 @@ func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeI
 	if replayed {
 		h.Replayed()
 	}
-	closeIt = sync.OnceFunc(func() { require.NoError(t, j.Close()) })
-	t.Cleanup(closeIt)
-	return &server{st, h, router(h, m, config.Config{CORSAllowedOrigins: config.Origins{"*"}})}, closeIt
+	closeJournal = sync.OnceFunc(func() { require.NoError(t, j.Close()) })
+	t.Cleanup(closeJournal)
+	return &server{st, h, router(h, m, config.Config{CORSAllowedOrigins: config.Origins{"*"}})}, closeJournal
 }
 
-// TestPagingIntoTheJournal walks a history far beyond what memory holds while reports arrive: each entry comes once.
+// TestPagingIntoTheJournal reads all pages of a history that is much longer than memory holds, while new reports
+// arrive. Every entry must occur exactly once.
 func TestPagingIntoTheJournal(t *testing.T) {
 	s, _ := newDurableServer(t, vfs.NewMem(), true)
 	const entries = 5000
@@ -87,23 +89,23 @@ func TestPagingIntoTheJournal(t *testing.T) {
 	}
 }
 
-// nextOf returns the target that a Link header names, or "".
+// nextOf returns the target in the Link header, "" without one.
 func nextOf(header http.Header) string {
 	target, _, _ := strings.Cut(strings.TrimPrefix(header.Get("Link"), "<"), ">")
 	return target
 }
 
-// TestClocksAndDowntimeAtTheStart starts a server on the journal of an earlier one, which took a report at another time and ran for a
-// minute more, and holds what the log says, and until when the session has to report.
-func TestClocksAndDowntimeAtTheStart(t *testing.T) {
+// TestStartAfterDowntimeOrClockChange opens the journal of a server that accepted a report at another time and ran for
+// one more minute. It checks the log, and when the session expires.
+func TestStartAfterDowntimeOrClockChange(t *testing.T) {
 	for name, test := range map[string]struct {
-		reported time.Duration // since the start
+		reported time.Duration // relative to the start
 		log      string
-		expires  time.Duration // since the start
+		expires  time.Duration // relative to the start
 	}{
-		"it went on a moment ago":                         {-2 * time.Minute, "", 28 * time.Minute},
-		"the TTL ran out while the server was down":       {-time.Hour, "sessions whose TTL ran out while the server was down get some more time to report\" sessions=1", 10 * time.Minute},
-		"the clock has been set back by an hour and more": {time.Hour, "the clock was set back: some sessions were last updated in the future; their TTL counts from now\" sessions=1", 30 * time.Minute},
+		"the server was down for a minute":          {-2 * time.Minute, "", 28 * time.Minute},
+		"the TTL ran out while the server was down": {-time.Hour, "sessions whose TTL ran out while the server was down get more time to report\" sessions=1", 10 * time.Minute},
+		"the clock was set back by an hour":         {time.Hour, "the clock was set back: some sessions were last updated in the future; their TTL counts from now\" sessions=1", 30 * time.Minute},
 	} {
 		t.Run(name, func(t *testing.T) {
 			fs, started := vfs.NewMem(), time.Now()
@@ -124,7 +126,7 @@ func TestClocksAndDowntimeAtTheStart(t *testing.T) {
 			var log bytes.Buffer
 			require.NoError(t, replay(t.Context(), j, st, config.Config{HistoryLimit: 10}, slog.New(slog.NewTextHandler(&log, nil))))
 			require.NoError(t, j.Close())
-			for _, line := range []string{"some more time", "set back"} {
+			for _, line := range []string{"more time", "set back"} {
 				require.Equal(t, strings.Contains(test.log, line), strings.Contains(log.String(), line), log.String())
 			}
 			require.Contains(t, log.String(), test.log)

@@ -23,7 +23,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-func TestEventsTellWhatHappened(t *testing.T) {
+func TestEventStream(t *testing.T) {
 	s := newTestServer(t, nil)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
@@ -43,7 +43,7 @@ func TestEventsTellWhatHappened(t *testing.T) {
 	assert.Equal(t, true, data["lost"])
 }
 
-func TestEventsAreFiltered(t *testing.T) {
+func TestEventFilters(t *testing.T) {
 	for query, want := range map[string][]string{
 		"?agent_id=b":                      {"b running", "b failed"},
 		"?status=pending,failed":           {"a pending", "b failed", "c pending", "c pending"},
@@ -57,7 +57,7 @@ func TestEventsAreFiltered(t *testing.T) {
 	} {
 		s := newTestServer(t, nil)
 		server := httptest.NewServer(s)
-		events, leave := livetest.Listen(t, server.URL, query)
+		events, hangUp := livetest.Listen(t, server.URL, query)
 		for _, report := range []string{"a running", "b running", "a pending", "b failed", "c pending"} {
 			agent, status, _ := strings.Cut(report, " ")
 			s.report(t, strings.TrimSuffix(reportOf(agent, query, status), "}")+`,"ttl_minutes":`+map[bool]string{true: "1", false: "60"}[agent == "c"]+`}`)
@@ -70,41 +70,41 @@ func TestEventsAreFiltered(t *testing.T) {
 			require.NoError(t, json.Unmarshal([]byte(strings.ReplaceAll(e.Data, "agent_id", "agentid")), &data))
 			require.Equal(t, report, data.AgentID+" "+data.Status, query)
 		}
-		leave()
+		hangUp()
 		server.Close()
 	}
 }
 
-// TestEventsGoOnWhereAListStands reads a list, has things happen, and opens the stream afterwards; then it loses the
-// connection, as an EventSource does that has its parameters still.
-func TestEventsGoOnWhereAListStands(t *testing.T) {
+// TestEventsContinueFromAList reads a list, reports, and then opens the stream from the position of the list. It then
+// reconnects like an EventSource, which keeps its original parameters.
+func TestEventsContinueFromAList(t *testing.T) {
 	s := newTestServer(t, func(o *store.Options) { o.EventWindow = 1000 })
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.report(t, reportOf("a", "0", "running"))
 	for _, target := range []string{"/api/agents", "/api/sessions", "/api/agents/a", "/api/agents/a/status", "/api/agents/a/sessions",
 		"/api/agents/a/sessions/0", "/api/summary"} {
-		require.Equal(t, s.ask("GET", "/api/sessions", "").Header().Get("X-Event-Id"), s.ask("GET", target, "").Header().Get("X-Event-Id"), target)
+		require.Equal(t, s.do("GET", "/api/sessions", "").Header().Get("X-Event-Id"), s.do("GET", target, "").Header().Get("X-Event-Id"), target)
 	}
-	position := s.ask("GET", "/api/sessions", "").Header().Get("X-Event-Id")
+	position := s.do("GET", "/api/sessions", "").Header().Get("X-Event-Id")
 	for i := range 3 {
 		s.report(t, reportOf("a", fmt.Sprint(i+1), "running"))
 	}
-	events, leave := livetest.Listen(t, server.URL, "?since="+position)
+	events, hangUp := livetest.Listen(t, server.URL, "?since="+position)
 	for i := range 3 {
 		require.Equal(t, fmt.Sprint(i+1), events.RequireNext(t, "status")["session_topic"])
 	}
-	leave()
+	hangUp()
 	s.report(t, reportOf("a", "4", "running"))
-	events, leave = livetest.Listen(t, server.URL, "?since="+position, "Last-Event-ID: "+events.LastID)
+	events, hangUp = livetest.Listen(t, server.URL, "?since="+position, "Last-Event-ID: "+events.LastID)
 	require.Equal(t, "4", events.RequireNext(t, "status")["session_topic"])
-	leave()
+	hangUp()
 	for i := range 1500 {
 		s.report(t, reportOf("a", fmt.Sprint(i+5), "running"))
 	}
 	events, _ = livetest.Listen(t, server.URL, "?since="+position, "Last-Event-ID: "+events.LastID)
 	require.Contains(t, events.RequireNext(t, "reset")["reason"], "no longer kept")
-	require.Equal(t, s.ask("GET", "/api/sessions", "").Header().Get("X-Event-Id"), events.LastID)
+	require.Equal(t, s.do("GET", "/api/sessions", "").Header().Get("X-Event-Id"), events.LastID)
 	s.report(t, reportOf("a", "last", "running"))
 	require.Equal(t, "last", events.RequireNext(t, "status")["session_topic"])
 
@@ -115,12 +115,12 @@ func TestEventsGoOnWhereAListStands(t *testing.T) {
 	require.Contains(t, w.Header().Get("Access-Control-Expose-Headers"), "X-Event-Id")
 }
 
-// bubbleServer serves s in a synctest bubble. dial opens a connection to it; the server ends with end.
-func bubbleServer(s http.Handler) (dial func() net.Conn, end func()) {
+// bubbleServer serves s in a synctest bubble. dial opens a connection to the server, and stop stops it.
+func bubbleServer(s http.Handler) (dial func() net.Conn, stop func()) {
 	listener := pipeListener{make(chan net.Conn)}
 	server := newServer(s, nil, slog.New(slog.DiscardHandler))
 	var serving sync.WaitGroup
-	serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
+	serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it returns when the listener is closed
 	dial = func() net.Conn {
 		client, conn := net.Pipe()
 		listener.conns <- conn
@@ -128,16 +128,16 @@ func bubbleServer(s http.Handler) (dial func() net.Conn, end func()) {
 	}
 	return dial, func() {
 		close(listener.conns)
-		server.Close() //nolint:errcheck // the listener is none of the network
+		server.Close() //nolint:errcheck // the listener is in memory
 		serving.Wait()
 	}
 }
 
-// ask opens a stream over a connection of a bubble.
-func askEvents(t *testing.T, conn net.Conn, query string) *livetest.Reader {
+// openEvents opens an event stream on a connection from bubbleServer.
+func openEvents(t *testing.T, conn net.Conn, query string) *livetest.Reader {
 	_, err := io.WriteString(conn, "GET /api/events"+query+" HTTP/1.1\r\nHost: x\r\n\r\n")
 	require.NoError(t, err)
-	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // it ends with the connection
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil) //nolint:bodyclose // it is closed with the connection
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	events := livetest.NewReader(resp.Body)
@@ -146,13 +146,13 @@ func askEvents(t *testing.T, conn net.Conn, query string) *livetest.Reader {
 	return events
 }
 
-// TestASilentStreamOutlivesTheTimeouts follows an agent that says nothing for an hour.
-func TestASilentStreamOutlivesTheTimeouts(t *testing.T) {
+// TestIdleStreamOutlivesTheTimeouts follows an agent that does not report for an hour.
+func TestIdleStreamOutlivesTheTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, nil)
-		dial, end := bubbleServer(s)
+		dial, stop := bubbleServer(s)
 		conn := dial()
-		events := askEvents(t, conn, "?agent_id=a")
+		events := openEvents(t, conn, "?agent_id=a")
 		started := time.Now()
 		for i := range 240 {
 			e, err := events.Next()
@@ -162,19 +162,20 @@ func TestASilentStreamOutlivesTheTimeouts(t *testing.T) {
 		}
 		s.report(t, reportOf("a", "t", "running"))
 		events.RequireNext(t, "status")
-		conn.Close() //nolint:errcheck // it is a pipe
-		end()
+		conn.Close() //nolint:errcheck // closing a pipe never fails
+		stop()
 	})
 }
 
-// TestAStuckSubscriberHoldsNobodyUp has one that reads nothing any more: it is cut off, and the others get all.
-func TestAStuckSubscriberHoldsNobodyUp(t *testing.T) {
+// TestStuckSubscriberDelaysNoOthers checks that a subscriber that stops reading is cut off, and that another one gets
+// every event at once.
+func TestStuckSubscriberDelaysNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, nil)
-		dial, end := bubbleServer(s)
+		dial, stop := bubbleServer(s)
 		stuck, conn := dial(), dial()
-		askEvents(t, stuck, "")
-		events := askEvents(t, conn, "")
+		openEvents(t, stuck, "")
+		events := openEvents(t, conn, "")
 		for i := range 100 {
 			s.report(t, reportOf("a", fmt.Sprint(i), "running"))
 			started := time.Now()
@@ -183,28 +184,28 @@ func TestAStuckSubscriberHoldsNobodyUp(t *testing.T) {
 		}
 		time.Sleep(11 * time.Second)
 		synctest.Wait()
-		require.Contains(t, s.ask("GET", "/metrics", "").Body.String(), "kubeagents_subscribers 1\n")
-		conn.Close() //nolint:errcheck // it is a pipe
-		end()
+		require.Contains(t, s.do("GET", "/metrics", "").Body.String(), "kubeagents_subscribers 1\n")
+		conn.Close() //nolint:errcheck // closing a pipe never fails
+		stop()
 		_, err := io.ReadAll(stuck)
-		require.NoError(t, err, "it ends")
+		require.NoError(t, err, "the stuck connection is closed")
 	})
 }
 
-// TestManySubscribers has 2,000 subscribers, each to one agent, under 1,000 changes a second for ten seconds: each gets what
-// is its agent's, at once.
+// TestManySubscribers sends 1,000 changes per second for ten seconds to 2,000 subscribers, each of which follows one
+// agent. Each must get the events of its agent within 10 ms.
 func TestManySubscribers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const subscribers, perSecond, seconds = 2000, 1000, 10
 		s := newTestServer(t, nil)
-		dial, end := bubbleServer(s)
+		dial, stop := bubbleServer(s)
 		var following sync.WaitGroup
 		got := make([]int, subscribers)
 		slowest := make([]time.Duration, subscribers)
 		conns := make([]net.Conn, subscribers)
 		for i := range subscribers {
 			conns[i] = dial()
-			events := askEvents(t, conns[i], fmt.Sprintf("?agent_id=%d", i))
+			events := openEvents(t, conns[i], fmt.Sprintf("?agent_id=%d", i))
 			following.Go(func() {
 				for {
 					e, err := events.Next()
@@ -232,10 +233,10 @@ func TestManySubscribers(t *testing.T) {
 		time.Sleep(time.Second)
 		synctest.Wait()
 		for _, conn := range conns {
-			conn.Close() //nolint:errcheck // it is a pipe
+			conn.Close() //nolint:errcheck // closing a pipe never fails
 		}
 		following.Wait()
-		end()
+		stop()
 		for i := range subscribers {
 			require.Equal(t, perSecond*seconds/subscribers, got[i])
 			require.Less(t, slowest[i], 10*time.Millisecond)
@@ -243,14 +244,14 @@ func TestManySubscribers(t *testing.T) {
 	})
 }
 
-// TestEventsTellOfQuestions holds that the stream says which question a report opens, and how others closed.
-func TestEventsTellOfQuestions(t *testing.T) {
+// TestQuestionsInEvents checks that an event names the question that it opens, and how earlier questions were closed.
+func TestQuestionsInEvents(t *testing.T) {
 	s := newTestServer(t, nil)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	events, _ := livetest.Listen(t, server.URL, "")
 	event := func(rest string) map[string]any {
-		require.Equal(t, 200, s.ask("POST", "/webhook/opencode?agent_host=laptop", `{"directory":"/home/dev/payments",`+rest+`}`).Code)
+		require.Equal(t, 200, s.do("POST", "/webhook/opencode?agent_host=laptop", `{"directory":"/home/dev/payments",`+rest+`}`).Code)
 		return events.RequireNext(t, "status")
 	}
 	event(`"type":"chat.message","properties":{"sessionID":"t","prompt":"Go"}`)
@@ -260,7 +261,7 @@ func TestEventsTellOfQuestions(t *testing.T) {
 	require.Equal(t, asked["question"], asked["asked"])
 	require.EqualValues(t, 1, asked["open_question_count"])
 	second := event(`"type":"permission.asked","properties":{"id":"p2","sessionID":"t","permission":"edit","patterns":["a.go"]}`)
-	require.Equal(t, asked["question"], second["question"], "the oldest one is shown")
+	require.Equal(t, asked["question"], second["question"], "the oldest question is shown")
 	require.EqualValues(t, 2, second["open_question_count"])
 	require.NotEqual(t, second["question"], second["asked"])
 	closed := event(`"type":"permission.replied","properties":{"requestID":"p1","sessionID":"t","reply":"reject"}`)

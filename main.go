@@ -1,5 +1,5 @@
-// KubeAgents is a status hub for AI agents: they POST what they are doing, and it answers who is running, who
-// waits for a human, who has failed, and who has gone silent.
+// KubeAgents is a status hub for AI agents. Agents POST what they are doing, and the server shows which ones are
+// running, which ones wait for a person, which ones have failed and which ones have gone silent.
 package main
 
 import (
@@ -48,11 +48,11 @@ func main() {
 	datadir.KeepPrivate()
 	datadir.SurviveFileSizeLimit()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
-	context.AfterFunc(ctx, stop) // a second signal ends the program at once
+	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
 	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
 }
 
-// run runs the command that args ask for until ctx ends, and returns the exit status.
+// run runs the command in args until it finishes or ctx is done, and returns the exit status.
 func run(ctx context.Context, args []string, environment map[string]string, stdout, stderr io.Writer) int {
 	program := command.Program{Environment: environment, Stdout: stdout, Stderr: stderr}
 	program.Serve = func(ctx context.Context, cfg config.Config) error {
@@ -62,15 +62,15 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 		}
 		err := serve(ctx, cfg, logger, audit)
 		if err != nil {
-			logger.Error("stopped", "error", err.Error()) // a string, because some errors would write their stack
+			logger.Error("stopped", "error", err.Error()) // as a string, because some errors would log a stack trace
 		}
 		return err
 	}
 	return program.Run(ctx, args)
 }
 
-// newLogger returns the log, and one with the same lines for what is written whatever the level: who was refused, and what was
-// removed.
+// newLogger returns the server's logger and the audit logger. Both write to w in the same format, but the audit logger
+// ignores the configured level: it always logs who was refused and what was removed.
 func newLogger(cfg config.Config, w io.Writer) (logger, audit *slog.Logger) {
 	return loggerFrom(cfg, w, cfg.LogLevel.Level), loggerFrom(cfg, w, slog.LevelInfo)
 }
@@ -83,13 +83,13 @@ func loggerFrom(cfg config.Config, w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
-// heapFloor is counted as heap in use from the start. The garbage collector runs whenever the heap has doubled: with
-// a small fleet that would be many times a second, and cost a tenth of the throughput. Nothing ever
-// touches these bytes, so that they take no memory of the machine.
+// heapFloor is the size of an allocation that only makes the heap larger. The garbage collector runs each time the heap
+// has doubled. With the small heap of a small fleet, that would be many times a second and cost a tenth of the
+// throughput. The bytes are never touched, so they take no physical memory.
 const heapFloor = 32 << 20
 
-// serve wires the server up, serves until ctx ends, and stops it: open requests finish first, as far as
-// the shutdown timeout allows.
+// serve sets up the server, runs it until ctx is done, and shuts it down. Requests that are open by then may finish
+// within the shutdown timeout.
 func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (err error) {
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
@@ -149,7 +149,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	defer stopBackground()
 
 	hangup := make(chan os.Signal, 1)
-	if len(watched) > 0 { // before anybody can know that the server runs: without this, SIGHUP ends the program
+	if len(watched) > 0 { // before the server is known to be running: until then, SIGHUP ends the process
 		signal.Notify(hangup, syscall.SIGHUP)
 		defer signal.Stop(hangup)
 	}
@@ -164,12 +164,12 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		})
 		logger.Info("serving", "address", listener.Addr().String(), "version", version.String(), "tls", encryption != nil)
 	}
-	warnOfOpenness(cfg, logger)
+	logExposure(cfg, logger)
 	if len(watched) > 0 {
 		background.Go(func() { watch.Run(backgroundCtx, watched, hangup) })
 	}
 	if j == nil {
-		logger.Info("state is kept in memory only and ends with this process: set DATA_DIR to keep it")
+		logger.Info("state is kept in memory only and is lost when the process ends: set DATA_DIR to keep it")
 	} else if err := replay(ctx, j, st, cfg, logger); err != nil {
 		return errors.Join(err, server.Close())
 	}
@@ -197,7 +197,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	return err
 }
 
-// openAccess returns who is let in, and the files that say so.
+// openAccess returns the access configuration, and the files to watch for changes to it.
 func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (guard handlers.Access, watched []*watch.Files, err error) {
 	limits := access.Limits{Reports: access.Rate(cfg.RateLimitReports), Reads: access.Rate(cfg.RateLimitReads), TeamShare: cfg.TeamShare}
 	guard = handlers.Access{Limits: access.NewAddresses(limits), MaxInFlight: cfg.MaxInFlight, Proxies: cfg.TrustedProxies,
@@ -223,7 +223,8 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 	return guard, []*watch.Files{files}, nil
 }
 
-// ownHosts returns the names under which a server without tokens answers, beside those that nobody can register.
+// ownHosts returns the host names that a server without tokens answers to, in addition to the names that nobody can
+// register.
 func ownHosts(cfg config.Config) *access.Hosts {
 	names, patterns := cfg.CORSAllowedOrigins.Hosts()
 	if machine, err := os.Hostname(); err == nil {
@@ -235,7 +236,8 @@ func ownHosts(cfg config.Config) *access.Hosts {
 	return &access.Hosts{Names: names, Patterns: patterns}
 }
 
-// openCerts returns how connections are encrypted, nil where they are not, and the files with which.
+// openCerts returns the TLS configuration and the certificate files to watch. Both are nil if the server does not use
+// TLS.
 func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls.Config, []*watch.Files, error) {
 	if cfg.TLSCertFile == "" {
 		return nil, nil, nil
@@ -254,27 +256,27 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 	return c.Config(), []*watch.Files{files}, nil
 }
 
-// warnOfOpenness says who can get in, and what others on the network can read.
-func warnOfOpenness(cfg config.Config, logger *slog.Logger) {
+// logExposure logs who can use the server, and what others on the network can read.
+func logExposure(cfg config.Config, logger *slog.Logger) {
 	level := slog.LevelInfo
 	if cfg.Open() {
 		level = slog.LevelWarn
 	}
 	switch {
 	case cfg.TokensFile == "" && cfg.Open():
-		logger.Warn("ANYBODY who can reach this address can read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
+		logger.Warn("ANYONE who can reach this address can read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
 	case cfg.TokensFile == "":
-		logger.Info("everybody on this machine, and nobody else, can read, report and remove everything: " +
-			"TOKENS_FILE says who may do what, HOST=0.0.0.0 lets others in")
+		logger.Info("anyone on this machine can read, report and remove everything, and other machines can't connect: " +
+			"set TOKENS_FILE to require tokens, HOST=0.0.0.0 to let other machines connect")
 	case cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
-		logger.Log(context.Background(), level, "tokens cross the network unencrypted unless a proxy sees to it: set TLS_CERT_FILE and TLS_KEY_FILE, or TRUSTED_PROXIES")
+		logger.Log(context.Background(), level, "tokens cross the network unencrypted unless a proxy encrypts the connections: set TLS_CERT_FILE and TLS_KEY_FILE, or TRUSTED_PROXIES")
 	}
 	if cfg.TokensFile == "" && cfg.CORSAllowedOrigins.All() {
-		logger.Warn("CORS_ALLOWED_ORIGINS is *: any website that you visit can read everything here: name the allowed origins, or set TOKENS_FILE")
+		logger.Warn("CORS_ALLOWED_ORIGINS is *, so any website that you visit can read everything on this server: name the allowed origins, or set TOKENS_FILE")
 	}
 }
 
-// openJournal opens the journal in the data directory, or returns nil where state is kept in memory only.
+// openJournal opens the journal in the data directory. It returns nil if state is kept in memory only.
 func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*journal.Journal, error) {
 	if cfg.DataDir == "" {
 		return nil, nil
@@ -294,15 +296,15 @@ func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*j
 	return j, nil
 }
 
-// replay reads the journal into the store. Where ctx ends meanwhile, that is no error.
+// replay reads the journal into the store. It returns nil if ctx is done before the end of the journal.
 func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config.Config, logger *slog.Logger) error {
 	started := time.Now()
-	said := started
+	logged := started
 	var done journal.Progress
 	err := j.Replay(ctx, st, cfg.HistoryLimit, started, func(p journal.Progress) {
 		done = p
-		if time.Since(said) >= time.Second {
-			said = time.Now()
+		if time.Since(logged) >= time.Second {
+			logged = time.Now()
 			logger.Info("reading the journal", "sessions", p.Sessions, "records", p.Records)
 		}
 	})
@@ -315,7 +317,7 @@ func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config
 	logger.Info("read the journal", "directory", cfg.DataDir, "sessions", st.Summary().Sessions.Total, "records", done.Records,
 		"took", time.Since(started).Round(time.Millisecond))
 	if done.Extended > 0 {
-		logger.Info("sessions whose TTL ran out while the server was down get some more time to report", "sessions", done.Extended)
+		logger.Info("sessions whose TTL ran out while the server was down get more time to report", "sessions", done.Extended)
 	}
 	if done.InFuture > 0 {
 		logger.Warn("the clock was set back: some sessions were last updated in the future; their TTL counts from now",
@@ -324,11 +326,10 @@ func replay(ctx context.Context, j *journal.Journal, st *store.Store, cfg config
 	return nil
 }
 
-// aliveEvery is how often the journal is told that the server runs.
+// aliveEvery is how often the journal records that the server is running.
 const aliveEvery = time.Minute
 
-// newServer returns a server that gives up on clients that are too slow. Its connections are encrypted as encryption says, if
-// that is not nil.
+// newServer returns a server that cuts off slow clients. encryption is its TLS configuration, nil for plain HTTP.
 func newServer(handler http.Handler, encryption *tls.Config, logger *slog.Logger) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -343,7 +344,8 @@ func newServer(handler http.Handler, encryption *tls.Config, logger *slog.Logger
 	}
 }
 
-// rateLimited drops log lines beyond a rate: anybody who can connect can cause them, as with TLS handshakes that fail.
+// rateLimited is a slog.Handler that drops log lines above a rate. Anyone who can connect can cause these lines, for
+// example with failed TLS handshakes.
 type rateLimited struct {
 	slog.Handler
 	lines *rate.Limiter
@@ -357,13 +359,13 @@ func (l rateLimited) Handle(ctx context.Context, line slog.Record) error {
 	return l.Handler.Handle(ctx, line)
 }
 
-// stop ends server within timeout. For a tenth of it, a second at most, requests are still taken, so that
-// whoever asks for readiness or keeps a connection open learns to go elsewhere, which the handlers tell them;
-// then those that are open finish. What is not done by then is cut off.
+// stop shuts the server down within timeout. For the first tenth of it, at most a second, the server still accepts
+// requests. Meanwhile its readiness probe fails and its responses close their connections, so that clients go
+// elsewhere. Then the open requests may finish, and the rest is cut off.
 func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logger *slog.Logger) error {
 	drain := min(timeout/10, time.Second)
 	time.Sleep(drain)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout-2*drain) // a last tenth is for what comes after
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-2*drain) // leaves as much time again for the rest of the shutdown
 	defer cancel()
 	if err := errors.Join(server.Shutdown(ctx), h.AwaitStreams(ctx)); err != nil {
 		logger.Warn("requests still open after the shutdown timeout were cut off", "error", err)
@@ -372,7 +374,8 @@ func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logge
 	return nil
 }
 
-// serveControl answers commands of an operator on this machine, such as backup, until ctx ends.
+// serveControl executes the commands, such as backup, that an operator on this machine sends to the control socket. It
+// returns when ctx is done.
 func serveControl(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.Logger) {
 	listener, err := control.Listen(dataDir)
 	if err == nil {
@@ -391,7 +394,7 @@ func serveControl(ctx context.Context, j *journal.Journal, dataDir string, logge
 	}
 }
 
-// router sends each route to its handler, once whoever asks was found to be allowed to: what each route requires stands beside it.
+// router returns a handler that serves every route. The middleware of a route shows what it requires of the client.
 func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Handler {
 	r := chi.NewRouter()
 	r.Use(h.Observe)
@@ -417,12 +420,12 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 			r.With(h.Require(access.Read), h.Whole, handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
 		}
 	})
-	r.Group(func(r chi.Router) { // what anybody may ask for
+	r.Group(func(r chi.Router) { // routes that need no token
 		r.Use(h.OwnHosts, h.Strangers)
 		if cfg.MetricsPublic {
 			r.With(handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
 		}
-		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // which requires access.Read, or shows the form to sign in
+		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // shows the sign-in form to clients without access.Read
 		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
 		r.With(handlers.Compress).Get("/connect", h.Handle(h.Connect))
 		r.Get("/connect/{client}", h.Handle(h.ConnectClient))
@@ -451,8 +454,8 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 	return r
 }
 
-// allowOrigins lets pages of other origins read answers. They may remove what is there only with a token, which no browser
-// sends by itself.
+// allowOrigins lets pages of the allowed origins read responses. They may send DELETE only if the server requires
+// tokens, because browsers never send a token by themselves.
 func allowOrigins(cfg config.Config) func(http.Handler) http.Handler {
 	methods := []string{http.MethodGet, http.MethodHead, http.MethodPost}
 	if cfg.TokensFile != "" {

@@ -32,21 +32,21 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// server is the program's router over a store, answering in process.
+// server is the program's router and its store, in the process of the test.
 type server struct {
 	store    *store.Store
 	handlers *handlers.Handler
 	http.Handler
 }
 
-func newTestServer(t testing.TB, change func(*store.Options)) *server {
+func newTestServer(t testing.TB, changeOptions func(*store.Options)) *server {
 	t.Helper()
-	return newGuardedServer(t, change, config.Config{CORSAllowedOrigins: config.Origins{"*"}}, nil)
+	return newGuardedServer(t, changeOptions, config.Config{CORSAllowedOrigins: config.Origins{"*"}}, nil)
 }
 
-// newGuardedServer is newTestServer with the settings in cfg that say who is let in, which guard may change before the server
-// begins; its log is discarded otherwise.
-func newGuardedServer(t testing.TB, change func(*store.Options), cfg config.Config, guard func(*handlers.Parts)) *server {
+// newGuardedServer is newTestServer with the access settings in cfg. changeParts, if not nil, may change the handler's
+// parts before the server is created, such as its logger, which discards everything by default.
+func newGuardedServer(t testing.TB, changeOptions func(*store.Options), cfg config.Config, changeParts func(*handlers.Parts)) *server {
 	t.Helper()
 	opts := store.Options{
 		DefaultTTL:       30 * time.Minute,
@@ -56,22 +56,22 @@ func newGuardedServer(t testing.TB, change func(*store.Options), cfg config.Conf
 		MaxSessions:      1_000_000,
 		EventWindow:      10_000,
 	}
-	if change != nil {
-		change(&opts)
+	if changeOptions != nil {
+		changeOptions(&opts)
 	}
 	st := store.New(opts)
 	m := metrics.New(st, "test")
 	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000})
 	logger := slog.New(slog.DiscardHandler)
-	entry, _, err := openAccess(cfg, st, m, logger)
+	guard, _, err := openAccess(cfg, st, m, logger)
 	require.NoError(t, err)
-	if entry.Hosts != nil {
-		entry.Hosts.Names = append(entry.Hosts.Names, "example.com") // where httptest's requests go
+	if guard.Hosts != nil {
+		guard.Hosts.Names = append(guard.Hosts.Names, "example.com") // the host of httptest's requests
 	}
 	parts := handlers.Parts{PublicURL: cfg.PublicURL.URL, Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
-		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: entry, Capture: cfg.Capture}
-	if guard != nil {
-		guard(&parts)
+		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: guard, Capture: cfg.Capture}
+	if changeParts != nil {
+		changeParts(&parts)
 	}
 	h := handlers.New(parts)
 	return &server{st, h, router(h, m, cfg)}
@@ -83,7 +83,7 @@ func newDashboard(t testing.TB, st *store.Store) *dashboard.Dashboard {
 	return page
 }
 
-// startHub starts a hub that ends with the test.
+// startHub starts a hub that is stopped when the test ends.
 func startHub(t testing.TB, st *store.Store, m *metrics.Metrics, opts live.Options) *live.Hub {
 	hub := live.New(st, m, opts)
 	ctx, cancel := context.WithCancel(context.Background())
@@ -96,8 +96,8 @@ func startHub(t testing.TB, st *store.Store, m *metrics.Metrics, opts live.Optio
 	return hub
 }
 
-// ask sends a request; header lines are "Name: value".
-func (s *server) ask(method, target, body string, header ...string) *httptest.ResponseRecorder {
+// do sends a request and returns the response. Header lines have the form "Name: value".
+func (s *server) do(method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := httptest.NewRequest(method, target, strings.NewReader(body))
 	for _, line := range header {
 		name, value, _ := strings.Cut(line, ": ")
@@ -112,7 +112,7 @@ func (s *server) ask(method, target, body string, header ...string) *httptest.Re
 
 func (s *server) get(t testing.TB, target string, into any) *httptest.ResponseRecorder {
 	t.Helper()
-	w := s.ask(http.MethodGet, target, "")
+	w := s.do(http.MethodGet, target, "")
 	require.Equal(t, http.StatusOK, w.Code, "%s: %s", target, w.Body)
 	require.NoError(t, json.Unmarshal(w.Body.Bytes(), into))
 	return w
@@ -120,11 +120,11 @@ func (s *server) get(t testing.TB, target string, into any) *httptest.ResponseRe
 
 func (s *server) report(t testing.TB, body string) {
 	t.Helper()
-	w := s.ask(http.MethodPost, "/webhook/status", body)
+	w := s.do(http.MethodPost, "/webhook/status", body)
 	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
 }
 
-// sessions returns the list of sessions that a query asks for.
+// sessions returns the sessions in the response to GET /api/sessions with a query.
 func (s *server) sessions(t testing.TB, query string) []models.FleetSession {
 	t.Helper()
 	var list struct{ Sessions []models.FleetSession }
@@ -137,24 +137,24 @@ func reportOf(agent, topic, status string) string {
 	return string(b)
 }
 
-// TestExpiryTellsTheTruth follows a session through its life with no ticker running: reads alone see it
-// expire, be lost, be revived, and be forgotten.
-func TestExpiryTellsTheTruth(t *testing.T) {
+// TestReadsShowExpiryWithoutTicker follows a session through its life while no ticker calls Expire: reads show it as
+// expired, as lost, as active again, and no longer once it is forgotten.
+func TestReadsShowExpiryWithoutTicker(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := newTestServer(t, func(o *store.Options) { o.SessionRetention = time.Hour })
 		s.report(t, `{"agent_id":"a","session_topic":"t","status":"running","ttl_minutes":5}`)
 		var page struct{ Sessions []models.FleetSession }
-		look := func(query string) []models.FleetSession {
+		list := func(query string) []models.FleetSession {
 			page.Sessions = nil
 			s.get(t, "/api/sessions?"+query, &page)
 			return page.Sessions
 		}
 		started := time.Now()
 		time.Sleep(5*time.Minute - time.Nanosecond)
-		require.Len(t, look("expired=false"), 1)
+		require.Len(t, list("expired=false"), 1)
 		time.Sleep(time.Nanosecond)
-		require.Empty(t, look("expired=false"))
-		lost := look("lost=true&status=running")
+		require.Empty(t, list("expired=false"))
+		lost := list("lost=true&status=running")
 		require.Len(t, lost, 1)
 		require.True(t, lost[0].Lost && lost[0].Expired)
 		require.True(t, lost[0].ExpiredAt.Equal(started.Add(5*time.Minute)))
@@ -163,33 +163,33 @@ func TestExpiryTellsTheTruth(t *testing.T) {
 		require.Equal(t, models.Summary{Agents: 1, Sessions: models.SessionCounts{Total: 1, Expired: 1, Lost: 1}}, summary)
 
 		s.report(t, `{"agent_id":"a","session_topic":"t","status":"pending","timestamp":"`+time.Now().UTC().Format(time.RFC3339)+`"}`)
-		require.Len(t, look("expired=false&status=pending"), 1)
+		require.Len(t, list("expired=false&status=pending"), 1)
 		s.report(t, `{"agent_id":"a","session_topic":"t","status":"failed","timestamp":"1999-01-01T00:00:00+05:00"}`)
-		revived := look("")[0]
-		require.Equal(t, models.Pending, revived.CurrentStatus, "a late report leaves the current status alone")
+		revived := list("")[0]
+		require.Equal(t, models.Pending, revived.CurrentStatus, "a late report does not change the current status")
 		require.Equal(t, 5, revived.TTLMinutes)
 		s.report(t, `{"agent_id":"a","session_topic":"t","status":"success"}`)
 		time.Sleep(65*time.Minute - time.Microsecond)
-		done := look("expired=true&lost=false")
+		done := list("expired=true&lost=false")
 		require.Len(t, done, 1)
 		time.Sleep(2 * time.Microsecond)
-		require.Empty(t, look(""))
-		require.Equal(t, http.StatusNotFound, s.ask(http.MethodGet, "/api/agents/a", "").Code)
+		require.Empty(t, list(""))
+		require.Equal(t, http.StatusNotFound, s.do(http.MethodGet, "/api/agents/a", "").Code)
 	})
 }
 
-func TestETagChangesWithWhatIsShown(t *testing.T) {
+func TestETagChangesWithTheContent(t *testing.T) {
 	s := newTestServer(t, nil)
 	s.report(t, reportOf("a", "t", "running"))
 	for _, target := range []string{"/api/agents", "/api/agents/a", "/api/agents/a/status", "/api/agents/a/sessions",
 		"/api/agents/a/sessions/t", "/api/sessions", "/api/summary"} {
-		etag := s.ask(http.MethodGet, target, "").Header().Get("ETag")
-		w := s.ask(http.MethodGet, target, "", `If-None-Match: "other", W/`+etag)
+		etag := s.do(http.MethodGet, target, "").Header().Get("ETag")
+		w := s.do(http.MethodGet, target, "", `If-None-Match: "other", W/`+etag)
 		require.Equal(t, http.StatusNotModified, w.Code, target)
 		require.Empty(t, w.Body.String())
 		s.report(t, reportOf("a", "t", "running"))
 		s.report(t, reportOf("a", fmt.Sprint(etag), "pending"))
-		require.Equal(t, http.StatusOK, s.ask(http.MethodGet, target, "", "If-None-Match: "+etag).Code, target)
+		require.Equal(t, http.StatusOK, s.do(http.MethodGet, target, "", "If-None-Match: "+etag).Code, target)
 	}
 }
 
@@ -214,7 +214,7 @@ func TestIDsOfAnyScriptRoundTrip(t *testing.T) {
 	}
 }
 
-func TestSlashesThatAreDoubledOrAtTheEnd(t *testing.T) {
+func TestDoubledAndTrailingSlashes(t *testing.T) {
 	s := newTestServer(t, nil)
 	for _, id := range []string{"a", "a/b", "/", "a//b/", "//", "gone/"} {
 		s.report(t, reportOf(id, "t/", "running"))
@@ -222,54 +222,54 @@ func TestSlashesThatAreDoubledOrAtTheEnd(t *testing.T) {
 	for name, test := range map[string]struct {
 		method, target, body string
 		status               int
-		says                 string
+		want                 string
 	}{
-		"a report finds its route":                        {"POST", "/webhook/status/", reportOf("a", "2", "running"), 200, "successfully"},
-		"a report finds its route by doubled slashes":     {"POST", "//webhook//status", reportOf("a", "2", "running"), 200, "successfully"},
-		"a report finds its route by many":                {"POST", "///webhook////status//?x=/", reportOf("a", "2", "running"), 200, "successfully"},
-		"an event finds its route":                        {"POST", "/webhook/claude-code/", `{"session_id":"s","hook_event_name":"Stop"}`, 200, ""},
-		"an event of an unknown client does not":          {"POST", "/webhook/nobody/", `{}`, 404, "no such client"},
-		"a message of MCP finds its route":                {"POST", "/mcp/", `{}`, 415, ""},
-		"a list finds its route":                          {"GET", "/api/agents/", "", 200, `"agents":[`},
-		"an ID with a slash at its end stays as it is":    {"GET", "/api/agents/a%2F%2Fb%2F", "", 200, `"agent_id":"a//b/"`},
-		"an ID before a slash at the end":                 {"GET", "/api/agents/a%2Fb/", "", 200, `"agent_id":"a/b"`},
-		"an ID of a slash":                                {"GET", "//api/agents/%2f/", "", 200, `"agent_id":"/"`},
-		"an ID of slashes":                                {"GET", "/api//agents/%2F%2F", "", 200, `"agent_id":"//"`},
-		"a topic with a slash at its end":                 {"GET", "/api/agents/a//sessions/t%2F/", "", 200, `"session_topic":"t/"`},
-		"a name that is encoded is no route":              {"POST", "/webhook%2Fstatus", reportOf("a", "2", "running"), 404, "no such route"},
-		"an encoded slash at the end is of the client":    {"POST", "/webhook/status%2F", reportOf("a", "2", "running"), 404, "no such client"},
-		"a method that is not taken is said to be so":     {"GET", "/webhook/status/", "", 405, "this path takes POST"},
-		"health is seen":                                  {"GET", "/health/", "", 200, `"status":"ok"`},
-		"the page is seen":                                {"GET", "//", "", 200, "<!doctype html>"},
-		"of the profiles the list stays where it was":     {"GET", "/debug/pprof/", "", 404, "no such route"},
-		"there are no files without a name":               {"GET", "/assets/", "", 404, "no such file"},
-		"removal finds its route":                         {"DELETE", "/api/agents/gone%2F/", "", 204, ""},
-		"removal of a session does not remove its agent":  {"DELETE", "/api/agents/a/sessions/", "", 405, ""},
-		"removal of nobody's session does not find agent": {"DELETE", "/api/agents//sessions/t", "", 404, ""},
+		"a report with a trailing slash":                            {"POST", "/webhook/status/", reportOf("a", "2", "running"), 200, "successfully"},
+		"a report with doubled slashes":                             {"POST", "//webhook//status", reportOf("a", "2", "running"), 200, "successfully"},
+		"a report with many slashes":                                {"POST", "///webhook////status//?x=/", reportOf("a", "2", "running"), 200, "successfully"},
+		"an event with a trailing slash":                            {"POST", "/webhook/claude-code/", `{"session_id":"s","hook_event_name":"Stop"}`, 200, ""},
+		"an event of an unknown client":                             {"POST", "/webhook/nobody/", `{}`, 404, "no such client"},
+		"an MCP message with a trailing slash":                      {"POST", "/mcp/", `{}`, 415, ""},
+		"a list with a trailing slash":                              {"GET", "/api/agents/", "", 200, `"agents":[`},
+		"an ID that ends with an encoded slash":                     {"GET", "/api/agents/a%2F%2Fb%2F", "", 200, `"agent_id":"a//b/"`},
+		"an ID before a trailing slash":                             {"GET", "/api/agents/a%2Fb/", "", 200, `"agent_id":"a/b"`},
+		"an ID that is a slash":                                     {"GET", "//api/agents/%2f/", "", 200, `"agent_id":"/"`},
+		"an ID of two slashes":                                      {"GET", "/api//agents/%2F%2F", "", 200, `"agent_id":"//"`},
+		"a topic that ends with an encoded slash":                   {"GET", "/api/agents/a//sessions/t%2F/", "", 200, `"session_topic":"t/"`},
+		"an encoded slash does not separate parts of a route":       {"POST", "/webhook%2Fstatus", reportOf("a", "2", "running"), 404, "no such route"},
+		"an encoded trailing slash belongs to the client name":      {"POST", "/webhook/status%2F", reportOf("a", "2", "running"), 404, "no such client"},
+		"a method that the route does not support":                  {"GET", "/webhook/status/", "", 405, "this path takes POST"},
+		"health with a trailing slash":                              {"GET", "/health/", "", 200, `"status":"ok"`},
+		"the dashboard with a doubled slash":                        {"GET", "//", "", 200, "<!doctype html>"},
+		"the list of profiles is not a route":                       {"GET", "/debug/pprof/", "", 404, "no such route"},
+		"an asset without a name":                                   {"GET", "/assets/", "", 404, "no such file"},
+		"a removal with a trailing slash":                           {"DELETE", "/api/agents/gone%2F/", "", 204, ""},
+		"the removal of a session without a topic removes no agent": {"DELETE", "/api/agents/a/sessions/", "", 405, ""},
+		"the removal of a session without an agent":                 {"DELETE", "/api/agents//sessions/t", "", 404, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := s.ask(test.method, test.target, test.body)
+			w := s.do(test.method, test.target, test.body)
 			require.Equal(t, test.status, w.Code, w.Body)
-			require.Contains(t, w.Body.String(), test.says)
+			require.Contains(t, w.Body.String(), test.want)
 			require.Empty(t, w.Header().Get("Location"))
 		})
 	}
-	page := s.ask("GET", "/", "").Body.String()
+	page := s.do("GET", "/", "").Body.String()
 	asset := regexp.MustCompile(`assets/[^"]+/main.js`).FindString(page)
-	require.Equal(t, 200, s.ask("GET", "//"+asset, "").Code, "a browser at // asks for this")
+	require.Equal(t, 200, s.do("GET", "//"+asset, "").Code, "the path that a browser requests for the page at //")
 	for target, location := range map[string]string{"/connect/": "../connect", "//connect///": "../../../connect"} {
-		w := s.ask("GET", target, "")
-		require.Equal(t, 308, w.Code, "else the links of the page lead nowhere")
+		w := s.do("GET", target, "")
+		require.Equal(t, 308, w.Code, "relative links on the page need the path without a trailing slash")
 		require.Equal(t, location, w.Header().Get("Location"))
 		base, err := url.Parse("http://hub/prefix" + target)
 		require.NoError(t, err)
 		page, err := base.Parse(location)
 		require.NoError(t, err)
-		require.Equal(t, 200, s.ask("GET", strings.TrimPrefix(page.Path, "/prefix"), "").Code)
+		require.Equal(t, 200, s.do("GET", strings.TrimPrefix(page.Path, "/prefix"), "").Code)
 	}
 }
 
-func TestBadParametersAreNamed(t *testing.T) {
+func TestErrorsNameInvalidParameters(t *testing.T) {
 	s := newTestServer(t, nil)
 	s.report(t, reportOf("a", "t", "running"))
 	cursor := "YQ"
@@ -281,7 +281,7 @@ func TestBadParametersAreNamed(t *testing.T) {
 		"/api/sessions?search=" + strings.Repeat("x", 501): "search", "/api/agents/a/sessions?status=": "status",
 		"/api/agents/a/status?limit=-1": "limit", "/api/agents/a/sessions/t?cursor=zzz": "cursor",
 	} {
-		w := s.ask(http.MethodGet, target, "")
+		w := s.do(http.MethodGet, target, "")
 		var e models.Error
 		require.Equal(t, http.StatusBadRequest, w.Code, target)
 		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &e))
@@ -292,13 +292,13 @@ func TestBadParametersAreNamed(t *testing.T) {
 
 func TestRequestIDAndCORS(t *testing.T) {
 	s := newTestServer(t, nil)
-	require.Equal(t, "mine-1", s.ask(http.MethodGet, "/health", "", "X-Request-Id: mine-1").Header().Get("X-Request-Id"))
-	for _, unfit := range []string{"a b", strings.Repeat("x", 129), "ü"} {
-		id := s.ask(http.MethodGet, "/health", "", "X-Request-Id: "+unfit).Header().Get("X-Request-Id")
+	require.Equal(t, "mine-1", s.do(http.MethodGet, "/health", "", "X-Request-Id: mine-1").Header().Get("X-Request-Id"))
+	for _, invalid := range []string{"a b", strings.Repeat("x", 129), "ü"} {
+		id := s.do(http.MethodGet, "/health", "", "X-Request-Id: "+invalid).Header().Get("X-Request-Id")
 		require.NotEmpty(t, id)
-		require.NotEqual(t, unfit, id)
+		require.NotEqual(t, invalid, id)
 	}
-	w := s.ask(http.MethodOptions, "/webhook/status", "", "Origin: https://dash.example", "Access-Control-Request-Method: POST",
+	w := s.do(http.MethodOptions, "/webhook/status", "", "Origin: https://dash.example", "Access-Control-Request-Method: POST",
 		"Access-Control-Request-Headers: content-type, idempotency-key")
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, "*", w.Header().Get("Access-Control-Allow-Origin"))
@@ -306,24 +306,25 @@ func TestRequestIDAndCORS(t *testing.T) {
 	require.Equal(t, "600", w.Header().Get("Access-Control-Max-Age"))
 
 	h := s.handlers
-	only := router(h, metrics.New(store.New(store.Options{}), "test"), config.Config{CORSAllowedOrigins: config.Origins{"https://dash.example"}})
+	restricted := router(h, metrics.New(store.New(store.Options{}), "test"), config.Config{CORSAllowedOrigins: config.Origins{"https://dash.example"}})
 	for origin, allowed := range map[string]string{"https://dash.example": "https://dash.example", "https://evil.example": ""} {
 		r := httptest.NewRequest(http.MethodGet, "/health", nil)
 		r.Header.Set("Origin", origin)
 		w := httptest.NewRecorder()
-		only.ServeHTTP(w, r)
+		restricted.ServeHTTP(w, r)
 		require.Equal(t, allowed, w.Header().Get("Access-Control-Allow-Origin"))
 	}
 }
 
-// TestAnswersAreCompressed asks for a list as browsers do, and again with the ETag that it got.
-func TestAnswersAreCompressed(t *testing.T) {
+// TestResponsesAreCompressed requests a list with the Accept-Encoding header of a browser, and again with the ETag of
+// the response.
+func TestResponsesAreCompressed(t *testing.T) {
 	s := newTestServer(t, nil)
 	for i := range 50 {
 		s.report(t, reportOf("a", fmt.Sprint(i), "running"))
 	}
-	plain := s.ask("GET", "/api/sessions", "")
-	w := s.ask("GET", "/api/sessions", "", "Accept-Encoding: br, gzip")
+	plain := s.do("GET", "/api/sessions", "")
+	w := s.do("GET", "/api/sessions", "", "Accept-Encoding: br, gzip")
 	require.Equal(t, "gzip", w.Header().Get("Content-Encoding"))
 	require.Contains(t, w.Header().Values("Vary"), "Accept-Encoding")
 	require.Less(t, w.Body.Len(), plain.Body.Len()/4)
@@ -332,14 +333,15 @@ func TestAnswersAreCompressed(t *testing.T) {
 	body, err := io.ReadAll(unzipped)
 	require.NoError(t, err)
 	require.Equal(t, plain.Body.String(), string(body))
-	require.NotEqual(t, plain.Header().Get("ETag"), w.Header().Get("ETag"), "they are other bytes")
+	require.NotEqual(t, plain.Header().Get("ETag"), w.Header().Get("ETag"), "the bytes differ, so the ETags must differ")
 	for _, etag := range []string{plain.Header().Get("ETag"), w.Header().Get("ETag")} {
-		require.Equal(t, http.StatusNotModified, s.ask("GET", "/api/sessions", "", "Accept-Encoding: gzip", "If-None-Match: "+etag).Code)
+		require.Equal(t, http.StatusNotModified, s.do("GET", "/api/sessions", "", "Accept-Encoding: gzip", "If-None-Match: "+etag).Code)
 	}
-	require.Empty(t, s.ask("GET", "/api/summary", "", "Accept-Encoding: gzip").Header().Get("Content-Encoding"), "too small to gain")
+	require.Empty(t, s.do("GET", "/api/summary", "", "Accept-Encoding: gzip").Header().Get("Content-Encoding"), "too small to compress")
 }
 
-// pipeListener is a listener in memory, which time in a synctest bubble can pass over.
+// pipeListener is an in-memory listener. Time can advance in a synctest bubble while it is in use, which is not so with
+// a network listener.
 type pipeListener struct{ conns chan net.Conn }
 
 func (l pipeListener) Accept() (net.Conn, error) {
@@ -351,26 +353,27 @@ func (l pipeListener) Accept() (net.Conn, error) {
 func (l pipeListener) Close() error   { return nil }
 func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 
-// TestSlowClientsAreCutOff sends requests that stop halfway, and one that asks for nothing more.
+// TestSlowClientsAreCutOff sends requests that stop halfway, an idle connection, and a request whose response is not
+// read.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		sent   string
 		wait   time.Duration // before the client reads
-		answer string        // its first line
-		after  time.Duration // the server hangs up
+		answer string        // first line of the response
+		after  time.Duration // time until the server hangs up
 	}{
 		"half a header": {"GET /health HTTP/1.1\r\nHost:", 0, "", 10 * time.Second},
 		"half a body": {"POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
 			0, "HTTP/1.1 400 Bad Request", 30 * time.Second},
 		"no further request":          {"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 0, "HTTP/1.1 200 OK", 2 * time.Minute},
-		"an answer that nobody takes": {"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 60 * time.Second, "", 60 * time.Second},
+		"a response that is not read": {"GET /health HTTP/1.1\r\nHost: x\r\n\r\n", 60 * time.Second, "", 60 * time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				listener := pipeListener{make(chan net.Conn)}
 				server := newServer(newTestServer(t, nil), nil, slog.New(slog.DiscardHandler))
 				var serving sync.WaitGroup
-				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
+				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it returns when the listener is closed
 				client, conn := net.Pipe()
 				listener.conns <- conn
 				started := time.Now()
@@ -390,7 +393,8 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 	}
 }
 
-// TestRun holds which exit status the server's errors lead to.
+// TestRun checks the exit status for a command that succeeds, for an address that can't be bound and for an invalid
+// setting.
 func TestRun(t *testing.T) {
 	var out, errOut bytes.Buffer
 	require.Equal(t, command.ExitOK, run(t.Context(), []string{"version"}, nil, &out, &errOut))
@@ -400,17 +404,17 @@ func TestRun(t *testing.T) {
 	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, &out, &errOut))
 }
 
-// TestSlowReadersAreDropped asks for a page of 1 MiB and takes some of it every few seconds, or nothing.
-func TestSlowReadersAreDropped(t *testing.T) {
+// TestSlowReadersAreCutOff requests a page of 1 MiB and reads it at different rates, or not at all.
+func TestSlowReadersAreCutOff(t *testing.T) {
 	for name, test := range map[string]struct {
 		take, every time.Duration
 		bytes       int
-		after       time.Duration // the answer is cut off; 0 for not at all
+		after       time.Duration // time until the response is cut off; 0 for never
 	}{
-		"nothing":           {bytes: 0, every: time.Minute, after: 10 * time.Second},
-		"too little":        {bytes: 1 << 10, every: time.Second, after: 10 * time.Second},
-		"enough for a time": {bytes: 12 << 10, every: time.Second, after: 60 * time.Second},
-		"enough":            {bytes: 64 << 10, every: time.Second},
+		"nothing":         {bytes: 0, every: time.Minute, after: 10 * time.Second},
+		"too little":      {bytes: 1 << 10, every: time.Second, after: 10 * time.Second},
+		"enough at first": {bytes: 12 << 10, every: time.Second, after: 60 * time.Second},
+		"enough":          {bytes: 64 << 10, every: time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
@@ -421,7 +425,7 @@ func TestSlowReadersAreDropped(t *testing.T) {
 				listener := pipeListener{make(chan net.Conn)}
 				server := newServer(s, nil, slog.New(slog.DiscardHandler))
 				var serving sync.WaitGroup
-				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends with the listener
+				serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it returns when the listener is closed
 				client, conn := net.Pipe()
 				listener.conns <- conn
 				started := time.Now()
@@ -445,10 +449,10 @@ func TestSlowReadersAreDropped(t *testing.T) {
 					require.InDelta(t, test.after.Seconds(), took.Seconds(), 2)
 				}
 				synctest.Wait()
-				require.Zero(t, s.handlers.Answers.Held(), "what a reader held is given back")
-				cut := strings.Contains(s.ask("GET", "/metrics", "").Body.String(), "kubeagents_answers_cut_off_total 1")
+				require.Zero(t, s.handlers.Answers.Held(), "the memory of the response is released")
+				cut := strings.Contains(s.do("GET", "/metrics", "").Body.String(), "kubeagents_answers_cut_off_total 1")
 				require.Equal(t, test.after > 0, cut)
-				client.Close() //nolint:errcheck // it mostly is closed
+				client.Close() //nolint:errcheck // the server may have closed it already
 				close(listener.conns)
 				serving.Wait()
 			})

@@ -18,8 +18,8 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 )
 
-// found returns the first group of each match of a pattern.
-func found(pattern, text string) map[string]bool {
+// matches returns the first group of each match of a pattern.
+func matches(pattern, text string) map[string]bool {
 	all := map[string]bool{}
 	for _, match := range regexp.MustCompile(pattern).FindAllStringSubmatch(text, -1) {
 		all[match[1]] = true
@@ -27,7 +27,7 @@ func found(pattern, text string) map[string]bool {
 	return all
 }
 
-// section returns what stands below a heading of a page, as far as the next one of the same level.
+// section returns the text of a page between a heading and the next heading of the same level.
 func section(text, heading string) string {
 	_, text, _ = strings.Cut("\n"+text, "\n"+heading+"\n")
 	level, _, _ := strings.Cut(heading, " ")
@@ -42,8 +42,8 @@ func readPage(t *testing.T, path string) string {
 	return string(text)
 }
 
-// TestTheManualNamesEveryRoute compares the router with the tables of routes.
-func TestTheManualNamesEveryRoute(t *testing.T) {
+// TestManualListsEveryRoute compares the routes in the router with the tables of routes in the manual.
+func TestManualListsEveryRoute(t *testing.T) {
 	routes := map[string]bool{}
 	require.NoError(t, chi.Walk(newTestServer(t, nil).Handler.(chi.Routes), func(_, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		routes[strings.TrimSuffix(route, "*")] = true
@@ -56,33 +56,33 @@ func TestTheManualNamesEveryRoute(t *testing.T) {
 			rows.WriteString(line)
 		}
 	}
-	require.Equal(t, routes, found(route, rows.String()), "the table of docs/api.md")
-	for named := range found(route, section(readPage(t, "README.md"), "## Endpoints")) {
-		require.True(t, routes[named], "the README has %s, which is no route", named)
+	require.Equal(t, routes, matches(route, rows.String()), "the table of docs/api.md")
+	for named := range matches(route, section(readPage(t, "README.md"), "## Endpoints")) {
+		require.True(t, routes[named], "the README names %s, which is not a route", named)
 	}
 }
 
-// TestTheManualNamesEverySetting compares the settings with the tables of settings. That docs/settings.md has every one of them, with
-// its default and what it allows, is a test of the package config.
-func TestTheManualNamesEverySetting(t *testing.T) {
+// TestManualListsOnlySettings checks that every setting in the manual's tables exists. A test of the package config
+// checks that docs/settings.md lists every setting, with its default and its allowed values.
+func TestManualListsOnlySettings(t *testing.T) {
 	settings := map[string]bool{}
 	for field := range reflect.TypeFor[config.Config]().Fields() {
 		settings[field.Tag.Get("env")] = true
 	}
 	table := section(readPage(t, "README.md"), "## Environment Variables") + section(readPage(t, "docs/settings.md"), "# Settings")
-	for named := range found("(?m)^\\| `([A-Z_]+)`", table) {
-		require.True(t, settings[named], "%s is no setting", named)
+	for named := range matches("(?m)^\\| `([A-Z_]+)`", table) {
+		require.True(t, settings[named], "%s is not a setting", named)
 	}
 }
 
-// TestTheManualNamesEveryCommand compares the commands and exit statuses of the program with those of docs/settings.md.
-func TestTheManualNamesEveryCommand(t *testing.T) {
+// TestManualListsEveryCommand compares the program's commands and exit statuses with those in docs/settings.md.
+func TestManualListsEveryCommand(t *testing.T) {
 	var help bytes.Buffer
 	require.Zero(t, run(t.Context(), []string{"help"}, nil, &help, &help))
 	page := section(readPage(t, "docs/settings.md"), "## Command line")
-	commands := found(`(?m)^  (\w+( [A-Z]+)?)  `, help.String())
-	commands["help"], commands["help COMMAND"] = true, true // which the help itself does not list
-	require.Equal(t, commands, found("`kubeagents (\\w+(?: [A-Z]+)?)`", page))
+	commands := matches(`(?m)^  (\w+( [A-Z]+)?)  `, help.String())
+	commands["help"], commands["help COMMAND"] = true, true // the help does not list itself
+	require.Equal(t, commands, matches("`kubeagents (\\w+(?: [A-Z]+)?)`", page))
 
 	file, err := parser.ParseFile(token.NewFileSet(), "internal/command/command.go", nil, 0)
 	require.NoError(t, err)
@@ -93,5 +93,5 @@ func TestTheManualNamesEveryCommand(t *testing.T) {
 		}
 		return true
 	})
-	require.Equal(t, statuses, found("(?m)^\\| `(\\d+)` \\|", page))
+	require.Equal(t, statuses, matches("(?m)^\\| `(\\d+)` \\|", page))
 }

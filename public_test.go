@@ -21,8 +21,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// TestEveryRouteHasAPath holds that a path of PUBLIC_URL that could be one of the server's own is refused.
-func TestEveryRouteHasAPath(t *testing.T) {
+// TestPublicURLPathIsNoRoute checks that PUBLIC_URL is rejected if its path could be one of the server's routes.
+func TestPublicURLPathIsNoRoute(t *testing.T) {
 	s := newTestServer(t, nil)
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(_, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		first, _, _ := strings.Cut(strings.TrimPrefix(route, "/"), "/")
@@ -34,39 +34,40 @@ func TestEveryRouteHasAPath(t *testing.T) {
 	}))
 }
 
-// TestUnderAPathOfItsOwn asks for everything under the path of PUBLIC_URL and without it, and holds both answers to be the same.
-func TestUnderAPathOfItsOwn(t *testing.T) {
+// TestPublicURLWithPath sends each request with and without the path of PUBLIC_URL, and checks that the responses are
+// the same.
+func TestPublicURLWithPath(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := newGuardedServer(t, nil, config.Config{TokensFile: path, PublicURL: publicURL(t, "https://hub.example.com/team/hub")}, nil)
 	reads := holders["reads"].Header()
 	for _, prefix := range []string{"", "/team/hub"} {
-		require.Equal(t, 200, s.ask("POST", prefix+"/webhook/status", reportOf("a/b", "t", "running")+reportOf("c", "t", "running"), holders["reports"].Header()...).Code)
+		require.Equal(t, 200, s.do("POST", prefix+"/webhook/status", reportOf("a/b", "t", "running")+reportOf("c", "t", "running"), holders["reports"].Header()...).Code)
 	}
 	for _, target := range []string{"/", "/health", "/api/agents?limit=1", "/api/agents/a%2Fb", "/api/sessions/", "/openapi.yaml", "/favicon.svg", "/connect", "/connect/codex", "/nowhere", "/team/hubs/api/agents"} {
-		bare, within := s.ask("GET", target, "", reads...), s.ask("GET", "/team/hub"+target, "", reads...)
-		require.Equal(t, bare.Code, within.Code, target)
-		if target != "/health" && target != "/" { // which tell the time
-			require.Equal(t, bare.Body.String(), within.Body.String(), target)
+		bare, prefixed := s.do("GET", target, "", reads...), s.do("GET", "/team/hub"+target, "", reads...)
+		require.Equal(t, bare.Code, prefixed.Code, target)
+		if target != "/health" && target != "/" { // these contain the current time
+			require.Equal(t, bare.Body.String(), prefixed.Body.String(), target)
 		}
-		require.Equal(t, bare.Header().Get("Link"), within.Header().Get("Link"))
+		require.Equal(t, bare.Header().Get("Link"), prefixed.Header().Get("Link"))
 	}
-	link := s.ask("GET", "/api/agents?limit=1", "", reads...).Header().Get("Link")
+	link := s.do("GET", "/api/agents?limit=1", "", reads...).Header().Get("Link")
 	require.Regexp(t, `^</team/hub/api/agents\?cursor=[^>]+&limit=1>; rel="next"$`, link)
 	next, _, _ := strings.Cut(strings.TrimPrefix(link, "<"), ">")
-	require.Contains(t, s.ask("GET", next, "", reads...).Body.String(), `"agent_id":"c"`)
-	require.Equal(t, 401, s.ask("GET", "/team/hub/api/agents", "").Code)
+	require.Contains(t, s.do("GET", next, "", reads...).Body.String(), `"agent_id":"c"`)
+	require.Equal(t, 401, s.do("GET", "/team/hub/api/agents", "").Code)
 
-	w := s.ask("GET", "/team/hub?view=agents&access_token=x", "")
+	w := s.do("GET", "/team/hub?view=agents&access_token=x", "")
 	require.Equal(t, 308, w.Code)
 	require.Equal(t, "hub/?view=agents", w.Header().Get("Location"))
-	require.Equal(t, "../connect", s.ask("GET", "/team/hub/connect/", "").Header().Get("Location"))
+	require.Equal(t, "../connect", s.do("GET", "/team/hub/connect/", "").Header().Get("Location"))
 }
 
-// TestCookiesOfSignIns holds the name and the path of the cookie, and which ones count.
-func TestCookiesOfSignIns(t *testing.T) {
+// TestSignInCookies checks the name and the path of the cookie that sign-in sets, and which cookies are accepted.
+func TestSignInCookies(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	serverAt := func(public string) *server {
-		cfg := config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}} // where httptest's requests come from
+		cfg := config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}} // the address of httptest's requests
 		if public != "" {
 			cfg.PublicURL = publicURL(t, public)
 		}
@@ -92,33 +93,34 @@ func TestCookiesOfSignIns(t *testing.T) {
 		{shared, "/team/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /team/"},
 		{plain, "/team/sign-in", []string{"Host: hub:8080"}, "kubeagents /team/"},
 	} {
-		w := test.server.ask("POST", test.target, form, append(test.header, "Content-Type: application/x-www-form-urlencoded")...)
+		w := test.server.do("POST", test.target, form, append(test.header, "Content-Type: application/x-www-form-urlencoded")...)
 		require.Equal(t, 303, w.Code, "%+v", test)
-		cookie := w.Result().Cookies()[0] //nolint:bodyclose // it is in memory
+		cookie := w.Result().Cookies()[0] //nolint:bodyclose // the body is in memory
 		require.Equal(t, test.want, cookie.Name+" "+cookie.Path, "%+v", test)
 		require.Equal(t, strings.HasPrefix(cookie.Name, "__"), cookie.Secure)
-		ask := func(cookies string, header ...string) int {
-			return test.server.ask("GET", strings.TrimSuffix(test.target, "sign-in"), "", append(header, "Cookie: "+cookies)...).Code
+		status := func(cookies string, header ...string) int {
+			return test.server.do("GET", strings.TrimSuffix(test.target, "sign-in"), "", append(header, "Cookie: "+cookies)...).Code
 		}
-		require.Equal(t, 200, ask(cookie.Name+"="+cookie.Value, test.header...))
-		require.Equal(t, 200, ask(cookie.Name+"=x; "+cookie.Name+"="+cookie.Value, test.header...), "whatever else was set")
+		require.Equal(t, 200, status(cookie.Name+"="+cookie.Value, test.header...))
+		require.Equal(t, 200, status(cookie.Name+"=x; "+cookie.Name+"="+cookie.Value, test.header...), "another cookie of the same name does no harm")
 		if cookie.Secure {
-			require.Equal(t, 401, ask("kubeagents="+cookie.Value, test.header...), "anybody on the network could have set it")
+			require.Equal(t, 401, status("kubeagents="+cookie.Value, test.header...), "anyone on the network could have set this cookie")
 		} else {
-			require.Equal(t, 401, ask("__Host-kubeagents="+cookie.Value, test.header...))
+			require.Equal(t, 401, status("__Host-kubeagents="+cookie.Value, test.header...))
 		}
-		out := test.server.ask("POST", strings.Replace(test.target, "sign-in", "sign-out", 1), "", append(test.header, "Cookie: "+cookie.Name+"="+cookie.Value)...)
+		out := test.server.do("POST", strings.Replace(test.target, "sign-in", "sign-out", 1), "", append(test.header, "Cookie: "+cookie.Name+"="+cookie.Value)...)
 		require.Equal(t, 303, out.Code)
-		require.Equal(t, 401, ask(cookie.Name+"="+cookie.Value, test.header...))
+		require.Equal(t, 401, status(cookie.Name+"="+cookie.Value, test.header...))
 	}
 	crossSite := []string{"Host: 127.0.0.1:8080", "Content-Type: application/x-www-form-urlencoded"}
-	require.Equal(t, 303, shared.ask("POST", "/sign-in", form, append(crossSite, "Origin: https://example.org")...).Code, "the proxy does not keep the host")
-	require.Equal(t, 403, shared.ask("POST", "/sign-in", form, append(crossSite, "Origin: https://evil.example")...).Code)
+	require.Equal(t, 303, shared.do("POST", "/sign-in", form, append(crossSite, "Origin: https://example.org")...).Code, "the proxy changes the Host header")
+	require.Equal(t, 403, shared.do("POST", "/sign-in", form, append(crossSite, "Origin: https://evil.example")...).Code)
 }
 
-// TestInvisibleCharactersAreNamed reports under IDs that hold them, and finds them in no answer and no line of the log.
-func TestInvisibleCharactersAreNamed(t *testing.T) {
-	var log logged
+// TestInvisibleCharacters checks that IDs with invisible characters are refused with an error that names the character,
+// and that neither responses nor the log contain such characters.
+func TestInvisibleCharacters(t *testing.T) {
+	var log logBuffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
 	s := newGuardedServer(t, nil, config.Config{}, func(p *handlers.Parts) { p.Logger, p.Access.Audit = logger, logger })
 	const bad = "a\u202eb\u200b"
@@ -128,25 +130,26 @@ func TestInvisibleCharactersAreNamed(t *testing.T) {
 		require.Contains(t, w.Body.String(), field+" must not contain U+202E")
 		require.NotContains(t, w.Body.String(), "\u202e")
 	}
-	refused(s.ask("POST", "/webhook/status", reportOf(bad, "t", "running")), "agent_id")
-	refused(s.ask("POST", "/webhook/status", reportOf("a", bad, "running")), "session_topic")
-	refused(s.ask("POST", "/webhook/status", `[{"agent_id":"a","session_topic":"t","status":"running","agent_name":"`+bad+`"}]`), "agent_name")
-	require.Equal(t, 404, s.ask("GET", "/api/agents/"+url.PathEscape(bad), "").Code)
-	require.Equal(t, 400, s.ask("GET", "/api/sessions?limit="+url.QueryEscape(bad), "").Code)
-	require.Equal(t, 404, s.ask("GET", "/"+bad, "").Code)
-	w := s.ask("POST", "/webhook/status", `{"specversion":"`+bad+`","id":"1","source":"s","type":"t","data":{}}`, "Content-Type: application/cloudevents+json")
+	refused(s.do("POST", "/webhook/status", reportOf(bad, "t", "running")), "agent_id")
+	refused(s.do("POST", "/webhook/status", reportOf("a", bad, "running")), "session_topic")
+	refused(s.do("POST", "/webhook/status", `[{"agent_id":"a","session_topic":"t","status":"running","agent_name":"`+bad+`"}]`), "agent_name")
+	require.Equal(t, 404, s.do("GET", "/api/agents/"+url.PathEscape(bad), "").Code)
+	require.Equal(t, 400, s.do("GET", "/api/sessions?limit="+url.QueryEscape(bad), "").Code)
+	require.Equal(t, 404, s.do("GET", "/"+bad, "").Code)
+	w := s.do("POST", "/webhook/status", `{"specversion":"`+bad+`","id":"1","source":"s","type":"t","data":{}}`, "Content-Type: application/cloudevents+json")
 	require.Equal(t, 400, w.Code)
 	require.NotContains(t, w.Body.String(), "\u202e")
-	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"UserPromptSubmit","session_id":"`+bad+`","cwd":"/home/`+bad+`","prompt":"`+bad+`"}`, "X-Agent-Host: "+bad)
-	require.Equal(t, 200, w.Code, "a tool can't help its folder's name")
+	w = s.do("POST", "/webhook/codex", `{"hook_event_name":"UserPromptSubmit","session_id":"`+bad+`","cwd":"/home/`+bad+`","prompt":"`+bad+`"}`, "X-Agent-Host: "+bad)
+	require.Equal(t, 200, w.Code, "a tool does not choose the name of its folder")
 	se := s.sessions(t, "")[0]
 	require.Equal(t, []string{"codex:a\ufffdb\ufffd@a\ufffdb\ufffd", "a\ufffdb\ufffd", "a\ufffdb\ufffd"}, []string{se.AgentID, se.AgentName, se.Topic})
-	require.Equal(t, []string{bad, bad}, []string{se.Title, se.CurrentMessage}, "texts are as they were")
+	require.Equal(t, []string{bad, bad}, []string{se.Title, se.CurrentMessage}, "other texts are not changed")
 	require.NotContains(t, log.String(), "\u202e")
 	require.NotContains(t, log.String(), "\u200b")
 }
 
-// TestOldIDsAreStillRead holds that what a journal has of IDs that are refused by now is read, listed and removed.
+// TestOldIDsAreStillRead checks that sessions whose IDs are no longer allowed, but are in the journal, can be listed,
+// read and removed.
 func TestOldIDsAreStillRead(t *testing.T) {
 	fs, bad := vfs.NewMem(), "a\u202eb"
 	s, stop := newDurableServer(t, fs, true)
@@ -156,8 +159,8 @@ func TestOldIDsAreStillRead(t *testing.T) {
 	s, _ = newDurableServer(t, fs, true)
 	require.Equal(t, bad, s.sessions(t, "")[0].AgentID)
 	agent := "/api/agents/" + url.PathEscape(bad)
-	require.Equal(t, 200, s.ask("GET", agent+"/sessions/"+url.PathEscape(bad), "").Code)
-	require.Equal(t, 204, s.ask("DELETE", agent, "").Code)
+	require.Equal(t, 200, s.do("GET", agent+"/sessions/"+url.PathEscape(bad), "").Code)
+	require.Equal(t, 204, s.do("DELETE", agent, "").Code)
 	require.Empty(t, s.sessions(t, ""))
 }
 
@@ -167,7 +170,8 @@ func publicURL(t testing.TB, text string) (u config.PublicURL) {
 	return u
 }
 
-// TestConnect holds that what is to be pasted names the server as whoever asks reached it, and that nothing else gets into it.
+// TestConnect checks that the settings to paste contain the address at which the client reached the server, and that a
+// malicious host name does not get into them.
 func TestConnect(t *testing.T) {
 	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	open := newTestServer(t, nil)
@@ -177,24 +181,24 @@ func TestConnect(t *testing.T) {
 		header []string
 		want   string
 	}{
-		{open, nil, "http://example.com/webhook/codex"}, // httptest's
+		{open, nil, "http://example.com/webhook/codex"}, // the host of httptest's requests
 		{open, []string{"Host: hub:8080"}, "http://hub:8080/webhook/codex"},
 		{open, []string{"Host: [::1]:8080"}, "http://[::1]:8080/webhook/codex"},
 		{open, []string{"Host: hub", "X-Forwarded-Host: evil", "X-Forwarded-Proto: https"}, "http://hub/webhook/codex"},
 		{guarded, []string{"Host: hub", "X-Forwarded-Host: hub.example.com", "X-Forwarded-Proto: https"}, "https://hub.example.com/webhook/codex"},
 	} {
-		w := test.server.ask("GET", "/connect/codex", "", test.header...)
+		w := test.server.do("GET", "/connect/codex", "", test.header...)
 		require.Equal(t, 200, w.Code)
 		require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
 		require.True(t, json.Valid(w.Body.Bytes()))
 		require.Contains(t, w.Body.String(), `\"`+test.want+`\"`)
 		require.Equal(t, test.server == guarded, strings.Contains(w.Body.String(), "$KUBEAGENTS_TOKEN"))
-		w = test.server.ask("GET", "/connect", "", test.header...)
+		w = test.server.do("GET", "/connect", "", test.header...)
 		require.Equal(t, 200, w.Code)
 		require.Contains(t, w.Body.String(), strings.TrimSuffix(test.want, "/webhook/codex")+"/connect/")
 		require.Contains(t, w.Header().Get("Content-Security-Policy"), "default-src 'self'")
 	}
-	w := guarded.ask("GET", "/connect", "", "Host: hub", "Accept: */*")
+	w := guarded.do("GET", "/connect", "", "Host: hub", "Accept: */*")
 	require.Equal(t, "text/plain; charset=utf-8", w.Header().Get("Content-Type"))
 	require.Contains(t, w.Body.String(), "\nClaude Code 2.1.101 or later\n  curl -fsS http://hub/connect/claude-code\n  for you: ~/.claude/settings.json\n")
 	require.Contains(t, w.Body.String(), "KUBEAGENTS_TOKEN")
@@ -208,68 +212,68 @@ func TestConnect(t *testing.T) {
 		}
 	}
 	named := newGuardedServer(t, nil, config.Config{PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
-	for _, host := range []string{"hub.example.com", "127.0.0.1:8080", "hub;rm"} { // whoever asks, however
-		require.Contains(t, named.ask("GET", "/connect/codex", "", "Host: "+host).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
-		require.Contains(t, named.ask("GET", "/team/connect", "", "Host: "+host, "Accept: */*").Body.String(), "\n  curl -fsS https://hub.example.com/team/connect/codex\n")
+	for _, host := range []string{"hub.example.com", "127.0.0.1:8080", "hub;rm"} { // the Host header makes no difference
+		require.Contains(t, named.do("GET", "/connect/codex", "", "Host: "+host).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
+		require.Contains(t, named.do("GET", "/team/connect", "", "Host: "+host, "Accept: */*").Body.String(), "\n  curl -fsS https://hub.example.com/team/connect/codex\n")
 	}
-	w = open.ask("GET", "/connect/status", "")
+	w = open.do("GET", "/connect/status", "")
 	require.Equal(t, 404, w.Code)
 	require.Contains(t, w.Body.String(), "/connect/ goes on with claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
 }
 
-// TestForwardedPrefix has a trusted proxy say which prefix it stripped, or leave it on.
+// TestForwardedPrefix sends requests with X-Forwarded-Prefix, both with and without the prefix in the path.
 func TestForwardedPrefix(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	proxies := config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")} // where httptest's requests come from
+	proxies := config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")} // the address of httptest's requests
 	plain := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies}, nil)
 	named := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies, PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
 	untrusting := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	reads := holders["reads"].Header()
 	for _, s := range []*server{plain, named, untrusting} {
-		require.Equal(t, 200, s.ask("POST", "/webhook/status", reportOf("a", "t", "running")+reportOf("b", "t", "running"), holders["reports"].Header()...).Code)
+		require.Equal(t, 200, s.do("POST", "/webhook/status", reportOf("a", "t", "running")+reportOf("b", "t", "running"), holders["reports"].Header()...).Code)
 	}
 	for name, test := range map[string]struct {
 		server    *server
 		forwarded string
-		target    string // of the list of agents
-		link      string // the path of the next page
+		target    string // path of the list of agents
+		link      string // path of the next page
 	}{
-		"stripped":                             {plain, "/hub", "/api/agents", "/hub/api/agents"},
-		"left on":                              {plain, "/hub", "/hub/api/agents", "/hub/api/agents"},
-		"with a trailing slash":                {plain, "/hub/", "/api/agents", "/hub/api/agents"},
-		"by two proxies":                       {plain, "/tools, /hub", "/api/agents", "/tools/hub/api/agents"},
-		"the root":                             {plain, "/", "/api/agents", "/api/agents"},
-		"no path":                              {plain, "hub", "/api/agents", "/api/agents"},
-		"another host":                         {plain, "//evil.example", "/api/agents", "/api/agents"},
-		"a path of the server's own":           {plain, "/api", "/api/agents", "/api/agents"},
-		"markup":                               {plain, "/<script>", "/api/agents", "/api/agents"},
-		"a proxy that is not trusted":          {untrusting, "/hub", "/api/agents", "/api/agents"},
-		"another prefix than PUBLIC_URL has":   {named, "/hub", "/api/agents", "/hub/api/agents"},
-		"the prefix of PUBLIC_URL, left on":    {named, "/hub", "/team/api/agents", "/team/api/agents"},
-		"none, and a PUBLIC_URL with a prefix": {named, "", "/api/agents", "/team/api/agents"},
+		"the proxy strips the prefix":                 {plain, "/hub", "/api/agents", "/hub/api/agents"},
+		"the proxy keeps the prefix":                  {plain, "/hub", "/hub/api/agents", "/hub/api/agents"},
+		"a trailing slash":                            {plain, "/hub/", "/api/agents", "/hub/api/agents"},
+		"two proxies with a prefix each":              {plain, "/tools, /hub", "/api/agents", "/tools/hub/api/agents"},
+		"the prefix /":                                {plain, "/", "/api/agents", "/api/agents"},
+		"not a path":                                  {plain, "hub", "/api/agents", "/api/agents"},
+		"another host":                                {plain, "//evil.example", "/api/agents", "/api/agents"},
+		"a path of the server":                        {plain, "/api", "/api/agents", "/api/agents"},
+		"markup":                                      {plain, "/<script>", "/api/agents", "/api/agents"},
+		"a proxy that is not trusted":                 {untrusting, "/hub", "/api/agents", "/api/agents"},
+		"a prefix that differs from PUBLIC_URL's":     {named, "/hub", "/api/agents", "/hub/api/agents"},
+		"the path has the prefix of PUBLIC_URL":       {named, "/hub", "/team/api/agents", "/team/api/agents"},
+		"no forwarded prefix, and PUBLIC_URL has one": {named, "", "/api/agents", "/team/api/agents"},
 	} {
 		header := reads
 		if test.forwarded != "" {
 			header = append(header[:1:1], "X-Forwarded-Prefix: "+test.forwarded)
 		}
-		w := test.server.ask("GET", test.target+"?limit=1", "", header...)
+		w := test.server.do("GET", test.target+"?limit=1", "", header...)
 		require.Equal(t, 200, w.Code, name)
 		require.Regexp(t, "^<"+test.link+`\?cursor=[^>]+>; rel="next"$`, w.Header().Get("Link"), name)
 	}
 
 	via := []string{"X-Forwarded-Prefix: /hub", "X-Forwarded-Host: example.org", "X-Forwarded-Proto: https"}
-	require.Contains(t, plain.ask("GET", "/connect/codex", "", via...).Body.String(), `\"https://example.org/hub/webhook/codex\"`)
-	require.Contains(t, named.ask("GET", "/connect/codex", "", via...).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
-	w := plain.ask("GET", "/connect/codex", "", "X-Forwarded-Prefix: /$(x)")
+	require.Contains(t, plain.do("GET", "/connect/codex", "", via...).Body.String(), `\"https://example.org/hub/webhook/codex\"`)
+	require.Contains(t, named.do("GET", "/connect/codex", "", via...).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
+	w := plain.do("GET", "/connect/codex", "", "X-Forwarded-Prefix: /$(x)")
 	require.Equal(t, 400, w.Code)
 	require.Contains(t, w.Body.String(), "X-Forwarded-Prefix must be a path such as /kubeagents")
 
-	w = plain.ask("GET", "/hub?view=agents", "", via...)
+	w = plain.do("GET", "/hub?view=agents", "", via...)
 	require.Equal(t, 308, w.Code)
 	require.Equal(t, "hub/?view=agents", w.Header().Get("Location"))
 	form := url.Values{"token": {holders["reads"].Token}}.Encode()
 	for _, target := range []string{"/sign-in", "/hub/sign-in"} {
-		w = plain.ask("POST", target, form, append(via, "Content-Type: application/x-www-form-urlencoded")...)
+		w = plain.do("POST", target, form, append(via, "Content-Type: application/x-www-form-urlencoded")...)
 		require.Equal(t, 303, w.Code)
 		require.Regexp(t, `^__Secure-kubeagents=.*; Path=/hub/;`, w.Header().Get("Set-Cookie"))
 	}

@@ -18,8 +18,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// BenchmarkReads measures what each read costs in a fleet of 200,000 sessions, as a multiple of what it costs
-// in one of 2,000: the median of pairs. In both, four sessions are pending, five lost and none failed.
+// BenchmarkReads measures the cost of each read in a fleet of 200,000 sessions, and compares it with the cost in a
+// fleet of 2,000. In both fleets, four sessions are pending, five are lost and none failed.
 func BenchmarkReads(b *testing.B) {
 	small, large := newFleet(b, 2_000, config.Config{}), newFleet(b, 200_000, config.Config{})
 	for _, read := range []fleetRead{
@@ -29,7 +29,7 @@ func BenchmarkReads(b *testing.B) {
 		{"agents-failed", always("/api/agents?limit=100&status=failed")},
 		{"agents-of-source", always("/api/agents?limit=100&source=cursor")},
 		{"agents-inactive", always("/api/agents?limit=100&active=false")},
-		{"agents-on-from-the-middle", func(_, agents int) string { return "/api/agents?limit=100&cursor=" + cursorAfter(agents/2-1) }},
+		{"agents-from-the-middle", func(_, agents int) string { return "/api/agents?limit=100&cursor=" + cursorAfter(agents/2-1) }},
 		{"agent", func(n, _ int) string { return "/api/agents/" + benchAgent(n) }},
 		{"agent-status", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/status?limit=100" }},
 		{"agent-sessions", func(n, _ int) string { return "/api/agents/" + benchAgent(n) + "/sessions?limit=100" }},
@@ -47,8 +47,9 @@ func BenchmarkReads(b *testing.B) {
 	}
 }
 
-// BenchmarkReadsOfATeam compares what reads cost with a token for 100 agents, of a fleet of 20,000 agents and of one of 200.
-func BenchmarkReadsOfATeam(b *testing.B) {
+// BenchmarkTeamReads compares the cost of reads with a token for 100 agents in a fleet of 20,000 agents with that in a
+// fleet of 200.
+func BenchmarkTeamReads(b *testing.B) {
 	path, holders := accesstest.TokensFile(b, map[string]access.Entry{"team": {Scopes: []string{"read"}, Agents: []string{"host-000*"}}})
 	small, large := newFleet(b, 2_000, config.Config{TokensFile: path}), newFleet(b, 200_000, config.Config{TokensFile: path})
 	for _, f := range []*fleetServer{small, large} {
@@ -68,13 +69,14 @@ func BenchmarkReadsOfATeam(b *testing.B) {
 	}
 }
 
-// fleetRead is a read whose cost two fleets are compared by.
+// fleetRead is a read whose cost is compared between two fleets.
 type fleetRead struct {
 	name   string
-	target func(n, agents int) string // for the n-th of so many agents, which have ten sessions each
+	target func(n, agents int) string // target for the n-th agent of a fleet; each agent has ten sessions
 }
 
-// compare reports the median of what a read costs in the large fleet, and of its ratio to that in the small one.
+// compare reports the median cost of the read in the large fleet, in microseconds, and the median ratio to its cost in
+// the small fleet.
 func (read fleetRead) compare(b *testing.B, small, large *fleetServer) {
 	b.Run(read.name, func(b *testing.B) {
 		var ratios, costs []float64
@@ -95,30 +97,30 @@ func always(target string) func(int, int) string { return func(int, int) string 
 
 func benchAgent(n int) string { return fmt.Sprintf("host-%05d:claude", n) }
 
-// cursorAfter returns the cursor of the page that follows an agent.
+// cursorAfter returns the cursor of the page that starts after the n-th agent.
 func cursorAfter(n int) string {
 	return base64.RawURLEncoding.EncodeToString(append([]byte{'a', 0, 0}, benchAgent(n)...))
 }
 
-// fleetServer is a server with a fleet of a number of agents.
+// fleetServer is a server with a fleet.
 type fleetServer struct {
 	*server
 	agents int
-	header http.Header // of requests
+	header http.Header // sent with each request
 }
 
 func newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
 	s := newGuardedServer(b, nil, cfg, nil)
 	now := time.Now()
-	of := func(n int, st models.Status) models.StatusReport {
+	report := func(n int, st models.Status) models.StatusReport {
 		return models.StatusReport{
 			AgentID: benchAgent(n / 10), AgentName: "Backend refactor", AgentSource: []string{"claude-code", "cursor"}[n/10%2],
 			SessionTopic: fmt.Sprint(n % 10), Status: st, Timestamp: now, TTLMinutes: 60,
 			Message: "Running go test ./...", Content: "Reading the repository",
 		}
 	}
-	for n := range 5 { // on their way to be lost
-		s.store.Accept(nil, []models.StatusReport{of(n*sessions/5, models.Running)}, now.Add(-2*time.Hour), nil)
+	for n := range 5 { // their TTL has run out, so they become lost
+		s.store.Accept(nil, []models.StatusReport{report(n*sessions/5, models.Running)}, now.Add(-2*time.Hour), nil)
 	}
 	for n := range sessions {
 		st := models.Running
@@ -128,14 +130,14 @@ func newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
 		case n%(sessions/4) == 1:
 			st = models.Pending
 		}
-		s.store.Accept(nil, []models.StatusReport{of(n, st)}, now, nil)
+		s.store.Accept(nil, []models.StatusReport{report(n, st)}, now, nil)
 	}
 	summary := s.store.Summary().Sessions
 	require.Equal(b, []int{sessions, 5, 4}, []int{summary.Total, summary.Lost, summary.ByStatus.Pending})
 	return &fleetServer{s, sessions / 10, nil}
 }
 
-// cost returns how long an answer takes, over 64 requests spread over the fleet.
+// cost returns the average time per response over 64 requests spread across the fleet.
 func (f *fleetServer) cost(b *testing.B, target func(n, agents int) string) time.Duration {
 	const requests = 64
 	var list [requests]*http.Request
@@ -153,7 +155,7 @@ func (f *fleetServer) cost(b *testing.B, target func(n, agents int) string) time
 	return took / requests
 }
 
-// discard is an http.ResponseWriter that keeps nothing but the status.
+// discard is an http.ResponseWriter that keeps only the status.
 type discard struct {
 	header http.Header
 	status int

@@ -21,7 +21,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// story is what tools post, and what is shown then.
+// story is what tools post, step by step, and what the server should show after the steps.
 type story struct {
 	Story string
 	Steps []struct {
@@ -33,7 +33,7 @@ type story struct {
 	}
 }
 
-// expectation is what is shown of the sessions with a topic.
+// expectation is what the server should show about the sessions with a topic.
 type expectation struct {
 	Topic      string
 	Sessions   int
@@ -46,8 +46,8 @@ type expectation struct {
 	History    int
 }
 
-// TestStories replays each story alone, with every event sent twice, together with another session of the same story, and with a
-// restart after each step in turn.
+// TestStories replays each story on its own, with every event sent twice, together with a second session of the same
+// story, and with a restart after each step.
 func TestStories(t *testing.T) {
 	files, err := filepath.Glob("testdata/stories/*.json")
 	require.NoError(t, err)
@@ -55,19 +55,19 @@ func TestStories(t *testing.T) {
 	for _, file := range files {
 		text, err := os.ReadFile(file)
 		require.NoError(t, err)
-		var told story
-		require.NoError(t, json.Unmarshal(text, &told))
-		require.NotEmpty(t, told.Steps)
+		var st story
+		require.NoError(t, json.Unmarshal(text, &st))
+		require.NotEmpty(t, st.Steps)
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			t.Parallel()
-			t.Run("alone", func(t *testing.T) { told.replay(t, newTestServer(t, nil), telling{}) })
-			t.Run("every event twice", func(t *testing.T) { told.replay(t, newTestServer(t, nil), telling{times: 2}) })
-			t.Run("beside another session", func(t *testing.T) { told.replay(t, newTestServer(t, nil), telling{others: 1}) })
-			for i := range told.Steps {
+			t.Run("alone", func(t *testing.T) { st.replay(t, newTestServer(t, nil), replayOptions{}) })
+			t.Run("every event twice", func(t *testing.T) { st.replay(t, newTestServer(t, nil), replayOptions{times: 2}) })
+			t.Run("with another session", func(t *testing.T) { st.replay(t, newTestServer(t, nil), replayOptions{others: 1}) })
+			for i := range st.Steps {
 				t.Run(fmt.Sprint("restarted after step ", i+1), func(t *testing.T) {
 					fs := vfs.NewMem()
 					s := startOn(t, fs)
-					told.replay(t, s.server, telling{after: i + 1, then: func() *server {
+					st.replay(t, s.server, replayOptions{restartAfter: i + 1, restart: func() *server {
 						require.NoError(t, s.journal.Close())
 						s = startOn(t, fs)
 						return s.server
@@ -79,25 +79,25 @@ func TestStories(t *testing.T) {
 	}
 }
 
-// telling is how a story is told.
-type telling struct {
-	times  int // each event is sent; once unless it says otherwise
-	others int // sessions that live the same story at the same time
-	after  int // so many steps, another server takes over
-	then   func() *server
+// replayOptions configure how a story is replayed.
+type replayOptions struct {
+	times        int // how often each event is sent; 0 for once
+	others       int // number of other sessions with the same story at the same time
+	restartAfter int // number of steps after which restart is called; 0 for never
+	restart      func() *server
 }
 
-func (told *story) replay(t *testing.T, s *server, how telling) {
-	for i, step := range told.Steps {
-		for other := range 1 + how.others {
-			session := sessionOf(other)
+func (st *story) replay(t *testing.T, s *server, opts replayOptions) {
+	for i, step := range st.Steps {
+		for n := range 1 + opts.others {
+			session := sessionText(n)
 			if step.Expect != nil {
-				step.Expect.hold(t, s, session)
+				step.Expect.check(t, s, session)
 				continue
 			}
 			body := session(string(step.Body) + step.Raw)
-			times := max(1, how.times)
-			if strings.HasPrefix(step.Post, "/webhook/status") { // which takes reports, not events
+			times := max(1, opts.times)
+			if strings.HasPrefix(step.Post, "/webhook/status") { // a report, not an event
 				times = 1
 			}
 			var headers []string
@@ -105,19 +105,20 @@ func (told *story) replay(t *testing.T, s *server, how telling) {
 				headers = append(headers, name+": "+value)
 			}
 			for range times {
-				w := s.ask("POST", step.Post, body, headers...)
+				w := s.do("POST", step.Post, body, headers...)
 				require.Equal(t, 200, w.Code, "%s: %s", body, w.Body)
 			}
 		}
-		if how.after == i+1 {
-			s = how.then()
+		if opts.restartAfter == i+1 {
+			s = opts.restart()
 		}
 	}
 }
 
-// sessionOf returns how what a story says is said of another session: its ID is its own.
-func sessionOf(other int) func(text string) string {
-	id := fmt.Sprintf("%08d-5c1e-4a5e-9d2b-3f1c5b7a9e00", other)
+// sessionText returns a function that adapts texts of a story to its n-th session: it inserts the session's ID and the
+// current time.
+func sessionText(n int) func(text string) string {
+	id := fmt.Sprintf("%08d-5c1e-4a5e-9d2b-3f1c5b7a9e00", n)
 	return func(text string) string {
 		text = regexp.MustCompile(`"S(-[a-z0-9]+)?"`).ReplaceAllString(text, `"`+id+`$1"`)
 		text = strings.ReplaceAll(text, "{{now}}", time.Now().UTC().Format(time.RFC3339Nano))
@@ -125,7 +126,8 @@ func sessionOf(other int) func(text string) string {
 	}
 }
 
-func (e *expectation) hold(t *testing.T, s *server, session func(string) string) {
+// check fails the test unless the server shows what e expects.
+func (e *expectation) check(t *testing.T, s *server, session func(string) string) {
 	t.Helper()
 	topic := strings.Trim(session(`"`+e.Topic+`"`), `"`)
 	var shown []models.FleetSession
@@ -153,14 +155,14 @@ func (e *expectation) hold(t *testing.T, s *server, session func(string) string)
 	}
 }
 
-// journaled is a server with a journal.
-type journaled struct {
+// journaledServer is a server with a journal.
+type journaledServer struct {
 	*server
 	journal *journal.Journal
 }
 
-// startOn starts a server with the journal on fs.
-func startOn(t *testing.T, fs vfs.FS) journaled {
+// startOn starts a server with a journal on fs.
+func startOn(t *testing.T, fs vfs.FS) journaledServer {
 	t.Helper()
 	j, err := journal.Open(journal.Options{Dir: "data", FS: fs})
 	require.NoError(t, err)
@@ -169,5 +171,5 @@ func startOn(t *testing.T, fs vfs.FS) journaled {
 	})
 	require.NoError(t, j.Replay(t.Context(), s.store, 100, time.Now(), func(journal.Progress) {}))
 	s.handlers.Replayed()
-	return journaled{s, j}
+	return journaledServer{s, j}
 }

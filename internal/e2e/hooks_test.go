@@ -117,10 +117,10 @@ func TestHooksAreGuarded(t *testing.T) {
 	event := func(n int) string {
 		return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"%d"}`, n)
 	}
-	w := s.ask("POST", "/webhook/codex?agent_host=laptop", event(1), holders["of team"].Header()...)
+	w := s.ask("POST", "/webhook/codex?agent_host=laptop", event(1), holders["team"].Header()...)
 	require.Equal(t, 403, w.Code, "the ID that it would have is not the team's")
 	require.JSONEq(t, `{"error":"forbidden","field":"agent_id","message":"the token does not cover the agent \"codex:b@laptop\"; it needs that ID among its agents or, for any host, \"codex:b@*\""}`, w.Body.String())
-	require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["of team"].Token, event(1)).Code)
+	require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["team"].Token, event(1)).Code)
 	key := append(holders["reports"].Header(), "Idempotency-Key: k1")
 	for range 2 {
 		require.Equal(t, 200, s.ask("POST", "/webhook/codex", event(2), key...).Code)

@@ -212,18 +212,18 @@ func TestMCPIsGuarded(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := serve(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=3")
 	sessions := map[string]*mcp.ClientSession{}
-	for _, name := range []string{"reports", "reads", "of team", "of others"} {
+	for _, name := range []string{"reports", "reads", "team", "other team"} {
 		sessions[name] = connectMCP(t, s, holders[name].Token)
 	}
 	args := object{"agent_id": "team/a", "session_topic": "t", "status": "pending"}
 	require.Contains(t, call(t, sessions["reads"], "report_status", args, nil), "the token lacks the scope report")
 	require.Contains(t, call(t, sessions["reports"], "list_sessions", nil, nil), "the token lacks the scope read")
-	require.Contains(t, call(t, sessions["of others"], "report_status", args, nil), "the token is not for an agent with this agent_id")
-	require.Empty(t, call(t, sessions["of team"], "report_status", args, nil))
-	require.Empty(t, call(t, sessions["of others"], "report_status", object{"agent_id": "other/b", "session_topic": "t", "status": "pending"}, nil))
+	require.Contains(t, call(t, sessions["other team"], "report_status", args, nil), "the token is not for an agent with this agent_id")
+	require.Empty(t, call(t, sessions["team"], "report_status", args, nil))
+	require.Empty(t, call(t, sessions["other team"], "report_status", object{"agent_id": "other/b", "session_topic": "t", "status": "pending"}, nil))
 
 	var running sync.WaitGroup
-	for name, want := range map[string]int{"reads": 2, "of team": 1, "of others": 1} {
+	for name, want := range map[string]int{"reads": 2, "team": 1, "other team": 1} {
 		running.Go(func() {
 			for range 10 {
 				var list struct{ Sessions, Agents, Pending []object }
@@ -238,14 +238,14 @@ func TestMCPIsGuarded(t *testing.T) {
 	}
 	running.Wait()
 	get := object{"agent_id": "team/a", "session_topic": "t"}
-	require.Empty(t, call(t, sessions["of team"], "get_session", get, nil))
-	require.Equal(t, "no such session", call(t, sessions["of others"], "get_session", get, nil))
+	require.Empty(t, call(t, sessions["team"], "get_session", get, nil))
+	require.Equal(t, "no such session", call(t, sessions["other team"], "get_session", get, nil))
 	const uri = "kubeagents://agents/team%2Fa/sessions/t"
-	_, err := sessions["of others"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
+	_, err := sessions["other team"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
 	require.ErrorContains(t, err, "not found")
 	_, err = sessions["reports"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
 	require.ErrorContains(t, err, "the token lacks the scope read")
-	_, err = sessions["of team"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
+	_, err = sessions["team"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
 	require.NoError(t, err)
 
 	fault := ""

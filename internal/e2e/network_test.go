@@ -256,10 +256,10 @@ func TestProgramSaysWhoCanGetIn(t *testing.T) {
 		settings []string
 		want     string
 	}{
-		{nil, `"level":"INFO","msg":"everybody on this machine, and nobody else, can read, report and remove everything`},
-		{[]string{"HOST="}, `HOST=0.0.0.0 lets others in`},
-		{nil, `"level":"WARN","msg":"CORS_ALLOWED_ORIGINS is *: any website that you visit can read everything here`},
-		{[]string{"HOST=0.0.0.0"}, `"level":"WARN","msg":"ANYBODY who can reach this address can read, report and remove everything`},
+		{nil, `"level":"INFO","msg":"anyone on this machine can read, report and remove everything, and other machines can't connect`},
+		{[]string{"HOST="}, `HOST=0.0.0.0 to let other machines connect`},
+		{nil, `"level":"WARN","msg":"CORS_ALLOWED_ORIGINS is *, so any website that you visit can read everything on this server`},
+		{[]string{"HOST=0.0.0.0"}, `"level":"WARN","msg":"ANYONE who can reach this address can read, report and remove everything`},
 		{[]string{"HOST=0.0.0.0", "TOKENS_FILE=" + path}, `"level":"WARN","msg":"tokens cross the network unencrypted`},
 		{[]string{"TOKENS_FILE=" + path}, `"level":"INFO","msg":"tokens cross the network unencrypted`},
 	} {

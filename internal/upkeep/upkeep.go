@@ -1,5 +1,4 @@
-// Package upkeep does what the server does by itself at intervals: it expires sessions, deletes old history, and
-// measures how much of the disk is used.
+// Package upkeep runs the server's periodic jobs: it expires sessions, deletes old history and measures disk usage.
 package upkeep
 
 import (
@@ -12,7 +11,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Jobs are what the server does at intervals. Each of its methods runs until its context ends.
+// Jobs are the server's periodic jobs. Each method runs one of them until its context is done.
 type Jobs struct {
 	Store    *store.Store
 	Recorder *recorder.Recorder
@@ -20,7 +19,7 @@ type Jobs struct {
 	Logger   *slog.Logger
 }
 
-// Every calls do at each interval until ctx ends.
+// Every calls do once per interval until ctx is done.
 func Every(ctx context.Context, interval time.Duration, do func(now time.Time)) {
 	ticker := time.NewTicker(interval)
 	defer ticker.Stop()
@@ -34,8 +33,8 @@ func Every(ctx context.Context, interval time.Duration, do func(now time.Time)) 
 	}
 }
 
-// Expire expires the sessions whose TTL is over, and removes those whose retention is over, at each interval. When the
-// system clock is set back, sessions expire as if it had not been.
+// Expire expires the sessions whose TTL has run out, and removes those whose retention is over, once per interval. If
+// the system clock is set back, sessions expire as if it had not been.
 func (j Jobs) Expire(ctx context.Context, interval time.Duration) {
 	last := time.Now()
 	Every(ctx, interval, func(now time.Time) {
@@ -53,8 +52,9 @@ func (j Jobs) Expire(ctx context.Context, interval time.Duration) {
 	})
 }
 
-// clockSetBack returns by how much the clock was set back between two readings of it, elapsed apart; 0 if it was not.
-// Less than a second doesn't count: clocks are adjusted a little all the time.
+// clockSetBack returns by how much the clock was set back between the readings from and to, if elapsed is the time that
+// really passed. It returns 0 if the clock was set back by less than a second, because clocks are adjusted slightly all
+// the time.
 func clockSetBack(from, to time.Time, elapsed time.Duration) time.Duration {
 	if by := elapsed - to.Sub(from); by >= time.Second {
 		return by
@@ -83,8 +83,8 @@ func (j Jobs) TrimHistory(ctx context.Context, retention time.Duration) {
 // measureEvery is how often disk usage is measured.
 const measureEvery = 5 * time.Second
 
-// MeasureDisk measures how much of the disk the journal uses, at once and every five seconds. Where disk usage has a
-// bound, it deletes the oldest history of teams that use more than their share.
+// MeasureDisk measures the journal's disk usage, immediately and then every five seconds. If disk usage is bounded, it
+// deletes the oldest history of teams that use more than their share.
 func (j Jobs) MeasureDisk(ctx context.Context) {
 	measure := func(time.Time) {
 		dropped, err := j.Recorder.MeasureSpace(ctx)

@@ -40,22 +40,22 @@ func TestSessionsExpire(t *testing.T) {
 		wg.Wait()
 		w := httptest.NewRecorder()
 		m.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
-		require.Contains(t, w.Body.String(), "kubeagents_expiry_run_duration_seconds_count 3661\n", "one each second")
+		require.Contains(t, w.Body.String(), "kubeagents_expiry_run_duration_seconds_count 3661\n", "one per second")
 	})
 }
 
-func TestHowFarAClockWasSetBack(t *testing.T) {
+func TestClockSetBack(t *testing.T) {
 	noon := time.Date(2026, 11, 26, 12, 0, 0, 0, time.UTC)
 	for name, test := range map[string]struct {
 		to            time.Time
 		elapsed, want time.Duration
 	}{
-		"it went on":                            {noon.Add(time.Second), time.Second, 0},
-		"it was adjusted by a little":           {noon.Add(100 * time.Millisecond), time.Second, 0},
-		"it was set forward":                    {noon.Add(time.Hour), time.Second, 0},
-		"it was set back by an hour":            {noon.Add(time.Second - time.Hour), time.Second, time.Hour},
-		"it was set back by less than passed":   {noon.Add(time.Second), 3 * time.Second, 2 * time.Second},
-		"the machine slept, and its clock went": {noon.Add(8 * time.Hour), time.Second, 0},
+		"it advanced normally":                          {noon.Add(time.Second), time.Second, 0},
+		"it was adjusted slightly":                      {noon.Add(100 * time.Millisecond), time.Second, 0},
+		"it was set forward":                            {noon.Add(time.Hour), time.Second, 0},
+		"it was set back by an hour":                    {noon.Add(time.Second - time.Hour), time.Second, time.Hour},
+		"it was set back by less than the elapsed time": {noon.Add(time.Second), 3 * time.Second, 2 * time.Second},
+		"it advanced while the machine was asleep":      {noon.Add(8 * time.Hour), time.Second, 0},
 	} {
 		require.Equal(t, test.want, clockSetBack(noon, test.to, test.elapsed), name)
 	}

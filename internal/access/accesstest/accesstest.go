@@ -1,4 +1,4 @@
-// Package accesstest makes tokens and signatures for tests of servers that ask for them.
+// Package accesstest creates tokens and signatures for tests of servers that require them.
 package accesstest
 
 import (
@@ -18,12 +18,12 @@ import (
 // Secret is a value of the setting WEBHOOK_SECRET.
 const Secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"
 
-// Holder is somebody who has a token, or none if Token is "".
+// Holder is a client with a token, or without one if Token is "".
 type Holder struct {
 	Name, Token string
 }
 
-// Header returns the header line that brings the token, as "Name: value".
+// Header returns the header line that carries the token, in the form "Name: value". It returns none if h has no token.
 func (h Holder) Header() []string {
 	if h.Token == "" {
 		return nil
@@ -31,8 +31,8 @@ func (h Holder) Header() []string {
 	return []string{"Authorization: Bearer " + h.Token}
 }
 
-// TokensFile writes a tokens file with one new token for each name. Scopes, Agents and Expires of an entry apply; its
-// name and hash are set. It returns the path of the file, and who holds each token, by name.
+// TokensFile writes a tokens file with a new token for each name. It uses the Scopes, Agents and Expires of the
+// entries, and sets their names and hashes. It returns the path of the file and the holder of each token, by name.
 func TokensFile(t testing.TB, entries map[string]access.Entry) (path string, holders map[string]Holder) {
 	t.Helper()
 	holders = map[string]Holder{}
@@ -48,19 +48,21 @@ func TokensFile(t testing.TB, entries map[string]access.Entry) (path string, hol
 	return path, holders
 }
 
-// EveryKind returns entries for tokens that differ in everything that the server tells tokens apart by.
+// EveryKind returns an entry for each kind of token: one for each scope, one that has expired, and two that are limited
+// to some agents.
 func EveryKind() map[string]access.Entry {
 	return map[string]access.Entry{
-		"reports":   {Scopes: []string{"report"}},
-		"reads":     {Scopes: []string{"read"}},
-		"admin":     {Scopes: []string{"admin"}},
-		"expired":   {Scopes: []string{"report", "read", "admin"}, Expires: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)},
-		"of team":   {Scopes: []string{"report", "read", "admin"}, Agents: []string{"team/*"}},
-		"of others": {Scopes: []string{"report", "read", "admin"}, Agents: []string{"other/*"}},
+		"reports":    {Scopes: []string{"report"}},
+		"reads":      {Scopes: []string{"read"}},
+		"admin":      {Scopes: []string{"admin"}},
+		"expired":    {Scopes: []string{"report", "read", "admin"}, Expires: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)},
+		"team":       {Scopes: []string{"report", "read", "admin"}, Agents: []string{"team/*"}},
+		"other team": {Scopes: []string{"report", "read", "admin"}, Agents: []string{"other/*"}},
 	}
 }
 
-// Sign returns the header lines of a webhook with that ID, time and body, signed with secret as Standard Webhooks says.
+// Sign returns the header lines of a webhook with the given ID, time and body. They are signed with secret as Standard
+// Webhooks specifies.
 func Sign(t testing.TB, secret, id string, at time.Time, body string) []string {
 	t.Helper()
 	key, err := webhooks.NewWebhook(secret)

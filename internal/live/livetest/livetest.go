@@ -1,4 +1,4 @@
-// Package livetest reads the stream of events in tests.
+// Package livetest reads event streams in tests.
 package livetest
 
 import (
@@ -13,7 +13,7 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// Event is one server-sent event, or a block of lines that has a comment, an ID or a retry time alone.
+// Event is one server-sent event, or a block of lines that has only a comment, an ID or a retry time.
 type Event struct {
 	ID, Name, Data string
 	Comment, Retry string
@@ -21,15 +21,15 @@ type Event struct {
 
 // Reader reads a stream of server-sent events. Create one with NewReader.
 type Reader struct {
-	LastID string // of the events read so far
+	LastID string // ID of the last event read
 
 	lines *bufio.Reader
 }
 
-// NewReader returns a reader of the stream r.
+// NewReader returns a Reader of the event stream r.
 func NewReader(r io.Reader) *Reader { return &Reader{lines: bufio.NewReader(r)} }
 
-// Next returns the next block of lines.
+// Next returns the next block of lines, or the error of the stream.
 func (r *Reader) Next() (e Event, err error) {
 	for {
 		line, err := r.lines.ReadString('\n')
@@ -55,7 +55,8 @@ func (r *Reader) Next() (e Event, err error) {
 	}
 }
 
-// RequireNext reads the next event, which must have that name, and returns its decoded data.
+// RequireNext reads the next event and returns its decoded data. The test fails unless the event has the given name and
+// an ID.
 func (r *Reader) RequireNext(t testing.TB, name string) map[string]any {
 	t.Helper()
 	e, err := r.Next()
@@ -67,9 +68,10 @@ func (r *Reader) RequireNext(t testing.TB, name string) map[string]any {
 	return data
 }
 
-// Listen opens the stream of a server, such as http://127.0.0.1:8080, with that query and header lines ("Name: value"),
-// and reads the comment with which it begins. The stream ends with the test, or when leave is called.
-func Listen(t testing.TB, server, query string, header ...string) (events *Reader, leave func()) {
+// Listen opens the event stream of the server at an address such as http://127.0.0.1:8080, with a query and header
+// lines ("Name: value"), and reads the comment at its start. The stream is closed when the test ends or hangUp is
+// called.
+func Listen(t testing.TB, server, query string, header ...string) (events *Reader, hangUp func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, server+"/api/events"+query, nil)
@@ -80,11 +82,11 @@ func Listen(t testing.TB, server, query string, header ...string) (events *Reade
 	}
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
-	leave = func() {
+	hangUp = func() {
 		cancel()
-		resp.Body.Close() //nolint:errcheck // nothing of it is needed any more
+		resp.Body.Close() //nolint:errcheck // the stream is no longer needed
 	}
-	t.Cleanup(leave)
+	t.Cleanup(hangUp)
 	require.Equal(t, http.StatusOK, resp.StatusCode)
 	require.Equal(t, "text/event-stream", resp.Header.Get("Content-Type"))
 	require.Equal(t, "no", resp.Header.Get("X-Accel-Buffering"))
@@ -93,5 +95,5 @@ func Listen(t testing.TB, server, query string, header ...string) (events *Reade
 	first, err := events.Next()
 	require.NoError(t, err)
 	require.Equal(t, Event{ID: first.ID, Comment: "connected", Retry: "2000"}, first)
-	return events, leave
+	return events, hangUp
 }
