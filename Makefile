@@ -31,7 +31,7 @@ crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test ./internal/e2e -count=1 -run TestProgramKilled -v
 
 attack: ## attack a server with its most expensive requests, and check that others are served (ATTACK=10m)
-	KUBEAGENTS_ATTACK=$(ATTACK) $(GO) test ./internal/e2e -count=1 -run TestOthersGoOnUnderAttack -v -timeout 24h
+	KUBEAGENTS_ATTACK=$(ATTACK) $(GO) test ./internal/e2e -count=1 -run TestOthersAreServedUnderAttack -v -timeout 24h
 
 bench: ## measure speed and memory against baselines (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .

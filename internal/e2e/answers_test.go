@@ -25,12 +25,12 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// peak returns the most memory that a program ever took, in bytes, or skips where that can't be known.
-func (p *process) peak(t testing.TB) int64 {
+// peakMemory returns the peak memory usage of the program so far, in bytes. It skips the test on systems without /proc.
+func (p *process) peakMemory(t testing.TB) int64 {
 	t.Helper()
 	status, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", p.cmd.Process.Pid))
 	if err != nil {
-		t.Skip("memory is measured by /proc, which this system lacks")
+		t.Skip("this system has no /proc, which is needed to measure memory")
 	}
 	found := regexp.MustCompile(`VmHWM:\s+(\d+) kB`).FindSubmatch(status)
 	require.NotNil(t, found)
@@ -39,18 +39,18 @@ func (p *process) peak(t testing.TB) int64 {
 	return kilobytes << 10
 }
 
-// requireGrowth holds how much more memory a program took at most than before. The program is this one, so that the race detector would
-// count as well.
-func (p *process) requireGrowth(t testing.TB, before, most int64) {
+// requireMemoryGrowth fails the test unless the peak memory usage is less than limit bytes above before, which was
+// measured earlier. With the race detector it only logs, because the program is built with it too.
+func (p *process) requireMemoryGrowth(t testing.TB, before, limit int64) {
 	t.Helper()
-	peak := p.peak(t)
-	t.Logf("%d MiB before, %d MiB at most", before>>20, peak>>20)
+	peak := p.peakMemory(t)
+	t.Logf("memory: %d MiB before, %d MiB at the peak", before>>20, peak>>20)
 	if !underRace {
-		require.Less(t, peak-before, most)
+		require.Less(t, peak-before, limit)
 	}
 }
 
-// fillHistory reports statuses of 40 KB of one session.
+// fillHistory reports statuses of 40 KB each to one session.
 func fillHistory(t testing.TB, client *http.Client, address string, statuses int) {
 	content := strings.Repeat("𝕏", models.MaxContent)
 	for sent := 0; sent < statuses; {
@@ -66,8 +66,8 @@ func fillHistory(t testing.TB, client *http.Client, address string, statuses int
 	}
 }
 
-// answered returns how many reads of agents and calls of tools metrics count.
-func answered(metrics string) (n int) {
+// countResponses returns the number of reads of agents and of MCP calls in the text of /metrics.
+func countResponses(metrics string) (n int) {
 	for _, found := range regexp.MustCompile(`http_request_duration_seconds_count\{.*route="(?:/mcp|/api/agents/.*)"\} (\d+)`).FindAllStringSubmatch(metrics, -1) {
 		count, err := strconv.Atoi(found[1])
 		if err == nil {
@@ -77,10 +77,11 @@ func answered(metrics string) (n int) {
 	return n
 }
 
-// dialSlowly connects with a small window, so that the kernel takes little for a client that reads nothing.
-func dialSlowly(t testing.TB, address string) net.Conn {
+// dialSmallWindow connects with a small receive buffer, so that the kernel buffers little for a client that does not
+// read.
+func dialSmallWindow(t testing.TB, address string) net.Conn {
 	dialer := net.Dialer{Control: func(_, _ string, c syscall.RawConn) error {
-		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) }) //nolint:errcheck // the kernel takes more then
+		return c.Control(func(fd uintptr) { syscall.SetsockoptInt(int(fd), syscall.SOL_SOCKET, syscall.SO_RCVBUF, 4096) }) //nolint:errcheck // without it, the kernel only buffers more
 	}}
 	conn, err := dialer.Dial("tcp", address)
 	require.NoError(t, err)
@@ -88,13 +89,13 @@ func dialSlowly(t testing.TB, address string) net.Conn {
 	return conn
 }
 
-// TestProgramHoldsItsAnswers has very many ask for pages of large statuses and read nothing, plain and compressed, over HTTP/1.1 and
-// HTTP/2, and by MCP: memory stays bounded, small reads and reports are answered meanwhile, and large ones are refused by name.
-func TestProgramHoldsItsAnswers(t *testing.T) {
+// TestUnreadResponsesAreBounded has many clients request pages of large statuses and read nothing: over HTTP/1.1 and
+// HTTP/2, compressed, and through MCP. Memory must stay bounded, and small reads and reports must still be served.
+func TestUnreadResponsesAreBounded(t *testing.T) {
 	if underRace {
-		t.Skip("memory is measured without the race detector: go test . -run TestProgramHoldsItsAnswers")
+		t.Skip("memory can only be measured without the race detector: go test ./internal/e2e -run TestUnreadResponsesAreBounded")
 	}
-	const readers, most = 150, 110 << 20 // before, 15 took 1.4 GiB
+	const readers, limit = 150, 110 << 20 // without the bound, 15 readers took 1.4 GiB
 	ca, dir := newAuthority(t), t.TempDir()
 	cert, key := ca.sign(t, 1)
 	roots := x509.NewCertPool()
@@ -105,33 +106,33 @@ func TestProgramHoldsItsAnswers(t *testing.T) {
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: tlsConfig("http/1.1")}}
 	const history = "/api/agents/a/sessions/t?limit=1000"
 	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"get_session","arguments":{"agent_id":"a","session_topic":"t","limit":1000}}}`
-	for name, ask := range map[string]func(t *testing.T, address string){
+	for name, send := range map[string]func(t *testing.T, address string){
 		"HTTP/1.1": func(t *testing.T, address string) {
 			for range readers {
-				conn := tls.Client(dialSlowly(t, address), tlsConfig("http/1.1"))
+				conn := tls.Client(dialSmallWindow(t, address), tlsConfig("http/1.1"))
 				_, err := io.WriteString(conn, "GET "+history+" HTTP/1.1\r\nHost: x\r\n\r\n")
 				require.NoError(t, err)
 			}
 		},
 		"compressed": func(t *testing.T, address string) {
 			for range readers {
-				conn := tls.Client(dialSlowly(t, address), tlsConfig("http/1.1"))
+				conn := tls.Client(dialSmallWindow(t, address), tlsConfig("http/1.1"))
 				_, err := io.WriteString(conn, "GET "+history+" HTTP/1.1\r\nHost: x\r\nAccept-Encoding: gzip\r\n\r\n")
 				require.NoError(t, err)
 			}
 		},
 		"HTTP/2": func(t *testing.T, address string) {
-			for range readers / 50 { // on one connection each
+			for range readers / 50 { // 50 requests per connection
 				transport := &http.Transport{TLSClientConfig: tlsConfig("h2"), ForceAttemptHTTP2: true,
 					HTTP2: &http.HTTP2Config{MaxReceiveBufferPerStream: 64 << 10}}
 				t.Cleanup(transport.CloseIdleConnections)
-				var asked sync.WaitGroup
-				t.Cleanup(asked.Wait)
+				var requests sync.WaitGroup
+				t.Cleanup(requests.Wait)
 				for range 50 {
-					asked.Go(func() {
+					requests.Go(func() {
 						resp, err := (&http.Client{Transport: transport}).Get("https://" + address + history)
 						if err == nil {
-							<-t.Context().Done() // it is not read
+							<-t.Context().Done() // without reading the body
 							resp.Body.Close()    //nolint:errcheck // see above
 						}
 					})
@@ -140,7 +141,7 @@ func TestProgramHoldsItsAnswers(t *testing.T) {
 		},
 		"MCP": func(t *testing.T, address string) {
 			for range readers {
-				conn := tls.Client(dialSlowly(t, address), tlsConfig("http/1.1"))
+				conn := tls.Client(dialSmallWindow(t, address), tlsConfig("http/1.1"))
 				_, err := fmt.Fprintf(conn, "POST /mcp HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nAccept: application/json, text/event-stream\r\n"+
 					"MCP-Protocol-Version: 2025-03-26\r\nContent-Length: %d\r\n\r\n%s", len(call), call)
 				require.NoError(t, err)
@@ -152,18 +153,18 @@ func TestProgramHoldsItsAnswers(t *testing.T) {
 				"TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))
 			address := "https://" + p.address
 			fillHistory(t, client, address, 500)
-			before := p.peak(t)
-			ask(t, p.address)
-			require.Eventually(t, func() bool { // an answer waits to be read, or the kernel took them all
+			before := p.peakMemory(t)
+			send(t, p.address)
+			require.Eventually(t, func() bool { // a response waits to be read, or the kernel has buffered all of them
 				metrics := metricsOf(client, address)
-				return !strings.Contains(metrics, "\nkubeagents_answers_bytes 0\n") || answered(metrics) >= readers
+				return !strings.Contains(metrics, "\nkubeagents_answers_bytes 0\n") || countResponses(metrics) >= readers
 			}, 10*time.Second, 10*time.Millisecond)
 			resp, err := client.Get(address + "/api/summary")
 			require.NoError(t, err)
 			require.NoError(t, resp.Body.Close())
 			require.Equal(t, 200, resp.StatusCode)
 			fillHistory(t, client, address, 1)
-			p.requireGrowth(t, before, most)
+			p.requireMemoryGrowth(t, before, limit)
 			require.NoError(t, p.cmd.Process.Kill())
 		})
 	}

@@ -26,21 +26,23 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
-// attackFor is how long TestOthersGoOnUnderAttack attacks; KUBEAGENTS_ATTACK says another time, such as 10m.
-const attackFor = 3 * time.Second
+// attackDuration is how long TestOthersAreServedUnderAttack attacks, unless KUBEAGENTS_ATTACK specifies another
+// duration, such as 10m.
+const attackDuration = 3 * time.Second
 
-// mostUnderAttack is how many bytes of memory the program may take more under attack than before.
-const mostUnderAttack = 384 << 20
+// maxGrowthUnderAttack is by how many bytes the program's memory may grow under attack.
+const maxGrowthUnderAttack = 384 << 20
 
-// attackEvery is how long an attacker pauses after each request. Attackers and server share the machine's processors: without a pause
-// the attackers alone would use them up.
-const attackEvery = 5 * time.Millisecond
+// attackPause is how long an attacker pauses after each request. The attackers share the machine's processors with the
+// server: without a pause they would use them up on their own.
+const attackPause = 5 * time.Millisecond
 
-// TestOthersGoOnUnderAttack attacks a server with a valid token and without one: the most expensive requests, and requests that hold on
-// to what others need, all at the same time. Every report and read of another team must be answered, and after a crash everything
-// that was acknowledged must be there. It logs how long the answers took, before and during the attack.
-func TestOthersGoOnUnderAttack(t *testing.T) {
-	duration, err := time.ParseDuration(cmp.Or(os.Getenv("KUBEAGENTS_ATTACK"), attackFor.String()))
+// TestOthersAreServedUnderAttack attacks a server with a valid token and without one, with the most expensive requests
+// and with requests that occupy connections, all at the same time. Every report and read of another team must succeed,
+// and after a crash every acknowledged report must be there. The test logs the response times before and during the
+// attack.
+func TestOthersAreServedUnderAttack(t *testing.T) {
+	duration, err := time.ParseDuration(cmp.Or(os.Getenv("KUBEAGENTS_ATTACK"), attackDuration.String()))
 	require.NoError(t, err)
 	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"ours":   {Scopes: []string{"report", "read"}, Agents: []string{"ours/*"}},
@@ -49,14 +51,14 @@ func TestOthersGoOnUnderAttack(t *testing.T) {
 	settings := []string{"TOKENS_FILE=" + path, "WEBHOOK_SECRET=" + accesstest.Secret, "DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 		"RATE_LIMIT_REPORTS=1000", "RATE_LIMIT_READS=100", "MAX_SESSIONS=4000", "HISTORY_MAX_BYTES=32MiB", "DATA_MAX_BYTES=512MiB", "MAX_IN_FLIGHT=100", "MAX_SUBSCRIBERS=50", "GOGC=50"}
 	p := start(t, settings...)
-	p.ready(t)
-	ours := &steady{team: teamOf{holders["ours"], p}}
+	p.awaitReady(t)
+	ours := &reporter{team: teamClient{holders["ours"], p}}
 
 	const alone = 100
 	for range alone {
-		ours.goOn(t)
+		ours.report(t)
 	}
-	before := p.peak(t)
+	before := p.peakMemory(t)
 	ctx, stop := context.WithTimeout(t.Context(), duration)
 	defer stop()
 	var attackers sync.WaitGroup
@@ -64,61 +66,62 @@ func TestOthersGoOnUnderAttack(t *testing.T) {
 		attackers.Go(func() {
 			for n := 0; ctx.Err() == nil; n++ {
 				attack(ctx, n)
-				time.Sleep(attackEvery)
+				time.Sleep(attackPause)
 			}
 		})
 	}
 	for ctx.Err() == nil {
-		ours.goOn(t)
-		time.Sleep(5 * time.Millisecond) // some 100 a second, which is within the limits
+		ours.report(t)
+		time.Sleep(5 * time.Millisecond) // some 100 requests per second, which is within the limits
 	}
 	attackers.Wait()
-	t.Logf("%d reports: alone half within %v and 99 of 100 within %v; under attack %v and %v", len(ours.took),
+	t.Logf("%d reports: p50 %v and p99 %v before the attack, p50 %v and p99 %v under attack", len(ours.took),
 		quantile(ours.took[:alone], 0.5), quantile(ours.took[:alone], 0.99), quantile(ours.took[alone:], 0.5), quantile(ours.took[alone:], 0.99))
-	p.requireGrowth(t, before, mostUnderAttack)
+	p.requireMemoryGrowth(t, before, maxGrowthUnderAttack)
 
 	p.kill(t)
 	p = start(t, settings...)
-	p.ready(t)
+	p.awaitReady(t)
 	ours.team.p = p
-	ours.requireAll(t)
+	ours.requireAcknowledged(t)
 }
 
-// quantile returns what a part of the durations is within.
-func quantile(durations []time.Duration, part float64) time.Duration {
+// quantile returns a quantile of the durations: 0.5 for the median.
+func quantile(durations []time.Duration, q float64) time.Duration {
 	sorted := slices.Sorted(slices.Values(durations))
-	return sorted[int(part*float64(len(sorted)-1))].Round(10 * time.Microsecond)
+	return sorted[int(q*float64(len(sorted)-1))].Round(10 * time.Microsecond)
 }
 
-// steady is a team that reports and reads.
-type steady struct {
-	team  teamOf
+// reporter is a team that sends one report after another and sometimes reads.
+type reporter struct {
+	team  teamClient
 	acked int
 	took  []time.Duration
 }
 
-const steadySessions = 20
+// reporterSessions is the number of sessions of a reporter.
+const reporterSessions = 20
 
-// goOn reports once, and now and then reads.
-func (s *steady) goOn(t *testing.T) {
+// report sends the next report, and after every tenth report reads the list of sessions.
+func (r *reporter) report(t *testing.T) {
 	t.Helper()
 	began := time.Now()
-	status, body := s.team.ask(t, "POST", "/webhook/status", fmt.Sprintf(`{"agent_id":"ours/a","session_topic":"t%d","status":"running","message":"%d"}`, s.acked%steadySessions, s.acked))
-	s.took = append(s.took, time.Since(began))
-	require.Equal(t, 200, status, "report %d: %s", s.acked, body)
-	s.acked++
-	if s.acked%10 == 0 {
-		status, body := s.team.ask(t, "GET", "/api/sessions?limit=20", "")
+	status, body := r.team.do(t, "POST", "/webhook/status", fmt.Sprintf(`{"agent_id":"ours/a","session_topic":"t%d","status":"running","message":"%d"}`, r.acked%reporterSessions, r.acked))
+	r.took = append(r.took, time.Since(began))
+	require.Equal(t, 200, status, "report %d: %s", r.acked, body)
+	r.acked++
+	if r.acked%10 == 0 {
+		status, body := r.team.do(t, "GET", "/api/sessions?limit=20", "")
 		require.Equal(t, 200, status, "%s", body)
 	}
 }
 
-// requireAll requires that every report that was acknowledged is there, once.
-func (s *steady) requireAll(t *testing.T) {
+// requireAcknowledged fails the test unless the server has every acknowledged report exactly once.
+func (r *reporter) requireAcknowledged(t *testing.T) {
 	t.Helper()
 	found, cursor := 0, ""
 	for more := true; more; more = cursor != "" {
-		status, body := s.team.ask(t, "GET", "/api/agents/ours%2Fa/status?limit=1000&cursor="+url.QueryEscape(cursor), "")
+		status, body := r.team.do(t, "GET", "/api/agents/ours%2Fa/status?limit=1000&cursor="+url.QueryEscape(cursor), "")
 		require.Equal(t, 200, status, "%s", body)
 		var page struct {
 			History []struct{ Message string } `json:"status_history"`
@@ -127,14 +130,15 @@ func (s *steady) requireAll(t *testing.T) {
 		require.NoError(t, json.Unmarshal(body, &page))
 		for _, status := range page.History {
 			found++
-			require.Equal(t, fmt.Sprint(s.acked-found), status.Message)
+			require.Equal(t, fmt.Sprint(r.acked-found), status.Message)
 		}
 		cursor = page.Next
 	}
-	require.Equal(t, s.acked, found)
+	require.Equal(t, r.acked, found)
 }
 
-// attacks returns what attackers do, each one after another: strangers, and those who have a token. They ignore the answers.
+// attacks returns the attacks of strangers and of clients with a token. Each function sends the n-th request of an
+// attack and ignores the response.
 func attacks(address, token string) []func(ctx context.Context, n int) {
 	send := func(method, target, contentType string, body []byte, header ...string) func(context.Context, int) {
 		return func(ctx context.Context, n int) {
@@ -158,8 +162,8 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 	withToken := func(method, target string, body []byte) func(context.Context, int) {
 		return send(method, target, "application/json", body, bearer, "Accept: application/json, text/event-stream")
 	}
-	// holdOn begins requests on many connections, of which it closes the oldest, and reads nothing.
-	holdOn := func(most int, text string) func(context.Context, int) {
+	// occupy starts requests on up to limit connections and reads nothing. For each further request it closes the oldest connection.
+	occupy := func(limit int, text string) func(context.Context, int) {
 		var conns []net.Conn
 		return func(ctx context.Context, _ int) {
 			conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
@@ -168,7 +172,7 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 				io.WriteString(conn, text)                         //nolint:errcheck // see above
 				conns = append(conns, conn)
 			}
-			for len(conns) > most || ctx.Err() != nil && len(conns) > 0 {
+			for len(conns) > limit || ctx.Err() != nil && len(conns) > 0 {
 				conns[0].Close() //nolint:errcheck // see above
 				conns = conns[1:]
 			}
@@ -184,14 +188,14 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 	search := strings.Repeat("a", 249) + "b"
 	asTheirs := "Host: x\r\n" + bearer + "\r\n"
 	return []func(context.Context, int){
-		// Strangers.
-		holdOn(300, announcing("/sign-in", 100)),
-		holdOn(300, announcing("/webhook/status", 8<<20, signedHead...)+"{"),
-		holdOn(300, "GET /api/agents HTTP/1.1\r\nHost: x\r\nX-Long: "),
+		// By strangers.
+		occupy(300, requestHead("/sign-in", 100)),
+		occupy(300, requestHead("/webhook/status", 8<<20, badSignature...)+"{"),
+		occupy(300, "GET /api/agents HTTP/1.1\r\nHost: x\r\nX-Long: "),
 		send("GET", "/api/agents", "", nil, "Authorization: Bearer wrong"),
 		send("POST", "/sign-in", "application/x-www-form-urlencoded", []byte("token=wrong{n}")),
-		send("POST", "/webhook/status", "application/json", large.Bytes(), "webhook-id: {n}", signedHead[1], signedHead[2]),
-		// Those with a token.
+		send("POST", "/webhook/status", "application/json", large.Bytes(), "webhook-id: {n}", badSignature[1], badSignature[2]),
+		// With a token.
 		withToken("POST", "/webhook/status", batch.Bytes()),
 		withToken("POST", "/webhook/status", large.Bytes()),
 		withToken("POST", "/webhook/status", []byte(strings.Repeat(`{"x":`, 9_000)+"1"+strings.Repeat("}", 9_000))),
@@ -199,8 +203,8 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 		withToken("GET", "/api/agents/theirs%2Flarge/status?limit=1000", nil),
 		withToken("POST", "/mcp", []byte(`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_sessions","arguments":{"search":"`+search+`"}}}`)),
 		withToken("DELETE", "/api/agents/theirs%2Flarge", nil),
-		holdOn(200, "GET /api/events HTTP/1.1\r\n"+asTheirs+"\r\n"+strings.Repeat("x", 1<<10)),
-		holdOn(100, "GET /api/agents/theirs%2Flarge/status?limit=1000 HTTP/1.1\r\n"+asTheirs+"\r\n"),
-		holdOn(200, announcing("/webhook/status", 8_000_000, bearer)+"{"),
+		occupy(200, "GET /api/events HTTP/1.1\r\n"+asTheirs+"\r\n"+strings.Repeat("x", 1<<10)),
+		occupy(100, "GET /api/agents/theirs%2Flarge/status?limit=1000 HTTP/1.1\r\n"+asTheirs+"\r\n"),
+		occupy(200, requestHead("/webhook/status", 8_000_000, bearer)+"{"),
 	}
 }

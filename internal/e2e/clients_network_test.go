@@ -13,20 +13,20 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// The name that the server goes by, and the private address that it stands for, in a network of its own.
+// The name of the server, and the private address that it resolves to, in a separate network.
 const (
 	privateName    = "hub.kubeagents.test"
 	privateAddress = "10.99.0.1"
 )
 
-// namespaceVariable is set where the test runs in such a network.
+// namespaceVariable is the environment variable that is set when the test runs in such a network.
 const namespaceVariable = "KUBEAGENTS_PRIVATE_NETWORK"
 
-// TestRealClaudeCodePrivateName has Claude Code report to a server by a name that stands for a private address, to which it posts
-// nothing by its http hooks.
+// TestRealClaudeCodePrivateName has Claude Code report to a server whose name resolves to a private address. Claude
+// Code's http hooks don't post to such addresses.
 func TestRealClaudeCodePrivateName(t *testing.T) {
 	if os.Getenv(namespaceVariable) == "" {
-		inPrivateNetwork(t)
+		runInPrivateNetwork(t)
 		return
 	}
 	p := prepareWorkplace(t)
@@ -36,13 +36,13 @@ func TestRealClaudeCodePrivateName(t *testing.T) {
 		{"mount", "--bind", hosts, "/etc/hosts"},
 		{"ip", "address", "add", privateAddress + "/32", "dev", "lo"},
 	} {
-		out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput() //nolint:gosec // they stand here
+		out, err := exec.CommandContext(t.Context(), command[0], command[1:]...).CombinedOutput() //nolint:gosec // the commands are constants
 		require.NoError(t, err, "%s: %s", command, out)
 	}
-	listener, err := net.Listen("tcp", net.JoinHostPort(privateAddress, "0")) //nolint:noctx // it listens at once
+	listener, err := net.Listen("tcp", net.JoinHostPort(privateAddress, "0")) //nolint:noctx // it does not block
 	require.NoError(t, err)
 	server := httptest.NewUnstartedServer(p)
-	server.Listener.Close() //nolint:errcheck // nothing came to it
+	server.Listener.Close() //nolint:errcheck // it has no connections
 	server.Listener = listener
 	server.Start()
 	t.Cleanup(server.Close)
@@ -52,28 +52,28 @@ func TestRealClaudeCodePrivateName(t *testing.T) {
 	p.runClaudeCode(newestClaudeCode)
 }
 
-// inPrivateNetwork runs the test again, in namespaces of its own for the network and for what is mounted where.
-func inPrivateNetwork(t *testing.T) {
+// runInPrivateNetwork runs the test again, in a new network namespace and a new mount namespace.
+func runInPrivateNetwork(t *testing.T) {
 	t.Helper()
 	if os.Getenv(clientsVariable) == "" {
 		t.Skip("the clients are not installed: run make test-clients")
 	}
 	for _, tool := range []string{"unshare", "ip", "mount"} {
 		if _, err := exec.LookPath(tool); err != nil {
-			t.Skipf("there is no %s: install util-linux and iproute2, and run make test-clients", tool)
+			t.Skipf("%s is missing: install util-linux and iproute2, then run make test-clients", tool)
 		}
 	}
 	if os.Geteuid() != 0 {
-		t.Skip("only root may make a network: run sudo make test-clients")
+		t.Skip("only root can create a network namespace: run sudo make test-clients")
 	}
 	t.Parallel()
-	//nolint:gosec // it is this program
+	//nolint:gosec // it runs this test binary
 	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "--", "sh", "-c", `ip link set lo up && exec "$@"`, "sh",
 		os.Args[0], "-test.run", "^TestRealClaudeCodePrivateName$", "-test.count", "1", "-test.timeout", "5m", "-test.v")
 	cmd.Env = append(os.Environ(), namespaceVariable+"=yes", programVariable+"="+program())
 	out, err := cmd.CombinedOutput()
 	if err != nil && exec.CommandContext(t.Context(), "unshare", "--mount", "--net", "true").Run() != nil {
-		t.Skipf("this machine lets nobody make a network, not even root: run make test-clients on one that does: %s", out)
+		t.Skipf("not even root can create a network namespace on this machine; run make test-clients on another one: %s", out)
 	}
 	require.NoError(t, err, "%s", out)
 	require.Contains(t, string(out), "--- PASS: TestRealClaudeCodePrivateName", "%s", out)

@@ -29,27 +29,27 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// clientsVariable names the folder that npm installed the clients into; see make test-clients. Where capturesVariable names a
-// folder, what each client posted is kept in it.
+// clientsVariable is the environment variable that names the directory into which npm installed the clients; see make
+// test-clients. If capturesVariable names a directory, the tests write what each client posted to files in it.
 const (
 	clientsVariable  = "KUBEAGENTS_CLIENTS"
 	capturesVariable = "KUBEAGENTS_CAPTURES"
 )
 
-// The clients that npm installed, by the names of their files.
+// Paths of the installed versions of Claude Code, in npm's directory of executables.
 const (
 	newestClaudeCode = "claude"
-	oldestClaudeCode = "../oldest-claude-code/cli.js" // at the version that /connect names
+	oldestClaudeCode = "../oldest-claude-code/cli.js" // the oldest version that /connect supports
 )
 
-// workplace is a machine that clients run on: a home and a project of their own, and a server that they report to.
+// workplace is an environment for a client: a home directory, a project, and a server to report to.
 type workplace struct {
 	t             testing.TB
 	server        *process
-	reader        accesstest.Holder // who reads from the server
+	reader        accesstest.Holder // for reading from the server
 	address       string            // of the server
-	model         string            // the address of the models' API
-	token         string            // that the server wants
+	model         string            // the address of the model API
+	token         string            // for reporting to the server
 	home, project string
 	bin           string
 
@@ -65,7 +65,7 @@ type posting struct {
 	status int // of the answer
 }
 
-// host returns the machine that the event says it comes from, by its header or its address.
+// host returns the host that the event names in a header or in the query.
 func (p posting) host(t testing.TB) string {
 	t.Helper()
 	address, err := url.Parse(p.path)
@@ -98,7 +98,7 @@ func prepareWorkplace(t testing.TB) *workplace {
 	return p
 }
 
-// ServeHTTP passes requests on to the server, and remembers what is posted to it.
+// ServeHTTP passes requests on to the server, and records POST requests.
 func (p *workplace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: p.server.address})
 	if r.Method != http.MethodPost {
@@ -120,17 +120,17 @@ func (p *workplace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		w.Header()[name] = values
 	}
 	w.WriteHeader(answer.Code)
-	w.Write(answer.Body.Bytes()) //nolint:errcheck // its client is gone
+	w.Write(answer.Body.Bytes()) //nolint:errcheck // fails only if the client is gone
 }
 
-// postings returns what was posted so far.
+// postings returns the events posted so far.
 func (p *workplace) postings() []posting {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return slices.Clone(p.posted)
 }
 
-// keepCaptures writes down what was posted, if that is asked for.
+// keepCaptures writes the events that were posted to a file, if capturesVariable is set.
 func (p *workplace) keepCaptures() {
 	folder := os.Getenv(capturesVariable)
 	if folder == "" {
@@ -145,12 +145,12 @@ func (p *workplace) keepCaptures() {
 	p.write(filepath.Join(folder, strings.ReplaceAll(p.t.Name(), "/", "-")+".ndjson"), lines.String())
 }
 
-// paste puts what the server shows for a client into a file.
-func (p *workplace) paste(client, path string) {
+// install writes the settings that the server's /connect shows for a client to a file.
+func (p *workplace) install(client, path string) {
 	p.t.Helper()
-	response, err := http.Get(p.address + "/connect/" + client) //nolint:noctx // the server bounds it
+	response, err := http.Get(p.address + "/connect/" + client) //nolint:noctx // the server limits the time
 	require.NoError(p.t, err)
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close() //nolint:errcheck // it is read to the end
 	require.Equal(p.t, 200, response.StatusCode)
 	lines, err := io.ReadAll(response.Body)
 	require.NoError(p.t, err)
@@ -163,7 +163,7 @@ func (p *workplace) write(path, text string) {
 	require.NoError(p.t, os.WriteFile(path, []byte(text), 0o600))
 }
 
-// run runs a client in the project, with nothing of this machine's own settings.
+// run runs a client in the project, without the settings of this machine's user.
 func (p *workplace) run(environment []string, client string, args ...string) {
 	p.t.Helper()
 	ctx, cancel := context.WithTimeout(p.t.Context(), time.Minute)
@@ -174,14 +174,14 @@ func (p *workplace) run(environment []string, client string, args ...string) {
 	cmd.WaitDelay = time.Second
 	out, err := cmd.CombinedOutput()
 	require.NoError(p.t, err, "%s", out)
-	require.Contains(p.t, string(out), modelSays, "%s", out)
+	require.Contains(p.t, string(out), modelReply, "%s", out)
 }
 
 func (p *workplace) environment() []string {
 	return []string{"PATH=" + os.Getenv("PATH"), "HOME=" + p.home, "KUBEAGENTS_TOKEN=" + p.token}
 }
 
-// agentOf returns the agent that a client's events made: they name its folder and its machine.
+// agentOf returns the agent that a client's events created. Its ID names the project's folder and the host.
 func (p *workplace) agentOf(client string) models.Agent {
 	p.t.Helper()
 	id := client + ":payments@" + hostname(p.t)
@@ -190,10 +190,10 @@ func (p *workplace) agentOf(client string) models.Agent {
 	return agent
 }
 
-// read reads an answer of the server.
+// read decodes the server's response to a GET request.
 func (p *workplace) read(target string, into any) {
 	p.t.Helper()
-	w := p.server.ask("GET", target, "", p.reader.Header()...)
+	w := p.server.do("GET", target, "", p.reader.Header()...)
 	require.Equal(p.t, http.StatusOK, w.Code, "%s: %s", target, w.Body)
 	require.NoError(p.t, json.Unmarshal(w.Body.Bytes(), into))
 }
@@ -214,15 +214,15 @@ func hostname(t testing.TB) string {
 	return host
 }
 
-// histories returns what the server knows of the sessions of an agent: of each, the oldest first, its statuses and messages in
-// the order in which they came.
+// histories returns the titles and the histories of the sessions of an agent, the oldest session first. An entry of a
+// history is a status and a message, the oldest entry first.
 func (p *workplace) histories(agentID string) (titles []string, histories [][]string) {
 	p.t.Helper()
 	for _, se := range p.sessionsOf(agentID) {
-		var shown detail
-		p.read("/api/agents/"+url.PathEscape(agentID)+"/sessions/"+url.PathEscape(se.Topic), &shown)
+		var d detail
+		p.read("/api/agents/"+url.PathEscape(agentID)+"/sessions/"+url.PathEscape(se.Topic), &d)
 		history := []string{}
-		for _, status := range slices.Backward(shown.History) {
+		for _, status := range slices.Backward(d.History) {
 			history = append(history, status.Status.String()+"|"+status.Message)
 		}
 		titles, histories = append(titles, se.Title), append(histories, history)
@@ -230,15 +230,17 @@ func (p *workplace) histories(agentID string) (titles []string, histories [][]st
 	return titles, histories
 }
 
-// runs are what is to be known of two runs of a client, one without a tool and one with one.
-type runs struct {
+// expectedRuns is what the server should show after two runs of a client, one that calls no tool and one that calls a
+// tool.
+type expectedRuns struct {
 	client, tool string
-	titles       []string // of the sessions: those of the prompts unless the client has better ones
-	end          string   // the message with which they end: what the model says unless the client does not pass it on
+	titles       []string // titles of the sessions; nil for the prompts
+	end          string   // last message of the sessions; "" for the model's reply
 }
 
-// holdRuns holds what is known of two runs, and that every event arrived and says which machine it comes from.
-func (p *workplace) holdRuns(want runs) {
+// requireRuns fails the test unless the server shows the expected runs, and accepted every event, each with the name of
+// this host.
+func (p *workplace) requireRuns(want expectedRuns) {
 	p.t.Helper()
 	require.FileExists(p.t, filepath.Join(p.project, "made-by-tool"))
 	for _, posted := range p.postings() {
@@ -249,7 +251,7 @@ func (p *workplace) holdRuns(want runs) {
 	if want.titles == nil {
 		want.titles = prompts
 	}
-	end := cmp.Or(want.end, modelSays)
+	end := cmp.Or(want.end, modelReply)
 	agent := p.agentOf(want.client)
 	titles, histories := p.histories(agent.ID)
 	require.Equal(p.t, want.titles, titles)
@@ -269,21 +271,21 @@ func (p *workplace) holdRuns(want runs) {
 
 var prompts = []string{"Fix the flaky checkout test", promptForTool}
 
-// claudeKey is what Claude Code takes for a key of Anthropic's API.
+// claudeKey is a fake key that Claude Code accepts as a key of Anthropic's API.
 const claudeKey = "sk-ant-none-0000000000000000"
 
 func (p *workplace) claudeEnvironment() []string {
 	return []string{"ANTHROPIC_BASE_URL=" + p.model, "ANTHROPIC_API_KEY=" + claudeKey, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC=1", "DISABLE_AUTOUPDATER=1"}
 }
 
-// runClaudeCode has Claude Code work in the project, and holds what is then known.
+// runClaudeCode runs Claude Code in the project, and checks what the server shows afterwards.
 func (p *workplace) runClaudeCode(client string) {
 	p.t.Helper()
-	p.paste("claude-code", filepath.Join(p.home, ".claude/settings.json"))
+	p.install("claude-code", filepath.Join(p.home, ".claude/settings.json"))
 	for _, prompt := range prompts {
 		p.run(p.claudeEnvironment(), client, "-p", prompt, "--allowedTools", "Bash")
 	}
-	p.holdRuns(runs{client: "claude-code", tool: "Bash"})
+	p.requireRuns(expectedRuns{client: "claude-code", tool: "Bash"})
 }
 
 func TestRealClaudeCode(t *testing.T) {
@@ -291,7 +293,7 @@ func TestRealClaudeCode(t *testing.T) {
 	newWorkplace(t).runClaudeCode(newestClaudeCode)
 }
 
-// TestRealClaudeCodeOldest has the oldest version that /connect names report.
+// TestRealClaudeCodeOldest runs the oldest version that /connect supports.
 func TestRealClaudeCodeOldest(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
@@ -303,13 +305,13 @@ func TestRealClaudeCodeOldest(t *testing.T) {
 	p.runClaudeCode(oldestClaudeCode)
 }
 
-// TestRealClaudeCodeByMCP has Claude Code's model call a tool of the server.
-func TestRealClaudeCodeByMCP(t *testing.T) {
+// TestRealClaudeCodeMCP has Claude Code's model call a tool of the server's MCP endpoint.
+func TestRealClaudeCodeMCP(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
 	settings := filepath.Join(p.project, "mcp.json")
-	p.paste("mcp", settings)
-	environment := append(p.claudeEnvironment(), "ENABLE_TOOL_SEARCH=false") // so that the model is offered the tool at once
+	p.install("mcp", settings)
+	environment := append(p.claudeEnvironment(), "ENABLE_TOOL_SEARCH=false") // so that the model gets the tool at once
 	p.run(environment, newestClaudeCode, "-p", promptForMCP, "--mcp-config", settings, "--strict-mcp-config", "--allowedTools", "mcp__kubeagents__report_status")
 	_, histories := p.histories("by-mcp")
 	require.Equal(t, [][]string{{"pending|Which one?"}}, histories)
@@ -318,7 +320,7 @@ func TestRealClaudeCodeByMCP(t *testing.T) {
 func TestRealCodex(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	p.paste("codex", filepath.Join(p.home, ".codex/hooks.json"))
+	p.install("codex", filepath.Join(p.home, ".codex/hooks.json"))
 	p.write(filepath.Join(p.home, ".codex/config.toml"), strings.Join([]string{
 		`model = "gpt-5"`, `model_provider = "standin"`,
 		`[model_providers.standin]`, `name = "stand-in"`, `base_url = "` + p.model + `/v1"`, `wire_api = "responses"`, `env_key = "STANDIN_KEY"`,
@@ -327,43 +329,43 @@ func TestRealCodex(t *testing.T) {
 	for _, prompt := range prompts {
 		p.run([]string{"STANDIN_KEY=none"}, "codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust", prompt)
 	}
-	p.holdRuns(runs{client: "codex", tool: "Bash"})
+	p.requireRuns(expectedRuns{client: "codex", tool: "Bash"})
 }
 
 func TestRealGeminiCLI(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
 	settings := filepath.Join(p.home, ".gemini/settings.json")
-	p.paste("gemini-cli", settings)
+	p.install("gemini-cli", settings)
 	pasted, err := os.ReadFile(settings)
 	require.NoError(t, err)
-	// How to sign in is in the same file, as it is with everybody: the lines go beside it.
+	// As for real users, the same file also contains the authentication method.
 	p.write(settings, strings.Replace(string(pasted), "{", `{"security":{"auth":{"selectedType":"gemini-api-key"}},`, 1))
 	for _, prompt := range prompts {
 		p.run([]string{"GEMINI_API_KEY=none", "GOOGLE_GEMINI_BASE_URL=" + p.model}, "gemini", "-m", "gemini-2.5-flash", "-p", prompt, "--yolo", "--skip-trust")
 	}
-	p.holdRuns(runs{client: "gemini-cli", tool: "run_shell_command"})
+	p.requireRuns(expectedRuns{client: "gemini-cli", tool: "run_shell_command"})
 }
 
 func TestRealOpenCode(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	p.paste("opencode", filepath.Join(p.home, ".config/opencode/plugins/kubeagents.js"))
+	p.install("opencode", filepath.Join(p.home, ".config/opencode/plugins/kubeagents.js"))
 	p.write(filepath.Join(p.home, ".config/opencode/opencode.json"), `{"model":"anthropic/claude-sonnet-4-5","small_model":"anthropic/claude-sonnet-4-5",
 		"provider":{"anthropic":{"options":{"baseURL":"`+p.model+`/v1","apiKey":"none"}}},"autoupdate":false,"permission":{"bash":"allow"}}`)
 	for _, prompt := range prompts {
 		p.run([]string{"OPENCODE_DISABLE_MODELS_FETCH=1"}, "opencode", append([]string{"run"}, strings.Fields(prompt)...)...)
 	}
-	p.holdRuns(runs{client: "opencode", tool: "bash", titles: []string{modelSays, modelSays}, end: "Done"})
+	p.requireRuns(expectedRuns{client: "opencode", tool: "bash", titles: []string{modelReply, modelReply}, end: "Done"})
 }
 
 func TestRealCopilot(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	p.paste("copilot", filepath.Join(p.home, ".copilot/hooks/kubeagents.json"))
+	p.install("copilot", filepath.Join(p.home, ".copilot/hooks/kubeagents.json"))
 	environment := []string{"COPILOT_OFFLINE=true", "COPILOT_PROVIDER_BASE_URL=" + p.model, "COPILOT_PROVIDER_TYPE=anthropic", "COPILOT_MODEL=claude-sonnet-4-5"}
 	for _, prompt := range prompts {
 		p.run(environment, "copilot", "-p", prompt, "--allow-all-tools")
 	}
-	p.holdRuns(runs{client: "copilot", tool: "bash", end: "Done"})
+	p.requireRuns(expectedRuns{client: "copilot", tool: "bash", end: "Done"})
 }

@@ -15,7 +15,8 @@ import (
 	"github.com/stretchr/testify/require"
 )
 
-// TestCloudEvents has the SDK's own encoder send status reports in both ways that HTTP has for an event.
+// TestCloudEvents sends status reports, encoded by the CloudEvents SDK, in the binary and in the structured mode of
+// HTTP.
 func TestCloudEvents(t *testing.T) {
 	s := serve(t)
 	send := func(id, status string, structured bool) *httptest.ResponseRecorder {
@@ -47,15 +48,15 @@ func TestCloudEvents(t *testing.T) {
 		}
 	}
 	require.Equal(t, 200, send("s", "failed", false).Code)
-	require.Equal(t, 2, entries(), "the same event, whatever way it comes")
+	require.Equal(t, 2, entries(), "the mode makes no difference to the identity of an event")
 	require.Equal(t, 400, send("n", "done", true).Code)
 
 	const report = `{"agent_id":"ci","session_topic":"build","status":"success"}`
 	for _, test := range []struct {
-		body   string
-		header []string
-		want   int
-		says   string
+		body    string
+		header  []string
+		status  int
+		message string
 	}{
 		{report, []string{"Ce-Specversion: 1.0", "Ce-Id: 1", "Ce-Source: x", "Ce-Type: t"}, 200, "successfully"},
 		{report, []string{"Ce-Specversion: 1.0", "Ce-Id: 1", "Ce-Source: x"}, 400, "malformed CloudEvent: type: MUST be a non-empty string"},
@@ -71,15 +72,15 @@ func TestCloudEvents(t *testing.T) {
 		{``, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent"},
 		{`{"specversion":"1.0","id":"4","source":"x","type":"t","data":{"agent_id":"ci","session_topic":"build","status":"success","message":"` + "\xff" + `\ud83d"}}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
 	} {
-		w := s.ask(http.MethodPost, "/webhook/status", test.body, test.header...)
-		require.Equal(t, test.want, w.Code, "%s %v: %s", test.body, test.header, w.Body)
-		require.Contains(t, w.Body.String(), test.says)
+		w := s.do(http.MethodPost, "/webhook/status", test.body, test.header...)
+		require.Equal(t, test.status, w.Code, "%s %v: %s", test.body, test.header, w.Body)
+		require.Contains(t, w.Body.String(), test.message)
 		require.False(t, strings.Contains(w.Body.String(), "\n\t"))
 	}
 }
 
-// TestBatchesOfCloudEvents has the SDK's own encoder send several events at once.
-func TestBatchesOfCloudEvents(t *testing.T) {
+// TestCloudEventBatches sends several events at once, encoded by the CloudEvents SDK.
+func TestCloudEventBatches(t *testing.T) {
 	s := serve(t)
 	batch := func(ids ...string) (events []cloudevents.Event) {
 		for _, id := range ids {
@@ -99,8 +100,8 @@ func TestBatchesOfCloudEvents(t *testing.T) {
 	}{
 		{[]string{"1", "2"}, 2, ""},
 		{[]string{"1", "2"}, 2, ""},      // a retry
-		{[]string{"3", "2", "4"}, 4, ""}, // with others, in another order
-		{[]string{"4", "5"}, 5, "a key of the request"},
+		{[]string{"3", "2", "4"}, 4, ""}, // with other events, in another order
+		{[]string{"4", "5"}, 5, "an idempotency key"},
 		{[]string{"6"}, 6, ""},
 	} {
 		r, err := cehttp.NewHTTPRequestFromEvents(t.Context(), "http://hub/webhook/status", batch(test.ids...))
@@ -116,44 +117,44 @@ func TestBatchesOfCloudEvents(t *testing.T) {
 	require.NoError(t, cehttp.WriteRequest(t.Context(), binding.ToMessage(&event), r))
 	w := s.send(r)
 	require.Equal(t, 200, w.Code)
-	require.Len(t, s.statusesOf(t, "ci", "build"), 6, "the same event, alone")
+	require.Len(t, s.statusesOf(t, "ci", "build"), 6, "the same event, sent on its own")
 }
 
-func TestEachEventOfABatchStandsAlone(t *testing.T) {
+func TestInvalidEventsInABatch(t *testing.T) {
 	s := serve(t)
 	event := func(id, more string) string {
 		return `{"specversion":"1.0","id":"` + id + `","source":"x","type":"t",` + more + `}`
 	}
 	report := reportOf("a", "t", "running")
 	good := event("good", `"data":`+report)
-	for name, test := range map[string]struct{ event, says string }{
-		"one without an attribute":            {`{"specversion":"1.0","id":"1","source":"x","data":` + report + `}`, "malformed CloudEvent: type: MUST be a non-empty string"},
-		"one of another version":              {`{"specversion":"9.9","id":"1","source":"x","type":"t","data":` + report + `}`, "malformed CloudEvent"},
-		"one that is no object":               {`7`, "a CloudEvent must be an object, not a number"},
-		"one without attributes":              {`{}`, "malformed CloudEvent"},
-		"one that is a batch":                 {`[` + good + `]`, "a CloudEvent must be an object, not an array"},
-		"one without data":                    {event("1", `"subject":"s"`), "data is required: a status report"},
-		"one with data that is no report":     {event("1", `"data":"x"`), "a report must be an object, not a string"},
-		"one with several reports":            {event("1", `"data":[`+report+`]`), "a report must be an object, not an array"},
-		"one with several, one after another": {event("1", `"datacontenttype":"text/plain","data":"{} {}"`), "data must be one status report"},
-		"one with a report at fault":          {event("1", `"data":{"agent_id":"a"}`), "session_topic is required"},
-		"one with a field twice":              {event("1", `"data":{"agent_id":"a","agent_id":"b"}`), "agent_id must not occur twice"},
-		"one with an ID that is no text":      {event("1", `"data":{"agent_id":"\ud83d","session_topic":"t","status":"running"}`), "agent_id must be valid Unicode"},
-		"one with data that is malformed":     {event("1", `"data_base64":"ew=="`), "malformed JSON at byte 1"},
-		"one with base64 that is malformed":   {event("1", `"data_base64":"!"`), "malformed CloudEvent"},
-		"one with base64 that is no text":     {event("1", `"data_base64":1`), "malformed CloudEvent: a member is not of the type that it must have"},
-		"one with too much":                   {event("1", `"data":{"x":"`+strings.Repeat("x", 1<<20)+`"}`), "one report must be at most 1 MiB"},
+	for name, test := range map[string]struct{ event, want string }{
+		"one without a required attribute":   {`{"specversion":"1.0","id":"1","source":"x","data":` + report + `}`, "malformed CloudEvent: type: MUST be a non-empty string"},
+		"one of an unknown version":          {`{"specversion":"9.9","id":"1","source":"x","type":"t","data":` + report + `}`, "malformed CloudEvent"},
+		"one that is not an object":          {`7`, "a CloudEvent must be an object, not a number"},
+		"one without attributes":             {`{}`, "malformed CloudEvent"},
+		"one that is an array":               {`[` + good + `]`, "a CloudEvent must be an object, not an array"},
+		"one without data":                   {event("1", `"subject":"s"`), "data is required: a status report"},
+		"one whose data is not an object":    {event("1", `"data":"x"`), "a report must be an object, not a string"},
+		"one with several reports":           {event("1", `"data":[`+report+`]`), "a report must be an object, not an array"},
+		"one with several reports in a text": {event("1", `"datacontenttype":"text/plain","data":"{} {}"`), "data must be one status report"},
+		"one with an invalid report":         {event("1", `"data":{"agent_id":"a"}`), "session_topic is required"},
+		"one with a duplicate field":         {event("1", `"data":{"agent_id":"a","agent_id":"b"}`), "agent_id must not occur twice"},
+		"one with an ID that is not Unicode": {event("1", `"data":{"agent_id":"\ud83d","session_topic":"t","status":"running"}`), "agent_id must be valid Unicode"},
+		"one with malformed JSON in base64":  {event("1", `"data_base64":"ew=="`), "malformed JSON at byte 1"},
+		"one with malformed base64":          {event("1", `"data_base64":"!"`), "malformed CloudEvent"},
+		"one whose base64 is not a string":   {event("1", `"data_base64":1`), "malformed CloudEvent: a member is not of the type that it must have"},
+		"one that is too large":              {event("1", `"data":{"x":"`+strings.Repeat("x", 1<<20)+`"}`), "one report must be at most 1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			for _, contentType := range []string{"application/cloudevents-batch+json", "Application/CloudEvents-Batch+JSON; charset=UTF-8"} {
-				w := s.ask("POST", "/webhook/status", "["+good+","+test.event+","+good+"]", "Content-Type: "+contentType)
+				w := s.do("POST", "/webhook/status", "["+good+","+test.event+","+good+"]", "Content-Type: "+contentType)
 				require.Equal(t, 207, w.Code, w.Body)
 				require.Contains(t, w.Body.String(), `"accepted":2,"rejected":1,"errors":[{"index":1,"error":`)
-				require.Contains(t, w.Body.String(), test.says)
+				require.Contains(t, w.Body.String(), test.want)
 			}
 		})
 	}
-	w := s.ask("POST", "/webhook/status", `[{"specversion": "1.0", "id": "spaced", "source": "x", "type": "t", "data_base64": "eyJhZ2VudF9pZCI6ImEiLCJzZXNzaW9uX3RvcGljIjoiYjY0Iiwic3RhdHVzIjoicnVubmluZyJ9"}]`,
+	w := s.do("POST", "/webhook/status", `[{"specversion": "1.0", "id": "spaced", "source": "x", "type": "t", "data_base64": "eyJhZ2VudF9pZCI6ImEiLCJzZXNzaW9uX3RvcGljIjoiYjY0Iiwic3RhdHVzIjoicnVubmluZyJ9"}]`,
 		"Content-Type: application/cloudevents-batch+json")
 	require.Equal(t, 200, w.Code, w.Body)
 	require.Len(t, s.statusesOf(t, "a", "t"), 1)
@@ -167,13 +168,13 @@ func TestEachEventOfABatchStandsAlone(t *testing.T) {
 		"{}":                               "a batch of CloudEvents must be an array, not an object",
 		"\xff":                             "malformed JSON at byte 0",
 	} {
-		w := s.ask("POST", "/webhook/status", body, "Content-Type: application/cloudevents-batch+json")
+		w := s.do("POST", "/webhook/status", body, "Content-Type: application/cloudevents-batch+json")
 		require.Equal(t, 400, w.Code, w.Body)
 		require.Contains(t, w.Body.String(), want)
 	}
-	w = s.ask("POST", "/webhook/status", "["+strings.Repeat(good+",", 10_000)+good+"]", "Content-Type: application/cloudevents-batch+json")
+	w = s.do("POST", "/webhook/status", "["+strings.Repeat(good+",", 10_000)+good+"]", "Content-Type: application/cloudevents-batch+json")
 	require.Equal(t, 413, w.Code)
-	w = s.ask("POST", "/webhook/status", "[]", "Content-Type: application/cloudevents-batch+xml")
+	w = s.do("POST", "/webhook/status", "[]", "Content-Type: application/cloudevents-batch+xml")
 	require.Equal(t, 415, w.Code)
 	require.Contains(t, w.Body.String(), "Content-Type of a batch of CloudEvents must be application/cloudevents-batch+json")
 }

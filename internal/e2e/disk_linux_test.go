@@ -20,13 +20,13 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// badDisk is a data directory that can be made to fail.
+// badDisk is a data directory that a test can make fail.
 type badDisk struct {
-	dir   string // DATA_DIR
-	fail  func() error
-	mend  func() error
-	cause string // that /health shows, once it fails; "" for any
-	user  *syscall.Credential
+	dir    string // DATA_DIR
+	fail   func() error
+	repair func() error
+	cause  string              // what /health shows about the failure
+	user   *syscall.Credential // whom the program runs as; nil for the user of the tests
 }
 
 // badDisks are the ways in which a disk fails while the program runs.
@@ -34,11 +34,11 @@ var badDisks = map[string]func(t *testing.T) badDisk{
 	"the directory is moved away": func(t *testing.T) badDisk {
 		dir := filepath.Join(t.TempDir(), "data")
 		return badDisk{dir: dir, cause: "gone",
-			fail: func() error { return os.Rename(dir, dir+".away") },
-			mend: func() error { return os.Rename(dir+".away", dir) },
+			fail:   func() error { return os.Rename(dir, dir+".away") },
+			repair: func() error { return os.Rename(dir+".away", dir) },
 		}
 	},
-	"an empty directory is in its place": func(t *testing.T) badDisk {
+	"an empty directory takes its place": func(t *testing.T) badDisk {
 		dir := filepath.Join(t.TempDir(), "data")
 		return badDisk{dir: dir, cause: "DATA_DIR",
 			fail: func() error {
@@ -47,7 +47,7 @@ var badDisks = map[string]func(t *testing.T) badDisk{
 				}
 				return os.Mkdir(dir, 0o700)
 			},
-			mend: func() error {
+			repair: func() error {
 				if err := os.RemoveAll(dir); err != nil {
 					return err
 				}
@@ -55,17 +55,17 @@ var badDisks = map[string]func(t *testing.T) badDisk{
 			},
 		}
 	},
-	"it may not be written": func(t *testing.T) badDisk {
-		open, err := os.MkdirTemp("", "") // no other user gets at t.TempDir
+	"it is not writable": func(t *testing.T) badDisk {
+		open, err := os.MkdirTemp("", "") // other users can't enter t.TempDir
 		require.NoError(t, err)
-		t.Cleanup(func() { os.RemoveAll(open) }) //nolint:errcheck // it is temporary
+		t.Cleanup(func() { os.RemoveAll(open) }) //nolint:errcheck // it is a temporary directory
 		require.NoError(t, os.Chmod(open, 0o755))
 		dir := filepath.Join(open, "data")
 		disk := badDisk{dir: dir, cause: "is not writable",
-			fail: func() error { return os.Chmod(dir, 0o500) },
-			mend: func() error { return os.Chmod(dir, 0o700) },
+			fail:   func() error { return os.Chmod(dir, 0o500) },
+			repair: func() error { return os.Chmod(dir, 0o700) },
 		}
-		if os.Geteuid() == 0 { // whom no mode keeps from anything
+		if os.Geteuid() == 0 { // root may write regardless of the mode
 			disk.user = &syscall.Credential{Uid: 65534, Gid: 65534}
 			require.NoError(t, os.Mkdir(dir, 0o700))
 			require.NoError(t, os.Chown(dir, 65534, 65534))
@@ -77,56 +77,56 @@ var badDisks = map[string]func(t *testing.T) badDisk{
 		attribute := func(change string) error { return exec.Command("chattr", change, dir).Run() }
 		require.NoError(t, os.Mkdir(dir, 0o700))
 		if attribute("+i") != nil || attribute("-i") != nil {
-			t.Skip("chattr +i is needed; run this as root, on a file system that has it, such as ext4")
+			t.Skip("chattr +i does not work: run this as root, on a file system that supports it, such as ext4")
 		}
-		t.Cleanup(func() { attribute("-i") }) //nolint:errcheck // it is mended already
+		t.Cleanup(func() { attribute("-i") }) //nolint:errcheck // the test removes it already
 		return badDisk{dir: dir, cause: "is not writable",
-			fail: func() error { return attribute("+i") },
-			mend: func() error { return attribute("-i") },
+			fail:   func() error { return attribute("+i") },
+			repair: func() error { return attribute("-i") },
 		}
 	},
 	"it has no inodes left": func(t *testing.T) badDisk {
 		volume := mountTemporary(t, "nr_inodes=300")
 		ballast := filepath.Join(volume, "ballast")
 		return badDisk{dir: filepath.Join(volume, "data"), cause: "full",
-			fail: func() error { return fillInodes(ballast) },
-			mend: func() error { return os.RemoveAll(ballast) },
+			fail:   func() error { return fillInodes(ballast) },
+			repair: func() error { return os.RemoveAll(ballast) },
 		}
 	},
 	"its volume is unmounted": func(t *testing.T) badDisk {
 		volume, at := mountTemporary(t, "size=1g"), t.TempDir()
 		mount := func() error { return syscall.Mount(volume, at, "", syscall.MS_BIND, "") }
 		require.NoError(t, mount())
-		t.Cleanup(func() { syscall.Unmount(at, syscall.MNT_DETACH) }) //nolint:errcheck // if it is mounted
+		t.Cleanup(func() { syscall.Unmount(at, syscall.MNT_DETACH) }) //nolint:errcheck // it may not be mounted
 		return badDisk{dir: filepath.Join(at, "data"), cause: "gone",
-			fail: func() error { return syscall.Unmount(at, syscall.MNT_DETACH) },
-			mend: mount,
+			fail:   func() error { return syscall.Unmount(at, syscall.MNT_DETACH) },
+			repair: mount,
 		}
 	},
-	"its volume is unmounted, and was the directory": func(t *testing.T) badDisk {
+	"it is a volume that is unmounted": func(t *testing.T) badDisk {
 		volume, at := mountTemporary(t, "size=1g,mode=0700"), t.TempDir()
 		mount := func() error { return syscall.Mount(volume, at, "", syscall.MS_BIND, "") }
 		require.NoError(t, mount())
-		t.Cleanup(func() { syscall.Unmount(at, syscall.MNT_DETACH) }) //nolint:errcheck // if it is mounted
+		t.Cleanup(func() { syscall.Unmount(at, syscall.MNT_DETACH) }) //nolint:errcheck // it may not be mounted
 		return badDisk{dir: at, cause: "DATA_DIR",
-			fail: func() error { return syscall.Unmount(at, syscall.MNT_DETACH) },
-			mend: mount,
+			fail:   func() error { return syscall.Unmount(at, syscall.MNT_DETACH) },
+			repair: mount,
 		}
 	},
 }
 
-// mountTemporary mounts a file system in memory for the time of the test.
+// mountTemporary mounts an in-memory file system and unmounts it when the test ends.
 func mountTemporary(t *testing.T, options string) string {
 	t.Helper()
 	dir := t.TempDir()
 	if err := syscall.Mount("tmpfs", dir, "tmpfs", 0, options); err != nil {
-		t.Skipf("a file system of its own is needed, and mounting one: %v; run this as root", err)
+		t.Skipf("can't mount a file system: %v; run this as root", err)
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	return dir
 }
 
-// fillInodes makes files in a directory until there can be no more.
+// fillInodes creates files in a directory until no inodes are left.
 func fillInodes(dir string) error {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return err
@@ -140,11 +140,12 @@ func fillInodes(dir string) error {
 	}
 }
 
-// diskRounds is how often TestProgramOnABadDisk has each disk fail; KUBEAGENTS_DISK_ROUNDS says another number.
+// diskRounds is how often TestProgramOnABadDisk makes each disk fail, unless KUBEAGENTS_DISK_ROUNDS specifies another
+// number.
 const diskRounds = 2
 
-// TestProgramOnABadDisk has the disk of a program fail in each way under load, and come back, again and again: reports are refused with
-// the cause, reads go on, and nothing acknowledged is lost.
+// TestProgramOnABadDisk repeatedly makes the disk of a program fail under load and repairs it, in each way. Meanwhile,
+// reports must be refused with the cause, and reads must still work. No acknowledged report may be lost.
 func TestProgramOnABadDisk(t *testing.T) {
 	for name, prepare := range badDisks {
 		t.Run(name, func(t *testing.T) {
@@ -168,11 +169,11 @@ func TestProgramOnABadDisk(t *testing.T) {
 	}
 }
 
-// start starts a program on the disk.
+// start starts the program on the disk.
 func (d *badDisk) start(t *testing.T) *process {
 	t.Helper()
 	path := program()
-	if d.user != nil { // who may not read where the binary is
+	if d.user != nil { // that user can't read the directory of the binary
 		path = filepath.Join(filepath.Dir(d.dir), "program")
 		if _, err := os.Stat(path); err != nil {
 			binary, err := os.ReadFile(program())
@@ -181,22 +182,23 @@ func (d *badDisk) start(t *testing.T) *process {
 		}
 	}
 	p := startAs(t, path, d.user, "DATA_DIR="+d.dir, "HISTORY_LIMIT=20")
-	p.ready(t)
+	p.awaitReady(t)
 	return p
 }
 
-// failUnderLoad has the disk fail while writers report, until all of them are refused, and come back, until all of them are not.
+// failUnderLoad makes the disk fail while writers report, and repairs it when all of them have been refused. It returns
+// when the reports of all of them are accepted again.
 func (d *badDisk) failUnderLoad(t *testing.T, p *process, writers []*writer) {
 	t.Helper()
-	var taken, refused sync.WaitGroup
-	var mended atomic.Bool
-	taken.Add(len(writers))
+	var accepted, refused sync.WaitGroup
+	var repaired atomic.Bool
+	accepted.Add(len(writers))
 	refused.Add(len(writers))
 	var all sync.WaitGroup
 	for _, w := range writers {
-		all.Go(func() { w.reportThrough(t, p, &taken, &refused, &mended) })
+		all.Go(func() { w.reportUntilRecovered(t, p, &accepted, &refused, &repaired) })
 	}
-	taken.Wait()
+	accepted.Wait()
 	require.NoError(t, d.fail())
 	refused.Wait()
 	status, health := fetch(t, p, "/health")
@@ -204,23 +206,24 @@ func (d *badDisk) failUnderLoad(t *testing.T, p *process, writers []*writer) {
 	assert.Contains(t, health, `"cause":"`)
 	assert.Contains(t, health, d.cause)
 	status, _ = fetch(t, p, "/api/agents")
-	assert.Equal(t, http.StatusOK, status, "reads go on")
+	assert.Equal(t, http.StatusOK, status, "reads still work")
 	status, detail := fetch(t, p, "/api/agents/a/sessions/0?limit=10")
-	assert.Equal(t, http.StatusOK, status, "reads go on: %s", detail)
-	require.NoError(t, d.mend())
-	mended.Store(true)
+	assert.Equal(t, http.StatusOK, status, "reads still work: %s", detail)
+	require.NoError(t, d.repair())
+	repaired.Store(true)
 	all.Wait()
 }
 
-// reportThrough reports until some reports were taken, then one was refused, and, once the disk is mended, one was taken.
-func (w *writer) reportThrough(t *testing.T, p *process, taken, refused *sync.WaitGroup, mended *atomic.Bool) {
+// reportUntilRecovered reports until some reports have been accepted, then one has been refused, and then, with the
+// disk repaired, one has been accepted again.
+func (w *writer) reportUntilRecovered(t *testing.T, p *process, accepted, refused *sync.WaitGroup, repaired *atomic.Bool) {
 	client := http.Client{Transport: &http.Transport{}}
 	defer client.CloseIdleConnections()
-	begun, failed := sync.OnceFunc(taken.Done), sync.OnceFunc(refused.Done)
-	defer begun()
-	defer failed()
+	signalAccepted, signalRefused := sync.OnceFunc(accepted.Done), sync.OnceFunc(refused.Done)
+	defer signalAccepted()
+	defer signalRefused()
 	for n, wasRefused := 0, false; ; n++ {
-		over := mended.Load()
+		recovered := repaired.Load()
 		status, err := w.post(&client, p.address)
 		if !assert.NoError(t, err, "%s", p.stderr) || !assert.Contains(t, []int{200, 503}, status) || !assert.Less(t, n, 100_000) {
 			return
@@ -228,21 +231,21 @@ func (w *writer) reportThrough(t *testing.T, p *process, taken, refused *sync.Wa
 		switch {
 		case status == http.StatusServiceUnavailable:
 			wasRefused = true
-			failed()
-		case over && wasRefused:
+			signalRefused()
+		case recovered && wasRefused:
 			return
 		case n == 2:
-			begun()
+			signalAccepted()
 		}
 	}
 }
 
-// TestProgramWhoseDirectoryIsDeleted deletes the data directory of a program: it takes no reports any more, but goes on to answer reads,
-// and begins anew when it is started again.
-func TestProgramWhoseDirectoryIsDeleted(t *testing.T) {
+// TestProgramWithDeletedDirectory deletes the data directory of a running program. The program must refuse reports and
+// still serve reads. When it is started again, it begins with an empty directory.
+func TestProgramWithDeletedDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := start(t, "DATA_DIR="+dir, "HISTORY_LIMIT=5")
-	p.ready(t)
+	p.awaitReady(t)
 	w := &writer{agentID: "a", topic: "t"}
 	for range 20 {
 		require.True(t, w.report(http.DefaultClient, p.address))
@@ -252,52 +255,52 @@ func TestProgramWhoseDirectoryIsDeleted(t *testing.T) {
 		status, err := w.post(http.DefaultClient, p.address)
 		require.NoError(t, err)
 		require.Equal(t, http.StatusServiceUnavailable, status)
-		require.NoError(t, os.MkdirAll(dir, 0o700)) // which does not make it what it was
+		require.NoError(t, os.MkdirAll(dir, 0o700)) // a new directory is not the old one
 	}
 	status, health := fetch(t, p, "/health")
 	require.Equal(t, http.StatusServiceUnavailable, status)
 	require.Contains(t, health, "DATA_DIR")
 	status, _ = fetch(t, p, "/api/agents/a/sessions/t?limit=5")
-	require.Equal(t, http.StatusOK, status, "reads of what memory holds go on")
+	require.Equal(t, http.StatusOK, status, "reads of what is in memory still work")
 	require.Zero(t, p.stop(t), "%s", p.stderr)
 	require.NotContains(t, p.stderr.String(), "panic")
 	p = start(t, "DATA_DIR="+dir)
-	p.ready(t)
+	p.awaitReady(t)
 	require.True(t, (&writer{agentID: "a", topic: "t"}).report(http.DefaultClient, p.address))
 	require.Zero(t, p.stop(t))
 }
 
-// fetch returns the status and the text of an answer.
+// fetch returns the status and the body of the response to a GET request.
 func fetch(t *testing.T, p *process, target string) (int, string) {
 	t.Helper()
 	resp, err := http.Get("http://" + p.address + target)
 	require.NoError(t, err, "%s", p.stderr)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp.StatusCode, string(body)
 }
 
-// TestProgramOnAFullDisk fills the disk of a program, and makes room again.
+// TestProgramOnAFullDisk fills the disk of a program, and then frees some space again.
 func TestProgramOnAFullDisk(t *testing.T) {
 	dir := t.TempDir()
 	err := syscall.Mount("tmpfs", dir, "tmpfs", 0, "size=16m")
 	if err != nil {
-		t.Skipf("a file system of its own is needed, and mounting one: %v; run this as root", err)
+		t.Skipf("can't mount a file system: %v; run this as root", err)
 	}
 	t.Cleanup(func() { require.NoError(t, syscall.Unmount(dir, syscall.MNT_DETACH)) })
 	ballast := filepath.Join(dir, "ballast")
 	require.NoError(t, os.WriteFile(ballast, make([]byte, 10<<20), 0o600))
 	settings := []string{"DATA_DIR=" + filepath.Join(dir, "data"), "HISTORY_LIMIT=10"}
 	p := start(t, settings...)
-	p.ready(t)
+	p.awaitReady(t)
 
 	n, code := 0, 0
 	post := func() int {
 		body := fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","message":"%d","content":"%s"}`, n, strings.Repeat("x", 10_000))
 		resp, err := http.Post("http://"+p.address+"/webhook/status", "application/json", strings.NewReader(body))
 		require.NoError(t, err, "%s", p.stderr)
-		defer resp.Body.Close() //nolint:errcheck // only its status is asked for
+		defer resp.Body.Close() //nolint:errcheck // only the status matters
 		if resp.StatusCode == http.StatusOK {
 			n++
 		} else {
@@ -308,7 +311,7 @@ func TestProgramOnAFullDisk(t *testing.T) {
 	}
 	for code != http.StatusServiceUnavailable {
 		code = post()
-		require.Less(t, n, 5000, "the disk is never full")
+		require.Less(t, n, 5000, "the disk does not fill up")
 	}
 	resp, err := http.Get("http://" + p.address + "/health")
 	require.NoError(t, err)
@@ -346,13 +349,13 @@ func TestProgramOnAFullDisk(t *testing.T) {
 	check()
 	p.kill(t)
 	p = start(t, settings...)
-	p.ready(t)
+	p.awaitReady(t)
 	check()
 	require.Zero(t, p.stop(t), "%s", p.stderr)
 	require.NotContains(t, p.stderr.String(), "panic")
 }
 
-// TestProgramAtAFileSizeLimit has a file in the data directory reach the size that the system allows.
+// TestProgramAtAFileSizeLimit lets a file in the data directory reach the limit RLIMIT_FSIZE.
 func TestProgramAtAFileSizeLimit(t *testing.T) {
 	var before, limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_FSIZE, &before))
@@ -361,7 +364,7 @@ func TestProgramAtAFileSizeLimit(t *testing.T) {
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)) // the program inherits it
 	p := start(t, "DATA_DIR="+filepath.Join(t.TempDir(), "data"))
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before))
-	p.ready(t)
+	p.awaitReady(t)
 	accepted, refused := 0, 0
 	for refused == 0 || accepted == 0 {
 		body := fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","content":"%s"}`, strings.Repeat("y", 9_000))

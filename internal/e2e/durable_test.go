@@ -27,29 +27,30 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// killRounds is how often TestProgramKilled kills the program; KUBEAGENTS_KILL_ROUNDS says another number.
+// killRounds is how often TestProgramKilled kills the program, unless KUBEAGENTS_KILL_ROUNDS specifies another number.
 const killRounds = 5
 
-// rounds returns the number that a variable says, or else usual.
-func rounds(t *testing.T, variable string, usual int) int {
+// rounds returns the number in an environment variable, or the default if the variable is not set.
+func rounds(t *testing.T, variable string, byDefault int) int {
 	t.Helper()
 	text := os.Getenv(variable)
 	if text == "" {
-		return usual
+		return byDefault
 	}
 	n, err := strconv.Atoi(text)
 	require.NoError(t, err)
 	return n
 }
 
-// writer reports on a session of its own, one report after another.
+// writer sends reports to its own session, one request after another.
 type writer struct {
 	agentID, topic, content string
-	sent, acked, atOnce     int
+	sent, acked             int // number of reports
+	atOnce                  int // number of reports per request; 0 for one
 }
 
-// TestProgramKilled kills the program again and again, at random, under 32 writers: every acknowledged report is there, none
-// twice, and counts and lists agree with the histories.
+// TestProgramKilled repeatedly kills the program at random moments while 32 writers report. Every acknowledged report
+// must be there exactly once, and counts and lists must agree with the histories.
 func TestProgramKilled(t *testing.T) {
 	writers := make([]*writer, 32)
 	for i := range writers {
@@ -58,9 +59,9 @@ func TestProgramKilled(t *testing.T) {
 	settings := []string{"DATA_DIR=" + filepath.Join(t.TempDir(), "data"), "HISTORY_LIMIT=20"}
 	for range rounds(t, "KUBEAGENTS_KILL_ROUNDS", killRounds) {
 		p := start(t, settings...)
-		p.ready(t)
+		p.awaitReady(t)
 		var acknowledged atomic.Int64
-		enough := int64(rand.N(3000)) // when it is killed
+		killAfter := int64(rand.N(3000)) // number of acknowledged reports
 		crashed := make(chan struct{})
 		kill := sync.OnceFunc(func() { p.kill(t); close(crashed) })
 		var wg sync.WaitGroup
@@ -69,7 +70,7 @@ func TestProgramKilled(t *testing.T) {
 				client := http.Client{Transport: &http.Transport{}}
 				defer client.CloseIdleConnections()
 				for w.report(&client, p.address) {
-					if acknowledged.Add(1) == enough+1 {
+					if acknowledged.Add(1) == killAfter+1 {
 						go kill()
 					}
 				}
@@ -79,19 +80,20 @@ func TestProgramKilled(t *testing.T) {
 		<-crashed
 
 		p = start(t, settings...)
-		p.ready(t)
+		p.awaitReady(t)
 		requireWritten(t, p, writers)
 		p.kill(t)
 	}
 }
 
-// report sends the next report, again where it was not acknowledged. It reports whether that was.
+// report sends the next report, or the last one again if it was not acknowledged. It reports whether this request was
+// acknowledged.
 func (w *writer) report(client *http.Client, address string) bool {
 	status, err := w.post(client, address)
 	return err == nil && status == http.StatusOK
 }
 
-// post is report, or as many at a time as the writer has. It returns the status of the answer.
+// post sends the next atOnce reports and returns the status of the response.
 func (w *writer) post(client *http.Client, address string) (int, error) {
 	w.sent = w.acked + max(w.atOnce, 1)
 	var body bytes.Buffer
@@ -103,7 +105,7 @@ func (w *writer) post(client *http.Client, address string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	if _, err := io.Copy(io.Discard, resp.Body); err != nil {
 		return 0, err
 	}
@@ -113,9 +115,11 @@ func (w *writer) post(client *http.Client, address string) (int, error) {
 	return resp.StatusCode, nil
 }
 
+// requireWritten fails the test unless the server has every acknowledged report of writers exactly once, in order. It
+// also checks the list of agents and the summary. Reports that were not acknowledged may have been stored or not.
 func requireWritten(t *testing.T, p *process, writers []*writer) {
 	t.Helper()
-	sessions := map[string]int{} // of each agent
+	sessions := map[string]int{} // number of sessions by agent
 	total := 0
 	for _, w := range writers {
 		target := "/api/agents/" + url.PathEscape(w.agentID) + "/sessions/" + url.PathEscape(w.topic) + "?limit=1000"
@@ -164,22 +168,22 @@ func requireWritten(t *testing.T, p *process, writers []*writer) {
 	require.Equal(t, models.SessionCounts{Total: total, Active: total, ByStatus: models.StatusCounts{Running: total}}, summary.Sessions)
 }
 
-func TestADataDirectoryServesOneProgram(t *testing.T) {
+func TestDataDirectoryIsLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := start(t, "DATA_DIR="+dir)
-	p.ready(t)
-	status, said := runProgram(t, []string{"DATA_DIR=" + dir, "PORT=0"})
+	p.awaitReady(t)
+	status, output := runProgram(t, []string{"DATA_DIR=" + dir, "PORT=0"})
 	require.Equal(t, command.ExitFailure, status)
-	require.Contains(t, said, "DATA_DIR "+dir+" is in use by another process")
+	require.Contains(t, output, "DATA_DIR "+dir+" is in use by another process")
 	require.Zero(t, p.stop(t))
 }
 
-// TestBackup copies the state of a program that takes reports, and starts another one on the copy.
+// TestBackup copies the state of a program while it accepts reports, and starts another program on the copy.
 func TestBackup(t *testing.T) {
 	dir := t.TempDir()
 	data, copied := "DATA_DIR="+filepath.Join(dir, "data"), filepath.Join(dir, "copy")
 	p := start(t, data, "HISTORY_LIMIT=20")
-	p.ready(t)
+	p.awaitReady(t)
 	w := &writer{agentID: "a", topic: "t"}
 	for range 100 {
 		require.True(t, w.report(http.DefaultClient, p.address))
@@ -196,29 +200,29 @@ func TestBackup(t *testing.T) {
 			}
 		}
 	}()
-	status, said := runProgram(t, []string{data}, "backup", copied)
-	require.Zero(t, status, said)
+	status, output := runProgram(t, []string{data}, "backup", copied)
+	require.Zero(t, status, output)
 	close(stop)
 	<-done
-	status, said = runProgram(t, []string{data}, "backup", copied)
+	status, output = runProgram(t, []string{data}, "backup", copied)
 	require.Equal(t, command.ExitFailure, status)
-	require.Contains(t, said, copied+" already exists")
+	require.Contains(t, output, copied+" already exists")
 	for _, usage := range [][]string{{"backup"}, {"backup", "a", "b"}, {"restore", "x"}} {
 		status, _ = runProgram(t, []string{data}, usage...)
 		require.Equal(t, command.ExitUsage, status)
 	}
-	status, said = runProgram(t, nil, "backup", filepath.Join(dir, "none"))
+	status, output = runProgram(t, nil, "backup", filepath.Join(dir, "none"))
 	require.Equal(t, command.ExitUsage, status)
-	require.Contains(t, said, "DATA_DIR")
+	require.Contains(t, output, "DATA_DIR")
 	require.Zero(t, p.stop(t))
-	status, said = runProgram(t, []string{data}, "backup", filepath.Join(dir, "late"))
+	status, output = runProgram(t, []string{data}, "backup", filepath.Join(dir, "late"))
 	require.Equal(t, command.ExitFailure, status)
-	require.Contains(t, said, "no server answers")
+	require.Contains(t, output, "no server answers")
 
 	all := w.acked
 	w.acked, w.sent = 100, all
 	p = start(t, "DATA_DIR="+copied, "HISTORY_LIMIT=20")
-	p.ready(t)
+	p.awaitReady(t)
 	requireWritten(t, p, []*writer{w})
 	require.Zero(t, p.stop(t))
 	info, err := os.Stat(copied)
@@ -226,36 +230,36 @@ func TestBackup(t *testing.T) {
 	require.Equal(t, os.FileMode(0o700), info.Mode().Perm())
 }
 
-// TestBackupIsSent downloads a copy of the state of a program with tokens, and starts another one on it.
-func TestBackupIsSent(t *testing.T) {
+// TestBackupDownload downloads a copy of the state of a program with tokens, and starts another program on it.
+func TestBackupDownload(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	dir := t.TempDir()
 	data, copied := filepath.Join(dir, "data"), filepath.Join(dir, "copy")
-	left := filepath.Join(data, "sent-backup-LEFT")
-	require.NoError(t, os.MkdirAll(left, 0o700))
+	leftover := filepath.Join(data, "sent-backup-LEFT")
+	require.NoError(t, os.MkdirAll(leftover, 0o700))
 	p := start(t, "DATA_DIR="+data, "TOKENS_FILE="+path)
-	p.ready(t)
-	ask := func(p *process, method, target, who, body string) (int, []byte) {
+	p.awaitReady(t)
+	request := func(p *process, method, target, holder, body string) (int, []byte) {
 		r, err := http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body))
 		require.NoError(t, err)
-		r.Header.Set("Authorization", "Bearer "+holders[who].Token)
+		r.Header.Set("Authorization", "Bearer "+holders[holder].Token)
 		resp, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read whole
+		defer resp.Body.Close() //nolint:errcheck // it is read to the end
 		answer, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		return resp.StatusCode, answer
 	}
 	for i := range 100 {
-		status, _ := ask(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running"))
+		status, _ := request(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running"))
 		require.Equal(t, 200, status)
 	}
-	status, _ := ask(p, "DELETE", "/api/agents/a/sessions/7", "admin", "")
+	status, _ := request(p, "DELETE", "/api/agents/a/sessions/7", "admin", "")
 	require.Equal(t, 204, status)
-	status, sent := ask(p, "GET", "/api/backup", "admin", "")
+	status, backup := request(p, "GET", "/api/backup", "admin", "")
 	require.Equal(t, 200, status)
 	require.NoError(t, os.Mkdir(copied, 0o700))
-	archive := tar.NewReader(bytes.NewReader(sent))
+	archive := tar.NewReader(bytes.NewReader(backup))
 	for {
 		header, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -268,13 +272,13 @@ func TestBackupIsSent(t *testing.T) {
 	}
 	entries, err := filepath.Glob(filepath.Join(data, "sent-backup-*"))
 	require.NoError(t, err)
-	require.Empty(t, entries, "nothing of it is left, nor of an earlier one")
+	require.Empty(t, entries, "no temporary copy is left, neither of this backup nor of an earlier one")
 	require.Zero(t, p.stop(t))
 	p = start(t, "DATA_DIR="+copied, "TOKENS_FILE="+path)
-	p.ready(t)
-	_, summary := ask(p, "GET", "/api/summary", "reads", "")
+	p.awaitReady(t)
+	_, summary := request(p, "GET", "/api/summary", "reads", "")
 	require.Contains(t, string(summary), `"total":99`)
-	status, _ = ask(p, "GET", "/api/agents/a/sessions/7", "reads", "")
-	require.Equal(t, 404, status, "what was removed stays so")
+	status, _ = request(p, "GET", "/api/agents/a/sessions/7", "reads", "")
+	require.Equal(t, 404, status, "a removed session stays removed")
 	require.Zero(t, p.stop(t))
 }

@@ -19,8 +19,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// sessionIn is what a list shows of a session.
-type sessionIn struct {
+// listedSession is the part of a session in a list that the tests compare.
+type listedSession struct {
 	AgentID     string `json:"agent_id"`
 	AgentName   string `json:"agent_name"`
 	AgentSource string `json:"agent_source"`
@@ -31,29 +31,29 @@ type sessionIn struct {
 	TTLMinutes  int    `json:"ttl_minutes"`
 }
 
-func sessionsOf(t testing.TB, s *process, query string) []sessionIn {
+func sessionsOf(t testing.TB, s *process, query string) []listedSession {
 	t.Helper()
-	var list struct{ Sessions []sessionIn }
+	var list struct{ Sessions []listedSession }
 	s.get(t, "/api/sessions?"+query, &list)
 	return list.Sessions
 }
 
-// TestHooksOfClients posts what real clients posted, as they do, and reads what people see of it.
-func TestHooksOfClients(t *testing.T) {
+// TestRecordedHooks posts recorded events of real clients, and checks the resulting sessions.
+func TestRecordedHooks(t *testing.T) {
 	s := serve(t)
 	for client, file := range map[string]string{"claude-code": "claude-code-2.1.197-interactive", "codex": "codex-0.169.0", "gemini-cli": "gemini-cli-0.61.0"} {
 		text, err := os.ReadFile(filepath.Join("../adapters/testdata/captures", file+".ndjson"))
 		require.NoError(t, err)
 		for line := range strings.Lines(string(text)) {
-			w := s.ask("POST", "/webhook/"+client, line)
+			w := s.do("POST", "/webhook/"+client, line)
 			require.Equal(t, 200, w.Code, w.Body)
-			require.Empty(t, w.Body.String(), "some clients act on a body")
+			require.Empty(t, w.Body.String(), "some clients would act on a body")
 		}
 		sessions := sessionsOf(t, s, "source="+client)
 		require.NotEmpty(t, sessions)
-		require.Equal(t, sessionIn{client + ":payments", "payments", client, sessions[0].Topic, "USE_TOOL to make a file", "success", "All done.", 30}, sessions[0])
+		require.Equal(t, listedSession{client + ":payments", "payments", client, sessions[0].Topic, "USE_TOOL to make a file", "success", "All done.", 30}, sessions[0])
 	}
-	scrape := s.ask("GET", "/metrics", "").Body.String()
+	scrape := s.do("GET", "/metrics", "").Body.String()
 	for _, line := range []string{
 		`kubeagents_hook_events_total{client="claude-code",effect="reports"} 9`,
 		`kubeagents_reports_total{outcome="renewed"} 4`,
@@ -69,23 +69,23 @@ func TestHookOptions(t *testing.T) {
 	for n, test := range []struct {
 		target string
 		header []string
-		want   sessionIn
+		want   listedSession
 	}{
-		{"?agent_id=q&agent_name=Q&ttl_minutes=5", nil, sessionIn{"q", "Q", "claude-code", "t", "", "success", "Done", 5}},
-		{"?agent_id=q2&agent_name=Q&ttl_minutes=", []string{"X-Agent-Id: h", "X-Agent-Name: H"}, sessionIn{"h", "H", "claude-code", "t", "", "success", "Done", 30}},
-		{"?agent_id=", []string{"X-Agent-Id:  "}, sessionIn{"claude-code:b", "b", "claude-code", "t", "", "success", "Done", 30}},
-		{"", []string{"X-Agent-Id: caf\xe9", "X-Agent-Name: \xff"}, sessionIn{"caf\ufffd", "\ufffd", "claude-code", "t", "", "success", "Done", 30}},
-		{"?agent_id=caf%E9&agent_name=%FF", nil, sessionIn{"caf\ufffd", "\ufffd", "claude-code", "t", "", "success", "Done", 30}},
-		{"", []string{"X-Agent-Id: " + strings.Repeat("x", 300)}, sessionIn{strings.Repeat("x", 99) + "…", "b", "claude-code", "t", "", "success", "Done", 30}},
+		{"?agent_id=q&agent_name=Q&ttl_minutes=5", nil, listedSession{"q", "Q", "claude-code", "t", "", "success", "Done", 5}},
+		{"?agent_id=q2&agent_name=Q&ttl_minutes=", []string{"X-Agent-Id: h", "X-Agent-Name: H"}, listedSession{"h", "H", "claude-code", "t", "", "success", "Done", 30}},
+		{"?agent_id=", []string{"X-Agent-Id:  "}, listedSession{"claude-code:b", "b", "claude-code", "t", "", "success", "Done", 30}},
+		{"", []string{"X-Agent-Id: caf\xe9", "X-Agent-Name: \xff"}, listedSession{"caf\ufffd", "\ufffd", "claude-code", "t", "", "success", "Done", 30}},
+		{"?agent_id=caf%E9&agent_name=%FF", nil, listedSession{"caf\ufffd", "\ufffd", "claude-code", "t", "", "success", "Done", 30}},
+		{"", []string{"X-Agent-Id: " + strings.Repeat("x", 300)}, listedSession{strings.Repeat("x", 99) + "…", "b", "claude-code", "t", "", "success", "Done", 30}},
 	} {
-		test.want.Topic = fmt.Sprint("t", n) // a session stays with its agent
-		w := s.ask("POST", "/webhook/claude-code"+test.target, strings.Replace(stop, `"t"`, strconv.Quote(test.want.Topic), 1), test.header...)
+		test.want.Topic = fmt.Sprint("t", n) // a new session, because a session stays with its agent
+		w := s.do("POST", "/webhook/claude-code"+test.target, strings.Replace(stop, `"t"`, strconv.Quote(test.want.Topic), 1), test.header...)
 		require.Equal(t, 200, w.Code, w.Body)
 		require.Equal(t, test.want, sessionsOf(t, s, "")[0])
 	}
-	w := s.ask("POST", "/webhook/copilot?event=userPromptSubmitted", `{"sessionId":"c","cwd":"/a/b","prompt":"Go"}`)
+	w := s.do("POST", "/webhook/copilot?event=userPromptSubmitted", `{"sessionId":"c","cwd":"/a/b","prompt":"Go"}`)
 	require.Equal(t, 200, w.Code)
-	require.Equal(t, sessionIn{"copilot:b", "b", "copilot", "c", "Go", "running", "Go", 30}, sessionsOf(t, s, "")[0])
+	require.Equal(t, listedSession{"copilot:b", "b", "copilot", "c", "Go", "running", "Go", 30}, sessionsOf(t, s, "")[0])
 
 	for target, want := range map[string]string{
 		"/webhook/nobody":                            `{"error":"not_found","message":"no such client: /webhook/ goes on with status for status reports, or with claude-code, codex, gemini-cli, cursor, copilot, opencode, a2a"}`,
@@ -94,61 +94,61 @@ func TestHookOptions(t *testing.T) {
 		"/webhook/claude-code?agent_id=a&agent_id=b": `agent_id must not occur twice`,
 		"/webhook/claude-code?%zz":                   `malformed query`,
 	} {
-		w := s.ask("POST", target, stop)
+		w := s.do("POST", target, stop)
 		require.Contains(t, []int{400, 404}, w.Code)
 		require.Contains(t, w.Body.String(), want)
 	}
-	require.Equal(t, 400, s.ask("POST", "/webhook/codex", "[]").Code)
-	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"Stop","session_id":"long","x":"`+strings.Repeat("x", 60<<20)+`"}`)
+	require.Equal(t, 400, s.do("POST", "/webhook/codex", "[]").Code)
+	w = s.do("POST", "/webhook/codex", `{"hook_event_name":"Stop","session_id":"long","x":"`+strings.Repeat("x", 60<<20)+`"}`)
 	require.Equal(t, 200, w.Code, w.Body)
-	w = s.ask("POST", "/webhook/codex", `{"prompt":"`+strings.Repeat("x", 64<<20)+`"}`)
+	w = s.do("POST", "/webhook/codex", `{"prompt":"`+strings.Repeat("x", 64<<20)+`"}`)
 	require.Equal(t, 413, w.Code)
 	require.Contains(t, w.Body.String(), "the body must be at most 64 MiB")
-	require.Equal(t, 405, s.ask("GET", "/webhook/codex", "").Code)
-	w = s.ask("POST", "/webhook/codex", `{"hook_event_name":"New"}`)
+	require.Equal(t, 405, s.do("GET", "/webhook/codex", "").Code)
+	w = s.do("POST", "/webhook/codex", `{"hook_event_name":"New"}`)
 	require.Equal(t, 200, w.Code)
-	require.Contains(t, s.ask("GET", "/metrics", "").Body.String(), `kubeagents_hook_events_total{client="codex",effect="nothing"} 1`+"\n")
+	require.Contains(t, s.do("GET", "/metrics", "").Body.String(), `kubeagents_hook_events_total{client="codex",effect="nothing"} 1`+"\n")
 }
 
-// TestHooksAreGuarded holds that a token's agents, the limits and a retry's key hold for events of clients as for any report.
-func TestHooksAreGuarded(t *testing.T) {
+// TestHookAccess checks that a token's agents, rate limits and idempotency keys apply to events as they do to reports.
+func TestHookAccess(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := serve(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=5")
 	event := func(n int) string {
 		return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"%d"}`, n)
 	}
-	w := s.ask("POST", "/webhook/codex?agent_host=laptop", event(1), holders["team"].Header()...)
-	require.Equal(t, 403, w.Code, "the ID that it would have is not the team's")
+	w := s.do("POST", "/webhook/codex?agent_host=laptop", event(1), holders["team"].Header()...)
+	require.Equal(t, 403, w.Code, "the token does not cover the agent that the event would create")
 	require.JSONEq(t, `{"error":"forbidden","field":"agent_id","message":"the token does not cover the agent \"codex:b@laptop\"; it needs that ID among its agents or, for any host, \"codex:b@*\""}`, w.Body.String())
-	require.Equal(t, 200, s.ask("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["team"].Token, event(1)).Code)
+	require.Equal(t, 200, s.do("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["team"].Token, event(1)).Code)
 	key := append(holders["reports"].Header(), "Idempotency-Key: k1")
 	for range 2 {
-		require.Equal(t, 200, s.ask("POST", "/webhook/codex", event(2), key...).Code)
+		require.Equal(t, 200, s.do("POST", "/webhook/codex", event(2), key...).Code)
 	}
-	var shown detail
-	require.NoError(t, json.Unmarshal(s.ask("GET", "/api/agents/team%2Fb/sessions/t", "", holders["reads"].Header()...).Body.Bytes(), &shown))
-	require.Len(t, shown.History, 2, "it stays with the agent that its first event named, and a retry changes nothing")
+	var d detail
+	require.NoError(t, json.Unmarshal(s.do("GET", "/api/agents/team%2Fb/sessions/t", "", holders["reads"].Header()...).Body.Bytes(), &d))
+	require.Len(t, d.History, 2, "the session stays with the agent of its first event, and a retry changes nothing")
 	refused := 0
 	for n := range 150 {
-		if s.ask("POST", "/webhook/codex", event(n), holders["reports"].Header()...).Code == 429 {
+		if s.do("POST", "/webhook/codex", event(n), holders["reports"].Header()...).Code == 429 {
 			refused++
 		}
 	}
 	require.Positive(t, refused)
 }
 
-// TestHooksOnADisk holds that what a client's events did is there after a kill.
-func TestHooksOnADisk(t *testing.T) {
+// TestHooksSurviveACrash checks that the effects of a client's events are still there after the program is killed.
+func TestHooksSurviveACrash(t *testing.T) {
 	data := "DATA_DIR=" + filepath.Join(t.TempDir(), "data")
 	p := start(t, data)
-	p.ready(t)
+	p.awaitReady(t)
 	for _, event := range []string{
 		`{"hook_event_name":"UserPromptSubmit","session_id":"t","prompt":"Go"}`,
 		`{"hook_event_name":"PreToolUse","session_id":"t","tool_name":"Bash"}`,
 		`{"hook_event_name":"PostToolUse","session_id":"t","tool_name":"Bash"}`,
 		`{"hook_event_name":"SubagentStop","session_id":"t"}`,
 	} {
-		response, err := http.Post("http://"+p.address+"/webhook/claude-code", "application/json", strings.NewReader(event)) //nolint:noctx // the server bounds it
+		response, err := http.Post("http://"+p.address+"/webhook/claude-code", "application/json", strings.NewReader(event)) //nolint:noctx // the server limits the time
 		require.NoError(t, err)
 		require.NoError(t, response.Body.Close())
 		require.Equal(t, 200, response.StatusCode)
@@ -156,15 +156,16 @@ func TestHooksOnADisk(t *testing.T) {
 	before := detailOf(t, p)
 	require.Equal(t, models.Running, before.Session.CurrentStatus)
 	require.Equal(t, "Go", before.Session.Title)
-	require.Greater(t, before.Session.LastUpdated, before.History[0].ReceivedAt, "it was renewed")
+	require.Greater(t, before.Session.LastUpdated, before.History[0].ReceivedAt, "the session was renewed")
 	require.NoError(t, p.cmd.Process.Kill())
 	p.cmd.Wait() //nolint:errcheck // it was killed
 	p = start(t, data)
-	p.ready(t)
+	p.awaitReady(t)
 	require.Equal(t, before, detailOf(t, p))
 	require.Zero(t, p.stop(t))
 }
 
+// detail is a response with a session and its history.
 type detail struct {
 	Session models.Session
 	History []models.AgentStatus `json:"status_history"`
@@ -174,20 +175,20 @@ func detailOf(t testing.TB, p *process) (d detail) {
 	t.Helper()
 	response, err := http.Get("http://" + p.address + "/api/agents/claude-code/sessions/t") //nolint:noctx // see above
 	require.NoError(t, err)
-	defer response.Body.Close() //nolint:errcheck // it was read
+	defer response.Body.Close() //nolint:errcheck // it is read to the end
 	require.NoError(t, json.NewDecoder(response.Body).Decode(&d))
 	return d
 }
 
-// TestCaptureSetting holds that the setting CAPTURE decides what is kept.
+// TestCaptureSetting checks which texts are kept for each value of CAPTURE.
 func TestCaptureSetting(t *testing.T) {
-	for capture, want := range map[adapters.Capture]sessionIn{
+	for capture, want := range map[adapters.Capture]listedSession{
 		"":       {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "My secret", 30},
 		"titles": {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "Prompt", 30},
 		"none":   {"claude-code:b", "b", "claude-code", "t", "", "running", "Prompt", 30},
 	} {
 		s := serve(t, "CAPTURE="+string(capture))
-		require.Equal(t, 200, s.ask("POST", "/webhook/claude-code", `{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"My secret"}`).Code)
+		require.Equal(t, 200, s.do("POST", "/webhook/claude-code", `{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"My secret"}`).Code)
 		require.Equal(t, want, sessionsOf(t, s, "")[0])
 	}
 }

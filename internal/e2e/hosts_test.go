@@ -20,8 +20,9 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
-// TestProgramAnswersUnderItsOwnNames asks the program by names that are its own, and by others, over HTTP/1.0, 1.1 and 2.
-func TestProgramAnswersUnderItsOwnNames(t *testing.T) {
+// TestProgramChecksHostNames sends requests with the program's own host names and with others, over HTTP/1.0, 1.1 and
+// 2.
+func TestProgramChecksHostNames(t *testing.T) {
 	ca, dir := newAuthority(t), t.TempDir()
 	cert, key := ca.sign(t, 1)
 	roots := x509.NewCertPool()
@@ -31,7 +32,7 @@ func TestProgramAnswersUnderItsOwnNames(t *testing.T) {
 	encrypted := start(t, append(settings, "TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))...)
 	proxied := start(t, append(settings, "TRUSTED_PROXIES=127.0.0.1")...)
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
-	ask := func(address, host string, header ...string) int {
+	get := func(address, host string, header ...string) int {
 		t.Helper()
 		r, err := http.NewRequest("GET", address+"/api/agents", nil)
 		require.NoError(t, err)
@@ -52,20 +53,20 @@ func TestProgramAnswersUnderItsOwnNames(t *testing.T) {
 	for _, address := range []string{"http://" + plain.address, "https://" + encrypted.address} {
 		for _, own := range []string{"127.0.0.1", "localhost:8080", "LOCALHOST.", "[::1]:80", machine, short, strings.ToUpper(machine) + ".:80", "hub", "hub.local", "x.svc.cluster.local", "hub.example.com",
 			"a.team.example:8443", "app.example"} {
-			require.Equal(t, 200, ask(address, own), own)
+			require.Equal(t, 200, get(address, own), own)
 		}
 		for _, foreign := range []string{"evil.example", "127.0.0.1.nip.io:8080", "team.example", "hub.example.com.evil.example"} {
-			require.Equal(t, 421, ask(address, foreign), foreign)
+			require.Equal(t, 421, get(address, foreign), foreign)
 		}
-		require.Equal(t, 200, ask(address, "localhost", "X-Forwarded-Host: evil.example"), "what a stranger says of themselves says nothing")
-		require.Equal(t, 421, ask(address, "evil.example", "X-Forwarded-Host: localhost"))
+		require.Equal(t, 200, get(address, "localhost", "X-Forwarded-Host: evil.example"), "X-Forwarded-Host is ignored unless a trusted proxy sends it")
+		require.Equal(t, 421, get(address, "evil.example", "X-Forwarded-Host: localhost"))
 	}
 	behind := "http://" + proxied.address
-	require.Equal(t, 200, ask(behind, "127.0.0.1", "X-Forwarded-Host: hub.example.com"))
-	require.Equal(t, 421, ask(behind, "127.0.0.1", "X-Forwarded-Host: evil.example"), "of which the proxy tells")
-	require.Equal(t, 421, ask(behind, "127.0.0.1", "X-Forwarded-Host: localhost, evil.example"))
-	require.Equal(t, 421, ask(behind, "127.0.0.1", "X-Forwarded-Host: localhost", "X-Forwarded-Host: evil.example"))
-	require.Equal(t, 421, ask(behind, "evil.example", "X-Forwarded-Host: localhost"), "of a page on the proxy's own machine")
+	require.Equal(t, 200, get(behind, "127.0.0.1", "X-Forwarded-Host: hub.example.com"))
+	require.Equal(t, 421, get(behind, "127.0.0.1", "X-Forwarded-Host: evil.example"), "the proxy passes on a foreign name")
+	require.Equal(t, 421, get(behind, "127.0.0.1", "X-Forwarded-Host: localhost, evil.example"))
+	require.Equal(t, 421, get(behind, "127.0.0.1", "X-Forwarded-Host: localhost", "X-Forwarded-Host: evil.example"))
+	require.Equal(t, 421, get(behind, "evil.example", "X-Forwarded-Host: localhost"), "a page in a browser on the proxy's machine could send this")
 
 	for text, want := range map[string]string{
 		"GET /api/agents HTTP/1.0\r\n\r\n":                                           "HTTP/1.0 421",
@@ -75,7 +76,7 @@ func TestProgramAnswersUnderItsOwnNames(t *testing.T) {
 		"GET /api/agents HTTP/1.1\r\n\r\n":                                           "HTTP/1.1 400",
 		"GET /api/agents HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n":  "HTTP/1.1 400",
 		"GET http://evil.example/api/agents HTTP/1.1\r\nHost: localhost\r\n\r\n":     "HTTP/1.1 421",
-		"GET http://localhost/api/agents HTTP/1.1\r\nHost: evil.example\r\n\r\n":     "HTTP/1.1 200", // RFC 9112, section 3.2.2: no browser sends it
+		"GET http://localhost/api/agents HTTP/1.1\r\nHost: evil.example\r\n\r\n":     "HTTP/1.1 200", // RFC 9112, section 3.2.2; no browser sends this
 		"DELETE /api/agents/a HTTP/1.1\r\nHost: evil.example\r\n\r\n":                "HTTP/1.1 421",
 		"GET /team/api/agents HTTP/1.1\r\nHost: evil.example\r\n\r\n":                "HTTP/1.1 421",
 		"OPTIONS /api/agents HTTP/1.1\r\nHost: evil.example\r\nOrigin: x:\r\n\r\n":   "HTTP/1.1 421",
@@ -99,8 +100,8 @@ func TestProgramAnswersUnderItsOwnNames(t *testing.T) {
 	require.Contains(t, plain.stderr.String(), `"outcome":"refused","status":421,"detail":"this server has no tokens`)
 }
 
-// addressElsewhere returns an address of this machine that is none of its loopback interface, "" where it has none.
-func addressElsewhere(t *testing.T) string {
+// networkAddress returns an IPv4 address of this machine that is not on the loopback interface, "" if there is none.
+func networkAddress(t *testing.T) string {
 	all, err := net.InterfaceAddrs()
 	require.NoError(t, err)
 	for _, address := range all {
@@ -111,11 +112,11 @@ func addressElsewhere(t *testing.T) string {
 	return ""
 }
 
-// TestProgramListensWhereItIsSafe holds which addresses are listened at, without HOST and with it.
-func TestProgramListensWhereItIsSafe(t *testing.T) {
+// TestListenAddresses checks at which addresses the program listens, with and without HOST.
+func TestListenAddresses(t *testing.T) {
 	tokens, _ := accesstest.TokensFile(t, accesstest.EveryKind())
-	elsewhere := addressElsewhere(t)
-	reached := func(p *process, host string) bool {
+	external := networkAddress(t)
+	reachable := func(p *process, host string) bool {
 		_, port, err := net.SplitHostPort(p.address)
 		require.NoError(t, err)
 		resp, err := http.Get("http://" + net.JoinHostPort(host, port) + "/health")
@@ -130,8 +131,8 @@ func TestProgramListensWhereItIsSafe(t *testing.T) {
 		return err == nil && l.Close() == nil
 	}()
 	for _, test := range []struct {
-		settings            []string
-		ipv6, fromElsewhere bool
+		settings       []string
+		ipv6, external bool
 	}{
 		{[]string{"HOST="}, hasIPv6, false},
 		{[]string{"HOST=", "WEBHOOK_SECRET=" + accesstest.Secret}, hasIPv6, false},
@@ -142,10 +143,10 @@ func TestProgramListensWhereItIsSafe(t *testing.T) {
 		{[]string{"HOST=127.0.0.1"}, false, false},
 	} {
 		p := start(t, test.settings...)
-		require.True(t, reached(p, "127.0.0.1"), test.settings)
-		require.Equal(t, test.ipv6, reached(p, "::1"), test.settings)
-		if elsewhere != "" {
-			require.Equal(t, test.fromElsewhere, reached(p, elsewhere), test.settings)
+		require.True(t, reachable(p, "127.0.0.1"), test.settings)
+		require.Equal(t, test.ipv6, reachable(p, "::1"), test.settings)
+		if external != "" {
+			require.Equal(t, test.external, reachable(p, external), test.settings)
 		}
 		require.Zero(t, p.stop(t))
 	}
@@ -154,8 +155,8 @@ func TestProgramListensWhereItIsSafe(t *testing.T) {
 	}
 	taken, err := net.Listen("tcp", "[::1]:0")
 	require.NoError(t, err)
-	defer taken.Close() //nolint:errcheck // nobody listens any more
-	status, said := runProgram(t, []string{"HOST=", fmt.Sprintf("PORT=%d", taken.Addr().(*net.TCPAddr).Port)})
+	defer taken.Close() //nolint:errcheck // the test is over
+	status, output := runProgram(t, []string{"HOST=", fmt.Sprintf("PORT=%d", taken.Addr().(*net.TCPAddr).Port)})
 	require.Equal(t, 1, status)
-	require.Regexp(t, `listen on HOST and PORT: listen tcp \[::1\]:\d+: bind: address already in use`, said)
+	require.Regexp(t, `listen on HOST and PORT: listen tcp \[::1\]:\d+: bind: address already in use`, output)
 }

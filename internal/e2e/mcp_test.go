@@ -15,7 +15,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
-// bearer has requests bring a token.
+// bearer is an http.RoundTripper that adds a token to requests.
 type bearer struct{ token string }
 
 func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -26,7 +26,7 @@ func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	return http.DefaultTransport.RoundTrip(r)
 }
 
-// connectMCP connects the SDK's own client to a server, over HTTP.
+// connectMCP connects the client of the MCP SDK to a server over HTTP.
 func connectMCP(t testing.TB, s *process, token string) *mcp.ClientSession {
 	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
@@ -37,8 +37,9 @@ func connectMCP(t testing.TB, s *process, token string) *mcp.ClientSession {
 	return session
 }
 
-// call calls a tool, reads what it returns into result, and returns the text of its error, "" where it has none.
-func call(t testing.TB, session *mcp.ClientSession, tool string, args map[string]any, result any) (fault string) {
+// call calls a tool and decodes what it returns into result. It returns the text of the tool's error, "" if there is
+// none.
+func call(t testing.TB, session *mcp.ClientSession, tool string, args map[string]any, result any) (errorText string) {
 	t.Helper()
 	answer, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: args})
 	require.NoError(t, err)
@@ -59,7 +60,7 @@ type object = map[string]any
 func TestMCP(t *testing.T) {
 	s := serve(t)
 	session := connectMCP(t, s, "")
-	require.Equal(t, "2026-07-28", session.InitializeResult().ProtocolVersion, "the newest")
+	require.Equal(t, "2026-07-28", session.InitializeResult().ProtocolVersion, "the newest version")
 	require.Contains(t, session.InitializeResult().Instructions, "start_session")
 
 	tools, err := session.ListTools(t.Context(), nil)
@@ -92,13 +93,13 @@ func TestMCP(t *testing.T) {
 	require.Empty(t, call(t, session, "start_session", task, &reported))
 	require.Equal(t, "running", reported.Status)
 	require.NotEmpty(t, reported.ExpiresAt)
-	require.Equal(t, sessionIn{"worker/1", "Worker", "own", "tidy up", "Tidy up the tests", "running", "begins", 5}, sessionsOf(t, s, "")[0])
+	require.Equal(t, listedSession{"worker/1", "Worker", "own", "tidy up", "Tidy up the tests", "running", "begins", 5}, sessionsOf(t, s, "")[0])
 	short := object{"agent_id": "worker/1", "session_topic": "tidy up", "status": "pending", "message": "Which tests?"}
 	require.Empty(t, call(t, session, "report_status", short, &reported))
 	require.Equal(t, "pending", reported.Status)
 
 	var needs struct {
-		Pending, Lost, Failed []sessionIn
+		Pending, Lost, Failed []listedSession
 		More                  bool
 	}
 	require.Empty(t, call(t, session, "who_needs_me", nil, &needs))
@@ -116,7 +117,7 @@ func TestMCP(t *testing.T) {
 
 	var list struct {
 		Agents     []object
-		Sessions   []sessionIn
+		Sessions   []listedSession
 		NextCursor string `json:"next_cursor"`
 	}
 	require.Empty(t, call(t, session, "list_agents", object{"limit": 1}, &list))
@@ -171,8 +172,8 @@ func TestMCP(t *testing.T) {
 	require.ErrorContains(t, err, `unknown tool "nothing"`)
 }
 
-// TestMCPTellsQuestions holds that tools return what is open and how it closed, as their schemas say.
-func TestMCPTellsQuestions(t *testing.T) {
+// TestMCPQuestions checks that tools return open questions, and how others were closed, as their schemas specify.
+func TestMCPQuestions(t *testing.T) {
 	s := serve(t)
 	session := connectMCP(t, s, "")
 	for _, event := range []string{
@@ -182,17 +183,17 @@ func TestMCPTellsQuestions(t *testing.T) {
 		`"hook_event_name":"PostToolUse","tool_name":"Bash","tool_use_id":"1","tool_input":{"command":"rm a"}`,
 		`"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"rm b"}`,
 	} {
-		require.Equal(t, 200, s.ask("POST", "/webhook/claude-code", `{"session_id":"s","cwd":"/src/shop",`+event+`}`).Code)
+		require.Equal(t, 200, s.do("POST", "/webhook/claude-code", `{"session_id":"s","cwd":"/src/shop",`+event+`}`).Code)
 	}
-	type told struct {
+	type pending struct {
 		Question struct{ Kind, Text string }
 	}
-	var needs struct{ Pending []told }
+	var needs struct{ Pending []pending }
 	require.Empty(t, call(t, session, "who_needs_me", nil, &needs))
 	require.Len(t, needs.Pending, 1)
 	require.Equal(t, "permission", needs.Pending[0].Question.Kind)
 	require.Equal(t, "Bash: rm b", needs.Pending[0].Question.Text)
-	var list struct{ Sessions []told }
+	var list struct{ Sessions []pending }
 	require.Empty(t, call(t, session, "list_sessions", object{"status": "pending"}, &list))
 	require.Len(t, list.Sessions, 1)
 	var detail struct {
@@ -207,8 +208,8 @@ func TestMCPTellsQuestions(t *testing.T) {
 	require.Equal(t, "PostToolUse", detail.StatusHistory[1].Closed[0].By)
 }
 
-// TestMCPIsGuarded holds that scopes and agents of a token hold for tools as everywhere, also where many call at once.
-func TestMCPIsGuarded(t *testing.T) {
+// TestMCPAccess checks that the scopes and agents of a token apply to tools as well, even with many concurrent calls.
+func TestMCPAccess(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := serve(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=3")
 	sessions := map[string]*mcp.ClientSession{}
@@ -231,7 +232,7 @@ func TestMCPIsGuarded(t *testing.T) {
 				call(t, sessions[name], "list_agents", nil, &list)
 				call(t, sessions[name], "who_needs_me", nil, &list)
 				if len(list.Sessions) != want || len(list.Agents) != want || len(list.Pending) != want {
-					t.Errorf("%s sees %d sessions, %d agents, %d pending, not %d", name, len(list.Sessions), len(list.Agents), len(list.Pending), want)
+					t.Errorf("%s gets %d sessions, %d agents, %d pending, want %d of each", name, len(list.Sessions), len(list.Agents), len(list.Pending), want)
 				}
 			}
 		})
@@ -248,25 +249,25 @@ func TestMCPIsGuarded(t *testing.T) {
 	_, err = sessions["team"].ReadResource(t.Context(), &mcp.ReadResourceParams{URI: uri})
 	require.NoError(t, err)
 
-	fault := ""
+	errorText := ""
 	for range 40 {
-		fault = call(t, sessions["reports"], "report_status", args, nil)
+		errorText = call(t, sessions["reports"], "report_status", args, nil)
 	}
-	require.Contains(t, fault, "more than 3 reports a second: try again in 1s")
+	require.Contains(t, errorText, "more than 3 reports a second: try again in 1s")
 
 	signed := serve(t, "WEBHOOK_SECRET="+accesstest.Secret)
 	require.Contains(t, call(t, connectMCP(t, signed, ""), "report_status", args, nil), "only as signed webhooks")
 }
 
-// TestMCPOverHTTP holds what stands below the tools: methods, origins, versions, and requests that are none.
+// TestMCPOverHTTP checks the HTTP layer below the tools: methods, origins, protocol versions and invalid requests.
 func TestMCPOverHTTP(t *testing.T) {
 	s := serve(t, "CORS_ALLOWED_ORIGINS=https://*.example.com")
 	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 	for _, test := range []struct {
 		body   string
 		header []string
-		want   int
-		says   string
+		status int
+		want   string
 	}{
 		{list, nil, 200, `"report_status"`},
 		{list, []string{"MCP-Protocol-Version: 2025-06-18"}, 200, `"report_status"`},
@@ -291,12 +292,12 @@ func TestMCPOverHTTP(t *testing.T) {
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"report_status","arguments":{"content":"` + strings.Repeat("x", 1<<20) + `"}}}`, nil, 413, ""},
 	} {
 		header := append([]string{"Content-Type: application/json", "Accept: application/json, text/event-stream"}, test.header...)
-		w := s.ask("POST", "/mcp", test.body, header...)
-		require.Equal(t, test.want, w.Code, "%v: %s", test.header, w.Body)
-		require.Contains(t, w.Body.String(), test.says, "%v", test.header)
+		w := s.do("POST", "/mcp", test.body, header...)
+		require.Equal(t, test.status, w.Code, "%v: %s", test.header, w.Body)
+		require.Contains(t, w.Body.String(), test.want, "%v", test.header)
 	}
 	for _, method := range []string{"GET", "DELETE"} {
-		w := s.ask(method, "/mcp", "")
+		w := s.do(method, "/mcp", "")
 		require.Equal(t, 405, w.Code)
 		require.Equal(t, "POST", w.Header().Get("Allow"))
 	}

@@ -30,7 +30,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/command"
 )
 
-// authority signs certificates.
+// authority is a certificate authority.
 type authority struct {
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
@@ -40,22 +40,22 @@ type authority struct {
 func newAuthority(t *testing.T) authority {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	of := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour),
 		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign}
-	der, err := x509.CreateCertificate(rand.Reader, of, of, &key.PublicKey, key)
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	require.NoError(t, err)
 	cert, err := x509.ParseCertificate(der)
 	require.NoError(t, err)
 	return authority{cert, key, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})}
 }
 
-// sign returns a certificate for this machine with that serial number, and its key, in PEM.
+// sign returns a certificate for 127.0.0.1 with the given serial number, and its key, both in PEM.
 func (a authority) sign(t *testing.T, serial int64) (cert, key []byte) {
 	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
-	of := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
+	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
 		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth}}
-	der, err := x509.CreateCertificate(rand.Reader, of, a.cert, &pair.PublicKey, a.key)
+	der, err := x509.CreateCertificate(rand.Reader, template, a.cert, &pair.PublicKey, a.key)
 	require.NoError(t, err)
 	private, err := x509.MarshalPKCS8PrivateKey(pair)
 	require.NoError(t, err)
@@ -68,8 +68,8 @@ func writeFile(t *testing.T, path string, text []byte) string {
 	return path
 }
 
-// TestProgramEncrypts serves over TLS with one certificate, then with another, and at last to those alone who have one as well.
-func TestProgramEncrypts(t *testing.T) {
+// TestTLS checks the program with a certificate, with a new certificate after a reload, and with client certificates.
+func TestTLS(t *testing.T) {
 	ca, dir := newAuthority(t), t.TempDir()
 	cert, key := ca.sign(t, 100)
 	certFile, keyFile := writeFile(t, filepath.Join(dir, "cert"), cert), writeFile(t, filepath.Join(dir, "key"), key)
@@ -101,7 +101,7 @@ func TestProgramEncrypts(t *testing.T) {
 			c.MaxVersion, c.CipherSuites = tls.VersionTLS12, []uint16{tls.TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA, tls.TLS_ECDHE_ECDSA_WITH_AES_256_CBC_SHA}
 		},
 	} {
-		_, err = client(change).Get(address + "/health") //nolint:bodyclose // there is none
+		_, err = client(change).Get(address + "/health") //nolint:bodyclose // there is no response
 		require.Error(t, err)
 	}
 	plain, err := http.Get("http://" + p.address + "/health")
@@ -109,7 +109,7 @@ func TestProgramEncrypts(t *testing.T) {
 	require.NoError(t, plain.Body.Close())
 	require.Equal(t, 400, plain.StatusCode)
 
-	stream, err := client(nil).Get(address + "/api/events") // over HTTP/2, which other requests share
+	stream, err := client(nil).Get(address + "/api/events") // over HTTP/2, where requests share a connection
 	require.NoError(t, err)
 	line, err := bufio.NewReader(stream.Body).ReadString('\n')
 	require.NoError(t, err)
@@ -121,25 +121,25 @@ func TestProgramEncrypts(t *testing.T) {
 		if err != nil {
 			return 0
 		}
-		defer resp.Body.Close() //nolint:errcheck // only its head is asked for
+		defer resp.Body.Close() //nolint:errcheck // only the header matters
 		return resp.TLS.PeerCertificates[0].SerialNumber.Int64()
 	}
 	require.EqualValues(t, 100, serial())
 	cert, key = ca.sign(t, 200)
-	writeFile(t, certFile, cert) // not yet its key: they don't go together
+	writeFile(t, certFile, cert) // without its key, so that they don't match
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	require.Eventually(t, func() bool {
 		return strings.Contains(metricsOf(client(nil), address), `kubeagents_reload_ok{files="certificates"} 0`)
 	}, 10*time.Second, 10*time.Millisecond)
 	require.EqualValues(t, 100, serial())
 	writeFile(t, keyFile, key)
-	require.Eventually(t, func() bool { return serial() == 200 }, 20*time.Second, 10*time.Millisecond, "without a signal")
+	require.Eventually(t, func() bool { return serial() == 200 }, 20*time.Second, 10*time.Millisecond, "files are reloaded without a signal")
 	require.Zero(t, p.stop(t))
 
 	caFile := writeFile(t, filepath.Join(dir, "ca"), ca.pem)
 	p = start(t, "TLS_CERT_FILE="+certFile, "TLS_KEY_FILE="+keyFile, "TLS_CLIENT_CA_FILE="+caFile)
-	_, err = client(nil).Get("https://" + p.address + "/health") //nolint:bodyclose // there is none
-	require.Error(t, err, "a certificate is required")
+	_, err = client(nil).Get("https://" + p.address + "/health") //nolint:bodyclose // there is no response
+	require.Error(t, err, "a client certificate is required")
 	pair, err := tls.X509KeyPair(ca.sign(t, 300))
 	require.NoError(t, err)
 	resp, err = client(func(c *tls.Config) { c.Certificates = []tls.Certificate{pair} }).Get("https://" + p.address + "/health")
@@ -150,13 +150,14 @@ func TestProgramEncrypts(t *testing.T) {
 	require.NotContains(t, p.stderr.String(), "PRIVATE")
 }
 
-// metricsOf returns the metrics, or what went wrong: it is asked from a goroutine that must not end the test.
+// metricsOf returns the text of /metrics, or an error text, because it is called in goroutines that must not end the
+// test.
 func metricsOf(client *http.Client, address string) string {
 	resp, err := client.Get(address + "/metrics")
 	if err != nil {
 		return err.Error()
 	}
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	body, err := io.ReadAll(resp.Body)
 	if err != nil {
 		return err.Error()
@@ -164,8 +165,8 @@ func metricsOf(client *http.Client, address string) string {
 	return string(body)
 }
 
-// TestProgramReadsTokensAgain changes the file of a running server, breaks it, and mends it.
-func TestProgramReadsTokensAgain(t *testing.T) {
+// TestTokensReload changes the tokens file of a running server, makes it invalid, and repairs it.
+func TestTokensReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")
 	var lines []string
 	add := func(name string) (header string) {
@@ -178,7 +179,7 @@ func TestProgramReadsTokensAgain(t *testing.T) {
 	write := func() { writeFile(t, path, []byte(strings.Join(lines, "\n")+"\n")) }
 	write()
 	p := start(t, "TOKENS_FILE="+path)
-	ask := func(authorization string) int {
+	get := func(authorization string) int {
 		r, err := http.NewRequest("GET", "http://"+p.address+"/api/agents", nil)
 		require.NoError(t, err)
 		r.Header.Set("Authorization", authorization)
@@ -187,32 +188,32 @@ func TestProgramReadsTokensAgain(t *testing.T) {
 		require.NoError(t, resp.Body.Close())
 		return resp.StatusCode
 	}
-	require.Equal(t, 200, ask(first))
+	require.Equal(t, 200, get(first))
 	second := add("second")
-	require.Equal(t, 401, ask(second))
+	require.Equal(t, 401, get(second))
 	write()
-	require.Eventually(t, func() bool { return ask(second) == 200 }, 20*time.Second, 10*time.Millisecond, "without a signal")
+	require.Eventually(t, func() bool { return get(second) == 200 }, 20*time.Second, 10*time.Millisecond, "the file is reloaded without a signal")
 	lines = append(lines[1:], "rubbish")
 	write()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
 	third := add("third")
 	lines = []string{lines[0], lines[2]}
-	require.Equal(t, 200, ask(first), "those from before stay")
+	require.Equal(t, 200, get(first), "the earlier tokens stay valid")
 	write()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	require.Eventually(t, func() bool { return ask(third) == 200 }, 20*time.Second, 10*time.Millisecond)
-	require.Equal(t, 401, ask(first), "it was taken away")
+	require.Eventually(t, func() bool { return get(third) == 200 }, 20*time.Second, 10*time.Millisecond)
+	require.Equal(t, 401, get(first), "the token was removed")
 	require.Zero(t, p.stop(t))
 
-	status, said := runProgram(t, []string{"TOKENS_FILE=" + writeFile(t, path, []byte("ka_SECRET\n")), "PORT=0", "HOST=127.0.0.1"})
+	status, output := runProgram(t, []string{"TOKENS_FILE=" + writeFile(t, path, []byte("ka_SECRET\n")), "PORT=0", "HOST=127.0.0.1"})
 	require.Equal(t, command.ExitUsage, status)
-	require.Contains(t, said, "TOKENS_FILE="+path+": line 1: must be a JSON object")
-	require.NotContains(t, said, "SECRET")
+	require.Contains(t, output, "TOKENS_FILE="+path+": line 1: must be a JSON object")
+	require.NotContains(t, output, "SECRET")
 }
 
-// TestProgramNamesFilesAtFault starts with files that can't be read or used: the start names the setting, the file and, where there are
-// lines, the line.
-func TestProgramNamesFilesAtFault(t *testing.T) {
+// TestErrorsNameInvalidFiles starts the program with files that can't be read or used. The error must name the setting,
+// the file and, in the tokens file, the line.
+func TestErrorsNameInvalidFiles(t *testing.T) {
 	dir := t.TempDir()
 	_, entry := access.NewToken("ci")
 	entry.Scopes = []string{"report"}
@@ -227,20 +228,20 @@ func TestProgramNamesFilesAtFault(t *testing.T) {
 		"TLS_CERT_FILE=" + garbage + ", TLS_KEY_FILE=" + keyFile + ": the certificate and its key": {"TLS_CERT_FILE=" + garbage, "TLS_KEY_FILE=" + keyFile},
 		"TLS_CLIENT_CA_FILE=" + garbage + ": the file of client authorities has no certificate":    {"TLS_CERT_FILE=" + certFile, "TLS_KEY_FILE=" + keyFile, "TLS_CLIENT_CA_FILE=" + garbage},
 	} {
-		status, said := runProgram(t, append(settings, "PORT=0", "HOST=127.0.0.1"))
-		require.Equal(t, command.ExitUsage, status, said)
-		require.Contains(t, said, want)
+		status, output := runProgram(t, append(settings, "PORT=0", "HOST=127.0.0.1"))
+		require.Equal(t, command.ExitUsage, status, output)
+		require.Contains(t, output, want)
 	}
 }
 
-func TestProgramMakesTokens(t *testing.T) {
+func TestTokenCommand(t *testing.T) {
 	for _, args := range [][]string{{"token"}, {"token", "a", "b"}, {"token", "-scopes", "write", "x"}, {"token", "-nothing", "x"}} {
-		status, said := runProgram(t, nil, args...)
-		require.Equal(t, 2, status, "%q: %s", args, said)
+		status, output := runProgram(t, nil, args...)
+		require.Equal(t, 2, status, "%q: %s", args, output)
 	}
-	status, said := runProgram(t, nil, "token", "-scopes", "report,read", "-agents", "team-a/*,ci", "-expires", "24h", "ci of team a")
+	status, output := runProgram(t, nil, "token", "-scopes", "report,read", "-agents", "team-a/*,ci", "-expires", "24h", "ci of team a")
 	require.Zero(t, status)
-	token, line, _ := strings.Cut(said, "\n")
+	token, line, _ := strings.Cut(output, "\n")
 	require.Regexp(t, `^ka_[A-Z2-7]{52}$`, token)
 	entries, err := access.ParseTokens([]byte(line))
 	require.NoError(t, err)
@@ -249,8 +250,8 @@ func TestProgramMakesTokens(t *testing.T) {
 	require.WithinDuration(t, time.Now().Add(24*time.Hour), entries[0].Expires, time.Minute)
 }
 
-// TestProgramSaysWhoCanGetIn holds what the start says.
-func TestProgramSaysWhoCanGetIn(t *testing.T) {
+// TestStartLogsExposure checks what the program logs at startup about who can use it.
+func TestStartLogsExposure(t *testing.T) {
 	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
 	for _, test := range []struct {
 		settings []string
@@ -269,18 +270,18 @@ func TestProgramSaysWhoCanGetIn(t *testing.T) {
 	}
 }
 
-// TestClientsThatHoldOn opens 10,000 connections that send nothing, and others that send half of a header or of a body, and
-// reports all the while. That the server hangs up on each in time, TestSlowClientsAreCutOff sees to.
-func TestClientsThatHoldOn(t *testing.T) {
+// TestIdleConnections opens 10,000 connections, some of which send nothing, some half a header and some half a body.
+// Reports must still be accepted. TestSlowClientsAreCutOff checks that the server closes such connections in time.
+func TestIdleConnections(t *testing.T) {
 	connections := 10_000
 	var limit syscall.Rlimit
 	require.NoError(t, syscall.Getrlimit(syscall.RLIMIT_NOFILE, &limit))
-	if most := int(limit.Cur) - 1000; most < connections {
-		t.Logf("this machine allows %d open files: %d connections, instead of %d", limit.Cur, most, connections)
-		connections = most
+	if available := int(limit.Cur) - 1000; available < connections {
+		t.Logf("this machine allows %d open files: %d connections instead of %d", limit.Cur, available, connections)
+		connections = available
 	}
 	p := start(t, "SHUTDOWN_TIMEOUT=1s")
-	hold := func(n int, text string) {
+	connect := func(n int, text string) {
 		for range n {
 			conn, err := net.Dial("tcp", p.address)
 			require.NoError(t, err)
@@ -298,55 +299,55 @@ func TestClientsThatHoldOn(t *testing.T) {
 		require.Equal(t, 200, resp.StatusCode)
 		require.Less(t, time.Since(started), 10*time.Second)
 	}
-	hold(connections-800, "")
+	connect(connections-800, "")
 	report()
-	hold(400, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nX-")
+	connect(400, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nX-")
 	report()
-	hold(400, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
+	connect(400, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{")
 	for range 20 {
 		report()
 	}
-	require.Zero(t, p.stop(t), "and they don't keep it from stopping")
+	require.Zero(t, p.stop(t), "open connections don't keep the program from stopping")
 }
 
-// TestSmuggledRequests sends what proxies and servers may read in different ways, with a second request inside, and holds that
-// nothing of it is answered without a token.
-func TestSmuggledRequests(t *testing.T) {
+// TestRequestSmuggling sends requests that proxies and servers may interpret differently, many with a second request
+// inside, and checks that none of them gets access without a token.
+func TestRequestSmuggling(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	p := start(t, "TOKENS_FILE="+path)
 	inner := "GET /api/agents HTTP/1.1\r\nHost: x\r\n\r\n"
 	stolen := reportOf("stolen", "t", "running")
 	post := "POST /webhook/status HTTP/1.1\r\nHost: x\r\n"
 	for name, text := range map[string]string{
-		"two lengths":           fmt.Sprintf("%sContent-Length: %d\r\nContent-Length: 0\r\n\r\n%s", post, len(inner), inner),
-		"length and chunks":     fmt.Sprintf("%sContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n%s", post, len(inner)+5, inner),
-		"other chunks":          fmt.Sprintf("%sContent-Length: %d\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n%s", post, len(inner)+5, inner),
-		"a negative length":     fmt.Sprintf("%sContent-Length: -1\r\n\r\n%s", post, inner),
-		"a length with a plus":  fmt.Sprintf("%sContent-Length: +%d\r\n\r\n%s", post, len(inner), inner),
-		"a space before it":     fmt.Sprintf("%sContent-Length : %d\r\n\r\n%s", post, len(inner), inner),
-		"a body of a read":      fmt.Sprintf("GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
-		"one after another":     "GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + inner + post + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(stolen), stolen),
-		"a folded header":       "GET /api/agents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n " + "x" + "\r\n\r\n",
-		"no host":               "GET /api/agents HTTP/1.1\r\n\r\n",
-		"HTTP/1.0":              "GET /api/agents HTTP/1.0\r\n\r\n",
-		"an absolute address":   "GET http://x/api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
-		"another's address":     "GET http://x/health/../api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
-		"a lower-case method":   "get /api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
-		"an asterisk":           "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
-		"a tunnel":              "CONNECT /api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
-		"an upgrade":            "GET /api/agents HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
-		"HTTP/2 without asking": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
-		"a cookie twice":        "GET /api/agents HTTP/1.1\r\nHost: x\r\nCookie: kubeagents=\r\nCookie: kubeagents=x; __Host-kubeagents=y\r\n\r\n",
+		"two lengths":                        fmt.Sprintf("%sContent-Length: %d\r\nContent-Length: 0\r\n\r\n%s", post, len(inner), inner),
+		"length and chunks":                  fmt.Sprintf("%sContent-Length: %d\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n%s", post, len(inner)+5, inner),
+		"an unknown encoding":                fmt.Sprintf("%sContent-Length: %d\r\nTransfer-Encoding: xchunked\r\n\r\n0\r\n\r\n%s", post, len(inner)+5, inner),
+		"a negative length":                  fmt.Sprintf("%sContent-Length: -1\r\n\r\n%s", post, inner),
+		"a length with a plus":               fmt.Sprintf("%sContent-Length: +%d\r\n\r\n%s", post, len(inner), inner),
+		"a space before a colon":             fmt.Sprintf("%sContent-Length : %d\r\n\r\n%s", post, len(inner), inner),
+		"a GET with a body":                  fmt.Sprintf("GET /health HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n%s", len(inner), inner),
+		"pipelined requests":                 "GET /health HTTP/1.1\r\nHost: x\r\n\r\n" + inner + post + fmt.Sprintf("Content-Length: %d\r\n\r\n%s", len(stolen), stolen),
+		"a folded header":                    "GET /api/agents HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer\r\n " + "x" + "\r\n\r\n",
+		"no host":                            "GET /api/agents HTTP/1.1\r\n\r\n",
+		"HTTP/1.0":                           "GET /api/agents HTTP/1.0\r\n\r\n",
+		"an absolute URL":                    "GET http://x/api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"an absolute URL with a dot segment": "GET http://x/health/../api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"a lower-case method":                "get /api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"an asterisk":                        "OPTIONS * HTTP/1.1\r\nHost: x\r\n\r\n",
+		"a tunnel":                           "CONNECT /api/agents HTTP/1.1\r\nHost: x\r\n\r\n",
+		"an upgrade":                         "GET /api/agents HTTP/1.1\r\nHost: x\r\nConnection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n\r\n",
+		"HTTP/2 without negotiation":         "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+		"a cookie twice":                     "GET /api/agents HTTP/1.1\r\nHost: x\r\nCookie: kubeagents=\r\nCookie: kubeagents=x; __Host-kubeagents=y\r\n\r\n",
 	} {
 		t.Run(name, func(t *testing.T) {
 			conn, err := net.Dial("tcp", p.address)
 			require.NoError(t, err)
-			defer conn.Close() //nolint:errcheck // nothing is left to be read
+			defer conn.Close() //nolint:errcheck // everything has been read
 			_, err = io.WriteString(conn, text)
 			require.NoError(t, err)
 			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 			require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
-			answer, _ := io.ReadAll(conn) // a reset is as good
+			answer, _ := io.ReadAll(conn) // a reset is fine too
 			require.NotContains(t, string(answer), `{"agents":`)
 			require.NotContains(t, string(answer), "reported successfully")
 		})
@@ -356,7 +357,7 @@ func TestSmuggledRequests(t *testing.T) {
 	r.Header.Set("Authorization", "Bearer "+holders["reads"].Token)
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Contains(t, string(body), `"agents":0`)

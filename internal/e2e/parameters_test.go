@@ -17,14 +17,14 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
-// TestUnknownParametersAreRefused asks every route of the API with a parameter that it does not know, and with one that makes each
-// address another one.
+// TestUnknownParametersAreRefused sends a request with an unknown parameter to every route of the API. Parameters whose
+// names begin with _, for clients that make each URL unique, must be accepted.
 func TestUnknownParametersAreRefused(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "admin"}}, "report": {Scopes: []string{"report"}}})
 	p := start(t, "TOKENS_FILE="+path, "DATA_DIR="+t.TempDir(), "SHUTDOWN_TIMEOUT=100ms")
-	p.ready(t)
-	ask := func(method, target string) (int, string) {
-		status, body := teamOf{holders["all"], p}.ask(t, method, target, "")
+	p.awaitReady(t)
+	request := func(method, target string) (int, string) {
+		status, body := teamClient{holders["all"], p}.do(t, method, target, "")
 		return status, string(body)
 	}
 	routes := 0
@@ -37,12 +37,12 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 		route = strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t").Replace(route)
 		for method := range item.Operations() {
 			routes++
-			status, body := ask(method, route+"?_=1&xyzzy=2")
+			status, body := request(method, route+"?_=1&xyzzy=2")
 			require.Equal(t, http.StatusBadRequest, status, "%s %s: %s", method, route, body)
 			require.Contains(t, body, `"field":"xyzzy"`, route)
 			require.Contains(t, body, "xyzzy is not a parameter of this route", route)
 			if route != "/api/events" && route != "/api/backup" {
-				status, body = ask(method, route+"?_=1")
+				status, body = request(method, route+"?_=1")
 				require.NotEqual(t, http.StatusBadRequest, status, "%s %s: %s", method, route, body)
 			}
 		}
@@ -55,17 +55,18 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 		"/api/sessions?a%0Ab=1":               "a%0Ab is not a parameter",
 		"/api/sessions?limit=0&statsu=failed": "limit must be a whole number",
 	} {
-		status, body := ask("GET", target)
+		status, body := request("GET", target)
 		require.Equal(t, http.StatusBadRequest, status, body)
 		require.Contains(t, body, want)
 	}
-	status, _ := teamOf{holders["report"], p}.ask(t, "GET", "/api/sessions?statsu=failed", "")
-	require.Equal(t, http.StatusForbidden, status, "who may not read learns of no parameter")
+	status, _ := teamClient{holders["report"], p}.do(t, "GET", "/api/sessions?statsu=failed", "")
+	require.Equal(t, http.StatusForbidden, status, "without the scope read, the error does not mention parameters")
 	require.Zero(t, p.stop(t))
 }
 
-// TestWebhooksNameWhatTheyIgnored holds that unknown members of reports and unknown parameters are taken, and named.
-func TestWebhooksNameWhatTheyIgnored(t *testing.T) {
+// TestWebhooksNameIgnoredFields checks that webhooks accept unknown fields of reports and unknown parameters, and name
+// them in headers.
+func TestWebhooksNameIgnoredFields(t *testing.T) {
 	s := serve(t)
 	report := func(more string) string {
 		return strings.TrimSuffix(reportOf("a", "t", "running"), "}") + more + "}"
@@ -77,28 +78,28 @@ func TestWebhooksNameWhatTheyIgnored(t *testing.T) {
 	long, err := json.Marshal(strings.Repeat("é", 1000))
 	require.NoError(t, err)
 	for name, c := range map[string]struct{ target, body, fields, parameters string }{
-		"nothing":               {"/webhook/status", report(""), "", ""},
-		"a member":              {"/webhook/status", report(`,"titel":"x"`), "titel", ""},
-		"the same in a batch":   {"/webhook/status", "[" + report(`,"titel":1`) + "," + report(`,"titel":2,"x":3`) + "]", "titel, x", ""},
-		"a parameter":           {"/webhook/status?agent=b&_=1", report(""), "", "agent"},
-		"both":                  {"/webhook/status?z&agent=b", report(`,"x":1`), "x", "agent, z"},
-		"no header of its own":  {"/webhook/status?a%0D%0ASet-Cookie:x=1", report(`,"b\r\nSet-Cookie: y":1`), "b%0D%0ASet-Cookie:%20y", "a%0D%0ASet-Cookie:x"},
-		"many":                  {"/webhook/status", report(many), "m00, m01, m02, m03, m04, m05, m06, m07, m08, m09", ""},
-		"a long one":            {"/webhook/status", report("," + string(long) + ":1"), strings.Repeat("%C3%A9", 32), ""},
-		"a tool's event":        {"/webhook/claude-code?agent_nmae=x&agent_host=h", `{"session_id":"s","cwd":"/w","hook_event_name":"Stop"}`, "", "agent_nmae"},
-		"another one's report":  {"/webhook/status", report(""), "", ""},
-		"a CloudEvent's report": {"/webhook/status", `{"specversion":"1.0","id":"1","source":"s","type":"t","data":` + report(`,"x":1`) + "}", "x", ""},
+		"nothing unknown":            {"/webhook/status", report(""), "", ""},
+		"a field":                    {"/webhook/status", report(`,"titel":"x"`), "titel", ""},
+		"the same field in a batch":  {"/webhook/status", "[" + report(`,"titel":1`) + "," + report(`,"titel":2,"x":3`) + "]", "titel, x", ""},
+		"a parameter":                {"/webhook/status?agent=b&_=1", report(""), "", "agent"},
+		"both":                       {"/webhook/status?z&agent=b", report(`,"x":1`), "x", "agent, z"},
+		"line breaks":                {"/webhook/status?a%0D%0ASet-Cookie:x=1", report(`,"b\r\nSet-Cookie: y":1`), "b%0D%0ASet-Cookie:%20y", "a%0D%0ASet-Cookie:x"},
+		"many":                       {"/webhook/status", report(many), "m00, m01, m02, m03, m04, m05, m06, m07, m08, m09", ""},
+		"a long name":                {"/webhook/status", report("," + string(long) + ":1"), strings.Repeat("%C3%A9", 32), ""},
+		"a tool's event":             {"/webhook/claude-code?agent_nmae=x&agent_host=h", `{"session_id":"s","cwd":"/w","hook_event_name":"Stop"}`, "", "agent_nmae"},
+		"nothing unknown after that": {"/webhook/status", report(""), "", ""},
+		"a CloudEvent's report":      {"/webhook/status", `{"specversion":"1.0","id":"1","source":"s","type":"t","data":` + report(`,"x":1`) + "}", "x", ""},
 	} {
 		header := []string{}
 		if strings.Contains(c.body, "specversion") {
 			header = append(header, "Content-Type: application/cloudevents+json")
 		}
-		w := s.ask("POST", c.target, c.body, header...)
+		w := s.do("POST", c.target, c.body, header...)
 		require.Equal(t, 200, w.Code, "%s: %s", name, w.Body)
 		require.Equal(t, c.fields, w.Header().Get("X-Ignored-Fields"), name)
 		require.Equal(t, c.parameters, w.Header().Get("X-Ignored-Parameters"), name)
 	}
-	w := s.ask("POST", "/webhook/status", `{"agent_id":"a","topic":"t","status":"running"}`)
+	w := s.do("POST", "/webhook/status", `{"agent_id":"a","topic":"t","status":"running"}`)
 	require.Equal(t, 400, w.Code)
-	require.Equal(t, "topic", w.Header().Get("X-Ignored-Fields"), "beside what is missing")
+	require.Equal(t, "topic", w.Header().Get("X-Ignored-Fields"), "in addition to the error for the missing field")
 }

@@ -1,7 +1,7 @@
 //go:build unix
 
-// Package e2e drives the program from outside: it builds the binary, runs it on a real disk and a port of the loopback interface, and
-// talks to it as clients do.
+// Package e2e tests the program from outside: it builds the binary, runs it on a real disk and a port of the loopback
+// interface, and sends it requests as clients do.
 package e2e
 
 import (
@@ -28,30 +28,30 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// programVariable names a binary to test instead of one that is built here.
+// programVariable is the environment variable that names a binary to test. If it is not set, the tests build one.
 const programVariable = "KUBEAGENTS_PROGRAM"
 
-// root is the folder of the module.
+// root is the root directory of the module.
 const root = "../.."
 
-// folder is where the binary is built. TestMain removes it.
-var folder = sync.OnceValue(func() string { return must(os.MkdirTemp("", "kubeagents-e2e-")) })
+// buildDir returns the directory in which the binary is built. TestMain removes it.
+var buildDir = sync.OnceValue(func() string { return must(os.MkdirTemp("", "kubeagents-e2e-")) })
 
 // program builds the binary, once, and returns its path.
 var program = sync.OnceValue(func() string {
 	if path := os.Getenv(programVariable); path != "" {
 		return path
 	}
-	path := filepath.Join(folder(), "kubeagents")
+	path := filepath.Join(buildDir(), "kubeagents")
 	args := []string{"build", "-o", path}
 	if underRace {
 		args = append(args, "-race")
 	}
-	out, err := exec.Command("go", append(args, root)...).CombinedOutput() //nolint:noctx // it ends by itself
+	out, err := exec.Command("go", append(args, root)...).CombinedOutput() //nolint:noctx // the build ends by itself
 	if err != nil {
 		panic(fmt.Sprintf("build the program: %v\n%s", err, out))
 	}
-	// go test remembers that these tests passed until a file changes that they opened: what the binary is built from.
+	// go test caches the result until a file changes that the tests opened, so open every directory of the source.
 	if err := filepath.WalkDir(root, func(_ string, e fs.DirEntry, err error) error {
 		if err == nil && e.IsDir() && strings.HasPrefix(e.Name(), ".") && e.Name() != ".." {
 			return fs.SkipDir
@@ -72,33 +72,33 @@ func must[T any](value T, err error) T {
 
 func TestMain(m *testing.M) {
 	status := m.Run()
-	os.RemoveAll(folder()) //nolint:errcheck // it is a temporary folder
+	os.RemoveAll(buildDir()) //nolint:errcheck // it is a temporary directory
 	os.Exit(status)
 }
 
-// process is the program, running.
+// process is a running instance of the program.
 type process struct {
 	cmd     *exec.Cmd
 	address string
 	stderr  *bytes.Buffer
-	read    chan struct{} // closed once all of stderr is read
+	read    chan struct{} // closed when all of stderr has been read
 }
 
-// start runs the program on a free port of the loopback.
+// start starts the program on a free port of the loopback interface.
 func start(t testing.TB, environment ...string) *process {
 	t.Helper()
 	return startAs(t, program(), nil, environment...)
 }
 
-// serve is start, and waits until the program is ready.
+// serve starts the program like start, and waits until it is ready.
 func serve(t testing.TB, environment ...string) *process {
 	t.Helper()
 	p := start(t, environment...)
-	p.ready(t)
+	p.awaitReady(t)
 	return p
 }
 
-// startAs runs a copy of the program, as another user if one is given.
+// startAs starts the binary at a path, as another user if user is not nil.
 func startAs(t testing.TB, program string, user *syscall.Credential, environment ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(program), stderr: new(bytes.Buffer), read: make(chan struct{})}
@@ -108,7 +108,7 @@ func startAs(t testing.TB, program string, user *syscall.Credential, environment
 	stderr, err := p.cmd.StderrPipe()
 	require.NoError(t, err)
 	require.NoError(t, p.cmd.Start())
-	t.Cleanup(func() { p.cmd.Process.Kill() }) //nolint:errcheck // it mostly has ended
+	t.Cleanup(func() { p.cmd.Process.Kill() }) //nolint:errcheck // it may have ended already
 	lines := bufio.NewReader(stderr)
 	for p.address == "" {
 		line, err := lines.ReadBytes('\n')
@@ -120,7 +120,7 @@ func startAs(t testing.TB, program string, user *syscall.Credential, environment
 	}
 	go func() {
 		defer close(p.read)
-		io.Copy(p.stderr, lines) //nolint:errcheck // ends with the process
+		io.Copy(p.stderr, lines) //nolint:errcheck // it returns when the process ends
 	}()
 	return p
 }
@@ -130,32 +130,32 @@ func (p *process) stop(t testing.TB) int {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
 	<-p.read
-	p.cmd.Wait() //nolint:errcheck // its exit status is what is asked for
+	p.cmd.Wait() //nolint:errcheck // the caller gets the exit status
 	return p.cmd.ProcessState.ExitCode()
 }
 
-// ready waits until a program that was started answers reads.
-func (p *process) ready(t testing.TB) {
+// awaitReady waits until the program serves reads.
+func (p *process) awaitReady(t testing.TB) {
 	t.Helper()
 	for {
 		resp, err := http.Get("http://" + p.address + "/health/ready")
 		require.NoError(t, err, "%s", p.stderr)
-		resp.Body.Close() //nolint:errcheck // only its status is asked for
+		resp.Body.Close() //nolint:errcheck // only the status matters
 		if resp.StatusCode == http.StatusOK {
 			return
 		}
 	}
 }
 
-// client keeps answers as they are: it follows no redirect, and decompresses nothing.
+// client returns responses as they are: it does not follow redirects or decompress bodies.
 var client = &http.Client{
 	Transport:     &http.Transport{DisableCompression: true, MaxIdleConnsPerHost: 100},
 	CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
 }
 
-// ask sends a request, and returns the answer; header lines are "Name: value". Where there is no answer, the status is 0 and the body
-// says why.
-func (p *process) ask(method, target, body string, header ...string) *httptest.ResponseRecorder {
+// do sends a request and returns the response. Header lines have the form "Name: value". Without a response, the status
+// is 0 and the body is the error.
+func (p *process) do(method, target, body string, header ...string) *httptest.ResponseRecorder {
 	r := must(http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body)))
 	for _, line := range header {
 		name, value, _ := strings.Cut(line, ": ")
@@ -163,16 +163,16 @@ func (p *process) ask(method, target, body string, header ...string) *httptest.R
 			r.Host = value
 		}
 	}
-	return answerOf(r)
+	return responseTo(r)
 }
 
-// send sends a request to this server, whichever it was made for, and returns the answer.
+// send sends a request to this server, no matter which URL it was created for, and returns the response.
 func (p *process) send(r *http.Request) *httptest.ResponseRecorder {
 	r.RequestURI, r.Host, r.URL.Scheme, r.URL.Host = "", p.address, "http", p.address
-	return answerOf(r)
+	return responseTo(r)
 }
 
-func answerOf(r *http.Request) *httptest.ResponseRecorder {
+func responseTo(r *http.Request) *httptest.ResponseRecorder {
 	w := httptest.NewRecorder()
 	w.Code = 0
 	resp, err := client.Do(r)
@@ -180,7 +180,7 @@ func answerOf(r *http.Request) *httptest.ResponseRecorder {
 		w.Body.WriteString(err.Error())
 		return w
 	}
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	w.Code, w.HeaderMap = resp.StatusCode, resp.Header
 	if _, err := io.Copy(w.Body, resp.Body); err != nil {
 		w.Code = 0
@@ -189,19 +189,19 @@ func answerOf(r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
-// report sends reports that must be taken.
+// report sends reports, which must be accepted.
 func (p *process) report(t testing.TB, body string) {
 	t.Helper()
-	w := p.ask(http.MethodPost, "/webhook/status", body)
+	w := p.do(http.MethodPost, "/webhook/status", body)
 	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
 }
 
-// get reads an answer, and returns the target of the next page, "" where there is none.
+// get decodes the response to a GET request into a value, and returns the target of the next page, "" if there is none.
 func (p *process) get(t testing.TB, target string, into any) (next string) {
 	t.Helper()
 	resp, err := http.Get("http://" + p.address + target)
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it was read
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusOK, resp.StatusCode, "%s: %s", target, body)
@@ -209,13 +209,13 @@ func (p *process) get(t testing.TB, target string, into any) (next string) {
 	return nextOf(resp.Header)
 }
 
-// nextOf returns the target that a Link header names, or "".
+// nextOf returns the target in the Link header, "" without one.
 func nextOf(header http.Header) string {
 	target, _, _ := strings.Cut(strings.TrimPrefix(header.Get("Link"), "<"), ">")
 	return target
 }
 
-// statusesOf returns the history of a session, the newest first, as far as a page holds it.
+// statusesOf returns the first page of a session's history, newest first.
 func (p *process) statusesOf(t testing.TB, agentID, topic string) []models.AgentStatus {
 	t.Helper()
 	var page struct {
@@ -225,7 +225,7 @@ func (p *process) statusesOf(t testing.TB, agentID, topic string) []models.Agent
 	return page.StatusHistory
 }
 
-// sessions returns the sessions that a query asks for.
+// sessions returns the sessions in the response to GET /api/sessions with a query.
 func (p *process) sessions(t testing.TB, query string) []models.FleetSession {
 	t.Helper()
 	var list struct{ Sessions []models.FleetSession }
@@ -238,7 +238,7 @@ func reportOf(agent, topic, status string) string {
 	return string(b)
 }
 
-// kill ends the program as a crash would.
+// kill kills the program with SIGKILL, which simulates a crash.
 func (p *process) kill(t testing.TB) {
 	t.Helper()
 	require.NoError(t, p.cmd.Process.Kill())
@@ -246,7 +246,7 @@ func (p *process) kill(t testing.TB) {
 	p.cmd.Wait() //nolint:errcheck // it was killed
 }
 
-// runProgram runs the program until it ends, and returns its exit status and what it said.
+// runProgram runs the program until it exits, and returns its exit status and its output.
 func runProgram(t testing.TB, environment []string, args ...string) (int, string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), program(), args...)

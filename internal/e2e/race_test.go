@@ -2,5 +2,5 @@
 
 package e2e
 
-// underRace is whether the race detector watches, which takes several times as much memory.
+// underRace reports whether the race detector is enabled. It takes several times as much memory.
 const underRace = true

@@ -30,38 +30,39 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// teamOf is a team that talks to a program by its token.
-type teamOf struct {
+// teamClient sends requests to a program with the token of a team.
+type teamClient struct {
 	accesstest.Holder
 	p *process
 }
 
-// ask returns the status of an answer, and the answer.
-func (team teamOf) ask(t testing.TB, method, target, body string) (int, []byte) {
+// do sends a request and returns the status and the body of the response.
+func (team teamClient) do(t testing.TB, method, target, body string) (int, []byte) {
 	t.Helper()
 	r, err := http.NewRequest(method, "http://"+team.p.address+target, strings.NewReader(body))
 	require.NoError(t, err)
 	r.Header.Set("Authorization", "Bearer "+team.Token)
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	answer, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp.StatusCode, answer
 }
 
-// atOnce is so many reports that a request of large ones takes little memory by itself.
-const atOnce = 20
+// batchSize is the number of reports per request. It is small, so that a request of large reports takes little memory.
+const batchSize = 20
 
-// batch reports what report returns for each of n, some at a time. It returns which were stored, and the first error of another.
-func (team teamOf) batch(t testing.TB, n int, report func(i int) string) (stored []int, refused string) {
+// batch sends the n reports that the function report returns, in batches. It returns the numbers of the stored reports
+// and the first error.
+func (team teamClient) batch(t testing.TB, n int, report func(i int) string) (stored []int, refused string) {
 	t.Helper()
-	for from := 0; from < n; from += atOnce {
+	for from := 0; from < n; from += batchSize {
 		var lines []string
-		for i := from; i < min(n, from+atOnce); i++ {
+		for i := from; i < min(n, from+batchSize); i++ {
 			lines = append(lines, report(i))
 		}
-		status, body := team.ask(t, "POST", "/webhook/status", "["+strings.Join(lines, ",")+"]")
+		status, body := team.do(t, "POST", "/webhook/status", "["+strings.Join(lines, ",")+"]")
 		require.Contains(t, []int{200, 207, 503}, status, "%s", body)
 		var answer struct {
 			Accepted int
@@ -86,10 +87,11 @@ func (team teamOf) batch(t testing.TB, n int, report func(i int) string) (stored
 	return stored, refused
 }
 
-// holds requires that a session is read by its ID, with a history of so many statuses.
-func (team teamOf) holds(t testing.TB, agentID, topic string, statuses int) (content string) {
+// requireSession fails the test unless a session can be read by its ID and has a history of that many statuses. It
+// returns the content of the newest status.
+func (team teamClient) requireSession(t testing.TB, agentID, topic string, statuses int) (content string) {
 	t.Helper()
-	status, body := team.ask(t, "GET", "/api/agents/"+url.PathEscape(agentID)+"/sessions/"+topic, "")
+	status, body := team.do(t, "GET", "/api/agents/"+url.PathEscape(agentID)+"/sessions/"+topic, "")
 	require.Equal(t, 200, status, "%s: %s", topic, body)
 	var se struct {
 		StatusHistory []models.AgentStatus `json:"status_history"`
@@ -99,12 +101,12 @@ func (team teamOf) holds(t testing.TB, agentID, topic string, statuses int) (con
 	return se.StatusHistory[0].Content
 }
 
-// TestProgramSharesWhatItHas has a team flood the server with large statuses of new sessions, and fill all the sessions that it may:
-// another team, which fits into the rest, sees and does what it would on a server of its own, before and after a restart, and
-// everything that was acknowledged is there.
-func TestProgramSharesWhatItHas(t *testing.T) {
+// TestFloodLeavesOtherTeamsTheirShare has a team flood the server with large statuses of new sessions, until it has
+// reached its share of sessions. Another team that stays within its share must see and do the same as on its own
+// server, before and after a restart, and all acknowledged reports must be there.
+func TestFloodLeavesOtherTeamsTheirShare(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	lose(t, dir, "quiet/a", "lost")
+	writeLostSession(t, dir, "quiet/a", "lost")
 	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"flood": {Scopes: []string{"report", "read"}, Agents: []string{"flood/*"}},
 		"quiet": {Scopes: []string{"report", "read"}, Agents: []string{"quiet/*"}},
@@ -114,26 +116,26 @@ func TestProgramSharesWhatItHas(t *testing.T) {
 	report := func(agentID, topic, content string) string {
 		return fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":"running","content":%q}`, agentID, topic, content)
 	}
-	var flood, quiet teamOf
-	begin := func() {
+	var flood, quiet teamClient
+	restart := func() {
 		p := start(t, environment...)
-		p.ready(t)
-		flood, quiet = teamOf{holders["flood"], p}, teamOf{holders["quiet"], p}
+		p.awaitReady(t)
+		flood, quiet = teamClient{holders["flood"], p}, teamClient{holders["quiet"], p}
 	}
 	requireQuiet := func(when string) {
-		status, body := quiet.ask(t, "GET", "/api/sessions?lost=true", "")
+		status, body := quiet.do(t, "GET", "/api/sessions?lost=true", "")
 		require.Equal(t, 200, status)
 		require.Contains(t, string(body), `"session_topic":"lost"`, when)
-		require.NotEmpty(t, quiet.holds(t, "quiet/a", "lost", 3), when)
+		require.NotEmpty(t, quiet.requireSession(t, "quiet/a", "lost", 3), when)
 		for i := range 20 {
-			require.Equal(t, content, quiet.holds(t, "quiet/a", fmt.Sprint(i), 2), when)
+			require.Equal(t, content, quiet.requireSession(t, "quiet/a", fmt.Sprint(i), 2), when)
 		}
-		status, body = quiet.ask(t, "GET", "/api/summary", "")
+		status, body = quiet.do(t, "GET", "/api/summary", "")
 		require.Equal(t, 200, status)
 		require.Contains(t, string(body), `"total":21`, when)
 	}
 
-	begin()
+	restart()
 	for range 2 {
 		stored, _ := quiet.batch(t, 20, func(i int) string { return report("quiet/a", fmt.Sprint(i), content) })
 		require.Len(t, stored, 20)
@@ -142,14 +144,14 @@ func TestProgramSharesWhatItHas(t *testing.T) {
 	kept, _ := flood.batch(t, 1200, func(i int) string { return report("flood/a", fmt.Sprint("large ", i), content) })
 	require.NotEmpty(t, kept)
 	_, refused := flood.batch(t, 3000, func(i int) string { return report("flood/b", fmt.Sprint("small ", i), "") })
-	require.Contains(t, refused, "share", "the error names what is used up")
+	require.Contains(t, refused, "share", "the error names the bound that was reached")
 	requireQuiet("after the flood")
 
 	require.Zero(t, quiet.p.stop(t))
-	begin()
+	restart()
 	requireQuiet("after a restart")
 	for _, i := range kept {
-		require.Equal(t, content, flood.holds(t, "flood/a", url.PathEscape(fmt.Sprint("large ", i)), 1))
+		require.Equal(t, content, flood.requireSession(t, "flood/a", url.PathEscape(fmt.Sprint("large ", i)), 1))
 	}
 	_, refused = flood.batch(t, 3000, func(i int) string { return report("flood/c", fmt.Sprint("small ", i), "") })
 	require.Contains(t, refused, "share")
@@ -159,8 +161,8 @@ func TestProgramSharesWhatItHas(t *testing.T) {
 	require.Zero(t, quiet.p.stop(t))
 }
 
-// lose has a journal hold a session of three statuses that was lost while a server ran.
-func lose(t *testing.T, dir, agentID, topic string) {
+// writeLostSession writes a journal with a session of three statuses that became lost while a server was running.
+func writeLostSession(t *testing.T, dir, agentID, topic string) {
 	t.Helper()
 	j, err := journal.Open(journal.Options{Dir: dir, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
@@ -176,22 +178,22 @@ func lose(t *testing.T, dir, agentID, topic string) {
 	require.NoError(t, j.Close())
 }
 
-// TestProgramStaysWithinItsMemory has sessions that began with little send much, and name themselves at length: what the program holds
-// of them stays within its bound, and what it takes of the machine's memory follows.
-func TestProgramStaysWithinItsMemory(t *testing.T) {
+// TestMemoryStaysBounded has sessions with small first statuses send large ones, and uses the longest IDs and names.
+// What the program keeps of them must stay within HISTORY_MAX_BYTES, and its memory must not grow much more than that.
+func TestMemoryStaysBounded(t *testing.T) {
 	if underRace {
-		t.Skip("memory is measured without the race detector: go test . -run TestProgramStaysWithinItsMemory")
+		t.Skip("memory can only be measured without the race detector: go test ./internal/e2e -run TestMemoryStaysBounded")
 	}
-	const bound, most = 4 << 20, 20 << 20              // of which requests take some
-	p := start(t, "HISTORY_MAX_BYTES=4MiB", "GOGC=10") // so that little of it is garbage
-	p.ready(t)
-	everyone := teamOf{p: p}
+	const bound, maxGrowth = 4 << 20, 20 << 20         // the growth includes the memory of requests
+	p := start(t, "HISTORY_MAX_BYTES=4MiB", "GOGC=10") // GOGC keeps garbage small
+	p.awaitReady(t)
+	everyone := teamClient{p: p}
 	long := func(n int) string { return strings.Repeat("𝕏", n) }
 	report := func(i int, more string) string {
 		return fmt.Sprintf(`{"agent_id":"a","session_topic":"%d","status":"running"%s}`, i, more)
 	}
 	everyone.batch(t, 3000, func(i int) string { return report(i, "") })
-	before := p.peak(t)
+	before := p.peakMemory(t)
 	everyone.batch(t, 3000, func(i int) string { return report(i, fmt.Sprintf(`,"content":%q`, long(models.MaxContent))) })
 	everyone.batch(t, 3000, func(i int) string {
 		return report(i, fmt.Sprintf(`,"session_title":%q,"agent_name":%q,"message":%q`, long(models.MaxSessionTitle), long(models.MaxAgentName), long(models.MaxMessage)))
@@ -205,45 +207,46 @@ func TestProgramStaysWithinItsMemory(t *testing.T) {
 	require.NoError(t, err)
 	require.LessOrEqual(t, held, float64(bound))
 	require.Greater(t, held, float64(bound)/2, "the bound was reached")
-	p.requireGrowth(t, before, most)
+	p.requireMemoryGrowth(t, before, maxGrowth)
 	require.Zero(t, p.stop(t))
 }
 
-// TestProgramBoundsBodies has a team begin many large bodies and end none: the memory that they take stays within its bound, those that find no
-// room are refused with the cause, and a large body of another team is taken meanwhile.
-func TestProgramBoundsBodies(t *testing.T) {
+// TestRequestBodiesAreBounded has a team start many requests with large bodies and finish none. Their memory must stay
+// bounded, requests above the bound must be refused with the cause, and a large body of another team must still be
+// accepted.
+func TestRequestBodiesAreBounded(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"ours":   {Scopes: []string{"report", "read"}, Agents: []string{"ours/*"}},
 		"theirs": {Scopes: []string{"report", "read"}, Agents: []string{"theirs/*"}},
 	})
 	p := start(t, "TOKENS_FILE="+path, "BODIES_MAX_BYTES=32MiB", "METRICS_PUBLIC=true", "GOGC=20")
-	ours := teamOf{holders["ours"], p}
+	ours := teamClient{holders["ours"], p}
 	large := func(n int) (text string) {
 		for i := range n {
 			text += fmt.Sprintf(`{"agent_id":"ours/a","session_topic":"t","status":"running","message":"%d","content":%q}`, i, strings.Repeat("𝕏", models.MaxContent))
 		}
 		return text
 	}(100) // 4 MB
-	status, body := ours.ask(t, "POST", "/webhook/status", large)
+	status, body := ours.do(t, "POST", "/webhook/status", large)
 	require.Equal(t, 200, status, "%s", body)
 
-	before := p.peak(t)
-	began := announcing("/webhook/status", 8_000_000, "Authorization: Bearer "+holders["theirs"].Token) + strings.Repeat(" ", 3<<20)
+	before := p.peakMemory(t)
+	started := requestHead("/webhook/status", 8_000_000, "Authorization: Bearer "+holders["theirs"].Token) + strings.Repeat(" ", 3<<20)
 	refused := make(chan string, 100)
 	for range cap(refused) {
 		conn, err := net.Dial("tcp", p.address)
 		require.NoError(t, err)
 		t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the server may have closed it
-		go io.WriteString(conn, began)     //nolint:errcheck // it may be cut off
+		go io.WriteString(conn, started)   //nolint:errcheck // it may be cut off
 		go func() {
 			if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
-				text, _ := io.ReadAll(answer.Body) //nolint:errcheck // it is looked at as it is
+				text, _ := io.ReadAll(answer.Body) //nolint:errcheck // the test checks what was read
 				refused <- fmt.Sprint(answer.StatusCode, " ", answer.Header.Get("Retry-After") != "", " ", string(text))
 			}
 		}()
 	}
 	for range 5 {
-		status, body := ours.ask(t, "POST", "/webhook/status", large)
+		status, body := ours.do(t, "POST", "/webhook/status", large)
 		require.Equal(t, 200, status, "%s", body)
 	}
 	for answer := range refused {
@@ -251,9 +254,9 @@ func TestProgramBoundsBodies(t *testing.T) {
 		require.Contains(t, answer, "BODIES_MAX_BYTES")
 		if strings.Contains(answer, "the request bodies of this token's team have reached its share") {
 			break
-		} // else another one of them gave up just before
+		} // otherwise another of these requests was given up just before
 	}
-	p.requireGrowth(t, before, 96<<20)
+	p.requireMemoryGrowth(t, before, 96<<20)
 	require.Contains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="bodies_share"}`)
 	require.NotContains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="bodies_share"} 0`)
 }

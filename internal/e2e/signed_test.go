@@ -15,8 +15,8 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
-// TestProgramRemembersWebhooks replays a webhook to the program, and after a restart.
-func TestProgramRemembersWebhooks(t *testing.T) {
+// TestWebhooksAreRememberedAcrossRestarts replays a signed webhook before and after a restart.
+func TestWebhooksAreRememberedAcrossRestarts(t *testing.T) {
 	dir := t.TempDir()
 	running, failed := reportOf("a", "t", "running"), reportOf("a", "t", "failed")
 	now := time.Now()
@@ -29,7 +29,7 @@ func TestProgramRemembersWebhooks(t *testing.T) {
 		}
 		resp, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read whole
+		defer resp.Body.Close() //nolint:errcheck // it is read to the end
 		answer, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		return resp.StatusCode, string(answer)
@@ -37,7 +37,7 @@ func TestProgramRemembersWebhooks(t *testing.T) {
 	status := func(p *process) string {
 		resp, err := http.Get("http://" + p.address + "/api/sessions")
 		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read whole
+		defer resp.Body.Close() //nolint:errcheck // it is read to the end
 		answer, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
 		_, rest, _ := bytes.Cut(answer, []byte(`"current_status":"`))
@@ -46,20 +46,20 @@ func TestProgramRemembersWebhooks(t *testing.T) {
 	}
 	captured := accesstest.Sign(t, accesstest.Secret, "msg_1", now, running)
 	p := start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+accesstest.Secret)
-	p.ready(t)
-	code, said := send(p, "", running, captured)
-	require.Equal(t, 200, code, said)
-	code, said = send(p, "", failed, accesstest.Sign(t, accesstest.Secret, "msg_2", now, failed))
-	require.Equal(t, 200, code, said)
+	p.awaitReady(t)
+	code, response := send(p, "", running, captured)
+	require.Equal(t, 200, code, response)
+	code, response = send(p, "", failed, accesstest.Sign(t, accesstest.Secret, "msg_2", now, failed))
+	require.Equal(t, 200, code, response)
 	for range 2 {
 		for query, want := range map[string]int{"": 200, "?x=1": 200, "?agent_id=b": 400} {
-			code, said = send(p, query, running, append(captured, "Idempotency-Key: other"))
-			require.Equal(t, want, code, said)
+			code, response = send(p, query, running, append(captured, "Idempotency-Key: other"))
+			require.Equal(t, want, code, response)
 			require.Equal(t, "failed", status(p))
 		}
 		require.Zero(t, p.stop(t))
 		p = start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+accesstest.Secret)
-		p.ready(t)
+		p.awaitReady(t)
 	}
 	require.Zero(t, p.stop(t))
 }

@@ -23,15 +23,15 @@ import (
 	"github.com/kubeagents/kubeagents/internal/fleet"
 )
 
-// TestProgramStopsInTheMiddleOfLoad ends the program with SIGTERM while clients report, one of them with a
-// request half sent: what got a 200 is counted, readiness turns, open requests finish, and the exit status
-// is 0.
-func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
+// TestStopUnderLoad stops the program with SIGTERM while clients report and one request is only half sent. The
+// readiness probe must fail, the open request must finish, the exit status must be 0, and the log must count every
+// acknowledged report.
+func TestStopUnderLoad(t *testing.T) {
 	p := start(t, "SHUTDOWN_TIMEOUT=20s")
 	reports := fleet.Reports()
 	var acknowledged atomic.Int64
 	var wg sync.WaitGroup
-	half := make(chan struct{})
+	underLoad := make(chan struct{}) // closed after a quarter of the reports
 	for c := range 8 {
 		wg.Go(func() {
 			client := &http.Client{Transport: &http.Transport{}}
@@ -39,9 +39,9 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 			for i := c; i < len(reports); i += 8 {
 				if i > len(reports)/4 && c == 0 {
 					select {
-					case <-half:
+					case <-underLoad:
 					default:
-						close(half)
+						close(underLoad)
 					}
 				}
 				resp, err := client.Post("http://"+p.address+"/webhook/status", "application/json", bytes.NewReader(reports[i]))
@@ -56,7 +56,7 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 			}
 		})
 	}
-	<-half
+	<-underLoad
 
 	open, err := net.Dial("tcp", p.address)
 	require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 	require.NoError(t, err)
 
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
-	require.Eventually(t, func() bool { // while what is open finishes
+	require.Eventually(t, func() bool { // while the open request is not finished
 		resp, err := http.Get("http://" + p.address + "/health/ready")
 		if err != nil {
 			return false
@@ -85,8 +85,8 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 	require.NoError(t, err)
 	resp, err := http.ReadResponse(answers, nil)
 	require.NoError(t, err)
-	resp.Body.Close() //nolint:errcheck // only its status is asked for
-	require.Equal(t, http.StatusOK, resp.StatusCode, "an open request finishes")
+	resp.Body.Close() //nolint:errcheck // only the status matters
+	require.Equal(t, http.StatusOK, resp.StatusCode, "the open request must finish")
 
 	<-p.read
 	p.cmd.Wait() //nolint:errcheck
@@ -95,7 +95,7 @@ func TestProgramStopsInTheMiddleOfLoad(t *testing.T) {
 	require.Contains(t, p.stderr.String(), fmt.Sprintf(`"accepted":%d`, acknowledged.Load()+1))
 }
 
-func TestProgramRefusesBadSettings(t *testing.T) {
+func TestInvalidSettingsStopTheStart(t *testing.T) {
 	var stderr bytes.Buffer
 	cmd := exec.Command(program())
 	cmd.Env = append(os.Environ(), "PORT=http", "MAX_SESSIONS=0", "LOG_LEVEL=loud")
@@ -107,7 +107,7 @@ func TestProgramRefusesBadSettings(t *testing.T) {
 	}
 }
 
-func TestProgramCutsOffRequestsAfterTheTimeout(t *testing.T) {
+func TestStopCutsOffRequestsAfterTheTimeout(t *testing.T) {
 	p := start(t, "SHUTDOWN_TIMEOUT=300ms")
 	conn, err := net.Dial("tcp", p.address)
 	require.NoError(t, err)

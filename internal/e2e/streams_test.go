@@ -18,13 +18,13 @@ func TestSubscribersAreLimited(t *testing.T) {
 	livetest.Listen(t, "http://"+p.address, "?agent_id=a")
 	resp, err := http.Get("http://" + p.address + "/api/events")
 	require.NoError(t, err)
-	defer resp.Body.Close() //nolint:errcheck // it is read whole
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
 	body, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	require.Equal(t, http.StatusServiceUnavailable, resp.StatusCode)
 	require.Equal(t, "5", resp.Header.Get("Retry-After"))
 	require.Contains(t, string(body), "MAX_SUBSCRIBERS")
-	// An open stream does not hold up the end: it gets a bye.
+	// An open stream does not delay the stop: it gets a bye event.
 	done := make(chan int)
 	go func() { done <- p.stop(t) }()
 	require.Equal(t, "the server is stopping", first.RequireNext(t, "bye")["reason"])
