@@ -443,7 +443,7 @@ func TestSignIn(t *testing.T) {
 		require.Equal(t, 200, s.do("GET", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
 		require.Equal(t, 404, s.do("GET", "/api/agents/z", "", "Cookie: "+cookie).Code)
 
-		// The cookie authorizes no changes, and no requests of pages of other origins.
+		// The cookie does not authorize changes or requests from pages of other origins.
 		require.Equal(t, 401, s.do("POST", "/webhook/status", reportOf("team/a", "t", "running"), "Cookie: "+cookie).Code)
 		require.Equal(t, 401, s.do("DELETE", "/api/agents/team%2Fa", "", "Cookie: "+cookie).Code)
 		require.Equal(t, 401, s.do("GET", "/debug/pprof/heap", "", "Cookie: "+cookie).Code)
@@ -558,7 +558,7 @@ func TestRequestsInFlightAreLimited(t *testing.T) {
 	require.Equal(t, "1", w.Header().Get("Retry-After"))
 	require.Equal(t, "2", w.Header().Get("RateLimit-Limit"))
 	require.Contains(t, w.Body.String(), "MAX_IN_FLIGHT")
-	require.Equal(t, 200, s.do("GET", "/health", "").Code, "probes are answered")
+	require.Equal(t, 200, s.do("GET", "/health", "").Code, "probes are not limited")
 	for _, finish := range finish {
 		require.Equal(t, 200, finish(reportOf("a", "t", "running")))
 	}

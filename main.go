@@ -83,9 +83,9 @@ func loggerFrom(cfg config.Config, w io.Writer, level slog.Level) *slog.Logger {
 	return slog.New(slog.NewTextHandler(w, opts))
 }
 
-// heapFloor is the size of an allocation that only makes the heap larger. The garbage collector runs each time the heap
-// has doubled. With the small heap of a small fleet, that would be many times a second and cost a tenth of the
-// throughput. The bytes are never touched, so they take no physical memory.
+// heapFloor is the size of an allocation whose only purpose is to enlarge the heap. The garbage collector runs each
+// time the heap has doubled. With the small heap of a small fleet, that would be many times a second and cost a tenth
+// of the throughput. The bytes are never touched, so they take no physical memory.
 const heapFloor = 32 << 20
 
 // serve sets up the server, runs it until ctx is done, and shuts it down. Requests that are open by then may finish
@@ -365,7 +365,7 @@ func (l rateLimited) Handle(ctx context.Context, line slog.Record) error {
 func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logger *slog.Logger) error {
 	drain := min(timeout/10, time.Second)
 	time.Sleep(drain)
-	ctx, cancel := context.WithTimeout(context.Background(), timeout-2*drain) // leaves as much time again for the rest of the shutdown
+	ctx, cancel := context.WithTimeout(context.Background(), timeout-2*drain) // leaves a second drain period for the rest of the shutdown
 	defer cancel()
 	if err := errors.Join(server.Shutdown(ctx), h.AwaitStreams(ctx)); err != nil {
 		logger.Warn("requests still open after the shutdown timeout were cut off", "error", err)

@@ -340,8 +340,7 @@ func TestResponsesAreCompressed(t *testing.T) {
 	require.Empty(t, s.do("GET", "/api/summary", "", "Accept-Encoding: gzip").Header().Get("Content-Encoding"), "too small to compress")
 }
 
-// pipeListener is an in-memory listener. Time can advance in a synctest bubble while it is in use, which is not so with
-// a network listener.
+// pipeListener is an in-memory listener. Unlike a network listener, it lets time advance in a synctest bubble.
 type pipeListener struct{ conns chan net.Conn }
 
 func (l pipeListener) Accept() (net.Conn, error) {
@@ -357,10 +356,10 @@ func (l pipeListener) Addr() net.Addr { return &net.TCPAddr{} }
 // read.
 func TestSlowClientsAreCutOff(t *testing.T) {
 	for name, test := range map[string]struct {
-		sent   string
-		wait   time.Duration // before the client reads
-		answer string        // first line of the response
-		after  time.Duration // time until the server hangs up
+		sent  string
+		wait  time.Duration // before the client reads
+		first string        // first line of the response
+		after time.Duration // time until the server hangs up
 	}{
 		"half a header": {"GET /health HTTP/1.1\r\nHost:", 0, "", 10 * time.Second},
 		"half a body": {"POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: 100\r\n\r\n{",
@@ -381,11 +380,11 @@ func TestSlowClientsAreCutOff(t *testing.T) {
 				require.NoError(t, err)
 				time.Sleep(test.wait)
 				synctest.Wait()
-				answer, err := io.ReadAll(client) // until the server hangs up
+				response, err := io.ReadAll(client) // until the server hangs up
 				require.NoError(t, err)
 				require.Equal(t, test.after, time.Since(started).Round(time.Second))
-				first, _, _ := strings.Cut(string(answer), "\r\n")
-				require.Equal(t, test.answer, first)
+				first, _, _ := strings.Cut(string(response), "\r\n")
+				require.Equal(t, test.first, first)
 				close(listener.conns)
 				serving.Wait()
 			})

@@ -133,7 +133,7 @@ func TestUnreadResponsesAreBounded(t *testing.T) {
 						resp, err := (&http.Client{Transport: transport}).Get("https://" + address + history)
 						if err == nil {
 							<-t.Context().Done() // without reading the body
-							resp.Body.Close()    //nolint:errcheck // see above
+							resp.Body.Close()    //nolint:errcheck // nothing was read
 						}
 					})
 				}

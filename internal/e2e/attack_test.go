@@ -105,9 +105,9 @@ const reporterSessions = 20
 // report sends the next report, and after every tenth report reads the list of sessions.
 func (r *reporter) report(t *testing.T) {
 	t.Helper()
-	began := time.Now()
+	started := time.Now()
 	status, body := r.team.do(t, "POST", "/webhook/status", fmt.Sprintf(`{"agent_id":"ours/a","session_topic":"t%d","status":"running","message":"%d"}`, r.acked%reporterSessions, r.acked))
-	r.took = append(r.took, time.Since(began))
+	r.took = append(r.took, time.Since(started))
 	require.Equal(t, 200, status, "report %d: %s", r.acked, body)
 	r.acked++
 	if r.acked%10 == 0 {
@@ -153,8 +153,8 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 				r.Header.Set(name, value)
 			}
 			if resp, err := http.DefaultClient.Do(r); err == nil {
-				io.Copy(io.Discard, resp.Body) //nolint:errcheck // see above
-				resp.Body.Close()              //nolint:errcheck // see above
+				io.Copy(io.Discard, resp.Body) //nolint:errcheck // attacks ignore errors
+				resp.Body.Close()              //nolint:errcheck // attacks ignore errors
 			}
 		}
 	}
@@ -168,12 +168,12 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 		return func(ctx context.Context, _ int) {
 			conn, err := (&net.Dialer{Timeout: time.Second}).DialContext(ctx, "tcp", address)
 			if err == nil {
-				conn.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // see above
-				io.WriteString(conn, text)                         //nolint:errcheck // see above
+				conn.SetWriteDeadline(time.Now().Add(time.Second)) //nolint:errcheck // attacks ignore errors
+				io.WriteString(conn, text)                         //nolint:errcheck // attacks ignore errors
 				conns = append(conns, conn)
 			}
 			for len(conns) > limit || ctx.Err() != nil && len(conns) > 0 {
-				conns[0].Close() //nolint:errcheck // see above
+				conns[0].Close() //nolint:errcheck // attacks ignore errors
 				conns = conns[1:]
 			}
 		}

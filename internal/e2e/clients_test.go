@@ -62,7 +62,7 @@ type posting struct {
 	path   string // with its query
 	header http.Header
 	body   []byte
-	status int // of the answer
+	status int // of the response
 }
 
 // host returns the host that the event names in a header or in the query.
@@ -111,16 +111,16 @@ func (p *workplace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	r.Body = io.NopCloser(bytes.NewReader(body))
-	answer := httptest.NewRecorder()
-	proxy.ServeHTTP(answer, r)
+	recorded := httptest.NewRecorder()
+	proxy.ServeHTTP(recorded, r)
 	p.mu.Lock()
-	p.posted = append(p.posted, posting{r.URL.String(), r.Header, body, answer.Code})
+	p.posted = append(p.posted, posting{r.URL.String(), r.Header, body, recorded.Code})
 	p.mu.Unlock()
-	for name, values := range answer.Header() {
+	for name, values := range recorded.Header() {
 		w.Header()[name] = values
 	}
-	w.WriteHeader(answer.Code)
-	w.Write(answer.Body.Bytes()) //nolint:errcheck // fails only if the client is gone
+	w.WriteHeader(recorded.Code)
+	w.Write(recorded.Body.Bytes()) //nolint:errcheck // fails only if the client is gone
 }
 
 // postings returns the events posted so far.

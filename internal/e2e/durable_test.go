@@ -246,9 +246,9 @@ func TestBackupDownload(t *testing.T) {
 		resp, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
 		defer resp.Body.Close() //nolint:errcheck // it is read to the end
-		answer, err := io.ReadAll(resp.Body)
+		content, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
-		return resp.StatusCode, answer
+		return resp.StatusCode, content
 	}
 	for i := range 100 {
 		status, _ := request(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running"))

@@ -173,7 +173,7 @@ type detail struct {
 
 func detailOf(t testing.TB, p *process) (d detail) {
 	t.Helper()
-	response, err := http.Get("http://" + p.address + "/api/agents/claude-code/sessions/t") //nolint:noctx // see above
+	response, err := http.Get("http://" + p.address + "/api/agents/claude-code/sessions/t") //nolint:noctx // the server limits the time
 	require.NoError(t, err)
 	defer response.Body.Close() //nolint:errcheck // it is read to the end
 	require.NoError(t, json.NewDecoder(response.Body).Decode(&d))

@@ -41,14 +41,14 @@ func connectMCP(t testing.TB, s *process, token string) *mcp.ClientSession {
 // none.
 func call(t testing.TB, session *mcp.ClientSession, tool string, args map[string]any, result any) (errorText string) {
 	t.Helper()
-	answer, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: args})
+	response, err := session.CallTool(t.Context(), &mcp.CallToolParams{Name: tool, Arguments: args})
 	require.NoError(t, err)
-	if answer.IsError {
-		return answer.Content[0].(*mcp.TextContent).Text
+	if response.IsError {
+		return response.Content[0].(*mcp.TextContent).Text
 	}
-	text, err := json.Marshal(answer.StructuredContent)
+	text, err := json.Marshal(response.StructuredContent)
 	require.NoError(t, err)
-	require.JSONEq(t, string(text), answer.Content[0].(*mcp.TextContent).Text)
+	require.JSONEq(t, string(text), response.Content[0].(*mcp.TextContent).Text)
 	if result != nil {
 		require.NoError(t, json.Unmarshal(text, result))
 	}

@@ -150,15 +150,15 @@ func replyGemini(w http.ResponseWriter, request string, stream bool) {
 	if calls := callsFor(request, `"functionResponse"`); len(calls) > 0 {
 		part = map[string]any{"functionCall": map[string]any{"name": calls[0].tool, "args": calls[0].args}}
 	}
-	answer, _ := json.Marshal(map[string]any{
+	reply, _ := json.Marshal(map[string]any{
 		"candidates":    []any{map[string]any{"content": map[string]any{"role": "model", "parts": []any{part}}, "finishReason": "STOP", "index": 0}},
 		"usageMetadata": map[string]any{"promptTokenCount": 1, "candidatesTokenCount": 1, "totalTokenCount": 2},
 	})
 	if !stream {
 		w.Header().Set("Content-Type", "application/json")
-		w.Write(answer) //nolint:errcheck // fails only if the client is gone
+		w.Write(reply) //nolint:errcheck // fails only if the client is gone
 		return
 	}
 	w.Header().Set("Content-Type", "text/event-stream")
-	fmt.Fprintf(w, "data: %s\n\n", answer)
+	fmt.Fprintf(w, "data: %s\n\n", reply)
 }

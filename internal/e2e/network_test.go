@@ -347,9 +347,9 @@ func TestRequestSmuggling(t *testing.T) {
 			require.NoError(t, err)
 			require.NoError(t, conn.(*net.TCPConn).CloseWrite())
 			require.NoError(t, conn.SetReadDeadline(time.Now().Add(20*time.Second)))
-			answer, _ := io.ReadAll(conn) // a reset is fine too
-			require.NotContains(t, string(answer), `{"agents":`)
-			require.NotContains(t, string(answer), "reported successfully")
+			response, _ := io.ReadAll(conn) // a reset is fine too
+			require.NotContains(t, string(response), `{"agents":`)
+			require.NotContains(t, string(response), "reported successfully")
 		})
 	}
 	r, err := http.NewRequest("GET", "http://"+p.address+"/api/summary", nil)

@@ -45,9 +45,9 @@ func (team teamClient) do(t testing.TB, method, target, body string) (int, []byt
 	resp, err := http.DefaultClient.Do(r)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // it is read to the end
-	answer, err := io.ReadAll(resp.Body)
+	content, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
-	return resp.StatusCode, answer
+	return resp.StatusCode, content
 }
 
 // batchSize is the number of reports per request. It is small, so that a request of large reports takes little memory.
@@ -64,16 +64,16 @@ func (team teamClient) batch(t testing.TB, n int, report func(i int) string) (st
 		}
 		status, body := team.do(t, "POST", "/webhook/status", "["+strings.Join(lines, ",")+"]")
 		require.Contains(t, []int{200, 207, 503}, status, "%s", body)
-		var answer struct {
+		var result struct {
 			Accepted int
 			Errors   []struct {
 				Index   int
 				Message string
 			}
 		}
-		require.NoError(t, json.Unmarshal(body, &answer))
+		require.NoError(t, json.Unmarshal(body, &result))
 		failed := map[int]bool{}
-		for _, e := range answer.Errors {
+		for _, e := range result.Errors {
 			failed[e.Index] = true
 			refused = cmp.Or(refused, e.Message)
 		}
@@ -82,7 +82,7 @@ func (team teamClient) batch(t testing.TB, n int, report func(i int) string) (st
 				stored = append(stored, from+i)
 			}
 		}
-		require.Equal(t, len(lines), answer.Accepted+len(failed), "%s", body)
+		require.Equal(t, len(lines), result.Accepted+len(failed), "%s", body)
 	}
 	return stored, refused
 }
@@ -239,9 +239,9 @@ func TestRequestBodiesAreBounded(t *testing.T) {
 		t.Cleanup(func() { conn.Close() }) //nolint:errcheck // the server may have closed it
 		go io.WriteString(conn, started)   //nolint:errcheck // it may be cut off
 		go func() {
-			if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
-				text, _ := io.ReadAll(answer.Body) //nolint:errcheck // the test checks what was read
-				refused <- fmt.Sprint(answer.StatusCode, " ", answer.Header.Get("Retry-After") != "", " ", string(text))
+			if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil {
+				text, _ := io.ReadAll(resp.Body) //nolint:errcheck // the test checks what was read
+				refused <- fmt.Sprint(resp.StatusCode, " ", resp.Header.Get("Retry-After") != "", " ", string(text))
 			}
 		}()
 	}
@@ -249,10 +249,10 @@ func TestRequestBodiesAreBounded(t *testing.T) {
 		status, body := ours.do(t, "POST", "/webhook/status", large)
 		require.Equal(t, 200, status, "%s", body)
 	}
-	for answer := range refused {
-		require.Contains(t, answer, "503 true")
-		require.Contains(t, answer, "BODIES_MAX_BYTES")
-		if strings.Contains(answer, "the request bodies of this token's team have reached its share") {
+	for refusal := range refused {
+		require.Contains(t, refusal, "503 true")
+		require.Contains(t, refusal, "BODIES_MAX_BYTES")
+		if strings.Contains(refusal, "the request bodies of this token's team have reached its share") {
 			break
 		} // otherwise another of these requests was given up just before
 	}

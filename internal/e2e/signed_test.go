@@ -30,17 +30,17 @@ func TestWebhooksAreRememberedAcrossRestarts(t *testing.T) {
 		resp, err := http.DefaultClient.Do(r)
 		require.NoError(t, err)
 		defer resp.Body.Close() //nolint:errcheck // it is read to the end
-		answer, err := io.ReadAll(resp.Body)
+		content, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
-		return resp.StatusCode, string(answer)
+		return resp.StatusCode, string(content)
 	}
 	status := func(p *process) string {
 		resp, err := http.Get("http://" + p.address + "/api/sessions")
 		require.NoError(t, err)
 		defer resp.Body.Close() //nolint:errcheck // it is read to the end
-		answer, err := io.ReadAll(resp.Body)
+		content, err := io.ReadAll(resp.Body)
 		require.NoError(t, err)
-		_, rest, _ := bytes.Cut(answer, []byte(`"current_status":"`))
+		_, rest, _ := bytes.Cut(content, []byte(`"current_status":"`))
 		text, _, _ := strings.Cut(string(rest), `"`)
 		return text
 	}

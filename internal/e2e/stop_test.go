@@ -64,11 +64,11 @@ func TestStopUnderLoad(t *testing.T) {
 	body := reportOf("slow", "t", "running")
 	_, err = fmt.Fprintf(open, "POST /webhook/status HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n", len(body))
 	require.NoError(t, err)
-	answers := bufio.NewReader(open)
-	line, err := answers.ReadString('\n') // the handler waits for the body now
+	responses := bufio.NewReader(open)
+	line, err := responses.ReadString('\n') // the handler waits for the body now
 	require.NoError(t, err)
 	require.Contains(t, line, "100 Continue")
-	_, err = answers.ReadString('\n')
+	_, err = responses.ReadString('\n')
 	require.NoError(t, err)
 
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
@@ -83,7 +83,7 @@ func TestStopUnderLoad(t *testing.T) {
 	wg.Wait()
 	_, err = io.WriteString(open, body)
 	require.NoError(t, err)
-	resp, err := http.ReadResponse(answers, nil)
+	resp, err := http.ReadResponse(responses, nil)
 	require.NoError(t, err)
 	resp.Body.Close() //nolint:errcheck // only the status matters
 	require.Equal(t, http.StatusOK, resp.StatusCode, "the open request must finish")

@@ -96,14 +96,14 @@ func TestTheSlowestStrangerIsDropped(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return strings.Contains(metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_requests_refused_total{code="503"} 24`)
 	}, 10*time.Second, 10*time.Millisecond, "16 sign-ins of the address are left")
-	answered := 0
+	responses := 0
 	for _, conn := range append(conns, other...) {
 		io.WriteString(conn, "token=x") //nolint:errcheck // it may have been cut off
-		if answer, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil && answer.StatusCode == 401 {
-			answered++
+		if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err == nil && resp.StatusCode == 401 {
+			responses++
 		}
 	}
-	require.Equal(t, 17, answered)
+	require.Equal(t, 17, responses)
 	require.Contains(t, metricsOf(http.DefaultClient, "http://"+p.address), `kubeagents_request_bound_hits_total{bound="strangers_address"} 24`)
 }
 
@@ -174,9 +174,9 @@ func TestTeamAtItsShareDoesNotBlockOthers(t *testing.T) {
 	greedy, other := teamClient{holders["greedy"], p}, teamClient{holders["other"], p}
 	follow := func(team teamClient) int {
 		conn := sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer "+team.Token+"\r\n\r\n")[0]
-		answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+		resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 		require.NoError(t, err)
-		return answer.StatusCode
+		return resp.StatusCode
 	}
 	for range 5 {
 		require.Equal(t, 200, follow(greedy))
@@ -208,9 +208,9 @@ func TestClientsThatSendIntoAStreamAreCutOff(t *testing.T) {
 	const request = "GET /api/events HTTP/1.1\r\nHost: localhost\r\n\r\n"
 	conn := sendTo(t, p.address, 1, request)[0]
 	reader := bufio.NewReader(conn)
-	answer, err := http.ReadResponse(reader, nil)
+	resp, err := http.ReadResponse(reader, nil)
 	require.NoError(t, err)
-	require.Equal(t, 200, answer.StatusCode)
+	require.Equal(t, 200, resp.StatusCode)
 	before := p.cpuTime(t)
 	chunk := bytes.Repeat([]byte("x"), 1<<20)
 	sent := 0
@@ -229,9 +229,9 @@ func TestClientsThatSendIntoAStreamAreCutOff(t *testing.T) {
 		require.ErrorContains(t, err, "reset")
 	}
 	conn = sendTo(t, p.address, 1, "GET /api/events HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\n")[0]
-	answer, err = http.ReadResponse(bufio.NewReader(conn), nil)
+	resp, err = http.ReadResponse(bufio.NewReader(conn), nil)
 	require.NoError(t, err)
-	require.Equal(t, 400, answer.StatusCode)
+	require.Equal(t, 400, resp.StatusCode)
 	require.Zero(t, p.stop(t))
 }
 
@@ -310,9 +310,9 @@ func TestRefusedBodiesReleaseTheirMemory(t *testing.T) {
 			conn := strangerAt(t, p, fmt.Sprintf("198.51.100.%d", i), "/webhook/status", len(large), "")
 			refused.Go(func() {
 				io.WriteString(conn, large) //nolint:errcheck // if it fails, there is no response
-				answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
-				if err != nil || answer.StatusCode != 401 {
-					t.Errorf("want 401, got %v %v", answer, err)
+				resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+				if err != nil || resp.StatusCode != 401 {
+					t.Errorf("want 401, got %v %v", resp, err)
 				}
 			})
 		}
@@ -363,9 +363,9 @@ func TestGreedyAddressesDoNotBlockOthers(t *testing.T) {
 			flood(p)
 			_, err := io.WriteString(conn, body[10:])
 			require.NoError(t, err)
-			answer, err := http.ReadResponse(bufio.NewReader(conn), nil)
+			resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
 			require.NoError(t, err, "it was cut off")
-			require.Equal(t, 200, answer.StatusCode)
+			require.Equal(t, 200, resp.StatusCode)
 			require.NoError(t, p.cmd.Process.Kill())
 		})
 	}
@@ -409,14 +409,14 @@ func TestStrangersDoNotFillTheLog(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			p := start(t, test.environment...)
-			began := time.Now()
+			started := time.Now()
 			for range times {
 				conn := sendTo(t, p.address, 1, test.request)[0]
 				conn.SetReadDeadline(time.Now().Add(10 * time.Second)) //nolint:errcheck // the read would fail as well
 				conn.Read(make([]byte, 1))                             //nolint:errcheck // a response, or the end of the connection
 				require.NoError(t, conn.Close())
 			}
-			took := time.Since(began)
+			took := time.Since(started)
 			require.Zero(t, p.stop(t))
 			lines := bytes.Count(p.stderr.Bytes(), []byte("\n"))
 			t.Logf("%d lines, %d bytes in %v", lines, p.stderr.Len(), took)
