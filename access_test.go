@@ -107,7 +107,7 @@ func TestWhoMayDoWhat(t *testing.T) {
 					require.Regexp(t, `^Bearer realm="kubeagents"`, w.Header().Get("WWW-Authenticate"), route)
 				}
 			case 403:
-				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this concerns every agent|the token is not for an agent)`, w.Body.String())
+				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this needs a token for all agents|the token does not cover the agent)`, w.Body.String())
 			}
 			for _, h := range clients[1:] {
 				require.NotContains(t, w.Body.String(), h.Token, "no response contains a token")
@@ -189,7 +189,7 @@ func TestBatchForSeveralTeams(t *testing.T) {
 	w := s.do("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("other/b", "t", "running"), team...)
 	require.Equal(t, 207, w.Code)
 	require.JSONEq(t, `{"success":false,"message":"1 of 2 reports were accepted","accepted":1,"rejected":1,
-		"errors":[{"index":1,"error":"forbidden","message":"the token is not for an agent with this agent_id","field":"agent_id"}]}`, w.Body.String())
+		"errors":[{"index":1,"error":"forbidden","message":"the token does not cover the agent with this agent_id","field":"agent_id"}]}`, w.Body.String())
 	require.Equal(t, 403, s.do("POST", "/webhook/status", "["+reportOf("other/b", "t", "running")+"]", team...).Code)
 	require.Equal(t, 1, s.store.Summary().Agents)
 }
@@ -355,7 +355,7 @@ func TestStreamEndsWithItsToken(t *testing.T) {
 		soon := time.Now().Add(time.Hour)
 		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"gone": {Scopes: []string{"read"}}, "stays": {Scopes: []string{"read"}}, "expires": {Scopes: []string{"read"}, Expires: soon}})
 		var guard handlers.Access
-		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { guard = p.Access })
+		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) { guard = p.Access })
 		cookie := signIn(t, s, holders["stays"].Token)
 		streams := map[string]*stream{"signed in": follow(t, s, "/api/events", "Cookie: "+cookie)}
 		for name, h := range holders {
@@ -405,7 +405,7 @@ func signIn(t testing.TB, s http.Handler, token string) (cookie string) {
 func TestSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) {
+		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) {
 			p.Access.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // the address of httptest's requests
 		})
 		w := s.do("GET", "/?view=agents", "")
@@ -416,7 +416,7 @@ func TestSignIn(t *testing.T) {
 		form := func(token string) *httptest.ResponseRecorder {
 			return s.do("POST", "/sign-in", url.Values{"token": {token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
 		}
-		require.Contains(t, form("ka_wrong").Body.String(), "Not signed in: unknown token.")
+		require.Contains(t, form("ka_wrong").Body.String(), "Sign-in failed: unknown token.")
 		require.Contains(t, form(holders["expired"].Token).Body.String(), "the token has expired")
 		require.Contains(t, form(holders["reports"].Token).Body.String(), "it lacks the scope read")
 		require.Equal(t, 400, form(strings.Repeat("x", 10_000)).Code)
@@ -480,7 +480,7 @@ func TestRateLimits(t *testing.T) {
 		require.Equal(t, 200, report(40, one).Code, "a burst of ten seconds' worth is allowed")
 		w := report(30, one)
 		require.Equal(t, 429, w.Code)
-		require.JSONEq(t, `{"error":"too_many_requests","message":"more than 10 reports a second: try again later"}`, w.Body.String())
+		require.JSONEq(t, `{"error":"too_many_requests","message":"more than 10 reports per second: try again later"}`, w.Body.String())
 		header := func(name string) string { return w.Header().Get(name) }
 		require.Equal(t, []string{"1", "10", "0", "1"}, []string{header("Retry-After"), header("RateLimit-Limit"), header("RateLimit-Remaining"), header("RateLimit-Reset")})
 		require.Equal(t, 200, report(30, two).Code, "each token has its own limit")
@@ -539,7 +539,7 @@ func TestRateLimitsByAddress(t *testing.T) {
 
 // TestRateLimitsOfManyAddressesAreBounded counts requests of 100,000 addresses.
 func TestRateLimitsOfManyAddressesAreBounded(t *testing.T) {
-	limits := access.NewAddresses(access.Limits{Reports: 1, Reads: 1})
+	limits := access.NewRateLimiter(access.Limits{Reports: 1, Reads: 1})
 	now := time.Now()
 	for i := range 100_000 {
 		address := netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)})
@@ -569,7 +569,7 @@ func TestRequestsInFlightAreLimited(t *testing.T) {
 func TestExcessIsLoggedOncePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		s := newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, func(p *handlers.Parts) {
+		s := newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, func(p *handlers.Options) {
 			p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil))
 		})
 		for range 3 {
@@ -580,10 +580,10 @@ func TestExcessIsLoggedOncePerSecond(t *testing.T) {
 		}
 		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
 		require.Len(t, lines, 3)
-		require.Contains(t, lines[1], "so were")
+		require.Contains(t, lines[1], "more since the last such line")
 		require.Less(t, len(lines[1]), 700)
 		total := 0
-		for _, found := range regexp.MustCompile(`so were (\d+) others`).FindAllStringSubmatch(log.String(), -1) {
+		for _, found := range regexp.MustCompile(`(\d+) more since`).FindAllStringSubmatch(log.String(), -1) {
 			n, err := strconv.Atoi(found[1])
 			require.NoError(t, err)
 			total += n
@@ -770,7 +770,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	var log logBuffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: accesstest.Secret, RateLimitReads: 10_000}, func(p *handlers.Parts) {
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: accesstest.Secret, RateLimitReads: 10_000}, func(p *handlers.Options) {
 		p.Logger, p.Access.Audit = logger, logger
 	})
 	cookie := signIn(t, s, holders["reads"].Token)
@@ -817,7 +817,7 @@ func TestNoSecretIsLogged(t *testing.T) {
 func TestAudit(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	var log logBuffer
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Parts) { p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil)) })
+	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) { p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil)) })
 	s.do("POST", "/webhook/status", reportOf("a", "t", "running"), holders["reports"].Header()...)
 	s.do("GET", "/api/agents", "")
 	s.do("GET", "/api/agents", "", holders["reports"].Header()...)
@@ -829,7 +829,7 @@ func TestAudit(t *testing.T) {
 		`who=reports client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=403 detail="the token lacks the scope read"`,
 		`who=reads client=192.0.2.1:1234 what="POST /sign-in" outcome="signed in" status=303`,
 		`who=admin client=192.0.2.1:1234 what="DELETE /api/agents/a" outcome=removed status=204 detail="1 sessions"`,
-		`who=team client=192.0.2.1:1234 what="POST /webhook/status" outcome=refused status=207 detail="1 of 2 reports are of agents`,
+		`who=team client=192.0.2.1:1234 what="POST /webhook/status" outcome=refused status=207 detail="1 of 2 reports are for agents`,
 	} {
 		require.Contains(t, log.String(), want)
 	}

@@ -281,7 +281,7 @@ func (c *contract) checkJournal(t *testing.T) {
 	}
 	check("POST", "/webhook/status", report, 503, "reading its journal")
 
-	s.handlers.Replayed()
+	s.handlers.SetReady()
 	check("GET", "/health/ready", "", 200, "ok")
 	check("GET", "/health", "", 200, `"storage":"journal","disk_bytes":`)
 	for range 150 {

@@ -36,11 +36,11 @@ func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeJ
 	m := metrics.New(st, "test")
 	m.AddJournal(j)
 	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000})
-	h := handlers.New(handlers.Parts{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test",
+	h := handlers.New(handlers.Options{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test",
 		Dashboard: newDashboard(t, st)})
 	require.NoError(t, j.Replay(t.Context(), st, 100, time.Now(), func(journal.Progress) {}))
 	if replayed {
-		h.Replayed()
+		h.SetReady()
 	}
 	closeJournal = sync.OnceFunc(func() { require.NoError(t, j.Close()) })
 	t.Cleanup(closeJournal)

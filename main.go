@@ -132,9 +132,9 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	m.AddAnswers(answers)
 	bodies := budget.New(int64(cfg.BodiesMaxBytes))
 	m.AddBodies(bodies)
-	h := handlers.New(handlers.Parts{
+	h := handlers.New(handlers.Options{
 		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
-		Access: guard, Answers: answers, Bodies: bodies, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
+		Access: guard, Responses: answers, Bodies: bodies, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
 	})
 
 	listeners, err := sockets.Listen(cfg.Addresses())
@@ -173,7 +173,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	} else if err := replay(ctx, j, st, cfg, logger); err != nil {
 		return errors.Join(err, server.Close())
 	}
-	h.Replayed()
+	h.SetReady()
 	background.Go(func() { hub.Run(backgroundCtx) })
 	jobs := upkeep.Jobs{Store: st, Recorder: rec, Metrics: m, Logger: logger}
 	background.Go(func() { jobs.Expire(backgroundCtx, cfg.ExpiryInterval) })
@@ -200,8 +200,8 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 // openAccess returns the access configuration, and the files to watch for changes to it.
 func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (guard handlers.Access, watched []*watch.Files, err error) {
 	limits := access.Limits{Reports: access.Rate(cfg.RateLimitReports), Reads: access.Rate(cfg.RateLimitReads), TeamShare: cfg.TeamShare}
-	guard = handlers.Access{Limits: access.NewAddresses(limits), MaxInFlight: cfg.MaxInFlight, Proxies: cfg.TrustedProxies,
-		Origins: cfg.CORSAllowedOrigins.Names}
+	guard = handlers.Access{Limits: access.NewRateLimiter(limits), MaxInFlight: cfg.MaxInFlight, Proxies: cfg.TrustedProxies,
+		Origins: cfg.CORSAllowedOrigins.Lists}
 	if cfg.WebhookSecret != "" {
 		if guard.Signatures, err = access.NewSignatures(string(cfg.WebhookSecret), limits); err != nil {
 			return guard, nil, err
@@ -259,11 +259,11 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 // logExposure logs who can use the server, and what others on the network can read.
 func logExposure(cfg config.Config, logger *slog.Logger) {
 	level := slog.LevelInfo
-	if cfg.Open() {
+	if cfg.ReachableFromNetwork() {
 		level = slog.LevelWarn
 	}
 	switch {
-	case cfg.TokensFile == "" && cfg.Open():
+	case cfg.TokensFile == "" && cfg.ReachableFromNetwork():
 		logger.Warn("ANYONE who can reach this address can read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
 	case cfg.TokensFile == "":
 		logger.Info("anyone on this machine can read, report and remove everything, and other machines can't connect: " +
@@ -367,7 +367,7 @@ func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logge
 	time.Sleep(drain)
 	ctx, cancel := context.WithTimeout(context.Background(), timeout-2*drain) // leaves a second drain period for the rest of the shutdown
 	defer cancel()
-	if err := errors.Join(server.Shutdown(ctx), h.AwaitStreams(ctx)); err != nil {
+	if err := errors.Join(server.Shutdown(ctx), h.WaitForStreams(ctx)); err != nil {
 		logger.Warn("requests still open after the shutdown timeout were cut off", "error", err)
 		return server.Close()
 	}
@@ -399,31 +399,31 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 	r := chi.NewRouter()
 	r.Use(h.Observe)
 	r.Use(h.TrustProxies)
-	r.Use(h.UnderPrefix)
+	r.Use(h.StripPrefix)
 	r.Use(handlers.EncodedPath)
 	r.Use(allowOrigins(cfg))
 	r.Use(middleware.GetHead)
-	r.NotFound(h.OwnHosts(h.Handle(h.NotFound)).ServeHTTP)
-	r.MethodNotAllowed(h.OwnHosts(h.Handle(h.MethodNotAllowed)).ServeHTTP)
+	r.NotFound(h.CheckHost(h.Handle(h.NotFound)).ServeHTTP)
+	r.MethodNotAllowed(h.CheckHost(h.Handle(h.MethodNotAllowed)).ServeHTTP)
 
 	r.Get("/health", h.Handle(h.Health))
 	r.Get("/health/live", h.Handle(h.Live))
 	r.Get("/health/ready", h.Handle(h.Ready))
 
 	r.Group(func(r chi.Router) {
-		r.Use(h.OwnHosts)
-		r.With(h.Require(access.Report), h.Once).Post("/webhook/status", h.AfterReplay(h.Webhook))
-		r.With(h.Require(access.Report), h.Once).Post("/webhook/{client}", h.AfterReplay(h.Hook))
-		r.With(h.OwnPages, h.Recognize(access.Read, access.Report), h.Hold, handlers.Collect).Post("/mcp", h.AfterReplay(h.MCP()))
+		r.Use(h.CheckHost)
+		r.With(h.Require(access.Report), h.DeduplicateWebhooks).Post("/webhook/status", h.AfterReplay(h.Webhook))
+		r.With(h.Require(access.Report), h.DeduplicateWebhooks).Post("/webhook/{client}", h.AfterReplay(h.Hook))
+		r.With(h.CheckOrigin, h.Identify(access.Read, access.Report), h.LimitResponseMemory, handlers.BufferResponse).Post("/mcp", h.AfterReplay(h.MCP()))
 		r.With(h.Require(access.Read)).Get("/api/events", h.AfterReplay(h.Events))
 		if !cfg.MetricsPublic {
-			r.With(h.Require(access.Read), h.Whole, handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
+			r.With(h.Require(access.Read), h.RequireEveryAgent, handlers.BufferResponse).Method(http.MethodGet, "/metrics", m.Handler())
 		}
 	})
 	r.Group(func(r chi.Router) { // routes that need no token
-		r.Use(h.OwnHosts, h.Strangers)
+		r.Use(h.CheckHost, h.LimitStrangers)
 		if cfg.MetricsPublic {
-			r.With(handlers.Collect).Method(http.MethodGet, "/metrics", m.Handler())
+			r.With(handlers.BufferResponse).Method(http.MethodGet, "/metrics", m.Handler())
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // shows the sign-in form to clients without access.Read
 		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
@@ -433,7 +433,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.With(h.SameOrigin).Post("/sign-out", h.Handle(h.SignOut))
 	})
 	r.Group(func(r chi.Router) {
-		r.Use(h.OwnHosts, h.Require(access.Read), h.Hold, handlers.Compress)
+		r.Use(h.CheckHost, h.Require(access.Read), h.LimitResponseMemory, handlers.Compress)
 		r.Get("/api/agents", h.Read(h.Agents))
 		r.Get("/api/agents/{agent_id}", h.Read(h.WithoutParameters(h.Agent)))
 		r.Get("/api/agents/{agent_id}/status", h.Read(h.AgentStatus))
@@ -445,11 +445,11 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	})
 	r.Group(func(r chi.Router) {
-		r.Use(h.OwnHosts, h.SameOrigin, h.Require(access.Admin))
+		r.Use(h.CheckHost, h.SameOrigin, h.Require(access.Admin))
 		r.Delete("/api/agents/{agent_id}", h.AfterReplay(h.WithoutParameters(h.RemoveAgent)))
 		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.AfterReplay(h.WithoutParameters(h.RemoveSession)))
-		r.With(h.Whole).Get("/api/backup", h.AfterReplay(h.WithoutParameters(h.Backup)))
-		r.With(h.Whole).Get("/debug/pprof/*", h.Handle(h.Profile))
+		r.With(h.RequireEveryAgent).Get("/api/backup", h.AfterReplay(h.WithoutParameters(h.Backup)))
+		r.With(h.RequireEveryAgent).Get("/debug/pprof/*", h.Handle(h.Profile))
 	})
 	return r
 }

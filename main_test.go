@@ -46,7 +46,7 @@ func newTestServer(t testing.TB, changeOptions func(*store.Options)) *server {
 
 // newGuardedServer is newTestServer with the access settings in cfg. changeParts, if not nil, may change the handler's
 // parts before the server is created, such as its logger, which discards everything by default.
-func newGuardedServer(t testing.TB, changeOptions func(*store.Options), cfg config.Config, changeParts func(*handlers.Parts)) *server {
+func newGuardedServer(t testing.TB, changeOptions func(*store.Options), cfg config.Config, changeParts func(*handlers.Options)) *server {
 	t.Helper()
 	opts := store.Options{
 		DefaultTTL:       30 * time.Minute,
@@ -68,7 +68,7 @@ func newGuardedServer(t testing.TB, changeOptions func(*store.Options), cfg conf
 	if guard.Hosts != nil {
 		guard.Hosts.Names = append(guard.Hosts.Names, "example.com") // the host of httptest's requests
 	}
-	parts := handlers.Parts{PublicURL: cfg.PublicURL.URL, Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
+	parts := handlers.Options{PublicURL: cfg.PublicURL.URL, Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
 		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: guard, Capture: cfg.Capture}
 	if changeParts != nil {
 		changeParts(&parts)
@@ -238,7 +238,7 @@ func TestDoubledAndTrailingSlashes(t *testing.T) {
 		"a topic that ends with an encoded slash":                   {"GET", "/api/agents/a//sessions/t%2F/", "", 200, `"session_topic":"t/"`},
 		"an encoded slash does not separate parts of a route":       {"POST", "/webhook%2Fstatus", reportOf("a", "2", "running"), 404, "no such route"},
 		"an encoded trailing slash belongs to the client name":      {"POST", "/webhook/status%2F", reportOf("a", "2", "running"), 404, "no such client"},
-		"a method that the route does not support":                  {"GET", "/webhook/status/", "", 405, "this path takes POST"},
+		"a method that the route does not support":                  {"GET", "/webhook/status/", "", 405, "this path only supports POST"},
 		"health with a trailing slash":                              {"GET", "/health/", "", 200, `"status":"ok"`},
 		"the dashboard with a doubled slash":                        {"GET", "//", "", 200, "<!doctype html>"},
 		"the list of profiles is not a route":                       {"GET", "/debug/pprof/", "", 404, "no such route"},
@@ -433,7 +433,7 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 				for piece := make([]byte, max(test.bytes, 1)); err == nil; {
 					if test.bytes > 0 {
 						_, err = io.ReadFull(client, piece)
-					} else if s.handlers.Answers.Held() == 0 && time.Since(started) > 0 {
+					} else if s.handlers.Responses.Held() == 0 && time.Since(started) > 0 {
 						_, err = io.ReadAll(client)
 						require.NoError(t, err)
 						break
@@ -448,7 +448,7 @@ func TestSlowReadersAreCutOff(t *testing.T) {
 					require.InDelta(t, test.after.Seconds(), took.Seconds(), 2)
 				}
 				synctest.Wait()
-				require.Zero(t, s.handlers.Answers.Held(), "the memory of the response is released")
+				require.Zero(t, s.handlers.Responses.Held(), "the memory of the response is released")
 				cut := strings.Contains(s.do("GET", "/metrics", "").Body.String(), "kubeagents_answers_cut_off_total 1")
 				require.Equal(t, test.after > 0, cut)
 				client.Close() //nolint:errcheck // the server may have closed it already

@@ -122,7 +122,7 @@ func TestSignInCookies(t *testing.T) {
 func TestInvisibleCharacters(t *testing.T) {
 	var log logBuffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := newGuardedServer(t, nil, config.Config{}, func(p *handlers.Parts) { p.Logger, p.Access.Audit = logger, logger })
+	s := newGuardedServer(t, nil, config.Config{}, func(p *handlers.Options) { p.Logger, p.Access.Audit = logger, logger })
 	const bad = "a\u202eb\u200b"
 	refused := func(w *httptest.ResponseRecorder, field string) {
 		t.Helper()
@@ -218,7 +218,7 @@ func TestConnect(t *testing.T) {
 	}
 	w = open.do("GET", "/connect/status", "")
 	require.Equal(t, 404, w.Code)
-	require.Contains(t, w.Body.String(), "/connect/ goes on with claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
+	require.Contains(t, w.Body.String(), "/connect/ must be followed by claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
 }
 
 // TestForwardedPrefix sends requests with X-Forwarded-Prefix, both with and without the prefix in the path.

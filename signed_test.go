@@ -87,7 +87,7 @@ func TestReplayedWebhookChangesNothing(t *testing.T) {
 func TestWebhookTakesEffectOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var deliveries *access.Deliveries
-		s := newGuardedServer(t, func(o *store.Options) { o.MaxSessions = 1 }, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Parts) { deliveries = p.Access.Deliveries })
+		s := newGuardedServer(t, func(o *store.Options) { o.MaxSessions = 1 }, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Options) { deliveries = p.Access.Deliveries })
 		send := func(id, body string) *httptest.ResponseRecorder {
 			return s.do("POST", "/webhook/status", body, accesstest.Sign(t, accesstest.Secret, id, time.Now(), body)...)
 		}
@@ -95,7 +95,7 @@ func TestWebhookTakesEffectOnce(t *testing.T) {
 		require.Equal(t, access.DeliveryNew, deliveries.Begin("msg_1", time.Now()))
 		w := send("msg_1", one)
 		require.Equal(t, 409, w.Code)
-		require.JSONEq(t, `{"error":"conflict","message":"another request with this webhook-id is being answered: send it again"}`, w.Body.String())
+		require.JSONEq(t, `{"error":"conflict","message":"another request with this webhook-id is in progress: try again later"}`, w.Body.String())
 		deliveries.End("msg_1", false, time.Now())
 
 		require.Equal(t, 400, send("msg_1", `{"agent_id":"a"}`).Code)
@@ -142,7 +142,7 @@ func TestSignedBodiesCountAgainstBodiesMaxBytes(t *testing.T) {
 				bodies := budget.New(budget.MinBytes)
 				others := budget.MinBytes - room
 				require.NoError(t, bodies.For(nil).Reserve(t.Context(), others))
-				s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Parts) { p.Bodies = bodies })
+				s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Options) { p.Bodies = bodies })
 				w := s.do("POST", c.target, c.body, append(c.header, accesstest.Sign(t, accesstest.Secret, "msg_1", time.Now(), c.body)...)...)
 				if room < c.size {
 					require.Equal(t, 503, w.Code, "%s: %s", name, w.Body)

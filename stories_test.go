@@ -166,10 +166,10 @@ func startOn(t *testing.T, fs vfs.FS) journaledServer {
 	t.Helper()
 	j, err := journal.Open(journal.Options{Dir: "data", FS: fs})
 	require.NoError(t, err)
-	s := newGuardedServer(t, func(o *store.Options) { o.Journaled = true }, config.Config{}, func(p *handlers.Parts) {
+	s := newGuardedServer(t, func(o *store.Options) { o.Journaled = true }, config.Config{}, func(p *handlers.Options) {
 		p.Journal, p.Recorder = j, recorder.New(p.Store, j, p.Metrics)
 	})
 	require.NoError(t, j.Replay(t.Context(), s.store, 100, time.Now(), func(journal.Progress) {}))
-	s.handlers.Replayed()
+	s.handlers.SetReady()
 	return journaledServer{s, j}
 }

@@ -139,8 +139,8 @@ func (c *Config) Addresses() []string {
 	return hosts
 }
 
-// Open reports whether the server can be reached from the network, not just from this machine.
-func (c *Config) Open() bool {
+// ReachableFromNetwork reports whether the server can be reached from the network, not just from this machine.
+func (c *Config) ReachableFromNetwork() bool {
 	for _, address := range c.Addresses() {
 		host, _, _ := net.SplitHostPort(address)
 		if ip, err := netip.ParseAddr(host); err != nil || !ip.IsLoopback() {
@@ -259,8 +259,8 @@ func (o Origins) All() bool {
 	return false
 }
 
-// Names reports whether an origin is allowed by name or by a pattern, and not just because all origins are allowed.
-func (o Origins) Names(origin string) bool {
+// Lists reports whether an origin is allowed by name or by a pattern, and not just because all origins are allowed.
+func (o Origins) Lists(origin string) bool {
 	for _, pattern := range o {
 		before, after, wild := strings.Cut(pattern, "*")
 		switch {

@@ -49,9 +49,9 @@ func TestEverySettingIsRead(t *testing.T) {
 	require.False(t, c.CORSAllowedOrigins.All())
 	for origin, named := range map[string]bool{"https://a.example": true, "HTTPS://A.example": true, "https://x.b.example": true, "https://b.example": false,
 		"https://.b.example": false, "http://a.example": false, "null": false, "": false} {
-		require.Equal(t, named, c.CORSAllowedOrigins.Names(origin), origin)
+		require.Equal(t, named, c.CORSAllowedOrigins.Lists(origin), origin)
 	}
-	require.False(t, config.Origins{"*"}.Names("https://a.example"), "* allows every origin, but names none")
+	require.False(t, config.Origins{"*"}.Lists("https://a.example"), "* allows every origin, but names none")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		require.NotContains(t, fmt.Sprintf(verb, c), "AAAA", "a secret is never shown")
 	}
@@ -62,11 +62,11 @@ const secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 func TestAddressesAndOpen(t *testing.T) {
 	for host, open := range map[string]bool{"": false, "0.0.0.0": true, "::": true, "192.0.2.1": true, "hub.example": true, "localhost": false, "127.0.0.1": false, "127.1.2.3": false, "::1": false} {
 		c := config.Config{Host: host}
-		require.Equal(t, open, c.Open(), host)
+		require.Equal(t, open, c.ReachableFromNetwork(), host)
 		c.WebhookSecret = secret // does not restrict reads
-		require.Equal(t, open, c.Open(), host)
+		require.Equal(t, open, c.ReachableFromNetwork(), host)
 		c.TokensFile = "/t"
-		require.Equal(t, open || host == "", c.Open(), host)
+		require.Equal(t, open || host == "", c.ReachableFromNetwork(), host)
 	}
 	for _, test := range []struct {
 		c    config.Config

@@ -15,8 +15,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// DefaultAnswerBytes is the default limit for the memory of responses, in bytes.
-const DefaultAnswerBytes = 64 << 20
+// DefaultResponseBytes is the default limit for the memory of responses, in bytes.
+const DefaultResponseBytes = 64 << 20
 
 // encodedAtATime is how many bytes of a response are encoded before other goroutines may run: see decodedAtATime.
 const encodedAtATime = 64 << 10
@@ -30,11 +30,11 @@ const (
 	gzipCost    = 1_280 << 10 // to compress a response
 )
 
-// Hold counts the memory of responses that are not small against the budget of the client's team until they are sent.
-func (h *Handler) Hold(next http.Handler) http.Handler {
+// LimitResponseMemory counts the memory of responses that are not small against the budget of the client's team until they are sent.
+func (h *Handler) LimitResponseMemory(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		env := envelopeOf(w)
-		env.held = h.Answers.For(env.grant.Team())
+		env.held = h.Responses.For(env.grant.Team())
 		defer env.held.Release()
 		next.ServeHTTP(w, r)
 	})
@@ -162,9 +162,9 @@ type collected struct {
 	text        *bytes.Buffer
 }
 
-// Collect sends each response only when it is complete. A client that reads slowly then ties up only the bytes of its
+// BufferResponse sends each response only when it is complete. A client that reads slowly then ties up only the bytes of its
 // response.
-func Collect(next http.Handler) http.Handler {
+func BufferResponse(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		collect(w, false, func(w http.ResponseWriter) { next.ServeHTTP(w, r) })
 	})

@@ -64,7 +64,7 @@ func (h *Handler) auditExcess(r *http.Request, env *envelope) {
 	}
 	detail := env.refused
 	if others > 0 {
-		detail += fmt.Sprintf("; so were %d others since the last such line", others)
+		detail += fmt.Sprintf("; %d more since the last such line", others)
 	}
 	h.audit(r, env, "refused", detail)
 }

@@ -62,7 +62,7 @@ func (in *intake) unwrap(r *http.Request) (key string, err error) {
 func parseEvent(parse func() (*event.Event, error)) (e *event.Event, err error) {
 	defer func() {
 		if recover() != nil {
-			e, err = nil, malformedEvent(errors.New("a member is not of the type that it must have"))
+			e, err = nil, malformedEvent(errors.New("a member has the wrong type"))
 		}
 	}()
 	if e, err = parse(); err == nil {

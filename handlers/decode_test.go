@@ -29,7 +29,7 @@ func decode(body string) (in *intake, several bool, err error) {
 // decodeRequest decodes the body of a request as the webhook does.
 func decodeRequest(r *http.Request) (in *intake, several bool, err error) {
 	in = intakes.New().(*intake)
-	if err := in.receive(&Handler{Parts: Parts{Bodies: budget.New(0)}}, httptest.NewRecorder(), r); err != nil {
+	if err := in.receive(&Handler{Options: Options{Bodies: budget.New(0)}}, httptest.NewRecorder(), r); err != nil {
 		return in, false, err
 	}
 	several, err = in.decodeRequest(r)

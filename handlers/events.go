@@ -138,9 +138,9 @@ func (h *Handler) serve(ended context.Context, conn net.Conn, to *stream, sub *l
 	reading.Wait()
 }
 
-// AwaitStreams waits until every event stream has ended, as they do after [Handler.Drain]. It returns the error of ctx
+// WaitForStreams waits until every event stream has ended, as they do after [Handler.Drain]. It returns the error of ctx
 // if ctx ends first.
-func (h *Handler) AwaitStreams(ctx context.Context) error {
+func (h *Handler) WaitForStreams(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
 		h.streams.Wait()

@@ -17,7 +17,7 @@ import (
 func TestClientGoneIsNotAServerError(t *testing.T) {
 	for level, logged := range map[slog.Level]bool{slog.LevelDebug: true, slog.LevelInfo: false} {
 		var log bytes.Buffer
-		h := &Handler{Parts: Parts{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level}))}}
+		h := &Handler{Options: Options{Logger: slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: level}))}}
 		ctx, cancel := context.WithCancel(t.Context())
 		r := httptest.NewRequestWithContext(ctx, "GET", "/api/sessions", nil)
 		cancel()

@@ -23,7 +23,7 @@ type Access struct {
 	Signatures  *access.Signatures       // nil if webhooks are not signed
 	Deliveries  *access.Deliveries       // accepted signed webhooks; nil without Signatures
 	SignIns     *access.SignIns          // of the dashboard; nil without Tokens
-	Limits      *access.Addresses        // nil for no rate limits
+	Limits      *access.RateLimiter      // nil for no rate limits
 	MaxInFlight int                      // maximum number of concurrent requests; 0 for no limit
 	Origins     func(origin string) bool // other origins whose pages may call tools; nil for none
 	Hosts       *access.Hosts            // host names that the server answers to; nil for any
@@ -75,11 +75,11 @@ func (h *Handler) Require(scopes ...access.Scope) func(http.Handler) http.Handle
 	}
 }
 
-// Whole passes requests to the next handler if the client may see every agent.
-func (h *Handler) Whole(next http.Handler) http.Handler {
+// RequireEveryAgent passes requests to the next handler if the client may see every agent.
+func (h *Handler) RequireEveryAgent(next http.Handler) http.Handler {
 	return h.before(next, func(w http.ResponseWriter, _ *http.Request) error {
 		if grantOf(w).Team() != nil {
-			return models.Forbidden("this concerns every agent, and the token is for some")
+			return models.Forbidden("this needs a token for all agents")
 		}
 		return nil
 	})
@@ -116,8 +116,8 @@ func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access
 	return h.allow(w, env.grant, scopes)
 }
 
-// Recognize is like [Handler.Require], for endpoints that count requests against the rate limits themselves.
-func (h *Handler) Recognize(scopes ...access.Scope) func(http.Handler) http.Handler {
+// Identify is like [Handler.Require], for endpoints that count requests against the rate limits themselves.
+func (h *Handler) Identify(scopes ...access.Scope) func(http.Handler) http.Handler {
 	return func(next http.Handler) http.Handler {
 		return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error {
 			if err := h.recognize(w, r, scopes[0]); err != nil {
@@ -202,7 +202,7 @@ func (h *Handler) countReports(header http.Header, env *envelope, n int) error {
 
 func tooMany(header http.Header, what string, excess *access.Excess) error {
 	setRateLimit(header, int(excess.Rate), excess.After)
-	return models.TooManyRequests(fmt.Sprintf("more than %d %s a second: try again later", excess.Rate, what))
+	return models.TooManyRequests(fmt.Sprintf("more than %d %s per second: try again later", excess.Rate, what))
 }
 
 // setRateLimit sets the headers for an exhausted rate limit and for the time to wait (IETF

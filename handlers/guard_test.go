@@ -23,7 +23,7 @@ func newGuarded(t testing.TB) (h *Handler, token string) {
 	entry.Scopes = []string{"report", "read"}
 	_, err := keyring.Load([]byte(entry.String()))
 	require.NoError(t, err)
-	return New(Parts{Store: st, Metrics: metrics.New(st, "test"), Logger: slog.New(slog.DiscardHandler),
+	return New(Options{Store: st, Metrics: metrics.New(st, "test"), Logger: slog.New(slog.DiscardHandler),
 		Access: Access{Tokens: keyring, SignIns: access.NewSignIns()}}), token
 }
 

@@ -29,7 +29,7 @@ import (
 
 // Handler serves every route except /metrics. Its methods are safe for concurrent use.
 type Handler struct {
-	Parts
+	Options
 	started time.Time
 
 	replayed  atomic.Bool // the journal, if there is one, has been read
@@ -43,8 +43,8 @@ type Handler struct {
 	sameOrigin *http.CrossOriginProtection
 }
 
-// Parts are the dependencies and settings of a handler.
-type Parts struct {
+// Options are the dependencies and settings of a handler.
+type Options struct {
 	Store    *store.Store
 	Recorder *recorder.Recorder
 	Journal  *journal.Journal // nil if state is kept in memory only
@@ -54,22 +54,22 @@ type Parts struct {
 	Version  string // shown by /health
 
 	PublicURL *url.URL       // the address that people and agents use, without a trailing slash; nil for the address of each request
-	Answers   *budget.Budget // for the memory of responses; nil for [DefaultAnswerBytes]
+	Responses *budget.Budget // for the memory of responses; nil for [DefaultResponseBytes]
 	Bodies    *budget.Budget // for the memory of request bodies; nil for [DefaultBodyBytes]
 	Access    Access
 	Capture   adapters.Capture // how much of the events of agents' tools is kept; "" for everything
 	Dashboard *dashboard.Dashboard
 }
 
-// New returns a handler. If there is a journal, the handler is not ready until [Handler.Replayed] is called.
-func New(p Parts) *Handler {
-	if p.Answers == nil {
-		p.Answers = budget.New(DefaultAnswerBytes)
+// New returns a handler. If there is a journal, the handler is not ready until [Handler.SetReady] is called.
+func New(p Options) *Handler {
+	if p.Responses == nil {
+		p.Responses = budget.New(DefaultResponseBytes)
 	}
 	if p.Bodies == nil {
 		p.Bodies = budget.New(DefaultBodyBytes)
 	}
-	h := &Handler{Parts: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
+	h := &Handler{Options: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
 	h.excess = logLimiter{rate: 1, burst: 1}
 	h.faults = logLimiter{rate: 10, burst: 100}
 	h.strangers.onDrop = func(bound metrics.Bound) {
@@ -81,8 +81,8 @@ func New(p Parts) *Handler {
 	return h
 }
 
-// Replayed makes the handler ready for reports and reads. Call it when the store has loaded the journal.
-func (h *Handler) Replayed() { h.replayed.Store(true) }
+// SetReady makes the handler ready for reports and reads. Call it when the store has loaded the journal.
+func (h *Handler) SetReady() { h.replayed.Store(true) }
 
 // errReplaying is the response to reports and reads until then.
 var errReplaying = models.Unavailable("the server is starting: it is reading its journal")
@@ -112,7 +112,7 @@ func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
 }
 
 // AfterReplay turns an endpoint that needs the state from the journal into an http.HandlerFunc. Until
-// [Handler.Replayed] is called, it responds with 503.
+// [Handler.SetReady] is called, it responds with 503.
 func (h *Handler) AfterReplay(answer Endpoint) http.HandlerFunc {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {
 		if !h.replayed.Load() {

@@ -17,7 +17,7 @@ import (
 func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	client := adapters.Named(pathParam(r, "client"))
 	if client == nil {
-		return models.NotFound("client: /webhook/ goes on with status for status reports, or with " + strings.Join(adapters.Names(), ", "))
+		return models.NotFound("client: /webhook/ must be followed by status, for status reports, or by " + strings.Join(adapters.Names(), ", "))
 	}
 	setIgnoredParameters(w.Header(), r, "access_token", "agent_id", "agent_name", "agent_host", "event", "ttl_minutes")
 	options, err := h.hookOptions(r)
@@ -35,8 +35,8 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	}
 	in := intakes.Get().(*intake)
 	defer in.release()
-	h.Metrics.CountHook(client.Name, adapters.Effects[effect])
-	if effect != adapters.Nothing {
+	h.Metrics.CountHook(client.Name, adapters.EffectNames[effect])
+	if effect != adapters.Ignored {
 		in.reports, in.faults = append(in.reports[:0], report), append(in.faults[:0], nil)
 		if err := in.addKey(r.Header.Get(idempotencyKey), false); err != nil {
 			return err

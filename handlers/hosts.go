@@ -8,10 +8,10 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// OwnHosts refuses requests under a host name that is not the server's own, if the server has no tokens; see
+// CheckHost refuses requests under a host name that is not the server's own, if the server has no tokens; see
 // [access.Hosts]. With tokens, DNS rebinding gains an attacker nothing: a browser does not send a token by itself, and
 // sends a cookie only to the host that set it.
-func (h *Handler) OwnHosts(next http.Handler) http.Handler {
+func (h *Handler) CheckHost(next http.Handler) http.Handler {
 	if h.Access.Hosts == nil {
 		return next
 	}

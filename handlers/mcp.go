@@ -57,7 +57,7 @@ func (h *Handler) MCP() Endpoint {
 	server := h.mcpServer()
 	transport := mcp.NewStreamableHTTPHandler(func(*http.Request) *mcp.Server { return server }, &mcp.StreamableHTTPOptions{
 		Stateless: true, JSONResponse: true, MaxRequestBodyBytes: maxCallBytes, PropagateRequestCancellation: true,
-		DisableLocalhostProtection: true, // OwnHosts and OwnPages do this, and allow proxies on the same machine
+		DisableLocalhostProtection: true, // CheckHost and CheckOrigin do this, and allow proxies on the same machine
 	})
 	return func(w http.ResponseWriter, r *http.Request) error {
 		c := caller{reader: reader{grant: grantOf(w), held: heldOf(w), most: toolBytes}}

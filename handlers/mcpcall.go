@@ -155,7 +155,7 @@ func (h *Handler) countCall(w http.ResponseWriter, c *caller, call mcpCall) erro
 	}
 	if excess := h.Access.Limits.Reports(env.grant, env.client, 1, time.Now()); excess != nil {
 		after := max(excess.After, time.Second).Round(time.Second)
-		c.excess = models.TooManyRequests(fmt.Sprintf("more than %d reports a second: try again in %s", excess.Rate, after))
+		c.excess = models.TooManyRequests(fmt.Sprintf("more than %d reports per second: try again in %s", excess.Rate, after))
 	}
 	return nil
 }

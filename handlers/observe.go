@@ -236,7 +236,7 @@ func (h *Handler) MethodNotAllowed(w http.ResponseWriter, r *http.Request) error
 	w.Header().Set("Allow", strings.Join(allowed, ", "))
 	return &models.Error{
 		Code:    models.CodeMethodNotAllowed,
-		Message: "this path takes " + strings.Join(allowed, ", "),
+		Message: "this path only supports " + strings.Join(allowed, ", "),
 	}
 }
 

@@ -110,7 +110,7 @@ func unknownParameter(values url.Values, known []string) error {
 			return models.BadRequest(shown, "is not a parameter of this route: did you mean "+meant+"?")
 		}
 		if len(known) == 0 {
-			return models.BadRequest(shown, "is not a parameter of this route, which has none")
+			return models.BadRequest(shown, "is not a parameter of this route: it has none")
 		}
 		names := slices.Compact(slices.Sorted(slices.Values(known)))
 		return models.BadRequest(shown, "is not a parameter of this route: the parameters are "+strings.Join(names, ", "))

@@ -19,9 +19,9 @@ type reached struct {
 
 type reachedKey struct{}
 
-// UnderPrefix serves every path both with and without a prefix, since some proxies strip the prefix and some don't. The
+// StripPrefix serves every path both with and without a prefix, since some proxies strip the prefix and some don't. The
 // prefix is the one in X-Forwarded-Prefix of a trusted proxy, or the path of PUBLIC_URL.
-func (h *Handler) UnderPrefix(next http.Handler) http.Handler {
+func (h *Handler) StripPrefix(next http.Handler) http.Handler {
 	own := h.publicPath()
 	if own == "" && len(h.Access.Proxies) == 0 {
 		return next

@@ -34,7 +34,7 @@ func setPersonal(header http.Header) {
 	header.Add("Vary", "Authorization, Cookie")
 }
 
-// ownOrigin returns the protection against requests from pages of other origins. [Handler.OwnHosts] checks that the
+// ownOrigin returns the protection against requests from pages of other origins. [Handler.CheckHost] checks that the
 // host name is the server's own.
 func ownOrigin(public *url.URL) *http.CrossOriginProtection {
 	own := http.NewCrossOriginProtection()
@@ -56,8 +56,8 @@ func (h *Handler) SameOrigin(next http.Handler) http.Handler {
 	})
 }
 
-// OwnPages is like SameOrigin, but also allows the origins that CORS_ALLOWED_ORIGINS names.
-func (h *Handler) OwnPages(next http.Handler) http.Handler {
+// CheckOrigin is like SameOrigin, but also allows the origins that CORS_ALLOWED_ORIGINS names.
+func (h *Handler) CheckOrigin(next http.Handler) http.Handler {
 	return h.before(next, func(_ http.ResponseWriter, r *http.Request) error {
 		named := h.Access.Origins != nil && h.Access.Origins(r.Header.Get("Origin"))
 		if !named && h.sameOrigin.Check(r) != nil {

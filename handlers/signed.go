@@ -54,9 +54,9 @@ func reportKey(id string) string {
 	return "wh:" + base64.RawURLEncoding.EncodeToString(sum[:])
 }
 
-// Once makes each signed webhook take effect only once. Another request with the same ID changes nothing and gets the
+// DeduplicateWebhooks makes each signed webhook take effect only once. Another request with the same ID changes nothing and gets the
 // same kind of response, unless the first was refused or must be sent again.
-func (h *Handler) Once(next http.Handler) http.Handler {
+func (h *Handler) DeduplicateWebhooks(next http.Handler) http.Handler {
 	if h.Access.Signatures == nil {
 		return next
 	}
@@ -68,7 +68,7 @@ func (h *Handler) Once(next http.Handler) http.Handler {
 		}
 		switch h.Access.Deliveries.Begin(env.webhookID, time.Now()) {
 		case access.DeliveryInProgress:
-			return models.Conflict("another request with this webhook-id is being answered: send it again")
+			return models.Conflict("another request with this webhook-id is in progress: try again later")
 		case access.DeliveryRefused:
 			return models.Unavailable("too many signed webhooks arrived in the last minutes")
 		case access.DeliveryAccepted:

@@ -153,8 +153,8 @@ func extendDeadlines(w http.ResponseWriter) {
 	control.SetWriteDeadline(time.Now().Add(2 * identifiedTimeout)) //nolint:errcheck // see above
 }
 
-// Strangers applies the limits for strangers to requests that need no token.
-func (h *Handler) Strangers(next http.Handler) http.Handler {
+// LimitStrangers applies the limits for strangers to requests that need no token.
+func (h *Handler) LimitStrangers(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		st := h.enterStranger(w, r)
 		defer st.leave()

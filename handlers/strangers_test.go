@@ -44,7 +44,7 @@ func TestDeadlinesOfSignedRequests(t *testing.T) {
 	require.NoError(t, err)
 	for _, good := range []bool{false, true} {
 		st := store.New(store.Options{EventWindow: 1})
-		h := New(Parts{Store: st, Metrics: metrics.New(st, "test"), Access: Access{Signatures: signatures, Deliveries: &access.Deliveries{}}})
+		h := New(Options{Store: st, Metrics: metrics.New(st, "test"), Access: Access{Signatures: signatures, Deliveries: &access.Deliveries{}}})
 		now := time.Now()
 		signature, err := key.Sign("msg_1", now, []byte(body))
 		require.NoError(t, err)
@@ -72,7 +72,7 @@ func TestDeadlinesOfSignedRequests(t *testing.T) {
 // TestStrangersAreLimitedByAddress checks that a stranger that exceeds its rate limit does not affect another.
 func TestStrangersAreLimitedByAddress(t *testing.T) {
 	st := store.New(store.Options{EventWindow: 1})
-	h := New(Parts{Store: st, Metrics: metrics.New(st, "test"), Access: Access{Limits: access.NewAddresses(access.Limits{Reads: 1})}})
+	h := New(Options{Store: st, Metrics: metrics.New(st, "test"), Access: Access{Limits: access.NewRateLimiter(access.Limits{Reads: 1})}})
 	ask := func(address string) error {
 		r := httptest.NewRequest(http.MethodPost, "/sign-in", nil)
 		r.RemoteAddr = address
@@ -84,6 +84,6 @@ func TestStrangersAreLimitedByAddress(t *testing.T) {
 			break
 		}
 	}
-	require.ErrorContains(t, refused, "more than 1 requests a second")
+	require.ErrorContains(t, refused, "more than 1 requests per second")
 	require.NoError(t, ask("192.0.2.2:1"))
 }

@@ -156,7 +156,7 @@ func noRoom(outcome store.Outcome) error {
 
 // notCovered returns the fault of a report of an agent that the token does not cover.
 func notCovered(r *models.StatusReport) error {
-	message := "the token is not for an agent with this agent_id"
+	message := "the token does not cover the agent with this agent_id"
 	if r.Event != nil && r.Event.FindByToolID { // the client sent no agent_id
 		folder, _, _ := strings.Cut(r.AgentID, "@")
 		message = fmt.Sprintf("the token does not cover the agent %q; it needs that ID among its agents or, for any host, %q", r.AgentID, folder+"@*")
@@ -224,7 +224,7 @@ func answerBatch(w http.ResponseWriter, in *intake) {
 		result.Message = fmt.Sprintf("%d of %d reports were accepted", result.Accepted, len(in.faults))
 	}
 	if env := envelopeOf(w); env != nil && forbidden > 0 {
-		env.refused = fmt.Sprintf("%d of %d reports are of agents that the token does not cover", forbidden, len(in.faults))
+		env.refused = fmt.Sprintf("%d of %d reports are for agents that the token does not cover", forbidden, len(in.faults))
 	}
 	writeJSON(w, status, result)
 }

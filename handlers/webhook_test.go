@@ -22,7 +22,7 @@ import (
 func newHandler(maxSessions int, logger *slog.Logger) *Handler {
 	st := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: maxSessions})
 	m := metrics.New(st, "test")
-	return New(Parts{Store: st, Recorder: recorder.New(st, nil, m), Hub: live.New(st, m, live.Options{}), Metrics: m, Logger: logger, Version: "test"})
+	return New(Options{Store: st, Recorder: recorder.New(st, nil, m), Hub: live.New(st, m, live.Options{}), Metrics: m, Logger: logger, Version: "test"})
 }
 
 // post sends a body to the webhook. Headers are "Name: value".

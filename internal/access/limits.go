@@ -60,22 +60,22 @@ func take(l *rate.Limiter, n int, now time.Time) *Excess {
 // burst.
 const maxAddresses = 10_000
 
-// Addresses applies rate limits: to each token, and to each address for clients without tokens. Its methods are safe
+// RateLimiter applies rate limits: to each token, and to each address for clients without tokens. Its methods are safe
 // for concurrent use.
-type Addresses struct {
+type RateLimiter struct {
 	limits Limits
 	known  *lru.Cache[netip.Prefix, *address]
 }
 
 type address struct{ reports, reads *rate.Limiter }
 
-// NewAddresses returns Addresses that apply limits to each token and each address.
-func NewAddresses(limits Limits) *Addresses {
+// NewRateLimiter returns a limiter that applies limits to each token and each address.
+func NewRateLimiter(limits Limits) *RateLimiter {
 	known, err := lru.New[netip.Prefix, *address](maxAddresses)
 	if err != nil {
 		panic(err) // can't happen: the size is positive
 	}
-	return &Addresses{limits, known}
+	return &RateLimiter{limits, known}
 }
 
 // NetworkOf returns the network that a client's address counts as: the /64 assigned to a site for IPv6, the address
@@ -90,7 +90,7 @@ func NetworkOf(client netip.Addr) netip.Prefix {
 }
 
 // of returns the limiters of an address.
-func (a *Addresses) of(client netip.Addr) *address {
+func (a *RateLimiter) of(client netip.Addr) *address {
 	network := NetworkOf(client)
 	known, ok := a.known.Get(network)
 	if !ok {
@@ -104,7 +104,7 @@ func (a *Addresses) of(client netip.Addr) *address {
 
 // Reports counts n status reports against a grant, or against the client's address for a nil grant. It returns nil if
 // they are allowed.
-func (a *Addresses) Reports(g *Grant, client netip.Addr, n int, now time.Time) *Excess {
+func (a *RateLimiter) Reports(g *Grant, client netip.Addr, n int, now time.Time) *Excess {
 	switch {
 	case a.limits.Reports == 0:
 		return nil
@@ -115,7 +115,7 @@ func (a *Addresses) Reports(g *Grant, client netip.Addr, n int, now time.Time) *
 }
 
 // Reads counts a read request in the same way. Refused requests count as reads, with a nil grant.
-func (a *Addresses) Reads(g *Grant, client netip.Addr, now time.Time) *Excess {
+func (a *RateLimiter) Reads(g *Grant, client netip.Addr, now time.Time) *Excess {
 	switch {
 	case a.limits.Reads == 0:
 		return nil
@@ -126,4 +126,4 @@ func (a *Addresses) Reads(g *Grant, client netip.Addr, now time.Time) *Excess {
 }
 
 // Known returns how many addresses are remembered.
-func (a *Addresses) Known() int { return a.known.Len() }
+func (a *RateLimiter) Known() int { return a.known.Len() }

@@ -30,7 +30,7 @@ func TestANetworkCountsAsOne(t *testing.T) {
 func TestEachAddressHasItsOwnLimits(t *testing.T) {
 	now := time.Date(2026, 11, 27, 7, 0, 0, 0, time.UTC)
 	one, other := netip.MustParseAddr("192.0.2.1"), netip.MustParseAddr("192.0.2.2")
-	limited := access.NewAddresses(access.Limits{Reports: 5, Reads: 3})
+	limited := access.NewRateLimiter(access.Limits{Reports: 5, Reads: 3})
 	taken := func(of func(netip.Addr) *access.Excess, client netip.Addr) (n int) {
 		for of(client) == nil {
 			n++
@@ -48,7 +48,7 @@ func TestEachAddressHasItsOwnLimits(t *testing.T) {
 	now = now.Add(time.Second)
 	require.Equal(t, 5, taken(reports, one), "refilled after a second")
 
-	free := access.NewAddresses(access.Limits{})
+	free := access.NewRateLimiter(access.Limits{})
 	for range 1000 {
 		require.Nil(t, free.Reports(nil, one, 1000, now))
 		require.Nil(t, free.Reads(nil, one, now))

@@ -85,11 +85,11 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		switch {
 		case err != nil:
 		case names[e.Name] > 0:
-			err = fmt.Errorf("name is that of line %d as well", names[e.Name])
+			err = fmt.Errorf("name is the same as on line %d", names[e.Name])
 		case !shares.add(&e):
 			err = errors.New("share and disk_full must be the same as on other lines for the same agents, or left out")
 		case sums[e.prefix()] > 0:
-			err = fmt.Errorf("sha256 is that of line %d as well", sums[e.prefix()])
+			err = fmt.Errorf("sha256 is the same as on line %d", sums[e.prefix()])
 		}
 		if err != nil {
 			faults = append(faults, fmt.Errorf("line %d: %w", number, err))

@@ -72,8 +72,8 @@ func TestInvalidTokensFiles(t *testing.T) {
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":[]}`:          "line 1: agents must be 1 to 100 patterns",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":["a\n"]}`:     "line 1: agents must not contain control characters",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"expires":"tomorrow"}`: "line 1: must be a JSON object such as",
-		good + good: "line 2: name is that of line 1 as well",
-		good + strings.Replace(good, `"good"`, `"other"`, 1):          "line 2: sha256 is that of line 1 as well",
+		good + good: "line 2: name is the same as on line 1",
+		good + strings.Replace(good, `"good"`, `"other"`, 1):          "line 2: sha256 is the same as on line 1",
 		"\n" + good + "{}\n" + `{"name":"x","sha256":"","scopes":[]}`: "line 3: name is required: 1 to 100 characters\nline 4: sha256 must be",
 	} {
 		_, err := k.Load([]byte(line))

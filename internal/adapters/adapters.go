@@ -140,15 +140,15 @@ const (
 	Renews
 	// Unknown is like Renews, for an unknown event.
 	Unknown
-	// Nothing means that the event belongs to no session, so there is nothing to report.
-	Nothing
+	// Ignored means that the event belongs to no session, so there is nothing to report.
+	Ignored
 )
 
-// Effects are the names of the effects, for metrics.
-var Effects = []string{"reports", "renews", "unknown", "nothing"}
+// EffectNames are the names of the effects, for metrics.
+var EffectNames = []string{"reports", "renews", "unknown", "nothing"}
 
 // Report reads an event, a JSON object, from body until EOF and turns it into a report. The memory it uses does not
-// depend on the size of the event. If the effect is Nothing, there is no report. Otherwise the report is valid,
+// depend on the size of the event. If the effect is Ignored, there is no report. Otherwise the report is valid,
 // whatever the body contains. The error is one of body, or a *models.Error if the event is not a JSON object or lacks a
 // session ID.
 func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effect Effect, err error) {
@@ -158,7 +158,7 @@ func (c *Client) Report(body io.Reader, o Options) (r models.StatusReport, effec
 		events.Put(e)
 	}()
 	if err := e.decode(body, c.fields); err != nil {
-		return r, Nothing, err
+		return r, Ignored, err
 	}
 	return c.report(e, o)
 }
@@ -176,9 +176,9 @@ func (c *Client) report(e *event, o Options) (r models.StatusReport, effect Effe
 	topic := name(e.first(fieldSession, fieldSession2, fieldSession3), models.MaxSessionTopic)
 	if topic == "" {
 		if effect != Reports {
-			return r, Nothing, nil
+			return r, Ignored, nil
 		}
-		return r, Nothing, models.BadRequest("", "the event has no session ID: "+c.fields.names(fieldSession)+" is missing")
+		return r, Ignored, models.BadRequest("", "the event has no session ID: "+c.fields.names(fieldSession)+" is missing")
 	}
 	r = models.StatusReport{
 		AgentSource:  c.Name,

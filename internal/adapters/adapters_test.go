@@ -41,7 +41,7 @@ func (h *hub) post(client, body string) (models.StatusReport, adapters.Effect) {
 	h.opts.Now = h.now
 	r, effect, err := adapters.Named(client).Report(strings.NewReader(body), h.opts)
 	require.NoError(h.t, err, body)
-	if effect != adapters.Nothing {
+	if effect != adapters.Ignored {
 		require.NoError(h.t, r.Validate(h.now), body)
 		require.True(h.t, h.store.Accept(nil, []models.StatusReport{r}, h.now, nil)[0].Acknowledged())
 	}
@@ -419,7 +419,7 @@ func TestEvents(t *testing.T) {
 				for _, step := range story {
 					r, effect := h.post(client, step.event)
 					got := "-"
-					if effect != adapters.Nothing {
+					if effect != adapters.Ignored {
 						require.Equal(t, "s", r.SessionTopic, step.event)
 						got = h.shown(r)
 					}
@@ -580,7 +580,7 @@ func TestUnusualEvents(t *testing.T) {
 	}
 	_, effect, err := adapters.Named("claude-code").Report(strings.NewReader(`{"hook_event_name":"Setup"}`), adapters.Options{Now: epoch})
 	require.NoError(t, err)
-	require.Equal(t, adapters.Nothing, effect)
+	require.Equal(t, adapters.Ignored, effect)
 	require.Nil(t, adapters.Named("status"))
 }
 
@@ -674,7 +674,7 @@ func FuzzReport(f *testing.F) {
 					require.ErrorAs(t, err, &known)
 					continue
 				}
-				if effect != adapters.Nothing {
+				if effect != adapters.Ignored {
 					require.NoError(t, r.Validate(epoch))
 				}
 			}

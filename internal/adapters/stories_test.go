@@ -634,7 +634,7 @@ func toolStories() map[string]story {
 // TestErrorsOfNoSession checks that an error of the server that belongs to no session is ignored.
 func TestErrorsOfNoSession(t *testing.T) {
 	_, effect := newHub(t).post("opencode", `{"type":"session.error","properties":{"error":{"name":"APIError"}}}`)
-	require.Equal(t, adapters.Nothing, effect)
+	require.Equal(t, adapters.Ignored, effect)
 }
 
 // TestChoices checks that a single question has its choices. If several are asked at once, only the content has them.

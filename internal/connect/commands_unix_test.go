@@ -93,7 +93,8 @@ func socketOf(t *testing.T, text string) *os.File {
 	return reader
 }
 
-// TestCommandsPrintNothing runs every command that a client would run, in every shell, without a server and without any variables set.
+// TestCommandsPrintNothing runs every command that a client would run, in every shell, without a server and without any
+// variables set.
 func TestCommandsPrintNothing(t *testing.T) {
 	for _, shell := range shells(t) {
 		for _, c := range connect.Clients {
@@ -107,7 +108,8 @@ func TestCommandsPrintNothing(t *testing.T) {
 	}
 }
 
-// TestCommandsPost checks that a command posts its standard input unchanged, and names the agent and the machine in headers.
+// TestCommandsPost checks that a command posts its standard input unchanged, and names the agent and the machine in
+// headers.
 func TestCommandsPost(t *testing.T) {
 	event := `{"hook_event_name":"Stop","x":"` + strings.Repeat("é\\n\"'$(x)", 300_000) + "\"}\n"
 	host, err := os.Hostname()

@@ -21,7 +21,8 @@ var (
 	guarded = connect.Server{Address: "https://hub.example.com", Tokens: true}
 )
 
-// TestLines checks that the lines to paste are valid for the client, and that they name the server, and the token only if one is used.
+// TestLines checks that the lines to paste are valid for the client, and that they name the server, and the token only
+// if one is used.
 func TestLines(t *testing.T) {
 	for _, c := range connect.Clients {
 		for _, s := range []connect.Server{open, guarded} {
@@ -138,8 +139,8 @@ process.exit() // as OpenCode does: anything not posted by now is lost
 	require.Equal(t, []string{"s|success|Session started|", "s|running|Go|", "s|running|bash: ls|", "s|running|bash: ls|permission of grandchild", "s|success|Done|"}, got)
 }
 
-// TestOverview checks that the overview names each tool, its oldest version, where its lines go and how to get them, and the token if
-// one is required.
+// TestOverview checks that the overview names each tool, its oldest version, where its lines go and how to get them,
+// and the token if one is required.
 func TestOverview(t *testing.T) {
 	open := connect.Overview(connect.Server{Address: "https://hub.example"})
 	require.True(t, strings.HasPrefix(open, "Paste the lines of each tool that you use into its settings, and its runs show up at https://hub.example.\n"), open)

@@ -953,7 +953,7 @@ func TestSigningIn(t *testing.T) {
 	p := openAt(in, t, s, "?view=sessions&status=pending", ".signin")
 	require.Equal(t, "token", eval[string](p, "document.activeElement.id"))
 	p.run(chromedp.KeyEvent("ka_wrong"), chromedp.KeyEvent(kb.Enter), shown(".fault"))
-	require.Equal(t, []string{"Not signed in: unknown token."}, p.texts(".fault"))
+	require.Equal(t, []string{"Sign-in failed: unknown token."}, p.texts(".fault"))
 	p.run(chromedp.KeyEvent(token), chromedp.KeyEvent(kb.Enter), shown("main#content h1"))
 	p.live().await("document.querySelector('.row')?.innerText.includes('mine')")
 	require.Equal(t, "?view=sessions&status=pending", eval[string](p, "'?' + [...new URLSearchParams(location.search)].sort().reverse().map((pair) => pair.join('=')).join('&')"), "the view that was requested")

@@ -162,7 +162,8 @@ func attacks(address, token string) []func(ctx context.Context, n int) {
 	withToken := func(method, target string, body []byte) func(context.Context, int) {
 		return send(method, target, "application/json", body, bearer, "Accept: application/json, text/event-stream")
 	}
-	// occupy starts requests on up to limit connections and reads nothing. For each further request it closes the oldest connection.
+	// occupy starts requests on up to limit connections and reads nothing. For each further request it closes the
+	// oldest connection.
 	occupy := func(limit int, text string) func(context.Context, int) {
 		var conns []net.Conn
 		return func(ctx context.Context, _ int) {

@@ -63,7 +63,7 @@ func TestCloudEvents(t *testing.T) {
 		{report, []string{"Ce-Specversion: 9.9", "Ce-Id: 1", "Ce-Source: x", "Ce-Type: t"}, 400, "malformed CloudEvent"},
 		{`{"specversion":"1.0","id":"2","source":"x","type":"t","data_base64":"eyJhZ2VudF9pZCI6ImNpIiwic2Vzc2lvbl90b3BpYyI6ImJ1aWxkIiwic3RhdHVzIjoic3VjY2VzcyJ9"}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
 		{"\ufeff" + `{"specversion": "1.0", "id": "2b", "source": "x", "type": "t", "data_base64": "eyJhZ2VudF9pZCI6ImNpIiwic2Vzc2lvbl90b3BpYyI6ImJ1aWxkIiwic3RhdHVzIjoic3VjY2VzcyJ9"}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
-		{`{"specversion":"1.0","id":"2c","source":"x","type":"t","data_base64":1}`, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent: a member is not of the type that it must have"},
+		{`{"specversion":"1.0","id":"2c","source":"x","type":"t","data_base64":1}`, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent: a member has the wrong type"},
 		{`{"datacontentencoding":null,"specversion":"0.3","id":"2d","source":"x","type":"t","data":` + report + `}`, []string{"Content-Type: application/cloudevents+json"}, 400, "malformed CloudEvent"},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t","data":[` + report + `,` + report + `]}`, []string{"Content-Type: application/cloudevents+json; charset=utf-8"}, 200, `"accepted":2`},
 		{`{"specversion":"1.0","id":"3","source":"x","type":"t"}`, []string{"Content-Type: application/cloudevents+json"}, 400, "the body has no report"},
@@ -142,7 +142,7 @@ func TestInvalidEventsInABatch(t *testing.T) {
 		"one with an ID that is not Unicode": {event("1", `"data":{"agent_id":"\ud83d","session_topic":"t","status":"running"}`), "agent_id must be valid Unicode"},
 		"one with malformed JSON in base64":  {event("1", `"data_base64":"ew=="`), "malformed JSON at byte 1"},
 		"one with malformed base64":          {event("1", `"data_base64":"!"`), "malformed CloudEvent"},
-		"one whose base64 is not a string":   {event("1", `"data_base64":1`), "malformed CloudEvent: a member is not of the type that it must have"},
+		"one whose base64 is not a string":   {event("1", `"data_base64":1`), "malformed CloudEvent: a member has the wrong type"},
 		"one that is too large":              {event("1", `"data":{"x":"`+strings.Repeat("x", 1<<20)+`"}`), "one report must be at most 1 MiB"},
 	} {
 		t.Run(name, func(t *testing.T) {

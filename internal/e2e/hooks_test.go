@@ -88,7 +88,7 @@ func TestHookOptions(t *testing.T) {
 	require.Equal(t, listedSession{"copilot:b", "b", "copilot", "c", "Go", "running", "Go", 30}, sessionsOf(t, s, "")[0])
 
 	for target, want := range map[string]string{
-		"/webhook/nobody":                            `{"error":"not_found","message":"no such client: /webhook/ goes on with status for status reports, or with claude-code, codex, gemini-cli, cursor, copilot, opencode, a2a"}`,
+		"/webhook/nobody":                            `{"error":"not_found","message":"no such client: /webhook/ must be followed by status, for status reports, or by claude-code, codex, gemini-cli, cursor, copilot, opencode, a2a"}`,
 		"/webhook/claude-code?ttl_minutes=1441":      `"field":"ttl_minutes"`,
 		"/webhook/claude-code?ttl_minutes=x":         `ttl_minutes must be a whole number from 1 to 1440, or 0 to keep the session's`,
 		"/webhook/claude-code?agent_id=a&agent_id=b": `agent_id must not occur twice`,

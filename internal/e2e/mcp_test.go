@@ -219,7 +219,7 @@ func TestMCPAccess(t *testing.T) {
 	args := object{"agent_id": "team/a", "session_topic": "t", "status": "pending"}
 	require.Contains(t, call(t, sessions["reads"], "report_status", args, nil), "the token lacks the scope report")
 	require.Contains(t, call(t, sessions["reports"], "list_sessions", nil, nil), "the token lacks the scope read")
-	require.Contains(t, call(t, sessions["other team"], "report_status", args, nil), "the token is not for an agent with this agent_id")
+	require.Contains(t, call(t, sessions["other team"], "report_status", args, nil), "the token does not cover the agent with this agent_id")
 	require.Empty(t, call(t, sessions["team"], "report_status", args, nil))
 	require.Empty(t, call(t, sessions["other team"], "report_status", object{"agent_id": "other/b", "session_topic": "t", "status": "pending"}, nil))
 
@@ -253,7 +253,7 @@ func TestMCPAccess(t *testing.T) {
 	for range 40 {
 		errorText = call(t, sessions["reports"], "report_status", args, nil)
 	}
-	require.Contains(t, errorText, "more than 3 reports a second: try again in 1s")
+	require.Contains(t, errorText, "more than 3 reports per second: try again in 1s")
 
 	signed := serve(t, "WEBHOOK_SECRET="+accesstest.Secret)
 	require.Contains(t, call(t, connectMCP(t, signed, ""), "report_status", args, nil), "only as signed webhooks")

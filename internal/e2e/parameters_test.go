@@ -51,7 +51,7 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 	for target, want := range map[string]string{
 		"/api/sessions?statsu=failed":         "statsu is not a parameter of this route: did you mean status?",
 		"/api/agents?lim=1":                   "the parameters are active, cursor, limit, search, sort, source, status, waiting",
-		"/api/summary?status=failed":          "status is not a parameter of this route, which has none",
+		"/api/summary?status=failed":          "status is not a parameter of this route: it has none",
 		"/api/sessions?a%0Ab=1":               "a%0Ab is not a parameter",
 		"/api/sessions?limit=0&statsu=failed": "limit must be a whole number",
 	} {
