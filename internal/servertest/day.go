@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"bytes"
@@ -80,10 +80,10 @@ func historyOf(t *testing.T, s *server, se models.Session) fleet.Session {
 	return result
 }
 
-func TestRecordedDay(t *testing.T) {
+func (wiring Wiring) TestRecordedDay(t *testing.T) {
 	reports := fleet.Reports()
 	t.Run("one by one", func(t *testing.T) {
-		s := newTestServer(t, nil)
+		s := wiring.newTestServer(t, nil)
 		for _, r := range reports {
 			s.report(t, string(r))
 		}
@@ -92,7 +92,7 @@ func TestRecordedDay(t *testing.T) {
 	})
 	for _, size := range []int{2, 100, 777, len(reports)} {
 		t.Run(fmt.Sprintf("in batches of %d", size), func(t *testing.T) {
-			s := newTestServer(t, nil)
+			s := wiring.newTestServer(t, nil)
 			for batch := range slices.Chunk(reports, size) {
 				s.report(t, string(bytes.Join(batch, []byte("\n"))))
 			}
@@ -100,7 +100,7 @@ func TestRecordedDay(t *testing.T) {
 			requireRecordedDayCounts(t, s)
 		})
 		t.Run(fmt.Sprintf("in arrays of %d", size), func(t *testing.T) {
-			s := newTestServer(t, nil)
+			s := wiring.newTestServer(t, nil)
 			for batch := range slices.Chunk(reports, size) {
 				s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
 			}
@@ -109,7 +109,7 @@ func TestRecordedDay(t *testing.T) {
 		})
 	}
 	t.Run("by parallel clients", func(t *testing.T) {
-		s := newTestServer(t, nil)
+		s := wiring.newTestServer(t, nil)
 		const clients = 8
 		var reportsOf [clients][][]byte
 		for _, r := range reports {
@@ -137,18 +137,18 @@ func TestRecordedDay(t *testing.T) {
 	})
 }
 
-func TestRecordedDayWithRestarts(t *testing.T) {
+func (wiring Wiring) TestRecordedDayWithRestarts(t *testing.T) {
 	fs, stop := vfs.NewMem(), func() {}
 	var s *server
 	for batch := range slices.Chunk(fleet.Reports(), 500) {
 		stop()
-		s, stop = newDurableServer(t, fs, true)
+		s, stop = wiring.newDurableServer(t, fs, true)
 		for part := range slices.Chunk(batch, 7) {
 			s.report(t, string(bytes.Join(part, []byte("\n"))))
 		}
 	}
 	requireRecordedDay(t, s)
 	stop()
-	s, _ = newDurableServer(t, fs, true)
+	s, _ = wiring.newDurableServer(t, fs, true)
 	requireRecordedDay(t, s)
 }

@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"bytes"
@@ -22,11 +22,11 @@ import (
 
 // TestReplayedWebhookChangesNothing sends a signed webhook again, with changes to the parts that the signature does not
 // cover.
-func TestReplayedWebhookChangesNothing(t *testing.T) {
+func (wiring Wiring) TestReplayedWebhookChangesNothing(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const next = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 		shortHistory := func(o *store.Options) { o.HistoryLimit = 1 } // so that the session does not remember the report's ID
-		s := newGuardedServer(t, shortHistory, config.Config{WebhookSecret: accesstest.Secret + "," + next}, nil)
+		s := wiring.newGuardedServer(t, shortHistory, config.Config{WebhookSecret: accesstest.Secret + "," + next}, nil)
 		running, failed := reportOf("a", "t", "running"), reportOf("a", "t", "failed")
 		captured := accesstest.Sign(t, accesstest.Secret, "msg_1", time.Now(), running)
 		require.Equal(t, 200, s.do("POST", "/webhook/status", running, captured...).Code)
@@ -84,10 +84,10 @@ func TestReplayedWebhookChangesNothing(t *testing.T) {
 
 // TestWebhookTakesEffectOnce checks which webhooks may be sent again: those that were refused, and none while a request
 // with the same ID is in progress.
-func TestWebhookTakesEffectOnce(t *testing.T) {
+func (wiring Wiring) TestWebhookTakesEffectOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var deliveries *access.Deliveries
-		s := newGuardedServer(t, func(o *store.Options) { o.MaxSessions = 1 }, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Options) { deliveries = p.Access.Deliveries })
+		s := wiring.newGuardedServer(t, func(o *store.Options) { o.MaxSessions = 1 }, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Options) { deliveries = p.Access.Deliveries })
 		send := func(id, body string) *httptest.ResponseRecorder {
 			return s.do("POST", "/webhook/status", body, accesstest.Sign(t, accesstest.Secret, id, time.Now(), body)...)
 		}
@@ -119,7 +119,7 @@ func TestWebhookTakesEffectOnce(t *testing.T) {
 // TestSignedBodiesCountAgainstBodiesMaxBytes checks that signed bodies count against BODIES_MAX_BYTES: the body of
 // reports once, a compressed body in addition to its decompressed content, and the body of a tool's event until it is
 // read. A refused body is not counted.
-func TestSignedBodiesCountAgainstBodiesMaxBytes(t *testing.T) {
+func (wiring Wiring) TestSignedBodiesCountAgainstBodiesMaxBytes(t *testing.T) {
 	var zipped bytes.Buffer
 	w := gzip.NewWriter(&zipped)
 	_, err := w.Write([]byte(largeBody(600_000)))
@@ -142,7 +142,7 @@ func TestSignedBodiesCountAgainstBodiesMaxBytes(t *testing.T) {
 				bodies := budget.New(budget.MinBytes)
 				others := budget.MinBytes - room
 				require.NoError(t, bodies.For(nil).Reserve(t.Context(), others))
-				s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Options) { p.Bodies = bodies })
+				s := wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Options) { p.Bodies = bodies })
 				w := s.do("POST", c.target, c.body, append(c.header, accesstest.Sign(t, accesstest.Secret, "msg_1", time.Now(), c.body)...)...)
 				if room < c.size {
 					require.Equal(t, 503, w.Code, "%s: %s", name, w.Body)
@@ -167,8 +167,8 @@ func largeBody(size int) string {
 
 // TestLongWebhookIDs checks that a webhook ID of any allowed length serves as the ID of a report, and of each report in
 // a batch.
-func TestLongWebhookIDs(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
+func (wiring Wiring) TestLongWebhookIDs(t *testing.T) {
+	s := wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	for i, id := range []string{strings.Repeat("x", 95), strings.Repeat("x", 96), strings.Repeat("x", 100), strings.Repeat("x", 101), strings.Repeat("x", 255), "caf\xe9", "a\u202eb"} {
 		one, batch := reportOf(fmt.Sprint("one", i), "t", "running"), reportOf(fmt.Sprint("batch", i), "t", "running")
 		batch = "[" + batch + "," + batch + "]"

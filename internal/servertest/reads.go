@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"encoding/base64"
@@ -20,8 +20,8 @@ import (
 
 // BenchmarkReads measures the cost of each read in a fleet of 200,000 sessions, and compares it with the cost in a
 // fleet of 2,000. In both fleets, four sessions are pending, five are lost and none failed.
-func BenchmarkReads(b *testing.B) {
-	small, large := newFleet(b, 2_000, config.Config{}), newFleet(b, 200_000, config.Config{})
+func (wiring Wiring) BenchmarkReads(b *testing.B) {
+	small, large := wiring.newFleet(b, 2_000, config.Config{}), wiring.newFleet(b, 200_000, config.Config{})
 	for _, read := range []fleetRead{
 		{"agents", always("/api/agents?limit=100")},
 		{"agents-last-seen", always("/api/agents?limit=100&sort=-last_seen")},
@@ -49,9 +49,9 @@ func BenchmarkReads(b *testing.B) {
 
 // BenchmarkTeamReads compares the cost of reads with a token for 100 agents in a fleet of 20,000 agents with that in a
 // fleet of 200.
-func BenchmarkTeamReads(b *testing.B) {
+func (wiring Wiring) BenchmarkTeamReads(b *testing.B) {
 	path, holders := accesstest.TokensFile(b, map[string]access.Entry{"team": {Scopes: []string{"read"}, Agents: []string{"host-000*"}}})
-	small, large := newFleet(b, 2_000, config.Config{TokensFile: path}), newFleet(b, 200_000, config.Config{TokensFile: path})
+	small, large := wiring.newFleet(b, 2_000, config.Config{TokensFile: path}), wiring.newFleet(b, 200_000, config.Config{TokensFile: path})
 	for _, f := range []*fleetServer{small, large} {
 		f.header = http.Header{"Authorization": {"Bearer " + holders["team"].Token}}
 	}
@@ -109,8 +109,8 @@ type fleetServer struct {
 	header http.Header // sent with each request
 }
 
-func newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
-	s := newGuardedServer(b, nil, cfg, nil)
+func (wiring Wiring) newFleet(b *testing.B, sessions int, cfg config.Config) *fleetServer {
+	s := wiring.newGuardedServer(b, nil, cfg, nil)
 	now := time.Now()
 	report := func(n int, st models.Status) models.StatusReport {
 		return models.StatusReport{

@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"bytes"
@@ -26,7 +26,7 @@ import (
 
 // newDurableServer is newTestServer with a journal on fs, which is closed when the test ends or closeJournal is called.
 // The server is ready for requests if replayed is true.
-func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeJournal func()) {
+func (wiring Wiring) newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeJournal func()) {
 	t.Helper()
 	st := store.New(store.Options{DefaultTTL: 30 * time.Minute, SessionRetention: 168 * time.Hour, HistoryLimit: 100,
 		HistoryMaxBytes: 512 << 20, MaxSessions: 1_000_000, EventWindow: 10_000, Journaled: true})
@@ -44,13 +44,13 @@ func newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s *server, closeJ
 	}
 	closeJournal = sync.OnceFunc(func() { require.NoError(t, j.Close()) })
 	t.Cleanup(closeJournal)
-	return &server{st, h, router(h, m, config.Config{CORSAllowedOrigins: config.Origins{"*"}})}, closeJournal
+	return &server{st, h, wiring.Router(h, m, config.Config{CORSAllowedOrigins: config.Origins{"*"}})}, closeJournal
 }
 
 // TestPagingIntoTheJournal reads all pages of a history that is much longer than memory holds, while new reports
 // arrive. Every entry must occur exactly once.
-func TestPagingIntoTheJournal(t *testing.T) {
-	s, _ := newDurableServer(t, vfs.NewMem(), true)
+func (wiring Wiring) TestPagingIntoTheJournal(t *testing.T) {
+	s, _ := wiring.newDurableServer(t, vfs.NewMem(), true)
 	const entries = 5000
 	number := 0
 	more := func(n int) {
@@ -97,7 +97,7 @@ func nextOf(header http.Header) string {
 
 // TestStartAfterDowntimeOrClockChange opens the journal of a server that accepted a report at another time and ran for
 // one more minute. It checks the log, and when the session expires.
-func TestStartAfterDowntimeOrClockChange(t *testing.T) {
+func (wiring Wiring) TestStartAfterDowntimeOrClockChange(t *testing.T) {
 	for name, test := range map[string]struct {
 		reported time.Duration // relative to the start
 		log      string
@@ -124,7 +124,7 @@ func TestStartAfterDowntimeOrClockChange(t *testing.T) {
 
 			st, j = open()
 			var log bytes.Buffer
-			require.NoError(t, replay(t.Context(), j, st, config.Config{HistoryLimit: 10}, slog.New(slog.NewTextHandler(&log, nil))))
+			require.NoError(t, wiring.Replay(t.Context(), j, st, config.Config{HistoryLimit: 10}, slog.New(slog.NewTextHandler(&log, nil))))
 			require.NoError(t, j.Close())
 			for _, line := range []string{"more time", "set back"} {
 				require.Equal(t, strings.Contains(test.log, line), strings.Contains(log.String(), line), log.String())

@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"bufio"
@@ -23,8 +23,8 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-func TestEventStream(t *testing.T) {
-	s := newTestServer(t, nil)
+func (wiring Wiring) TestEventStream(t *testing.T) {
+	s := wiring.newTestServer(t, nil)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	events, _ := livetest.Listen(t, server.URL, "")
@@ -43,7 +43,7 @@ func TestEventStream(t *testing.T) {
 	assert.Equal(t, true, data["lost"])
 }
 
-func TestEventFilters(t *testing.T) {
+func (wiring Wiring) TestEventFilters(t *testing.T) {
 	for query, want := range map[string][]string{
 		"?agent_id=b":                      {"b running", "b failed"},
 		"?status=pending,failed":           {"a pending", "b failed", "c pending", "c pending"},
@@ -55,7 +55,7 @@ func TestEventFilters(t *testing.T) {
 		"?types=removed":                   {},
 		"?types=expired&lost=false&_=1":    {},
 	} {
-		s := newTestServer(t, nil)
+		s := wiring.newTestServer(t, nil)
 		server := httptest.NewServer(s)
 		events, hangUp := livetest.Listen(t, server.URL, query)
 		for _, report := range []string{"a running", "b running", "a pending", "b failed", "c pending"} {
@@ -77,8 +77,8 @@ func TestEventFilters(t *testing.T) {
 
 // TestEventsContinueFromAList reads a list, reports, and then opens the stream from the position of the list. It then
 // reconnects like an EventSource, which keeps its original parameters.
-func TestEventsContinueFromAList(t *testing.T) {
-	s := newTestServer(t, func(o *store.Options) { o.EventWindow = 1000 })
+func (wiring Wiring) TestEventsContinueFromAList(t *testing.T) {
+	s := wiring.newTestServer(t, func(o *store.Options) { o.EventWindow = 1000 })
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	s.report(t, reportOf("a", "0", "running"))
@@ -116,9 +116,9 @@ func TestEventsContinueFromAList(t *testing.T) {
 }
 
 // bubbleServer serves s in a synctest bubble. dial opens a connection to the server, and stop stops it.
-func bubbleServer(s http.Handler) (dial func() net.Conn, stop func()) {
+func (wiring Wiring) bubbleServer(s http.Handler) (dial func() net.Conn, stop func()) {
 	listener := pipeListener{make(chan net.Conn)}
-	server := newServer(s, nil, slog.New(slog.DiscardHandler))
+	server := wiring.NewServer(s, nil, slog.New(slog.DiscardHandler))
 	var serving sync.WaitGroup
 	serving.Go(func() { server.Serve(listener) }) //nolint:errcheck // it returns when the listener is closed
 	dial = func() net.Conn {
@@ -147,10 +147,10 @@ func openEvents(t *testing.T, conn net.Conn, query string) *livetest.Reader {
 }
 
 // TestIdleStreamOutlivesTheTimeouts follows an agent that does not report for an hour.
-func TestIdleStreamOutlivesTheTimeouts(t *testing.T) {
+func (wiring Wiring) TestIdleStreamOutlivesTheTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestServer(t, nil)
-		dial, stop := bubbleServer(s)
+		s := wiring.newTestServer(t, nil)
+		dial, stop := wiring.bubbleServer(s)
 		conn := dial()
 		events := openEvents(t, conn, "?agent_id=a")
 		started := time.Now()
@@ -169,10 +169,10 @@ func TestIdleStreamOutlivesTheTimeouts(t *testing.T) {
 
 // TestStuckSubscriberDelaysNoOthers checks that a subscriber that stops reading is cut off, and that another one gets
 // every event at once.
-func TestStuckSubscriberDelaysNoOthers(t *testing.T) {
+func (wiring Wiring) TestStuckSubscriberDelaysNoOthers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestServer(t, nil)
-		dial, stop := bubbleServer(s)
+		s := wiring.newTestServer(t, nil)
+		dial, stop := wiring.bubbleServer(s)
 		stuck, conn := dial(), dial()
 		openEvents(t, stuck, "")
 		events := openEvents(t, conn, "")
@@ -194,11 +194,11 @@ func TestStuckSubscriberDelaysNoOthers(t *testing.T) {
 
 // TestManySubscribers sends 1,000 changes per second for ten seconds to 2,000 subscribers, each of which follows one
 // agent. Each must get the events of its agent within 10 ms.
-func TestManySubscribers(t *testing.T) {
+func (wiring Wiring) TestManySubscribers(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		const subscribers, perSecond, seconds = 2000, 1000, 10
-		s := newTestServer(t, nil)
-		dial, stop := bubbleServer(s)
+		s := wiring.newTestServer(t, nil)
+		dial, stop := wiring.bubbleServer(s)
 		var following sync.WaitGroup
 		got := make([]int, subscribers)
 		slowest := make([]time.Duration, subscribers)
@@ -245,8 +245,8 @@ func TestManySubscribers(t *testing.T) {
 }
 
 // TestQuestionsInEvents checks that an event names the question that it opens, and how earlier questions were closed.
-func TestQuestionsInEvents(t *testing.T) {
-	s := newTestServer(t, nil)
+func (wiring Wiring) TestQuestionsInEvents(t *testing.T) {
+	s := wiring.newTestServer(t, nil)
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	events, _ := livetest.Listen(t, server.URL, "")

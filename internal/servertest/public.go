@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"encoding/json"
@@ -22,8 +22,8 @@ import (
 )
 
 // TestPublicURLPathIsNoRoute checks that PUBLIC_URL is rejected if its path could be one of the server's routes.
-func TestPublicURLPathIsNoRoute(t *testing.T) {
-	s := newTestServer(t, nil)
+func (wiring Wiring) TestPublicURLPathIsNoRoute(t *testing.T) {
+	s := wiring.newTestServer(t, nil)
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(_, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		first, _, _ := strings.Cut(strings.TrimPrefix(route, "/"), "/")
 		if first != "" {
@@ -36,9 +36,9 @@ func TestPublicURLPathIsNoRoute(t *testing.T) {
 
 // TestPublicURLWithPath sends each request with and without the path of PUBLIC_URL, and checks that the responses are
 // the same.
-func TestPublicURLWithPath(t *testing.T) {
+func (wiring Wiring) TestPublicURLWithPath(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path, PublicURL: publicURL(t, "https://hub.example.com/team/hub")}, nil)
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, PublicURL: publicURL(t, "https://hub.example.com/team/hub")}, nil)
 	reads := holders["reads"].Header()
 	for _, prefix := range []string{"", "/team/hub"} {
 		require.Equal(t, 200, s.do("POST", prefix+"/webhook/status", reportOf("a/b", "t", "running")+reportOf("c", "t", "running"), holders["reports"].Header()...).Code)
@@ -64,14 +64,14 @@ func TestPublicURLWithPath(t *testing.T) {
 }
 
 // TestSignInCookies checks the name and the path of the cookie that sign-in sets, and which cookies are accepted.
-func TestSignInCookies(t *testing.T) {
+func (wiring Wiring) TestSignInCookies(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	serverAt := func(public string) *server {
 		cfg := config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}} // the address of httptest's requests
 		if public != "" {
 			cfg.PublicURL = publicURL(t, public)
 		}
-		return newGuardedServer(t, nil, cfg, nil)
+		return wiring.newGuardedServer(t, nil, cfg, nil)
 	}
 	form := url.Values{"token": {holders["reads"].Token}}.Encode()
 	none, whole, shared, plain := serverAt(""), serverAt("https://hub.example.com"), serverAt("https://example.org/team"), serverAt("http://hub:8080/team")
@@ -119,10 +119,10 @@ func TestSignInCookies(t *testing.T) {
 
 // TestInvisibleCharacters checks that IDs with invisible characters are refused with an error that names the character,
 // and that neither responses nor the log contain such characters.
-func TestInvisibleCharacters(t *testing.T) {
+func (wiring Wiring) TestInvisibleCharacters(t *testing.T) {
 	var log logBuffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := newGuardedServer(t, nil, config.Config{}, func(p *handlers.Options) { p.Logger, p.Access.Audit = logger, logger })
+	s := wiring.newGuardedServer(t, nil, config.Config{}, func(p *handlers.Options) { p.Logger, p.Access.Audit = logger, logger })
 	const bad = "a\u202eb\u200b"
 	refused := func(w *httptest.ResponseRecorder, field string) {
 		t.Helper()
@@ -150,13 +150,13 @@ func TestInvisibleCharacters(t *testing.T) {
 
 // TestOldIDsAreStillRead checks that sessions whose IDs are no longer allowed, but are in the journal, can be listed,
 // read and removed.
-func TestOldIDsAreStillRead(t *testing.T) {
+func (wiring Wiring) TestOldIDsAreStillRead(t *testing.T) {
 	fs, bad := vfs.NewMem(), "a\u202eb"
-	s, stop := newDurableServer(t, fs, true)
+	s, stop := wiring.newDurableServer(t, fs, true)
 	_, err := s.handlers.Recorder.Accept(nil, []models.StatusReport{{AgentID: bad, SessionTopic: bad, AgentName: bad, Status: models.Running}}, time.Now(), nil)
 	require.NoError(t, err)
 	stop()
-	s, _ = newDurableServer(t, fs, true)
+	s, _ = wiring.newDurableServer(t, fs, true)
 	require.Equal(t, bad, s.sessions(t, "")[0].AgentID)
 	agent := "/api/agents/" + url.PathEscape(bad)
 	require.Equal(t, 200, s.do("GET", agent+"/sessions/"+url.PathEscape(bad), "").Code)
@@ -172,10 +172,10 @@ func publicURL(t testing.TB, text string) (u config.PublicURL) {
 
 // TestConnect checks that the settings to paste contain the address at which the client reached the server, and that a
 // malicious host name does not get into them.
-func TestConnect(t *testing.T) {
+func (wiring Wiring) TestConnect(t *testing.T) {
 	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
-	open := newTestServer(t, nil)
-	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.1/32")}}, nil)
+	open := wiring.newTestServer(t, nil)
+	guarded := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.1/32")}}, nil)
 	for _, test := range []struct {
 		server *server
 		header []string
@@ -211,7 +211,7 @@ func TestConnect(t *testing.T) {
 			require.Equal(t, 400, w.Code, "%q", host)
 		}
 	}
-	named := newGuardedServer(t, nil, config.Config{PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
+	named := wiring.newGuardedServer(t, nil, config.Config{PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
 	for _, host := range []string{"hub.example.com", "127.0.0.1:8080", "hub;rm"} { // the Host header makes no difference
 		require.Contains(t, named.do("GET", "/connect/codex", "", "Host: "+host).Body.String(), `\"https://hub.example.com/team/webhook/codex\"`)
 		require.Contains(t, named.do("GET", "/team/connect", "", "Host: "+host, "Accept: */*").Body.String(), "\n  curl -fsS https://hub.example.com/team/connect/codex\n")
@@ -222,12 +222,12 @@ func TestConnect(t *testing.T) {
 }
 
 // TestForwardedPrefix sends requests with X-Forwarded-Prefix, both with and without the prefix in the path.
-func TestForwardedPrefix(t *testing.T) {
+func (wiring Wiring) TestForwardedPrefix(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	proxies := config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")} // the address of httptest's requests
-	plain := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies}, nil)
-	named := newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies, PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
-	untrusting := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	plain := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies}, nil)
+	named := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, TrustedProxies: proxies, PublicURL: publicURL(t, "https://hub.example.com/team")}, nil)
+	untrusting := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	reads := holders["reads"].Header()
 	for _, s := range []*server{plain, named, untrusting} {
 		require.Equal(t, 200, s.do("POST", "/webhook/status", reportOf("a", "t", "running")+reportOf("b", "t", "running"), holders["reports"].Header()...).Code)

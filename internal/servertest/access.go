@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"bytes"
@@ -35,9 +35,9 @@ import (
 
 // TestWhoMayDoWhat sends a request to every route with every kind of token, and without one. It fails if a route is
 // missing here.
-func TestWhoMayDoWhat(t *testing.T) {
+func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	clients := []accesstest.Holder{{}, {Name: "wrong", Token: "ka_wrong"}, holders["expired"], holders["reports"], holders["reads"], holders["admin"], holders["other team"], holders["team"]}
 	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.do("GET", "/", "", holders["reads"].Header()...).Body.String())
 	const agent, session = "/api/agents/team%2Fa", "/api/agents/team%2Fa/sessions/t"
@@ -118,8 +118,8 @@ func TestWhoMayDoWhat(t *testing.T) {
 
 // TestWithoutTokensEverythingIsAllowed checks that a server without tokens accepts requests of anyone, but serves no
 // profiles.
-func TestWithoutTokensEverythingIsAllowed(t *testing.T) {
-	s := newTestServer(t, nil)
+func (wiring Wiring) TestWithoutTokensEverythingIsAllowed(t *testing.T) {
+	s := wiring.newTestServer(t, nil)
 	require.Equal(t, 200, s.do("POST", "/webhook/status", reportOf("a", "t", "running")).Code)
 	require.Equal(t, 200, s.do("GET", "/api/agents", "").Code)
 	require.Equal(t, 200, s.do("GET", "/metrics", "", "Authorization: Bearer whatever").Code)
@@ -130,9 +130,9 @@ func TestWithoutTokensEverythingIsAllowed(t *testing.T) {
 	require.Contains(t, s.do("GET", "/health", "").Body.String(), `"storage":"memory"`)
 }
 
-func TestHealthShowsStrangersOnlyTheStatus(t *testing.T) {
+func (wiring Wiring) TestHealthShowsStrangersOnlyTheStatus(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	for name, details := range map[string]bool{"": false, "reads": true, "reports": false, "team": false, "expired": false} {
 		w := s.do("GET", "/health", "", holders[name].Header()...)
 		require.Equal(t, 200, w.Code)
@@ -144,13 +144,13 @@ func TestHealthShowsStrangersOnlyTheStatus(t *testing.T) {
 	require.JSONEq(t, `{"status":"unavailable"}`, s.do("GET", "/health", "").Body.String())
 	require.JSONEq(t, `{"status":"unavailable"}`, s.do("GET", "/health/ready", "").Body.String())
 	require.Contains(t, s.do("GET", "/health/ready", "", holders["reads"].Header()...).Body.String(), "stopping")
-	public := newGuardedServer(t, nil, config.Config{TokensFile: path, MetricsPublic: true}, nil)
+	public := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, MetricsPublic: true}, nil)
 	require.Equal(t, 200, public.do("GET", "/metrics", "").Code)
 }
 
-func TestWaysToSendAToken(t *testing.T) {
+func (wiring Wiring) TestWaysToSendAToken(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	reports, reads := holders["reports"].Token, holders["reads"].Token
 	post := func(query string, header ...string) int {
 		return s.do("POST", "/webhook/status"+query, reportOf("a", "t", "running"), header...).Code
@@ -182,9 +182,9 @@ func TestWaysToSendAToken(t *testing.T) {
 
 // TestBatchForSeveralTeams checks that the reports of a batch that the token covers are accepted, and that each other
 // report gets an error.
-func TestBatchForSeveralTeams(t *testing.T) {
+func (wiring Wiring) TestBatchForSeveralTeams(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	team := holders["team"].Header()
 	w := s.do("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("other/b", "t", "running"), team...)
 	require.Equal(t, 207, w.Code)
@@ -236,7 +236,7 @@ func readEverything(s *server, ids []string, header ...string) (all view) {
 
 // TestLimitedTokenSeesOnlyItsAgents checks that a client with a token for some agents gets the same lists, counts and
 // events as on a server that only received the reports of these agents, for any agents and patterns.
-func TestLimitedTokenSeesOnlyItsAgents(t *testing.T) {
+func (wiring Wiring) TestLimitedTokenSeesOnlyItsAgents(t *testing.T) {
 	ids := []string{"a/1", "a/2", "ab", "b/1", "ü/*", "c"}
 	rapid.Check(t, func(rt *rapid.T) {
 		patterns := rapid.SliceOfNDistinct(rapid.SampledFrom([]string{"a/*", "*1", "b/?", `ü/\*`, "c", "*", "a?", "nobody"}), 1, 3, rapid.ID).Draw(rt, "patterns")
@@ -260,8 +260,8 @@ func TestLimitedTokenSeesOnlyItsAgents(t *testing.T) {
 
 		synctest.Test(t, func(t *testing.T) {
 			shortTTL := func(o *store.Options) { o.DefaultTTL, o.SessionRetention = 5*time.Minute, 20*time.Minute }
-			shared := newGuardedServer(t, shortTTL, config.Config{TokensFile: path}, nil)
-			own := newGuardedServer(t, shortTTL, config.Config{}, nil)
+			shared := wiring.newGuardedServer(t, shortTTL, config.Config{TokensFile: path}, nil)
+			own := wiring.newGuardedServer(t, shortTTL, config.Config{}, nil)
 			sharedEvents, ownEvents := follow(t, shared, "/api/events", holders["some"].Header()...), follow(t, own, "/api/events")
 			for _, st := range steps {
 				time.Sleep(time.Millisecond)
@@ -350,12 +350,12 @@ func (f *stream) events() (events []string) {
 
 // TestStreamEndsWithItsToken checks that an open stream ends when its token is removed, when its token expires, and at
 // sign-out.
-func TestStreamEndsWithItsToken(t *testing.T) {
+func (wiring Wiring) TestStreamEndsWithItsToken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		soon := time.Now().Add(time.Hour)
 		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"gone": {Scopes: []string{"read"}}, "stays": {Scopes: []string{"read"}}, "expires": {Scopes: []string{"read"}, Expires: soon}})
 		var guard handlers.Access
-		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) { guard = p.Access })
+		s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) { guard = p.Access })
 		cookie := signIn(t, s, holders["stays"].Token)
 		streams := map[string]*stream{"signed in": follow(t, s, "/api/events", "Cookie: "+cookie)}
 		for name, h := range holders {
@@ -402,10 +402,10 @@ func signIn(t testing.TB, s http.Handler, token string) (cookie string) {
 	return cookie
 }
 
-func TestSignIn(t *testing.T) {
+func (wiring Wiring) TestSignIn(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-		s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) {
+		s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) {
 			p.Access.Proxies = []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24")} // the address of httptest's requests
 		})
 		w := s.do("GET", "/?view=agents", "")
@@ -468,10 +468,10 @@ func TestSignIn(t *testing.T) {
 	})
 }
 
-func TestRateLimits(t *testing.T) {
+func (wiring Wiring) TestRateLimits(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"one": {Scopes: []string{"report", "read"}}, "two": {Scopes: []string{"report", "read"}}})
-		s := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 10, RateLimitReads: 5}, nil)
+		s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReports: 10, RateLimitReads: 5}, nil)
 		one, two := holders["one"].Header(), holders["two"].Header()
 		report := func(n int, header []string) *httptest.ResponseRecorder {
 			return s.do("POST", "/webhook/status", "["+strings.TrimSuffix(strings.Repeat(reportOf("a", "t", "running")+",", n), ",")+"]", header...)
@@ -512,8 +512,8 @@ func TestRateLimits(t *testing.T) {
 	})
 }
 
-func TestRateLimitsByAddress(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{RateLimitReads: 1, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("10.0.0.0/8")}}, nil)
+func (wiring Wiring) TestRateLimitsByAddress(t *testing.T) {
+	s := wiring.newGuardedServer(t, nil, config.Config{RateLimitReads: 1, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("10.0.0.0/8")}}, nil)
 	from := func(forwarded string) int { return s.do("GET", "/api/agents", "", "X-Forwarded-For: "+forwarded).Code }
 	exhaust := func(forwarded string) {
 		t.Helper()
@@ -530,7 +530,7 @@ func TestRateLimitsByAddress(t *testing.T) {
 	require.Equal(t, 429, from("2001:db8::ffff:1"), "an IPv6 /64 network counts as one address")
 	require.Equal(t, 200, from("2001:db8:0:1::1"))
 
-	direct := newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, nil)
+	direct := wiring.newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, nil)
 	for i := range 11 {
 		w := direct.do("GET", "/api/agents", "", fmt.Sprintf("X-Forwarded-For: 203.0.113.%d", i))
 		require.Equal(t, map[bool]int{true: 200, false: 429}[i < 10], w.Code, "without TRUSTED_PROXIES, X-Forwarded-For is ignored")
@@ -538,7 +538,7 @@ func TestRateLimitsByAddress(t *testing.T) {
 }
 
 // TestRateLimitsOfManyAddressesAreBounded counts requests of 100,000 addresses.
-func TestRateLimitsOfManyAddressesAreBounded(t *testing.T) {
+func (wiring Wiring) TestRateLimitsOfManyAddressesAreBounded(t *testing.T) {
 	limits := access.NewRateLimiter(access.Limits{Reports: 1, Reads: 1})
 	now := time.Now()
 	for i := range 100_000 {
@@ -550,8 +550,8 @@ func TestRateLimitsOfManyAddressesAreBounded(t *testing.T) {
 }
 
 // TestRequestsInFlightAreLimited sends more concurrent requests than are allowed.
-func TestRequestsInFlightAreLimited(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{MaxInFlight: 2}, nil)
+func (wiring Wiring) TestRequestsInFlightAreLimited(t *testing.T) {
+	s := wiring.newGuardedServer(t, nil, config.Config{MaxInFlight: 2}, nil)
 	finish := []func(string) int{occupy(t, s), occupy(t, s)}
 	w := s.do("GET", "/api/agents", "")
 	require.Equal(t, 503, w.Code)
@@ -566,10 +566,10 @@ func TestRequestsInFlightAreLimited(t *testing.T) {
 }
 
 // TestExcessIsLoggedOncePerSecond sends far too many requests, with a path that is too long for a log line.
-func TestExcessIsLoggedOncePerSecond(t *testing.T) {
+func (wiring Wiring) TestExcessIsLoggedOncePerSecond(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var log bytes.Buffer
-		s := newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, func(p *handlers.Options) {
+		s := wiring.newGuardedServer(t, nil, config.Config{RateLimitReads: 1}, func(p *handlers.Options) {
 			p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil))
 		})
 		for range 3 {
@@ -612,7 +612,7 @@ func occupy(t testing.TB, s *server) (finish func(body string) int) {
 	}
 }
 
-func TestSignedWebhooks(t *testing.T) {
+func (wiring Wiring) TestSignedWebhooks(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 		const next = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -620,7 +620,7 @@ func TestSignedWebhooks(t *testing.T) {
 			"with tokens":    {TokensFile: path, WebhookSecret: accesstest.Secret + ", " + next},
 			"without tokens": {WebhookSecret: accesstest.Secret + "," + next},
 		} {
-			s := newGuardedServer(t, nil, cfg, nil)
+			s := wiring.newGuardedServer(t, nil, cfg, nil)
 			body := reportOf("a", "t", "running")
 			send := func(secret, id string, at time.Time, body string, signature ...string) *httptest.ResponseRecorder {
 				key, err := webhooks.NewWebhook(secret)
@@ -662,8 +662,8 @@ func TestSignedWebhooks(t *testing.T) {
 }
 
 // TestSignatureCoversTheCompressedBody checks that a signature is over the body as it was sent, before decompression.
-func TestSignatureCoversTheCompressedBody(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
+func (wiring Wiring) TestSignatureCoversTheCompressedBody(t *testing.T) {
+	s := wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	key, err := webhooks.NewWebhook(accesstest.Secret)
 	require.NoError(t, err)
 	var stream bytes.Buffer
@@ -683,9 +683,9 @@ func TestSignatureCoversTheCompressedBody(t *testing.T) {
 	require.Len(t, s.sessions(t, ""), 1)
 }
 
-func TestRemoval(t *testing.T) {
+func (wiring Wiring) TestRemoval(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := newTestServer(t, nil)
+		s := wiring.newTestServer(t, nil)
 		stream := follow(t, s, "/api/events?types=removed")
 		s.do("POST", "/webhook/status", reportOf("a/b", "t 1", "running")+reportOf("a/b", "t 2", "running"))
 		require.Equal(t, 404, s.do("DELETE", "/api/agents/nobody", "").Code)
@@ -709,9 +709,9 @@ func TestRemoval(t *testing.T) {
 
 // TestUnusualRequestsBypassNoTokens sends methods and paths in unusual forms without a token, and checks that none gets
 // access.
-func TestUnusualRequestsBypassNoTokens(t *testing.T) {
+func (wiring Wiring) TestUnusualRequestsBypassNoTokens(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	s.do("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["reports"].Header()...)
 	paths := []string{"/api/agents", "/api/agents/team%2Fa", "/api/summary", "/api/sessions", "/openapi.yaml", "/metrics", "/debug/pprof/heap", "/webhook/status", "/api/events"}
 	for _, p := range paths {
@@ -766,11 +766,11 @@ func (l *logBuffer) String() string {
 
 // TestNoSecretIsLogged sends secrets to every route in every possible way, and searches the log and the responses for
 // them.
-func TestNoSecretIsLogged(t *testing.T) {
+func (wiring Wiring) TestNoSecretIsLogged(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	var log logBuffer
 	logger := slog.New(slog.NewTextHandler(&log, &slog.HandlerOptions{Level: slog.LevelDebug}))
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: accesstest.Secret, RateLimitReads: 10_000}, func(p *handlers.Options) {
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: accesstest.Secret, RateLimitReads: 10_000}, func(p *handlers.Options) {
 		p.Logger, p.Access.Audit = logger, logger
 	})
 	cookie := signIn(t, s, holders["reads"].Token)
@@ -814,10 +814,10 @@ func TestNoSecretIsLogged(t *testing.T) {
 }
 
 // TestAudit checks that every sign-in, refusal and removal is in the audit log.
-func TestAudit(t *testing.T) {
+func (wiring Wiring) TestAudit(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	var log logBuffer
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) { p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil)) })
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, func(p *handlers.Options) { p.Access.Audit = slog.New(slog.NewTextHandler(&log, nil)) })
 	s.do("POST", "/webhook/status", reportOf("a", "t", "running"), holders["reports"].Header()...)
 	s.do("GET", "/api/agents", "")
 	s.do("GET", "/api/agents", "", holders["reports"].Header()...)
@@ -836,8 +836,8 @@ func TestAudit(t *testing.T) {
 	require.Len(t, strings.Split(strings.TrimSpace(log.String()), "\n"), 5)
 }
 
-func TestSecurityHeaders(t *testing.T) {
-	s := newTestServer(t, nil)
+func (wiring Wiring) TestSecurityHeaders(t *testing.T) {
+	s := wiring.newTestServer(t, nil)
 	for _, target := range []string{"/", "/health", "/api/agents", "/nothing", "/metrics", "/openapi.yaml", "/favicon.svg"} {
 		header := s.do("GET", target, "").Header()
 		require.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), target)
@@ -850,9 +850,9 @@ func TestSecurityHeaders(t *testing.T) {
 
 // TestSharedCachesStoreNothing sends a GET request to every route, as clients with and without access, and checks that
 // the response forbids shared caches to store it. Only the icon, which is the same for everyone, may be stored.
-func TestSharedCachesStoreNothing(t *testing.T) {
+func (wiring Wiring) TestSharedCachesStoreNothing(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := newGuardedServer(t, nil, config.Config{TokensFile: path, CORSAllowedOrigins: config.Origins{"https://app.example"}}, nil)
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, CORSAllowedOrigins: config.Origins{"https://app.example"}}, nil)
 	for i := range 20 {
 		s.do("POST", "/webhook/status", reportOf("team/a", fmt.Sprint("t", i), "running"), holders["reports"].Header()...)
 	}
@@ -899,11 +899,11 @@ func TestSharedCachesStoreNothing(t *testing.T) {
 
 // TestEveryRouteChecksTheHost sends a request with a foreign host name to every route, as in a DNS rebinding attack.
 // Every route must refuse it, except those for probes.
-func TestEveryRouteChecksTheHost(t *testing.T) {
+func (wiring Wiring) TestEveryRouteChecksTheHost(t *testing.T) {
 	path, _ := accesstest.TokensFile(t, accesstest.EveryKind())
-	open := newGuardedServer(t, nil, config.Config{}, nil)
-	signed := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
-	guarded := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	open := wiring.newGuardedServer(t, nil, config.Config{}, nil)
+	signed := wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
+	guarded := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	open.report(t, reportOf("a", "t", "running"))
 	attack := func(s *server, method, route string) *httptest.ResponseRecorder {
 		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex", "*", "x").Replace(route)

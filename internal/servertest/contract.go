@@ -1,4 +1,4 @@
-package main
+package servertest
 
 import (
 	"context"
@@ -33,15 +33,16 @@ import (
 
 // contract is openapi.yaml, and the responses in it that the test has seen so far.
 type contract struct {
-	doc  *openapi3.T
-	seen map[string]bool // "GET /api/agents 200"
+	wiring Wiring
+	doc    *openapi3.T
+	seen   map[string]bool // "GET /api/agents 200"
 }
 
-func newContract(t *testing.T) *contract {
+func (wiring Wiring) newContract(t *testing.T) *contract {
 	doc, err := openapi3.NewLoader().LoadFromData(handlers.OpenAPISpec)
 	require.NoError(t, err)
 	require.NoError(t, doc.Validate(t.Context()))
-	return &contract{doc, map[string]bool{}}
+	return &contract{wiring, doc, map[string]bool{}}
 }
 
 // check fails the test unless the response to a request conforms to the contract. route is the pattern that matched the
@@ -88,9 +89,9 @@ func (c *contract) check(t *testing.T, route string, r *http.Request, w *httptes
 
 // TestContract sends valid and invalid requests to every route and checks each response against openapi.yaml. It also
 // checks that the file and the router have the same routes, and that every response in the file occurred at least once.
-func TestContract(t *testing.T) {
-	c := newContract(t)
-	s := newTestServer(t, func(o *store.Options) { o.MaxSessions = 3 })
+func (wiring Wiring) TestContract(t *testing.T) {
+	c := wiring.newContract(t)
+	s := wiring.newTestServer(t, func(o *store.Options) { o.MaxSessions = 3 })
 	full := `{"agent_id":"a/ü %25","agent_name":"N","agent_source":"cursor","session_topic":"t?#","session_title":"T","status":"running",` +
 		`"timestamp":"2026-11-20T07:01:18.4Z","message":"m","content":"c","ttl_minutes":5,"report_id":"r"}`
 	agent := "/api/agents/" + url.PathEscape("a/ü %25")
@@ -256,7 +257,7 @@ func (d *fullDisk) String() string { return "full disk" }
 // and while the disk is full.
 func (c *contract) checkJournal(t *testing.T) {
 	disk := new(fullDisk)
-	s, _ := newDurableServer(t, errorfs.Wrap(vfs.NewMem(), disk), false)
+	s, _ := c.wiring.newDurableServer(t, errorfs.Wrap(vfs.NewMem(), disk), false)
 	report := reportOf("a", "t", "running")
 	var detail struct {
 		StatusHistory []models.AgentStatus `json:"status_history"`
@@ -317,8 +318,8 @@ func (c *contract) checkJournal(t *testing.T) {
 
 // TestContractForQuestions checks questions in the responses to reads against the contract, and finds sessions by their
 // questions.
-func TestContractForQuestions(t *testing.T) {
-	s, c := newTestServer(t, nil), newContract(t)
+func (wiring Wiring) TestContractForQuestions(t *testing.T) {
+	s, c := wiring.newTestServer(t, nil), wiring.newContract(t)
 	position := s.handlers.Hub.Position()
 	event := func(rest string) {
 		w := s.do("POST", "/webhook/claude-code", `{"session_id":"t","cwd":"/home/dev/payments",`+rest+`}`, "X-Agent-Host: laptop")
@@ -363,7 +364,7 @@ func TestContractForQuestions(t *testing.T) {
 
 // checkEvents checks each type of event against the contract.
 func (c *contract) checkEvents(t *testing.T) {
-	s := newTestServer(t, func(o *store.Options) { o.SessionRetention, o.EventWindow = time.Minute, 100 })
+	s := c.wiring.newTestServer(t, func(o *store.Options) { o.SessionRetention, o.EventWindow = time.Minute, 100 })
 	server := httptest.NewServer(s)
 	t.Cleanup(server.Close)
 	events, _ := livetest.Listen(t, server.URL, "?since=another-1")
@@ -400,7 +401,7 @@ func (c *contract) checkEvents(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
 	r := httptest.NewRequestWithContext(ctx, http.MethodGet, "/api/events", nil)
-	newTestServer(t, nil).ServeHTTP(w, r)
+	c.wiring.newTestServer(t, nil).ServeHTTP(w, r)
 	require.Equal(t, http.StatusOK, w.Code)
 	c.check(t, "/api/events", r, w)
 }
@@ -410,7 +411,7 @@ func (c *contract) checkForeignHost(t *testing.T, method, route string) {
 	if strings.HasPrefix(route, "/health") {
 		return
 	}
-	s := newGuardedServer(t, nil, config.Config{}, nil)
+	s := c.wiring.newGuardedServer(t, nil, config.Config{}, nil)
 	r := httptest.NewRequest(method, strings.ReplaceAll(route, "{client}", "codex"), strings.NewReader(reportOf("a", "t", "running")))
 	r.Host = "evil.example"
 	w := httptest.NewRecorder()
@@ -421,7 +422,7 @@ func (c *contract) checkForeignHost(t *testing.T, method, route string) {
 
 // checkWebhooks checks the responses to signed webhooks against the contract.
 func (c *contract) checkWebhooks(t *testing.T) {
-	s := newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
+	s := c.wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	for _, test := range []struct {
 		route, target, id string
 		code              int
@@ -461,9 +462,9 @@ func (c *contract) checkAccess(t *testing.T) {
 		c.check(t, route, r, w)
 		return w.Code
 	}
-	open := newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	strict := newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReads: 1, RateLimitReports: 1}, nil)
-	busy := newGuardedServer(t, nil, config.Config{MaxInFlight: 1}, nil)
+	open := c.wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	strict := c.wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, RateLimitReads: 1, RateLimitReports: 1}, nil)
+	busy := c.wiring.newGuardedServer(t, nil, config.Config{MaxInFlight: 1}, nil)
 	finish := occupy(t, busy)
 
 	exceedLimit := func(method, route, holder string) (status int) { // on a slow machine, some requests are allowed again by now
@@ -512,7 +513,7 @@ func (c *contract) checkAccess(t *testing.T) {
 	}
 	require.Equal(t, 200, request(open, "GET", "/health", ""))
 	require.Equal(t, 404, request(open, "GET", "/api/backup", "admin"), "this server has no journal")
-	durable, _ := newDurableServer(t, vfs.NewMem(), true)
+	durable, _ := c.wiring.newDurableServer(t, vfs.NewMem(), true)
 	durable.handlers.Access = open.handlers.Access
 	require.Equal(t, 200, request(durable, "GET", "/api/backup", "admin"))
 	require.Equal(t, 200, finish(reportOf("a", "t", "running")))

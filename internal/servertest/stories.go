@@ -1,9 +1,10 @@
-package main
+package servertest
 
 import (
+	"embed"
 	"encoding/json"
 	"fmt"
-	"os"
+	"io/fs"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -46,30 +47,33 @@ type expectation struct {
 	History    int
 }
 
+//go:embed testdata/stories
+var stories embed.FS
+
 // TestStories replays each story on its own, with every event sent twice, together with a second session of the same
 // story, and with a restart after each step.
-func TestStories(t *testing.T) {
-	files, err := filepath.Glob("testdata/stories/*.json")
+func (wiring Wiring) TestStories(t *testing.T) {
+	files, err := fs.Glob(stories, "testdata/stories/*.json")
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
 	for _, file := range files {
-		text, err := os.ReadFile(file)
+		text, err := stories.ReadFile(file)
 		require.NoError(t, err)
 		var st story
 		require.NoError(t, json.Unmarshal(text, &st))
 		require.NotEmpty(t, st.Steps)
 		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
 			t.Parallel()
-			t.Run("alone", func(t *testing.T) { st.replay(t, newTestServer(t, nil), replayOptions{}) })
-			t.Run("every event twice", func(t *testing.T) { st.replay(t, newTestServer(t, nil), replayOptions{times: 2}) })
-			t.Run("with another session", func(t *testing.T) { st.replay(t, newTestServer(t, nil), replayOptions{others: 1}) })
+			t.Run("alone", func(t *testing.T) { st.replay(t, wiring.newTestServer(t, nil), replayOptions{}) })
+			t.Run("every event twice", func(t *testing.T) { st.replay(t, wiring.newTestServer(t, nil), replayOptions{times: 2}) })
+			t.Run("with another session", func(t *testing.T) { st.replay(t, wiring.newTestServer(t, nil), replayOptions{others: 1}) })
 			for i := range st.Steps {
 				t.Run(fmt.Sprint("restarted after step ", i+1), func(t *testing.T) {
 					fs := vfs.NewMem()
-					s := startOn(t, fs)
+					s := wiring.startOn(t, fs)
 					st.replay(t, s.server, replayOptions{restartAfter: i + 1, restart: func() *server {
 						require.NoError(t, s.journal.Close())
-						s = startOn(t, fs)
+						s = wiring.startOn(t, fs)
 						return s.server
 					}})
 					require.NoError(t, s.journal.Close())
@@ -162,11 +166,11 @@ type journaledServer struct {
 }
 
 // startOn starts a server with a journal on fs.
-func startOn(t *testing.T, fs vfs.FS) journaledServer {
+func (wiring Wiring) startOn(t *testing.T, fs vfs.FS) journaledServer {
 	t.Helper()
 	j, err := journal.Open(journal.Options{Dir: "data", FS: fs})
 	require.NoError(t, err)
-	s := newGuardedServer(t, func(o *store.Options) { o.Journaled = true }, config.Config{}, func(p *handlers.Options) {
+	s := wiring.newGuardedServer(t, func(o *store.Options) { o.Journaled = true }, config.Config{}, func(p *handlers.Options) {
 		p.Journal, p.Recorder = j, recorder.New(p.Store, j, p.Metrics)
 	})
 	require.NoError(t, j.Replay(t.Context(), s.store, 100, time.Now(), func(journal.Progress) {}))
