@@ -9,7 +9,9 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"os/signal"
 	"runtime"
@@ -94,54 +96,18 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	floor := make([]byte, heapFloor)
 	defer runtime.KeepAlive(floor)
 
-	st := store.New(store.Options{
-		DefaultTTL:       time.Duration(cfg.DefaultTTLMinutes) * time.Minute,
-		SessionRetention: cfg.SessionRetention,
-		HistoryLimit:     cfg.HistoryLimit,
-		HistoryMaxBytes:  int64(cfg.HistoryMaxBytes),
-		MaxSessions:      cfg.MaxSessions,
-		DataMaxBytes:     int64(cfg.DataMaxBytes),
-		EventWindow:      cfg.EventWindow,
-		Journaled:        cfg.DataDir != "",
-	})
-	m := metrics.New(st, version.String())
-	guard, watched, err := openAccess(cfg, st, m, logger)
+	a, err := assemble(cfg, logger, audit)
 	if err != nil {
 		return err
 	}
-	guard.Audit = audit
-	encryption, watchedCerts, err := openCerts(cfg, m, logger)
-	if err != nil {
-		return err
+	if a.journal != nil {
+		defer func() { err = errors.Join(err, a.journal.Close()) }()
 	}
-	watched = append(watched, watchedCerts...)
-	page, err := dashboard.New(st)
-	if err != nil {
-		return err
-	}
-	j, err := openJournal(cfg, m, logger)
-	if err != nil {
-		return err
-	}
-	if j != nil {
-		defer func() { err = errors.Join(err, j.Close()) }()
-	}
-	rec := recorder.New(st, j, m)
-	hub := live.New(st, m, live.Options{MaxSubscribers: cfg.MaxSubscribers, QueueSize: cfg.EventWindow / 2})
-	answers := budget.New(int64(cfg.AnswersMaxBytes))
-	m.AddAnswers(answers)
-	bodies := budget.New(int64(cfg.BodiesMaxBytes))
-	m.AddBodies(bodies)
-	h := handlers.New(handlers.Options{
-		Store: st, Recorder: rec, Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: version.String(),
-		Access: guard, Responses: answers, Bodies: bodies, Capture: cfg.Capture, Dashboard: page, PublicURL: cfg.PublicURL.URL,
-	})
-
 	listeners, err := sockets.Listen(cfg.Addresses())
 	if err != nil {
 		return fmt.Errorf("listen on HOST and PORT: %w", err)
 	}
-	server := newServer(router(h, m, cfg), encryption, logger)
+	server := newServer(router(a.handler, a.metrics, cfg), a.encryption, logger)
 
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -149,40 +115,34 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	defer stopBackground()
 
 	hangup := make(chan os.Signal, 1)
-	if len(watched) > 0 { // before the server is known to be running: until then, SIGHUP ends the process
+	if len(a.watched) > 0 { // before the server is known to be running: until then, SIGHUP ends the process
 		signal.Notify(hangup, syscall.SIGHUP)
 		defer signal.Stop(hangup)
+		background.Go(func() { watch.Run(backgroundCtx, a.watched, hangup) })
 	}
 	served := make(chan error, len(listeners))
 	for _, listener := range listeners {
 		background.Go(func() {
-			if encryption != nil {
+			if a.encryption != nil {
 				served <- server.ServeTLS(listener, "", "")
 				return
 			}
 			served <- server.Serve(listener)
 		})
-		logger.Info("serving", "address", listener.Addr().String(), "version", version.String(), "tls", encryption != nil)
+		logger.Info("serving", "url", urlOf(cfg, listener.Addr()), "address", listener.Addr().String(), "version", version.String())
 	}
 	logExposure(cfg, logger)
-	if len(watched) > 0 {
-		background.Go(func() { watch.Run(backgroundCtx, watched, hangup) })
-	}
-	if j == nil {
+	if a.journal == nil {
 		logger.Info("state is kept in memory only and is lost when the process ends: set DATA_DIR to keep it")
-	} else if err := replay(ctx, j, st, cfg, logger); err != nil {
+	} else if err := replay(ctx, a.journal, a.store, cfg, logger); err != nil {
 		return errors.Join(err, server.Close())
 	}
-	h.SetReady()
-	background.Go(func() { hub.Run(backgroundCtx) })
-	jobs := upkeep.Jobs{Store: st, Recorder: rec, Metrics: m, Logger: logger}
-	background.Go(func() { jobs.Expire(backgroundCtx, cfg.ExpiryInterval) })
-	if j != nil {
-		defer func() { j.MarkAlive(time.Now()) }()
-		background.Go(func() { upkeep.Every(backgroundCtx, aliveEvery, j.MarkAlive) })
-		background.Go(func() { jobs.TrimHistory(backgroundCtx, cfg.HistoryRetention) })
-		background.Go(func() { jobs.MeasureDisk(backgroundCtx) })
-		background.Go(func() { serveControl(backgroundCtx, j, datadir.Find(cfg.DataDir), logger) })
+	a.handler.SetReady()
+	if a.journal != nil {
+		defer func() { a.journal.MarkAlive(time.Now()) }()
+	}
+	for _, job := range a.jobs() {
+		background.Go(func() { job(backgroundCtx) })
 	}
 
 	select {
@@ -191,10 +151,100 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	case <-ctx.Done():
 	}
 	logger.Info("stopping", "timeout", cfg.ShutdownTimeout)
-	h.Drain()
-	err = stop(server, h, cfg.ShutdownTimeout, logger)
-	logger.Info("stopped", "accepted", m.Acknowledged())
+	a.handler.Drain()
+	err = stop(server, a.handler, cfg.ShutdownTimeout, logger)
+	logger.Info("stopped", "accepted", a.metrics.Acknowledged())
 	return err
+}
+
+// app is what the server consists of.
+type app struct {
+	cfg        config.Config
+	logger     *slog.Logger
+	store      *store.Store
+	metrics    *metrics.Metrics
+	journal    *journal.Journal // nil if state is kept in memory only
+	recorder   *recorder.Recorder
+	hub        *live.Hub
+	handler    *handlers.Handler
+	encryption *tls.Config    // nil without TLS
+	watched    []*watch.Files // reloaded when they change
+}
+
+// assemble creates the parts of the server, each with the settings for it. Nothing runs yet.
+func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
+	a := &app{cfg: cfg, logger: logger, store: store.New(store.Options{
+		DefaultTTL:       time.Duration(cfg.DefaultTTLMinutes) * time.Minute,
+		SessionRetention: cfg.SessionRetention,
+		HistoryLimit:     cfg.HistoryLimit,
+		HistoryMaxBytes:  int64(cfg.HistoryMaxBytes),
+		MaxSessions:      cfg.MaxSessions,
+		DataMaxBytes:     int64(cfg.DataMaxBytes),
+		EventWindow:      cfg.EventWindow,
+		Journaled:        cfg.DataDir != "",
+	})}
+	a.metrics = metrics.New(a.store, version.String())
+	guard, watched, err := openAccess(cfg, a.store, a.metrics, logger)
+	if err != nil {
+		return nil, err
+	}
+	guard.Audit = audit
+	encryption, watchedCerts, err := openCerts(cfg, a.metrics, logger)
+	if err != nil {
+		return nil, err
+	}
+	a.encryption, a.watched = encryption, append(watched, watchedCerts...)
+	page, err := dashboard.New(a.store)
+	if err != nil {
+		return nil, err
+	}
+	if a.journal, err = openJournal(cfg, a.metrics, logger); err != nil {
+		return nil, err
+	}
+	a.recorder = recorder.New(a.store, a.journal, a.metrics)
+	a.hub = live.New(a.store, a.metrics, live.Options{MaxSubscribers: cfg.MaxSubscribers, QueueSize: cfg.EventWindow / 2})
+	responses, bodies := budget.New(int64(cfg.AnswersMaxBytes)), budget.New(int64(cfg.BodiesMaxBytes))
+	a.metrics.AddAnswers(responses)
+	a.metrics.AddBodies(bodies)
+	a.handler = handlers.New(handlers.Options{
+		Store: a.store, Recorder: a.recorder, Journal: a.journal, Hub: a.hub, Metrics: a.metrics, Logger: logger,
+		Version: version.String(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
+		Dashboard: page, PublicURL: cfg.PublicURL.URL,
+	})
+	return a, nil
+}
+
+// jobs returns what runs in the background while the server is ready. Each job ends with its context.
+func (a *app) jobs() []func(context.Context) {
+	periodic := upkeep.Jobs{Store: a.store, Recorder: a.recorder, Metrics: a.metrics, Logger: a.logger}
+	jobs := []func(context.Context){
+		a.hub.Run,
+		func(ctx context.Context) { periodic.Expire(ctx, a.cfg.ExpiryInterval) },
+	}
+	if a.journal == nil {
+		return jobs
+	}
+	return append(jobs,
+		func(ctx context.Context) { upkeep.Every(ctx, aliveEvery, a.journal.MarkAlive) },
+		func(ctx context.Context) { periodic.TrimHistory(ctx, a.cfg.HistoryRetention) },
+		periodic.MeasureDisk,
+		func(ctx context.Context) { serveControl(ctx, a.journal, datadir.Find(a.cfg.DataDir), a.logger) },
+	)
+}
+
+// urlOf returns the URL at which people on this machine, or as PUBLIC_URL says, reach the server that listens on address.
+func urlOf(cfg config.Config, address net.Addr) string {
+	if cfg.PublicURL.URL != nil {
+		return cfg.PublicURL.String() + "/"
+	}
+	scheme, host := "http", address.String()
+	if cfg.TLSCertFile != "" {
+		scheme = "https"
+	}
+	if at, err := netip.ParseAddrPort(host); err == nil && (at.Addr().IsLoopback() || at.Addr().IsUnspecified()) {
+		host = fmt.Sprintf("localhost:%d", at.Port())
+	}
+	return scheme + "://" + host + "/"
 }
 
 // openAccess returns the access configuration, and the files to watch for changes to it.

@@ -7,7 +7,7 @@ import (
 	"path"
 	"strings"
 
-	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -66,7 +66,7 @@ func (h *Handler) forwardedPrefix(r *http.Request) (prefix string, err error) {
 		return "", nil
 	}
 	for value := range strings.SplitSeq(strings.Join(values, ","), ",") {
-		part, err := config.ParsePathPrefix(strings.TrimSpace(value))
+		part, err := access.ParsePathPrefix(strings.TrimSpace(value))
 		if err != nil {
 			return "", models.BadRequest("X-Forwarded-Prefix", "must be a path such as /kubeagents")
 		}

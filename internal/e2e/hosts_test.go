@@ -98,6 +98,7 @@ func TestProgramChecksHostNames(t *testing.T) {
 		require.Zero(t, p.stop(t))
 	}
 	require.Contains(t, plain.stderr.String(), `"outcome":"refused","status":421,"detail":"this server has no tokens`)
+	require.Contains(t, plain.stderr.String(), `"msg":"serving","url":"https://hub.example.com/team/","address":"`+plain.address+`"`)
 }
 
 // networkAddress returns an IPv4 address of this machine that is not on the loopback interface, "" if there is none.
@@ -143,12 +144,15 @@ func TestListenAddresses(t *testing.T) {
 		{[]string{"HOST=127.0.0.1"}, false, false},
 	} {
 		p := start(t, test.settings...)
+		_, port, err := net.SplitHostPort(p.address)
+		require.NoError(t, err)
 		require.True(t, reachable(p, "127.0.0.1"), test.settings)
 		require.Equal(t, test.ipv6, reachable(p, "::1"), test.settings)
 		if external != "" {
 			require.Equal(t, test.external, reachable(p, external), test.settings)
 		}
 		require.Zero(t, p.stop(t))
+		require.Contains(t, p.stderr.String(), `"url":"http://localhost:`+port+`/"`, "an address to click on")
 	}
 	if !hasIPv6 {
 		return
