@@ -12,6 +12,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -181,19 +182,13 @@ func responseTo(r *http.Request) *httptest.ResponseRecorder {
 		return w
 	}
 	defer resp.Body.Close() //nolint:errcheck // it is read to the end
-	w.Code, w.HeaderMap = resp.StatusCode, resp.Header
+	w.Code = resp.StatusCode
+	maps.Copy(w.Header(), resp.Header)
 	if _, err := io.Copy(w.Body, resp.Body); err != nil {
 		w.Code = 0
 		w.Body.WriteString(err.Error())
 	}
 	return w
-}
-
-// report sends reports, which must be accepted.
-func (p *process) report(t testing.TB, body string) {
-	t.Helper()
-	w := p.do(http.MethodPost, "/webhook/status", body)
-	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
 }
 
 // get decodes the response to a GET request into a value, and returns the target of the next page, "" if there is none.
@@ -223,14 +218,6 @@ func (p *process) statusesOf(t testing.TB, agentID, topic string) []models.Agent
 	}
 	p.get(t, "/api/agents/"+url.PathEscape(agentID)+"/sessions/"+url.PathEscape(topic)+"?limit=1000", &page)
 	return page.StatusHistory
-}
-
-// sessions returns the sessions in the response to GET /api/sessions with a query.
-func (p *process) sessions(t testing.TB, query string) []models.FleetSession {
-	t.Helper()
-	var list struct{ Sessions []models.FleetSession }
-	p.get(t, "/api/sessions?"+query, &list)
-	return list.Sessions
 }
 
 func reportOf(agent, topic, status string) string {
