@@ -20,6 +20,9 @@ const (
 	ExitOK      = 0
 	ExitFailure = 1
 	ExitUsage   = 2 // invalid setting or argument
+
+	ExitWaiting     = 1 // status: an agent is waiting
+	ExitUnreachable = 3 // status: the server can't be reached, or refuses
 )
 
 // Program is the environment that a command runs in.
@@ -47,7 +50,7 @@ type command struct {
 type action func(ctx context.Context, p Program, argument string) error
 
 // commands are the commands, in the order in which the help lists them. The first one is the default.
-var commands = []command{serve, backup, token, showVersion}
+var commands = []command{serve, status, backup, token, showVersion}
 
 var serve = command{
 	name:    "serve",
@@ -93,16 +96,30 @@ type reported struct{ status int }
 
 func (reported) Error() string { return "see the log" }
 
+// statusError is an error with an exit status of its own. err is nil if there is nothing to report.
+type statusError struct {
+	status int
+	err    error
+}
+
+func (e statusError) Error() string { return fmt.Sprint(e.err) }
+
 // Run runs the command that args specify and returns the exit status. args does not include the program's name.
 func (p Program) Run(ctx context.Context, args []string) int {
 	err := p.run(ctx, args)
 	var usage usageError
 	var logged reported
+	var other statusError
 	switch {
 	case err == nil:
 		return ExitOK
 	case errors.As(err, &logged):
 		return logged.status
+	case errors.As(err, &other):
+		if other.err != nil {
+			fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // there is nowhere else to report it
+		}
+		return other.status
 	case errors.As(err, &usage):
 		fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // there is nowhere else to report it
 		return ExitUsage

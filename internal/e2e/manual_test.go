@@ -211,7 +211,7 @@ func newManualShell(t *testing.T, dir string) manualShell {
 // the background and waits until it is ready.
 const prelude = `
 unset DATA_DIR TOKENS_FILE WEBHOOK_SECRET TLS_CERT_FILE TLS_KEY_FILE
-export HOST=127.0.0.1 TOKEN=none KUBEAGENTS_TOKEN=none SHUTDOWN_TIMEOUT=100ms
+export HOST=127.0.0.1 KUBEAGENTS_SERVER=http://$ADDRESS TOKEN=none KUBEAGENTS_TOKEN=none SHUTDOWN_TIMEOUT=100ms
 server=
 stop() { [[ -z $server ]] || { kill -TERM "$server" && wait "$server"; }; }
 serve() {
@@ -224,7 +224,7 @@ serve() {
 }
 kubeagents() {
 	(($#)) || { serve; return; }
-	"$PROGRAM" "$@" 2>stderr || { cat stderr >&2; return 1; }
+	"$PROGRAM" "$@" 2>stderr || { local status=$?; cat stderr >&2; return $status; }
 	cat stderr >>all-stderr
 }
 go() {

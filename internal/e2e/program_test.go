@@ -191,6 +191,13 @@ func responseTo(r *http.Request) *httptest.ResponseRecorder {
 	return w
 }
 
+// report sends reports, which must be accepted.
+func (p *process) report(t testing.TB, body string) {
+	t.Helper()
+	w := p.do(http.MethodPost, "/webhook/status", body)
+	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
+}
+
 // get decodes the response to a GET request into a value, and returns the target of the next page, "" if there is none.
 func (p *process) get(t testing.TB, target string, into any) (next string) {
 	t.Helper()
