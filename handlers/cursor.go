@@ -15,6 +15,7 @@ const (
 	cursorAgentsBySeen = 'l'
 	cursorSessions     = 's'
 	cursorOldest       = 'o' // sessions, oldest update first
+	cursorNeeds        = '0' // sessions that need attention; the reason is added
 	cursorHistory      = 'h'
 )
 
@@ -79,7 +80,10 @@ func agentCursor(q store.AgentQuery, at store.AgentPosition) string {
 }
 
 func cursorOfSessions(q store.SessionQuery) byte {
-	if q.Oldest {
+	switch {
+	case q.Need != 0:
+		return cursorNeeds + byte(q.Need)
+	case q.Oldest:
 		return cursorOldest
 	}
 	return cursorSessions

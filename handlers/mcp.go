@@ -213,9 +213,9 @@ func (h *Handler) mcpServer() *mcp.Server {
 				paramsOf("limit", cmp.Or(in.Limit, defaultToolItems), "cursor", in.Cursor, "questions_from", in.QuestionsFrom))
 			return detail, err
 		})
-	addTool(h, s, access.Read, reads("who_needs_me", "Who needs me", "List the sessions that need attention: those that are waiting, longest first, those that went silent, and those that failed in the last hour."),
+	addTool(h, s, access.Read, reads("who_needs_me", "Who needs me", "List the sessions that need attention: those that are waiting, longest first, those that went silent, and those that failed, until their TTL runs out."),
 		func(ctx context.Context, c caller, _ struct{}) (models.Needs, error) {
-			needs, err := h.Store.Needs(ctx, c.grant.Team(), time.Now(), defaultToolNeeds)
+			needs, err := h.Store.Needs(ctx, c.grant.Team(), defaultToolNeeds)
 			cutNeeds(&needs, toolBytes)
 			return needs, err
 		})

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -45,6 +46,7 @@ func (h *Handler) listSessions(ctx context.Context, who reader, p *params) (list
 		Lost:    p.flag("lost"),
 		Idle:    p.flag("idle"),
 		Search:  p.text("search", maxSearch),
+		Need:    p.need(),
 		Oldest:  p.oldest(),
 		Bytes:   who.most,
 	}
@@ -58,6 +60,24 @@ func (h *Handler) listSessions(ctx context.Context, who reader, p *params) (list
 	page, err := h.Store.Sessions(ctx, q, after, limit)
 	next := cursorOf(page.Next, func(at store.SessionPosition) string { return sessionCursor(q, at) })
 	return fleetSessions{page.Items, next}, page.Bytes, err
+}
+
+// need parses the needs parameter of a list of sessions.
+func (p *params) need() models.Need {
+	name, _ := p.get("needs")
+	if name == "" {
+		return 0
+	}
+	need, ok := models.ParseNeed(name)
+	if !ok {
+		p.fail("needs", "must be one of "+strings.Join(models.NeedNames[:], ", "))
+	}
+	for _, other := range []string{"sort", "agent_id"} {
+		if value, _ := p.get(other); value != "" {
+			p.fail(other, "must not be set together with needs")
+		}
+	}
+	return need
 }
 
 // oldest parses the sort parameter of a list of sessions.

@@ -1,6 +1,9 @@
 package models
 
-import "time"
+import (
+	"slices"
+	"time"
+)
 
 // Session is one task of an agent, as the API shows it.
 type Session struct {
@@ -31,11 +34,30 @@ type FleetSession struct {
 	AgentHost   string `json:"agent_host,omitzero"`
 }
 
+// Need is why a session needs a person's attention. The zero value is no reason.
+type Need uint8
+
+// The reasons why a session needs attention.
+const (
+	NeedWaiting Need = iota + 1 // it is active and waits for a person or a resource
+	NeedLost                    // it is lost
+	NeedFailed                  // it is active and has failed
+)
+
+// NeedNames are the names of the reasons on the wire, in the order of their values, beginning with that of NeedWaiting.
+var NeedNames = [...]string{"waiting", "lost", "failed"}
+
+// ParseNeed returns the reason with this name. ok is false if there is none.
+func ParseNeed(name string) (n Need, ok bool) {
+	i := slices.Index(NeedNames[:], name)
+	return Need(i + 1), i >= 0
+}
+
 // Needs lists the sessions that need attention.
 type Needs struct {
 	Pending []FleetSession `json:"pending"` // active ones, longest waiting first
-	Lost    []FleetSession `json:"lost"`    // newest first
-	Failed  []FleetSession `json:"failed"`  // updated within the last hour, newest first
+	Lost    []FleetSession `json:"lost"`    // the one lost last first
+	Failed  []FleetSession `json:"failed"`  // active ones, the one that failed last first
 	More    bool           `json:"more"`    // more sessions need attention than are listed
 }
 
@@ -43,6 +65,14 @@ type Needs struct {
 type Summary struct {
 	Agents   int           `json:"agents"`
 	Sessions SessionCounts `json:"sessions"`
+	Needs    NeedCounts    `json:"needs"`
+}
+
+// NeedCounts counts the sessions that need attention, by reason.
+type NeedCounts struct {
+	Waiting int `json:"waiting"`
+	Lost    int `json:"lost"`
+	Failed  int `json:"failed"`
 }
 
 // SessionCounts counts sessions. Total is the sum of Active and Expired; Expired includes Lost.

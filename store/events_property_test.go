@@ -103,6 +103,10 @@ func requireAgreement(t *rapid.T, st *store.Store) {
 	}
 	require.Equal(t, summaryOf(sessions), st.Summary())
 	require.Equal(t, pending, allSessions(t, st, store.SessionQuery{Status: models.Pending, Expired: new(false)}, all))
+	for need := models.NeedWaiting; need <= models.NeedFailed; need++ {
+		needing := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return needOf(&se) != need })
+		requireNeeds(t, need, needing, allSessions(t, st, store.SessionQuery{Need: need}, all))
+	}
 	for _, a := range allAgents(t, st, store.AgentQuery{}, all) {
 		require.Equal(t, waiting[a.ID], a.WaitingSessionCount)
 		require.Equal(t, lost[a.ID], a.LostSessionCount)

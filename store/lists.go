@@ -67,6 +67,7 @@ func (s *Store) moveSession(se *session, src *source, updated int64, updatedSeq 
 	} else {
 		s.relistSession(se, src, class, updated, updatedSeq)
 	}
+	s.updateAttention(se)
 	s.indexByTool(se)
 }
 

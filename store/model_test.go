@@ -282,6 +282,14 @@ func summaryOf(sessions []models.FleetSession) models.Summary {
 	agents := map[string]bool{}
 	for _, se := range sessions {
 		agents[se.AgentID] = true
+		switch needOf(&se) {
+		case models.NeedWaiting:
+			sum.Needs.Waiting++
+		case models.NeedLost:
+			sum.Needs.Lost++
+		case models.NeedFailed:
+			sum.Needs.Failed++
+		}
 		sum.Sessions.Total++
 		if se.Expired {
 			sum.Sessions.Expired++

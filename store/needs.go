@@ -1,47 +1,146 @@
 package store
 
 import (
+	"cmp"
 	"context"
-	"slices"
+	"iter"
+	"math"
 	"time"
 
+	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// scanFactor times as many pending sessions as wanted are scanned for those that have waited the longest. The scan
-// starts with those renewed longest ago, which are usually the same.
-const scanFactor = 10
-
-// Needs returns the sessions of a team that need attention at the time now, at most limit of each kind. A nil team is
-// the whole fleet. The error is that of ctx.
-func (s *Store) Needs(ctx context.Context, team *Team, now time.Time, limit int) (n models.Needs, err error) {
-	read := func(q SessionQuery, limit int) []models.FleetSession {
-		if err != nil {
-			return nil
-		}
-		var page Page[models.FleetSession, SessionPosition]
-		q.Team = team
-		page, err = s.Sessions(ctx, q, nil, limit)
-		return page.Items
-	}
-	first := func(list []models.FleetSession) []models.FleetSession {
-		n.More = n.More || len(list) > limit
-		return list[:min(len(list), limit)]
-	}
-	pending := read(SessionQuery{Status: models.Pending, Expired: new(false), Oldest: true}, scanFactor*limit+1)
-	slices.SortStableFunc(pending, func(a, b models.FleetSession) int { return waitsSince(&a).Compare(waitsSince(&b)) })
-	failed := read(SessionQuery{Status: models.Failed}, limit+1)
-	if old := slices.IndexFunc(failed, func(se models.FleetSession) bool { return now.Sub(se.LastUpdated) > time.Hour }); old >= 0 {
-		failed = failed[:old]
-	}
-	n.Pending, n.Lost, n.Failed = first(pending), first(read(SessionQuery{Lost: new(true)}, limit+1)), first(failed)
-	return n, err
+// attention is why a session needs attention, and its place among the others with the same reason: by order, then by the
+// sequence of a record of the session, both ascending. It is immutable.
+type attention struct {
+	reason   models.Need
+	order    int64
+	sequence uint64
 }
 
-// waitsSince returns when a pending session began to wait: for the answer to its oldest question, if it has one.
-func waitsSince(se *models.FleetSession) time.Time {
-	if se.Question != nil {
-		return se.Question.AskedAt
+func neededEarlier(a, b *session) bool {
+	return cmp.Or(cmp.Compare(a.attention.order, b.attention.order), cmp.Compare(a.attention.sequence, b.attention.sequence)) < 0
+}
+
+// newNeeds returns an empty list for each reason.
+func newNeeds() (lists [len(models.NeedNames)]ordered.Set[session]) {
+	for i := range lists {
+		lists[i] = ordered.NewSet(neededEarlier)
 	}
-	return se.StatusSince
+	return lists
+}
+
+// needing returns the sessions of the roster that need attention for a reason, in order: those that wait, the longest
+// waiting first; others, the latest first.
+func (r *roster) needing(reason models.Need) ordered.Set[session] { return r.needs[reason-1] }
+
+// attentionOf returns why se needs attention; the reason is 0 if it does not. The caller holds s.mu.
+func (s *Store) attentionOf(se *session) attention {
+	switch first := se.runStart(); {
+	case se.class.waiting():
+		return attention{models.NeedWaiting, se.waitsSince(), first.sequence}
+	case se.class.lost():
+		return attention{models.NeedLost, -se.expiry(), se.updatedSeq}
+	case se.class == classOf(models.Failed, false):
+		return attention{models.NeedFailed, -nanosOf(first.timestamp()), first.sequence}
+	}
+	return attention{}
+}
+
+// waitsSince returns when a pending session began to wait, in Unix nanoseconds: for the answer to its oldest question,
+// if it has one.
+func (se *session) waitsSince() int64 {
+	if q := se.turn.oldest(); q != nil {
+		return nanosOf(q.AskedAt)
+	}
+	return nanosOf(se.runStart().timestamp())
+}
+
+// nanosOf returns t in Unix nanoseconds, or the nearest number of them: RFC 3339 covers years that they can't.
+func nanosOf(t time.Time) int64 {
+	switch seconds := t.Unix(); {
+	case seconds <= math.MinInt64/int64(time.Second):
+		return math.MinInt64
+	case seconds >= math.MaxInt64/int64(time.Second):
+		return math.MaxInt64
+	}
+	return t.UnixNano()
+}
+
+// updateAttention moves se, which is listed, to the list of the reason why it needs attention. The caller holds s.mu.
+func (s *Store) updateAttention(se *session) {
+	var before attention
+	if se.attention != nil {
+		before = *se.attention
+	}
+	now := s.attentionOf(se)
+	if now == before {
+		return
+	}
+	for r := range s.rostersOf(se) {
+		r.removeNeed(se)
+	}
+	if se.attention = nil; now.reason != 0 {
+		se.attention = &now
+	}
+	for r := range s.rostersOf(se) {
+		r.addNeed(se)
+	}
+}
+
+// rostersOf yields the rosters that se is listed in. The caller holds s.mu.
+func (s *Store) rostersOf(se *session) iter.Seq[*roster] {
+	return func(yield func(*roster) bool) {
+		if !yield(&s.fleet) || !yield(&se.source.roster) {
+			return
+		}
+		for _, t := range se.teams.all() {
+			if !yield(&t.roster) {
+				return
+			}
+		}
+	}
+}
+
+func (r *roster) addNeed(se *session) {
+	if se.attention != nil {
+		r.needing(se.attention.reason).Insert(se)
+	}
+}
+
+func (r *roster) removeNeed(se *session) {
+	if se.attention != nil {
+		r.needing(se.attention.reason).Remove(se)
+	}
+}
+
+// needPosition returns the position of se, which needs attention, among those with the same reason.
+func (se *session) needPosition() SessionPosition {
+	return SessionPosition{Updated: se.attention.order, Sequence: se.attention.sequence}
+}
+
+// needingFrom walks the sessions of r that need attention for a reason, after a position. The caller holds the store's
+// lock.
+func (r *roster) needingFrom(reason models.Need, after *SessionPosition) ordered.Walk[session] {
+	first := attention{order: math.MinInt64}
+	if after != nil {
+		first = attention{order: after.Updated, sequence: after.Sequence + 1}
+	}
+	return r.needing(reason).From(&session{attention: &first})
+}
+
+// Needs returns the sessions of a team that need attention, at most limit for each reason. A nil team is the whole
+// fleet. The error is that of ctx.
+func (s *Store) Needs(ctx context.Context, team *Team, limit int) (n models.Needs, err error) {
+	for reason, list := range map[models.Need]*[]models.FleetSession{
+		models.NeedWaiting: &n.Pending, models.NeedLost: &n.Lost, models.NeedFailed: &n.Failed,
+	} {
+		page, err := s.Sessions(ctx, SessionQuery{Team: team, Need: reason}, nil, limit)
+		if err != nil {
+			return n, err
+		}
+		*list, n.More = page.Items, n.More || page.Next != nil
+	}
+	return n, nil
 }

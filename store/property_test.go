@@ -195,10 +195,16 @@ func requireEqual(t *rapid.T, m *model, s *store.Store, of team) {
 	sq := drawSessionQuery(t)
 	sq.Team = of.Team
 	wantedSessions := slices.DeleteFunc(ofTeam, func(se models.FleetSession) bool { return !sessionMatches(sq, se) })
-	if sq.Oldest {
+	got := allSessions(t, s, sq, limit)
+	switch {
+	case sq.Need != 0:
+		requireNeeds(t, sq.Need, orEmpty(wantedSessions), got)
+	case sq.Oldest:
 		slices.Reverse(wantedSessions)
+		fallthrough
+	default:
+		require.Equal(t, orEmpty(wantedSessions), got, "sessions of %+v", sq)
 	}
-	require.Equal(t, orEmpty(wantedSessions), allSessions(t, s, sq, limit), "sessions of %+v", sq)
 
 	for _, a := range agents {
 		got, ok := s.Agent(a.ID)
@@ -227,6 +233,44 @@ func requireEqual(t *rapid.T, m *model, s *store.Store, of team) {
 	if statuses == 0 {
 		require.Zero(t, stats.HistoryBytes)
 	}
+}
+
+// requireNeeds requires that got are the sessions of want, in the order of those that need attention for a reason.
+// Sessions at the same time may be in any order.
+func requireNeeds(t require.TestingT, need models.Need, want, got []models.FleetSession) {
+	byTime := func(a, b models.FleetSession) int { return timeOfNeed(need, &a).Compare(timeOfNeed(need, &b)) }
+	if need != models.NeedWaiting { // the latest first
+		earliest := byTime
+		byTime = func(a, b models.FleetSession) int { return earliest(b, a) }
+	}
+	require.True(t, slices.IsSortedFunc(got, byTime), "%+v", got)
+	require.ElementsMatch(t, want, got)
+}
+
+// timeOfNeed returns since when a session needs attention.
+func timeOfNeed(need models.Need, se *models.FleetSession) time.Time {
+	switch {
+	case need == models.NeedLost:
+		return se.ExpiredAt
+	case need == models.NeedWaiting && se.Question != nil:
+		return se.Question.AskedAt
+	}
+	return se.StatusSince
+}
+
+// needOf returns why a session needs attention, 0 if it does not.
+func needOf(se *models.FleetSession) models.Need {
+	switch {
+	case se.Lost:
+		return models.NeedLost
+	case se.Expired:
+		return 0
+	case se.CurrentStatus == models.Pending:
+		return models.NeedWaiting
+	case se.CurrentStatus == models.Failed:
+		return models.NeedFailed
+	}
+	return 0
 }
 
 func requireHistory(t *rapid.T, want []models.AgentStatus, limit int, page func(*store.StatusPosition) store.Page[models.AgentStatus, store.StatusPosition]) {
@@ -300,6 +344,7 @@ func drawSessionQuery(t *rapid.T) store.SessionQuery {
 		Idle:    drawBool(t, "idle"),
 		Search:  rapid.SampledFrom([]string{"", "", "T", "fIx", "ПРО"}).Draw(t, "search"),
 		Oldest:  rapid.Bool().Draw(t, "oldest first"),
+		Need:    rapid.SampledFrom([]models.Need{0, 0, 0, models.NeedWaiting, models.NeedLost, models.NeedFailed}).Draw(t, "need"),
 	}
 }
 
@@ -310,6 +355,7 @@ func sessionMatches(q store.SessionQuery, se models.FleetSession) bool {
 		(q.Idle == nil || se.Idle == *q.Idle) &&
 		(q.Expired == nil || se.Expired == *q.Expired) &&
 		(q.Lost == nil || se.Lost == *q.Lost) &&
+		(q.Need == 0 || needOf(&se) == q.Need) &&
 		contains(q.Search, se.AgentID, se.AgentName, se.Topic, se.Title)
 }
 

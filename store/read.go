@@ -38,6 +38,7 @@ type SessionQuery struct {
 	Expired *bool         // nil for either
 	Lost    *bool         // nil for either
 	Idle    *bool         // has done nothing yet; nil for either
+	Need    models.Need   // why it needs attention, which also sets the order: see [models.Needs]; 0 for any session
 	Search  string        // substring of agent ID, agent name, topic or title, case-insensitive; "" for any
 	Oldest  bool          // oldest update first, instead of newest
 	Bytes   int           // limit of a page; 0 for PageBytes
@@ -81,19 +82,40 @@ func (s *Store) AgentSessions(ctx context.Context, q SessionQuery, after *Sessio
 
 func sessionLister[V any](s *Store, q SessionQuery, view func(*session) V, bytes func(*V) int) lister[session, V, SessionPosition] {
 	pattern := textsearch.Compile(q.Search)
+	position := (*session).position
+	if q.Need != 0 {
+		position = (*session).needPosition
+	}
 	return lister[session, V, SessionPosition]{
 		walk: func(after *SessionPosition) iter.Seq[*session] { return s.sessionsFrom(q, after) },
 		selects: func(se *session) bool {
-			return (q.Source == "" || se.source.name == q.Source) &&
+			return (q.Source == "" || se.source.name == q.Source) && q.selects(se) &&
 				pattern.MatchAny(se.agent.id, se.agent.name, se.topic, se.title)
 		},
 		searched: func(se *session) int { return len(se.agent.id) + len(se.agent.name) + len(se.topic) + len(se.title) },
 		search:   q.Search != "",
 		view:     view,
 		bytes:    bytes,
-		position: (*session).position,
+		position: position,
 		maxBytes: q.Bytes,
 	}
+}
+
+// selects reports whether a session that needs attention as q says also meets its other conditions. Without a need,
+// sessionsFrom does this. The caller holds the store's lock.
+func (q *SessionQuery) selects(se *session) bool {
+	if q.Need == 0 {
+		return true
+	}
+	for range classesWhere(classes, q.conditions(func(c class) bool { return c == se.class })...) {
+		return q.AgentID == "" || se.agent.id == q.AgentID
+	}
+	return false
+}
+
+// conditions returns the conditions that q sets for the class of a session, and more.
+func (q *SessionQuery) conditions(more ...func(class) bool) []func(class) bool {
+	return append(more, withStatus[class](q.Status), withProperty(class.expired, q.Expired), withProperty(class.lost, q.Lost), withProperty(class.idle, q.Idle))
 }
 
 // Agent returns an agent. ok is false if there is no such agent.
@@ -277,8 +299,11 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 		}
 		r = &src.roster
 	}
+	if q.Need != 0 {
+		return r.needingFrom(q.Need, after).All()
+	}
 	var walks []ordered.Walk[session]
-	for c := range classesWhere(classes, withStatus[class](q.Status), withProperty(class.expired, q.Expired), withProperty(class.lost, q.Lost), withProperty(class.idle, q.Idle)) {
+	for c := range classesWhere(classes, q.conditions()...) {
 		switch {
 		case a != nil:
 			walks = append(walks, a.sessionsOf(c, after, q.Oldest))

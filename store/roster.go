@@ -6,7 +6,7 @@ import (
 )
 
 func newRoster(agentIn *ordered.Member[agent], sessionIn *ordered.Member[session]) roster {
-	return roster{byID: ordered.NewSet(classAndIDLess), agentIn: agentIn, sessionIn: sessionIn}
+	return roster{byID: ordered.NewSet(classAndIDLess), needs: newNeeds(), agentIn: agentIn, sessionIn: sessionIn}
 }
 
 func (r *roster) addAgent(a *agent) {
@@ -24,11 +24,13 @@ func (r *roster) advanceAgent(a *agent) { r.seen[a.class].Advance(r.agentIn, a) 
 func (r *roster) addSession(se *session) {
 	r.updated[se.class].Insert(r.sessionIn, se)
 	r.counts[se.class]++
+	r.addNeed(se)
 }
 
 func (r *roster) removeSession(se *session) {
 	r.updated[se.class].Remove(r.sessionIn, se)
 	r.counts[se.class]--
+	r.removeNeed(se)
 }
 
 func (r *roster) advanceSession(se *session) { r.updated[se.class].Advance(r.sessionIn, se) }
@@ -44,7 +46,12 @@ func (r *roster) summary() models.Summary {
 	}
 	counts.Active = total(active) + counts.Idle
 	counts.Total = counts.Active + counts.Expired
-	return models.Summary{Agents: r.byID.Len(), Sessions: counts}
+	needs := models.NeedCounts{
+		Waiting: r.needing(models.NeedWaiting).Len(),
+		Lost:    r.needing(models.NeedLost).Len(),
+		Failed:  r.needing(models.NeedFailed).Len(),
+	}
+	return models.Summary{Agents: r.byID.Len(), Sessions: counts, Needs: needs}
 }
 
 func total(c models.StatusCounts) int { return c.Running + c.Pending + c.Success + c.Failed }

@@ -153,6 +153,8 @@ type session struct {
 
 	dropLinks ordered.Links[session] // in a list of its holding
 
+	attention *attention // why it needs attention; nil if it does not: see Store.updateAttention
+
 	// The indexes order by these fields; see moveSession.
 	source     *source // that of the agent, except for a moment after the agent's changed
 	updated    int64
@@ -232,6 +234,7 @@ type roster struct {
 	seen    [agentClasses]ordered.Timeline[agent] // by newest report
 	updated [classes]ordered.Timeline[session]    // by newest report
 	counts  [classes]int                          // sessions by class
+	needs   [len(models.NeedNames)]ordered.Set[session]
 
 	agentIn   *ordered.Member[agent]
 	sessionIn *ordered.Member[session]

@@ -303,7 +303,7 @@ func TestNeeds(t *testing.T) {
 		r := models.StatusReport{AgentID: "a/" + topic[:1], SessionTopic: topic, Status: status, TTLMinutes: ttl}
 		require.Equal(t, []store.Outcome{store.Stored}, st.Accept(nil, []models.StatusReport{r}, epoch.Add(at), nil))
 	}
-	report("failed long ago", models.Failed, 0, 0)
+	report("failed long ago", models.Failed, 0, 60)
 	report("lost", models.Running, time.Minute, 1)
 	report("waits longest", models.Pending, 2*time.Minute, 0)
 	report("waits longer", models.Pending, 3*time.Minute, 0)
@@ -319,22 +319,22 @@ func TestNeeds(t *testing.T) {
 	}
 	now := epoch.Add(61 * time.Minute)
 	st.Expire(now)
-	needs, err := st.Needs(t.Context(), nil, now, 2)
+	needs, err := st.Needs(t.Context(), nil, 2)
 	require.NoError(t, err)
 	require.Equal(t, []string{"waits longest", "waits longer"}, topics(needs.Pending))
 	require.Equal(t, []string{"lost"}, topics(needs.Lost))
 	require.Equal(t, []string{"failed"}, topics(needs.Failed))
 	require.False(t, needs.More)
 
-	needs, err = st.Needs(t.Context(), nil, now, 1)
+	needs, err = st.Needs(t.Context(), nil, 1)
 	require.NoError(t, err)
 	require.Equal(t, []string{"waits longest"}, topics(needs.Pending))
 	require.True(t, needs.More)
 	of := store.NewTeam(store.Share{}, func(id string) bool { return id == "a/f" })
 	st.SetTeams([]*store.Team{of})
-	needs, err = st.Needs(t.Context(), of, now, 1)
+	needs, err = st.Needs(t.Context(), of, 1)
 	require.NoError(t, err)
 	require.Empty(t, needs.Pending)
 	require.Equal(t, []string{"failed"}, topics(needs.Failed))
-	require.False(t, needs.More, "the other one failed too long ago")
+	require.False(t, needs.More, "the other one has expired")
 }

@@ -131,9 +131,9 @@ func readFleet(ctx context.Context, c *client.Client, most int) (f fleet, err er
 		into  *[]models.FleetSession
 		query string
 	}{
-		{&f.Waiting, "status=pending&expired=false&sort=last_updated"},
-		{&f.Lost, "lost=true"},
-		{&f.Failed, "status=failed&expired=false"},
+		{&f.Waiting, "needs=waiting"},
+		{&f.Lost, "needs=lost"},
+		{&f.Failed, "needs=failed"},
 		{&f.Running, "status=running&expired=false"},
 	} {
 		parameters, err := url.ParseQuery(list.query)

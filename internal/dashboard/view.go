@@ -31,7 +31,7 @@ type view struct {
 	Summary models.Summary
 	Pending []models.FleetSession // longest waiting first
 	Lost    []models.FleetSession
-	Failed  []models.FleetSession // in the last hour
+	Failed  []models.FleetSession // active ones
 }
 
 // view reads the data of the page.
@@ -46,7 +46,7 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant) (v view, err erro
 	}
 	d.store.Expire(v.Now)
 	v.Summary = d.store.TeamSummary(grant.Team())
-	needs, err := d.store.Needs(r.Context(), grant.Team(), v.Now, shown)
+	needs, err := d.store.Needs(r.Context(), grant.Team(), shown)
 	v.Pending = needs.Pending
 	slices.SortStableFunc(v.Pending, func(a, b models.FleetSession) int { return since(a).Compare(since(b)) })
 	v.Lost = needs.Lost[:min(len(needs.Lost), shown-len(v.Pending))]

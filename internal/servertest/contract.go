@@ -164,6 +164,8 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		{"GET", "/api/sessions?limit=1", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions?status=pending&expired=false&lost=false&agent_id=b&source=x&search=y", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions?sort=last_updated&limit=1", "", "", "/api/sessions", 200},
+		{"GET", "/api/sessions?needs=waiting&limit=1", "", "", "/api/sessions", 200},
+		{"GET", "/api/sessions?needs=rest", "", "", "/api/sessions", 400},
 		{"GET", "/api/sessions", "", "If-None-Match: *", "/api/sessions", 304},
 		{"GET", "/api/sessions?status=done", "", "", "/api/sessions", 400},
 		{"GET", "/api/summary", "", "", "/api/summary", 200},

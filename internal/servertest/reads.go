@@ -39,6 +39,7 @@ func (wiring Wiring) BenchmarkReads(b *testing.B) {
 		{"sessions-pending", always("/api/sessions?limit=100&status=pending&expired=false")},
 		{"sessions-failed", always("/api/sessions?limit=100&status=failed")},
 		{"sessions-lost", always("/api/sessions?limit=100&lost=true")},
+		{"sessions-that-wait", always("/api/sessions?limit=100&needs=waiting")},
 		{"sessions-of-agent", func(n, _ int) string { return "/api/sessions?limit=100&agent_id=" + benchAgent(n) }},
 		{"sessions-of-source-pending", always("/api/sessions?limit=100&source=cursor&status=pending")},
 		{"summary", always("/api/summary")},

@@ -158,7 +158,7 @@ func (wiring Wiring) TestReadsShowExpiryWithoutTicker(t *testing.T) {
 		require.True(t, lost[0].ExpiredAt.Equal(started.Add(5*time.Minute)))
 		var summary models.Summary
 		s.get(t, "/api/summary", &summary)
-		require.Equal(t, models.Summary{Agents: 1, Sessions: models.SessionCounts{Total: 1, Expired: 1, Lost: 1}}, summary)
+		require.Equal(t, models.Summary{Agents: 1, Sessions: models.SessionCounts{Total: 1, Expired: 1, Lost: 1}, Needs: models.NeedCounts{Lost: 1}}, summary)
 
 		s.report(t, `{"agent_id":"a","session_topic":"t","status":"pending","timestamp":"`+time.Now().UTC().Format(time.RFC3339)+`"}`)
 		require.Len(t, list("expired=false&status=pending"), 1)
