@@ -232,7 +232,8 @@ func (a *app) jobs() []func(context.Context) {
 	)
 }
 
-// urlOf returns the URL at which people on this machine, or as PUBLIC_URL says, reach the server that listens on address.
+// urlOf returns the URL at which people on this machine, or as PUBLIC_URL says, reach the server that listens on
+// address.
 func urlOf(cfg config.Config, address net.Addr) string {
 	if cfg.PublicURL.URL != nil {
 		return cfg.PublicURL.String() + "/"
@@ -493,6 +494,11 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
 		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
+	})
+	r.Group(func(r chi.Router) {
+		r.Use(h.CheckHost, h.SameOrigin, h.Require(access.Acknowledge))
+		r.Post("/api/acknowledge", h.AfterReplay(h.WithoutParameters(h.Acknowledge)))
+		r.Post("/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", h.AfterReplay(h.WithoutParameters(h.AcknowledgeSession)))
 	})
 	r.Group(func(r chi.Router) {
 		r.Use(h.CheckHost, h.SameOrigin, h.Require(access.Admin))

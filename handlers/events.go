@@ -138,8 +138,8 @@ func (h *Handler) serve(ended context.Context, conn net.Conn, to *stream, sub *l
 	reading.Wait()
 }
 
-// WaitForStreams waits until every event stream has ended, as they do after [Handler.Drain]. It returns the error of ctx
-// if ctx ends first.
+// WaitForStreams waits until every event stream has ended, as they do after [Handler.Drain]. It returns the error of
+// ctx if ctx ends first.
 func (h *Handler) WaitForStreams(ctx context.Context) error {
 	ended := make(chan struct{})
 	go func() {
@@ -242,7 +242,7 @@ func (p *params) eventFilter() live.Filter {
 	for _, name := range p.list("types") {
 		t, ok := live.ParseType(name)
 		if !ok {
-			p.fail("types", "must be one or more of status, expired and removed, separated by commas")
+			p.fail("types", "must be one or more of status, acknowledged, expired and removed, separated by commas")
 		}
 		f.Types |= t
 	}

@@ -160,6 +160,11 @@ type (
 
 		QuestionsFrom string `json:"questions_from,omitempty" jsonschema:"the next_question of an earlier result"`
 	}
+	acknowledgeArgs struct {
+		AgentID      string `json:"agent_id"`
+		SessionTopic string `json:"session_topic"`
+		Minutes      int    `json:"minutes,omitempty" jsonschema:"how long to snooze; 0 for no end"`
+	}
 )
 
 // mcpServer returns the MCP server with its tools.
@@ -218,6 +223,10 @@ func (h *Handler) mcpServer() *mcp.Server {
 			needs, err := h.Store.Needs(ctx, c.grant.Team(), defaultToolNeeds)
 			cutNeeds(&needs, toolBytes)
 			return needs, err
+		})
+	addTool(h, s, access.Acknowledge, reports("acknowledge", "Acknowledge or snooze", "Take a session off the list of those that need attention, until something new happens to it or the snooze ends.", true),
+		func(_ context.Context, c caller, in acknowledgeArgs) (acknowledgeResult, error) {
+			return h.acknowledgeFor(c, in)
 		})
 
 	s.AddResourceTemplate(&mcp.ResourceTemplate{

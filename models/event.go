@@ -5,6 +5,10 @@ package models
 type Event struct {
 	Name string // the tool's name for the event
 
+	// Acknowledge is set if the event does not come from a tool: a person acknowledges that the session needs
+	// attention. Nothing else of the event counts then. Need and Sequence are set when it is recorded.
+	Acknowledge *Acknowledgement
+
 	// Which session it belongs to.
 
 	// Find selects the session with the report's source and topic that was updated last, whatever its agent; see
@@ -101,6 +105,8 @@ type Turn struct {
 	Closed     []ClosedQuestion // closed questions that no entry of the history mentions yet
 	Calls      []Call           // oldest first
 	Underlying UnderlyingStatus // zero if no question is open
+
+	Acknowledged *Acknowledgement // nil if nobody has acknowledged the session's state
 }
 
 // OpenQuestion refers to an open question by the sequence of the record that asked it. Its hashes match events to it:

@@ -71,6 +71,8 @@ const (
 	Denied                    // the answer was no
 	Withdrawn                 // no answer is needed any more
 	Expired                   // its session expired first
+
+	acknowledged // not a question: see [Acknowledgement.Note]
 )
 
 var questionOutcomeNames = [...]string{"", "answered", "denied", "withdrawn", "expired"}

@@ -75,6 +75,12 @@ type RenewedRecord struct {
 // Renewal reports whether the record only renewed its session.
 func (r *Record) Renewal() bool { return r.Renews.Sequence != 0 }
 
+// Acknowledges reports whether the record acknowledges that its session needs attention. Such a record is a renewal
+// that renews nothing else: its receipt counts neither for the TTL nor as an update of the session.
+func (r *Record) Acknowledges() bool {
+	return r.Turn != nil && r.Turn.Acknowledged != nil && r.Turn.Acknowledged.Sequence == 0
+}
+
 // QuestionShown returns the sequence of the question that the record's status shows, or 0 for none.
 func (r *Record) QuestionShown() uint64 {
 	if r.ShownQuestion == 0 && r.Turn != nil && r.Turn.Question != nil && !r.Renewal() {

@@ -24,6 +24,8 @@ type Session struct {
 
 	OpenQuestions int       `json:"open_question_count,omitzero"`
 	Question      *Question `json:"question,omitempty"` // oldest open one, without content and choices; never modified
+
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"` // nil if it needs attention, or never did; never modified
 }
 
 // FleetSession is a session in a list over the whole fleet, with details of its agent.

@@ -75,4 +75,6 @@ type AgentStatus struct {
 
 	QuestionID      string           `json:"question_id,omitzero"`       // of the question that the status shows
 	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // with this entry, or since the previous one
+
+	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"` // of the session before this entry, which ended it
 }

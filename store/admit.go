@@ -116,7 +116,7 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 	}
 	s.pin(se)
 	se.unsettled = true
-	if !event && r.Turn != nil {
+	if !event && r.Turn != nil && r.Turn.Acknowledged == nil {
 		s.admitted.withdraw(se)
 	}
 	if outcome == Stored && r.ReportID != "" {

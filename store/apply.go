@@ -70,12 +70,20 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 		s.add(newStatus(se, r, e), index, hashID(r.ReportID))
 	}
 	turn := s.updateTurn(se, r)
-	s.renew(se, r, e)
-	moved = s.updateLists(se, s.sourceOf(a, ofAgent), own, r)
+	receipt := entry{r.Sequence, unixNanos(r.Received)}
+	if r.Acknowledges() {
+		receipt = e
+	}
+	s.renew(se, r, e, receipt)
+	moved = s.updateLists(se, s.sourceOf(a, ofAgent), own, receipt)
 	if held && attributesOf(a, se) == known {
 		return Duplicate, nil
 	}
-	s.addReportChange(se, r, before, turn)
+	if r.Acknowledges() {
+		s.addChange(Acknowledged, se, r.Received)
+	} else {
+		s.addReportChange(se, r, before, turn)
+	}
 	s.trimFor(a.teams.of())
 	return Stored, moved
 }
@@ -181,32 +189,31 @@ func (s *Store) updateTurn(se *session, r *models.Record) (p turnChange) {
 	return p
 }
 
-// renew updates the times of se and its agent from the receipts of a record and of first, the entry of its status. The
-// caller holds s.mu.
-func (s *Store) renew(se *session, r *models.Record, first entry) {
+// renew updates the times of se and its agent from the receipt of a record and that of first, the entry of its status.
+// The caller holds s.mu.
+func (s *Store) renew(se *session, r *models.Record, first, receipt entry) {
 	a := se.agent
 	a.registered = min(a.registered, first.received)
 	if first.received <= se.created {
 		se.created, se.byEvent = first.received, r.ByEvent
 	}
-	if received := unixNanos(r.Received); newer(received, r.Sequence, se.updated, se.updatedSeq) {
-		se.renewed = s.renewedAt(received)
+	if newer(receipt.received, receipt.sequence, se.updated, se.updatedSeq) {
+		se.renewed = s.renewedAt(receipt.received)
 	}
 }
 
 // updateLists moves se and its agent to their places in the lists after a record. ofAgent is the agent's source; own is
 // the name of the session's own source, "" if unchanged. It returns the agent if its source changed. The caller holds
 // s.mu.
-func (s *Store) updateLists(se *session, ofAgent *source, own string, r *models.Record) (moved *agent) {
+func (s *Store) updateLists(se *session, ofAgent *source, own string, receipt entry) (moved *agent) {
 	a := se.agent
 	if a.source != nil && a.source != ofAgent {
 		moved = a
 	}
-	received := unixNanos(r.Received)
-	updated, updatedSeq := later(se.updated, se.updatedSeq, received, r.Sequence)
+	updated, updatedSeq := later(se.updated, se.updatedSeq, receipt.received, receipt.sequence)
 	s.moveSession(se, s.sourceOfSession(se, ofAgent, own), updated, updatedSeq)
 	s.enqueue(se)
-	seen, seenSeq := later(a.lastSeen, a.seenSeq, received, r.Sequence)
+	seen, seenSeq := later(a.lastSeen, a.seenSeq, receipt.received, receipt.sequence)
 	s.moveAgent(a, ofAgent, seen, seenSeq)
 	return moved
 }

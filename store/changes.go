@@ -75,6 +75,7 @@ func (s *Store) addChange(kind ChangeKind, se *session, at time.Time) *change {
 	if se.turn.hasOpen() && !se.class.expired() {
 		added.question, added.open = se.turn.oldest(), int32(len(se.turn.open))
 	}
+	added.acknowledged = s.acknowledged(se)
 	c.count.Store(n + 1)
 	return added
 }
@@ -128,7 +129,7 @@ func (c *change) view(n uint64) Change {
 				Created: at(c.created), LastUpdated: at(c.updated), ExpiresAt: at(c.expiry),
 				Expired: c.class.expired(), Lost: c.class.lost(), TTLMinutes: int(c.ttl),
 				CurrentStatus: c.class.status(), CurrentMessage: c.message, StatusSince: time.Unix(c.sinceSec, int64(c.sinceNsec)).UTC(),
-				Idle: c.class.idle(), Question: c.question, OpenQuestions: int(c.open),
+				Idle: c.class.idle(), Question: c.question, OpenQuestions: int(c.open), Acknowledged: c.acknowledged,
 			},
 			AgentName: c.agentName, AgentSource: c.source, AgentHost: c.agentHost,
 		},

@@ -33,6 +33,19 @@ func (c class) group() uint8 { return uint8(classes) - uint8(c) }
 // waiting reports whether a session of the class is active and waits for a person or a resource.
 func (c class) waiting() bool { return c == classOf(models.Pending, false) }
 
+// need returns why a session of the class needs attention, 0 if it does not.
+func (c class) need() models.Need {
+	switch {
+	case c.waiting():
+		return models.NeedWaiting
+	case c.lost():
+		return models.NeedLost
+	case c == classOf(models.Failed, false):
+		return models.NeedFailed
+	}
+	return 0
+}
+
 func (c class) idle() bool { return c.status() == models.Idle }
 
 // lost reports whether a session of the class expired while it was running or pending.

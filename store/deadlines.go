@@ -18,17 +18,17 @@ func queuedEarlier(a, b *session) bool {
 // moves only when that is reached, so that most reports don't move it. A pinned session that has expired is in no
 // queue, so that it can't be forgotten. The caller holds s.mu.
 func (s *Store) enqueue(se *session) {
-	expiry := se.expiry()
+	deadline := s.deadline(se)
 	expired := se.class.expired()
-	if se.queued == inDeadlines && !expired && se.queuedAt <= expiry || se.queued == inExpired && expired && se.queuedAt == expiry {
+	if se.queued == inDeadlines && !expired && se.queuedAt <= deadline || se.queued == inExpired && expired && se.queuedAt == deadline {
 		return
 	}
 	s.unqueue(se)
 	if expired && se.pinned {
 		return // Settle enqueues it
 	}
-	se.queuedAt = expiry
-	due := expiry
+	se.queuedAt = deadline
+	due := deadline
 	if expired {
 		se.queued = inExpired
 		s.holdingOf(se.teams.of()).expired.Insert(se)
@@ -40,6 +40,16 @@ func (s *Store) enqueue(se *session) {
 	if due < s.due.Load() {
 		s.due.Store(due)
 	}
+}
+
+// deadline returns when the state of se changes by itself: when it expires or has expired or, if that is earlier, when
+// its snooze ends. The caller holds s.mu.
+func (s *Store) deadline(se *session) int64 {
+	ack := s.acknowledged(se)
+	if ack == nil || ack.Until.IsZero() || se.class.expired() {
+		return se.expiry()
+	}
+	return min(se.expiry(), s.expiryTime(ack.Until))
 }
 
 // unqueue takes se out of its queue. The caller holds s.mu.

@@ -25,22 +25,33 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 	return outcome
 }
 
-// withdraw makes a record that was not made from an event withdraw the open questions of its session, unless another
-// admitted record does. Its status then becomes the newest one, whatever its timestamp. The caller holds s.mu.
+// withdraw makes a record that was not made from an event withdraw the open questions of its session, and end its
+// acknowledgement, unless another admitted record does. If it withdraws a question, its status becomes the newest one,
+// whatever its timestamp. A late report, whose status is not the newest, does not end an acknowledgement. The caller
+// holds s.mu.
 func (s *Store) withdraw(record *models.Record, se *session, received int64) {
-	if se == nil || !se.turn.hasOpen() {
+	if se == nil || !se.turn.hasOpen() && (se.turn == nil || se.turn.acknowledged == nil) {
 		return
 	}
 	if _, done := s.admitted.withdrawn[se]; done {
 		return
 	}
-	record.Timestamp = se.arrival(record.Timestamp, received)
+	switch late := !record.Timestamp.IsZero() && record.Timestamp.Before(se.current().timestamp()); {
+	case se.turn.hasOpen():
+		record.Timestamp = se.arrival(record.Timestamp, received)
+	case late && !se.class.expired():
+		record.Turn = &models.Turn{Acknowledged: se.turn.acknowledged}
+		return
+	}
 	record.Turn, record.Closed = new(models.Turn), se.turn.closed
 	outcome, by := models.Withdrawn, "status report"
 	if se.class.expired() {
 		outcome, by = models.Expired, ""
 	}
 	record.Closed = slices.Clone(record.Closed)
+	if ack := se.turn.acknowledged; ack != nil {
+		record.Closed = append(record.Closed, ack.Note())
+	}
 	for _, q := range se.turn.open {
 		record.Closed = append(record.Closed, q.view().full.Closed(outcome, by, ""))
 	}

@@ -211,7 +211,7 @@ func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Ou
 	}
 	a.registered = min(a.registered, se.created)
 	se.renewed = s.renewedAt(unixNanos(last.Received))
-	moved = s.updateLists(se, s.sourceOf(a, ofAgent), own, &last)
+	moved = s.updateLists(se, s.sourceOf(a, ofAgent), own, entry{last.Sequence, unixNanos(last.Received)})
 	seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
 	s.moveAgent(a, a.source, seen, seenSeq)
 	s.sequence, s.received = max(s.sequence, a.seenSeq), max(s.received, a.lastSeen)

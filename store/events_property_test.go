@@ -41,6 +41,12 @@ func drawEvent(t *rapid.T, now time.Time) models.StatusReport {
 		r.Message = e.Question.Text
 		e.HintOnly, e.AboutLastCall = rapid.Bool().Draw(t, "hints"), rapid.Bool().Draw(t, "binds")
 	}
+	if rapid.IntRange(0, 5).Draw(t, "acknowledges") == 0 {
+		e.Acknowledge = &models.Acknowledgement{At: now, By: "ada"}
+		if hours := rapid.IntRange(0, 3).Draw(t, "snooze"); hours > 0 {
+			e.Acknowledge.Until = now.Add(time.Duration(hours) * time.Hour)
+		}
+	}
 	r.AgentSource, r.ReportID, r.Event = rapid.SampledFrom([]string{"cursor", "codex"}).Draw(t, "tool"), "", e
 	r.Status = rapid.SampledFrom([]models.Status{0, models.Idle, models.Running, models.Success, models.Failed}).Draw(t, "status of an event")
 	return r

@@ -39,9 +39,13 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 			break
 		}
 		s.unqueue(se)
+		neededAttention := se.attention != nil
 		s.moveSession(se, se.source, se.updated, se.updatedSeq)
 		s.enqueue(se)
 		work++
+		if se.attention != nil && !neededAttention && !se.class.expired() { // its snooze has ended
+			s.addChange(Acknowledged, se, s.wallTime(now))
+		}
 		if se.class.expired() {
 			a := se.agent
 			s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)

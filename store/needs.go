@@ -11,8 +11,8 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// attention is why a session needs attention, and its place among the others with the same reason: by order, then by the
-// sequence of a record of the session, both ascending. It is immutable.
+// attention is why a session needs attention, and its place among the others with the same reason: by order, then by
+// the sequence of a record of the session, both ascending. It is immutable.
 type attention struct {
 	reason   models.Need
 	order    int64
@@ -37,15 +37,32 @@ func (r *roster) needing(reason models.Need) ordered.Set[session] { return r.nee
 
 // attentionOf returns why se needs attention; the reason is 0 if it does not. The caller holds s.mu.
 func (s *Store) attentionOf(se *session) attention {
-	switch first := se.runStart(); {
-	case se.class.waiting():
-		return attention{models.NeedWaiting, se.waitsSince(), first.sequence}
-	case se.class.lost():
-		return attention{models.NeedLost, -se.expiry(), se.updatedSeq}
-	case se.class == classOf(models.Failed, false):
-		return attention{models.NeedFailed, -nanosOf(first.timestamp()), first.sequence}
+	if s.acknowledged(se) != nil {
+		return attention{}
+	}
+	first := se.runStart()
+	switch reason := se.class.need(); reason {
+	case models.NeedWaiting:
+		return attention{reason, se.waitsSince(), first.sequence}
+	case models.NeedLost:
+		return attention{reason, -se.expiry(), se.updatedSeq}
+	case models.NeedFailed:
+		return attention{reason, -nanosOf(first.timestamp()), first.sequence}
 	}
 	return attention{}
+}
+
+// acknowledged returns the acknowledgement due to which se does not need attention, nil if there is none. The caller
+// holds s.mu.
+func (s *Store) acknowledged(se *session) *models.Acknowledgement {
+	if se.turn == nil || se.turn.acknowledged == nil {
+		return nil
+	}
+	ack := se.turn.acknowledged
+	if ack.Need != se.class.need() || !ack.Until.IsZero() && s.expiryTime(ack.Until) <= s.now {
+		return nil
+	}
+	return ack
 }
 
 // waitsSince returns when a pending session began to wait, in Unix nanoseconds: for the answer to its oldest question,

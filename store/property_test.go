@@ -261,6 +261,8 @@ func timeOfNeed(need models.Need, se *models.FleetSession) time.Time {
 // needOf returns why a session needs attention, 0 if it does not.
 func needOf(se *models.FleetSession) models.Need {
 	switch {
+	case se.Acknowledged != nil:
+		return 0
 	case se.Lost:
 		return models.NeedLost
 	case se.Expired:

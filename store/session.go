@@ -115,6 +115,7 @@ func (s *Store) view(se *session) models.Session {
 	} else if se.turn.hasOpen() {
 		v.Question, v.OpenQuestions = se.turn.oldest(), len(se.turn.open)
 	}
+	v.Acknowledged = s.acknowledged(se)
 	return v
 }
 

@@ -17,6 +17,11 @@ func settle(r *models.StatusReport, se *session, received int64) (models.Record,
 		return d.record, d.begin()
 	}
 	d.before, d.turn = se.turn, se.turn.copyOf()
+	if d.event.Acknowledge != nil {
+		outcome := d.acknowledge()
+		d.record.Turn = &d.turn
+		return d.record, outcome
+	}
 	d.dropKnownNames()
 	if se.class.expired() {
 		d.expire()
@@ -46,7 +51,7 @@ type decision struct {
 // begin makes the event begin its session.
 func (d *decision) begin() Outcome {
 	r := &d.record
-	if d.event.AppliesIn&models.Unknown == 0 || r.Status == 0 {
+	if d.event.AppliesIn&models.Unknown == 0 || r.Status == 0 || d.event.Acknowledge != nil {
 		return Ignored
 	}
 	if d.event.Question != nil {
@@ -71,8 +76,33 @@ func (d *decision) dropKnownNames() {
 	}
 }
 
+// acknowledge makes the record acknowledge that the session needs attention. A lost session can't be snoozed: it is
+// acknowledged for good.
+func (d *decision) acknowledge() Outcome {
+	ack := *d.event.Acknowledge
+	ack.Need, ack.Sequence = d.se.class.need(), 0
+	switch ack.Need {
+	case 0:
+		return Ignored
+	case models.NeedLost:
+		ack.Until = time.Time{}
+	}
+	d.endAcknowledgement()
+	d.turn.Acknowledged, d.changed = &ack, true
+	return d.renew()
+}
+
+// endAcknowledgement ends the acknowledgement of the session's state, because something new happened.
+func (d *decision) endAcknowledgement() {
+	if d.turn.Acknowledged != nil {
+		d.noteClosed(d.turn.Acknowledged.Note())
+		d.turn.Acknowledged = nil
+	}
+}
+
 // expire closes the questions of a session that has expired.
 func (d *decision) expire() {
+	d.endAcknowledgement()
 	d.closeWhere(models.Expired, "", "", func(*models.OpenQuestion, *models.Question) bool { return true })
 	if len(d.turn.Calls) > 0 {
 		d.turn.Calls, d.changed = nil, true
@@ -222,6 +252,7 @@ func (d *decision) ask() {
 	if q.CallIDHash == 0 {
 		d.bind(&q)
 	}
+	d.endAcknowledgement()
 	d.turn.Question, d.changed = d.event.Question, true
 	d.turn.Open = append(d.turn.Open, q)
 }
@@ -389,6 +420,7 @@ func (d *decision) enterQuestion(shown uint64, received int64) Outcome {
 func (d *decision) enterStatus(next models.UnderlyingStatus, received int64) Outcome {
 	r := &d.record
 	r.Status, r.Message, r.Content = next.Status, next.Message, next.Content
+	d.endAcknowledgement()
 	if len(d.turn.Closed) > 0 {
 		r.Closed, d.turn.Closed, d.changed = d.turn.Closed, nil, true
 	}

@@ -293,6 +293,7 @@ type change struct {
 
 	question, asked *models.Question // the oldest open one, and the one that the record opened
 	open            int32            // questions
+	acknowledged    *models.Acknowledgement
 	closed          []models.ClosedQuestion
 }
 
@@ -372,6 +373,8 @@ const (
 	Reported ChangeKind = iota + 1
 	// Expired means that a session was not renewed within its TTL.
 	Expired
+	// Acknowledged means that a person acknowledged that a session needs attention, or that a snooze ended.
+	Acknowledged
 	// Removed means that a session was forgotten: because its retention ended, to make room, or on request.
 	Removed
 )
@@ -400,6 +403,8 @@ type turn struct {
 	closed  []models.ClosedQuestion
 	calls   []models.Call
 	beneath models.UnderlyingStatus
+
+	acknowledged *models.Acknowledgement // nil if there is none; never modified
 }
 
 // openQuestion is an open question. full and brief are nil until the record that asked it is applied.

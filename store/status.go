@@ -188,7 +188,8 @@ func hashID(reportID string) uint32 {
 // view returns st as the API shows it. The caller holds the store's lock.
 func (st *status) view() models.AgentStatus {
 	message, content, _ := st.unpack()
-	shown, closed := st.notes()
+	shown, notes := st.notes()
+	closed, ack := models.SplitNotes(notes)
 	v := models.AgentStatus{
 		AgentID:      st.session.agent.id,
 		SessionTopic: st.session.topic,
@@ -201,6 +202,7 @@ func (st *status) view() models.AgentStatus {
 
 		ContentDropped:  st.is(contentDropped),
 		ClosedQuestions: closed,
+		Acknowledged:    ack,
 	}
 	if shown != 0 {
 		v.QuestionID = models.QuestionID(shown)

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 
@@ -15,7 +16,7 @@ func (t *turn) size() (n int64) {
 	if t == nil {
 		return 0
 	}
-	n = sizeOfTurn(len(t.open), len(t.calls), t.beneath, t.closed)
+	n = sizeOfTurn(len(t.open), len(t.calls), t.beneath, t.closed) + sizeOfAcknowledgement(t.acknowledged)
 	for i := range t.open {
 		n += questionSize(t.open[i].full)
 	}
@@ -24,7 +25,7 @@ func (t *turn) size() (n int64) {
 
 // sizeAfter returns the bytes of memory that the turn takes after a record with turn r, if it was t before.
 func (t *turn) sizeAfter(r *models.Turn) (n int64) {
-	n = sizeOfTurn(len(r.Open), len(r.Calls), r.Underlying, r.Closed) + questionSize(r.Question)
+	n = sizeOfTurn(len(r.Open), len(r.Calls), r.Underlying, r.Closed) + questionSize(r.Question) + sizeOfAcknowledgement(r.Acknowledged)
 	for i := range r.Open {
 		if q := t.find(r.Open[i].Sequence); q != nil {
 			n += questionSize(q.full)
@@ -47,12 +48,21 @@ func sizeOfClosed(closed []models.ClosedQuestion) (n int64) {
 	return n
 }
 
+func sizeOfAcknowledgement(a *models.Acknowledgement) int64 {
+	if a == nil {
+		return 0
+	}
+	return acknowledgementOverhead + sizeOfText(len(a.By))
+}
+
 // Approximate sizes of the parts of a turn, without texts.
 const (
 	turnOverhead   = 128
 	openOverhead   = 448
 	callSize       = 16
 	closedOverhead = 80
+
+	acknowledgementOverhead = 96
 )
 
 func questionSize(q *models.Question) int64 {
@@ -74,18 +84,23 @@ func (t *turn) copyOf() (c models.Turn) {
 	for i := range t.open {
 		c.Open = append(c.Open, t.open[i].OpenQuestion)
 	}
-	c.Closed, c.Calls, c.Underlying = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath
+	c.Closed, c.Calls, c.Underlying, c.Acknowledged = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath, t.acknowledged
 	return c
 }
 
 // turnOf returns the turn after the record with this sequence and turn r, nil if nothing is under way. It takes over
 // what is known of the questions that were open before.
 func turnOf(r *models.Turn, sequence uint64, before *turn) *turn {
-	if len(r.Open) == 0 && len(r.Calls) == 0 && len(r.Closed) == 0 {
+	if len(r.Open) == 0 && len(r.Calls) == 0 && len(r.Closed) == 0 && r.Acknowledged == nil {
 		return nil
 	}
 	t := &turn{closed: slices.Clone(r.Closed), calls: slices.Clone(r.Calls), beneath: r.Underlying}
 	t.beneath.Message, t.beneath.Content = strings.Clone(r.Underlying.Message), strings.Clone(r.Underlying.Content)
+	if r.Acknowledged != nil {
+		ack := *r.Acknowledged
+		ack.By, ack.Sequence = strings.Clone(ack.By), cmp.Or(ack.Sequence, sequence)
+		t.acknowledged = &ack
+	}
 	for i := range t.closed {
 		closed := &t.closed[i]
 		closed.Text, closed.By, closed.Answer = strings.Clone(closed.Text), strings.Clone(closed.By), strings.Clone(closed.Answer)
@@ -195,6 +210,8 @@ type TurnState struct {
 	Closed   []models.ClosedQuestion
 	Calls    []models.Call
 	Beneath  models.UnderlyingStatus
+
+	Acknowledged *models.Acknowledgement
 }
 
 // OpenState is an open question as the journal stores it.
@@ -210,7 +227,7 @@ func (se *session) turnState() *TurnState {
 	}
 	state := &TurnState{Sequence: se.turnSeq}
 	if t := se.turn; t != nil {
-		state.Closed, state.Calls, state.Beneath = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath
+		state.Closed, state.Calls, state.Beneath, state.Acknowledged = slices.Clone(t.closed), slices.Clone(t.calls), t.beneath, t.acknowledged
 		for i := range t.open {
 			state.Open = append(state.Open, OpenState{t.open[i].OpenQuestion, *t.open[i].view().full})
 		}
@@ -223,7 +240,7 @@ func (state *TurnState) restored() (t *turn, sequence uint64) {
 	if state == nil {
 		return nil, 0
 	}
-	recorded := models.Turn{Closed: state.Closed, Calls: state.Calls, Underlying: state.Beneath}
+	recorded := models.Turn{Closed: state.Closed, Calls: state.Calls, Underlying: state.Beneath, Acknowledged: state.Acknowledged}
 	for i := range state.Open {
 		recorded.Open = append(recorded.Open, state.Open[i].OpenQuestion)
 	}

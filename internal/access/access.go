@@ -20,6 +20,8 @@ const (
 	Report Scope = 1 << iota
 	// Read allows reading the state: the API, the event stream, the dashboard.
 	Read
+	// Acknowledge allows acknowledging and snoozing sessions that need attention.
+	Acknowledge
 	// Admin allows removing sessions and agents, backing up the state, and profiling the server.
 	Admin
 )
@@ -27,7 +29,7 @@ const (
 var scopeNames = []struct {
 	scope Scope
 	name  string
-}{{Report, "report"}, {Read, "read"}, {Admin, "admin"}}
+}{{Report, "report"}, {Read, "read"}, {Acknowledge, "acknowledge"}, {Admin, "admin"}}
 
 // String returns the names of the scopes, separated by commas.
 func (s Scope) String() string {

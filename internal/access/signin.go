@@ -35,12 +35,13 @@ func NewSignIns() *SignIns {
 }
 
 // Add signs in a person who has a token with this grant, and returns the secret for the browser to keep. The secret
-// only allows reading the state. It is valid as long as the token is, but no longer than [SignedInFor].
+// only allows reading the state and, if the token does, acknowledging what needs attention. It is valid as long as the
+// token is, but no longer than [SignedInFor].
 func (s *SignIns) Add(token *Grant) (secret string) {
 	secret = rand.Text() + rand.Text()
 	ended, end := context.WithTimeout(token.ended, SignedInFor)
 	grant := *token
-	grant.scopes &= Read
+	grant.scopes &= Read | Acknowledge
 	grant.ended = ended
 	grant.person = true
 	in := &signIn{sha256.Sum256([]byte(secret)), &grant, end}

@@ -20,7 +20,7 @@ import (
 type Entry struct {
 	Name    string    `json:"name"`             // shown to people and logged
 	SHA256  string    `json:"sha256"`           // of the token, in hexadecimal
-	Scopes  []string  `json:"scopes"`           // report, read, admin
+	Scopes  []string  `json:"scopes"`           // report, read, acknowledge, admin
 	Agents  []string  `json:"agents,omitempty"` // patterns of the agent IDs that it covers; none for every agent
 	Expires time.Time `json:"expires,omitzero"` // the token is rejected from then on; zero for never
 
@@ -115,11 +115,11 @@ func (e *Entry) Validate() error {
 	}
 	e.SHA256 = strings.ToLower(e.SHA256)
 	if len(e.Scopes) == 0 {
-		return errors.New("scopes must be one or more of report, read and admin")
+		return errors.New("scopes must be one or more of report, read, acknowledge and admin")
 	}
 	for _, name := range e.Scopes {
 		if _, ok := parseScope(name); !ok {
-			return errors.New("scopes must be one or more of report, read and admin")
+			return errors.New("scopes must be one or more of report, read, acknowledge and admin")
 		}
 	}
 	if e.Agents != nil && len(e.Agents) == 0 || len(e.Agents) > maxPatterns {

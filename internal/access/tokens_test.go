@@ -68,7 +68,7 @@ func TestInvalidTokensFiles(t *testing.T) {
 		`{"name":"x","token":"ka_SECRET","scopes":["read"]}`:                         "line 1: must be a JSON object such as",
 		`{"sha256":"` + sum + `","scopes":["read"]}`:                                 "line 1: name is required",
 		`{"name":"x","sha256":"` + sum + `"}`:                                        "line 1: scopes must be one or more",
-		`{"name":"x","sha256":"` + sum + `","scopes":["ka_SECRET"]}`:                 "line 1: scopes must be one or more of report, read and admin",
+		`{"name":"x","sha256":"` + sum + `","scopes":["ka_SECRET"]}`:                 "line 1: scopes must be one or more of report, read, acknowledge and admin",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":[]}`:          "line 1: agents must be 1 to 100 patterns",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"agents":["a\n"]}`:     "line 1: agents must not contain control characters",
 		`{"name":"x","sha256":"` + sum + `","scopes":["read"],"expires":"tomorrow"}`: "line 1: must be a JSON object such as",

@@ -17,7 +17,7 @@ var token = command{
 	help: "The token is written to standard error: hand it to its user. Its line for TOKENS_FILE is written to standard output:\n\n" +
 		"  kubeagents token -scopes report,read -agents 'team-a/*' team-a >>tokens",
 	define: func(flags *flag.FlagSet) action {
-		scopes := flags.String("scopes", "report", "what the token allows, separated by commas: report, read, admin")
+		scopes := flags.String("scopes", "report", "what the token allows, separated by commas: report, read, acknowledge, admin")
 		agents := flags.String("agents", "", "`patterns` of the agent IDs that the token covers, separated by commas (default every agent)")
 		expires := flags.Duration("expires", 0, "how long the token is valid, such as 2160h (default forever)")
 		return func(_ context.Context, p Program, name string) error {

@@ -75,6 +75,8 @@ func TestMCP(t *testing.T) {
 		if !tool.Annotations.ReadOnlyHint {
 			require.False(t, *tool.Annotations.DestructiveHint)
 			require.True(t, tool.Annotations.IdempotentHint)
+		}
+		if strings.Contains(tool.Name, "report") || strings.HasSuffix(tool.Name, "session") && !tool.Annotations.ReadOnlyHint {
 			schema, err := json.Marshal(tool.InputSchema)
 			require.NoError(t, err)
 			require.Contains(t, string(schema), `"enum":["running","pending","success","failed"]`)
@@ -82,7 +84,7 @@ func TestMCP(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]bool{"start_session": false, "report_status": false, "end_session": false,
-		"list_agents": true, "list_sessions": true, "get_session": true, "who_needs_me": true}, names)
+		"list_agents": true, "list_sessions": true, "get_session": true, "who_needs_me": true, "acknowledge": false}, names)
 
 	var reported struct {
 		Status    string
@@ -107,6 +109,13 @@ func TestMCP(t *testing.T) {
 	require.Equal(t, "Which tests?", needs.Pending[0].Message)
 	require.Empty(t, needs.Lost)
 	require.False(t, needs.More)
+
+	var acknowledged struct{ Acknowledged int }
+	require.Empty(t, call(t, session, "acknowledge", object{"agent_id": "worker/1", "session_topic": "tidy up", "minutes": 10}, &acknowledged))
+	require.Equal(t, 1, acknowledged.Acknowledged)
+	require.Empty(t, call(t, session, "who_needs_me", nil, &needs))
+	require.Empty(t, needs.Pending)
+	require.Contains(t, call(t, session, "acknowledge", object{"agent_id": "worker/1", "session_topic": "tidy up", "minutes": -1}, nil), "minutes must be 1 to 10080")
 
 	require.Empty(t, call(t, session, "end_session", object{"agent_id": "worker/1", "session_topic": "tidy up", "message": "tidy"}, &reported))
 	require.Equal(t, "success", reported.Status)

@@ -20,7 +20,7 @@ import (
 // TestUnknownParametersAreRefused sends a request with an unknown parameter to every route of the API. Parameters whose
 // names begin with _, for clients that make each URL unique, must be accepted.
 func TestUnknownParametersAreRefused(t *testing.T) {
-	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "admin"}}, "report": {Scopes: []string{"report"}}})
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "acknowledge", "admin"}}, "report": {Scopes: []string{"report"}}})
 	p := start(t, "TOKENS_FILE="+path, "DATA_DIR="+t.TempDir(), "SHUTDOWN_TIMEOUT=100ms")
 	p.awaitReady(t)
 	request := func(method, target string) (int, string) {
@@ -47,7 +47,7 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 11, routes)
+	require.Equal(t, 13, routes)
 	for target, want := range map[string]string{
 		"/api/sessions?statsu=failed":         "statsu is not a parameter of this route: did you mean status?",
 		"/api/agents?lim=1":                   "the parameters are active, cursor, limit, search, sort, source, status, waiting",

@@ -145,7 +145,7 @@ func appendRecords(b []byte, entries []entry) ([]byte, error) {
 //
 // The turn of a record is left out; the state of its session holds it.
 func appendDelta(b []byte, before, r *models.Record) []byte {
-	flags := flagsOf(r) &^ flagTurn
+	flags := flagsOf(r) &^ (flagTurn | flagAcknowledged)
 	if r.AgentHost != before.AgentHost {
 		flags |= flagHost
 	}

@@ -17,7 +17,8 @@ import (
 //	2: renewals, only in the log
 //	3: chunks that encode each record as its difference to the one before
 //	4: hosts, records from events, questions, sources of sessions, and when the server last ran
-const formatVersion = 4
+//	5: acknowledgements
+const formatVersion = 5
 
 // The kinds of operations in a commit.
 const (
@@ -26,13 +27,14 @@ const (
 	opRenewal = 3 // from format 2 on
 )
 
-// The flags of a record. All but flagTimestamp exist from format 4 on.
+// The flags of a record. All but flagTimestamp exist from format 4 on, and flagAcknowledged from format 5 on.
 const (
-	flagTimestamp = 1 << iota // the record has its own timestamp
-	flagHost                  // the record has a host; in a chunk: its host differs from that of the record before
-	flagEvent                 // the record was made from an event
-	flagTurn                  // the record has a turn
-	flagQuestions             // the record has a shown question, or closed questions
+	flagTimestamp    = 1 << iota // the record has its own timestamp
+	flagHost                     // the record has a host; in a chunk: its host differs from that of the record before
+	flagEvent                    // the record was made from an event
+	flagTurn                     // the record has a turn
+	flagQuestions                // the record has a shown question, or closed questions
+	flagAcknowledged             // the turn has an acknowledgement
 )
 
 // flagLastOfAgent says that the agent of a session was forgotten along with it.
@@ -69,6 +71,9 @@ func flagsOf(r *models.Record) (flags byte) {
 	}
 	if r.Turn != nil {
 		flags |= flagTurn
+		if r.Turn.Acknowledged != nil {
+			flags |= flagAcknowledged
+		}
 	}
 	if r.ShownQuestion != 0 || len(r.Closed) > 0 {
 		flags |= flagQuestions
@@ -87,6 +92,7 @@ func flagsOf(r *models.Record) (flags byte) {
 //   - with flagHost: the host, a string
 //   - with flagTurn: see [appendTurn]
 //   - with flagQuestions: see [appendShown]
+//   - with flagAcknowledged: see [appendAcknowledgement]
 func appendRecord(b []byte, r *models.Record) []byte {
 	flags := flagsOf(r)
 	if r.AgentHost != "" {
@@ -111,6 +117,9 @@ func appendRecord(b []byte, r *models.Record) []byte {
 	}
 	if flags&flagQuestions != 0 {
 		b = appendShown(b, r.ShownQuestion, r.Closed)
+	}
+	if flags&flagAcknowledged != 0 {
+		b = appendAcknowledgement(b, r.Turn.Acknowledged)
 	}
 	return b
 }
@@ -139,6 +148,9 @@ func decodeRecord(value string) (r models.Record, err error) {
 	}
 	if flags&flagQuestions != 0 {
 		r.ShownQuestion, r.Closed = d.uvarint(), d.closed()
+	}
+	if flags&flagAcknowledged != 0 && r.Turn != nil {
+		r.Turn.Acknowledged = d.acknowledgement()
 	}
 	if d.failed || !isComplete(&r) {
 		return r, errMalformed
@@ -191,7 +203,7 @@ func view(r *models.Record) models.AgentStatus {
 		Content:      r.Content,
 		Idle:         r.Status == models.Idle,
 	}
-	v.ClosedQuestions = r.Closed
+	v.ClosedQuestions, v.Acknowledged = models.SplitNotes(r.Closed)
 	if shown := r.QuestionShown(); shown != 0 {
 		v.QuestionID = models.QuestionID(shown)
 	}

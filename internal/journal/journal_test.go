@@ -300,7 +300,7 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 	require.NoError(t, j.engine.db.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
 	require.NoError(t, j.Close())
 	_, _, err = openAndReplay(t, fs, "data")
-	require.ErrorContains(t, err, "its format is version 5, but this program reads versions 1 to 4")
+	require.ErrorContains(t, err, "its format is version 6, but this program reads versions 1 to 5")
 
 	fs = vfs.NewMem()
 	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})
@@ -524,6 +524,7 @@ func writeFixture(t *testing.T, dir, fixture string) {
 		}
 	}
 	recordQuestions(t, j, st)
+	recordAcknowledgements(t, j, st)
 	j.MarkAlive(epoch.Add(50 * time.Minute))
 	st.Remove(store.Forgotten{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}})
 	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil, func() {}))
@@ -535,6 +536,31 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	require.NoError(t, os.WriteFile(filepath.Join(fixture, "shown.json"), []byte(dumpState(t, j, st)), 0o600))
 	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(dir))
+}
+
+// recordAcknowledgements records sessions that failed and were acknowledged: one in its current state, one before it
+// failed again. The acknowledgement of the first is filed, that of a third is only in the log.
+func recordAcknowledgements(t *testing.T, j *Journal, st *store.Store) {
+	t.Helper()
+	acknowledge := func(topic string, until time.Time) {
+		failed := recordOf("acknowledged", topic, 1)
+		failed.Status, failed.TTLMinutes = models.Failed, 600
+		base := record(t, j, st, failed)[0]
+		ack := base
+		ack.Renews = models.RenewedRecord{Sequence: base.Sequence, Received: base.Received}
+		ack.Received = base.Received.Add(time.Minute)
+		ack.Turn = &models.Turn{Acknowledged: &models.Acknowledgement{At: ack.Received, By: "ada", Until: until, Need: models.NeedFailed}}
+		record(t, j, st, ack)
+	}
+	acknowledge("filed", time.Time{})
+	acknowledge("snoozed", epoch.Add(100*time.Minute))
+	require.NoError(t, j.File())
+	acknowledge("logged", time.Time{})
+	acknowledge("ended", time.Time{})
+	again := recordOf("acknowledged", "ended", 2)
+	again.Status, again.Turn = models.Failed, new(models.Turn)
+	again.Closed = []models.ClosedQuestion{(&models.Acknowledgement{At: again.Received, By: "ada"}).Note()}
+	record(t, j, st, again)
 }
 
 // recordQuestions records a session that asks three questions. The first one is answered, so the second one is shown.

@@ -58,7 +58,8 @@ func (d *decoder) closed() []models.ClosedQuestion {
 }
 
 // appendTurnState appends the turn of a session: whether it has one; the sequence of the record that set it, a uvarint;
-// and the rest as appendTurn does, with each open question in full.
+// and the rest as appendTurn does, with each open question in full. From format 5 on, an acknowledgement may follow. It
+// is the last part of a session's state.
 func appendTurnState(b []byte, t *store.TurnState) []byte {
 	if b = appendBool(b, t != nil); t == nil {
 		return b
@@ -68,8 +69,11 @@ func appendTurnState(b []byte, t *store.TurnState) []byte {
 	for i := range t.Open {
 		b = appendQuestion(appendOpen(b, &t.Open[i].OpenQuestion), &t.Open[i].Question)
 	}
-	b = appendClosed(b, t.Closed)
-	return appendBeneath(appendCalls(b, t.Calls), &t.Beneath)
+	b = appendBeneath(appendCalls(appendClosed(b, t.Closed), t.Calls), &t.Beneath)
+	if t.Acknowledged != nil {
+		b = appendAcknowledgement(b, t.Acknowledged)
+	}
+	return b
 }
 
 // turnState is the inverse of appendTurnState.
@@ -82,7 +86,32 @@ func (d *decoder) turnState() *store.TurnState {
 		return store.OpenState{OpenQuestion: d.open(), Question: *d.question()}
 	})
 	t.Closed, t.Calls, t.Beneath = d.closed(), d.calls(), d.beneath()
+	if d.rest != "" {
+		t.Acknowledged = d.acknowledgement()
+	}
 	return t
+}
+
+// appendAcknowledgement appends an acknowledgement: its sequence, a uvarint; the reason, a byte; the times at which it
+// was made and until which it lasts, as varints in Unix nanoseconds, the latter 0 for no end; and by whom.
+func appendAcknowledgement(b []byte, a *models.Acknowledgement) []byte {
+	b = append(binary.AppendUvarint(b, a.Sequence), byte(a.Need))
+	b = binary.AppendVarint(b, a.At.UnixNano())
+	until := int64(0)
+	if !a.Until.IsZero() {
+		until = a.Until.UnixNano()
+	}
+	return appendString(binary.AppendVarint(b, until), a.By)
+}
+
+// acknowledgement is the inverse of appendAcknowledgement.
+func (d *decoder) acknowledgement() *models.Acknowledgement {
+	a := &models.Acknowledgement{Sequence: d.uvarint(), Need: models.Need(d.byte()), At: time.Unix(0, d.varint()).UTC()}
+	if until := d.varint(); until != 0 {
+		a.Until = time.Unix(0, until).UTC()
+	}
+	a.By = d.string()
+	return a
 }
 
 func appendOpen(b []byte, q *models.OpenQuestion) []byte {

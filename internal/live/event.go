@@ -19,9 +19,10 @@ const (
 	TypeStatus Type = 1 << iota
 	TypeExpired
 	TypeRemoved
+	TypeAcknowledged
 )
 
-var typeNames = map[string]Type{"status": TypeStatus, "expired": TypeExpired, "removed": TypeRemoved}
+var typeNames = map[string]Type{"status": TypeStatus, "expired": TypeExpired, "removed": TypeRemoved, "acknowledged": TypeAcknowledged}
 
 // ParseType returns the type with a name. ok is false if there is none.
 func ParseType(name string) (t Type, ok bool) {
@@ -35,6 +36,8 @@ func typeOf(kind store.ChangeKind) (Type, string) {
 		return TypeExpired, "expired"
 	case store.Removed:
 		return TypeRemoved, "removed"
+	case store.Acknowledged:
+		return TypeAcknowledged, "acknowledged"
 	}
 	return TypeStatus, "status"
 }
@@ -98,6 +101,8 @@ type sessionFields struct {
 
 	OpenQuestions int              `json:"open_question_count,omitzero"`
 	Question      *models.Question `json:"question,omitempty"`
+
+	Acknowledged *models.Acknowledgement `json:"acknowledged,omitempty"`
 }
 
 type statusFields struct {
@@ -123,6 +128,7 @@ func (h *Hub) eventOf(c *store.Change) *Event {
 		Status: se.CurrentStatus, Idle: se.Idle, Message: se.CurrentMessage, Timestamp: c.Timestamp, StatusSince: se.StatusSince,
 		Created: se.Created, LastUpdated: se.LastUpdated, ExpiresAt: se.ExpiresAt, TTLMinutes: se.TTLMinutes,
 		Expired: se.Expired, Lost: se.Lost, OpenQuestions: se.OpenQuestions, Question: se.Question,
+		Acknowledged: se.Acknowledged,
 	}
 	var data any = fields
 	t, name := typeOf(c.Kind)

@@ -540,5 +540,9 @@ func drawEvent(t *rapid.T) *models.Event {
 			Choices: []string{"yes", "no"}, AskedBy: e.Subagent, RequestedAs: "Ask"}
 		e.HintOnly, e.AboutLastCall = rapid.Bool().Draw(t, "hints"), rapid.Bool().Draw(t, "binds")
 	}
+	if rapid.IntRange(0, 5).Draw(t, "acknowledges") == 0 {
+		e.Acknowledge = &models.Acknowledgement{At: epoch, By: rapid.SampledFrom([]string{"", "ada"}).Draw(t, "by"),
+			Until: rapid.SampledFrom([]time.Time{{}, epoch.Add(time.Hour)}).Draw(t, "until")}
+	}
 	return e
 }

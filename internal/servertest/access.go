@@ -67,18 +67,20 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 		"GET /metrics":                                           {"/metrics", readsEverything},
 		"DELETE /api/agents/{agent_id}":                          {agent, removes},
 		"DELETE /api/agents/{agent_id}/sessions/{session_topic}": {session, removes},
-		"GET /api/backup":                                        {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no journal
-		"GET /debug/pprof/*":                                     {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
-		"GET /":                                                  {"/", reads},
-		"GET /assets/*":                                          {"/" + strings.TrimPrefix(asset, "/"), reads},
-		"GET /favicon.svg":                                       {"/favicon.svg", open},
-		"GET /connect":                                           {"/connect", open},
-		"GET /connect/{client}":                                  {"/connect/claude-code", open},
-		"GET /health":                                            {"/health", open},
-		"GET /health/live":                                       {"/health/live", open},
-		"GET /health/ready":                                      {"/health/ready", open},
-		"POST /sign-in":                                          {"/sign-in", []int{401, 401, 401, 401, 401, 401, 401, 401}},  // takes a form, no header
-		"POST /sign-out":                                         {"/sign-out", []int{303, 303, 303, 303, 303, 303, 303, 303}}, // nobody is signed in
+		"POST /api/acknowledge":                                  {"/api/acknowledge", []int{401, 401, 401, 403, 403, 403, 400, 400}}, // a status report
+		"POST /api/agents/{agent_id}/sessions/{session_topic}/acknowledge": {session + "/acknowledge", []int{401, 401, 401, 403, 403, 403, 400, 400}},
+		"GET /api/backup":       {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no journal
+		"GET /debug/pprof/*":    {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
+		"GET /":                 {"/", reads},
+		"GET /assets/*":         {"/" + strings.TrimPrefix(asset, "/"), reads},
+		"GET /favicon.svg":      {"/favicon.svg", open},
+		"GET /connect":          {"/connect", open},
+		"GET /connect/{client}": {"/connect/claude-code", open},
+		"GET /health":           {"/health", open},
+		"GET /health/live":      {"/health/live", open},
+		"GET /health/ready":     {"/health/ready", open},
+		"POST /sign-in":         {"/sign-in", []int{401, 401, 401, 401, 401, 401, 401, 401}},  // takes a form, no header
+		"POST /sign-out":        {"/sign-out", []int{303, 303, 303, 303, 303, 303, 303, 303}}, // nobody is signed in
 	}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		_, ok := routes[method+" "+route]
@@ -107,7 +109,7 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 					require.Regexp(t, `^Bearer realm="kubeagents"`, w.Header().Get("WWW-Authenticate"), route)
 				}
 			case 403:
-				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|admin)|this needs a token for all agents|the token does not cover the agent)`, w.Body.String())
+				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|acknowledge|admin)|this needs a token for all agents|the token does not cover the agent)`, w.Body.String())
 			}
 			for _, h := range clients[1:] {
 				require.NotContains(t, w.Body.String(), h.Token, "no response contains a token")

@@ -164,6 +164,16 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		{"GET", "/api/sessions?limit=1", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions?status=pending&expired=false&lost=false&agent_id=b&source=x&search=y", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions?sort=last_updated&limit=1", "", "", "/api/sessions", 200},
+		{"POST", "/api/agents/b/sessions/1/acknowledge", `{"minutes":5}`, "", "/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", 409},
+		{"POST", "/api/agents/b/sessions/2/acknowledge", `{"minutes":5}`, "", "/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", 200},
+		{"POST", "/api/agents/b/sessions/2/acknowledge", `{"minutes":-1}`, "", "/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", 400},
+		{"POST", "/api/agents/b/sessions/9/acknowledge", "", "", "/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", 404},
+		{"POST", "/api/agents/b/sessions/9/acknowledge", strings.Repeat(" ", 65<<10), "", "/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", 413},
+		{"POST", "/api/acknowledge", `{"sessions":[{"agent_id":"b","session_topic":"2"}]}`, "", "/api/acknowledge", 200},
+		{"POST", "/api/acknowledge", `{"needs":"lost"}`, "", "/api/acknowledge", 200},
+		{"POST", "/api/acknowledge", "{}", "", "/api/acknowledge", 400},
+		{"POST", "/api/acknowledge", strings.Repeat(" ", 65<<10), "", "/api/acknowledge", 413},
+		{"GET", "/api/agents/b/sessions/2", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 200},
 		{"GET", "/api/sessions?needs=waiting&limit=1", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions?needs=rest", "", "", "/api/sessions", 400},
 		{"GET", "/api/sessions", "", "If-None-Match: *", "/api/sessions", 304},
@@ -392,6 +402,8 @@ func (c *contract) checkEvents(t *testing.T) {
 	next("status", "StatusEvent")
 	s.store.Expire(time.Now().Add(90 * time.Second))
 	next("expired", "ExpiredEvent")
+	require.Equal(t, 200, s.do("POST", "/api/agents/a/sessions/t/acknowledge", "").Code)
+	next("acknowledged", "AcknowledgedEvent")
 	s.store.Expire(time.Now().Add(time.Hour))
 	next("removed", "RemovedEvent")
 	s.handlers.Drain()
@@ -477,8 +489,8 @@ func (c *contract) checkAccess(t *testing.T) {
 		}
 		return status
 	}
-	without := map[any]string{"report": "reads", "read": "reports", "admin": "reads"} // holders without the scope
-	with := map[any]string{"report": "reports", "read": "reads", "admin": "admin"}
+	without := map[any]string{"report": "reads", "read": "reports", "acknowledge": "reads", "admin": "reads"} // holders without the scope
+	with := map[any]string{"report": "reports", "read": "reads", "acknowledge": "acknowledges", "admin": "admin"}
 	for range 10 {
 		request(strict, "POST", "/webhook/status", "reports")
 		request(strict, "HEAD", "/api/agents", "reads")

@@ -1,6 +1,7 @@
 package servertest
 
 import (
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"testing"
@@ -9,6 +10,9 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -61,5 +65,104 @@ func (wiring Wiring) TestNeeds(t *testing.T) {
 		}
 		cursor := s.do(http.MethodGet, "/api/sessions?limit=1&needs=lost", "").Header().Get("Link")
 		require.Contains(t, fmt.Sprint(cursor), "needs=lost")
+	})
+}
+
+// TestAcknowledge acknowledges and snoozes sessions, and checks what brings them back and what does not.
+func (wiring Wiring) TestAcknowledge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, holders := accesstest.TokensFile(t, map[string]access.Entry{"ada": {Scopes: []string{"report", "read", "acknowledge"}}})
+		s := wiring.newGuardedServer(t, func(o *store.Options) { o.SessionRetention = 100 * time.Hour }, config.Config{TokensFile: path}, nil)
+		ada := holders["ada"].Header()
+		post := func(target, body string, want int) string {
+			t.Helper()
+			w := s.do("POST", target, body, ada...)
+			require.Equal(t, want, w.Code, w.Body)
+			return w.Body.String()
+		}
+		event := func(session, rest string) {
+			t.Helper()
+			post("/webhook/claude-code", `{"session_id":"`+session+`","cwd":"/src/shop",`+rest+`}`, 200)
+			time.Sleep(time.Second)
+		}
+		needs := func() (counts models.NeedCounts) {
+			t.Helper()
+			var summary models.Summary
+			require.NoError(t, json.Unmarshal(s.do("GET", "/api/summary", "", ada...).Body.Bytes(), &summary))
+			return summary.Needs
+		}
+		asks := func(session string) {
+			event(session, `"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"make"}`)
+		}
+		const agent = "/api/agents/claude-code:shop/sessions/"
+		for _, session := range []string{"a", "b", "c"} {
+			event(session, `"hook_event_name":"UserPromptSubmit","prompt":"Go"`)
+			asks(session)
+		}
+		require.Equal(t, models.NeedCounts{Waiting: 3}, needs())
+
+		// A snooze ends by itself, and a renewal does not end it.
+		shown := post(agent+"a/acknowledge", `{"minutes":60}`, 200)
+		require.Contains(t, shown, `"acknowledged":{"at":"`)
+		require.Contains(t, shown, `"by":"ada","until":"`)
+		require.Equal(t, 2, needs().Waiting)
+		event("a", `"hook_event_name":"PostToolUse","tool_name":"Read","tool_input":{}`)
+		time.Sleep(59 * time.Minute)
+		require.Equal(t, 2, needs().Waiting)
+		time.Sleep(2 * time.Minute)
+		require.Equal(t, 3, needs().Waiting, "the snooze is over")
+		require.NotContains(t, s.do("GET", agent+"a", "", ada...).Body.String(), `"acknowledged"`)
+
+		// Another question is new.
+		post("/api/acknowledge", `{"sessions":[{"agent_id":"claude-code:shop","session_topic":"a"},{"agent_id":"nobody","session_topic":"x"}]}`, 200)
+		require.Equal(t, 2, needs().Waiting)
+		event("a", `"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"rm"}`)
+		require.Equal(t, 3, needs().Waiting)
+
+		// All at once; a status is new, and the history says who acknowledged the one before.
+		require.JSONEq(t, `{"acknowledged":3,"more":false}`, post("/api/acknowledge", `{"needs":"waiting"}`, 200))
+		require.Zero(t, needs())
+		event("b", `"hook_event_name":"PostToolUse","tool_name":"Bash","tool_input":{"command":"make"}`)
+		asks("b")
+		require.Equal(t, 1, needs().Waiting)
+		var detail struct {
+			History []models.AgentStatus `json:"status_history"`
+		}
+		require.NoError(t, json.Unmarshal(s.do("GET", agent+"b", "", ada...).Body.Bytes(), &detail))
+		require.Equal(t, "ada", detail.History[1].Acknowledged.By)
+		require.Len(t, detail.History[1].ClosedQuestions, 1, "beside the question that closed")
+
+		// Lost is another reason; and a lost session that reports and is lost again is new.
+		post("/api/acknowledge", `{"needs":"waiting"}`, 200)
+		time.Sleep(25 * time.Hour)
+		require.Equal(t, models.NeedCounts{Lost: 3}, needs())
+		require.NotContains(t, post(agent+"c/acknowledge", `{"minutes":5}`, 200), `"until"`, "a lost session is not snoozed")
+		time.Sleep(time.Hour)
+		require.Equal(t, 2, needs().Lost)
+		event("c", `"hook_event_name":"UserPromptSubmit","prompt":"Go on"`)
+		time.Sleep(40 * time.Minute)
+		require.Equal(t, 3, needs().Lost)
+
+		// A plain report is new, unless it is late; and so is a failure after it.
+		post("/webhook/status", reportOf("x", "t", "failed"), 200)
+		post("/api/acknowledge", `{"needs":"failed"}`, 200)
+		require.Zero(t, needs().Failed)
+		time.Sleep(time.Second)
+		post("/webhook/status", `{"agent_id":"x","session_topic":"t","status":"running","timestamp":"2000-01-01T00:00:00Z"}`, 200)
+		require.Zero(t, needs().Failed, "a late report changes nothing")
+		post("/webhook/status", reportOf("x", "t", "failed"), 200)
+		require.Equal(t, 1, needs().Failed)
+
+		post("/webhook/status", reportOf("x", "done", "success"), 200)
+		require.Contains(t, post("/api/agents/x/sessions/done/acknowledge", "", 409), "does not need attention")
+		for body, want := range map[string]string{
+			`{"minutes":10081}`:              "minutes must be 1 to 10080, or 0 for no end",
+			`{"minutes":"x"}`:                "the body must be a JSON object",
+			`{"need":"lost"}`:                "the body must be a JSON object",
+			`{"needs":"rest"}`:               "needs must be one of waiting, lost, failed",
+			`{"sessions":[],"needs":"lost"}`: "sessions or needs is required, and not both",
+		} {
+			require.Contains(t, post("/api/acknowledge", body, 400), want)
+		}
 	})
 }

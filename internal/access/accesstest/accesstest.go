@@ -56,8 +56,10 @@ func EveryKind() map[string]access.Entry {
 		"reads":      {Scopes: []string{"read"}},
 		"admin":      {Scopes: []string{"admin"}},
 		"expired":    {Scopes: []string{"report", "read", "admin"}, Expires: time.Date(1999, 1, 1, 0, 0, 0, 0, time.UTC)},
-		"team":       {Scopes: []string{"report", "read", "admin"}, Agents: []string{"team/*"}},
-		"other team": {Scopes: []string{"report", "read", "admin"}, Agents: []string{"other/*"}},
+		"team":       {Scopes: []string{"report", "read", "acknowledge", "admin"}, Agents: []string{"team/*"}},
+		"other team": {Scopes: []string{"report", "read", "acknowledge", "admin"}, Agents: []string{"other/*"}},
+
+		"acknowledges": {Scopes: []string{"acknowledge"}},
 	}
 }
 

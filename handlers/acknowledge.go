@@ -1,0 +1,157 @@
+package handlers
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// Limits of a request to acknowledge sessions.
+const (
+	maxAcknowledgeBody = 64 << 10 // bytes
+	maxAcknowledged    = 1000     // sessions
+	maxSnoozeMinutes   = 7 * 24 * 60
+	acknowledgedPage   = 256 << 10 // bytes of memory for sessions that are acknowledged for the same reason
+)
+
+// acknowledgeRequest is the body of a request to acknowledge sessions.
+type acknowledgeRequest struct {
+	Sessions []sessionRef `json:"sessions"` // these sessions, or
+	Needs    string       `json:"needs"`    // those that need attention for a reason
+	Minutes  int          `json:"minutes"`  // of a snooze; 0 for no end
+}
+
+type sessionRef struct {
+	AgentID string `json:"agent_id"`
+	Topic   string `json:"session_topic"`
+}
+
+type acknowledgeResult struct {
+	Acknowledged int  `json:"acknowledged"` // sessions
+	More         bool `json:"more"`         // more sessions need attention for the same reason
+}
+
+// AcknowledgeSession acknowledges or snoozes a session that needs attention, and returns it: POST
+// /api/agents/{agent_id}/sessions/{session_topic}/acknowledge.
+func (h *Handler) AcknowledgeSession(w http.ResponseWriter, r *http.Request) error {
+	in, err := h.readAcknowledgement(w, r)
+	if err != nil {
+		return err
+	}
+	if in.Sessions != nil || in.Needs != "" {
+		return models.BadRequest("sessions", "and needs must be absent: the path names the session")
+	}
+	key := store.SessionKey{AgentID: pathParam(r, "agent_id"), Topic: pathParam(r, "session_topic")}
+	if !grantOf(w).Covers(key.AgentID) {
+		return models.NotFound("session")
+	}
+	n, err := h.acknowledge(grantOf(w), []store.SessionKey{key}, in.Minutes)
+	if err != nil {
+		return err
+	}
+	session, _, _, ok := h.Store.SessionInFull(key.AgentID, key.Topic, nil, 1)
+	switch {
+	case !ok:
+		return models.NotFound("session")
+	case n == 0:
+		return models.Conflict("the session does not need attention: it is neither waiting nor lost, and has not failed")
+	}
+	writeJSON(w, http.StatusOK, session)
+	return nil
+}
+
+// Acknowledge acknowledges or snoozes several sessions that need attention: POST /api/acknowledge.
+func (h *Handler) Acknowledge(w http.ResponseWriter, r *http.Request) error {
+	in, err := h.readAcknowledgement(w, r)
+	if err != nil {
+		return err
+	}
+	keys, more, err := h.sessionsToAcknowledge(r.Context(), grantOf(w).Team(), in)
+	if err != nil {
+		return err
+	}
+	n, err := h.acknowledge(grantOf(w), keys, in.Minutes)
+	if err != nil {
+		return err
+	}
+	writeJSON(w, http.StatusOK, acknowledgeResult{n, more})
+	return nil
+}
+
+// readAcknowledgement reads the body of a request, which may be empty.
+func (h *Handler) readAcknowledgement(w http.ResponseWriter, r *http.Request) (in acknowledgeRequest, err error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAcknowledgeBody))
+	if err != nil {
+		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+			return in, models.PayloadTooLarge("the body must be at most 64 KiB")
+		}
+		return in, models.BadRequest("", "the body could not be read")
+	}
+	if len(body) > 0 {
+		if err := json.Unmarshal(body, &in, json.RejectUnknownMembers(true)); err != nil {
+			return in, models.BadRequest("", "the body must be a JSON object with sessions (a list of agent_id and session_topic) or needs, and optionally minutes")
+		}
+	}
+	return in, checkMinutes(in.Minutes)
+}
+
+func checkMinutes(minutes int) error {
+	if minutes < 0 || minutes > maxSnoozeMinutes {
+		return models.BadRequest("minutes", fmt.Sprintf("must be 1 to %d, or 0 for no end", maxSnoozeMinutes))
+	}
+	return nil
+}
+
+// acknowledgeFor acknowledges a session for the caller of a tool.
+func (h *Handler) acknowledgeFor(c caller, in acknowledgeArgs) (result acknowledgeResult, err error) {
+	if err := checkMinutes(in.Minutes); err != nil {
+		return result, err
+	}
+	result.Acknowledged, err = h.acknowledge(c.grant, []store.SessionKey{{AgentID: in.AgentID, Topic: in.SessionTopic}}, in.Minutes)
+	return result, err
+}
+
+// sessionsToAcknowledge returns the sessions that a request names: those of a team, at most maxAcknowledged.
+func (h *Handler) sessionsToAcknowledge(ctx context.Context, team *store.Team, in acknowledgeRequest) (keys []store.SessionKey, more bool, err error) {
+	if len(in.Sessions) > maxAcknowledged {
+		return nil, false, models.BadRequest("sessions", fmt.Sprintf("must have at most %d items", maxAcknowledged))
+	}
+	for _, ref := range in.Sessions {
+		keys = append(keys, store.SessionKey{AgentID: ref.AgentID, Topic: ref.Topic})
+	}
+	need, ok := models.ParseNeed(in.Needs)
+	switch {
+	case (in.Needs == "") == (in.Sessions == nil):
+		return nil, false, models.BadRequest("sessions", "or needs is required, and not both")
+	case in.Needs == "":
+		return keys, false, nil
+	case !ok:
+		return nil, false, models.BadRequest("needs", "must be one of "+strings.Join(models.NeedNames[:], ", "))
+	}
+	page, err := h.Store.Sessions(ctx, store.SessionQuery{Team: team, Need: need, Bytes: acknowledgedPage}, nil, maxAcknowledged)
+	for _, se := range page.Items {
+		keys = append(keys, store.SessionKey{AgentID: se.AgentID, Topic: se.Topic})
+	}
+	return keys, page.Next != nil, err
+}
+
+// acknowledge records that a client acknowledges sessions, for so many minutes or, if that is 0, without an end. It
+// returns how many of them needed attention.
+func (h *Handler) acknowledge(grant *access.Grant, keys []store.SessionKey, minutes int) (int, error) {
+	now := time.Now().UTC()
+	ack := models.Acknowledgement{At: now, By: grant.Name()}
+	if minutes > 0 {
+		ack.Until = now.Add(time.Duration(minutes) * time.Minute)
+	}
+	return h.Recorder.Acknowledge(grant.Team(), keys, ack, now)
+}

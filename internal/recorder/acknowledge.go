@@ -1,0 +1,39 @@
+package recorder
+
+import (
+	"sync"
+	"time"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// acknowledging is how many sessions are acknowledged at the same time, so that they share group commits.
+const acknowledging = 64
+
+// Acknowledge records that a person has seen sessions of a team that need attention. A nil team is the whole fleet. It
+// returns the number of sessions that needed attention until now; others are left as they are. If it returns an error,
+// some of the acknowledgements could not be made durable, and were not recorded.
+func (r *Recorder) Acknowledge(team *store.Team, keys []store.SessionKey, ack models.Acknowledgement, now time.Time) (acknowledged int, err error) {
+	var running sync.WaitGroup
+	var mu sync.Mutex // protects the results
+	slots := make(chan struct{}, acknowledging)
+	for _, key := range keys {
+		slots <- struct{}{}
+		running.Go(func() {
+			defer func() { <-slots }()
+			report := models.StatusReport{AgentID: key.AgentID, SessionTopic: key.Topic, Event: &models.Event{Acknowledge: &ack}}
+			outcomes, failed := r.Accept(team, []models.StatusReport{report}, now, nil)
+			mu.Lock()
+			defer mu.Unlock()
+			switch {
+			case failed != nil:
+				err = failed
+			case outcomes[0] == store.Renewed:
+				acknowledged++
+			}
+		})
+	}
+	running.Wait()
+	return acknowledged, err
+}
