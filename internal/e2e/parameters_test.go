@@ -41,7 +41,7 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 			require.Equal(t, http.StatusBadRequest, status, "%s %s: %s", method, route, body)
 			require.Contains(t, body, `"field":"xyzzy"`, route)
 			require.Contains(t, body, "xyzzy is not a parameter of this route", route)
-			if route != "/api/events" && route != "/api/backup" {
+			if route != "/api/events" && route != "/api/backup" && route != "/api/acknowledge" { // which go on, or want a body
 				status, body = request(method, route+"?_=1")
 				require.NotEqual(t, http.StatusBadRequest, status, "%s %s: %s", method, route, body)
 			}
