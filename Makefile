@@ -17,7 +17,7 @@ run: ## run the server, on port 8080 unless PORT says another
 	$(GO) run main.go
 
 token: ## create a token and add its line to the file TOKENS (NAME=ci SCOPES=report,read AGENTS='team-a/*' TOKENS=tokens)
-	@$(GO) run . token -scopes '$(or $(SCOPES),report)' -agents '$(AGENTS)' '$(or $(NAME),$(error NAME is not set))' >>'$(or $(TOKENS),tokens)'
+	@$(GO) run . token -scopes '$(or $(SCOPES),report)' $(if $(AGENTS),-agents '$(AGENTS)') '$(or $(NAME),$(error NAME is not set))' >>'$(or $(TOKENS),tokens)'
 
 test: ## run the tests
 	$(GO) test ./...

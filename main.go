@@ -315,9 +315,11 @@ func logExposure(cfg config.Config, logger *slog.Logger) {
 	}
 	switch {
 	case cfg.TokensFile == "" && cfg.ReachableFromNetwork():
-		logger.Warn("ANYONE who can reach this address can read, report and remove everything: set TOKENS_FILE, or HOST=127.0.0.1")
+		logger.Warn("ANYONE who can reach this address can " + allowed(cfg) + " everything: set TOKENS_FILE, or HOST=127.0.0.1")
+	case cfg.TokensFile == "" && (cfg.PublicURL.URL != nil || len(cfg.TrustedProxies) > 0):
+		logger.Warn("ANYONE who can reach the proxy in front of this server can " + allowed(cfg) + " everything: set TOKENS_FILE")
 	case cfg.TokensFile == "":
-		logger.Info("anyone on this machine can read, report and remove everything, and other machines can't connect: " +
+		logger.Info("anyone on this machine can " + allowed(cfg) + " everything, and other machines can't connect: " +
 			"set TOKENS_FILE to require tokens, HOST=0.0.0.0 to let other machines connect")
 	case cfg.TLSCertFile == "" && len(cfg.TrustedProxies) == 0:
 		logger.Log(context.Background(), level, "tokens cross the network unencrypted unless a proxy encrypts the connections: set TLS_CERT_FILE and TLS_KEY_FILE, or TRUSTED_PROXIES")
@@ -325,6 +327,14 @@ func logExposure(cfg config.Config, logger *slog.Logger) {
 	if cfg.TokensFile == "" && cfg.CORSAllowedOrigins.All() {
 		logger.Warn("CORS_ALLOWED_ORIGINS is *, so any website that you visit can read everything on this server: name the allowed origins, or set TOKENS_FILE")
 	}
+}
+
+// allowed says what clients may do on a server without tokens.
+func allowed(cfg config.Config) string {
+	if cfg.WebhookSecret != "" {
+		return "read and remove" // reports need a signature
+	}
+	return "read, report and remove"
 }
 
 // openJournal opens the journal in the data directory. It returns nil if state is kept in memory only.

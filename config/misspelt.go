@@ -34,9 +34,37 @@ func Misspellings(environment map[string]string) (warnings []string) {
 		if ok = ok && slices.Contains(names, meant); !ok {
 			meant, ok = nearest.To(variable, names)
 		}
+		if !ok {
+			meant, ok = abbreviated(variable, names)
+		}
 		if ok {
 			warnings = append(warnings, fmt.Sprintf("%s is not a setting and has no effect: did you mean %s?", variable, meant))
 		}
 	}
 	return warnings
+}
+
+// abbreviated returns the settings that have all words of a variable, in their order, as in TLS_CERT or CORS_ORIGINS.
+// ok is false if there is none, or if the variable has a single word.
+func abbreviated(variable string, names []string) (meant string, ok bool) {
+	words := strings.Split(variable, "_")
+	if len(words) < 2 {
+		return "", false
+	}
+	var some []string
+	for _, name := range names {
+		left := words
+		for i, word := range strings.Split(name, "_") {
+			switch {
+			case len(left) > 0 && word == left[0]:
+				left = left[1:]
+			case i == 0:
+				left = []string{""} // the first words differ
+			}
+		}
+		if len(left) == 0 {
+			some = append(some, name)
+		}
+	}
+	return strings.Join(some, " or "), len(some) > 0
 }

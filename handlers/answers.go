@@ -30,11 +30,12 @@ const (
 	gzipCost    = 1_280 << 10 // to compress a response
 )
 
-// LimitResponseMemory counts the memory of responses that are not small against the budget of the client's team until they are sent.
+// LimitResponseMemory counts the memory of responses that are not small against the budget of the client's team until
+// they are sent.
 func (h *Handler) LimitResponseMemory(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		env := envelopeOf(w)
-		env.held = h.Responses.For(env.grant.Team())
+		env.held = h.Responses.For(env.grant.Team(), env.grant.Share())
 		defer env.held.Release()
 		next.ServeHTTP(w, r)
 	})
@@ -162,8 +163,8 @@ type collected struct {
 	text        *bytes.Buffer
 }
 
-// BufferResponse sends each response only when it is complete. A client that reads slowly then ties up only the bytes of its
-// response.
+// BufferResponse sends each response only when it is complete. A client that reads slowly then ties up only the bytes
+// of its response.
 func BufferResponse(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		collect(w, false, func(w http.ResponseWriter) { next.ServeHTTP(w, r) })

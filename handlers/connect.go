@@ -73,13 +73,13 @@ func (h *Handler) serverAddress(w http.ResponseWriter, r *http.Request) (s conne
 	if !hostAndPort.MatchString(host) {
 		return s, models.BadRequest("Host", "must be a name or an address, and may end with a port")
 	}
-	prefix, err := h.forwardedPrefix(r)
-	if err != nil {
-		return s, err
+	at, _ := reachedAt(r)
+	if at.err != nil {
+		return s, at.err
 	}
 	scheme := "http://"
 	if h.encrypted(r) {
 		scheme = "https://"
 	}
-	return connect.Server{Address: scheme + host + prefix, Tokens: h.Access.Tokens != nil}, nil
+	return connect.Server{Address: scheme + host + at.prefix, Tokens: h.Access.Tokens != nil}, nil
 }

@@ -29,8 +29,14 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.
 			return grant, nil
 		}
 	}
+	if scope == access.Report && h.Access.Tokens == nil {
+		return nil, challenge(w, onlySigned+": webhook-id, webhook-timestamp and webhook-signature are required", "")
+	}
 	return nil, challenge(w, "a token is required: Authorization: Bearer …", "")
 }
+
+// onlySigned is why a server with WEBHOOK_SECRET and without tokens refuses a report.
+const onlySigned = "this server accepts reports only as signed webhooks"
 
 func (h *Handler) grantOfToken(token string) (*access.Grant, error) {
 	if h.Access.Tokens == nil {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/binary"
 	"net/http"
+	"strings"
 
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -133,7 +134,7 @@ func (h *Handler) respondPage(w http.ResponseWriter, r *http.Request, v any, nex
 		query := u.Query()
 		query.Set("cursor", next)
 		u.RawQuery = query.Encode()
-		w.Header().Set("Link", "<"+h.prefix(r)+u.RequestURI()+`>; rel="next"`)
+		w.Header().Set("Link", "<"+h.prefix(r)+"/"+strings.TrimLeft(u.RequestURI(), "/")+`>; rel="next"`)
 	}
 	if bytes > smallAnswer {
 		return h.respondLarge(w, r, v, bytes)

@@ -14,6 +14,7 @@ import (
 
 	"github.com/go-json-experiment/json/jsontext"
 
+	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
@@ -147,11 +148,11 @@ func (o *room) hold(size int) error {
 		return nil
 	}
 	if o.held == nil {
-		var team *store.Team
+		var grant *access.Grant
 		if o.env != nil {
-			team = o.env.grant.Team()
+			grant = o.env.grant
 		}
-		o.held = o.h.Bodies.For(team)
+		o.held = o.h.Bodies.For(grant.Team(), grant.Share())
 	}
 	switch err := o.held.Reserve(o.ctx, int64(size)-o.held.Held()); {
 	case errors.Is(err, budget.ErrShare):

@@ -164,6 +164,9 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 		known = &models.Error{Code: models.CodeInternal, Message: "an internal error occurred: see the server's log under this request's X-Request-Id"}
 	}
 	w.Header()["Cache-Control"] = noStore
+	if known.Code == models.CodeUnauthorized && r.ContentLength != 0 {
+		w.Header()["Connection"] = connectionClose // so that net/http does not wait for the body of a stranger
+	}
 	switch known.Code {
 	case models.CodeUnavailable:
 		if w.Header().Get("Retry-After") == "" {

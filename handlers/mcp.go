@@ -87,7 +87,7 @@ func (h *Handler) MCP() Endpoint {
 // authorize returns an error if the caller may not use a tool that needs scope.
 func (h *Handler) authorize(c caller, scope access.Scope) error {
 	if scope == access.Report && h.Access.Tokens == nil && h.Access.guards(scope) {
-		return models.Forbidden("this server accepts reports only as signed webhooks")
+		return models.Forbidden(onlySigned)
 	}
 	if !c.grant.Allows(scope) {
 		return models.Forbidden("the token lacks the scope " + scope.String())

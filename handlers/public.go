@@ -2,6 +2,7 @@ package handlers
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"net/url"
 	"path"
@@ -15,36 +16,31 @@ import (
 type reached struct {
 	prefix string // without a trailing slash
 	bare   bool   // the request was for the prefix itself, without a trailing slash
+	err    error  // the trusted proxies' prefix is malformed; prefix is ""
 }
 
 type reachedKey struct{}
 
-// StripPrefix serves every path both with and without a prefix, since some proxies strip the prefix and some don't. The
-// prefix is the one in X-Forwarded-Prefix of a trusted proxy, or the path of PUBLIC_URL.
+// StripPrefix serves every path both with and without the path of PUBLIC_URL as its prefix, since some proxies strip it
+// and some don't. It also notes the prefix that trusted proxies say they stripped.
 func (h *Handler) StripPrefix(next http.Handler) http.Handler {
 	own := h.publicPath()
 	if own == "" && len(h.Access.Proxies) == 0 {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		forwarded, _ := h.forwardedPrefix(r) // Connect refuses one that is malformed
-		for _, prefix := range []string{forwarded, own} {
-			rest, found := strings.CutPrefix(r.URL.EscapedPath(), prefix)
-			switch {
-			case prefix == "" || !found:
-			case rest == "":
-				r = r.WithContext(context.WithValue(r.Context(), reachedKey{}, reached{prefix, true}))
+		if rest, found := strings.CutPrefix(r.URL.EscapedPath(), own); own != "" && found && (rest == "" || rest[0] == '/') {
+			r = r.WithContext(context.WithValue(r.Context(), reachedKey{}, reached{prefix: own, bare: rest == ""}))
+			if rest == "" {
 				r.URL = &url.URL{Path: "/", RawQuery: r.URL.RawQuery}
 				next.ServeHTTP(w, r)
 				return
-			case rest[0] == '/':
-				r = r.WithContext(context.WithValue(r.Context(), reachedKey{}, reached{prefix, false}))
-				http.StripPrefix(prefix, next).ServeHTTP(w, r)
-				return
 			}
+			http.StripPrefix(own, next).ServeHTTP(w, r)
+			return
 		}
-		if forwarded != "" {
-			r = r.WithContext(context.WithValue(r.Context(), reachedKey{}, reached{forwarded, false}))
+		if forwarded, err := h.forwardedPrefix(r); forwarded != "" || err != nil {
+			r = r.WithContext(context.WithValue(r.Context(), reachedKey{}, reached{prefix: forwarded, err: err}))
 		}
 		next.ServeHTTP(w, r)
 	})
@@ -58,6 +54,9 @@ func (h *Handler) publicPath() string {
 	return h.PublicURL.Path
 }
 
+// maxForwardedPrefix is the maximum length of X-Forwarded-Prefix, in bytes.
+const maxForwardedPrefix = 256
+
 // forwardedPrefix returns the path that trusted proxies stripped from the request, without a trailing slash. Each proxy
 // in a chain adds what it stripped, so the values are joined.
 func (h *Handler) forwardedPrefix(r *http.Request) (prefix string, err error) {
@@ -65,7 +64,11 @@ func (h *Handler) forwardedPrefix(r *http.Request) (prefix string, err error) {
 	if len(values) == 0 || !h.viaProxy(r) {
 		return "", nil
 	}
-	for value := range strings.SplitSeq(strings.Join(values, ","), ",") {
+	joined := strings.Join(values, ",")
+	if len(joined) > maxForwardedPrefix {
+		return "", models.BadRequest("X-Forwarded-Prefix", fmt.Sprintf("must be at most %d bytes", maxForwardedPrefix))
+	}
+	for value := range strings.SplitSeq(joined, ",") {
 		part, err := access.ParsePathPrefix(strings.TrimSpace(value))
 		if err != nil {
 			return "", models.BadRequest("X-Forwarded-Prefix", "must be a path such as /kubeagents")
@@ -75,10 +78,16 @@ func (h *Handler) forwardedPrefix(r *http.Request) (prefix string, err error) {
 	return prefix, nil
 }
 
+// reachedAt returns under which path the client reached the server, as [Handler.StripPrefix] found out.
+func reachedAt(r *http.Request) (at reached, known bool) {
+	at, known = r.Context().Value(reachedKey{}).(reached)
+	return at, known && at.err == nil
+}
+
 // prefix returns the path under which the client reaches the server, without a trailing slash, "" for the root of its
 // host.
 func (h *Handler) prefix(r *http.Request) string {
-	if at, ok := r.Context().Value(reachedKey{}).(reached); ok {
+	if at, known := reachedAt(r); known {
 		return at.prefix
 	}
 	return h.publicPath()
@@ -86,13 +95,14 @@ func (h *Handler) prefix(r *http.Request) string {
 
 // atPrefix reports whether the browser made the request under [Handler.prefix], even if a proxy stripped that path.
 func (h *Handler) atPrefix(r *http.Request) bool {
-	return r.Context().Value(reachedKey{}) != nil || h.atPublicHost(r)
+	_, known := reachedAt(r)
+	return known || h.atPublicHost(r)
 }
 
 // withSlash redirects from the prefix itself to the same path with a trailing slash, which the page's relative links
 // depend on. It reports whether the request was for such a path.
 func (h *Handler) withSlash(w http.ResponseWriter, r *http.Request) bool {
-	at, _ := r.Context().Value(reachedKey{}).(reached)
+	at, _ := reachedAt(r)
 	if !at.bare {
 		return false
 	}

@@ -138,7 +138,10 @@ func (h *Handler) encrypted(r *http.Request) bool {
 func (h *Handler) secretsOf(r *http.Request) (secrets []string) {
 	names := []string{cookieName}
 	if h.encrypted(r) {
-		names = []string{hostCookieName, secureCookieName}
+		names = []string{hostCookieName}
+		if h.atPrefix(r) && h.prefix(r) != "" {
+			names = append(names, secureCookieName) // which any other server of the domain can set
+		}
 	}
 	for _, name := range names {
 		for _, cookie := range r.CookiesNamed(name) {

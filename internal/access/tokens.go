@@ -10,6 +10,7 @@ import (
 	"slices"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/go-json-experiment/json"
 
@@ -108,6 +109,9 @@ func ParseTokens(text []byte) ([]Entry, error) {
 func (e *Entry) Validate() error {
 	if err := models.ValidateName("name", e.Name, true, 100); err != nil {
 		return err
+	}
+	if !utf8.ValidString(e.Name + strings.Join(e.Agents, "")) {
+		return errors.New("name and agents must be UTF-8")
 	}
 	sum, err := hex.DecodeString(e.SHA256)
 	if err != nil || len(sum) != sha256.Size {

@@ -52,6 +52,7 @@ type usage struct{ held, making int64 }
 type Reservation struct {
 	budget *Budget
 	team   *store.Team
+	share  store.Share
 	usage
 }
 
@@ -78,8 +79,11 @@ func (b *Budget) Held() int64 {
 	return b.all.held
 }
 
-// For returns an empty holding for an answer to a team. A nil team is everyone.
-func (b *Budget) For(team *store.Team) *Reservation { return &Reservation{budget: b, team: team} }
+// For returns an empty reservation for an answer to a team, which may use its share of the budget. A nil team is
+// everyone.
+func (b *Budget) For(team *store.Team, share store.Share) *Reservation {
+	return &Reservation{budget: b, team: team, share: share}
+}
 
 // ReserveToBuild adds n bytes to h while its answer is being made. n is at most a quarter of [MinBytes]. If there is no
 // room, it waits for at most [MaxWait]. The error is ErrFull, ErrShare, or the error of ctx.
@@ -174,14 +178,14 @@ func without(claims []*claim, c *claim) []*claim {
 // shortage returns ErrFull or ErrShare if there is no room for a claim, and nil if there is. The caller holds b.mu.
 func (b *Budget) shortage(c *claim) error {
 	share, ofTeam := b.bound, usage{}
-	if c.holding.team != nil {
-		share = min(b.bound, max(MinBytes, c.holding.team.Share().Of(b.bound)))
+	if c.holding.share.IsLimited() {
+		share = min(b.bound, max(MinBytes, c.holding.share.Of(b.bound)))
 	}
 	if u := b.teams[c.holding.team]; u != nil {
 		ofTeam = *u
 	}
 	switch {
-	case c.holding.team != nil && !ofTeam.hasRoom(c, share):
+	case c.holding.share.IsLimited() && !ofTeam.hasRoom(c, share):
 		return ErrShare
 	case !b.all.hasRoom(c, b.bound):
 		return ErrFull

@@ -24,7 +24,7 @@ func newTeam(part float64) *store.Team {
 
 // hold returns a new holding of a team with this many bytes of an answer that is ready to be sent.
 func hold(t testing.TB, b *budget.Budget, team *store.Team, bytes int64) *budget.Reservation {
-	h := b.For(team)
+	h := b.For(team, team.Share())
 	require.NoError(t, h.Reserve(t.Context(), bytes))
 	return h
 }
@@ -37,7 +37,7 @@ func TestAClaimWithoutRoomWaits(t *testing.T) {
 			first = append(first, hold(t, b, nil, 8*mib))
 		}
 		started := time.Now()
-		require.ErrorIs(t, b.For(nil).Reserve(t.Context(), 1), budget.ErrFull)
+		require.ErrorIs(t, b.For(nil, store.Share{}).Reserve(t.Context(), 1), budget.ErrFull)
 		require.Equal(t, budget.MaxWait, time.Since(started))
 
 		go func() {
@@ -50,7 +50,7 @@ func TestAClaimWithoutRoomWaits(t *testing.T) {
 
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
 		defer cancel()
-		require.ErrorIs(t, b.For(nil).ReserveToBuild(ctx, 1), context.DeadlineExceeded)
+		require.ErrorIs(t, b.For(nil, store.Share{}).ReserveToBuild(ctx, 1), context.DeadlineExceeded)
 		late.ShrinkTo(mib)
 		require.EqualValues(t, 25*mib, b.Held())
 		for _, h := range append(first, late) {
@@ -68,13 +68,14 @@ func TestATeamCannotExceedItsShare(t *testing.T) {
 		for range 4 {
 			hold(t, b, half, 8*mib)
 		}
-		require.ErrorIs(t, b.For(half).Reserve(t.Context(), 1), budget.ErrShare)
+		require.ErrorIs(t, b.For(half, half.Share()).Reserve(t.Context(), 1), budget.ErrShare)
 		hold(t, b, tenth, 8*mib)
 		hold(t, b, tenth, 8*mib)
-		require.ErrorIs(t, b.For(tenth).Reserve(t.Context(), 1), budget.ErrShare, "a share is at least 16 MiB")
+		require.ErrorIs(t, b.For(tenth, tenth.Share()).Reserve(t.Context(), 1), budget.ErrShare, "a share is at least 16 MiB")
 		hold(t, b, nil, 8*mib)
 		hold(t, b, nil, 8*mib)
-		require.ErrorIs(t, b.For(nil).Reserve(t.Context(), 1), budget.ErrFull)
+		require.ErrorIs(t, b.For(nil, store.Share{}).Reserve(t.Context(), 1), budget.ErrFull)
+		require.ErrorIs(t, b.For(nil, store.Share{Fraction: 0.25}).Reserve(t.Context(), 1), budget.ErrShare, "everyone may have a share, too")
 	})
 }
 
@@ -87,7 +88,7 @@ func TestATeamThatWaitsForItsShareHoldsUpNoOther(t *testing.T) {
 		}
 		var waiting sync.WaitGroup
 		for range 100 {
-			waiting.Go(func() { b.For(half).Reserve(t.Context(), mib) }) //nolint:errcheck // always fails
+			waiting.Go(func() { b.For(half, half.Share()).Reserve(t.Context(), mib) }) //nolint:errcheck // always fails
 		}
 		synctest.Wait()
 		started := time.Now()
@@ -104,16 +105,16 @@ func TestAnswersInTheMakingLeaveRoomForSending(t *testing.T) {
 		b := budget.New(32 * mib)
 		made := []*budget.Reservation{}
 		for range 4 {
-			made = append(made, b.For(nil))
+			made = append(made, b.For(nil, store.Share{}))
 			require.NoError(t, made[len(made)-1].ReserveToBuild(t.Context(), 4*mib))
 		}
-		require.ErrorIs(t, b.For(nil).ReserveToBuild(t.Context(), 1), budget.ErrFull)
+		require.ErrorIs(t, b.For(nil, store.Share{}).ReserveToBuild(t.Context(), 1), budget.ErrFull)
 		for _, h := range made { // one at a time, as each answer is sent
 			require.NoError(t, h.Reserve(t.Context(), 8*mib))
 			h.ShrinkTo(mib)
 			require.EqualValues(t, mib, h.Held())
 		}
-		require.NoError(t, b.For(nil).ReserveToBuild(t.Context(), 4*mib))
+		require.NoError(t, b.For(nil, store.Share{}).ReserveToBuild(t.Context(), 4*mib))
 	})
 }
 
@@ -129,7 +130,7 @@ func TestBytesAreNeitherCountedTwiceNorLost(t *testing.T) {
 			for i := range 40 {
 				random := rand.New(rand.NewPCG(seed, uint64(i)))
 				all.Go(func() {
-					h := b.For(teams[i%3])
+					h := b.For(teams[i%3], teams[i%3].Share())
 					defer h.Release()
 					for range 5 {
 						ctx, cancel := context.WithTimeout(t.Context(), time.Duration(random.IntN(5000))*time.Millisecond)
@@ -161,7 +162,7 @@ func BenchmarkHolding(b *testing.B) {
 	b.ReportAllocs()
 	b.RunParallel(func(pb *testing.PB) {
 		for pb.Next() {
-			h := shared.For(team)
+			h := shared.For(team, team.Share())
 			if err := h.ReserveToBuild(context.Background(), 100<<10); err != nil {
 				b.Error(err)
 			}

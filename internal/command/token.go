@@ -2,6 +2,7 @@ package command
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"strings"
@@ -21,6 +22,9 @@ var token = command{
 		agents := flags.String("agents", "", "`patterns` of the agent IDs that the token covers, separated by commas (default every agent)")
 		expires := flags.Duration("expires", 0, "how long the token is valid, such as 2160h (default forever)")
 		return func(_ context.Context, p Program, name string) error {
+			if *agents == "" && isSet(flags, "agents") {
+				return usageError{errors.New("-agents is empty: leave it out to cover every agent")}
+			}
 			return p.makeToken(name, *scopes, *agents, *expires)
 		}
 	},
@@ -33,8 +37,8 @@ func (p Program) makeToken(name, scopes, agents string, expires time.Duration) e
 		entry.Agents = strings.Split(agents, ",")
 	}
 	switch {
-	case expires < 0:
-		return usageError{fmt.Errorf("-expires must not be negative")}
+	case expires < 0 || expires > 0 && expires < time.Second:
+		return usageError{errors.New("-expires must be at least 1s, or 0 for a token that does not expire")}
 	case expires > 0:
 		entry.Expires = time.Now().Add(expires).UTC().Truncate(time.Second)
 	}
@@ -46,4 +50,10 @@ func (p Program) makeToken(name, scopes, agents string, expires time.Duration) e
 	}
 	_, err := fmt.Fprintln(p.Stdout, entry)
 	return err
+}
+
+// isSet reports whether a flag was given.
+func isSet(flags *flag.FlagSet, name string) (set bool) {
+	flags.Visit(func(f *flag.Flag) { set = set || f.Name == name })
+	return set
 }

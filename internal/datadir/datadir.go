@@ -37,10 +37,27 @@ const (
 // Find returns the home for a directory that an operator named. It changes nothing.
 func Find(dir string) string {
 	inner := filepath.Join(dir, Folder)
-	if info, err := os.Stat(inner); err == nil && info.IsDir() {
+	if info, err := os.Lstat(inner); err == nil && info.IsDir() {
 		return inner
 	}
 	return dir
+}
+
+// checkOwned returns an error if there is something at path that is not a directory of the server's own user. In a
+// directory that others may write to, anybody could have put it there, to read or to redirect what the server writes.
+func checkOwned(path string) error {
+	info, err := os.Lstat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return err
+	case !info.IsDir():
+		return fmt.Errorf("%s is not a directory: remove it, or set DATA_DIR to a directory that only the server's user can write to", path)
+	case !isMine(info):
+		return fmt.Errorf("%s belongs to another user: remove it, or set DATA_DIR to a directory that only the server's user can write to", path)
+	}
+	return nil
 }
 
 // Prepare returns the home for a directory that an operator named, creating it if necessary. [Find] returns the same
@@ -57,6 +74,11 @@ func Prepare(dir string, lock func(dir string) (unlock func() error, err error))
 		return "", err
 	case !info.IsDir():
 		return "", fmt.Errorf("%s is not a directory", dir)
+	}
+	for _, name := range []string{Folder, movingFolder} {
+		if err := checkOwned(filepath.Join(dir, name)); err != nil {
+			return "", err
+		}
 	}
 	home = Find(dir)
 	if home == dir {
@@ -136,6 +158,10 @@ func isNumber(name string) bool {
 
 // makePrivate removes the permissions of other users for a home and everything in it.
 func makePrivate(home string) error {
+	home, err := filepath.EvalSymlinks(home) // the walk does not follow links
+	if err != nil {
+		return err
+	}
 	return filepath.WalkDir(home, func(path string, e fs.DirEntry, err error) error {
 		if err != nil {
 			if errors.Is(err, fs.ErrNotExist) {

@@ -3,6 +3,7 @@
 package datadir
 
 import (
+	"io/fs"
 	"os"
 	"os/signal"
 	"syscall"
@@ -25,6 +26,11 @@ func isPrivate(dir string) bool {
 	if err != nil || info.Mode().Perm()&othersMask != 0 {
 		return false
 	}
+	return isMine(info)
+}
+
+// isMine reports whether the program's effective user owns a file.
+func isMine(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Geteuid()
 }

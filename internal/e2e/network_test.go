@@ -260,6 +260,8 @@ func TestStartLogsExposure(t *testing.T) {
 		{nil, `"level":"INFO","msg":"anyone on this machine can read, report and remove everything, and other machines can't connect`},
 		{[]string{"HOST="}, `HOST=0.0.0.0 to let other machines connect`},
 		{nil, `"level":"WARN","msg":"CORS_ALLOWED_ORIGINS is *, so any website that you visit can read everything on this server`},
+		{[]string{"WEBHOOK_SECRET=" + accesstest.Secret}, `"level":"INFO","msg":"anyone on this machine can read and remove everything`},
+		{[]string{"TRUSTED_PROXIES=127.0.0.1"}, `"level":"WARN","msg":"ANYONE who can reach the proxy in front of this server can read, report and remove everything`},
 		{[]string{"HOST=0.0.0.0"}, `"level":"WARN","msg":"ANYONE who can reach this address can read, report and remove everything`},
 		{[]string{"HOST=0.0.0.0", "TOKENS_FILE=" + path}, `"level":"WARN","msg":"tokens cross the network unencrypted`},
 		{[]string{"TOKENS_FILE=" + path}, `"level":"INFO","msg":"tokens cross the network unencrypted`},

@@ -50,11 +50,11 @@ func (j *Journal) checkBackupDir(dir string) error {
 	case vfs.Root(j.fs) != vfs.Default:
 		return nil
 	}
-	parent, err := filepath.EvalSymlinks(filepath.Dir(dir))
+	parent, err := absolute(filepath.Dir(dir))
 	if err != nil {
 		return fmt.Errorf("the parent directory of %s: %w", dir, err)
 	}
-	home, err := filepath.EvalSymlinks(j.dir)
+	home, err := absolute(j.dir)
 	if err != nil {
 		return err
 	}
@@ -62,6 +62,15 @@ func (j *Journal) checkBackupDir(dir string) error {
 		return fmt.Errorf("%s is inside %s, which holds the server's state: choose a directory outside of it", dir, home)
 	}
 	return nil
+}
+
+// absolute returns the absolute path of what is at path, without links.
+func absolute(path string) (string, error) {
+	path, err := filepath.EvalSymlinks(path)
+	if err != nil {
+		return "", err
+	}
+	return filepath.Abs(path)
 }
 
 // syncDir makes the renames in a directory durable.

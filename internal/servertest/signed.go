@@ -141,7 +141,7 @@ func (wiring Wiring) TestSignedBodiesCountAgainstBodiesMaxBytes(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				bodies := budget.New(budget.MinBytes)
 				others := budget.MinBytes - room
-				require.NoError(t, bodies.For(nil).Reserve(t.Context(), others))
+				require.NoError(t, bodies.For(nil, store.Share{}).Reserve(t.Context(), others))
 				s := wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, func(p *handlers.Options) { p.Bodies = bodies })
 				w := s.do("POST", c.target, c.body, append(c.header, accesstest.Sign(t, accesstest.Secret, "msg_1", time.Now(), c.body)...)...)
 				if room < c.size {

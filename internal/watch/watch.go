@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"strings"
@@ -68,7 +69,7 @@ func (f *Files) apply(texts [][]byte) error {
 func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
 	hash := sha256.New()
 	for _, file := range f.files {
-		text, err := os.ReadFile(file.Path)
+		text, err := readRegular(file.Path)
 		if err != nil {
 			err = fmt.Errorf("%s: %w", file.Setting, err)
 			return nil, sha256.Sum256([]byte(err.Error())), err
@@ -78,6 +79,27 @@ func (f *Files) read() (texts [][]byte, sum [sha256.Size]byte, err error) {
 		texts = append(texts, text)
 	}
 	return texts, [sha256.Size]byte(hash.Sum(nil)), nil
+}
+
+// maxFile is the maximum size of a file, in bytes.
+const maxFile = 16 << 20
+
+// readRegular reads a regular file. It does not wait for one that is something else, such as a named pipe.
+func readRegular(path string) ([]byte, error) {
+	switch info, err := os.Stat(path); {
+	case err != nil:
+		return os.ReadFile(path) // whose error is the usual one
+	case !info.Mode().IsRegular():
+		return nil, fmt.Errorf("%s is not a regular file", path)
+	case info.Size() > maxFile:
+		return nil, fmt.Errorf("%s has more than %d MiB", path, maxFile>>20)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close() //nolint:errcheck // it was only read
+	return io.ReadAll(io.LimitReader(file, maxFile))
 }
 
 // Check reloads the files if they have changed. A file may be half written at the time, so Look waits until two calls
