@@ -105,7 +105,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	}
 	listeners, err := sockets.Listen(cfg.Addresses())
 	if err != nil {
-		return fmt.Errorf("listen on HOST and PORT: %w", err)
+		return err
 	}
 	server := newServer(router(a.handler, a.metrics, cfg), a.encryption, logger)
 
@@ -344,14 +344,14 @@ func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*j
 	}
 	dir, err := datadir.Prepare(cfg.DataDir, journal.Lock)
 	if err != nil {
-		return nil, fmt.Errorf("prepare DATA_DIR: %w", err)
+		return nil, datadir.Explain(cfg.DataDir, err)
 	}
 	if !datadir.KeepsOthersOut {
 		logger.Warn("the permissions of DATA_DIR are not checked on this system: deny other users access to it", "directory", dir)
 	}
 	j, err := journal.Open(journal.Options{Dir: dir, Logger: logger})
 	if err != nil {
-		return nil, err
+		return nil, datadir.Explain(cfg.DataDir, err)
 	}
 	m.AddJournal(j)
 	return j, nil

@@ -42,7 +42,7 @@ func TestRun(t *testing.T) {
 	require.Equal(t, command.ExitOK, run(t.Context(), []string{"version"}, nil, &out, &errOut))
 	require.NotEmpty(t, out.String())
 	require.Equal(t, command.ExitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, &out, &errOut))
-	require.Contains(t, errOut.String(), "listen on HOST and PORT")
+	require.Contains(t, errOut.String(), "203.0.113.1 is not an address of this machine")
 	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, &out, &errOut))
 }
 

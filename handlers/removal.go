@@ -22,17 +22,18 @@ func (h *Handler) RemoveSession(w http.ResponseWriter, r *http.Request) error {
 }
 
 // remove removes an agent or one of its sessions with the function remove, and responds with 204. what names it in a
-// 404 error.
+// 404 error, which is the same for what the token does not cover.
 func (h *Handler) remove(w http.ResponseWriter, r *http.Request, agentID, what string, remove func() (sessions int, err error)) error {
+	missing := models.NotFound(what + ": it may have been removed already")
 	if !grantOf(w).Covers(agentID) {
-		return models.NotFound(what)
+		return missing
 	}
 	sessions, err := remove()
 	if err != nil {
 		return err
 	}
 	if sessions == 0 {
-		return models.NotFound(what)
+		return missing
 	}
 	w.WriteHeader(http.StatusNoContent)
 	if env := envelopeOf(w); env != nil {

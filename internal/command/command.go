@@ -205,7 +205,7 @@ func (c command) parse(flags *flag.FlagSet, args []string) (argument string, err
 	case c.argument == "" && len(others) > 0:
 		return "", fmt.Errorf("unexpected argument %q", others[0])
 	case c.argument != "" && len(others) == 0:
-		return "", fmt.Errorf("%s is missing", c.argument)
+		return "", fmt.Errorf("%s is missing: the command is kubeagents %s %[1]s", c.argument, c.name)
 	case len(others) > 1:
 		return "", fmt.Errorf("unexpected argument %q after %s %q", others[1], c.argument, others[0])
 	case len(others) == 1:

@@ -99,10 +99,10 @@ func TestMistakes(t *testing.T) {
 		"help token backup":      `help: unexpected argument "backup" after "token"`,
 		"serve now":              `serve: unexpected argument "now"`,
 		"version 2":              `version: unexpected argument "2"`,
-		"backup":                 `backup: DIR is missing`,
+		"backup":                 `backup: DIR is missing: the command is kubeagents backup DIR`,
 		"backup a b":             `backup: unexpected argument "b" after DIR "a"`,
 		"backup a":               `backup: DATA_DIR is not set: set it to the same value as for the server`,
-		"token":                  `token: NAME is missing`,
+		"token":                  `token: NAME is missing: the command is kubeagents token NAME`,
 		"token -scopes":          `token: flag needs an argument: -scopes`,
 		"token a -agent b":       `token: flag provided but not defined: -agent`,
 		"token a b":              `token: unexpected argument "b" after NAME "a"`,
@@ -149,5 +149,8 @@ func TestBackupNeedsAServer(t *testing.T) {
 	dir := t.TempDir()
 	r := run(t, nil, map[string]string{"DATA_DIR": dir}, "backup", filepath.Join(dir, "copy"))
 	require.Equal(t, command.ExitFailure, r.status)
-	require.Contains(t, r.stderr, "kubeagents: backup: no server answers for DATA_DIR "+dir)
+	require.Equal(t, "kubeagents: backup: no server runs with DATA_DIR "+dir+": start it, or set DATA_DIR to the same value as for the running server\n", r.stderr)
+	r = run(t, nil, map[string]string{"DATA_DIR": filepath.Join(dir, "none")}, "backup", filepath.Join(dir, "copy"))
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Equal(t, "kubeagents: backup: DATA_DIR "+filepath.Join(dir, "none")+" does not exist: set DATA_DIR to the same value as for the server\n", r.stderr)
 }

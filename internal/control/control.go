@@ -7,12 +7,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"net"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -91,7 +93,7 @@ func Backup(ctx context.Context, dataDir, dir string) error {
 	}
 	response, err := client.Do(request)
 	if err != nil {
-		return fmt.Errorf("no server answers for DATA_DIR %s: %w", dataDir, errors.Unwrap(err))
+		return unreachable(dataDir, errors.Unwrap(err))
 	}
 	defer response.Body.Close() //nolint:errcheck // only read
 	if response.StatusCode == http.StatusNoContent {
@@ -102,4 +104,17 @@ func Backup(ctx context.Context, dataDir, dir string) error {
 		return err
 	}
 	return errors.New(strings.TrimSpace(string(reason)))
+}
+
+// unreachable returns the error for a data directory whose server can't be reached, and what to do about it.
+func unreachable(dataDir string, err error) error {
+	switch _, found := os.Stat(dataDir); {
+	case errors.Is(found, fs.ErrNotExist):
+		return fmt.Errorf("DATA_DIR %s does not exist: set DATA_DIR to the same value as for the server", dataDir)
+	case errors.Is(err, fs.ErrPermission):
+		return fmt.Errorf("this user may not connect to the server of DATA_DIR %s: run the command as the server's user", dataDir)
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, syscall.ECONNREFUSED), errors.Is(err, syscall.ENOTDIR):
+		return fmt.Errorf("no server runs with DATA_DIR %s: start it, or set DATA_DIR to the same value as for the running server", dataDir)
+	}
+	return fmt.Errorf("no server answers for DATA_DIR %s: %w", dataDir, err)
 }

@@ -19,6 +19,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 )
 
 // Folder is the name of the home in a directory that is not private to the server's user.
@@ -73,7 +74,7 @@ func Prepare(dir string, lock func(dir string) (unlock func() error, err error))
 	case err != nil:
 		return "", err
 	case !info.IsDir():
-		return "", fmt.Errorf("%s is not a directory", dir)
+		return "", &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
 	for _, name := range []string{Folder, movingFolder} {
 		if err := checkOwned(filepath.Join(dir, name)); err != nil {

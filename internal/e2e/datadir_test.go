@@ -149,9 +149,9 @@ func TestBackupErrors(t *testing.T) {
 	for to, want := range map[string]string{
 		filepath.Join(dir, "backup"):         "choose a directory outside of it",
 		filepath.Join(link, "backup"):        "choose a directory outside of it",
-		dangling:                             "already exists",
-		existing:                             "already exists",
-		filepath.Join(parent, "no", "where"): "the parent directory of",
+		dangling:                             "already exists: choose a directory that does not exist yet",
+		existing:                             "already exists: choose a directory that does not exist yet",
+		filepath.Join(parent, "no", "where"): "there is no directory " + filepath.Join(parent, "no") + " to write the backup to: make it first, or choose another directory",
 	} {
 		status, output := runProgram(t, []string{"DATA_DIR=" + dir}, "backup", to)
 		require.Equal(t, command.ExitFailure, status, to)

@@ -217,7 +217,7 @@ func TestBackup(t *testing.T) {
 	require.Zero(t, p.stop(t))
 	status, output = runProgram(t, []string{data}, "backup", filepath.Join(dir, "late"))
 	require.Equal(t, command.ExitFailure, status)
-	require.Contains(t, output, "no server answers")
+	require.Contains(t, output, "no server runs with DATA_DIR")
 
 	all := w.acked
 	w.acked, w.sent = 100, all

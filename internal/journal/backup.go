@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -30,6 +31,9 @@ func (j *Journal) Backup(dir string) error {
 	if err == nil {
 		err = j.fs.Rename(partial, dir)
 	}
+	if errors.Is(err, fs.ErrPermission) {
+		err = &wrapped{fmt.Sprintf("the server's user may not write to %s: let it, or choose another directory", filepath.Dir(dir)), err}
+	}
 	if err != nil {
 		return errors.Join(err, j.fs.RemoveAll(partial))
 	}
@@ -44,14 +48,17 @@ func (j *Journal) checkBackupDir(dir string) error {
 	}
 	switch {
 	case err == nil:
-		return fmt.Errorf("%s already exists", dir)
+		return fmt.Errorf("%s already exists: choose a directory that does not exist yet", dir)
 	case !errors.Is(err, os.ErrNotExist):
 		return err
 	case vfs.Root(j.fs) != vfs.Default:
 		return nil
 	}
 	parent, err := absolute(filepath.Dir(dir))
-	if err != nil {
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("there is no directory %s to write the backup to: make it first, or choose another directory", filepath.Dir(dir))
+	case err != nil:
 		return fmt.Errorf("the parent directory of %s: %w", dir, err)
 	}
 	home, err := absolute(j.dir)

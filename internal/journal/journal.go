@@ -162,7 +162,7 @@ func lockIn(fs vfs.FS, dir string) (io.Closer, error) {
 	lock, err := fs.Lock(fs.PathJoin(dir, "LOCK"))
 	switch {
 	case errors.Is(err, syscall.EAGAIN), errors.Is(err, syscall.EACCES) && !errors.Is(err, os.ErrPermission):
-		return nil, fmt.Errorf("DATA_DIR %s is in use by another process: %w", dir, err)
+		return nil, &wrapped{fmt.Sprintf("DATA_DIR %s is in use by another process (is a server running already?): stop it, or set DATA_DIR to another directory", dir), err}
 	case err != nil:
 		return nil, fmt.Errorf("lock DATA_DIR %s: %w", dir, err)
 	}

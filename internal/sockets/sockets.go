@@ -2,6 +2,7 @@
 package sockets
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -16,7 +17,8 @@ const attempts = 20
 // machine doesn't have, for example for lack of IPv6, as long as one remains. If the first address has port 0, all
 // listeners get the same free port.
 //
-// On error, which names the address at fault, no listener is left open.
+// On error, no listener is left open. The error names the address at fault, and what to do about it in terms of the
+// settings HOST and PORT.
 func Listen(addresses []string) (listeners []net.Listener, err error) {
 	for range attempts {
 		if listeners, err = open(addresses); err == nil || !anyPort(addresses[0]) || !errors.Is(err, syscall.EADDRINUSE) {
@@ -36,15 +38,57 @@ func open(addresses []string) (listeners []net.Listener, err error) {
 			listeners = append(listeners, listener)
 			port = strconv.Itoa(listener.Addr().(*net.TCPAddr).Port)
 		case len(addresses) > 1 && isUnavailable(err):
-			skipped = errors.Join(skipped, err)
+			skipped = cmp.Or(skipped, explain(address, err))
 		default:
-			return nil, errors.Join(err, closeAll(listeners))
+			return nil, errors.Join(explain(withPort(address, port), err), closeAll(listeners))
 		}
 	}
 	if len(listeners) == 0 {
-		return nil, fmt.Errorf("this machine has none of the addresses: %w", skipped)
+		return nil, skipped
 	}
 	return listeners, nil
+}
+
+// listenError is an error with a message for people in place of its own.
+type listenError struct {
+	message string
+	error
+}
+
+func (e listenError) Error() string { return e.message }
+func (e listenError) Unwrap() error { return e.error }
+
+// explain returns an error of listening on an address with a message that says what to do.
+func explain(address string, err error) error {
+	host, port, split := net.SplitHostPort(address)
+	if split != nil {
+		return err
+	}
+	message := ""
+	var unknown *net.DNSError
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		message = fmt.Sprintf("port %s%s is in use by another program (is a server running already?): stop it, or set PORT to another port", port, on(host))
+	case errors.Is(err, syscall.EACCES):
+		message = fmt.Sprintf("this user may not listen on port %s%s: set PORT to 1024 or above, or allow the program to use lower ports", port, on(host))
+	case errors.Is(err, syscall.EADDRNOTAVAIL):
+		message = fmt.Sprintf("%s is not an address of this machine: set HOST to one that is, or to 0.0.0.0 for all of them", host)
+	case isUnavailable(err):
+		message = fmt.Sprintf("this machine does not support addresses such as %s: set HOST to one of its addresses, or to 0.0.0.0 for all of them", host)
+	case errors.As(err, &unknown):
+		message = fmt.Sprintf("no address is known for %s (%s): set HOST to an address of this machine, or to 0.0.0.0 for all of them", host, unknown.Err)
+	default:
+		return fmt.Errorf("listen on HOST and PORT: %w", err)
+	}
+	return listenError{message, err}
+}
+
+// on returns the words that name a host, "" for all hosts.
+func on(host string) string {
+	if host == "" {
+		return ""
+	}
+	return " on " + host
 }
 
 func closeAll(listeners []net.Listener) (err error) {

@@ -1,8 +1,10 @@
 package sockets_test
 
 import (
+	"fmt"
 	"net"
 	"strconv"
+	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -58,10 +60,10 @@ func TestUnavailableAddressesAreSkipped(t *testing.T) {
 		closeAtEnd(t, listeners)
 	}
 	_, err := sockets.Listen([]string{hostPort(unavailable, 0), hostPort("203.0.113.2", 0)})
-	require.ErrorContains(t, err, "this machine has none of the addresses")
-	require.ErrorContains(t, err, unavailable)
+	require.EqualError(t, err, "203.0.113.1 is not an address of this machine: set HOST to one that is, or to 0.0.0.0 for all of them")
 	_, err = sockets.Listen([]string{hostPort(unavailable, 0)})
-	require.ErrorContains(t, err, "listen tcp 203.0.113.1:0", "the only address is never skipped")
+	require.ErrorContains(t, err, "203.0.113.1 is not an address of this machine", "the only address is never skipped")
+	require.ErrorIs(t, err, syscall.EADDRNOTAVAIL)
 }
 
 func TestATakenPortIsAnError(t *testing.T) {
@@ -72,10 +74,28 @@ func TestATakenPortIsAnError(t *testing.T) {
 		{hostPort("127.0.0.2", port), hostPort("127.0.0.1", port)},
 	} {
 		_, err := sockets.Listen(addresses)
-		require.ErrorContains(t, err, "address already in use")
-		require.ErrorContains(t, err, "127.0.0.2")
+		require.EqualError(t, err, fmt.Sprintf("port %d on 127.0.0.2 is in use by another program (is a server running already?): "+
+			"stop it, or set PORT to another port", port))
+		require.ErrorIs(t, err, syscall.EADDRINUSE)
 	}
 	free, err := net.Listen("tcp", hostPort("127.0.0.1", port))
 	require.NoError(t, err, "no listener is left open")
 	require.NoError(t, free.Close())
+}
+
+// TestErrorsSayWhatToDo checks the errors for hosts that can't be listened on.
+func TestErrorsSayWhatToDo(t *testing.T) {
+	for host, want := range map[string]string{
+		"nowhere.invalid": "no address is known for nowhere.invalid (",
+		"203.0.113.1":     "203.0.113.1 is not an address of this machine: set HOST to one that is, or to 0.0.0.0 for all of them",
+	} {
+		_, err := sockets.Listen([]string{hostPort(host, 0)})
+		require.ErrorContains(t, err, want)
+		require.ErrorContains(t, err, "set HOST to ")
+	}
+	taken, err := net.Listen("tcp", ":0")
+	require.NoError(t, err)
+	defer taken.Close() //nolint:errcheck // the test is over
+	_, err = sockets.Listen([]string{hostPort("", portOf(taken))})
+	require.EqualError(t, err, fmt.Sprintf("port %d is in use by another program (is a server running already?): stop it, or set PORT to another port", portOf(taken)))
 }
