@@ -44,7 +44,7 @@ bench: ## measure speed and memory against baselines (PAIRS=11)
 	$(GO) test ./internal/dashboard -run '^$$' -bench FirstLoad -benchtime $(PAIRS)x
 	$(GO) test ./internal/dashboard -run '^$$' -bench Change -benchtime 200x
 
-demo: ## run the server and replay a recorded day of 200 agents to it
+demo: ## run the server with a made-up fleet to look at, until you interrupt it
 	$(GO) run ./internal/demo
 
 fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a duration such as 10m)

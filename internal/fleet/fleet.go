@@ -1,5 +1,5 @@
-// Package fleet contains a recorded working day of 200 agents, and the state at its end. It is used by tests and by the
-// demo, not by the server.
+// Package fleet contains a recorded working day of 200 agents, and the state at its end. It is used by tests, not by the
+// server.
 package fleet
 
 import (
