@@ -45,7 +45,7 @@ bench: ## measure speed and memory against baselines (PAIRS=11)
 	$(GO) test ./internal/dashboard -run '^$$' -bench Change -benchtime 200x
 
 demo: ## run the server with a made-up fleet to look at, until you interrupt it
-	$(GO) run ./internal/demo
+	@$(GO) build -o bin/demo ./internal/demo && exec bin/demo
 
 fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a duration such as 10m)
 	$(GO) test ./handlers -run '^$$' -fuzz FuzzReports -fuzztime $(FUZZTIME)

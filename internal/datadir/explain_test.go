@@ -16,10 +16,12 @@ import (
 
 // TestExplain checks what operators are told about the usual causes, and that other errors stay as they are.
 func TestExplain(t *testing.T) {
+	const denied = "this user may not use DATA_DIR /data (permission denied: /data/LOCK): " +
+		"let the server's user own that directory and what is in it, or set DATA_DIR to another directory"
 	for cause, want := range map[error]string{
 		syscall.EROFS:   "DATA_DIR is /data, which is on a read-only file system: set DATA_DIR to a directory on one that can be written",
-		syscall.EACCES:  "this user may not use DATA_DIR /data (permission denied: /data/LOCK): let the server's user own that directory and what is in it, or set DATA_DIR to another directory",
-		syscall.EPERM:   "this user may not use DATA_DIR /data (permission denied: /data/LOCK): let the server's user own that directory and what is in it, or set DATA_DIR to another directory",
+		syscall.EACCES:  denied,
+		syscall.EPERM:   denied,
 		syscall.ENOSPC:  "lock it: open /data/LOCK: no space left on device",
 		syscall.ENOTDIR: "lock it: open /data/LOCK: not a directory",
 	} {

@@ -68,15 +68,20 @@ func explain(address string, err error) error {
 	var unknown *net.DNSError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
-		message = fmt.Sprintf("port %s%s is in use by another program (is a server running already?): stop it, or set PORT to another port", port, on(host))
+		message = fmt.Sprintf("port %s%s is in use by another program (is a server running already?): "+
+			"stop it, or set PORT to another port", port, on(host))
 	case errors.Is(err, syscall.EACCES):
-		message = fmt.Sprintf("this user may not listen on port %s%s: set PORT to 1024 or above, or allow the program to use lower ports", port, on(host))
+		message = fmt.Sprintf("this user may not listen on port %s%s: "+
+			"set PORT to 1024 or above, or allow the program to use lower ports", port, on(host))
 	case errors.Is(err, syscall.EADDRNOTAVAIL):
-		message = fmt.Sprintf("%s is not an address of this machine: set HOST to one that is, or to 0.0.0.0 for all of them", host)
+		message = fmt.Sprintf("%s is not an address of this machine: "+
+			"set HOST to one that is, or to 0.0.0.0 for all of them", host)
 	case isUnavailable(err):
-		message = fmt.Sprintf("this machine does not support addresses such as %s: set HOST to one of its addresses, or to 0.0.0.0 for all of them", host)
+		message = fmt.Sprintf("this machine does not support addresses such as %s: "+
+			"set HOST to one of its addresses, or to 0.0.0.0 for all of them", host)
 	case errors.As(err, &unknown):
-		message = fmt.Sprintf("no address is known for %s (%s): set HOST to an address of this machine, or to 0.0.0.0 for all of them", host, unknown.Err)
+		message = fmt.Sprintf("no address is known for %s (%s): "+
+			"set HOST to an address of this machine, or to 0.0.0.0 for all of them", host, unknown.Err)
 	default:
 		return fmt.Errorf("listen on HOST and PORT: %w", err)
 	}

@@ -91,15 +91,15 @@ var ledgerTasks = []task{
 }
 
 var storefrontTasks = []task{
-	{prompt: "商品一覧の画像を遅延読み込みにして", before: []string{"search <img", "read src/components/ProductGrid.tsx"},
-		asks:  &question{text: "Which images should load immediately?", header: "Images", choices: []string{"The first row only", "The first two rows", "None"}},
-		after: []string{"edit src/components/ProductGrid.tsx", "run npm test -- ProductGrid"}, answer: "最初の行だけすぐに読み込み、残りは表示領域に近づいたときに読み込みます。LCP は 3.1 秒から 1.6 秒になりました。"},
 	{prompt: "Show the delivery date on the product page", before: []string{"read src/pages/product/[slug].tsx", "search deliveryEstimate"},
 		asks:  &question{text: "Where should the delivery date go?", header: "Placement", choices: []string{"Below the price", "Next to the button", "In the details"}},
 		after: []string{"edit src/pages/product/[slug].tsx", "run npm test -- product"}, answer: "The date is below the price and updates with the postcode."},
 	{prompt: "The cart forgets its items after signing in", before: []string{"search mergeCart", "read src/cart/merge.ts"},
 		asks:  &question{text: "What if both carts have the same item?", header: "Merge", choices: []string{"Add the quantities", "Keep the larger one", "Ask the customer"}},
 		after: []string{"edit src/cart/merge.ts", "run npm test -- cart"}, answer: "The carts are merged at sign-in. Quantities are added, up to the stock."},
+	{prompt: "商品一覧の画像を遅延読み込みにして", before: []string{"search <img", "read src/components/ProductGrid.tsx"},
+		asks:  &question{text: "Which images should load immediately?", header: "Images", choices: []string{"The first row only", "The first two rows", "None"}},
+		after: []string{"edit src/components/ProductGrid.tsx", "run npm test -- ProductGrid"}, answer: "最初の行だけすぐに読み込み、残りは表示領域に近づいたときに読み込みます。LCP は 3.1 秒から 1.6 秒になりました。"},
 	{prompt: "Replace moment with something smaller", before: []string{"search from 'moment'", "run npx depcheck"},
 		asks:  &question{text: "Which date library should replace moment?", header: "Library", choices: []string{"date-fns", "Day.js", "Temporal, with a polyfill"}},
 		after: []string{"edit src/lib/dates.ts", "run npm run build"}, answer: "moment is gone from 14 files. The bundle is 61 kB smaller."},

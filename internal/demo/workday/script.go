@@ -50,7 +50,8 @@ type script struct {
 
 // scriptFrom returns a script that begins at a time.
 func (a *agent) scriptFrom(at time.Time, random *rand.Rand) *script {
-	id := fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", random.Uint32(), random.Uint32N(1<<16), random.Uint32N(1<<12), random.Uint32N(1<<12), random.Uint64N(1<<48))
+	id := fmt.Sprintf("%08x-%04x-4%03x-a%03x-%012x", random.Uint32(), random.Uint32N(1<<16), random.Uint32N(1<<12),
+		random.Uint32N(1<<12), random.Uint64N(1<<48)) // a random UUID
 	return &script{agent: a, random: random, id: id, at: at}
 }
 

@@ -105,7 +105,8 @@ func (t claude) answered(s *script, c call, q *question) []fields {
 }
 
 func (t claude) finish(s *script, answer string) []fields {
-	return []fields{t.event(s, "Stop", fields{"stop_hook_active": false, "last_assistant_message": answer, "background_tasks": []fields{}})}
+	return []fields{t.event(s, "Stop", fields{"stop_hook_active": false, "last_assistant_message": answer,
+		"background_tasks": []fields{}})}
 }
 
 func (t claude) end(s *script) []fields {
@@ -159,7 +160,8 @@ type gemini struct{}
 func (gemini) name() string { return adapters.Named("gemini-cli").Name }
 
 func (gemini) event(s *script, name string, more fields) fields {
-	body := fields{"hook_event_name": name, "session_id": s.id, "cwd": home + s.folder, "timestamp": s.at.Format(time.RFC3339Nano)}
+	body := fields{"hook_event_name": name, "session_id": s.id, "cwd": home + s.folder,
+		"timestamp": s.at.Format(time.RFC3339Nano)}
 	for k, v := range more {
 		body[k] = v
 	}
@@ -258,7 +260,8 @@ func (openCode) event(s *script, name string, properties fields) fields {
 }
 
 func (t openCode) start(s *script) []fields {
-	return []fields{t.event(s, "session.created", fields{"info": fields{"id": s.id, "directory": home + s.folder, "title": "New session - " + s.at.Format(time.RFC3339)}})}
+	return []fields{t.event(s, "session.created", fields{"info": fields{"id": s.id, "directory": home + s.folder,
+		"title": "New session - " + s.at.Format(time.RFC3339)}})}
 }
 
 func (t openCode) prompt(s *script, text string) []fields {
