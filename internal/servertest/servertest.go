@@ -33,6 +33,9 @@ type Wiring struct {
 // Run runs every test of the package as a subtest of t: each method of Wiring whose name begins with Test.
 func Run(t *testing.T, wiring Wiring) {
 	methods := reflect.ValueOf(wiring)
+	if all := reflect.TypeOf(&wiring).NumMethod(); all != methods.NumMethod() {
+		t.Fatalf("%d tests would not run: their receiver must be Wiring, not *Wiring", all-methods.NumMethod())
+	}
 	for i := range methods.NumMethod() {
 		name, found := strings.CutPrefix(methods.Type().Method(i).Name, "Test")
 		if !found {

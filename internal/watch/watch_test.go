@@ -2,6 +2,7 @@ package watch_test
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,6 +10,8 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -90,4 +93,41 @@ func TestFilesAreReloadedWhenTheyChange(t *testing.T) {
 	write(path, "bad")
 	_, err = watch.Open("tokens", []watch.File{{Setting: "A_FILE", Path: path}, {Setting: "B_FILE", Path: other}}, use, m, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "line 1 is bad")
+}
+
+// TestRun checks that every set of files is looked at each second, and at once on a signal.
+func TestRun(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir := t.TempDir()
+		m := metrics.New(store.New(store.Options{}), "test")
+		var all []*watch.Files
+		var used [2]string
+		path := func(i int) string { return filepath.Join(dir, fmt.Sprint(i)) }
+		for i := range used {
+			require.NoError(t, os.WriteFile(path(i), []byte("old"), 0o600))
+			files, err := watch.Open(fmt.Sprint(i), []watch.File{{Setting: "A_FILE", Path: path(i)}}, func(texts [][]byte) error {
+				used[i] = string(texts[0])
+				return nil
+			}, m, slog.New(slog.DiscardHandler))
+			require.NoError(t, err)
+			all = append(all, files)
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		defer stop()
+		hangup := make(chan os.Signal, 1)
+		go watch.Run(ctx, all, hangup)
+		synctest.Wait()
+		for round, look := range []func(){
+			func() { hangup <- os.Interrupt },                       // any signal
+			func() { time.Sleep(2*time.Second + time.Millisecond) }, // the file may be half written at the first look
+		} {
+			text := fmt.Sprint("new ", round)
+			for i := range used {
+				require.NoError(t, os.WriteFile(path(i), []byte(text), 0o600))
+			}
+			look()
+			synctest.Wait()
+			require.Equal(t, [2]string{text, text}, used)
+		}
+	})
 }
