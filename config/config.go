@@ -43,7 +43,7 @@ type Config struct {
 	Capture            adapters.Capture `env:"CAPTURE" envDefault:"full" allowed:"full, titles or none"`
 	TokensFile         string           `env:"TOKENS_FILE" allowed:"a tokens file; if unset, everyone has access"`
 	MetricsPublic      bool             `env:"METRICS_PUBLIC" envDefault:"false" allowed:"true or false"`
-	WebhookSecret      Secret           `env:"WEBHOOK_SECRET" allowed:"whsec_ and the base64 of 24 to 64 bytes; several, separated by commas, while secrets are rotated"`
+	WebhookSecret      Secret           `env:"WEBHOOK_SECRET" allowed:"whsec_ followed by the base64 of 24 to 64 bytes; several, separated by commas, while secrets are rotated"`
 	TeamShare          float64          `env:"TEAM_SHARE" envDefault:"0.5" allowed:"a fraction of each limit, from 0.001 to 1"`
 	RateLimitReports   int              `env:"RATE_LIMIT_REPORTS" envDefault:"1000" allowed:"a whole number per second from 1 to 10000000; 0 for no limit"`
 	RateLimitReads     int              `env:"RATE_LIMIT_READS" envDefault:"100" allowed:"a whole number per second from 1 to 10000000; 0 for no limit"`
@@ -86,11 +86,11 @@ func Load(environment map[string]string) (Config, error) {
 	for field := range reflect.TypeFor[Config]().Fields() {
 		if faulty[field.Name] {
 			name := field.Tag.Get("env")
-			value := strconv.Quote(environment[name])
+			problem := "is " + strconv.Quote(environment[name]) + ", but"
 			if field.Type == reflect.TypeFor[Secret]() {
-				value = "not shown"
+				problem = "(value not shown)"
 			}
-			faults = append(faults, fmt.Errorf("%s is %s, but must be %s", name, value, field.Tag.Get("allowed")))
+			faults = append(faults, fmt.Errorf("%s %s must be %s", name, problem, field.Tag.Get("allowed")))
 		}
 	}
 	return c, errors.Join(faults...)

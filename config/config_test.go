@@ -104,7 +104,7 @@ func TestPublicURL(t *testing.T) {
 func TestAnInvalidSecretIsNotShown(t *testing.T) {
 	for _, value := range []string{"topsecret", "whsec_topsecret", "whsec_dG9wc2VjcmV0", secret + ",topsecret"} {
 		_, err := config.Load(map[string]string{"WEBHOOK_SECRET": value})
-		require.ErrorContains(t, err, "WEBHOOK_SECRET is not shown, but must be whsec_ and the base64 of 24 to 64 bytes")
+		require.ErrorContains(t, err, "WEBHOOK_SECRET (value not shown) must be whsec_ followed by the base64 of 24 to 64 bytes")
 		require.NotContains(t, err.Error(), "topsecret")
 		require.NotContains(t, err.Error(), "dG9w")
 	}

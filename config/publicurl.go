@@ -13,7 +13,7 @@ import (
 // shares its host with other services. URL is nil if the setting is unset.
 type PublicURL struct{ *url.URL }
 
-// publicHost limits the characters of a host, because it becomes part of shell commands.
+// publicHost matches the characters allowed in a host, because it becomes part of shell commands.
 var publicHost = regexp.MustCompile(`^([a-z0-9._-]{1,253}|\[[0-9a-f:.]{2,45}\])(:[0-9]{1,5})?$`)
 
 // UnmarshalText implements encoding.TextUnmarshaler.

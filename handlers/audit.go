@@ -16,7 +16,7 @@ func (h *Handler) audit(r *http.Request, env *envelope, outcome, detail string) 
 	}
 	who := env.grant.Name()
 	if who == "" {
-		who = "anybody"
+		who = "anonymous"
 	}
 	h.Access.Audit.LogAttrs(r.Context(), slog.LevelInfo, "audit",
 		slog.String("who", who),

@@ -16,7 +16,7 @@ const backupTimeout = 60 * time.Second
 // because then nobody has the required scope. If the backup fails halfway, Backup aborts the connection.
 func (h *Handler) Backup(w http.ResponseWriter, r *http.Request) error {
 	if h.Access.Tokens == nil || h.Journal == nil {
-		return models.NotFound("backup: it needs TOKENS_FILE and DATA_DIR")
+		return &models.Error{Code: models.CodeNotFound, Message: "backups over HTTP need TOKENS_FILE and DATA_DIR"}
 	}
 	began := false
 	err := h.Journal.SendBackup(func() io.Writer {

@@ -6,7 +6,9 @@ import (
 	"encoding/base64"
 	"errors"
 	"io"
+	"maps"
 	"net/http"
+	"slices"
 	"strings"
 
 	"github.com/cloudevents/sdk-go/v2/event"
@@ -83,7 +85,31 @@ func compact(text jsontext.Value) jsontext.Value {
 }
 
 func malformedEvent(err error) error {
-	return models.BadRequest("", "malformed CloudEvent: "+models.WithoutInvisible(strings.Join(strings.Fields(err.Error()), " ")))
+	problem := err.Error()
+	if invalid := (event.ValidationError)(nil); errors.As(err, &invalid) {
+		problem = problemOf(invalid)
+	}
+	return models.BadRequest("", "malformed CloudEvent: "+models.WithoutInvisible(strings.Join(strings.Fields(problem), " ")))
+}
+
+// problemOf describes invalid attributes in the order of their names, as in "source and type are required".
+func problemOf(invalid event.ValidationError) string {
+	var missing, others []string
+	for _, name := range slices.Sorted(maps.Keys(invalid)) {
+		switch text := invalid[name].Error(); text {
+		case "no specversion", "REQUIRED", "MUST be a non-empty string": // the SDK's words for a required attribute that is absent
+			missing = append(missing, name)
+		default:
+			others = append(others, name+": "+text)
+		}
+	}
+	switch last := len(missing) - 1; {
+	case last == 0:
+		others = append(others, missing[0]+" is required")
+	case last > 0:
+		others = append(others, strings.Join(missing[:last], ", ")+" and "+missing[last]+" are required")
+	}
+	return strings.Join(others, "; ")
 }
 
 // keyOfEvent returns a key that is the same for every retry of an event, derived from its source and id.

@@ -48,7 +48,7 @@ func (h *Handler) ConnectClient(w http.ResponseWriter, r *http.Request) error {
 	}
 	client := connect.Named(pathParam(r, "client"))
 	if client == nil {
-		return models.NotFound("client: /connect/ must be followed by " + strings.Join(connect.Names(), ", "))
+		return models.NotFound("client: /connect/ must be followed by one of: " + strings.Join(connect.Names(), ", "))
 	}
 	writeText(w, client.Lines(server))
 	return nil

@@ -29,8 +29,11 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.
 			return grant, nil
 		}
 	}
-	if scope == access.Report && h.Access.Tokens == nil {
+	switch {
+	case scope == access.Report && h.Access.Tokens == nil:
 		return nil, challenge(w, onlySigned+": webhook-id, webhook-timestamp and webhook-signature are required", "")
+	case scope != access.Report && r.URL.Query().Has("access_token"):
+		return nil, challenge(w, "access_token in the URL works only for webhooks: use the Authorization header", "")
 	}
 	return nil, challenge(w, "a token is required: Authorization: Bearer …", "")
 }

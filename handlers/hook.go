@@ -17,7 +17,7 @@ import (
 func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	client := adapters.Named(pathParam(r, "client"))
 	if client == nil {
-		return models.NotFound("client: /webhook/ must be followed by status, for status reports, or by " + strings.Join(adapters.Names(), ", "))
+		return models.NotFound("client: /webhook/ must be followed by status, for status reports, or by one of: " + strings.Join(adapters.Names(), ", "))
 	}
 	setIgnoredParameters(w.Header(), r, "access_token", "agent_id", "agent_name", "agent_host", "event", "ttl_minutes")
 	options, err := h.hookOptions(r)

@@ -156,10 +156,10 @@ func noRoom(outcome store.Outcome) error {
 
 // notCovered returns the fault of a report of an agent that the token does not cover.
 func notCovered(r *models.StatusReport) error {
-	message := "the token does not cover the agent with this agent_id"
+	message := fmt.Sprintf("this token does not cover agent %q", r.AgentID)
 	if r.Event != nil && r.Event.FindByToolID { // the client sent no agent_id
 		folder, _, _ := strings.Cut(r.AgentID, "@")
-		message = fmt.Sprintf("the token does not cover the agent %q; it needs that ID among its agents or, for any host, %q", r.AgentID, folder+"@*")
+		message += fmt.Sprintf("; it needs that ID among its agents or, for any host, %q", folder+"@*")
 	}
 	return &models.Error{Code: models.CodeForbidden, Field: "agent_id", Message: message}
 }

@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -79,7 +80,7 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		var e Entry
 		err := json.Unmarshal(line, &e, json.RejectUnknownMembers(true))
 		if err != nil {
-			err = errors.New(`must be a JSON object such as {"name":"ci","sha256":"…","scopes":["report"]}, and optionally "agents", "expires" (RFC 3339), "share" and "disk_full"`)
+			err = malformed(err)
 		} else {
 			err = e.Validate()
 		}
@@ -103,6 +104,31 @@ func ParseTokens(text []byte) ([]Entry, error) {
 		return nil, errors.New("the file has no tokens, so nobody would have access")
 	}
 	return entries, errors.Join(faults...)
+}
+
+// fieldName matches names of fields that an error may repeat, because no token looks like one.
+var fieldName = regexp.MustCompile(`^[a-z_]{1,20}$`)
+
+// malformed returns the error for a line that is not the JSON of an entry: it names the field at fault, if there is one.
+func malformed(err error) error {
+	var invalid *json.SemanticError
+	field := ""
+	if errors.As(err, &invalid) {
+		field, _, _ = strings.Cut(strings.TrimPrefix(string(invalid.JSONPointer), "/"), "/")
+	}
+	switch {
+	case field == "expires":
+		return errors.New("expires must be RFC 3339, such as 2027-01-31T00:00:00Z")
+	case field == "share":
+		return errors.New("share must be a number")
+	case field == "scopes", field == "agents":
+		return fmt.Errorf("%s must be a list of strings", field)
+	case field == "name", field == "sha256", field == "disk_full":
+		return fmt.Errorf("%s must be a string", field)
+	case fieldName.MatchString(field):
+		return fmt.Errorf("unknown field %q: the fields are name, sha256, scopes, agents, expires, share and disk_full", field)
+	}
+	return errors.New(`must be a JSON object such as {"name":"ci","sha256":"…","scopes":["report"]}, and optionally "agents", "expires" (RFC 3339), "share" and "disk_full"`)
 }
 
 // Validate returns an error that names the first invalid field and what is allowed. It converts the hash to lower case.
@@ -137,7 +163,10 @@ func (e *Entry) Validate() error {
 	default:
 		return fmt.Errorf("disk_full must be %s or %s", RefuseReports, DropOldest)
 	}
-	for _, pattern := range e.Agents {
+	for i, pattern := range e.Agents {
+		if pattern == "" {
+			return fmt.Errorf("agents: pattern %d is empty", i+1)
+		}
 		if err := models.ValidateName("agents", pattern, true, models.MaxAgentID); err != nil {
 			return err
 		}

@@ -20,12 +20,18 @@ var token = command{
 	define: func(flags *flag.FlagSet) action {
 		scopes := flags.String("scopes", "report", "what the token allows, separated by commas: report, read, acknowledge, admin")
 		agents := flags.String("agents", "", "`patterns` of the agent IDs that the token covers, separated by commas (default every agent)")
-		expires := flags.Duration("expires", 0, "how long the token is valid, such as 2160h (default forever)")
+		var expires time.Duration
+		flags.Func("expires", "how long the token is valid, a `duration` such as 2160h (default forever)", func(text string) (err error) {
+			if expires, err = time.ParseDuration(text); err != nil {
+				return errors.New("must be a duration such as 2160h")
+			}
+			return nil
+		})
 		return func(_ context.Context, p Program, name string) error {
 			if *agents == "" && isSet(flags, "agents") {
 				return usageError{errors.New("-agents is empty: leave it out to cover every agent")}
 			}
-			return p.makeToken(name, *scopes, *agents, *expires)
+			return p.makeToken(name, *scopes, *agents, expires)
 		}
 	},
 }

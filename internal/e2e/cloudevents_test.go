@@ -59,7 +59,7 @@ func TestCloudEvents(t *testing.T) {
 		message string
 	}{
 		{report, []string{"Ce-Specversion: 1.0", "Ce-Id: 1", "Ce-Source: x", "Ce-Type: t"}, 200, "successfully"},
-		{report, []string{"Ce-Specversion: 1.0", "Ce-Id: 1", "Ce-Source: x"}, 400, "malformed CloudEvent: type: MUST be a non-empty string"},
+		{report, []string{"Ce-Specversion: 1.0", "Ce-Id: 1", "Ce-Source: x"}, 400, "malformed CloudEvent: type is required"},
 		{report, []string{"Ce-Specversion: 9.9", "Ce-Id: 1", "Ce-Source: x", "Ce-Type: t"}, 400, "malformed CloudEvent"},
 		{`{"specversion":"1.0","id":"2","source":"x","type":"t","data_base64":"eyJhZ2VudF9pZCI6ImNpIiwic2Vzc2lvbl90b3BpYyI6ImJ1aWxkIiwic3RhdHVzIjoic3VjY2VzcyJ9"}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
 		{"\ufeff" + `{"specversion": "1.0", "id": "2b", "source": "x", "type": "t", "data_base64": "eyJhZ2VudF9pZCI6ImNpIiwic2Vzc2lvbl90b3BpYyI6ImJ1aWxkIiwic3RhdHVzIjoic3VjY2VzcyJ9"}`, []string{"Content-Type: application/cloudevents+json"}, 200, "successfully"},
@@ -128,10 +128,11 @@ func TestInvalidEventsInABatch(t *testing.T) {
 	report := reportOf("a", "t", "running")
 	good := event("good", `"data":`+report)
 	for name, test := range map[string]struct{ event, want string }{
-		"one without a required attribute":   {`{"specversion":"1.0","id":"1","source":"x","data":` + report + `}`, "malformed CloudEvent: type: MUST be a non-empty string"},
+		"one without a required attribute":   {`{"specversion":"1.0","id":"1","source":"x","data":` + report + `}`, "malformed CloudEvent: type is required"},
+		"one with two missing attributes":    {`{"specversion":"1.0","id":"1","data":` + report + `}`, "malformed CloudEvent: source and type are required"},
 		"one of an unknown version":          {`{"specversion":"9.9","id":"1","source":"x","type":"t","data":` + report + `}`, "malformed CloudEvent"},
 		"one that is not an object":          {`7`, "a CloudEvent must be an object, not a number"},
-		"one without attributes":             {`{}`, "malformed CloudEvent"},
+		"one without attributes":             {`{}`, "malformed CloudEvent: specversion is required"},
 		"one that is an array":               {`[` + good + `]`, "a CloudEvent must be an object, not an array"},
 		"one without data":                   {event("1", `"subject":"s"`), "data is required: a status report"},
 		"one whose data is not an object":    {event("1", `"data":"x"`), "a report must be an object, not a string"},

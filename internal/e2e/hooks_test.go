@@ -88,7 +88,7 @@ func TestHookOptions(t *testing.T) {
 	require.Equal(t, listedSession{"copilot:b", "b", "copilot", "c", "Go", "running", "Go", 30}, sessionsOf(t, s, "")[0])
 
 	for target, want := range map[string]string{
-		"/webhook/nobody":                            `{"error":"not_found","message":"no such client: /webhook/ must be followed by status, for status reports, or by claude-code, codex, gemini-cli, cursor, copilot, opencode, a2a"}`,
+		"/webhook/nobody":                            `{"error":"not_found","message":"no such client: /webhook/ must be followed by status, for status reports, or by one of: ` + strings.Join(adapters.Names(), ", ") + `"}`,
 		"/webhook/claude-code?ttl_minutes=1441":      `"field":"ttl_minutes"`,
 		"/webhook/claude-code?ttl_minutes=x":         `ttl_minutes must be a whole number from 1 to 1440, or 0 to keep the session's`,
 		"/webhook/claude-code?agent_id=a&agent_id=b": `agent_id must not occur twice`,
@@ -119,7 +119,7 @@ func TestHookAccess(t *testing.T) {
 	}
 	w := s.do("POST", "/webhook/codex?agent_host=laptop", event(1), holders["team"].Header()...)
 	require.Equal(t, 403, w.Code, "the token does not cover the agent that the event would create")
-	require.JSONEq(t, `{"error":"forbidden","field":"agent_id","message":"the token does not cover the agent \"codex:b@laptop\"; it needs that ID among its agents or, for any host, \"codex:b@*\""}`, w.Body.String())
+	require.JSONEq(t, `{"error":"forbidden","field":"agent_id","message":"this token does not cover agent \"codex:b@laptop\"; it needs that ID among its agents or, for any host, \"codex:b@*\""}`, w.Body.String())
 	require.Equal(t, 200, s.do("POST", "/webhook/codex?agent_id=team/b&access_token="+holders["team"].Token, event(1)).Code)
 	key := append(holders["reports"].Header(), "Idempotency-Key: k1")
 	for range 2 {

@@ -228,7 +228,7 @@ func TestMCPAccess(t *testing.T) {
 	args := object{"agent_id": "team/a", "session_topic": "t", "status": "pending"}
 	require.Contains(t, call(t, sessions["reads"], "report_status", args, nil), "the token lacks the scope report")
 	require.Contains(t, call(t, sessions["reports"], "list_sessions", nil, nil), "the token lacks the scope read")
-	require.Contains(t, call(t, sessions["other team"], "report_status", args, nil), "the token does not cover the agent with this agent_id")
+	require.Contains(t, call(t, sessions["other team"], "report_status", args, nil), `this token does not cover agent "team/a"`)
 	require.Empty(t, call(t, sessions["team"], "report_status", args, nil))
 	require.Empty(t, call(t, sessions["other team"], "report_status", object{"agent_id": "other/b", "session_topic": "t", "status": "pending"}, nil))
 

@@ -15,7 +15,7 @@ func newAnswers() answers {
 	}
 	return answers{
 		refused: counter("answers_refused_total", "Reads refused (503) because ANSWERS_MAX_BYTES, or a team's share of it, was used up."),
-		cutOff:  counter("answers_cut_off_total", "Large answers cut off because the client read them too slowly."),
+		cutOff:  counter("answers_cut_off_total", "Large responses cut off because the client read them too slowly."),
 	}
 }
 
@@ -23,7 +23,7 @@ func newAnswers() answers {
 func (m *Metrics) AddAnswers(b *budget.Budget) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "answers_bytes",
-		Help: "Bytes of memory that large answers take until they are sent. ANSWERS_MAX_BYTES limits them.",
+		Help: "Bytes of memory that large responses take until they are sent. ANSWERS_MAX_BYTES limits them.",
 	}, func() float64 { return float64(b.Held()) }))
 }
 

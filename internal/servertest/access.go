@@ -109,7 +109,7 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 					require.Regexp(t, `^Bearer realm="kubeagents"`, w.Header().Get("WWW-Authenticate"), route)
 				}
 			case 403:
-				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|acknowledge|admin)|this needs a token for all agents|the token does not cover the agent)`, w.Body.String())
+				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|acknowledge|admin)|this needs a token for all agents|this token does not cover agent)`, w.Body.String())
 			}
 			for _, h := range clients[1:] {
 				require.NotContains(t, w.Body.String(), h.Token, "no response contains a token")
@@ -163,7 +163,9 @@ func (wiring Wiring) TestWaysToSendAToken(t *testing.T) {
 	require.Equal(t, 400, post("?access_token="+reports+"&access_token="+reports))
 	require.Equal(t, 400, post("?access_token="+reports, "Authorization: Bearer "+reports))
 	require.Equal(t, 400, post("?access_token=%zz"))
-	require.Equal(t, 401, s.do("GET", "/api/agents?access_token="+reads, "").Code, "access_token is only for webhooks")
+	w := s.do("GET", "/api/agents?access_token="+reads, "")
+	require.Equal(t, 401, w.Code)
+	require.Contains(t, w.Body.String(), "access_token in the URL works only for webhooks: use the Authorization header")
 	require.Equal(t, 200, post("", "Authorization: bearer  "+reports), "the scheme is case-insensitive")
 	for _, header := range []string{"Basic " + reports, reports, "Token " + reports} {
 		require.Equal(t, 400, post("", "Authorization: "+header), header)
@@ -177,7 +179,7 @@ func (wiring Wiring) TestWaysToSendAToken(t *testing.T) {
 	}
 	twice := httptest.NewRequest("GET", "/api/agents", nil)
 	twice.Header["Authorization"] = []string{"Bearer " + reads, "Bearer " + reads}
-	w := httptest.NewRecorder()
+	w = httptest.NewRecorder()
 	s.ServeHTTP(w, twice)
 	require.Equal(t, 400, w.Code)
 }
@@ -191,7 +193,7 @@ func (wiring Wiring) TestBatchForSeveralTeams(t *testing.T) {
 	w := s.do("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("other/b", "t", "running"), team...)
 	require.Equal(t, 207, w.Code)
 	require.JSONEq(t, `{"success":false,"message":"1 of 2 reports were accepted","accepted":1,"rejected":1,
-		"errors":[{"index":1,"error":"forbidden","message":"the token does not cover the agent with this agent_id","field":"agent_id"}]}`, w.Body.String())
+		"errors":[{"index":1,"error":"forbidden","message":"this token does not cover agent \"other/b\"","field":"agent_id"}]}`, w.Body.String())
 	require.Equal(t, 403, s.do("POST", "/webhook/status", "["+reportOf("other/b", "t", "running")+"]", team...).Code)
 	require.Equal(t, 1, s.store.Summary().Agents)
 }
@@ -830,7 +832,7 @@ func (wiring Wiring) TestAudit(t *testing.T) {
 	s.do("DELETE", "/api/agents/a?_=secret", "", holders["admin"].Header()...)
 	s.do("POST", "/webhook/status", reportOf("team/a", "t", "running")+reportOf("x", "t", "running"), holders["team"].Header()...)
 	for _, want := range []string{
-		`who=anybody client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=401 detail="a token is required`,
+		`who=anonymous client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=401 detail="a token is required`,
 		`who=reports client=192.0.2.1:1234 what="GET /api/agents" outcome=refused status=403 detail="the token lacks the scope read"`,
 		`who=reads client=192.0.2.1:1234 what="POST /sign-in" outcome="signed in" status=303`,
 		`who=admin client=192.0.2.1:1234 what="DELETE /api/agents/a" outcome=removed status=204 detail="1 sessions"`,

@@ -18,6 +18,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -218,7 +219,7 @@ func (wiring Wiring) TestConnect(t *testing.T) {
 	}
 	w = open.do("GET", "/connect/status", "")
 	require.Equal(t, 404, w.Code)
-	require.Contains(t, w.Body.String(), "/connect/ must be followed by claude-code, codex, gemini-cli, cursor, copilot, opencode, mcp")
+	require.Contains(t, w.Body.String(), "/connect/ must be followed by one of: "+strings.Join(connect.Names(), ", "))
 }
 
 // TestForwardedPrefix sends requests with X-Forwarded-Prefix.
