@@ -12,12 +12,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/command"
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/servertest"
 	"github.com/kubeagents/kubeagents/store"
@@ -102,6 +105,34 @@ func TestManualListsOnlySettings(t *testing.T) {
 	table := section(readPage(t, "README.md"), "## Environment Variables") + section(readPage(t, "docs/settings.md"), "# Settings")
 	for named := range matches("(?m)^\\| `([A-Z_]+)`", table) {
 		require.True(t, settings[named], "%s is not a setting", named)
+	}
+}
+
+// TestManualListsEveryClient compares the tools that the server supports with those in openapi.yaml and in the manual.
+func TestManualListsEveryClient(t *testing.T) {
+	contract, err := openapi3.NewLoader().LoadFromData(handlers.OpenAPISpec)
+	require.NoError(t, err)
+	for path, names := range map[string][]string{"/webhook/{client}": adapters.Names(), "/connect/{client}": connect.Names()} {
+		for method, operation := range contract.Paths.Value(path).Operations() {
+			var listed []string
+			for _, name := range operation.Parameters.GetByInAndName("path", "client").Schema.Value.Enum {
+				listed = append(listed, name.(string))
+			}
+			require.Equal(t, names, listed, "handlers/openapi.yaml, the parameter client of %s %s", method, path)
+		}
+	}
+
+	api := readPage(t, "docs/api.md")
+	row := regexp.MustCompile("(?m)^\\| `POST /webhook/\\{client\\}` \\|[^:]*: (.*) \\|$").FindStringSubmatch(api)
+	require.Len(t, row, 2, "docs/api.md has no row for POST /webhook/{client}")
+	require.ElementsMatch(t, adapters.Names(), strings.Split(strings.NewReplacer("`", "", " or ", ", ").Replace(row[1]), ", "), "docs/api.md, POST /webhook/{client}")
+	for _, c := range connect.Clients {
+		if c.Since == "" {
+			continue
+		}
+		for _, path := range []string{"README.md", "docs/connect.md"} {
+			require.Contains(t, readPage(t, path), "| "+c.Title+" | "+c.Since+" ", "%s lacks this tool and its minimum version", path)
+		}
 	}
 }
 

@@ -57,6 +57,13 @@ func Names() []string {
 	return names
 }
 
+// Knows reports whether the client's table has an event of this name. A server accepts others as well: they renew their
+// session.
+func (c *Client) Knows(name string) bool {
+	_, known := c.meaningOf(&event{fieldEvent: name})
+	return known
+}
+
 // Capture is how much is kept of what people type and agents answer, which may be private.
 type Capture string
 

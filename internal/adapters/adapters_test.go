@@ -7,6 +7,7 @@ import (
 	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -48,12 +49,17 @@ func (h *hub) post(client, body string) (models.StatusReport, adapters.Effect) {
 	return r, effect
 }
 
-// shown returns the status, message and title of a session, and the length of its history.
+// shown returns the status, message and title of the session with a report's topic, and the length of its history, or
+// "-" if there is none. The agent may be another one than the report names: a session stays with that of its first event.
 func (h *hub) shown(r models.StatusReport) string {
-	se, page, ok := h.store.Session(r.AgentID, r.SessionTopic, nil, 100)
-	if !ok {
+	sessions, err := h.store.Sessions(h.t.Context(), store.SessionQuery{Search: r.SessionTopic}, nil, 100)
+	require.NoError(h.t, err)
+	i := slices.IndexFunc(sessions.Items, func(se models.FleetSession) bool { return se.Topic == r.SessionTopic })
+	if i < 0 {
 		return "-"
 	}
+	se, page, ok := h.store.Session(sessions.Items[i].AgentID, r.SessionTopic, nil, 100)
+	require.True(h.t, ok)
 	return fmt.Sprintf("%s|%s|%s|%d", se.CurrentStatus, se.CurrentMessage, se.Title, len(page.Items))
 }
 
@@ -325,7 +331,7 @@ func TestEvents(t *testing.T) {
 				{`{"hook_event_name":"PreToolUse","session_id":"s","cwd":"/x/y","tool_name":"shell","tool_input":{"command":["bash","-lc","go test ./..."]}}`, "running|shell: bash -lc go test ./...|Rename foo|2"},
 				{`{"hook_event_name":"PreToolUse","session_id":"s","cwd":"/x/y","tool_name":"apply_patch","tool_input":{"command":"*** Begin Patch\n*** Update File: a/b.go\n@@"}}`, "running|apply_patch: a/b.go|Rename foo|3"},
 				{`{"hook_event_name":"PreToolUse","session_id":"s","cwd":"/x/y","tool_name":"request_user_input","tool_input":{"questions":[{"question":"Which?"}]}}`, "pending|Which?|Rename foo|4"},
-				{`{"hook_event_name":"Interrupt","session_id":"s","cwd":"/x/y","reason":"esc"}`, "failed|Interrupted: esc|Rename foo|5"},
+				{`{"hook_event_name":"Interrupt","session_id":"s","reason":"esc"}`, "failed|Interrupted: esc|Rename foo|5"},
 			},
 		},
 		"gemini-cli": {

@@ -69,6 +69,8 @@ func TestGeneratedAgentIDs(t *testing.T) {
 // if the agent is named.
 func TestSessionsAreFoundByID(t *testing.T) {
 	for _, client := range adapters.Names() {
+		require.Contains(t, commonMembers, client, "add the members common to its events to commonMembers in stories_test.go")
+		require.Contains(t, nameOf, client, "add the name of one of its events to nameOf")
 		for _, agent := range []string{"", "mine"} {
 			r, _, err := adapters.Named(client).Report(strings.NewReader(event(client, nameOf[client])), adapters.Options{AgentID: agent, Now: epoch})
 			require.NoError(t, err)

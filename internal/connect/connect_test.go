@@ -53,12 +53,11 @@ func TestEventsAreKnown(t *testing.T) {
 		}
 		var settings struct{ Hooks map[string]any }
 		require.NoError(t, json.Unmarshal([]byte(c.Lines(open)), &settings))
-		require.Greater(t, len(settings.Hooks), 7)
+		require.NotEmpty(t, settings.Hooks, c.Name)
 		for event := range settings.Hooks {
-			_, effect, err := adapters.Named(c.Name).Report(strings.NewReader(`{"session_id":"s","sessionId":"s","conversation_id":"s"}`), adapters.Options{Event: event})
-			require.NoError(t, err)
-			require.NotEqual(t, adapters.Unknown, effect, "%s: %s", c.Name, event)
+			require.True(t, adapters.Named(c.Name).Knows(event), "the table of %s in internal/adapters has no event %s", c.Name, event)
 		}
+		require.False(t, adapters.Named(c.Name).Knows("of another tool"))
 	}
 }
 
