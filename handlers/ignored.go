@@ -22,7 +22,7 @@ const (
 	maxIgnoredBytes = 64 // of each name
 )
 
-// ignoredName returns a name for these headers, encoded and truncated.
+// ignoredName returns name, escaped and truncated, for use in these headers.
 func ignoredName(name string) string {
 	return url.PathEscape(name[:min(len(name), maxIgnoredBytes)])
 }

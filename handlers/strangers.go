@@ -32,7 +32,7 @@ type strangers struct {
 	onDrop func(bound metrics.Bound)
 }
 
-// stranger is a request of a stranger.
+// stranger is an unauthenticated request.
 type stranger struct {
 	of    *strangers
 	site  netip.Prefix

@@ -124,7 +124,7 @@ func (q *Question) Closed(outcome QuestionOutcome, by, answer string) ClosedQues
 // QuestionID returns the ID of the question asked by the record with this sequence.
 func QuestionID(sequence uint64) string { return "q" + strconv.FormatUint(sequence, 36) }
 
-// QuestionNumber returns the sequence that an ID stands for: the inverse of [QuestionID]. ok is false if id is not
+// QuestionNumber returns the sequence number encoded in id: the inverse of [QuestionID]. ok is false if id is not
 // valid.
 func QuestionNumber(id string) (sequence uint64, ok bool) {
 	digits, ok := strings.CutPrefix(id, "q")

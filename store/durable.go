@@ -338,7 +338,7 @@ func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 const downtimeGrace = 10 * time.Minute
 
 // BeginLoading tells the store the current time before the records of an earlier run are applied. If the clock was set
-// back, some records have later receipts: the TTL of their sessions starts now.
+// back, some records were received later than now: the TTL of their sessions starts now.
 func (s *Store) BeginLoading(now time.Time) {
 	s.lock()
 	defer s.mu.Unlock()

@@ -6,7 +6,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/ordered"
 )
 
-// usage is how much of the bounds some agents use, and how much is reserved for their admitted reports.
+// usage is how much of each limit a group of agents uses, and how much is reserved for their admitted reports.
 type usage struct {
 	sessions, reservedSessions int
 	bytes, reserved            int64 // of memory

@@ -429,8 +429,8 @@ func (r *Recorder) TrimCold(ctx context.Context, now time.Time) (removed int, er
 	return len(over), err
 }
 
-// expiredCold returns the sessions of an agent that only the journal has and whose retention is over. left reports
-// whether there are others that only the journal has.
+// expiredCold returns an agent's sessions that exist only in the journal and whose retention is over. left reports
+// whether others exist only in the journal.
 func (r *Recorder) expiredCold(f journal.Filed, now time.Time) (over []store.Forgotten, left bool) {
 	_, known := r.store.Agent(f.AgentID)
 	for topic, state := range f.Sessions {
