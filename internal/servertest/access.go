@@ -111,6 +111,9 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 			case 403:
 				require.Regexp(t, `"error":"forbidden","message":"(the token lacks the scope (report|read|acknowledge|admin)|this needs a token for all agents|this token does not cover agent)`, w.Body.String())
 			}
+			if w.Code == 404 && route == "GET /api/backup" {
+				require.Contains(t, w.Body.String(), `"message":"backups over HTTP need TOKENS_FILE and DATA_DIR"`)
+			}
 			for _, h := range clients[1:] {
 				require.NotContains(t, w.Body.String(), h.Token, "no response contains a token")
 			}
