@@ -13,7 +13,7 @@ import (
 )
 
 // Hook accepts an event from an agent's tool: POST /webhook/{client}. The response has no body, because some tools act
-// on one.
+// on one, except to a dry run.
 func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	client := adapters.Named(pathParam(r, "client"))
 	if client == nil {
@@ -32,6 +32,12 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	report, effect, err := client.Report(body, options)
 	if err != nil {
 		return err
+	}
+	switch dry, err := isDryRun(r); {
+	case err != nil:
+		return err
+	case dry:
+		return h.answerDryRun(w, report, effect)
 	}
 	in := intakes.Get().(*intake)
 	defer in.release()

@@ -25,7 +25,7 @@ func restrictToSigned(r *http.Request) error {
 	if len(id) > maxWebhookID {
 		return models.BadRequest(access.WebhookID, fmt.Sprintf("must be at most %d bytes", maxWebhookID))
 	}
-	for _, name := range []string{"X-Agent-Id", "X-Agent-Name", "X-Agent-Host", "Ce-Specversion"} {
+	for _, name := range []string{"X-Agent-Id", "X-Agent-Name", "X-Agent-Host", dryRunHeader, "Ce-Specversion"} {
 		if strings.TrimSpace(strings.Join(r.Header[name], "")) != "" {
 			return unsignedError(name)
 		}

@@ -64,6 +64,15 @@ func (s *Store) findAsNamed(team *Team, r *models.StatusReport) *session {
 	return se
 }
 
+// AgentOf returns the ID of the agent that a valid report counts for, and changes nothing. An event counts for the agent
+// of its session, if that is known. ok is false if it names an agent outside the team. A nil team is the whole fleet.
+func (s *Store) AgentOf(team *Team, r models.StatusReport) (agentID string, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, _, ok = s.locate(team, &r)
+	return r.AgentID, ok
+}
+
 // locate returns the agent and the session of r, nil if not known, and sets the agent ID of r to that of the session.
 // ok is false if there is no such session and r names an agent outside the team. The caller holds the store's lock.
 func (s *Store) locate(team *Team, r *models.StatusReport) (a *agent, se *session, ok bool) {

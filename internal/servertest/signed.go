@@ -53,6 +53,7 @@ func (wiring Wiring) TestReplayedWebhookChangesNothing(t *testing.T) {
 			"request headers":        {"/webhook/status", []string{"X-Request-Id: x", "X-Forwarded-For: 203.0.113.1"}, 200},
 			"doubled slashes":        {"//webhook//status/", nil, 200},
 			"the agent's host":       {"/webhook/claude-code", []string{"X-Agent-Host: h"}, 400},
+			"a dry run":              {"/webhook/claude-code", []string{"X-Dry-Run: true"}, 400},
 			"another TTL":            {"/webhook/claude-code?ttl_minutes=1440", nil, 400},
 		}
 		for name, replay := range replays {
