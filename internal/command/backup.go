@@ -19,7 +19,7 @@ var backup = command{
 	define: func(*flag.FlagSet) action { return runBackup },
 }
 
-func runBackup(ctx context.Context, p Program, dir string) error {
+func runBackup(ctx context.Context, p Program, arguments []string) error {
 	cfg, err := config.Load(p.Environment)
 	if err != nil {
 		return usageError{err}
@@ -27,5 +27,5 @@ func runBackup(ctx context.Context, p Program, dir string) error {
 	if cfg.DataDir == "" {
 		return usageError{errors.New("DATA_DIR is not set: set it to the same value as for the server")}
 	}
-	return control.Backup(ctx, datadir.Find(cfg.DataDir), dir)
+	return control.Backup(ctx, datadir.Find(cfg.DataDir), arguments[0])
 }

@@ -38,7 +38,8 @@ type Program struct {
 // A command is a subcommand of the program.
 type command struct {
 	name     string
-	argument string // the name of its only argument, "" for a command without one
+	argument string // the name of its argument, "" for a command without one
+	several  bool   // whether it takes any number of arguments, even none, instead of exactly one
 	summary  string
 	help     string // further help, may be ""
 	// define adds the command's flags, and returns the action to run once they are parsed.
@@ -47,7 +48,7 @@ type command struct {
 
 // action runs a command. A usageError means an invalid command line or setting, any other error that the command
 // failed.
-type action func(ctx context.Context, p Program, argument string) error
+type action func(ctx context.Context, p Program, arguments []string) error
 
 // commands are the commands, in the order in which the help lists them. The first one is the default.
 var commands = []command{serve, status, backup, token, showVersion}
@@ -57,7 +58,7 @@ var serve = command{
 	summary: "run the server (the default)",
 	help:    "Settings come from environment variables. See docs/settings.md.",
 	define: func(*flag.FlagSet) action {
-		return func(ctx context.Context, p Program, _ string) error {
+		return func(ctx context.Context, p Program, _ []string) error {
 			cfg, err := config.Load(p.Environment)
 			if err != nil {
 				return usageError{fmt.Errorf("invalid settings:\n%w", err)}
@@ -79,7 +80,7 @@ var showVersion = command{
 	name:    "version",
 	summary: "print the version",
 	define: func(*flag.FlagSet) action {
-		return func(_ context.Context, p Program, _ string) error {
+		return func(_ context.Context, p Program, _ []string) error {
 			_, err := fmt.Fprintln(p.Stdout, version.String())
 			return err
 		}
@@ -145,14 +146,14 @@ func (p Program) run(ctx context.Context, args []string) error {
 		return err
 	}
 	flags, act := c.flags()
-	argument, err := c.parse(flags, rest)
+	arguments, err := c.parse(flags, rest)
 	switch {
 	case errors.Is(err, flag.ErrHelp):
 		return c.writeHelp(p.Stdout)
 	case err != nil:
 		return usageError{fmt.Errorf("%s: %w\nRun 'kubeagents help %[1]s' for its usage", c.name, err)}
 	}
-	return prefixed(c.name, act(ctx, p, argument))
+	return prefixed(c.name, act(ctx, p, arguments))
 }
 
 // prefixed puts the name of a command before its error, except for the default command serve.
@@ -189,27 +190,31 @@ func (c command) flags() (*flag.FlagSet, action) {
 	return flags, c.define(flags)
 }
 
-// parse parses the arguments of a command and returns its argument. Flags may come before or after the argument.
-func (c command) parse(flags *flag.FlagSet, args []string) (argument string, err error) {
-	var others []string
+// parse parses the arguments of a command and returns those that are not flags. Flags may come before, between or after
+// them.
+func (c command) parse(flags *flag.FlagSet, args []string) (arguments []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
-			return "", err
+			return nil, err
 		}
 		if flags.NArg() == 0 {
-			break
+			return arguments, c.checkNumber(arguments)
 		}
-		others, args = append(others, flags.Arg(0)), flags.Args()[1:]
+		arguments, args = append(arguments, flags.Arg(0)), flags.Args()[1:]
 	}
+}
+
+// checkNumber returns an error unless the command takes as many arguments.
+func (c command) checkNumber(arguments []string) error {
 	switch {
-	case c.argument == "" && len(others) > 0:
-		return "", fmt.Errorf("unexpected argument %q", others[0])
-	case c.argument != "" && len(others) == 0:
-		return "", fmt.Errorf("%s is missing: the command is kubeagents %s %[1]s", c.argument, c.name)
-	case len(others) > 1:
-		return "", fmt.Errorf("unexpected argument %q after %s %q", others[1], c.argument, others[0])
-	case len(others) == 1:
-		return others[0], nil
+	case c.several:
+		return nil
+	case c.argument == "" && len(arguments) > 0:
+		return fmt.Errorf("unexpected argument %q", arguments[0])
+	case c.argument != "" && len(arguments) == 0:
+		return fmt.Errorf("%s is missing: the command is kubeagents %s %[1]s", c.argument, c.name)
+	case len(arguments) > 1:
+		return fmt.Errorf("unexpected argument %q after %s %q", arguments[1], c.argument, arguments[0])
 	}
-	return "", nil
+	return nil
 }

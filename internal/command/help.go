@@ -38,10 +38,18 @@ Settings come from environment variables. See docs/settings.md.
 }
 
 func (c command) title() string {
-	if c.argument == "" {
-		return c.name
+	return c.name + c.arguments()
+}
+
+// arguments returns the arguments of the command as its usage shows them, after a space.
+func (c command) arguments() string {
+	switch {
+	case c.argument == "":
+		return ""
+	case c.several:
+		return " [" + c.argument + "...]"
 	}
-	return c.name + " " + c.argument
+	return " " + c.argument
 }
 
 func (c command) writeHelp(w io.Writer) error {
@@ -49,10 +57,7 @@ func (c command) writeHelp(w io.Writer) error {
 	usage, hasFlags := c.title(), false
 	flags.VisitAll(func(*flag.Flag) { hasFlags = true })
 	if hasFlags {
-		usage = c.name + " [flags]"
-		if c.argument != "" {
-			usage += " " + c.argument
-		}
+		usage = c.name + " [flags]" + c.arguments()
 	}
 	var text bytes.Buffer
 	fmt.Fprintf(&text, "Usage: kubeagents %s\n\n%s.\n", usage, capitalized(c.summary))

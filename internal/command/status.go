@@ -83,7 +83,7 @@ type statusCommand struct {
 	most              int // sessions of each kind
 }
 
-func (s *statusCommand) run(ctx context.Context, p Program, _ string) error {
+func (s *statusCommand) run(ctx context.Context, p Program, _ []string) error {
 	switch {
 	case s.json && s.line:
 		return usageError{errors.New("-json and -line exclude each other")}

@@ -27,11 +27,11 @@ var token = command{
 			}
 			return nil
 		})
-		return func(_ context.Context, p Program, name string) error {
+		return func(_ context.Context, p Program, arguments []string) error {
 			if *agents == "" && isSet(flags, "agents") {
 				return usageError{errors.New("-agents is empty: leave it out to cover every agent")}
 			}
-			return p.makeToken(name, *scopes, *agents, expires)
+			return p.makeToken(arguments[0], *scopes, *agents, expires)
 		}
 	},
 }
