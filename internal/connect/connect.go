@@ -28,7 +28,13 @@ type Client struct {
 	Since string // the oldest version that understands the lines, "" for any
 	Paths []Path // where the lines go
 	Note  string // further advice, may be ""
-	lines func(Server) string
+
+	// Script is whether the lines are a script, a file of their own, and not settings among others.
+	Script bool
+
+	programs []string // names of its executables; none for a client that is not a tool with hooks
+	moved    folder   // variable of the environment that moves its settings
+	lines    func(Server) string
 }
 
 // Path is a settings file, and what it applies to.
@@ -44,34 +50,40 @@ var Clients = []Client{
 		Paths: []Path{{"you", "~/.claude/settings.json"}, {"a project", ".claude/settings.json"}},
 		Note: "Check claude --version first: an older version ignores the whole settings file if it names an unknown event. " +
 			"The commands print nothing, so they decide nothing: Claude Code asks for permission as it does without them.",
+		programs: []string{"claude"}, moved: folder{"CLAUDE_CONFIG_DIR", "~/.claude"},
 		lines: claudeCode,
 	},
 	{
 		Name: "codex", Title: "Codex", Since: "0.141",
-		Paths: []Path{{"you", "~/.codex/hooks.json"}},
-		Note:  "Codex asks once whether it may run these commands: open /hooks and trust them.",
+		Paths:    []Path{{"you", "~/.codex/hooks.json"}},
+		Note:     "Codex asks once whether it may run these commands: open /hooks and trust them.",
+		programs: []string{"codex"}, moved: folder{"CODEX_HOME", "~/.codex"},
 		lines: codex,
 	},
 	{
 		Name: "gemini-cli", Title: "Gemini CLI", Since: "0.27",
-		Paths: []Path{{"you", "~/.gemini/settings.json"}, {"a project", ".gemini/settings.json"}},
+		Paths:    []Path{{"you", "~/.gemini/settings.json"}, {"a project", ".gemini/settings.json"}},
+		programs: []string{"gemini"}, moved: folder{"GEMINI_CLI_HOME", "~"},
 		lines: geminiCLI,
 	},
 	{
 		Name: "cursor", Title: "Cursor", Since: "1.7",
-		Paths: []Path{{"you", "~/.cursor/hooks.json"}, {"a project", ".cursor/hooks.json"}},
-		lines: cursor,
+		Paths:    []Path{{"you", "~/.cursor/hooks.json"}, {"a project", ".cursor/hooks.json"}},
+		programs: []string{"cursor", "cursor-agent"},
+		lines:    cursor,
 	},
 	{
 		Name: "copilot", Title: "GitHub Copilot", Since: "1.0.50",
-		Paths: []Path{{"you", "~/.copilot/hooks/kubeagents.json"}, {"a project", ".github/hooks/kubeagents.json"}},
-		Note:  "For Copilot CLI and for the cloud agent, which must be able to reach this server.",
+		Paths:    []Path{{"you", "~/.copilot/hooks/kubeagents.json"}, {"a project", ".github/hooks/kubeagents.json"}},
+		Note:     "For Copilot CLI and for the cloud agent, which must be able to reach this server.",
+		programs: []string{"copilot"}, moved: folder{"COPILOT_HOME", "~/.copilot"},
 		lines: copilot,
 	},
 	{
 		Name: "opencode", Title: "OpenCode", Since: openCodeSince,
-		Paths: []Path{{"you", "~/.config/opencode/plugins/kubeagents.js"}, {"a project", ".opencode/plugins/kubeagents.js"}},
-		lines: openCode,
+		Paths:    []Path{{"you", "~/.config/opencode/plugins/kubeagents.js"}, {"a project", ".opencode/plugins/kubeagents.js"}},
+		programs: []string{"opencode"}, moved: folder{"XDG_CONFIG_HOME", "~/.config"},
+		Script: true, lines: openCode,
 	},
 	{
 		Name: "mcp", Title: "MCP",
