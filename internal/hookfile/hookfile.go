@@ -106,6 +106,9 @@ func (e Editor) Disconnect(text, before []byte) ([]byte, error) {
 	return d.pack(), nil
 }
 
+// Mentions reports whether the text names our address anywhere, even if it is not valid.
+func (e Editor) Mentions(text []byte) bool { return e.ours.Match(text) }
+
 // IsConnected reports whether the text has hooks of ours.
 func (e Editor) IsConnected(text []byte) bool {
 	if e.script {
