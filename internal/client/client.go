@@ -3,6 +3,7 @@
 package client
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -13,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -49,6 +51,22 @@ func (c *Client) Server() string { return c.server.Redacted() }
 func (c *Client) Summary(ctx context.Context) (s models.Summary, err error) {
 	_, err = c.get(ctx, "/api/summary", nil, &s)
 	return s, err
+}
+
+// RequiresToken reports whether agents need a token to report to the server.
+func (c *Client) RequiresToken(ctx context.Context) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, Timeout)
+	defer cancel()
+	resp, err := c.send(ctx, "/connect/codex", nil)
+	if err != nil {
+		return false, err
+	}
+	defer resp.Body.Close() //nolint:errcheck // it is read as far as needed
+	lines, err := io.ReadAll(io.LimitReader(resp.Body, maxResponse))
+	if err != nil || !bytes.Contains(lines, []byte("/webhook/codex")) {
+		return false, fmt.Errorf("%s does not answer like a KubeAgents server", c.Server())
+	}
+	return bytes.Contains(lines, []byte(connect.TokenVariable)), nil
 }
 
 // Page is a page of a list of sessions.
