@@ -51,12 +51,12 @@ func main() {
 	datadir.SurviveFileSizeLimit()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
 	context.AfterFunc(ctx, stop) // a second signal ends the process immediately
-	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdout, os.Stderr))
+	os.Exit(run(ctx, os.Args[1:], env.ToMap(os.Environ()), os.Stdin, os.Stdout, os.Stderr))
 }
 
 // run runs the command in args until it finishes or ctx is done, and returns the exit status.
-func run(ctx context.Context, args []string, environment map[string]string, stdout, stderr io.Writer) int {
-	program := command.Program{Environment: environment, Stdout: stdout, Stderr: stderr}
+func run(ctx context.Context, args []string, environment map[string]string, stdin io.Reader, stdout, stderr io.Writer) int {
+	program := command.Program{Environment: environment, Stdin: stdin, Stdout: stdout, Stderr: stderr}
 	program.Serve = func(ctx context.Context, cfg config.Config) error {
 		logger, audit := newLogger(cfg, stderr)
 		for _, warning := range config.Misspellings(environment) {

@@ -42,11 +42,11 @@ func BenchmarkTeamReads(b *testing.B) { wiring.BenchmarkTeamReads(b) }
 // setting.
 func TestRun(t *testing.T) {
 	var out, errOut bytes.Buffer
-	require.Equal(t, command.ExitOK, run(t.Context(), []string{"version"}, nil, &out, &errOut))
+	require.Equal(t, command.ExitOK, run(t.Context(), []string{"version"}, nil, nil, &out, &errOut))
 	require.NotEmpty(t, out.String())
-	require.Equal(t, command.ExitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, &out, &errOut))
+	require.Equal(t, command.ExitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, nil, &out, &errOut))
 	require.Contains(t, errOut.String(), "203.0.113.1 is not an address of this machine")
-	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, &out, &errOut))
+	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, nil, &out, &errOut))
 }
 
 // matches returns the first group of each match of a pattern.
@@ -139,7 +139,7 @@ func TestManualListsEveryClient(t *testing.T) {
 // TestManualListsEveryCommand compares the program's commands and exit statuses with those in docs/settings.md.
 func TestManualListsEveryCommand(t *testing.T) {
 	var help bytes.Buffer
-	require.Zero(t, run(t.Context(), []string{"help"}, nil, &help, &help))
+	require.Zero(t, run(t.Context(), []string{"help"}, nil, nil, &help, &help))
 	page := section(readPage(t, "docs/settings.md"), "## Command line")
 	commands := matches(`(?m)^  (\w+( [A-Z]+)?)  `, help.String())
 	commands["help"], commands["help COMMAND"] = true, true // the help does not list itself

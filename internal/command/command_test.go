@@ -61,13 +61,13 @@ func TestHelp(t *testing.T) {
 	want := run(t, nil, nil, "help")
 	require.Equal(t, command.ExitOK, want.status)
 	require.Empty(t, want.stderr)
-	for _, line := range []string{"Usage: kubeagents [command]\n", "  serve        run the server (the default)\n", "  backup DIR   copy", "  token NAME   make", "  version      print", "docs/settings.md"} {
+	for _, line := range []string{"Usage: kubeagents [command]\n", "  serve                 run the server (the default)\n", "  backup DIR            copy", "  token NAME            make", "  connect [TOOL...]     make", "  version               print", "docs/settings.md"} {
 		require.Contains(t, want.stdout, line)
 	}
 	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}} {
 		require.Equal(t, want, run(t, nil, nil, args...), args)
 	}
-	for _, name := range []string{"serve", "backup", "token", "version"} {
+	for _, name := range []string{"serve", "connect", "disconnect", "status", "backup", "token", "version"} {
 		help := run(t, nil, nil, "help", name)
 		require.Equal(t, command.ExitOK, help.status, name)
 		require.True(t, strings.HasPrefix(help.stdout, "Usage: kubeagents "+name), help.stdout)
@@ -92,7 +92,7 @@ func TestVersion(t *testing.T) {
 // TestMistakes checks that the error for an invalid command line says what is wrong and what is allowed.
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
-		"restore x":              `unknown command "restore": the commands are backup, help, serve, status, token, version; settings come from environment variables`,
+		"restore x":              `unknown command "restore": the commands are backup, connect, disconnect, help, serve, status, token, version; settings come from environment variables`,
 		"backups x":              `unknown command "backups": did you mean backup?`,
 		"-port 80":               `unknown flag "-port": the commands are`,
 		"help restore":           `unknown command "restore"`,
@@ -105,6 +105,10 @@ func TestMistakes(t *testing.T) {
 		"token":                  `token: NAME is missing: the command is kubeagents token NAME`,
 		"token -scopes":          `token: flag needs an argument: -scopes`,
 		"token a -agent b":       `token: flag provided but not defined: -agent`,
+		"connect codex mcp":      `connect: unknown tool "mcp": the tools are claude-code, codex, gemini-cli, cursor, copilot, opencode`,
+		"connect codx":           `connect: unknown tool "codx": did you mean codex?`,
+		"connect -server x":      `connect: "x" is not the address of a server, such as http://localhost:8080`,
+		"disconnect -check":      `disconnect: flag provided but not defined: -check`,
 		"token a b":              `token: unexpected argument "b" after NAME "a"`,
 		"token a -scopes own":    `token: scopes must be`,
 		"token a -expires 90d":   `token: invalid value "90d" for flag -expires: must be a duration such as 2160h`,
@@ -115,7 +119,7 @@ func TestMistakes(t *testing.T) {
 		"token caf\xe9":          `token: name and agents must be UTF-8`,
 		"token a -agents=\xff":   `token: name and agents must be UTF-8`,
 	} {
-		r := run(t, nil, nil, strings.Fields(line)...)
+		r := run(t, nil, map[string]string{"HOME": t.TempDir()}, strings.Fields(line)...)
 		require.Equal(t, command.ExitUsage, r.status, line)
 		require.True(t, strings.HasPrefix(r.stderr, "kubeagents: "+want), "%s: %s", line, r.stderr)
 		require.Empty(t, r.stdout, line)

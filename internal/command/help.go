@@ -26,8 +26,12 @@ func (p Program) help(args []string) error {
 func writeHelp(w io.Writer) error {
 	var text bytes.Buffer
 	text.WriteString("KubeAgents is a status hub for AI agents.\n\nUsage: kubeagents [command]\n\nCommands:\n")
+	width := 0
 	for _, c := range commands {
-		fmt.Fprintf(&text, "  %-12s %s\n", c.title(), c.summary)
+		width = max(width, len(c.title()))
+	}
+	for _, c := range commands {
+		fmt.Fprintf(&text, "  %-*s  %s\n", width, c.title(), c.summary)
 	}
 	text.WriteString(`
 Run 'kubeagents help <command>' for a command's flags.
@@ -37,9 +41,7 @@ Settings come from environment variables. See docs/settings.md.
 	return err
 }
 
-func (c command) title() string {
-	return c.name + c.arguments()
-}
+func (c command) title() string { return c.name + c.arguments() }
 
 // arguments returns the arguments of the command as its usage shows them, after a space.
 func (c command) arguments() string {

@@ -2,6 +2,7 @@ package command
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -53,15 +54,14 @@ func defineServer(flags *flag.FlagSet) serverFlags {
 	}
 }
 
+// server returns the address of the server that the flags name, or else the environment.
+func (f serverFlags) server(environment map[string]string) string {
+	return cmp.Or(*f.address, environment[serverVariable], defaultServer)
+}
+
 // client returns a client of the server that the flags name, or else the environment.
 func (f serverFlags) client(environment map[string]string) (*client.Client, error) {
-	address, token := *f.address, environment[tokenVariable]
-	if address == "" {
-		address = environment[serverVariable]
-	}
-	if address == "" {
-		address = defaultServer
-	}
+	token := environment[tokenVariable]
 	if *f.tokenFile != "" {
 		text, err := os.ReadFile(*f.tokenFile)
 		if err != nil {
@@ -69,7 +69,7 @@ func (f serverFlags) client(environment map[string]string) (*client.Client, erro
 		}
 		token = strings.TrimSpace(string(text))
 	}
-	c, err := client.New(address, token)
+	c, err := client.New(f.server(environment), token)
 	if err != nil {
 		return nil, usageError{err}
 	}

@@ -4,6 +4,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -25,6 +26,16 @@ func Tools() (tools []*Client) {
 		}
 	}
 	return tools
+}
+
+// Tool returns the tool with a name, which may also be that of its program; nil if there is none.
+func Tool(name string) *Client {
+	for _, tool := range Tools() {
+		if tool.Name == name || slices.Contains(tool.programs, name) {
+			return tool
+		}
+	}
+	return nil
 }
 
 // UserFile returns the path of the tool's settings file for the user of a machine.

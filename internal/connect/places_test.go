@@ -60,6 +60,10 @@ func TestPlaces(t *testing.T) {
 	}
 	require.Equal(t, `D:\w\.claude\settings.json`, connect.Named("claude-code").ProjectFile(windows, `D:\w`))
 	require.Len(t, connect.Tools(), 6, "MCP is not a tool")
+	for name, want := range map[string]string{"claude-code": "claude-code", "claude": "claude-code", "gemini": "gemini-cli", "cursor-agent": "cursor"} {
+		require.Equal(t, want, connect.Tool(name).Name)
+	}
+	require.Nil(t, connect.Tool("mcp"))
 }
 
 // TestFound checks that a tool is found by its program or by the folder of its settings.

@@ -48,7 +48,10 @@ func (f File) Commands() ([]hookfile.Command, error) {
 		return nil, err
 	}
 	commands, err := f.editor.Commands(s.text)
-	return commands, f.explain(err)
+	if at, ok := errors.AsType[*hookfile.SyntaxError](err); ok {
+		return nil, fmt.Errorf("%s:%d: %s", f.Path, at.Line, at.Message)
+	}
+	return commands, err
 }
 
 // Change is a change to a settings file.

@@ -1,0 +1,144 @@
+package command
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"github.com/kubeagents/kubeagents/internal/client"
+	"github.com/kubeagents/kubeagents/internal/connect"
+	"github.com/kubeagents/kubeagents/internal/setup"
+)
+
+var connectTools = command{
+	name:     "connect",
+	argument: "TOOL",
+	several:  true,
+	summary:  "make the agents' tools on this machine report to a server",
+	help: "Without TOOL, it connects every tool that is installed: " + strings.Join(toolNames(), ", ") + ".\n" +
+		"It puts hooks into the tools' own settings files, and leaves everything else in them as it is. It shows the changes and asks first.\n" +
+		"The environment may name the server (" + serverVariable + ") and the token (" + tokenVariable + ").",
+	define: func(flags *flag.FlagSet) action {
+		c := &connectCommand{server: defineServer(flags), files: defineFiles(flags)}
+		flags.BoolVar(&c.check, "check", false, "change nothing; send a test event by the hooks of each tool, and say whether it arrives")
+		return c.run
+	},
+}
+
+// connectCommand connects tools.
+type connectCommand struct {
+	server serverFlags
+	files  fileFlags
+	check  bool
+}
+
+// plainAddress matches the addresses that can be part of a shell command and of JSON as they are.
+var plainAddress = regexp.MustCompile(`^https?://[A-Za-z0-9._~:\[\]/-]+$`)
+
+func (c *connectCommand) run(ctx context.Context, p Program, names []string) error {
+	w, err := c.files.workplace(p)
+	if err != nil {
+		return err
+	}
+	tools, err := toolsNamed(names)
+	if err != nil {
+		return err
+	}
+	if c.check {
+		return w.checkHooks(ctx, tools)
+	}
+	hub, err := c.server.client(p.Environment)
+	if err != nil {
+		return err
+	}
+	if !plainAddress.MatchString(hub.Server()) {
+		return usageError{fmt.Errorf("%q can't be used in a shell command: leave out the user, and other special characters", hub.Server())}
+	}
+	if len(tools) == 0 {
+		if tools, err = w.installed(); err != nil {
+			return err
+		}
+	}
+	server, err := serverOf(ctx, hub)
+	if err != nil {
+		return err
+	}
+	files, err := w.files(tools, len(names) > 0, server)
+	if err != nil {
+		return err
+	}
+	made, failed := w.change(files, setup.File.Connect)
+	if len(made) == 0 {
+		return failed
+	}
+	return errors.Join(failed, w.adviseAfterConnect(made, server, *c.server.tokenFile))
+}
+
+// serverOf returns the server of a client, as the hooks need it.
+func serverOf(ctx context.Context, hub *client.Client) (connect.Server, error) {
+	tokens, err := hub.RequiresToken(ctx)
+	if err != nil {
+		return connect.Server{}, statusError{ExitUnreachable, fmt.Errorf("%w: start the server, or name another one with -server", err)}
+	}
+	return connect.Server{Address: hub.Server(), Tokens: tokens}, nil
+}
+
+// installed returns the tools that are installed on the machine, and says which ones.
+func (w workplace) installed() (tools []*connect.Client, err error) {
+	for _, tool := range connect.Tools() {
+		found := tool.Found(w.machine)
+		if found == "" {
+			continue
+		}
+		tools = append(tools, tool)
+		if err := w.say("Found %s: %s\n", tool.Title, w.short(found)); err != nil {
+			return nil, err
+		}
+	}
+	if len(tools) == 0 {
+		return nil, fmt.Errorf("none of these tools is installed: %s; if yours is in an unusual place, name it: kubeagents connect %s",
+			strings.Join(toolNames(), ", "), toolNames()[0])
+	}
+	return tools, nil
+}
+
+// adviseAfterConnect says what is left to do after connecting.
+func (w workplace) adviseAfterConnect(made []setup.Change, server connect.Server, tokenFile string) error {
+	var advice []string
+	for _, change := range made {
+		if change.Tool.Note != "" {
+			advice = append(advice, change.Tool.Title+": "+change.Tool.Note)
+		}
+	}
+	for _, program := range []string{"sh", "curl"} {
+		if _, err := exec.LookPath(program); err != nil {
+			advice = append(advice, fmt.Sprintf("%s is missing: install it, the hooks need it.", program))
+		}
+	}
+	if server.Tokens {
+		advice = append(advice, w.tokenAdvice(tokenFile))
+	}
+	advice = append(advice, "Restart agents that are running. To see whether events arrive: kubeagents connect -check")
+	return w.say("\n%s\n", strings.Join(advice, "\n"))
+}
+
+// tokenAdvice says how agents get the token.
+func (w workplace) tokenAdvice(tokenFile string) string {
+	const profile = "the file that your shell runs at its start, such as ~/.profile or ~/.zshenv"
+	switch {
+	case tokenFile != "":
+		if path, err := filepath.Abs(tokenFile); err == nil {
+			tokenFile = path
+		}
+		return fmt.Sprintf("The hooks take the token from the variable %s. Put this line into %s:\n  export %[1]s=\"$(cat '%[3]s')\"",
+			tokenVariable, profile, strings.ReplaceAll(tokenFile, "'", `'\''`))
+	case w.Environment[tokenVariable] != "":
+		return fmt.Sprintf("The hooks take the token from the variable %s, which is set here. Make sure that it is set wherever your agents start.", tokenVariable)
+	}
+	return fmt.Sprintf("The server requires a token with the scope report. The hooks take it from the variable %s: export it in %s.", tokenVariable, profile)
+}

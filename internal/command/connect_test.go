@@ -1,0 +1,227 @@
+//go:build unix
+
+package command_test
+
+import (
+	"bytes"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/command"
+	"github.com/kubeagents/kubeagents/internal/connect"
+)
+
+// desk is a home directory and a server, for the commands that connect tools.
+type desk struct {
+	t      *testing.T
+	home   string
+	server string
+	stdin  io.Reader
+	more   map[string]string // variables of the environment
+}
+
+// newDesk returns a desk whose server requires a token, or none.
+func newDesk(t *testing.T, tokens bool) *desk {
+	t.Helper()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		io.WriteString(w, connect.Named("codex").Lines(connect.Server{Address: "http://" + r.Host, Tokens: tokens})) //nolint:errcheck // a test
+	}))
+	t.Cleanup(server.Close)
+	t.Setenv("PATH", t.TempDir()) // no tool is installed
+	return &desk{t: t, home: t.TempDir(), server: server.URL}
+}
+
+func (d *desk) run(args ...string) result {
+	d.t.Helper()
+	var stdout, stderr bytes.Buffer
+	environment := map[string]string{"HOME": d.home, "KUBEAGENTS_SERVER": d.server}
+	for name, value := range d.more {
+		environment[name] = value
+	}
+	p := command.Program{Environment: environment, Stdin: d.stdin, Stdout: &stdout, Stderr: &stderr}
+	status := p.Run(d.t.Context(), args)
+	return result{status: status, stdout: stdout.String(), stderr: stderr.String()}
+}
+
+// files returns the paths of the files in the home directory.
+func (d *desk) files() (paths []string) {
+	d.t.Helper()
+	require.NoError(d.t, filepath.WalkDir(d.home, func(path string, e os.DirEntry, err error) error {
+		if err == nil && !e.IsDir() {
+			paths = append(paths, strings.TrimPrefix(path, d.home+"/"))
+		}
+		return err
+	}))
+	return paths
+}
+
+// TestConnectAsks checks that nothing is changed without consent, and what is shown before.
+func TestConnectAsks(t *testing.T) {
+	d := newDesk(t, false)
+	terminal, err := os.Open(os.DevNull)
+	require.NoError(t, err)
+	defer terminal.Close() //nolint:errcheck // only read from
+	for _, stdin := range []io.Reader{nil, terminal} {
+		d.stdin = stdin
+		r := d.run("connect", "codex")
+		require.Equal(t, command.ExitUsage, r.status)
+		require.Contains(t, r.stderr, "nothing was changed: standard input is not a terminal, so nobody can be asked; pass -yes to make these changes, or -dry-run to only see them")
+		require.Empty(t, d.files())
+	}
+	for _, answer := range []string{"n\n", "\n", "", "yesterday\n"} {
+		d.stdin = strings.NewReader(answer)
+		r := d.run("connect", "codex")
+		require.Equal(t, command.ExitOK, r.status, r.stderr)
+		require.Contains(t, r.stdout, "\n+++ "+d.home+"/.codex/hooks.json\n")
+		require.Contains(t, r.stdout, "\n+    \"SessionStart\": [\n")
+		require.True(t, strings.HasSuffix(r.stdout, "Codex: ~/.codex/hooks.json: create the file, add hooks for 12 events\nChange 1 file? [y/N] Nothing was changed.\n"), r.stdout)
+		require.Empty(t, d.files())
+	}
+	r := d.run("connect", "-dry-run", "codex", "claude")
+	require.Equal(t, command.ExitOK, r.status)
+	require.True(t, strings.HasSuffix(r.stdout, "Nothing was changed: this was a dry run.\n"))
+	require.Empty(t, d.files())
+	for _, answer := range []string{"y\n", "Yes"} {
+		d.stdin = strings.NewReader(answer)
+		r := d.run("connect", "codex")
+		require.Equal(t, command.ExitOK, r.status, r.stderr)
+		require.Contains(t, r.stdout, "Changed ~/.codex/hooks.json\n\nCodex: Codex asks once whether it may run these commands")
+		require.Equal(t, []string{".codex/hooks.json", ".codex/hooks.json.kubeagents-folders"}, d.files())
+		require.Equal(t, "Nothing to change.\n", d.run("connect", "codex").stdout)
+		d.stdin = strings.NewReader(answer)
+		r = d.run("disconnect")
+		require.Equal(t, command.ExitOK, r.status, r.stderr)
+		require.Contains(t, r.stdout, "Codex: ~/.codex/hooks.json: remove the file: nothing else is in it\nChange 1 file? [y/N] Removed ~/.codex/hooks.json\n")
+		require.Empty(t, d.files())
+	}
+	require.Equal(t, "Nothing to change.\n", d.run("disconnect").stdout)
+}
+
+// TestConnectFindsTools checks that the tools that are installed are connected, and that one that fails does not keep
+// the others from it.
+func TestConnectFindsTools(t *testing.T) {
+	d := newDesk(t, false)
+	r := d.run("connect", "-yes")
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Contains(t, r.stderr, "none of these tools is installed: claude-code, codex, gemini-cli, cursor, copilot, opencode; if yours is in an unusual place, name it: kubeagents connect claude-code\n")
+	for _, folder := range []string{".claude", ".gemini", ".config/opencode"} {
+		require.NoError(t, os.MkdirAll(filepath.Join(d.home, folder), 0o700))
+	}
+	require.NoError(t, os.WriteFile(filepath.Join(d.home, ".gemini/settings.json"), []byte("{\n  a: 1\n}"), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(d.home, ".claude/settings.json"), []byte("{}\n"), 0o600))
+	r = d.run("connect", "-yes")
+	require.Equal(t, command.ExitFailure, r.status)
+	require.True(t, strings.HasPrefix(r.stdout, `Found Claude Code: ~/.claude
+Found Gemini CLI: ~/.gemini
+Found OpenCode: ~/.config/opencode
+Claude Code: ~/.claude/settings.json: add hooks for 18 events
+OpenCode: ~/.config/opencode/plugins/kubeagents.js: create the file
+Changed ~/.claude/settings.json (as it was: ~/.claude/settings.json.kubeagents-backup)
+Changed ~/.config/opencode/plugins/kubeagents.js
+`), r.stdout)
+	require.Contains(t, r.stdout, "Restart agents that are running. To see whether events arrive: kubeagents connect -check\n")
+	require.Contains(t, r.stderr, "connect: Gemini CLI: "+d.home+"/.gemini/settings.json:2: not valid JSON: ")
+	r = d.run("connect", "-yes", "opencode", "-server", strings.Replace(d.server, "127.0.0.1", "localhost", 1))
+	require.Equal(t, command.ExitOK, r.status, r.stderr)
+	require.Contains(t, r.stdout, "OpenCode: ~/.config/opencode/plugins/kubeagents.js: update the plugin\n")
+}
+
+// TestConnectProject checks that -project changes the settings of the current directory.
+func TestConnectProject(t *testing.T) {
+	d := newDesk(t, false)
+	project := filepath.Join(d.home, "payments")
+	require.NoError(t, os.Mkdir(project, 0o700))
+	t.Chdir(project)
+	r := d.run("connect", "-project", "-yes", "claude", "copilot")
+	require.Equal(t, command.ExitOK, r.status, r.stderr)
+	require.Equal(t, []string{"payments/.claude/settings.json", "payments/.claude/settings.json.kubeagents-folders",
+		"payments/.github/hooks/kubeagents.json", "payments/.github/hooks/kubeagents.json.kubeagents-folders"}, d.files())
+	r = d.run("connect", "-project", "codex")
+	require.Equal(t, command.ExitUsage, r.status)
+	require.Contains(t, r.stderr, "connect: Codex has no settings for a project: leave out -project\n")
+	require.Equal(t, "Nothing to change.\n", d.run("disconnect").stdout, "these are not the user's settings")
+	require.Equal(t, command.ExitOK, d.run("disconnect", "-project", "-yes").status)
+	require.Empty(t, d.files())
+}
+
+// TestConnectAndTheToken checks that the token is in no file, and that it is said how agents get it.
+func TestConnectAndTheToken(t *testing.T) {
+	d := newDesk(t, true)
+	file := filepath.Join(t.TempDir(), "the user's token")
+	require.NoError(t, os.WriteFile(file, []byte("ka_secret\n"), 0o600))
+	for name, test := range map[string]struct {
+		args []string
+		env  string
+		want string
+	}{
+		"in a file": {[]string{"-token-file", file}, "", "Put this line into the file that your shell runs at its start, such as ~/.profile or ~/.zshenv:\n" +
+			"  export KUBEAGENTS_TOKEN=\"$(cat '" + strings.Replace(file, "'", `'\''`, 1) + "')\"\n"},
+		"in the environment": {nil, "ka_secret", "The hooks take the token from the variable KUBEAGENTS_TOKEN, which is set here. Make sure that it is set wherever your agents start.\n"},
+		"not given":          {nil, "", "The server requires a token with the scope report. The hooks take it from the variable KUBEAGENTS_TOKEN: export it in"},
+	} {
+		d.more = map[string]string{"KUBEAGENTS_TOKEN": test.env}
+		r := d.run(append([]string{"connect", "-yes", "cursor"}, test.args...)...)
+		require.Equal(t, command.ExitOK, r.status, r.stderr)
+		require.Contains(t, r.stdout, test.want, name)
+		text, err := os.ReadFile(filepath.Join(d.home, ".cursor/hooks.json"))
+		require.NoError(t, err)
+		require.Contains(t, string(text), "$KUBEAGENTS_TOKEN")
+		require.NotContains(t, string(text)+r.stdout, "ka_secret")
+		require.Equal(t, command.ExitOK, d.run("disconnect", "-yes").status)
+	}
+}
+
+// TestConnectNeedsTheServer checks the errors for servers that can't be used.
+func TestConnectNeedsTheServer(t *testing.T) {
+	d := newDesk(t, false)
+	other := httptest.NewServer(http.NotFoundHandler())
+	defer other.Close()
+	another := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { io.WriteString(w, "Hello") })) //nolint:errcheck // a test
+	defer another.Close()
+	for server, want := range map[string]string{
+		"http://127.0.0.1:1": "http://127.0.0.1:1 can't be reached: dial tcp 127.0.0.1:1: connect: connection refused: start the server, or name another one with -server\n",
+		other.URL:            other.URL + " answers 404 Not Found",
+		another.URL:          another.URL + " does not answer like a KubeAgents server",
+	} {
+		r := d.run("connect", "-yes", "codex", "-server", server)
+		require.Equal(t, command.ExitUnreachable, r.status)
+		require.Contains(t, r.stderr, "connect: "+want)
+	}
+	for _, server := range []string{"http://user:secret@hub.example", "http://hub.example/$(id)", "http://hub.example/a'b"} {
+		r := d.run("connect", "-yes", "codex", "-server", server)
+		require.Equal(t, command.ExitUsage, r.status)
+		require.Contains(t, r.stderr, "can't be used in a shell command")
+		require.NotContains(t, r.stderr, "secret")
+	}
+	require.Empty(t, d.files())
+	d.home = ""
+	r := d.run("connect", "codex")
+	require.Equal(t, command.ExitUsage, r.status)
+	require.Contains(t, r.stderr, "HOME is not set")
+}
+
+// TestCheckWithoutHooks checks what -check says where nothing is connected.
+func TestCheckWithoutHooks(t *testing.T) {
+	d := newDesk(t, false)
+	r := d.run("connect", "-check")
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Contains(t, r.stderr, "no tool is connected: run kubeagents connect\n")
+	require.NoError(t, os.Mkdir(filepath.Join(d.home, ".claude"), 0o700))
+	r = d.run("connect", "-check")
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Equal(t, "Claude Code: not connected: no hooks of KubeAgents are in ~/.claude/settings.json\n", r.stdout)
+	r = d.run("connect", "-check", "codex")
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Contains(t, r.stdout, "Codex: not connected")
+	require.Contains(t, r.stderr, "1 of 1 tools can't report")
+	require.NoError(t, os.WriteFile(filepath.Join(d.home, ".claude/settings.json"), []byte("{\n"), 0o600))
+	r = d.run("connect", "-check", "claude")
+	require.Contains(t, r.stdout, "Claude Code: NOT ARRIVED: "+d.home+"/.claude/settings.json:2: not valid JSON: ")
+}
