@@ -22,7 +22,7 @@ const (
 	ExitUsage   = 2 // invalid setting or argument
 
 	ExitWaiting     = 1 // status: an agent is waiting
-	ExitUnreachable = 3 // status: the server can't be reached, or refuses
+	ExitUnreachable = 3 // status, connect: the server can't be reached, or refuses
 )
 
 // Program is the environment that a command runs in.

@@ -1,4 +1,5 @@
-// Package connect provides the lines to paste into the settings of an agent's tool so that it reports to a server.
+// Package connect knows the tools that agents run in: the lines in their settings that make them report to a server, and
+// where those settings are.
 package connect
 
 import (
@@ -20,6 +21,9 @@ type Server struct {
 	Address string // its URL, without a trailing slash and without characters that are special in a shell or in JSON
 	Tokens  bool   // whether it requires a token
 }
+
+// Command returns the command that connects the tools on a machine to the server.
+func (s Server) Command() string { return "kubeagents connect -server " + s.Address }
 
 // Client is a tool that agents run in.
 type Client struct {

@@ -142,9 +142,9 @@ process.exit() // as OpenCode does: anything not posted by now is lost
 // and the token if one is required.
 func TestOverview(t *testing.T) {
 	open := connect.Overview(connect.Server{Address: "https://hub.example"})
-	require.True(t, strings.HasPrefix(open, "Paste the lines of each tool that you use into its settings, and its runs show up at https://hub.example.\n"), open)
+	require.True(t, strings.HasPrefix(open, "Run this command on the machine where your agents run, and their runs show up at https://hub.example:\n\n  kubeagents connect -server https://hub.example\n\n"), open)
 	require.NotContains(t, open, connect.TokenVariable)
-	require.Contains(t, open, "The commands need sh and curl 7.55 or later.\n")
+	require.Contains(t, open, "Or paste the lines of each tool that you use into its settings yourself.\nThe hooks need sh and curl 7.55 or later.\n")
 	for _, c := range connect.Clients {
 		title := "\n" + c.Title
 		if c.Since != "" {

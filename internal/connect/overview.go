@@ -5,15 +5,16 @@ import (
 	"strings"
 )
 
-// Overview returns a plain-text overview of the supported tools: the oldest version, where the lines go, and how to get
-// them.
+// Overview returns a plain-text overview of how to connect tools: the command that does it, and for each tool the oldest
+// version, where the lines go, and how to get them.
 func Overview(s Server) string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "Paste the lines of each tool that you use into its settings, and its runs show up at %s.\n", s.Address)
+	fmt.Fprintf(&b, "Run this command on the machine where your agents run, and their runs show up at %s:\n\n  %s\n\n", s.Address, s.Command())
+	b.WriteString("It finds the tools, shows what it changes in their settings, and asks first.\n")
 	if s.Tokens {
 		fmt.Fprintf(&b, "Put a token with the scope \"report\" into the environment variable %s of your agents.\n", TokenVariable)
 	}
-	b.WriteString("The commands need sh and curl 7.55 or later.\n")
+	b.WriteString("\nOr paste the lines of each tool that you use into its settings yourself.\nThe hooks need sh and curl 7.55 or later.\n")
 	for i := range Clients {
 		Clients[i].overview(&b, s)
 	}

@@ -42,7 +42,7 @@ func (p *workplace) openClaudeCode() *terminal {
 	if _, err := exec.LookPath("tmux"); err != nil {
 		p.t.Skip("tmux is missing: install it, then run make test-clients")
 	}
-	p.install("claude-code", filepath.Join(p.home, ".claude/settings.json"))
+	p.connect("claude-code")
 	p.write(filepath.Join(p.home, ".claude.json"), fmt.Sprintf(`{"hasCompletedOnboarding":true,"theme":"dark","messageIdleNotifThresholdMs":%d,
 		"customApiKeyResponses":{"approved":[%q]},"projects":{%q:{"hasTrustDialogAccepted":true,"hasCompletedProjectOnboarding":true}}}`,
 		idleAfter.Milliseconds(), claudeKey[len(claudeKey)-20:], p.project))

@@ -8,6 +8,7 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"io/fs"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -98,10 +99,10 @@ func prepareWorkplace(t testing.TB) *workplace {
 	return p
 }
 
-// ServeHTTP passes requests on to the server, and records POST requests.
+// ServeHTTP passes requests on to the server, and records POST requests that are not dry runs.
 func (p *workplace) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	proxy := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: p.server.address})
-	if r.Method != http.MethodPost {
+	if r.Method != http.MethodPost || r.Header.Get("X-Dry-Run") != "" {
 		proxy.ServeHTTP(w, r)
 		return
 	}
@@ -143,6 +144,59 @@ func (p *workplace) keepCaptures() {
 		lines.WriteString(strings.ReplaceAll(string(line), p.home, "/home/dev") + "\n")
 	}
 	p.write(filepath.Join(folder, strings.ReplaceAll(p.t.Name(), "/", "-")+".ndjson"), lines.String())
+}
+
+// kubeagents runs the program in the project, as the user of the clients, and returns its output.
+func (p *workplace) kubeagents(args ...string) string {
+	p.t.Helper()
+	cmd := exec.CommandContext(p.t.Context(), program(), args...)
+	cmd.Dir, cmd.Env = p.project, p.environment()
+	out, err := cmd.CombinedOutput()
+	require.NoError(p.t, err, "%s", out)
+	return string(out)
+}
+
+// connect connects a client, and checks that a test event arrives and leaves nothing behind.
+func (p *workplace) connect(client string) {
+	p.t.Helper()
+	p.kubeagents("connect", "-yes", "-server", p.address, client)
+	require.Contains(p.t, p.kubeagents("connect", "-check", client), ": arrived at "+p.address+"/webhook/"+client+
+		"; here it would count for the agent "+client+":payments@"+hostname(p.t)+"\n")
+	var summary models.Summary
+	p.read("/api/summary", &summary)
+	require.Zero(p.t, summary.Agents)
+}
+
+// settings is a settings file of a client, in the home directory.
+type settings struct {
+	path   string
+	before string // its text before the client is connected; "" for no file
+}
+
+// requireReports connects a client and runs it with each prompt, and checks what the server shows. Then it disconnects
+// the client, and checks that the settings are what they were, and that the client reports no more.
+func (p *workplace) requireReports(s settings, want expectedRuns, run func(prompt string)) {
+	p.t.Helper()
+	path := filepath.Join(p.home, s.path)
+	if s.before != "" {
+		p.write(path, s.before)
+	}
+	p.connect(want.client)
+	for _, prompt := range prompts {
+		run(prompt)
+	}
+	p.requireRuns(want)
+	p.kubeagents("disconnect", "-yes")
+	text, err := os.ReadFile(path) //nolint:gosec // in a temporary directory
+	if s.before == "" {
+		require.ErrorIs(p.t, err, fs.ErrNotExist)
+	} else {
+		require.NoError(p.t, err)
+		require.Equal(p.t, s.before, string(text))
+	}
+	reported := len(p.postings())
+	run(prompts[0])
+	require.Len(p.t, p.postings(), reported, "the client is disconnected")
 }
 
 // install writes the settings that the server's /connect shows for a client to a file.
@@ -281,11 +335,10 @@ func (p *workplace) claudeEnvironment() []string {
 // runClaudeCode runs Claude Code in the project, and checks what the server shows afterwards.
 func (p *workplace) runClaudeCode(client string) {
 	p.t.Helper()
-	p.install("claude-code", filepath.Join(p.home, ".claude/settings.json"))
-	for _, prompt := range prompts {
+	const before = `{"cleanupPeriodDays": 7, "hooks": {"Stop": [{"hooks": [{"type": "command", "command": "true"}]}]}}`
+	p.requireReports(settings{".claude/settings.json", before}, expectedRuns{client: "claude-code", tool: "Bash"}, func(prompt string) {
 		p.run(p.claudeEnvironment(), client, "-p", prompt, "--allowedTools", "Bash")
-	}
-	p.requireRuns(expectedRuns{client: "claude-code", tool: "Bash"})
+	})
 }
 
 func TestRealClaudeCode(t *testing.T) {
@@ -320,52 +373,42 @@ func TestRealClaudeCodeMCP(t *testing.T) {
 func TestRealCodex(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	p.install("codex", filepath.Join(p.home, ".codex/hooks.json"))
 	p.write(filepath.Join(p.home, ".codex/config.toml"), strings.Join([]string{
 		`model = "gpt-5"`, `model_provider = "standin"`,
 		`[model_providers.standin]`, `name = "stand-in"`, `base_url = "` + p.model + `/v1"`, `wire_api = "responses"`, `env_key = "STANDIN_KEY"`,
 		"",
 	}, "\n"))
-	for _, prompt := range prompts {
+	p.requireReports(settings{path: ".codex/hooks.json"}, expectedRuns{client: "codex", tool: "Bash"}, func(prompt string) {
 		p.run([]string{"STANDIN_KEY=none"}, "codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust", prompt)
-	}
-	p.requireRuns(expectedRuns{client: "codex", tool: "Bash"})
+	})
 }
 
 func TestRealGeminiCLI(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	settings := filepath.Join(p.home, ".gemini/settings.json")
-	p.install("gemini-cli", settings)
-	pasted, err := os.ReadFile(settings)
-	require.NoError(t, err)
 	// As for real users, the same file also contains the authentication method.
-	p.write(settings, strings.Replace(string(pasted), "{", `{"security":{"auth":{"selectedType":"gemini-api-key"}},`, 1))
-	for _, prompt := range prompts {
+	const before = "{\n  // How I sign in.\n  \"security\": {\"auth\": {\"selectedType\": \"gemini-api-key\"}},\n}\n"
+	p.requireReports(settings{".gemini/settings.json", before}, expectedRuns{client: "gemini-cli", tool: "run_shell_command"}, func(prompt string) {
 		p.run([]string{"GEMINI_API_KEY=none", "GOOGLE_GEMINI_BASE_URL=" + p.model}, "gemini", "-m", "gemini-2.5-flash", "-p", prompt, "--yolo", "--skip-trust")
-	}
-	p.requireRuns(expectedRuns{client: "gemini-cli", tool: "run_shell_command"})
+	})
 }
 
 func TestRealOpenCode(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	p.install("opencode", filepath.Join(p.home, ".config/opencode/plugins/kubeagents.js"))
 	p.write(filepath.Join(p.home, ".config/opencode/opencode.json"), `{"model":"anthropic/claude-sonnet-4-5","small_model":"anthropic/claude-sonnet-4-5",
 		"provider":{"anthropic":{"options":{"baseURL":"`+p.model+`/v1","apiKey":"none"}}},"autoupdate":false,"permission":{"bash":"allow"}}`)
-	for _, prompt := range prompts {
+	want := expectedRuns{client: "opencode", tool: "bash", titles: []string{modelReply, modelReply}, end: "Done"}
+	p.requireReports(settings{path: ".config/opencode/plugins/kubeagents.js"}, want, func(prompt string) {
 		p.run([]string{"OPENCODE_DISABLE_MODELS_FETCH=1"}, "opencode", append([]string{"run"}, strings.Fields(prompt)...)...)
-	}
-	p.requireRuns(expectedRuns{client: "opencode", tool: "bash", titles: []string{modelReply, modelReply}, end: "Done"})
+	})
 }
 
 func TestRealCopilot(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	p.install("copilot", filepath.Join(p.home, ".copilot/hooks/kubeagents.json"))
 	environment := []string{"COPILOT_OFFLINE=true", "COPILOT_PROVIDER_BASE_URL=" + p.model, "COPILOT_PROVIDER_TYPE=anthropic", "COPILOT_MODEL=claude-sonnet-4-5"}
-	for _, prompt := range prompts {
+	p.requireReports(settings{path: ".copilot/hooks/kubeagents.json"}, expectedRuns{client: "copilot", tool: "bash", end: "Done"}, func(prompt string) {
 		p.run(environment, "copilot", "-p", prompt, "--allow-all-tools")
-	}
-	p.requireRuns(expectedRuns{client: "copilot", tool: "bash", end: "Done"})
+	})
 }
