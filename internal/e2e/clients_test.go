@@ -313,7 +313,7 @@ func (p *workplace) requireRuns(want expectedRuns) {
 		{"success|Session started", "running|" + prompts[0], "success|" + end},
 		{"success|Session started", "running|" + promptForTool, "running|" + want.tool + ": touch made-by-tool", "success|" + end},
 	} {
-		require.Equal(p.t, want, histories[i])
+		require.Equal(p.t, want, slices.Compact(histories[i]), "on a slow machine, a call is two entries")
 	}
 	require.Equal(p.t, "payments", agent.Name)
 	require.Equal(p.t, want.client, agent.Source)
@@ -387,7 +387,7 @@ func TestRealGeminiCLI(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
 	// As for real users, the same file also contains the authentication method.
-	const before = "{\n  // How I sign in.\n  \"security\": {\"auth\": {\"selectedType\": \"gemini-api-key\"}},\n}\n"
+	const before = "{\n  // How I sign in.\n  \"security\": {\"auth\": {\"selectedType\": \"gemini-api-key\"}}\n}\n"
 	p.requireReports(settings{".gemini/settings.json", before}, expectedRuns{client: "gemini-cli", tool: "run_shell_command"}, func(prompt string) {
 		p.run([]string{"GEMINI_API_KEY=none", "GOOGLE_GEMINI_BASE_URL=" + p.model}, "gemini", "-m", "gemini-2.5-flash", "-p", prompt, "--yolo", "--skip-trust")
 	})
