@@ -488,6 +488,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // shows the sign-in form to clients without access.Read
 		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
+		r.With(handlers.Compress).Get("/connect/assets/*", h.Handle(h.Dashboard.PublicAsset))
 		r.With(handlers.Compress).Get("/connect", h.Handle(h.Connect))
 		r.Get("/connect/{client}", h.Handle(h.ConnectClient))
 		r.With(h.SameOrigin).Post("/sign-in", h.Handle(h.SignIn))

@@ -64,7 +64,7 @@ func (h *Handler) serverAddress(w http.ResponseWriter, r *http.Request) (s conne
 		return s, err
 	}
 	if h.PublicURL != nil {
-		return connect.Server{Address: h.PublicURL.String(), Tokens: h.Access.Tokens != nil}, nil
+		return h.serverAt(h.PublicURL.String()), nil
 	}
 	host := r.Host
 	if forwarded := r.Header.Get("X-Forwarded-Host"); forwarded != "" && h.viaProxy(r) {
@@ -81,5 +81,10 @@ func (h *Handler) serverAddress(w http.ResponseWriter, r *http.Request) (s conne
 	if h.encrypted(r) {
 		scheme = "https://"
 	}
-	return connect.Server{Address: scheme + host + at.prefix, Tokens: h.Access.Tokens != nil}, nil
+	return h.serverAt(scheme + host + at.prefix), nil
+}
+
+// serverAt returns this server at an address.
+func (h *Handler) serverAt(address string) connect.Server {
+	return connect.Server{Address: address, Tokens: h.Access.Tokens != nil, Signed: h.Access.takesOnlySigned()}
 }

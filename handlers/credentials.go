@@ -16,8 +16,8 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.
 	switch {
 	case err != nil:
 		return nil, err
-	case token != "":
-		grant, err := h.grantOfToken(token)
+	case token != "" && h.Access.Tokens != nil:
+		grant, err := h.Access.Tokens.Grant(token)
 		if err != nil {
 			return nil, challenge(w, err.Error(), "invalid_token")
 		}
@@ -30,7 +30,7 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.
 		}
 	}
 	switch {
-	case scope == access.Report && h.Access.Tokens == nil:
+	case scope == access.Report && h.Access.takesOnlySigned():
 		return nil, challenge(w, onlySigned+": webhook-id, webhook-timestamp and webhook-signature are required", "")
 	case scope != access.Report && r.URL.Query().Has("access_token"):
 		return nil, challenge(w, "access_token in the URL works only for webhooks: use the Authorization header", "")
@@ -40,13 +40,6 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.
 
 // onlySigned is why a server with WEBHOOK_SECRET and without tokens refuses a report.
 const onlySigned = "this server accepts reports only as signed webhooks"
-
-func (h *Handler) grantOfToken(token string) (*access.Grant, error) {
-	if h.Access.Tokens == nil {
-		return nil, access.ErrUnknown
-	}
-	return h.Access.Tokens.Grant(token)
-}
 
 func safe(method string) bool { return method == http.MethodGet || method == http.MethodHead }
 

@@ -36,6 +36,9 @@ func (a *Access) guards(scope access.Scope) bool {
 	return a.Tokens != nil || scope == access.Report && a.Signatures != nil
 }
 
+// takesOnlySigned reports whether reports are accepted only as signed webhooks.
+func (a *Access) takesOnlySigned() bool { return a.Tokens == nil && a.Signatures != nil }
+
 // before passes requests to next if check returns no error. Otherwise it responds with the error.
 func (h *Handler) before(next http.Handler, check Endpoint) http.Handler {
 	return h.Handle(func(w http.ResponseWriter, r *http.Request) error {

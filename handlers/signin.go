@@ -32,7 +32,7 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
 	if !h.replayed.Load() {
 		return errReplaying
 	}
-	return h.Dashboard.Page(w, r, grantOf(w))
+	return h.Dashboard.Page(w, r, grantOf(w), h.serverAt(""))
 }
 
 // SignIn accepts the form with a token, and signs the browser in for reading: POST /sign-in.

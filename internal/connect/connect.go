@@ -20,6 +20,7 @@ const (
 type Server struct {
 	Address string // its URL, without a trailing slash and without characters that are special in a shell or in JSON
 	Tokens  bool   // whether it requires a token
+	Signed  bool   // whether it accepts only signed webhooks, since it has a secret but no tokens
 }
 
 // Command returns the command that connects the tools on a machine to the server.

@@ -158,4 +158,8 @@ func TestOverview(t *testing.T) {
 	}
 	guarded := connect.Overview(connect.Server{Address: "https://hub.example", Tokens: true})
 	require.Contains(t, guarded, `Put a token with the scope "report" into the environment variable `+connect.TokenVariable+" of your agents.\n")
+	signed := connect.Overview(connect.Server{Address: "https://hub.example", Signed: true})
+	require.Contains(t, signed, "This server accepts only webhooks that are signed")
+	require.Contains(t, signed, "https://hub.example/webhook/status, or ask whoever runs the server for a token, which needs TOKENS_FILE.\n")
+	require.NotContains(t, open+guarded, "signed")
 }

@@ -14,6 +14,10 @@ func Overview(s Server) string {
 	if s.Tokens {
 		fmt.Fprintf(&b, "Put a token with the scope \"report\" into the environment variable %s of your agents.\n", TokenVariable)
 	}
+	if s.Signed {
+		fmt.Fprintf(&b, "This server accepts only webhooks that are signed with its secret (Standard Webhooks 1.0), which these lines can't do.\n"+
+			"Sign the reports that you send to %s/webhook/status, or ask whoever runs the server for a token, which needs TOKENS_FILE.\n", s.Address)
+	}
 	b.WriteString("\nOr paste the lines of each tool that you use into its settings yourself.\nThe hooks need sh and curl 7.55 or later.\n")
 	for i := range Clients {
 		Clients[i].overview(&b, s)

@@ -36,7 +36,8 @@ type Dashboard struct {
 	connect *template.Template
 	style   template.CSS
 	files   map[string]file // by name
-	prefix  string          // of the files' URLs; changes when any file does
+	version string          // part of the files' URLs; changes when any file does
+	prefix  string          // of the files' URLs
 	policy  string
 }
 
@@ -48,7 +49,7 @@ type file struct {
 
 // modules are preloaded with the page. Otherwise the browser would fetch them one after another, as each imports the
 // next.
-var modules = []string{"main.js", "html.js", "data.js", "live.js", "stream.js", "route.js", "time.js", "parts.js", "notify.js",
+var modules = []string{"main.js", "html.js", "data.js", "live.js", "stream.js", "route.js", "time.js", "theme.js", "copy.js", "parts.js", "notify.js",
 	"needs.js", "sessions.js", "agents.js", "session.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"}
 
 // New returns the dashboard of st. The error says which embedded file is invalid.
@@ -75,9 +76,10 @@ func New(st *store.Store) (*Dashboard, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the dashboard's files: %w", err)
 	}
-	d.prefix = "assets/" + hex.EncodeToString(sum.Sum(nil)[:6]) + "/"
+	d.version = hex.EncodeToString(sum.Sum(nil)[:6])
+	d.prefix = "assets/" + d.version + "/"
 	d.style = template.CSS(d.files["style.css"].body)
-	pages, err := template.New("").Funcs(functions).ParseFS(web, "*.html")
+	pages, err := template.New("").Funcs(functions).Funcs(template.FuncMap{"icon": d.icon}).ParseFS(web, "*.html")
 	if err != nil {
 		return nil, fmt.Errorf("parse the dashboard's pages: %w", err)
 	}
@@ -86,6 +88,16 @@ func New(st *store.Store) (*Dashboard, error) {
 	d.policy = "default-src 'self'; style-src 'self' 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) +
 		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
 	return d, nil
+}
+
+// icon returns an icon of vendor/icons.svg for a page that is shown before, or without, signing in.
+func (d *Dashboard) icon(name string) (template.HTML, error) {
+	_, symbol, ok := bytes.Cut(d.files["vendor/icons.svg"].body, []byte(`<symbol id="i-`+name+`" viewBox="0 0 24 24">`))
+	shapes, _, closed := bytes.Cut(symbol, []byte("</symbol>"))
+	if !ok || !closed {
+		return "", fmt.Errorf("vendor/icons.svg has no icon %q", name)
+	}
+	return template.HTML(`<svg class="icon icon-` + name + `" viewBox="0 0 24 24" aria-hidden="true" focusable="false">` + string(shapes) + "</svg>"), nil
 }
 
 // contentTypes are the content types of the files by extension. They don't depend on the machine's own tables.
@@ -101,12 +113,35 @@ var contentTypes = map[string]string{
 // The error is a *models.Error.
 func (d *Dashboard) Asset(w http.ResponseWriter, r *http.Request) error {
 	name, current := strings.CutPrefix(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), d.prefix)
+	if !current || path.Ext(name) == ".html" {
+		name = ""
+	}
+	return d.sendFile(w, name, "private")
+}
+
+// publicFiles are the scripts of the connect page, which is also shown to people who are not signed in.
+var publicFiles = []string{"connect.js", "copy.js", "theme.js"}
+
+// PublicAsset serves one of publicFiles: GET /connect/assets/*. The error is a *models.Error.
+func (d *Dashboard) PublicAsset(w http.ResponseWriter, r *http.Request) error {
+	name, current := strings.CutPrefix(strings.TrimPrefix(path.Clean(r.URL.Path), "/"), d.publicPrefix())
+	if !current || !slices.Contains(publicFiles, name) {
+		name = ""
+	}
+	return d.sendFile(w, name, "public")
+}
+
+func (d *Dashboard) publicPrefix() string { return "connect/assets/" + d.version + "/" }
+
+// sendFile responds with the file of this name, which caches of the given kind may store forever. The error is a
+// *models.Error.
+func (d *Dashboard) sendFile(w http.ResponseWriter, name, caches string) error {
 	f, ok := d.files[name]
-	if !ok || !current || path.Ext(name) == ".html" {
+	if !ok {
 		w.Header().Set("Cache-Control", "no-store")
 		return models.NotFound("file: load the page again")
 	}
-	w.Header().Set("Cache-Control", "private, max-age=31536000, immutable")
+	w.Header().Set("Cache-Control", caches+", max-age=31536000, immutable")
 	w.Header().Set("Content-Security-Policy", d.policy) // a worker is subject to its own policy, not to the page's
 	send(w, http.StatusOK, f.contentType, f.body)
 	return nil
@@ -144,10 +179,10 @@ const mark = `<rect width="32" height="32" rx="8" fill="#4f46e5"/><g stroke="#ff
 	`<path d="M16 16 8 9M16 16l8-7M16 16v9"/></g><circle cx="16" cy="16" r="4.4" fill="#fff"/><circle cx="8" cy="9" r="2.8" fill="#c7d2fe"/>` +
 	`<circle cx="24" cy="9" r="2.8" fill="#c7d2fe"/><circle cx="16" cy="25" r="2.8" fill="#c7d2fe"/>`
 
-// Page serves the page to a client that may read what grant allows. Unless the request selects another view, the HTML
-// already shows the waiting sessions.
-func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant) error {
-	view, err := d.view(r, grant)
+// Page serves the page of a server to a client that may read what grant allows. Unless the request selects another
+// view, the HTML already shows the waiting sessions.
+func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant, server connect.Server) error {
+	view, err := d.view(r, grant, server)
 	if err != nil {
 		return err
 	}
@@ -178,7 +213,7 @@ func (d *Dashboard) Connect(w http.ResponseWriter, r *http.Request, server conne
 		Server                         connect.Server
 		Clients                        []connect.Client
 		TokenVariable, AgentIDVariable string
-	}{d.style, theme(r), d.prefix, server, connect.Clients, connect.TokenVariable, connect.AgentIDVariable})
+	}{d.style, theme(r), d.publicPrefix(), server, connect.Clients, connect.TokenVariable, connect.AgentIDVariable})
 }
 
 // render responds with a page.

@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -34,7 +35,7 @@ func newDashboard(t *testing.T, reports ...models.StatusReport) *dashboard.Dashb
 
 // pageOf returns the endpoint of the page, without access control.
 func pageOf(d *dashboard.Dashboard) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error { return d.Page(w, r, nil) }
+	return func(w http.ResponseWriter, r *http.Request) error { return d.Page(w, r, nil, connect.Server{}) }
 }
 
 // get sends a GET request to an endpoint. Header lines are "Name: value".
@@ -77,7 +78,7 @@ func TestPageShowsWaitingSessionsWithoutScripts(t *testing.T) {
 
 // eventsOf returns the reports for events of a Claude Code session. Each event is a JSON object without the members
 // common to all of them.
-func eventsOf(t *testing.T, session, folder, host string, events ...string) (reports []models.StatusReport) {
+func eventsOf(t testing.TB, session, folder, host string, events ...string) (reports []models.StatusReport) {
 	for _, event := range events {
 		body := fmt.Sprintf(`{"session_id":%q,"cwd":%q,%s`, session, "/home/dev/"+folder, strings.TrimPrefix(event, "{"))
 		report, _, err := adapters.Named("claude-code").Report(strings.NewReader(body), adapters.Options{AgentHost: host, Capture: adapters.CaptureFull, Now: time.Now()})
@@ -147,6 +148,30 @@ func TestAssetsAreImmutable(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+// TestPublicFiles checks which files need no token: the connect page's script and what it imports.
+func TestPublicFiles(t *testing.T) {
+	d := newDashboard(t)
+	connectPage := func(w http.ResponseWriter, r *http.Request) error {
+		return d.Connect(w, r, connect.Server{Address: "http://hub"})
+	}
+	script := regexp.MustCompile(`connect/assets/\w+/connect\.js`).FindString(get(connectPage, "/connect").Body.String())
+	served := get(d.PublicAsset, "/"+script)
+	require.Equal(t, http.StatusOK, served.Code)
+	imports := regexp.MustCompile(`from '\./(.*)'`).FindAllStringSubmatch(served.Body.String(), -1)
+	require.Len(t, imports, 2)
+	for _, name := range imports {
+		w := get(d.PublicAsset, "/"+strings.Replace(script, "connect.js", name[1], 1))
+		require.Equal(t, http.StatusOK, w.Code, name[1])
+		require.NotContains(t, w.Body.String(), "import ", name[1])
+		require.Equal(t, "public, max-age=31536000, immutable", w.Header().Get("Cache-Control"))
+	}
+	for _, other := range []string{"main.js", "page.html", "vendor/icons.svg", "", "../connect.js", "../main.js"} {
+		w := get(d.PublicAsset, "/"+strings.Replace(script, "connect.js", other, 1))
+		require.Equal(t, http.StatusNotFound, w.Code, other)
+		require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+	}
 }
 
 // TestEveryIconExists checks that every icon that the page uses is in icons.svg.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"html/template"
+	"maps"
 	"net/http"
 	"net/url"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -26,6 +28,8 @@ type view struct {
 	Theme   string
 	Now     time.Time
 	Viewer  string // the name of the token that the user signed in with, "" if not signed in
+	Reports string // what reports need to be accepted: "token", "signature" or "" for nothing
+	Current string // the tab of the requested view
 
 	Needs   bool // whether the requested view is "Needs you"
 	Summary models.Summary
@@ -35,8 +39,14 @@ type view struct {
 }
 
 // view reads the data of the page.
-func (d *Dashboard) view(r *http.Request, grant *access.Grant) (v view, err error) {
-	v = view{Style: d.style, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now()}
+func (d *Dashboard) view(r *http.Request, grant *access.Grant, server connect.Server) (v view, err error) {
+	v = view{Style: d.style, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now(), Current: tabOf(r.URL.Query())}
+	switch {
+	case server.Tokens:
+		v.Reports = "token"
+	case server.Signed:
+		v.Reports = "signature"
+	}
 	if grant.SignedIn() {
 		v.Viewer = grant.Name()
 	}
@@ -49,32 +59,88 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant) (v view, err erro
 	needs, err := d.store.Needs(r.Context(), grant.Team(), shown)
 	v.Pending = needs.Pending
 	slices.SortStableFunc(v.Pending, func(a, b models.FleetSession) int { return since(a).Compare(since(b)) })
+	slices.SortStableFunc(needs.Lost, func(a, b models.FleetSession) int { return since(b).Compare(since(a)) })
 	v.Lost = needs.Lost[:min(len(needs.Lost), shown-len(v.Pending))]
 	v.Failed = needs.Failed[:min(len(needs.Failed), shown-len(v.Pending)-len(v.Lost))]
 	return v, err
 }
 
+// tabOf returns the name of the tab of the view that the query selects. main.js does the same.
+func tabOf(query url.Values) string {
+	switch view := query.Get("view"); {
+	case query.Get("agent") != "" && query.Get("session") != "":
+		return "sessions"
+	case query.Get("agent") != "":
+		return "agents"
+	case view == "board":
+		return "sessions"
+	case view == "sessions" || view == "agents":
+		return view
+	}
+	return "needs"
+}
+
 // group is one list of the page.
 type group struct {
-	Now       time.Time
 	ID, Title string
-	Sessions  []models.FleetSession
+	Rows      []row
+}
+
+// row is a session in a group.
+type row struct {
+	models.FleetSession
+	Alike bool      // another agent in the group has the same name and host
+	Time  time.Time // by which the group is sorted
+	Age   string    // how long ago that was
+}
+
+// newGroup returns the group with this ID. needs.js shows the same.
+func newGroup(v view, id, title string, sessions []models.FleetSession) group {
+	g := group{id, title, make([]row, len(sessions))}
+	alike := namesakes(sessions)
+	for i, se := range sessions {
+		r := row{FleetSession: se, Alike: alike[se.AgentID], Time: since(se)}
+		if id == "failed" {
+			r.Time = se.LastUpdated
+		}
+		r.Age = brief(v.Now.Sub(r.Time)) + " ago"
+		if id == "pending" {
+			r.Age = "for " + brief(v.Now.Sub(r.Time))
+		}
+		g.Rows[i] = r
+	}
+	return g
+}
+
+// namesakes returns the IDs of the agents whose name and host another agent in the list has as well.
+func namesakes(sessions []models.FleetSession) map[string]bool {
+	type name struct{ name, host string }
+	ids := map[name]map[string]bool{}
+	for _, se := range sessions {
+		n := name{cmp.Or(se.AgentName, se.AgentID), se.AgentHost}
+		if ids[n] == nil {
+			ids[n] = map[string]bool{}
+		}
+		ids[n][se.AgentID] = true
+	}
+	alike := map[string]bool{}
+	for _, same := range ids {
+		if len(same) > 1 {
+			maps.Copy(alike, same)
+		}
+	}
+	return alike
 }
 
 var functions = template.FuncMap{
-	"group": func(v view, id, title string, sessions []models.FleetSession) group {
-		return group{v.Now, id, title, sessions}
-	},
+	"group": newGroup,
 	"address": func(se models.FleetSession) string {
 		return "?" + url.Values{"agent": {se.AgentID}, "session": {se.Topic}}.Encode()
 	},
 	"title":   func(se models.FleetSession) string { return inOrder(cmp.Or(se.Title, se.Topic)) },
 	"agent":   func(se models.FleetSession) string { return inOrder(cmp.Or(se.AgentName, se.AgentID)) },
 	"inOrder": inOrder,
-	"state":   state,
-	"ago":     func(now, then time.Time) string { return brief(now.Sub(then)) },
-	"since":   since,
-	"kind":    kind,
+	"kind":    func(kind models.QuestionKind) string { return kinds[kind] },
 	// otherQuestions returns how many questions are open in addition to the one that is shown.
 	"otherQuestions": func(se models.FleetSession) int { return max(0, se.OpenQuestions-1) },
 	"instant":        func(t time.Time) string { return t.Format(time.RFC3339Nano) },
@@ -94,22 +160,11 @@ func inOrder(text string) string {
 	return b.String()
 }
 
-// state returns the state of a session in one word: its status, or lost or expired.
-func state(se models.FleetSession) string {
-	switch {
-	case se.Lost:
-		return "lost"
-	case se.Expired:
-		return "expired"
-	}
-	return se.CurrentStatus.String()
-}
-
 // since returns the time since which a session has been in its state or, if a question is open, has been waiting for
 // the answer.
 func since(se models.FleetSession) time.Time {
 	switch {
-	case se.Expired:
+	case se.Lost:
 		return se.ExpiredAt
 	case se.Question != nil:
 		return se.Question.AskedAt
@@ -117,17 +172,9 @@ func since(se models.FleetSession) time.Time {
 	return se.StatusSince
 }
 
-// kinds are the labels of the kinds of questions. parts.js has the same.
-var kinds = map[models.QuestionKind]string{models.Permission: "Permission", models.Choice: "Choice", models.Plan: "Plan", models.Text: "Question"}
-
-// kind returns the label of a session's question, or "" if the question's text begins with it.
-func kind(se models.FleetSession) string {
-	kind, text := kinds[se.Question.Kind], cmp.Or(se.Question.Text, se.CurrentMessage)
-	n := len(kind)
-	if len(text) >= n && strings.EqualFold(text[:n], kind) && (len(text) == n || strings.ContainsRune(" \t\n:", rune(text[n]))) {
-		return ""
-	}
-	return kind
+// kinds say what each kind of question asks for. parts.js has the same.
+var kinds = map[models.QuestionKind]string{
+	models.Permission: "Asks for permission", models.Choice: "Asks for a choice", models.Plan: "Asks to approve a plan", models.Text: "Asks a question",
 }
 
 // brief formats a duration with its two largest units. time.js does the same.

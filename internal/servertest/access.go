@@ -40,6 +40,7 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
 	clients := []accesstest.Holder{{}, {Name: "wrong", Token: "ka_wrong"}, holders["expired"], holders["reports"], holders["reads"], holders["admin"], holders["other team"], holders["team"]}
 	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.do("GET", "/", "", holders["reads"].Header()...).Body.String())
+	public := regexp.MustCompile(`connect/assets/[^"]+`).FindString(s.do("GET", "/connect", "", "Accept: text/html").Body.String())
 	const agent, session = "/api/agents/team%2Fa", "/api/agents/team%2Fa/sessions/t"
 	report := reportOf("team/a", "t", "running")
 
@@ -74,6 +75,7 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 		"GET /":                 {"/", reads},
 		"GET /assets/*":         {"/" + strings.TrimPrefix(asset, "/"), reads},
 		"GET /favicon.svg":      {"/favicon.svg", open},
+		"GET /connect/assets/*": {"/" + public, open},
 		"GET /connect":          {"/connect", open},
 		"GET /connect/{client}": {"/connect/claude-code", open},
 		"GET /health":           {"/health", open},
@@ -653,7 +655,16 @@ func (wiring Wiring) TestSignedWebhooks(t *testing.T) {
 			for _, signature := range []string{"v1,", "v2,xyz", "x", ",,,", "v1,AAAA v1,BBBB"} {
 				require.Equal(t, 401, send(accesstest.Secret, "msg_3", now, body, signature).Code, signature)
 			}
-			require.Equal(t, 401, s.do("POST", "/webhook/status", body).Code, "neither signed nor with a token")
+			bare := s.do("POST", "/webhook/status", body)
+			require.Equal(t, 401, bare.Code, "neither signed nor with a token")
+			wrongToken := s.do("POST", "/webhook/status", body, "Authorization: Bearer ka_wrong")
+			require.Equal(t, 401, wrongToken.Code)
+			if cfg.TokensFile == "" {
+				for _, w := range []*httptest.ResponseRecorder{bare, wrongToken} {
+					require.Contains(t, w.Body.String(), "this server accepts reports only as signed webhooks")
+					require.NotContains(t, w.Body.String(), "token", "it has none")
+				}
+			}
 			require.Equal(t, 401, s.do("POST", "/webhook/status", body, "webhook-signature: v1,x").Code)
 			tooLarge := send(accesstest.Secret, "msg_4", now, strings.Repeat(" ", 9<<20))
 			require.Equal(t, 413, tooLarge.Code)
@@ -859,7 +870,8 @@ func (wiring Wiring) TestSecurityHeaders(t *testing.T) {
 }
 
 // TestSharedCachesStoreNothing sends a GET request to every route, as clients with and without access, and checks that
-// the response forbids shared caches to store it. Only the icon, which is the same for everyone, may be stored.
+// the response forbids shared caches to store it. Only the icon and the public scripts, which are the same for everyone,
+// may be stored.
 func (wiring Wiring) TestSharedCachesStoreNothing(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, CORSAllowedOrigins: config.Origins{"https://app.example"}}, nil)
@@ -868,13 +880,18 @@ func (wiring Wiring) TestSharedCachesStoreNothing(t *testing.T) {
 	}
 	cookie := "Cookie: " + signIn(t, s, holders["reads"].Token)
 	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.do("GET", "/", "", cookie).Body.String())
-	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{client}", "codex", "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
+	public := regexp.MustCompile(`connect/assets/[^"]+`).FindString(s.do("GET", "/connect", "", "Accept: text/html").Body.String())
+	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{client}", "codex", "/connect/assets/*", "/"+public, "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
 	check := func(route string, w *httptest.ResponseRecorder) {
 		t.Helper()
 		control, vary := w.Header().Values("Cache-Control"), strings.Join(w.Header().Values("Vary"), ", ")
 		require.Len(t, control, 1, route)
 		if route == "/favicon.svg" {
 			require.Equal(t, "public, max-age=86400", control[0])
+			return
+		}
+		if route == "/connect/assets/*" {
+			require.Equal(t, "public, max-age=31536000, immutable", control[0])
 			return
 		}
 		require.Contains(t, vary, "Origin", route)

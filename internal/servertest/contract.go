@@ -201,6 +201,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		{"GET", "/openapi.yaml", "", "If-None-Match: *", "/openapi.yaml", 304},
 		{"GET", "/nowhere", "", "", "", 404},
 		{"GET", "/assets/old/main.js", "", "", "", 404},
+		{"GET", "/connect/assets/old/connect.js", "", "", "", 404},
 		{"GET", "/api/agents/", "", "", "/api/agents", 200},
 		{"DRAIN", "", "", "", "", 0},
 		{"GET", "/health", "", "", "/health", 503},
@@ -240,7 +241,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		inRouter[method+" "+route] = true
 		return nil
 	}))
-	for _, page := range []string{"GET /", "GET /assets/*", "GET /favicon.svg", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not part of the API
+	for _, page := range []string{"GET /", "GET /assets/*", "GET /connect/assets/*", "GET /favicon.svg", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not part of the API
 		delete(inRouter, page)
 	}
 	for path, item := range c.doc.Paths.Map() {

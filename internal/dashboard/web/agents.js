@@ -3,8 +3,8 @@ import {html, useEffect} from './html.js'
 import {useList, useQuery} from './data.js'
 import {agentHref, href} from './route.js'
 import {Ago} from './time.js'
-import {Filters} from './sessions.js'
-import {AgentName, Empty, Fact, Heading, Icon, Loading, More, Rows, Status, Trouble, nameAtHost, statuses} from './parts.js'
+import {Filters, None} from './sessions.js'
+import {AgentName, Fact, Heading, Icon, Loading, Missing, More, Rows, Status, Trouble, nameAtHost, statuses} from './parts.js'
 
 const keyOfAgent = (row) => row.agent_id
 
@@ -27,22 +27,22 @@ export function Agents({params}) {
     <div class="head"><${Heading}>Agents<//><a class="add" href="connect">Connect a tool</a></div>
     <${Filters} params=${params} view="agents" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${Empty} icon="search">No agents match these filters.<//>`) : !list.error && html`<${Loading} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${AgentRow} by=${keyOfAgent} label="Agents" />` : html`<${None} params=${params} view="agents" what="agents" />`) : !list.error && html`<${Loading} />`}
     <${More} ...${list} />
   `
 }
 
-function AgentRow({row, gone}) {
+function AgentRow({row, gone, alike}) {
   return html`<li class=${gone ? 'gone' : ''}>
     <a class="row agent" href=${agentHref(row.agent_id)}>
       <${Status} state=${row.latest_idle ? 'idle' : row.latest_status} />
       <span class="what">
-        <span class="name"><${AgentName} name=${row.name || row.agent_id} host=${row.host} /></span>
+        <span class="name"><${AgentName} name=${row.name || row.agent_id} host=${row.host} id=${alike && row.agent_id} /></span>
         <span class="message" dir="auto">${row.latest_message ?? ''}</span>
       </span>
       <span class="who">${row.source && html`<span class="source" dir="auto">${row.source}</span>`} <span class="number">${row.active_session_count} of ${row.session_count} active</span>
         <${Badges} agent=${row} /></span>
-      <${Ago} time=${row.last_seen} label="last seen" />
+      <${Ago} time=${row.last_seen} label="last seen" after=" ago" />
     </a>
   </li>`
 }
@@ -63,11 +63,13 @@ export function Agent({params, onName}) {
   useEffect(() => onName(shown), [shown])
   return html`
     <p class="back"><a href=${href({view: 'agents'})}><${Icon} name="arrow-left" />Agents</a></p>
-    <${Heading}><${AgentName} name=${name} host=${agent?.host} /><//>
-    <${Trouble} error=${error ?? list.error} />
+    <${Heading}>${missing ? 'Agent not found' : html`<${AgentName} name=${name} host=${agent?.host} />`}<//>
+    ${missing ? html`<p class="sought"><bdi>${id}</bdi></p><${Missing} what="agent">${[
+      html`<a href=${href({view: 'agents', search: id})}>Search the agents for this name</a>`, html`<a href=${href({view: 'agents'})}>All agents</a>`, html`<a href="connect">Connect an agent</a>`]}<//>`
+      : html`<${Trouble} error=${error ?? list.error} />`}
     ${agent && !missing && html`
       <dl class="facts">
-        <div><dt>Latest status</dt><dd><${Status} state=${agent.latest_status} /></dd></div>
+        <div><dt>Latest status</dt><dd><${Status} state=${agent.latest_idle ? 'idle' : agent.latest_status} /></dd></div>
         <${Fact} name="ID" text=${agent.agent_id} />
         <${Fact} name="Host" text=${agent.host} />
         <${Fact} name="Source" text=${agent.source} />

@@ -3,12 +3,13 @@ import {html, inOrder, render, useEffect, useRef, useState} from './html.js'
 import {prefetch} from './data.js'
 import {connect, subscribe, useConnection} from './live.js'
 import {followLinks, go, href, read, useRoute, views} from './route.js'
-import {Icon, Trouble, agentOf, titleOf} from './parts.js'
+import {Icon, Trouble, agentOf, askedOf, iconOf, titleOf} from './parts.js'
 import {Bell, kindOf} from './notify.js'
 import {Needs, paths, useCounts} from './needs.js'
 import {Board, Sessions} from './sessions.js'
 import {Agent, Agents} from './agents.js'
 import {Session} from './session.js'
+import {currentTheme, nextTheme, themeNames} from './theme.js'
 
 const shown = {needs: Needs, sessions: Sessions, board: Board, agents: Agents, agent: Agent, session: Session}
 
@@ -33,16 +34,20 @@ function App() {
   `
 }
 
-function Bar({view, counts: {waiting, lost, failing, failingMore}, onHelp}) {
+/** Badge shows how many sessions need attention for one reason, in thousands from 10,000 on. */
+const Badge = ({n, state, text}) => n > 0 && html` <span class=${`badge ${state}`} title=${`${n} ${text}`}><${Icon} name=${iconOf(state)} /><span aria-hidden="true">${n < 10_000 ? n : `${Math.floor(n / 1000)}k`}</span><span class="unseen">${n} ${text}</span></span>`
+
+/** Bar is the top bar. bar.html contains it as well. */
+function Bar({view, counts: {waiting, lost, failing}, onHelp}) {
   const at = {session: 'sessions', agent: 'agents', board: 'sessions'}[view] ?? view
-  const tab = (name, to, icon, label, badge) => html`<a href=${to} aria-current=${at === name ? 'page' : undefined}><${Icon} name=${icon} /><span>${label}</span>${badge}</a>`
-  const badge = (n, state, text, plus = '') => n > 0 && html` <span class=${`badge ${state}`} title=${`${n}${plus} ${text}`}><span aria-hidden="true">${n > 999 ? '999+' : n + plus}</span><span class="unseen">${n}${plus} ${text}</span></span>`
+  const tab = (name, to, icon, label, badges) => html`<a href=${to} aria-current=${at === name ? 'page' : undefined}><${Icon} name=${icon} /><span class="label">${label}</span>${badges}</a>`
   return html`<header class="bar">
     <a class="brand" href="./" aria-label="KubeAgents"><img class="mark" src="favicon.svg" alt="" /><span>KubeAgents</span></a>
     <nav class="tabs" aria-label="Views">
-      ${tab('needs', './', 'inbox', 'Needs you', html`${badge(waiting, 'pending', 'pending')}${badge(lost, 'lost', 'lost')}${badge(failing, 'failed', 'failed in the last hour', failingMore ? '+' : '')}`)}
+      ${tab('needs', './', 'inbox', 'Needs you', waiting + lost + failing > 0 && html`<span class="badges"><${Badge} n=${waiting} state="pending" text="waiting for you" /><${Badge} n=${lost} state="lost" text="lost" /><${Badge} n=${failing} state="failed" text="failed in the last hour" /></span>`)}
       ${tab('sessions', href({view: 'sessions'}), 'list', 'Sessions')}
       ${tab('agents', href({view: 'agents'}), 'bot', 'Agents')}
+      ${tab('connect', 'connect', 'plug', 'Connect')}
     </nav>
     <div class="tools">
       <${Connection} />
@@ -61,23 +66,13 @@ function Connection() {
     <${Icon} name=${state === 'live' ? 'radio' : 'unplug'} /><span>${text}</span></span>`
 }
 
-/**
- * Theme switches between the system's theme, light and dark. It stores the choice in a cookie, so that the server
- * renders the page with it.
- */
+const themeIcons = {'': 'monitor', light: 'sun', dark: 'moon'}
+
+/** Theme is the button that switches between the system's theme, light and dark. */
 function Theme() {
-  const order = {'': ['monitor', 'system'], light: ['sun', 'light'], dark: ['moon', 'dark']}
-  const [theme, set] = useState(document.documentElement.dataset.theme ?? '')
-  const [icon, text] = order[theme]
-  const next = () => {
-    const names = Object.keys(order)
-    const to = names[(names.indexOf(theme) + 1) % names.length]
-    if (to) document.documentElement.dataset.theme = to
-    else delete document.documentElement.dataset.theme
-    document.cookie = `theme=${to}; path=${new URL('./', document.baseURI).pathname}; max-age=${to ? 31536000 : 0}; samesite=lax`
-    set(to)
-  }
-  return html`<button type="button" class="plain" onClick=${next} title=${`Theme: ${text}`} aria-label=${`Theme: ${text}`}><${Icon} name=${icon} /></button>`
+  const [theme, set] = useState(currentTheme)
+  const text = `Theme: ${themeNames[theme]}`
+  return html`<button type="button" class="plain" onClick=${() => set(nextTheme())} title=${text} aria-label=${text}><${Icon} name=${themeIcons[theme]} /></button>`
 }
 
 /** SignOut is the sign-out button, shown if the user signed in. */
@@ -106,7 +101,7 @@ function Announcer() {
   useEffect(() => subscribe((changes) => {
     const news = (changes ?? []).filter(kindOf)
     if (news.length > 3) set(`${news.length} sessions need you`)
-    else if (news.length) set(news.map((change) => `${agentOf(change)}: ${titleOf(change)} (${kindOf(change)}). ${change.asked?.text ?? change.message ?? ''}`).join(' '))
+    else if (news.length) set(news.map((change) => `${agentOf(change)}: ${titleOf(change)} (${kindOf(change)}). ${change.asked ? askedOf(change.asked) : change.message ?? ''}`).join(' '))
   }), [])
   return html`<p class="unseen" aria-live="polite">${text}</p>`
 }
@@ -160,7 +155,6 @@ function Help({onClose}) {
   return html`<dialog ref=${dialog} onClose=${onClose} onClick=${(event) => event.target === dialog.current && dialog.current.close()} aria-labelledby="help-title">
     <h2 id="help-title">Keyboard shortcuts</h2>
     <dl class="keys">${keys.map(([key, text]) => html`<div><dt>${key.split(' ').map((one) => html`<kbd>${one}</kbd> `)}</dt><dd>${text}</dd></div>`)}</dl>
-    <p><a href="connect">Connect a tool</a></p>
     <form method="dialog"><button>Close</button></form>
   </dialog>`
 }

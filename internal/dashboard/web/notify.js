@@ -2,7 +2,7 @@
 import {html, inOrder, useEffect, useRef, useState} from './html.js'
 import {subscribe} from './live.js'
 import {go, sessionHref} from './route.js'
-import {Icon, agentOf} from './parts.js'
+import {Icon, agentOf, askedOf} from './parts.js'
 
 const kinds = {
   pending: {label: 'is waiting for you', option: 'A session starts waiting'},
@@ -30,7 +30,7 @@ export function kindOf(change) {
 
 function notify(kind, change) {
   const note = new Notification(inOrder(`${agentOf(change)}${change.agent_host ? ` on ${change.agent_host}` : ''} ${kinds[kind].label}`), {
-    body: inOrder([change.title || change.session_topic, change.asked?.text ?? change.message].filter(Boolean).join('\n')).slice(0, 300),
+    body: inOrder([change.title || change.session_topic, change.asked ? askedOf(change.asked) : change.message].filter(Boolean).join('\n')).slice(0, 300),
     tag: `${kind}\n${change.agent_id}\n${change.session_topic}`, // one notification, however many tabs are open
     icon: new URL('favicon.svg', document.baseURI).href,
   })
@@ -47,6 +47,7 @@ export function Bell() {
   const [granted, grant] = useState(() => supported && Notification.permission === 'granted')
   const [open, setOpen] = useState(false)
   const menu = useRef()
+  const button = useRef()
   const some = Object.values(wanted).some(Boolean)
 
   const choice = useRef(wanted) // takes effect with the click, not with the next rendering
@@ -60,7 +61,12 @@ export function Bell() {
   }), [])
   useEffect(() => {
     if (!open) return
-    const away = (event) => { if (event.key === 'Escape' || event.type === 'pointerdown' && !menu.current?.contains(event.target)) setOpen(false) }
+    const away = (event) => {
+      const escaped = event.key === 'Escape'
+      if (!escaped && (event.type !== 'pointerdown' || menu.current?.contains(event.target))) return
+      setOpen(false)
+      if (escaped) button.current?.focus()
+    }
     addEventListener('pointerdown', away)
     addEventListener('keydown', away)
     return () => {
@@ -81,7 +87,7 @@ export function Bell() {
   }
   const on = granted && some
   return html`<div class="menu" ref=${menu}>
-    <button type="button" class="plain" aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} title="Notifications" aria-label=${`Notifications: ${on ? 'on' : 'off'}`}><${Icon} name=${on ? 'bell' : 'bell-off'} /></button>
+    <button type="button" class="plain" ref=${button} aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} title="Notifications" aria-label=${`Notifications: ${on ? 'on' : 'off'}`}><${Icon} name=${on ? 'bell' : 'bell-off'} /></button>
     ${open && html`<div class="sheet" role="group" aria-label="Notify me when">
       <p>Notify me when</p>
       ${Object.entries(kinds).map(([kind, {option}]) => html`<label><input type="checkbox" checked=${granted && Boolean(wanted[kind])} disabled=${!supported} onChange=${(event) => choose(kind, event.target.checked)} />${option}</label>`)}

@@ -1,23 +1,27 @@
 // Components shared by several views.
 import {html, useEffect, useLayoutEffect, useRef, useState} from './html.js'
+import {copyText} from './copy.js'
 import {keyOf} from './data.js'
 import {sessionHref} from './route.js'
 import {Ago} from './time.js'
 
 export const statuses = ['running', 'pending', 'success', 'failed']
 
-const icons = {running: 'activity', pending: 'hourglass', success: 'circle-check', failed: 'circle-x', idle: 'terminal', lost: 'ghost', expired: 'clock'}
+const icons = {running: 'activity', pending: 'hourglass', success: 'circle-check', failed: 'circle-x', idle: 'terminal', lost: 'ghost'}
 
 /** statusOf returns the status of a session or of a history entry. Here, idle is a separate status. */
 export const statusOf = (of) => (of.idle ? 'idle' : of.current_status ?? of.status)
 
-/** stateOf returns the state of a session in one word: its status, or lost or expired. */
-export const stateOf = (row) => (row.lost ? 'lost' : row.expired ? 'expired' : statusOf(row))
+/** stateOf returns the state of a session in one word: its status, or lost. */
+export const stateOf = (row) => (row.lost ? 'lost' : statusOf(row))
 
 export const titleOf = (row) => row.title || row.session_topic
 export const agentOf = (row) => row.agent_name || row.agent_id
 
 const sprite = new URL('./vendor/icons.svg', import.meta.url).href
+
+/** iconOf returns the name of the icon for a state. */
+export const iconOf = (state) => icons[state]
 
 export const Icon = ({name}) => html`<svg class="icon" aria-hidden="true" focusable="false"><use href=${`${sprite}#i-${name}`} /></svg>`
 
@@ -28,10 +32,13 @@ export const Status = ({state}) => html`<span class=${`status ${state}`}><${Icon
  * sinceOf returns the time since which a session has been in its state or, if a question is open, has been waiting for
  * the answer.
  */
-export const sinceOf = (row) => (row.expired ? row.expires_at : row.question?.asked_at ?? row.status_since)
+export const sinceOf = (row) => (row.lost ? row.expires_at : row.question?.asked_at ?? row.status_since)
 
-/** AgentName shows an agent's name with its host, which distinguishes agents of the same name. */
-export const AgentName = ({name, host}) => html`<span class="agent-name"><bdi>${name}</bdi>${host && html`<span class="host">@<bdi>${host}</bdi></span>`}</span>`
+/**
+ * AgentName shows an agent's name with its host, which distinguishes agents of the same name, and with its ID if that is
+ * given because the host does not distinguish them.
+ */
+export const AgentName = ({name, host, id}) => html`<span class="agent-name"><bdi>${name}</bdi>${host && html`<span class="host">@<bdi>${host}</bdi></span>`}</span>${id && html`<span class="agent-id"><bdi>${id}</bdi></span>`}`
 
 /** nameAtHost returns the content of AgentName as text. */
 export const nameAtHost = (name, host) => (host ? `${name}@${host}` : name)
@@ -42,34 +49,63 @@ export const nameAtHost = (name, host) => (host ? `${name}@${host}` : name)
  */
 export const Fact = ({name, text}) => text && html`<div class=${text.length > 14 ? 'long' : ''}><dt>${name}</dt><dd dir="auto">${text.split(/(?=[.@])|(?<=[:/_])/).map((part, i) => html`${i > 0 && html`<wbr />`}${part}`)}</dd></div>`
 
-/** Kind shows the kind of a question, unless its text begins with it. */
-export function Kind({of, text = ''}) {
-  const kind = {permission: 'Permission', choice: 'Choice', plan: 'Plan', text: 'Question'}[of]
-  return !new RegExp(`^${kind}([\\s:]|$)`, 'i').test(text) && html`<span class="kind">${kind}</span> `
-}
+const kinds = {permission: 'Asks for permission', choice: 'Asks for a choice', plan: 'Asks to approve a plan', text: 'Asks a question'}
+
+/** askedOf returns what a question asks for and its text, as one text. */
+export const askedOf = ({kind, text}) => [kinds[kind], text].filter(Boolean).join(': ')
+
+/** Kind shows what a question asks for. */
+export const Kind = ({of}) => html`<span class="kind">${kinds[of]}</span> `
 
 /** Message shows a session's message or question in a list. */
 function Message({row: {question, open_question_count: open, current_message: message}}) {
   if (!question) return message && html`<span class="message" dir="auto">${message}</span>`
   const asides = [question.asked_by && html`by subagent <bdi>${question.asked_by}</bdi>`, open > 1 && `+${open - 1} more`].filter(Boolean)
-  return html`<span class="message"><${Kind} of=${question.kind} text=${question.text || message} /><bdi>${question.text || message}</bdi></span>
+  return html`<span class="message"><${Kind} of=${question.kind} /><bdi>${question.text || message}</bdi></span>
     ${asides.length > 0 && html`<span class="asides">${asides.map((aside) => html`<span>${aside}</span>`)}</span>`}`
 }
 
-/** SessionRow is a session in a list. */
-export function SessionRow({row, gone}) {
-  const state = stateOf(row)
-  return html`<li class=${gone ? 'gone' : ''}>
-    <a class="row" href=${sessionHref(row.agent_id, row.session_topic)}>
-      <${Status} state=${state} />
-      <span class="what">
-        <span class="name" dir="auto">${titleOf(row)}</span>
-        <${Message} row=${row} />
-      </span>
-      <span class="who"><${AgentName} name=${agentOf(row)} host=${row.agent_host} />${row.agent_source && html` <span class="source">${row.agent_source}</span>`}</span>
-      <${Ago} time=${sinceOf(row)} label=${row.question ? 'asked' : `${state} since`} />
-    </a>
-  </li>`
+/** Who shows whose session a row is. */
+const Who = ({row, alike}) => html`<span class="who"><${AgentName} name=${agentOf(row)} host=${row.agent_host} id=${alike && row.agent_id} />${row.agent_source && html` <span class="source">${row.agent_source}</span>`}</span>`
+
+/** SessionRow is a session in a list that is sorted by the last report. */
+export const SessionRow = ({row, gone, alike}) => html`<li class=${gone ? 'gone' : ''}>
+  <a class="row" href=${sessionHref(row.agent_id, row.session_topic)}>
+    <${Status} state=${stateOf(row)} />
+    <span class="what">
+      <span class="name" dir="auto">${titleOf(row)}</span>
+      <${Message} row=${row} />
+    </span>
+    <${Who} row=${row} alike=${alike} />
+    <${Ago} time=${row.last_updated} label="last report" after=" ago" />
+  </a>
+</li>`
+
+/** needRow returns a component for a session in a list whose heading says its state, with a time that Time shows. */
+const needRow = (Time) => ({row, gone, alike}) => html`<li class=${gone ? 'gone' : ''}>
+  <a class="row need" href=${sessionHref(row.agent_id, row.session_topic)}>
+    <span class="what">
+      ${row.current_message !== titleOf(row) && html`<${Message} row=${row} />`}
+      <span class="name" dir="auto">${titleOf(row)}</span>
+    </span>
+    <${Who} row=${row} alike=${alike} />
+    <${Time} row=${row} />
+  </a>
+</li>`
+
+/** The rows of the lists of sessions that need attention, each with the time by which its list is sorted. */
+export const PendingRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label=${row.question ? 'asked' : 'pending since'} before="for " />`)
+export const LostRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label="lost since" after=" ago" />`)
+export const FailedRow = needRow(({row}) => html`<${Ago} time=${row.last_updated} label="last report" after=" ago" />`)
+
+/** namesakes returns the IDs of agents in a list of sessions or agents whose name and host another one has as well. */
+function namesakes(rows) {
+  const byName = new Map()
+  for (const row of rows) {
+    const name = nameAtHost((row.agent_name ?? row.name) || row.agent_id, row.agent_host ?? row.host)
+    byName.set(name, (byName.get(name) ?? new Set()).add(row.agent_id))
+  }
+  return new Set([...byName.values()].filter((ids) => ids.size > 1).flatMap((ids) => [...ids]))
 }
 
 /**
@@ -99,8 +135,9 @@ export function Rows({rows, row: Row = SessionRow, by: key = keyOf, label}) {
       document.documentElement.removeEventListener('pointerleave', check)
     }
   }, [])
+  const alike = namesakes(rows)
   return html`<ul class="rows" ref=${list} aria-label=${label}>
-    ${shown.current.map(({row, gone}) => html`<${Row} key=${key(row)} row=${row} gone=${gone} />`)}
+    ${shown.current.map(({row, gone}) => html`<${Row} key=${key(row)} row=${row} gone=${gone} alike=${alike.has(row.agent_id)} />`)}
   </ul>`
 }
 
@@ -121,6 +158,7 @@ export function More({more, loading}) {
 export const Trouble = ({error}) => error && html`<p class="trouble" role="alert"><${Icon} name="circle-alert" />
   ${error.status ? `The server reports: ${error.message}` : 'The server is not responding.'}${error.status === 404 || error.status === 400 ? '' : ' Retrying…'}</p>`
 
+/** Empty says why a list is empty. */
 export const Empty = ({icon = 'inbox', children}) => html`<p class="nothing"><${Icon} name=${icon} />${children}</p>`
 
 export const Loading = () => html`<div class="rows skeleton" aria-busy="true" aria-label="Loading">${[1, 2, 3, 4].map(() => html`<div class="row"><span /><span /><span /></div>`)}</div>`
@@ -142,32 +180,38 @@ export function Heading({children}) {
 export function Copy({text}) {
   const [copied, set] = useState(false)
   const copy = async () => {
-    try {
-      await navigator.clipboard.writeText(text)
-    } catch { // the clipboard API needs HTTPS
-      const area = Object.assign(document.createElement('textarea'), {value: text})
-      document.body.append(area)
-      area.select()
-      document.execCommand('copy')
-      area.remove()
-    }
+    await copyText(text)
     set(true)
     setTimeout(() => set(false), 2000)
   }
   return html`<div class="copy"><pre tabindex="0">${text}</pre><button type="button" onClick=${copy}><${Icon} name=${copied ? 'check' : 'copy'} />${copied ? 'Copied' : 'Copy'}</button></div>`
 }
 
+/** Missing explains what to do about a session or an agent that does not exist. children are links to other views. */
+export const Missing = ({what, children}) => html`<div class="missing">
+  <p>The server knows no ${what} of this name, or your token does not cover it. Sessions are forgotten a while after their last report.</p>
+  <p>If it reports, it appears here immediately. Until then:</p>
+  <ul>${children.map((link) => link && html`<li>${link}</li>`)}</ul>
+</div>`
+
+/** Filtered says that no items match the filters of a view. */
+export const Filtered = ({what, all}) => html`<${Empty} icon="search"><span>No ${what} match these filters. <a href=${all}>Show all ${what}</a></span><//>`
+
 /** FirstReport explains how to begin, if no agent has reported yet. */
 export function FirstReport() {
   const server = new URL('./', document.baseURI).href
-  const command = `curl -s ${server}webhook/status -d '{
+  const {reports} = document.documentElement.dataset
+  return html`<section class="first"><h2>No agent has reported yet</h2>
+    <p><a class="go" href="connect">Connect your agent</a></p>
+    ${reports === 'signature' ? html`<p>This server accepts only signed webhooks. <a href="connect">Connect your agent</a> says how to send them.</p>` : html`
+      <p>Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode only need a few lines in their settings.</p>
+      <p>Or try it first: an agent is registered by its first status report. This one waits for your answer.${reports === 'token' && ' Put a token with the scope “report” into the variable KUBEAGENTS_TOKEN first.'}</p>
+      <${Copy} text=${firstReport(server, reports === 'token')} />`}
+    <p>It appears here immediately. See <a href="openapi.yaml">openapi.yaml</a> for everything that a report can contain.</p></section>`
+}
+
+/** firstReport returns a command that sends a report to a server. */
+const firstReport = (server, token) => `curl -s ${server}webhook/status ${token ? '-H "Authorization: Bearer $KUBEAGENTS_TOKEN" ' : ''}-d '{
   "agent_id": "my-laptop:claude", "agent_source": "claude-code",
   "session_topic": "first-session", "status": "pending",
   "message": "Shall I continue?"}'`
-  return html`<section class="first"><h2>No agent has reported yet</h2>
-    <p><a class="go" href="connect">Connect your agent</a></p>
-    <p>Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode only need a few lines in their settings.</p>
-    <p>Or try it first: an agent is registered by its first status report. This one waits for your answer.</p>
-    <${Copy} text=${command} />
-    <p>It appears here immediately. See <a href="openapi.yaml">openapi.yaml</a> for everything that a report can contain.</p></section>`
-}

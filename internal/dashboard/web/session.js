@@ -1,9 +1,9 @@
 // The page of one session: its current state and its history.
 import {html, useEffect, useMemo, useRef} from './html.js'
 import {useList} from './data.js'
-import {agentHref} from './route.js'
+import {agentHref, href} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
-import {AgentName, Fact, Heading, Icon, Kind, Loading, More, Status, Trouble, stateOf, statusOf, titleOf} from './parts.js'
+import {AgentName, Fact, Heading, Icon, Kind, Loading, Missing, More, Status, Trouble, sinceOf, stateOf, statusOf, titleOf} from './parts.js'
 
 const keyOfStatus = (row) => `${row.timestamp}\n${row.received_at}`
 const unpatched = (row) => row
@@ -19,10 +19,14 @@ export function Session({params: {agent, session: topic}, onName}) {
   useEffect(() => onName(title), [title])
   return html`
     <p class="back"><a href=${agentHref(agent)}><${Icon} name="arrow-left" /><${AgentName} name=${session?.agent_name || agent} host=${session?.agent_host} /></a></p>
-    <${Heading}>${title}<//>
-    <${Trouble} error=${error} />
-    ${session && !missing && html`<${CurrentState} session=${session} />
+    <${Heading}>${missing ? 'Session not found' : title}<//>
+    ${missing ? html`<p class="sought" dir="auto">${topic}</p><${Missing} what="session">${[
+      html`<a href=${agentHref(agent)}>All sessions of this agent</a>`, html`<a href=${href({view: 'sessions', search: topic})}>Search all sessions for this name</a>`, html`<a href=${href({view: 'sessions'})}>All sessions</a>`]}<//>`
+      : html`<${Trouble} error=${error} />`}
+    ${session && !missing && html`
       <${Questions} questions=${list.page.questions ?? []} />
+      ${session.current_message && !session.question && html`<p class=${`current-message ${stateOf(session)}`} dir="auto">${session.current_message}</p>`}
+      <${CurrentState} session=${session} entries=${list.rows} />
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}
     ${!missing && (list.rows ? html`<${History} entries=${list.rows} questions=${list.page.questions ?? []} />` : !error && html`<${Loading} />`)}
@@ -30,28 +34,33 @@ export function Session({params: {agent, session: topic}, onName}) {
   `
 }
 
+/**
+ * startOf returns when a session started: at the timestamp of its first status or, as long as that has not been read, at
+ * the receipt of its first report.
+ */
+export const startOf = ({created}, entries) => [created, entries?.at(-1)?.timestamp ?? created].reduce((a, b) => (Date.parse(b) < Date.parse(a) ? b : a))
+
 /** CurrentState shows a session's state, and how much of its TTL is left. */
-function CurrentState({session}) {
-  const state = stateOf(session)
+function CurrentState({session, entries}) {
   return html`
     <dl class="facts">
-      <div class="long"><dt>Status</dt><dd><${Status} state=${state} /> <${Ago} time=${session.expired ? session.expires_at : session.status_since} label="since" before="for " />${session.expired && html` (was ${statusOf(session)})`}</dd></div>
+      <div class="long"><dt>Status</dt><dd><${Status} state=${stateOf(session)} /> <${Ago} time=${sinceOf(session)} label="since" before="for " />${session.lost && html` (was ${statusOf(session)})`}</dd></div>
       <${Fact} name="Host" text=${session.agent_host} />
       <${Fact} name="Source" text=${session.agent_source} />
       ${session.title && html`<${Fact} name="Topic" text=${session.session_topic} />`}
-      <div><dt>Started</dt><dd><${Ago} time=${session.created} after=" ago" /></dd></div>
+      <div><dt>Started</dt><dd><${Ago} time=${startOf(session, entries)} after=" ago" /></dd></div>
       <div><dt>Last report</dt><dd><${Ago} time=${session.last_updated} after=" ago" /></dd></div>
       <div class="wide"><dt>TTL</dt><dd><${TTL} session=${session} /></dd></div>
     </dl>
-    ${session.current_message && !session.question && html`<p class=${`current-message ${state}`} dir="auto">${session.current_message}</p>`}
   `
 }
 
 /** Questions shows the open questions in full. */
 function Questions({questions}) {
   if (!questions.length) return null
-  return html`<section aria-labelledby="questions">
-    <h2 id="questions">Open questions <span class="count pending">${questions.length}</span></h2>
+  const several = questions.length > 1
+  return html`<section aria-label="Open questions">
+    ${several && html`<h2>Open questions <span class="count pending">${questions.length}</span></h2>`}
     <ol class="questions">${questions.map((question) => html`<${Question} key=${question.id} question=${question} />`)}</ol>
   </section>`
 }
@@ -62,7 +71,7 @@ function Question({question: {kind, text, content, content_truncated, choices, a
     ${content && content !== text && html`<pre dir="auto" tabindex="0">${readable(content)}</pre>`}
     ${content_truncated && html`<p class="quiet">Truncated at 64 KiB.</p>`}`
   return html`<li>
-    <p class="asked"><${Kind} of=${kind} text=${text} /><span>asked <${Ago} time=${asked_at} after=" ago" />${asked_by && html` by subagent <bdi>${asked_by}</bdi>`}</span></p>
+    <p class="asked"><${Kind} of=${kind} /><span>asked <${Ago} time=${asked_at} after=" ago" />${asked_by && html` by subagent <bdi>${asked_by}</bdi>`}</span></p>
     ${text && html`<p class=${text.length > 200 ? '' : 'text'} dir="auto">${text}</p>`}
     ${choices && html`<ul class="choices" aria-label="Choices">${choices.map((choice) => html`<li dir="auto">${choice}</li>`)}</ul>`}
     ${choices && content && content !== text ? html`<details><summary>Show in full</summary>${full}</details>` : full}
@@ -143,7 +152,7 @@ function Timeline({session, entries, whole}) {
       ${bars.map((stretch) => html`<span class=${`stretch ${stretch.status}`} style=${{flexGrow: Math.max(stretch.to - stretch.from, total / 500)}} title=${`${label(stretch.status)} for ${brief(stretch.to - stretch.from)}, from ${exact(stretch.from)}`} />`)}
     </div>
     <p class="ends"><time datetime=${new Date(from).toISOString()} title=${exact(from)}>${whole ? '' : '… '}${clockTime(from)}</time><span>${brief(total)}</span><time datetime=${new Date(to).toISOString()} title=${exact(to)}>${clockTime(to)}</time></p>
-    <ul class="sums">${[...sums].filter(([, ms]) => ms >= 1000).map(([status, ms]) => html`<li><span class=${`dot ${status}`} />${label(status)} <strong>${brief(ms)}</strong></li>`)}</ul>
+    <ul class="sums" aria-label="Legend">${[...sums].map(([status, ms]) => html`<li><span class=${`dot ${status}`} />${label(status)} ${ms >= 1000 && html`<strong>${brief(ms)}</strong>`}</li>`)}</ul>
   </section>`
 }
 
@@ -164,16 +173,16 @@ function History({entries, questions}) {
   const day = useRef()
   day.current = ''
   const texts = new Map(entries.map((entry) => [entry.question_id, entry.message])) // texts of questions by ID
-  const open = new Set(questions.map((question) => question.id))
+  const open = new Map(questions.map((question) => [question.id, question]))
   return html`<ol class="history">${entries.map((entry) => {
     const on = dayOf(entry.timestamp)
     const first = on !== day.current
     day.current = on
-    return html`<${Entry} key=${keyOfStatus(entry)} entry=${entry} day=${first && on} open=${open.has(entry.question_id)} texts=${texts} />`
+    return html`<${Entry} key=${keyOfStatus(entry)} entry=${entry} day=${first && on} open=${open.get(entry.question_id)} texts=${texts} />`
   })}</ol>`
 }
 
-/** Entry is an entry of the history. It omits the content of an open question, which is shown above. */
+/** Entry is an entry of the history. It omits the content of its question if that is open, since it is shown above. */
 function Entry({entry, day, open, texts}) {
   const content = open ? '' : entry.question_id ? readable(entry.content ?? '') : entry.content
   const hasContent = content && content !== entry.message
@@ -181,7 +190,7 @@ function Entry({entry, day, open, texts}) {
   return html`<li class="entry">
     ${day && html`<p class="day">${day}</p>`}
     <div class="line"><time datetime=${entry.timestamp} title=${exact(entry.timestamp)}>${clockTime(entry.timestamp)}</time><${Status} state=${statusOf(entry)} />
-      ${entry.message && html`<span class="message" dir="auto">${entry.message}</span>`}</div>
+      ${entry.message && html`<span class="message" dir="auto">${open && html`<${Kind} of=${open.kind} />`}${entry.message}</span>`}</div>
     ${hasContent && (long
       ? html`<details><summary>Content, ${content.length.toLocaleString()} characters</summary><pre dir="auto" tabindex="0">${content}</pre></details>`
       : html`<pre dir="auto">${content}</pre>`)}

@@ -2,10 +2,20 @@
 import {html, useEffect, useRef, useState} from './html.js'
 import {get, useList} from './data.js'
 import {go, href} from './route.js'
-import {Empty, Heading, Icon, Loading, More, Rows, Status, Trouble, statusOf, statuses} from './parts.js'
+import {Filtered, FirstReport, Heading, Icon, Loading, More, Rows, Status, Trouble, nameAtHost, statusOf, statuses} from './parts.js'
 
-const states = ['active', 'expired', 'lost']
 const words = [...statuses, 'idle'] // the statuses as the page shows them
+
+// What the filter for the status offers: parameters of the page by name. A session that expired while it was running or
+// pending is lost.
+const offers = {
+  running: {status: 'running', state: 'active'}, pending: {status: 'pending', state: 'active'}, success: {status: 'success'}, failed: {status: 'failed'},
+  idle: {status: 'idle'}, lost: {state: 'lost'}, active: {state: 'active'}, expired: {state: 'expired'},
+}
+
+/** offerOf returns the name of the offer that matches the parameters of the page best. */
+const offerOf = ({status, state}) =>
+  Object.keys(offers).find((name) => offers[name].status === status && offers[name].state === state) ?? (words.includes(status) ? status : '')
 
 /** queryOf returns the API's path and query for the parameters of the page. */
 function queryOf({status, state, source, agent_id, search, sort}, limit = 50) {
@@ -45,27 +55,32 @@ export function Sessions({params}) {
     <${Head} params=${params} view="sessions" />
     <${Filters} params=${params} view="sessions" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label="Sessions" />` : html`<${Empty} icon="search">No sessions match these filters.<//>`) : !list.error && html`<${Loading} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label="Sessions" />` : html`<${None} params=${params} view="sessions" what="sessions" />`) : !list.error && html`<${Loading} />`}
     <${More} ...${list} />
   `
 }
 
-export function Board({params, counts}) {
-  const filtered = params.source || params.agent_id || params.search
+/** None says why a list is empty: because of the filters, or because no agent has reported yet. */
+export const None = ({params, view, what}) => (isFiltered(params, view) ? html`<${Filtered} what=${what} all=${href({view})} />` : html`<${FirstReport} />`)
+
+/** Board shows active sessions in a column for each status, and lost ones in a column of their own. */
+export function Board({params, counts: {summary}}) {
+  const counts = !isFiltered(params, 'board') && summary && {...summary.sessions.by_status, idle: summary.sessions.idle, lost: summary.sessions.lost}
   return html`
     <${Head} params=${params} view="board" />
     <${Filters} params=${params} view="board" />
-    <div class="board">
-      ${words.map((status) => html`<${Column} key=${status} status=${status} params=${params} count=${filtered || !counts.summary ? undefined : {idle: counts.summary.sessions.idle, ...counts.summary.sessions.by_status}[status]} />`)}
-    </div>
+    ${counts && !summary.sessions.total ? html`<${FirstReport} />` : html`<div class="board">
+      ${[...words, 'lost'].map((status) => html`<${Column} key=${status} status=${status} params=${params} count=${counts ? counts[status] : undefined} />`)}
+    </div>`}
   `
 }
 
 function Column({status, params, count}) {
-  const of = {...params, status, state: 'active'}
+  const of = {...params, ...(status === 'lost' ? {status: '', state: 'lost'} : {status, state: 'active'})}
   const reported = status === 'idle' ? 'success' : status
   const list = useList(queryOf(of, 30), 'sessions', {
-    selects: selecting(of), place: placing(of), relevant: (change) => change.status === reported || change.previous_status === reported,
+    selects: selecting(of), place: placing(of),
+    relevant: (change) => (status === 'lost' ? change.lost || change.revived || change.type !== 'status' : change.status === reported || change.previous_status === reported),
   })
   return html`<section class="column" aria-labelledby=${`column-${status}`}>
     <h2 id=${`column-${status}`}><${Status} state=${status} /> ${count !== undefined && html`<span class="count">${count.toLocaleString()}</span>`}</h2>
@@ -87,20 +102,21 @@ const filters = {
   agents: ['search', 'status', 'waiting', 'source'],
 }
 
+const isFiltered = (params, view) => filters[view].some((name) => name !== 'sort' && params[name])
+
 /** Filters changes the URL, which determines everything else. */
 export function Filters({params, view}) {
   const set = (change) => go(href({...params, view, ...change}), {replace: 'search' in change || 'source' in change || 'agent_id' in change})
   return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
     <${Search} value=${params.search} onChange=${(search) => set({search})} />
     ${view === 'sessions' && html`
-      <${Choice} label="Status" value=${params.status} of=${words} onChange=${(status) => set({status})} />
-      <${Choice} label="State" value=${params.state} of=${states} onChange=${(state) => set({state})} />`}
-    ${view === 'agents' && html`<${Choice} label="Latest status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />
-      <label class="choice check"><input type="checkbox" checked=${params.waiting === 'true'} onChange=${(event) => set({waiting: event.target.checked && 'true'})} />Waiting</label>`}
+      <${Choice} label="Status" value=${offerOf(params)} of=${Object.keys(offers)} onChange=${(name) => set({status: '', state: '', ...offers[name]})} />`}
+    ${view === 'agents' && html`<${Choice} label="Status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />
+      <label class="choice check"><input type="checkbox" checked=${params.waiting === 'true'} onChange=${(event) => set({waiting: event.target.checked && 'true'})} />Waiting for you</label>`}
     <${Suggested} label="Source" name="source" value=${params.source} onChange=${(source) => set({source})} />
     ${view !== 'agents' && html`<${Suggested} label="Agent" name="agent_id" value=${params.agent_id} onChange=${(agent_id) => set({agent_id})} />`}
     ${view === 'sessions' && html`<label class="choice">Order <select value=${params.sort ?? ''} onChange=${(event) => set({sort: event.target.value})}>
-      <option value="">newest first</option><option value="last_updated">oldest first</option></select></label>`}
+      <option value="">latest report first</option><option value="last_updated">oldest report first</option></select></label>`}
     ${filters[view].some((name) => params[name]) && html`<a class="clear" href=${href({view})}><${Icon} name="x" />Clear</a>`}
   </form>`
 }
@@ -138,16 +154,51 @@ function Choice({label, value = '', of, onChange}) {
     <option value="">any</option>${of.map((option) => html`<option value=${option}>${option}</option>`)}</select></label>`
 }
 
-/** Suggested is a text field that suggests the values of existing agents. */
-function Suggested({label, name, value, onChange}) {
-  const [text, write] = useDebounced(value, onChange)
-  const [offered, offer] = useState()
-  const load = async () => {
-    if (offered) return
-    const page = await get('api/agents?sort=-last_seen&limit=1000').catch(() => ({agents: []}))
-    offer([...new Set(page.agents.map((agent) => agent[name]).filter(Boolean))].sort())
+const suggestions = {
+  source: () => ({path: 'api/agents?sort=-last_seen&limit=1000', of: ({source}) => source && {value: source}}),
+  agent_id: (text) => ({
+    path: `api/agents?${new URLSearchParams({search: text, sort: '-last_seen', limit: 50})}`,
+    of: ({agent_id, name, host}) => ({value: agent_id, label: name && nameAtHost(name, host)}),
+  }),
+}
+
+/**
+ * useSuggestions returns the values of existing agents that match the last text, and a function that takes another text.
+ */
+function useSuggestions(name) {
+  const [offered, offer] = useState([])
+  const asked = useRef()
+  const timer = useRef(0)
+  useEffect(() => () => clearTimeout(timer.current), [])
+  const suggest = (text) => {
+    const {path, of} = suggestions[name](text)
+    if (asked.current === path) return
+    asked.current = path
+    clearTimeout(timer.current)
+    timer.current = setTimeout(async () => {
+      const page = await get(path).catch(() => ({agents: []}))
+      if (asked.current !== path) return
+      const byValue = new Map(page.agents.map(of).filter(Boolean).map((one) => [one.value, one]))
+      offer([...byValue.values()].sort((a, b) => (a.value < b.value ? -1 : 1)))
+    }, 150)
+  }
+  return [offered, suggest]
+}
+
+/**
+ * Suggested is a text field that suggests the values of existing agents as the user types. The filter applies to a
+ * complete value: one that is suggested, or whatever the user confirms with Enter or leaves in the field.
+ */
+function Suggested({label, name, value = '', onChange}) {
+  const [text, setText] = useState(value)
+  const [offered, suggest] = useSuggestions(name)
+  useEffect(() => setText(value), [value])
+  const type = ({target: {value: next}}) => {
+    setText(next)
+    suggest(next)
+    if (!next || offered.some((one) => one.value === next)) onChange(next)
   }
   return html`<label class="choice">${label} <input type="text" list=${`known-${name}`} placeholder="any" dir="auto" maxlength="200" autocomplete="off" spellcheck=${false} value=${text}
-      onFocus=${load} onInput=${(event) => write(event.target.value, 250)} />
-    <datalist id=${`known-${name}`}>${offered?.map((known) => html`<option value=${known} />`)}</datalist></label>`
+      onFocus=${() => suggest(text)} onInput=${type} onChange=${(event) => onChange(event.target.value)} />
+    <datalist id=${`known-${name}`}>${offered.map(({value: known, label: also}) => html`<option value=${known} label=${also} />`)}</datalist></label>`
 }
