@@ -83,7 +83,7 @@ func viewOf(query string) string {
 	values, _ := url.ParseQuery(query)
 	for name := range values {
 		switch name {
-		case "view", "agent", "session", "state", "status", "source", "search", "sort":
+		case "view", "agent", "session", "agent_id", "needs", "state", "status", "waiting", "source", "search", "sort":
 		default:
 			values.Del(name)
 		}

@@ -63,7 +63,7 @@ func TestPageShowsWaitingSessionsWithoutScripts(t *testing.T) {
 	w := get(pageOf(d), "/")
 	require.Equal(t, http.StatusOK, w.Code)
 	page := w.Body.String()
-	require.Regexp(t, `(?s)<title>\(2\) KubeAgents</title>.*>first<.*>1h 30m<.*>second<.*>broken<`, page)
+	require.Regexp(t, `(?s)<title>\(2\) KubeAgents</title>.*>first<.*>for 1h 30m<.*>second<.*>broken<`, page)
 	require.Contains(t, page, `href="?agent=a&amp;session=t%2F1"`)
 	require.Contains(t, page, "&lt;img src=x onerror=alert(1)&gt;")
 	require.NotContains(t, page, "<img src=x")
@@ -98,9 +98,9 @@ func TestPageShowsQuestionsWithoutScripts(t *testing.T) {
 		eventsOf(t, "2", "payments", "laptop-b", also),
 		eventsOf(t, "3", "payments", "laptop-b", `{"hook_event_name":"SessionStart","source":"startup"}`))...)
 	page := get(pageOf(d), "/").Body.String()
-	require.Contains(t, page, `<span class="message"><span class="kind">Permission</span> <bdi>Bash: rm -rf &lt;b&gt;</bdi></span>`+
+	require.Contains(t, page, `<span class="message"><span class="kind">Asks for permission</span> <bdi>Bash: rm -rf &lt;b&gt;</bdi></span>`+
 		`<span class="asides"><span>by subagent <bdi>sub-1</bdi></span><span>+2 more</span></span>`)
-	require.Contains(t, page, `<span class="kind">Permission</span> <bdi>Bash: make</bdi></span></span>`, "no subagent and no further questions")
+	require.Contains(t, page, `<span class="kind">Asks for permission</span> <bdi>Bash: make</bdi></span><span class="name"`, "no subagent and no further questions")
 	for _, host := range []string{"laptop-a", "laptop-b"} {
 		require.Contains(t, page, `<bdi>payments</bdi><span class="host">@<bdi>`+host+`</bdi></span>`)
 	}

@@ -104,7 +104,7 @@ func typical(p past) {
 	p.at(130*time.Minute, p.claudeOf("migrate", "payments", "laptop-anna", asks("make test", ""))...)
 	p.at(125*time.Minute, p.claudeOf("migrate", "payments", "laptop-anna", runs("make test"))...)
 	p.at(41*time.Minute, p.claudeOf("migrate", "payments", "laptop-anna", asks("rm -rf build && make integration", ""))...)
-	p.at(35*time.Minute, own("nightly", "reports for November", models.Failed, "no space left on device: /var/lib/reports"))
+	p.at(26*time.Minute, own("nightly", "reports for November", models.Failed, "no space left on device: /var/lib/reports"))
 	p.at(24*time.Minute, p.claudeOf("plan", "payments", "laptop-ben", prompts("Replace the queue with the new one"), plans)...)
 	p.at(12*time.Minute, p.claudeOf("rates", "billing", "laptop-ben", prompts("Which exchange rates do we use for invoices?"), picks)...)
 	p.at(9*time.Minute, p.claudeOf("title", "website", "studio", prompts("תקן את הכותרת של דף הבית"))...)
@@ -137,12 +137,12 @@ func crowded(p past) {
 		p.at(ago, reports...)
 	}
 	add(5*time.Hour, "lost", models.Running, 123, "Step %d of 400: installing packages")
-	add(50*time.Minute, "failed", models.Failed, 234, "exit status %d: "+strings.Repeat("no such file or directory, ", 8))
 	add(40*time.Minute, "done", models.Success, 60, "Finished run %d")
 	for i := range 100 {
 		p.at(40*time.Minute-time.Duration(i)*10*time.Second, p.claudeOf(fmt.Sprint("question-", i), name(i), host(i), prompts("Make the build of this package reproducible"),
 			asks(strings.Repeat("make all && ", 1+i%9)+"make install", []string{"", "general-purpose"}[i%2]))...)
 	}
+	add(22*time.Minute, "failed", models.Failed, 234, "exit status %d: "+strings.Repeat("no such file or directory, ", 8))
 	add(20*time.Minute, "waiting", models.Pending, 245, "Which of these %d ways shall I take?")
 	add(10*time.Minute, "running", models.Running, 80, "Compiling package %d of 512")
 	steps := slices.Repeat([]string{prompts("Again"), asks("make", ""), runs("make")}, 20)

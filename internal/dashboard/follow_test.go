@@ -3,6 +3,7 @@ package dashboard_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -150,17 +151,22 @@ func TestModifierKeysOnLinks(t *testing.T) {
 	}
 }
 
-// TestFailuresAreShownForAnHour checks that the page removes a failure after an hour by itself.
-func TestFailuresAreShownForAnHour(t *testing.T) {
+// TestAcknowledgedSessionsAreGone acknowledges sessions while a page is open: they leave its lists and counts until
+// something new happens.
+func TestAcknowledgedSessionsAreGone(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
-	s.report(t, reportOf("a", "t", "failed", ""))
+	s.report(t, reportOf("a", "broken", "failed", ""), reportOf("a", "waits", "pending", ""))
 	p := open(in, t, s, "").live()
-	p.await("document.querySelector('#group-failed')")
-	p.run(do("window.realNow = Date.now; Date.now = () => realNow() + 59 * 60_000"))
-	p.await("document.querySelector('.row').innerText.includes('59m')")
-	require.Equal(t, []string{"t"}, p.texts("[aria-labelledby=group-failed] .row .name"))
-	p.run(do("Date.now = () => realNow() + 60 * 60_000"))
-	p.await("!document.querySelector('#group-failed')")
+	p.await("document.querySelectorAll('.row').length == 2 && document.querySelectorAll('.badge').length == 2")
+	for _, needs := range []string{"failed", "waiting"} {
+		resp, err := http.Post(s.url("api/acknowledge"), "application/json", strings.NewReader(`{"needs":"`+needs+`"}`))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+	}
+	p.await("document.querySelectorAll('.row').length == 0 && !document.querySelector('.badge') && document.title == 'KubeAgents'")
+	s.report(t, reportOf("a", "broken", "running", ""), reportOf("a", "broken", "failed", ""))
+	p.await("document.querySelector('#group-failed .count')?.innerText == '1'")
 }
 
 // TestTheStreamResumes checks where the stream of a page begins, initially and after it was refused.

@@ -7,7 +7,6 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
-	"slices"
 	"strings"
 	"time"
 
@@ -58,8 +57,6 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant, server connect.Se
 	v.Summary = d.store.TeamSummary(grant.Team())
 	needs, err := d.store.Needs(r.Context(), grant.Team(), shown)
 	v.Pending = needs.Pending
-	slices.SortStableFunc(v.Pending, func(a, b models.FleetSession) int { return since(a).Compare(since(b)) })
-	slices.SortStableFunc(needs.Lost, func(a, b models.FleetSession) int { return since(b).Compare(since(a)) })
 	v.Lost = needs.Lost[:min(len(needs.Lost), shown-len(v.Pending))]
 	v.Failed = needs.Failed[:min(len(needs.Failed), shown-len(v.Pending)-len(v.Lost))]
 	return v, err
@@ -100,9 +97,6 @@ func newGroup(v view, id, title string, sessions []models.FleetSession) group {
 	alike := namesakes(sessions)
 	for i, se := range sessions {
 		r := row{FleetSession: se, Alike: alike[se.AgentID], Time: since(se)}
-		if id == "failed" {
-			r.Time = se.LastUpdated
-		}
 		r.Age = brief(v.Now.Sub(r.Time)) + " ago"
 		if id == "pending" {
 			r.Age = "for " + brief(v.Now.Sub(r.Time))

@@ -122,7 +122,7 @@ export function changed(row, change) {
   return {
     ...row, title: change.title, current_status: change.status, current_message: change.message, status_since: change.status_since,
     last_updated: change.last_updated, expires_at: change.expires_at, expired: change.expired, lost: change.lost, ttl_minutes: change.ttl_minutes,
-    idle: change.idle, question: change.question, open_question_count: change.open_question_count,
+    idle: change.idle, question: change.question, open_question_count: change.open_question_count, acknowledged: change.acknowledged,
     agent_name: change.agent_name, agent_source: change.agent_source, agent_host: change.agent_host,
   }
 }

@@ -38,13 +38,13 @@ function App() {
 const Badge = ({n, state, text}) => n > 0 && html` <span class=${`badge ${state}`} title=${`${n} ${text}`}><${Icon} name=${iconOf(state)} /><span aria-hidden="true">${n < 10_000 ? n : `${Math.floor(n / 1000)}k`}</span><span class="unseen">${n} ${text}</span></span>`
 
 /** Bar is the top bar. bar.html contains it as well. */
-function Bar({view, counts: {waiting, lost, failing}, onHelp}) {
+function Bar({view, counts: {waiting, lost, failed}, onHelp}) {
   const at = {session: 'sessions', agent: 'agents', board: 'sessions'}[view] ?? view
   const tab = (name, to, icon, label, badges) => html`<a href=${to} aria-current=${at === name ? 'page' : undefined}><${Icon} name=${icon} /><span class="label">${label}</span>${badges}</a>`
   return html`<header class="bar">
     <a class="brand" href="./" aria-label="KubeAgents"><img class="mark" src="favicon.svg" alt="" /><span>KubeAgents</span></a>
     <nav class="tabs" aria-label="Views">
-      ${tab('needs', './', 'inbox', 'Needs you', waiting + lost + failing > 0 && html`<span class="badges"><${Badge} n=${waiting} state="pending" text="waiting for you" /><${Badge} n=${lost} state="lost" text="lost" /><${Badge} n=${failing} state="failed" text="failed in the last hour" /></span>`)}
+      ${tab('needs', './', 'inbox', 'Needs you', waiting + lost + failed > 0 && html`<span class="badges"><${Badge} n=${waiting} state="pending" text="waiting for you" /><${Badge} n=${lost} state="lost" text="lost" /><${Badge} n=${failed} state="failed" text="failed" /></span>`)}
       ${tab('sessions', href({view: 'sessions'}), 'list', 'Sessions')}
       ${tab('agents', href({view: 'agents'}), 'bot', 'Agents')}
       ${tab('connect', 'connect', 'plug', 'Connect')}
@@ -83,16 +83,16 @@ function SignOut() {
 }
 
 /** useTab shows in the tab's title and icon what needs attention. name is the name of the current session or agent. */
-function useTab({waiting, lost, failing, summary}, view, name) {
+function useTab({waiting, lost, failed, summary}, view, name) {
   const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', agent: `${name} · `, session: `${name} · `}
   useEffect(() => {
     document.title = inOrder(`${waiting ? `(${waiting}) ` : ''}${names[view]}KubeAgents`)
     if (!summary) return
     const query = new URLSearchParams()
     if (waiting) query.set('waiting', Math.min(waiting, 99))
-    else if (lost || failing) query.set('trouble', 'true')
+    else if (lost || failed) query.set('trouble', 'true')
     document.querySelector('link[rel=icon]').href = `favicon.svg${query.size ? `?${query}` : ''}`
-  }, [waiting, lost, failing, view, name, Boolean(summary)])
+  }, [waiting, lost, failed, view, name, Boolean(summary)])
 }
 
 /** Announcer announces to screen readers which sessions start waiting, fail, or are lost. */
@@ -161,7 +161,7 @@ function Help({onClose}) {
 
 async function begin() {
   const {view} = read()
-  const since = await prefetch(view === 'needs' ? Object.values(paths) : [paths.summary, paths.failed])
+  const since = await prefetch(view === 'needs' ? Object.values(paths) : [paths.summary])
   followLinks()
   connect(since)
   const app = document.getElementById('app')

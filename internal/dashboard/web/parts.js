@@ -96,7 +96,7 @@ const needRow = (Time) => ({row, gone, alike}) => html`<li class=${gone ? 'gone'
 /** The rows of the lists of sessions that need attention, each with the time by which its list is sorted. */
 export const PendingRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label=${row.question ? 'asked' : 'pending since'} before="for " />`)
 export const LostRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label="lost since" after=" ago" />`)
-export const FailedRow = needRow(({row}) => html`<${Ago} time=${row.last_updated} label="last report" after=" ago" />`)
+export const FailedRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label="failed since" after=" ago" />`)
 
 /** namesakes returns the IDs of agents in a list of sessions or agents whose name and host another one has as well. */
 function namesakes(rows) {

@@ -2,25 +2,37 @@
 import {html, useEffect, useRef, useState} from './html.js'
 import {get, useList} from './data.js'
 import {go, href} from './route.js'
-import {Filtered, FirstReport, Heading, Icon, Loading, More, Rows, Status, Trouble, nameAtHost, statusOf, statuses} from './parts.js'
+import {needing} from './needs.js'
+import {FailedRow, Filtered, FirstReport, Heading, Icon, Loading, LostRow, More, PendingRow, Rows, SessionRow, Status, Trouble, nameAtHost, statusOf, statuses} from './parts.js'
 
 const words = [...statuses, 'idle'] // the statuses as the page shows them
 
 // What the filter for the status offers: parameters of the page by name. A session that expired while it was running or
-// pending is lost.
+// pending is lost. What needs attention is sorted by since when it does.
 const offers = {
+  'needs you: waiting': {needs: 'waiting'}, 'needs you: lost': {needs: 'lost'}, 'needs you: failed': {needs: 'failed'},
   running: {status: 'running', state: 'active'}, pending: {status: 'pending', state: 'active'}, success: {status: 'success'}, failed: {status: 'failed'},
   idle: {status: 'idle'}, lost: {state: 'lost'}, active: {state: 'active'}, expired: {state: 'expired'},
 }
 
 /** offerOf returns the name of the offer that matches the parameters of the page best. */
-const offerOf = ({status, state}) =>
-  Object.keys(offers).find((name) => offers[name].status === status && offers[name].state === state) ?? (words.includes(status) ? status : '')
+const offerOf = ({status, state, needs}) =>
+  Object.keys(offers).find((name) => offers[name].status === status && offers[name].state === state && offers[name].needs === needs) ?? (words.includes(status) ? status : '')
+
+// The rows of a list of sessions that need attention, by the reason.
+const rowsOf = {waiting: PendingRow, lost: LostRow, failed: FailedRow}
 
 /** queryOf returns the API's path and query for the parameters of the page. */
-function queryOf({status, state, source, agent_id, search, sort}, limit = 50) {
+function queryOf({status, state, source, agent_id, search, sort, needs}, limit = 50) {
   const query = new URLSearchParams()
   const add = (name, value) => { if (value) query.set(name, value) }
+  if (needs in needing) {
+    query.set('needs', needs)
+    add('source', source)
+    add('search', search)
+    query.set('limit', limit)
+    return `api/sessions?${query}`
+  }
   if (status === 'idle') query.set('idle', 'true')
   add('status', statuses.includes(status) && status)
   if (status === 'success') query.set('idle', 'false')
@@ -39,15 +51,15 @@ function queryOf({status, state, source, agent_id, search, sort}, limit = 50) {
  * selecting returns a function that reports whether a listed row still matches after a change. It assumes that it still
  * matches the search.
  */
-const selecting = ({status, state, source}) => (row) =>
-  (!status || statusOf(row) === status) && (!source || row.agent_source === source) &&
+const selecting = ({status, state, source, needs}) => (row) =>
+  (needs in needing ? needing[needs](row) : true) && (!status || statusOf(row) === status) && (!source || row.agent_source === source) &&
   (!state || (state === 'active' ? !row.expired : state === 'expired' ? row.expired : row.lost))
 
 /**
  * placing returns where new sessions are added to the list, undefined if only the server can decide which sessions
  * match.
  */
-const placing = ({agent_id, search, sort}) => (agent_id || search ? undefined : sort ? 'last' : 'first')
+const placing = ({agent_id, search, sort, needs}) => (agent_id || search || needs ? undefined : sort ? 'last' : 'first')
 
 export function Sessions({params}) {
   const list = useList(queryOf(params), 'sessions', {selects: selecting(params), place: placing(params)})
@@ -55,7 +67,7 @@ export function Sessions({params}) {
     <${Head} params=${params} view="sessions" />
     <${Filters} params=${params} view="sessions" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} label="Sessions" />` : html`<${None} params=${params} view="sessions" what="sessions" />`) : !list.error && html`<${Loading} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${rowsOf[params.needs] ?? SessionRow} label="Sessions" />` : html`<${None} params=${params} view="sessions" what="sessions" />`) : !list.error && html`<${Loading} />`}
     <${More} ...${list} />
   `
 }
@@ -91,13 +103,13 @@ function Column({status, params, count}) {
 }
 
 function Head({params, view}) {
-  const {status, state, sort, ...shared} = params
+  const {status, state, needs, sort, ...shared} = params
   const tab = (to, icon, label) => html`<a href=${href({...(to === 'board' ? shared : params), view: to})} aria-current=${view === to ? 'page' : undefined}><${Icon} name=${icon} />${label}</a>`
   return html`<div class="head"><${Heading}>Sessions<//><nav class="switch" aria-label="View as">${tab('sessions', 'list', 'List')}${tab('board', 'columns-3', 'Board')}</nav></div>`
 }
 
 const filters = {
-  sessions: ['search', 'status', 'state', 'source', 'agent_id', 'sort'],
+  sessions: ['search', 'status', 'state', 'needs', 'source', 'agent_id', 'sort'],
   board: ['search', 'source', 'agent_id'],
   agents: ['search', 'status', 'waiting', 'source'],
 }
@@ -110,12 +122,12 @@ export function Filters({params, view}) {
   return html`<form class="filters" role="search" onSubmit=${(event) => event.preventDefault()}>
     <${Search} value=${params.search} onChange=${(search) => set({search})} />
     ${view === 'sessions' && html`
-      <${Choice} label="Status" value=${offerOf(params)} of=${Object.keys(offers)} onChange=${(name) => set({status: '', state: '', ...offers[name]})} />`}
+      <${Choice} label="Status" value=${offerOf(params)} of=${Object.keys(offers)} onChange=${(name) => set({status: '', state: '', needs: '', ...offers[name]})} />`}
     ${view === 'agents' && html`<${Choice} label="Status" value=${params.status} of=${statuses} onChange=${(status) => set({status})} />
       <label class="choice check"><input type="checkbox" checked=${params.waiting === 'true'} onChange=${(event) => set({waiting: event.target.checked && 'true'})} />Waiting for you</label>`}
     <${Suggested} label="Source" name="source" value=${params.source} onChange=${(source) => set({source})} />
-    ${view !== 'agents' && html`<${Suggested} label="Agent" name="agent_id" value=${params.agent_id} onChange=${(agent_id) => set({agent_id})} />`}
-    ${view === 'sessions' && html`<label class="choice">Order <select value=${params.sort ?? ''} onChange=${(event) => set({sort: event.target.value})}>
+    ${view !== 'agents' && !params.needs && html`<${Suggested} label="Agent" name="agent_id" value=${params.agent_id} onChange=${(agent_id) => set({agent_id})} />`}
+    ${view === 'sessions' && !params.needs && html`<label class="choice">Order <select value=${params.sort ?? ''} onChange=${(event) => set({sort: event.target.value})}>
       <option value="">latest report first</option><option value="last_updated">oldest report first</option></select></label>`}
     ${filters[view].some((name) => params[name]) && html`<a class="clear" href=${href({view})}><${Icon} name="x" />Clear</a>`}
   </form>`

@@ -44,7 +44,7 @@ export function openStream(address, since, deliver) {
       deliver({reset: true}) // refused: the server is starting or accepts no more subscribers, or the sign-in has ended; reads will show which
       retry()
     }
-    for (const type of ['status', 'expired', 'removed']) source.addEventListener(type, take(type))
+    for (const type of ['status', 'acknowledged', 'expired', 'removed']) source.addEventListener(type, take(type))
     source.addEventListener('reset', (event) => {
       last = event.lastEventId
       deliver({reset: true})
