@@ -1,5 +1,5 @@
 // Browser notifications, on request: when a session starts waiting, fails, or is lost. Each can be switched on and off.
-import {html, inOrder, useEffect, useRef, useState} from './html.js'
+import {html, inOrder, useEffect, useLayoutEffect, useRef, useState} from './html.js'
 import {subscribe} from './live.js'
 import {go, sessionHref} from './route.js'
 import {Icon, agentOf, askedOf} from './parts.js'
@@ -59,7 +59,7 @@ export function Bell() {
       if (kind && choice.current[kind]) notify(kind, change)
     }
   }), [])
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!open) return
     const away = (event) => {
       const escaped = event.key === 'Escape'
