@@ -996,10 +996,10 @@ func (p *tab) requireConnects(variable string) {
 
 	const cut = "(({clientHeight, scrollHeight}) => scrollHeight > clientHeight)(document.querySelector('section .copy pre'))"
 	require.True(p, eval[bool](p, cut))
-	require.Regexp(p, `^Show all \d+ lines$`, p.texts(".expand")[0])
-	p.run(click(".expand"))
+	require.Regexp(p, `^Show all \d+ lines$`, p.texts("section .expand")[0])
+	p.run(click("section .expand"))
 	require.False(p, eval[bool](p, cut))
-	p.run(click(".expand"))
+	p.run(click("section .expand"))
 	require.True(p, eval[bool](p, cut))
 
 	p.run(click(".theme"), click(".theme"))

@@ -83,7 +83,7 @@ func TestConnectCommand(t *testing.T) {
 		"wrong":   "the server does not accept the token in KUBEAGENTS_TOKEN (401): unknown token",
 		"expired": "the server does not accept the token in KUBEAGENTS_TOKEN (401): ",
 		"reads":   "the token in KUBEAGENTS_TOKEN is valid, but does not allow this (403): the token lacks the scope report",
-		"team":    `does not allow this (403): the token does not cover the agent "codex:payments@`,
+		"team":    `does not allow this (403): this token does not cover agent "codex:payments@`,
 	} {
 		require.Contains(t, check(holder, command.ExitFailure, "codex"), "Codex: NOT ARRIVED: http://"+p.address+"/webhook/codex: ", holder)
 		require.Contains(t, check(holder, command.ExitFailure, "codex"), want, holder)
