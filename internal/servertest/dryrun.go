@@ -40,7 +40,7 @@ func (wiring Wiring) TestDryRun(t *testing.T) {
 			`{"dry_run":true,"effect":"reports","agent_id":"team/a","session_topic":"known"}`},
 		"an event without a session": {"/webhook/codex", `{"hook_event_name":"New"}`, "reports", 200, `{"dry_run":true,"effect":"nothing"}`},
 		"an agent that the token does not cover": {"/webhook/codex?agent_host=laptop", event("new"), "team", 403,
-			`{"error":"forbidden","field":"agent_id","message":"the token does not cover the agent \"codex:shop@laptop\"; it needs that ID among its agents or, for any host, \"codex:shop@*\""}`},
+			`{"error":"forbidden","field":"agent_id","message":"this token does not cover agent \"codex:shop@laptop\"; it needs that ID among its agents or, for any host, \"codex:shop@*\""}`},
 		"an agent that the token covers": {"/webhook/codex?agent_id=team/b", event("new"), "team", 200,
 			`{"dry_run":true,"effect":"reports","agent_id":"team/b","session_topic":"new"}`},
 		"a token without the scope": {"/webhook/codex", event("new"), "reads", 403, `{"error":"forbidden","message":"the token lacks the scope report"}`},
