@@ -24,7 +24,7 @@ func (h *Handler) identify(w http.ResponseWriter, r *http.Request, scope access.
 		return grant, nil
 	case scope == access.Report && h.Access.Signatures != nil && access.Signed(r.Header):
 		return h.checkSignature(w, r)
-	case scope == access.Read && safe(r.Method):
+	case scope == access.Read && safe(r.Method), scope == access.Acknowledge: // which is for pages of the server's own origin
 		if grant := h.signedIn(r); grant != nil {
 			return grant, nil
 		}

@@ -1023,5 +1023,5 @@ func TestThemeIsRemembered(t *testing.T) {
 	defer answer.Body.Close() //nolint:errcheck // it has been read completely
 	body, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)
-	require.True(t, bytes.Contains(body, []byte(`<html lang="en" data-theme="dark">`)))
+	require.True(t, bytes.Contains(body, []byte(`<html lang="en" data-theme="dark"`)))
 }

@@ -201,6 +201,6 @@ func TestFaviconShowsANumber(t *testing.T) {
 
 func TestUnknownThemesAreIgnored(t *testing.T) {
 	d := newDashboard(t)
-	require.Contains(t, get(pageOf(d), "/", "Cookie: theme=dark").Body.String(), `<html lang="en" data-theme="dark">`)
-	require.Contains(t, get(pageOf(d), "/", `Cookie: theme=x`).Body.String(), `<html lang="en">`)
+	require.Contains(t, get(pageOf(d), "/", "Cookie: theme=dark").Body.String(), `<html lang="en" data-theme="dark"`)
+	require.NotContains(t, get(pageOf(d), "/", `Cookie: theme=x`).Body.String(), `<html lang="en" data-theme`)
 }

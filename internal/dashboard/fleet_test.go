@@ -81,6 +81,8 @@ func routes(h *handlers.Handler) chi.Router {
 	r.Get("/api/sessions", h.Read(h.Sessions))
 	r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
 	r.Get("/api/events", h.AfterReplay(h.Events))
+	r.Post("/api/acknowledge", h.AfterReplay(h.WithoutParameters(h.Acknowledge)))
+	r.Post("/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", h.AfterReplay(h.WithoutParameters(h.AcknowledgeSession)))
 	return r
 }
 

@@ -30,6 +30,8 @@ type view struct {
 	Reports string // what reports need to be accepted: "token", "signature" or "" for nothing
 	Current string // the tab of the requested view
 
+	Acknowledges bool // whether the user may acknowledge sessions
+
 	Needs   bool // whether the requested view is "Needs you"
 	Summary models.Summary
 	Pending []models.FleetSession // longest waiting first
@@ -49,6 +51,7 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant, server connect.Se
 	if grant.SignedIn() {
 		v.Viewer = grant.Name()
 	}
+	v.Acknowledges = grant.Allows(access.Acknowledge)
 	v.Needs = r.URL.RawQuery == ""
 	if !v.Needs {
 		return v, nil

@@ -218,3 +218,29 @@ func TestFiltersComplete(t *testing.T) {
 	p.run(chromedp.SetValue(chromedp.CSS(".choice select"), "lost"), do("document.querySelector('.choice select').dispatchEvent(new Event('change', {bubbles: true}))"))
 	p.await("location.search == '?view=sessions&state=lost' && document.querySelectorAll('.row').length == 2")
 }
+
+// TestAcknowledge clears what is done from "Needs you", and snoozes what waits, with the keyboard alone.
+func TestAcknowledge(t *testing.T) {
+	in := openBrowser(t)
+	s := servePast(t, func(p past) {
+		p.at(3*time.Hour, models.StatusReport{AgentID: "a", SessionTopic: "gone", Status: models.Running, TTLMinutes: 60})
+		p.at(time.Hour, models.StatusReport{AgentID: "a", SessionTopic: "waits", Status: models.Pending, TTLMinutes: 600})
+		p.at(20*time.Minute, own("a", "failed", models.Failed, ""))
+	})
+	p := open(in, t, s, "").live()
+	require.Equal(t, []string{"waits", "gone", "failed"}, p.texts(".row .name"))
+	require.Equal(t, []string{"Snooze all 30m", "Acknowledge all", "Acknowledge all"}, p.texts(".acknowledge button"))
+	p.run(chromedp.Focus("[aria-labelledby=group-lost] .acknowledge button"), chromedp.KeyEvent(kb.Enter))
+	p.await("!document.querySelector('#group-lost')")
+	require.Equal(t, []string{"waits", "failed"}, p.texts(".row .name"))
+
+	p.goTo("?agent=a&session=waits", ".acknowledge button")
+	require.Equal(t, []string{"Snooze 30m", "Snooze 4h", "Acknowledge"}, p.texts(".acknowledge button"))
+	p.run(chromedp.Focus(".acknowledge button"), chromedp.KeyEvent(kb.Enter))
+	p.await("document.querySelector('.acknowledge.quiet')")
+	require.Regexp(t, `^Snoozed \d+s ago, for another (30m|29m)`, p.texts(".acknowledge")[0])
+	p.goTo("?agent=a&session=failed", ".acknowledge button")
+	require.Equal(t, []string{"Acknowledge"}, p.texts(".acknowledge button"))
+	p.goTo("", "#group-failed")
+	require.Equal(t, []string{"failed"}, p.texts(".row .name"))
+}

@@ -166,3 +166,23 @@ func (wiring Wiring) TestAcknowledge(t *testing.T) {
 		}
 	})
 }
+
+// TestAcknowledgeSignedIn acknowledges as a person who signed in with a token that allows it, and with one that does not,
+// from a page of the server and from one of another origin.
+func (wiring Wiring) TestAcknowledgeSignedIn(t *testing.T) {
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
+		"ada": {Scopes: []string{"report", "read", "acknowledge", "admin"}}, "bob": {Scopes: []string{"read"}}})
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	require.Equal(t, 200, s.do("POST", "/webhook/status", reportOf("a", "t", "failed"), holders["ada"].Header()...).Code)
+	const target = "/api/agents/a/sessions/t/acknowledge"
+	ada, bob := "Cookie: "+signIn(t, s, holders["ada"].Token), "Cookie: "+signIn(t, s, holders["bob"].Token)
+	require.Equal(t, 403, s.do("POST", target, "", bob).Code, "the token lacks the scope")
+	for _, header := range []string{"Sec-Fetch-Site: cross-site", "Origin: https://evil.example"} {
+		require.Equal(t, 403, s.do("POST", target, "", ada, header).Code, header)
+	}
+	w := s.do("POST", target, "", ada, "Sec-Fetch-Site: same-origin")
+	require.Equal(t, 200, w.Code, w.Body)
+	require.Contains(t, w.Body.String(), `"by":"ada"`)
+	require.Equal(t, 401, s.do("DELETE", "/api/agents/a", "", ada, "Sec-Fetch-Site: same-origin").Code, "nothing else")
+	require.Equal(t, 401, s.do("POST", "/webhook/status", reportOf("a", "t", "failed"), ada, "Sec-Fetch-Site: same-origin").Code)
+}

@@ -1,6 +1,7 @@
 // The sessions that need attention: those that are waiting, the longest waiting first, those that are lost, and those
 // that failed, the latest first.
 import {html, useMemo} from './html.js'
+import {AcknowledgeAll} from './acknowledge.js'
 import {useList, useQuery} from './data.js'
 import {href} from './route.js'
 import {Empty, FailedRow, FirstReport, Heading, LostRow, Loading, PendingRow, Rows, Trouble, sinceOf} from './parts.js'
@@ -75,6 +76,7 @@ function Group({id, title, row, count, list, rows, needs, empty, icon}) {
   return html`<section class="group" aria-labelledby=${`group-${id}`}>
     <h2 id=${`group-${id}`}>${title} ${rows.length > 0 && html`<span class=${`count ${id}`}>${total}</span>`}</h2>
     ${rows.length ? html`<${Rows} rows=${rows} row=${row} label=${title} />` : html`<${Empty} icon=${icon}>${empty}<//>`}
+    ${rows.length > 0 && html`<${AcknowledgeAll} needs=${needs} />`}
     ${count > rows.length && html`<p class="more"><a href=${href({view: 'sessions', needs})}>All ${total}</a></p>`}
   </section>`
 }

@@ -1,5 +1,6 @@
 // The page of one session: its current state and its history.
 import {html, useEffect, useMemo, useRef} from './html.js'
+import {Acknowledge} from './acknowledge.js'
 import {useList} from './data.js'
 import {agentHref, href} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
@@ -26,6 +27,7 @@ export function Session({params: {agent, session: topic}, onName}) {
     ${session && !missing && html`
       <${Questions} questions=${list.page.questions ?? []} />
       ${session.current_message && !session.question && html`<p class=${`current-message ${stateOf(session)}`} dir="auto">${session.current_message}</p>`}
+      <${Acknowledge} path=${path} session=${session} />
       <${CurrentState} session=${session} entries=${list.rows} />
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}
