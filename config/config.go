@@ -188,6 +188,9 @@ func (p *Prefixes) UnmarshalText(text []byte) error {
 		if err != nil {
 			return err
 		}
+		if address := prefix.Addr(); address.Is4In6() && prefix.Bits() >= 96 { // clients' addresses are compared as IPv4
+			prefix = netip.PrefixFrom(address.Unmap(), prefix.Bits()-96)
+		}
 		prefixes = append(prefixes, prefix.Masked())
 	}
 	*p = prefixes

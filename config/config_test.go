@@ -59,6 +59,12 @@ func TestEverySettingIsRead(t *testing.T) {
 
 const secret = "whsec_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
 
+func TestProxiesInIPv6NotationAreTheirIPv4Addresses(t *testing.T) {
+	var p config.Prefixes
+	require.NoError(t, p.UnmarshalText([]byte("::ffff:192.0.2.1, ::ffff:10.1.2.3/104,::/0")))
+	require.Equal(t, config.Prefixes{netip.MustParsePrefix("192.0.2.1/32"), netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::/0")}, p)
+}
+
 func TestAddressesAndOpen(t *testing.T) {
 	for host, open := range map[string]bool{"": false, "0.0.0.0": true, "::": true, "192.0.2.1": true, "hub.example": true, "localhost": false, "127.0.0.1": false, "127.1.2.3": false, "::1": false} {
 		c := config.Config{Host: host}
