@@ -47,8 +47,8 @@ func (r *EventReader) Next() (e Event, err error) {
 			e.Data += value
 		case "retry":
 			e.Retry = value
-		default:
-			if line == "\n" || line == "\r\n" {
+		case "":
+			if strings.TrimRight(line, "\r\n") == "" {
 				return e, nil
 			}
 			e.Comment += value

@@ -2,7 +2,6 @@
 package livetest
 
 import (
-	"bufio"
 	"context"
 	"encoding/json"
 	"io"
@@ -10,50 +9,15 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/kubeagents/kubeagents/internal/client"
 	"github.com/stretchr/testify/require"
 )
 
-// Event is one server-sent event, or a block of lines that has only a comment, an ID or a retry time.
-type Event struct {
-	ID, Name, Data string
-	Comment, Retry string
-}
-
 // Reader reads a stream of server-sent events. Create one with NewReader.
-type Reader struct {
-	LastID string // ID of the last event read
-
-	lines *bufio.Reader
-}
+type Reader struct{ *client.EventReader }
 
 // NewReader returns a Reader of the event stream r.
-func NewReader(r io.Reader) *Reader { return &Reader{lines: bufio.NewReader(r)} }
-
-// Next returns the next block of lines, or the error of the stream.
-func (r *Reader) Next() (e Event, err error) {
-	for {
-		line, err := r.lines.ReadString('\n')
-		if err != nil {
-			return e, err
-		}
-		name, value, _ := strings.Cut(strings.TrimSuffix(line, "\n"), ": ")
-		switch name {
-		case "id":
-			e.ID, r.LastID = value, value
-		case "event":
-			e.Name = value
-		case "data":
-			e.Data += value
-		case "retry":
-			e.Retry = value
-		default:
-			if line == "\n" {
-				return e, nil
-			}
-			e.Comment += value
-		}
-	}
-}
+func NewReader(r io.Reader) *Reader { return &Reader{client.NewEventReader(r)} }
 
 // RequireNext reads the next event and returns its decoded data. The test fails unless the event has the given name and
 // an ID.
@@ -94,6 +58,6 @@ func Listen(t testing.TB, server, query string, header ...string) (events *Reade
 	events = NewReader(resp.Body)
 	first, err := events.Next()
 	require.NoError(t, err)
-	require.Equal(t, Event{ID: first.ID, Comment: "connected", Retry: "2000"}, first)
+	require.Equal(t, client.Event{ID: first.ID, Comment: "connected", Retry: "2000"}, first)
 	return events, hangUp
 }
