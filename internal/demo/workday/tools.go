@@ -1,6 +1,7 @@
 package workday
 
 import (
+	"maps"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
@@ -36,9 +37,7 @@ func (claude) name() string { return adapters.Named("claude-code").Name }
 func (claude) event(s *script, name string, more fields) fields {
 	body := fields{"hook_event_name": name, "session_id": s.id, "cwd": home + s.folder, "permission_mode": "default",
 		"transcript_path": home + ".claude/projects/-home-dev-" + s.folder + "/" + s.id + ".jsonl"}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return body
 }
 
@@ -60,9 +59,10 @@ func (t claude) after(s *script, c call) []fields {
 
 // claudeCall returns the fields of a call.
 func claudeCall(c call, s *script) fields {
+	path := home + s.folder + "/" + c.object
 	named := map[string]fields{
-		"read":   {"tool_name": "Read", "tool_input": fields{"file_path": home + s.folder + "/" + c.object}},
-		"edit":   {"tool_name": "Edit", "tool_input": fields{"file_path": home + s.folder + "/" + c.object}},
+		"read":   {"tool_name": "Read", "tool_input": fields{"file_path": path}},
+		"edit":   {"tool_name": "Edit", "tool_input": fields{"file_path": path}},
 		"search": {"tool_name": "Grep", "tool_input": fields{"pattern": c.object}},
 		"run":    {"tool_name": "Bash", "tool_input": fields{"command": c.object}},
 	}[c.verb]
@@ -162,9 +162,7 @@ func (gemini) name() string { return adapters.Named("gemini-cli").Name }
 func (gemini) event(s *script, name string, more fields) fields {
 	body := fields{"hook_event_name": name, "session_id": s.id, "cwd": home + s.folder,
 		"timestamp": s.at.Format(time.RFC3339Nano)}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return body
 }
 
@@ -209,9 +207,7 @@ func (cursor) name() string { return adapters.Named("cursor").Name }
 
 func (cursor) event(s *script, name string, more fields) fields {
 	body := fields{"hook_event_name": name, "conversation_id": s.id, "workspace_roots": []string{home + s.folder}}
-	for k, v := range more {
-		body[k] = v
-	}
+	maps.Copy(body, more)
 	return body
 }
 
