@@ -1,5 +1,6 @@
 // Acknowledging and snoozing sessions that need attention.
 import {html, useState} from './html.js'
+import {needing} from './parts.js'
 import {Ago, brief, exact, useNow} from './time.js'
 
 // Whether the server accepts it from this person.
@@ -26,10 +27,9 @@ function useAcknowledge(path, members) {
 /** Acknowledge shows who acknowledged a session or, if it needs attention, the buttons that do. */
 export function Acknowledge({path, session}) {
   const [button, fault] = useAcknowledge(`${path}/acknowledge`, {})
-  const waits = session.current_status === 'pending' && !session.expired
   if (session.acknowledged) return html`<${Acknowledged} of=${session.acknowledged} />`
-  if (!allowed || !waits && !session.lost && !(session.current_status === 'failed' && !session.expired)) return null
-  return html`<p class="acknowledge">${waits && snoozes.map((minutes) => button(`Snooze ${brief(minutes * 60_000)}`, minutes))}${button('Acknowledge', 0)}${fault}</p>`
+  if (!allowed || !Object.values(needing).some((needs) => needs(session))) return null
+  return html`<p class="acknowledge">${needing.waiting(session) && snoozes.map((minutes) => button(`Snooze ${brief(minutes * 60_000)}`, minutes))}${button('Acknowledge', 0)}${fault}</p>`
 }
 
 function Acknowledged({of: {at, by, until}}) {

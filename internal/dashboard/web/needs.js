@@ -4,7 +4,7 @@ import {html, useMemo} from './html.js'
 import {AcknowledgeAll} from './acknowledge.js'
 import {useList, useQuery} from './data.js'
 import {href} from './route.js'
-import {Empty, FailedRow, FirstReport, Heading, LostRow, Loading, PendingRow, Rows, Trouble, sinceOf} from './parts.js'
+import {Empty, FailedRow, FirstReport, Heading, Loading, LostRow, needing, PendingRow, Rows, sinceOf, Trouble} from './parts.js'
 
 const shown = 20 // lost sessions, and failed ones
 
@@ -13,13 +13,6 @@ export const paths = {
   waiting: 'api/sessions?needs=waiting',
   lost: `api/sessions?needs=lost&limit=${shown}`,
   failed: `api/sessions?needs=failed&limit=${shown}`,
-}
-
-/** needing are functions by reason that report whether a session needs attention for that reason. */
-export const needing = {
-  waiting: (row) => row.current_status === 'pending' && !row.expired && !row.acknowledged,
-  lost: (row) => row.lost && !row.acknowledged,
-  failed: (row) => row.current_status === 'failed' && !row.expired && !row.acknowledged,
 }
 
 // Which changes may bring sessions that a list does not show yet.

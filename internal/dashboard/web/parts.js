@@ -15,6 +15,13 @@ export const statusOf = (of) => (of.idle ? 'idle' : of.current_status ?? of.stat
 /** stateOf returns the state of a session in one word: its status, or lost. */
 export const stateOf = (row) => (row.lost ? 'lost' : statusOf(row))
 
+/** needing are functions by reason that report whether a session needs attention for that reason. */
+export const needing = {
+  waiting: (row) => row.current_status === 'pending' && !row.expired && !row.acknowledged,
+  lost: (row) => row.lost && !row.acknowledged,
+  failed: (row) => row.current_status === 'failed' && !row.expired && !row.acknowledged,
+}
+
 export const titleOf = (row) => row.title || row.session_topic
 export const agentOf = (row) => row.agent_name || row.agent_id
 

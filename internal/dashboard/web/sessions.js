@@ -2,8 +2,7 @@
 import {html, useEffect, useRef, useState} from './html.js'
 import {get, useList} from './data.js'
 import {go, href} from './route.js'
-import {needing} from './needs.js'
-import {FailedRow, Filtered, FirstReport, Heading, Icon, Loading, LostRow, More, PendingRow, Rows, SessionRow, Status, Trouble, nameAtHost, statusOf, statuses} from './parts.js'
+import {FailedRow, Filtered, FirstReport, Heading, Icon, Loading, LostRow, More, PendingRow, Rows, SessionRow, Status, Trouble, nameAtHost, needing, statusOf, statuses} from './parts.js'
 
 const words = [...statuses, 'idle'] // the statuses as the page shows them
 
