@@ -138,6 +138,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		return errors.Join(err, server.Close())
 	}
 	a.handler.SetReady()
+	logger.Info("ready")
 	if a.journal != nil {
 		defer func() { a.journal.MarkAlive(time.Now()) }()
 	}

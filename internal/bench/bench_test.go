@@ -54,7 +54,7 @@ func serveBare() {
 	if err != nil {
 		panic(err)
 	}
-	fmt.Fprintf(os.Stderr, "address=%s\n", listener.Addr())
+	fmt.Fprintf(os.Stderr, "address=%s\nmsg=ready\n", listener.Addr())
 	consume := func(r io.Reader) error {
 		_, err := io.Copy(io.Discard, r)
 		return err
@@ -103,7 +103,8 @@ type process struct {
 	pid     int
 }
 
-// start starts a program that logs its address. The program is killed when the benchmark ends.
+// start starts a program that logs its address, and returns once it logs that it is ready. The program is killed when
+// the benchmark ends.
 func start(b *testing.B, environment []string, name string) process {
 	ctx, cancel := context.WithCancel(context.Background())
 	cmd := exec.CommandContext(ctx, name)
@@ -118,13 +119,17 @@ func start(b *testing.B, environment []string, name string) process {
 		cmd.Wait() //nolint:errcheck // it was killed
 	})
 	lines := bufio.NewScanner(stderr)
+	address := ""
 	for lines.Scan() {
-		if _, rest, ok := strings.Cut(lines.Text(), "address="); ok {
+		if _, rest, ok := strings.Cut(lines.Text(), "address="); ok && address == "" {
+			address = strings.Fields(rest)[0]
+		}
+		if strings.HasSuffix(lines.Text(), "msg=ready") {
 			go io.Copy(io.Discard, stderr) //nolint:errcheck // ends with the process
-			return process{strings.Fields(rest)[0], cmd.Process.Pid}
+			return process{address, cmd.Process.Pid}
 		}
 	}
-	b.Fatalf("%s did not log its address", name)
+	b.Fatalf("%s did not log that it is ready", name)
 	return process{}
 }
 

@@ -122,7 +122,6 @@ func post(server process, event io.Reader) error {
 func BenchmarkHookLatency(b *testing.B) {
 	const perSecond = 1000
 	hooks := func(server process) func() ([]time.Duration, error) {
-		awaitReady(b, server)
 		events := hooked(connections, connections, 2<<10)
 		return func() ([]time.Duration, error) { return load.Pace(server.address, events, perSecond, 4*span()) }
 	}
@@ -152,21 +151,6 @@ func BenchmarkHookLatency(b *testing.B) {
 			b.ReportMetric(median(p99s), "ms_p99")
 		})
 	}
-}
-
-// awaitReady returns once a server accepts reports, or at once if it has no readiness check.
-func awaitReady(b *testing.B, p process) {
-	for range 1000 {
-		resp, err := http.Get("http://" + p.address + "/health/ready") //nolint:noctx // the server limits it
-		if err == nil {
-			resp.Body.Close() //nolint:errcheck // only its status matters
-			if resp.StatusCode == http.StatusOK {
-				return
-			}
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
-	b.Fatal("the server is not ready")
 }
 
 // syncs appends to a file what a journal writes for an event, perSecond times per second, and returns how long each

@@ -101,7 +101,7 @@ type server struct {
 	read    chan struct{} // closed once all of its log is read
 }
 
-// serve runs the program until the test ends.
+// serve runs the program until the test ends, and returns once it is ready.
 func serve(t testing.TB, settings ...string) *server {
 	t.Helper()
 	binary, err := buildOnce()
@@ -113,12 +113,13 @@ func serve(t testing.TB, settings ...string) *server {
 	require.NoError(t, s.cmd.Start())
 	t.Cleanup(s.stop)
 	lines := bufio.NewReader(stderr)
-	for s.address == "" {
+	for ready := false; !ready; {
 		line, err := lines.ReadString('\n')
 		require.NoError(t, err)
-		if _, rest, ok := strings.Cut(line, "address="); ok {
+		if _, rest, ok := strings.Cut(line, "address="); ok && s.address == "" {
 			s.address = strings.Fields(rest)[0]
 		}
+		ready = strings.HasSuffix(line, "msg=ready\n")
 	}
 	go func() {
 		defer close(s.read)

@@ -82,7 +82,7 @@ func (s *server) follow(log io.Reader, stderr io.Writer) {
 			fmt.Fprintln(stderr, lines.Text()) //nolint:errcheck // there is nowhere else to write it
 		case line.Msg == "serving" && s.url == "":
 			s.url, s.address = line.URL, line.Address
-		case line.Msg == "read the journal":
+		case line.Msg == "ready":
 			close(s.ready)
 		case line.Error != "" && line.Level == "ERROR":
 			s.err = errors.New(line.Error)

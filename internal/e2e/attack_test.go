@@ -51,7 +51,6 @@ func TestOthersAreServedUnderAttack(t *testing.T) {
 	settings := []string{"TOKENS_FILE=" + path, "WEBHOOK_SECRET=" + accesstest.Secret, "DATA_DIR=" + filepath.Join(t.TempDir(), "data"),
 		"RATE_LIMIT_REPORTS=1000", "RATE_LIMIT_READS=100", "MAX_SESSIONS=4000", "HISTORY_MAX_BYTES=32MiB", "DATA_MAX_BYTES=512MiB", "MAX_IN_FLIGHT=100", "MAX_SUBSCRIBERS=50", "GOGC=50"}
 	p := start(t, settings...)
-	p.awaitReady(t)
 	ours := &reporter{team: teamClient{holders["ours"], p}}
 
 	const alone = 100
@@ -81,7 +80,6 @@ func TestOthersAreServedUnderAttack(t *testing.T) {
 
 	p.kill(t)
 	p = start(t, settings...)
-	p.awaitReady(t)
 	ours.team.p = p
 	ours.requireAcknowledged(t)
 }

@@ -91,7 +91,7 @@ func prepareWorkplace(t testing.TB) *workplace {
 		t.Skip("the clients are not installed: run make test-clients")
 	}
 	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"reports": {Scopes: []string{"report"}}, "reads": {Scopes: []string{"read"}}})
-	p := &workplace{t: t, server: serve(t, "TOKENS_FILE="+path), reader: holders["reads"], token: holders["reports"].Token,
+	p := &workplace{t: t, server: start(t, "TOKENS_FILE="+path), reader: holders["reads"], token: holders["reports"].Token,
 		model: startModelAPI(t), home: t.TempDir(), bin: filepath.Join(installed, "node_modules", ".bin")}
 	p.project = filepath.Join(p.home, "payments")
 	require.NoError(t, os.Mkdir(p.project, 0o700))

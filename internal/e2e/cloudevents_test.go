@@ -18,7 +18,7 @@ import (
 // TestCloudEvents sends status reports, encoded by the CloudEvents SDK, in the binary and in the structured mode of
 // HTTP.
 func TestCloudEvents(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	send := func(id, status string, structured bool) *httptest.ResponseRecorder {
 		event := cloudevents.NewEvent()
 		event.SetID(id)
@@ -81,7 +81,7 @@ func TestCloudEvents(t *testing.T) {
 
 // TestCloudEventBatches sends several events at once, encoded by the CloudEvents SDK.
 func TestCloudEventBatches(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	batch := func(ids ...string) (events []cloudevents.Event) {
 		for _, id := range ids {
 			event := cloudevents.NewEvent()
@@ -121,7 +121,7 @@ func TestCloudEventBatches(t *testing.T) {
 }
 
 func TestInvalidEventsInABatch(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	event := func(id, more string) string {
 		return `{"specversion":"1.0","id":"` + id + `","source":"x","type":"t",` + more + `}`
 	}

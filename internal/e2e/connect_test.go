@@ -63,7 +63,7 @@ func TestConnectCommand(t *testing.T) {
 	kinds := accesstest.EveryKind()
 	kinds["payments"] = access.Entry{Scopes: []string{"report"}, Agents: []string{"codex:payments@*"}}
 	path, holders := accesstest.TokensFile(t, kinds)
-	p := serve(t, "TOKENS_FILE="+path)
+	p := start(t, "TOKENS_FILE="+path)
 	d, tools := newDesk(t, "http://"+p.address), toolsHere()
 	d.run(command.ExitOK, nil, append([]string{"connect", "-yes"}, tools...)...)
 	check := func(holder string, wantStatus int, tools ...string) string {
@@ -128,7 +128,7 @@ func TestConnectCommandOverTLS(t *testing.T) {
 
 // TestConnectCommandWithAnotherName checks what -check says if the hooks use a name that is not the server's.
 func TestConnectCommandWithAnotherName(t *testing.T) {
-	p := serve(t)
+	p := start(t)
 	d := newDesk(t, "http://"+p.address)
 	d.run(command.ExitOK, nil, "connect", "-yes", "codex")
 	hooks := filepath.Join(d.home, ".codex", "hooks.json")

@@ -70,7 +70,6 @@ func TestStateIsPrivate(t *testing.T) {
 			}
 			require.NoError(t, test.make(dir))
 			p := start(t, "DATA_DIR="+dir)
-			p.awaitReady(t)
 			reportSessions(t, p, 0, 10)
 			copied := filepath.Join(parent, "copy")
 			status, output := runProgram(t, []string{"DATA_DIR=" + dir}, "backup", copied)
@@ -81,7 +80,6 @@ func TestStateIsPrivate(t *testing.T) {
 			requirePrivate(t, filepath.Join(dir, test.home))
 			for _, dir := range []string{dir, copied} {
 				p = start(t, "DATA_DIR="+dir)
-				p.awaitReady(t)
 				requireSessions(t, p, 10)
 				require.Zero(t, p.stop(t))
 			}
@@ -94,7 +92,6 @@ func TestStateIsPrivate(t *testing.T) {
 func TestReadableStateIsMoved(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := start(t, "DATA_DIR="+dir)
-	p.awaitReady(t)
 	reportSessions(t, p, 0, 10)
 	require.NoError(t, os.Chmod(dir, 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "notes.txt"), []byte("of someone else"), 0o644))
@@ -113,7 +110,6 @@ func TestReadableStateIsMoved(t *testing.T) {
 	moved := filepath.Join(dir, datadir.Folder)
 	for round := range 3 {
 		p = start(t, "DATA_DIR="+dir)
-		p.awaitReady(t)
 		requireSessions(t, p, 10+round)
 		reportSessions(t, p, 10+round, 1)
 		require.Zero(t, p.stop(t))
@@ -139,7 +135,6 @@ func TestBackupErrors(t *testing.T) {
 	parent := t.TempDir()
 	dir := filepath.Join(parent, "data")
 	p := start(t, "DATA_DIR="+dir)
-	p.awaitReady(t)
 	reportSessions(t, p, 0, 10)
 	dangling, existing := filepath.Join(parent, "dangling"), filepath.Join(parent, "existing")
 	require.NoError(t, os.Symlink(filepath.Join(parent, "nowhere"), dangling))

@@ -181,9 +181,7 @@ func (d *badDisk) start(t *testing.T) *process {
 			require.NoError(t, os.WriteFile(path, binary, 0o755))
 		}
 	}
-	p := startAs(t, path, d.user, "DATA_DIR="+d.dir, "HISTORY_LIMIT=20")
-	p.awaitReady(t)
-	return p
+	return startAs(t, path, d.user, "DATA_DIR="+d.dir, "HISTORY_LIMIT=20")
 }
 
 // failUnderLoad makes the disk fail while writers report, and repairs it when all of them have been refused. It returns
@@ -245,7 +243,6 @@ func (w *writer) reportUntilRecovered(t *testing.T, p *process, accepted, refuse
 func TestProgramWithDeletedDirectory(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := start(t, "DATA_DIR="+dir, "HISTORY_LIMIT=5")
-	p.awaitReady(t)
 	w := &writer{agentID: "a", topic: "t"}
 	for range 20 {
 		require.True(t, w.report(http.DefaultClient, p.address))
@@ -265,7 +262,6 @@ func TestProgramWithDeletedDirectory(t *testing.T) {
 	require.Zero(t, p.stop(t), "%s", p.stderr)
 	require.NotContains(t, p.stderr.String(), "panic")
 	p = start(t, "DATA_DIR="+dir)
-	p.awaitReady(t)
 	require.True(t, (&writer{agentID: "a", topic: "t"}).report(http.DefaultClient, p.address))
 	require.Zero(t, p.stop(t))
 }
@@ -293,7 +289,6 @@ func TestProgramOnAFullDisk(t *testing.T) {
 	require.NoError(t, os.WriteFile(ballast, make([]byte, 10<<20), 0o600))
 	settings := []string{"DATA_DIR=" + filepath.Join(dir, "data"), "HISTORY_LIMIT=10"}
 	p := start(t, settings...)
-	p.awaitReady(t)
 
 	n, code := 0, 0
 	post := func() int {
@@ -349,7 +344,6 @@ func TestProgramOnAFullDisk(t *testing.T) {
 	check()
 	p.kill(t)
 	p = start(t, settings...)
-	p.awaitReady(t)
 	check()
 	require.Zero(t, p.stop(t), "%s", p.stderr)
 	require.NotContains(t, p.stderr.String(), "panic")
@@ -364,7 +358,6 @@ func TestProgramAtAFileSizeLimit(t *testing.T) {
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &limit)) // the program inherits it
 	p := start(t, "DATA_DIR="+filepath.Join(t.TempDir(), "data"))
 	require.NoError(t, syscall.Setrlimit(syscall.RLIMIT_FSIZE, &before))
-	p.awaitReady(t)
 	accepted, refused := 0, 0
 	for refused == 0 || accepted == 0 {
 		body := fmt.Sprintf(`{"agent_id":"a","session_topic":"t","status":"running","content":"%s"}`, strings.Repeat("y", 9_000))

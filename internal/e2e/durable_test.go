@@ -59,7 +59,6 @@ func TestProgramKilled(t *testing.T) {
 	settings := []string{"DATA_DIR=" + filepath.Join(t.TempDir(), "data"), "HISTORY_LIMIT=20"}
 	for range rounds(t, "KUBEAGENTS_KILL_ROUNDS", killRounds) {
 		p := start(t, settings...)
-		p.awaitReady(t)
 		var acknowledged atomic.Int64
 		killAfter := int64(rand.N(3000)) // number of acknowledged reports
 		crashed := make(chan struct{})
@@ -80,7 +79,6 @@ func TestProgramKilled(t *testing.T) {
 		<-crashed
 
 		p = start(t, settings...)
-		p.awaitReady(t)
 		requireWritten(t, p, writers)
 		p.kill(t)
 	}
@@ -171,7 +169,6 @@ func requireWritten(t *testing.T, p *process, writers []*writer) {
 func TestDataDirectoryIsLocked(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
 	p := start(t, "DATA_DIR="+dir)
-	p.awaitReady(t)
 	status, output := runProgram(t, []string{"DATA_DIR=" + dir, "PORT=0"})
 	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, output, "DATA_DIR "+dir+" is in use by another process")
@@ -183,7 +180,6 @@ func TestBackup(t *testing.T) {
 	dir := t.TempDir()
 	data, copied := "DATA_DIR="+filepath.Join(dir, "data"), filepath.Join(dir, "copy")
 	p := start(t, data, "HISTORY_LIMIT=20")
-	p.awaitReady(t)
 	w := &writer{agentID: "a", topic: "t"}
 	for range 100 {
 		require.True(t, w.report(http.DefaultClient, p.address))
@@ -222,7 +218,6 @@ func TestBackup(t *testing.T) {
 	all := w.acked
 	w.acked, w.sent = 100, all
 	p = start(t, "DATA_DIR="+copied, "HISTORY_LIMIT=20")
-	p.awaitReady(t)
 	requireWritten(t, p, []*writer{w})
 	require.Zero(t, p.stop(t))
 	info, err := os.Stat(copied)
@@ -238,7 +233,6 @@ func TestBackupDownload(t *testing.T) {
 	leftover := filepath.Join(data, "sent-backup-LEFT")
 	require.NoError(t, os.MkdirAll(leftover, 0o700))
 	p := start(t, "DATA_DIR="+data, "TOKENS_FILE="+path)
-	p.awaitReady(t)
 	request := func(p *process, method, target, holder, body string) (int, []byte) {
 		r, err := http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body))
 		require.NoError(t, err)
@@ -275,7 +269,6 @@ func TestBackupDownload(t *testing.T) {
 	require.Empty(t, entries, "no temporary copy is left, neither of this backup nor of an earlier one")
 	require.Zero(t, p.stop(t))
 	p = start(t, "DATA_DIR="+copied, "TOKENS_FILE="+path)
-	p.awaitReady(t)
 	_, summary := request(p, "GET", "/api/summary", "reads", "")
 	require.Contains(t, string(summary), `"total":99`)
 	status, _ = request(p, "GET", "/api/agents/a/sessions/7", "reads", "")

@@ -40,7 +40,7 @@ func sessionsOf(t testing.TB, s *process, query string) []listedSession {
 
 // TestRecordedHooks posts recorded events of real clients, and checks the resulting sessions.
 func TestRecordedHooks(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	for client, file := range map[string]string{"claude-code": "claude-code-2.1.197-interactive", "codex": "codex-0.169.0", "gemini-cli": "gemini-cli-0.61.0"} {
 		text, err := os.ReadFile(filepath.Join("../adapters/testdata/captures", file+".ndjson"))
 		require.NoError(t, err)
@@ -64,7 +64,7 @@ func TestRecordedHooks(t *testing.T) {
 }
 
 func TestHookOptions(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	const stop = `{"hook_event_name":"Stop","session_id":"t","cwd":"/a/b"}`
 	for n, test := range []struct {
 		target string
@@ -113,7 +113,7 @@ func TestHookOptions(t *testing.T) {
 // TestHookAccess checks that a token's agents, rate limits and idempotency keys apply to events as they do to reports.
 func TestHookAccess(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := serve(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=5")
+	s := start(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=5")
 	event := func(n int) string {
 		return fmt.Sprintf(`{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"%d"}`, n)
 	}
@@ -141,7 +141,6 @@ func TestHookAccess(t *testing.T) {
 func TestHooksSurviveACrash(t *testing.T) {
 	data := "DATA_DIR=" + filepath.Join(t.TempDir(), "data")
 	p := start(t, data)
-	p.awaitReady(t)
 	for _, event := range []string{
 		`{"hook_event_name":"UserPromptSubmit","session_id":"t","prompt":"Go"}`,
 		`{"hook_event_name":"PreToolUse","session_id":"t","tool_name":"Bash"}`,
@@ -160,7 +159,6 @@ func TestHooksSurviveACrash(t *testing.T) {
 	require.NoError(t, p.cmd.Process.Kill())
 	p.cmd.Wait() //nolint:errcheck // it was killed
 	p = start(t, data)
-	p.awaitReady(t)
 	require.Equal(t, before, detailOf(t, p))
 	require.Zero(t, p.stop(t))
 }
@@ -187,7 +185,7 @@ func TestCaptureSetting(t *testing.T) {
 		"titles": {"claude-code:b", "b", "claude-code", "t", "My secret", "running", "Prompt", 30},
 		"none":   {"claude-code:b", "b", "claude-code", "t", "", "running", "Prompt", 30},
 	} {
-		s := serve(t, "CAPTURE="+string(capture))
+		s := start(t, "CAPTURE="+string(capture))
 		require.Equal(t, 200, s.do("POST", "/webhook/claude-code", `{"hook_event_name":"UserPromptSubmit","session_id":"t","cwd":"/a/b","prompt":"My secret"}`).Code)
 		require.Equal(t, want, sessionsOf(t, s, "")[0])
 	}

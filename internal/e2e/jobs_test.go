@@ -19,7 +19,7 @@ import (
 // TestTheServerWorksByItself checks that sessions expire without a request, and that history is deleted at the end of its
 // retention.
 func TestTheServerWorksByItself(t *testing.T) {
-	p := serve(t, "DATA_DIR="+filepath.Join(t.TempDir(), "data"), "EXPIRY_INTERVAL=10ms", "HISTORY_RETENTION=1s", "SHUTDOWN_TIMEOUT=100ms")
+	p := start(t, "DATA_DIR="+filepath.Join(t.TempDir(), "data"), "EXPIRY_INTERVAL=10ms", "HISTORY_RETENTION=1s", "SHUTDOWN_TIMEOUT=100ms")
 	runs := func() int {
 		found := regexp.MustCompile(`(?m)^kubeagents_expiry_run_duration_seconds_count (\d+)$`).FindStringSubmatch(p.do(http.MethodGet, "/metrics", "").Body.String())
 		n, err := strconv.Atoi(found[1])
@@ -36,7 +36,7 @@ func TestTheServerWorksByItself(t *testing.T) {
 // TestLimitsOfHeaders checks that headers have a limit, and that pages of other origins may not remove anything from a
 // server without tokens.
 func TestLimitsOfHeaders(t *testing.T) {
-	p := serve(t, "SHUTDOWN_TIMEOUT=100ms")
+	p := start(t, "SHUTDOWN_TIMEOUT=100ms")
 	require.Equal(t, http.StatusOK, p.do(http.MethodGet, "/health", "", "X-Long: "+strings.Repeat("x", 50<<10)).Code)
 	require.Equal(t, http.StatusRequestHeaderFieldsTooLarge, p.do(http.MethodGet, "/health", "", "X-Long: "+strings.Repeat("x", 100<<10)).Code)
 	preflight := func(method string) string {
@@ -49,7 +49,7 @@ func TestLimitsOfHeaders(t *testing.T) {
 
 // TestRefusedBodiesAreNotAwaited checks that a client whose token is unknown gets its response before it sends its body.
 func TestRefusedBodiesAreNotAwaited(t *testing.T) {
-	p := serve(t, "WEBHOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "SHUTDOWN_TIMEOUT=100ms")
+	p := start(t, "WEBHOOK_SECRET=whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw", "SHUTDOWN_TIMEOUT=100ms")
 	started := time.Now()
 	conn, err := net.Dial("tcp", p.address)
 	require.NoError(t, err)

@@ -86,7 +86,7 @@ func TestManualLinks(t *testing.T) {
 // TestManualListsEveryMetric compares the metrics of a server with a journal and tokens with those in the manual.
 func TestManualListsEveryMetric(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	p := serve(t, "DATA_DIR="+t.TempDir(), "TOKENS_FILE="+path)
+	p := start(t, "DATA_DIR="+t.TempDir(), "TOKENS_FILE="+path)
 	// Some metrics are only exposed after they have counted something.
 	require.Equal(t, http.StatusUnauthorized, p.do(http.MethodGet, "/metrics", "").Code)
 	require.Equal(t, http.StatusOK, p.do(http.MethodPost, "/webhook/codex", `{"hook_event_name":"Stop","session_id":"t"}`, holders["reports"].Header()...).Code)

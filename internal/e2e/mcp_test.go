@@ -58,7 +58,7 @@ func call(t testing.TB, session *mcp.ClientSession, tool string, args map[string
 type object = map[string]any
 
 func TestMCP(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	session := connectMCP(t, s, "")
 	require.Equal(t, "2026-07-28", session.InitializeResult().ProtocolVersion, "the newest version")
 	require.Contains(t, session.InitializeResult().Instructions, "start_session")
@@ -183,7 +183,7 @@ func TestMCP(t *testing.T) {
 
 // TestMCPQuestions checks that tools return open questions, and how others were closed, as their schemas specify.
 func TestMCPQuestions(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	session := connectMCP(t, s, "")
 	for _, event := range []string{
 		`"hook_event_name":"UserPromptSubmit","prompt":"Tidy up"`,
@@ -220,7 +220,7 @@ func TestMCPQuestions(t *testing.T) {
 // TestMCPAccess checks that the scopes and agents of a token apply to tools as well, even with many concurrent calls.
 func TestMCPAccess(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := serve(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=3")
+	s := start(t, "TOKENS_FILE="+path, "RATE_LIMIT_REPORTS=3")
 	sessions := map[string]*mcp.ClientSession{}
 	for _, name := range []string{"reports", "reads", "team", "other team"} {
 		sessions[name] = connectMCP(t, s, holders[name].Token)
@@ -264,13 +264,13 @@ func TestMCPAccess(t *testing.T) {
 	}
 	require.Contains(t, errorText, "more than 3 reports per second: try again in 1s")
 
-	signed := serve(t, "WEBHOOK_SECRET="+accesstest.Secret)
+	signed := start(t, "WEBHOOK_SECRET="+accesstest.Secret)
 	require.Contains(t, call(t, connectMCP(t, signed, ""), "report_status", args, nil), "only as signed webhooks")
 }
 
 // TestMCPOverHTTP checks the HTTP layer below the tools: methods, origins, protocol versions and invalid requests.
 func TestMCPOverHTTP(t *testing.T) {
-	s := serve(t, "CORS_ALLOWED_ORIGINS=https://*.example.com")
+	s := start(t, "CORS_ALLOWED_ORIGINS=https://*.example.com")
 	const list = `{"jsonrpc":"2.0","id":1,"method":"tools/list"}`
 	for _, test := range []struct {
 		body   string

@@ -22,7 +22,6 @@ import (
 func TestUnknownParametersAreRefused(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "acknowledge", "admin"}}, "report": {Scopes: []string{"report"}}})
 	p := start(t, "TOKENS_FILE="+path, "DATA_DIR="+t.TempDir(), "SHUTDOWN_TIMEOUT=100ms")
-	p.awaitReady(t)
 	request := func(method, target string) (int, string) {
 		status, body := teamClient{holders["all"], p}.do(t, method, target, "")
 		return status, string(body)
@@ -67,7 +66,7 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 // TestWebhooksNameIgnoredFields checks that webhooks accept unknown fields of reports and unknown parameters, and name
 // them in headers.
 func TestWebhooksNameIgnoredFields(t *testing.T) {
-	s := serve(t)
+	s := start(t)
 	report := func(more string) string {
 		return strings.TrimSuffix(reportOf("a", "t", "running"), "}") + more + "}"
 	}

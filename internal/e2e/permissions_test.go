@@ -100,7 +100,6 @@ func TestABackupWithoutPermission(t *testing.T) {
 	u := newUnprivileged(t)
 	data, closed := u.mkdir(t, "data", 0o700), u.mkdir(t, "closed", 0o555)
 	p := startAs(t, u.program, u.user, "DATA_DIR="+data)
-	p.awaitReady(t)
 	status, output := u.run(t, []string{"DATA_DIR=" + data}, "backup", filepath.Join(closed, "backup"))
 	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, output, "the server's user may not write to "+closed+": let it, or choose another directory")
@@ -110,7 +109,6 @@ func TestABackupWithoutPermission(t *testing.T) {
 		t.Skip("needs root, to run the server as another user")
 	}
 	p = start(t, "DATA_DIR="+filepath.Join(u.dir, "of-root"))
-	p.awaitReady(t)
 	status, output = u.run(t, []string{"DATA_DIR=" + filepath.Join(u.dir, "of-root")}, "backup", filepath.Join(u.dir, "backup"))
 	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, output, "this user may not connect to the server of DATA_DIR "+filepath.Join(u.dir, "of-root")+": run the command as the server's user")
@@ -120,7 +118,7 @@ func TestABackupWithoutPermission(t *testing.T) {
 // TestAnAddressThatIsTaken starts a second server on the port of a first one, and one on its DATA_DIR.
 func TestAnAddressThatIsTaken(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "data")
-	p := serve(t, "DATA_DIR="+dir)
+	p := start(t, "DATA_DIR="+dir)
 	_, port, err := net.SplitHostPort(p.address)
 	require.NoError(t, err)
 	status, output := runProgram(t, []string{"HOST=127.0.0.1", "PORT=" + port})

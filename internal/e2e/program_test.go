@@ -7,6 +7,7 @@ package e2e
 import (
 	"bufio"
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -85,21 +86,13 @@ type process struct {
 	read    chan struct{} // closed when all of stderr has been read
 }
 
-// start starts the program on a free port of the loopback interface.
+// start starts the program on a free port of the loopback interface, and waits until it is ready.
 func start(t testing.TB, environment ...string) *process {
 	t.Helper()
 	return startAs(t, program(), nil, environment...)
 }
 
-// serve starts the program like start, and waits until it is ready.
-func serve(t testing.TB, environment ...string) *process {
-	t.Helper()
-	p := start(t, environment...)
-	p.awaitReady(t)
-	return p
-}
-
-// startAs starts the binary at a path, as another user if user is not nil.
+// startAs starts the binary at a path like start, as another user if user is not nil.
 func startAs(t testing.TB, program string, user *syscall.Credential, environment ...string) *process {
 	t.Helper()
 	p := &process{cmd: exec.Command(program), stderr: new(bytes.Buffer), read: make(chan struct{})}
@@ -111,13 +104,13 @@ func startAs(t testing.TB, program string, user *syscall.Credential, environment
 	require.NoError(t, p.cmd.Start())
 	t.Cleanup(func() { p.cmd.Process.Kill() }) //nolint:errcheck // it may have ended already
 	lines := bufio.NewReader(stderr)
-	for p.address == "" {
+	for ready := false; !ready; {
 		line, err := lines.ReadBytes('\n')
-		require.NoError(t, err, "%s", p.stderr)
 		p.stderr.Write(line)
-		var entry struct{ Address string }
-		require.NoError(t, json.Unmarshal(line, &entry))
-		p.address = entry.Address
+		require.NoError(t, err, "%s", p.stderr)
+		var entry struct{ Msg, Address string }
+		require.NoError(t, json.Unmarshal(line, &entry), "%s", line)
+		p.address, ready = cmp.Or(p.address, entry.Address), entry.Msg == "ready"
 	}
 	go func() {
 		defer close(p.read)
@@ -133,19 +126,6 @@ func (p *process) stop(t testing.TB) int {
 	<-p.read
 	p.cmd.Wait() //nolint:errcheck // the caller gets the exit status
 	return p.cmd.ProcessState.ExitCode()
-}
-
-// awaitReady waits until the program serves reads.
-func (p *process) awaitReady(t testing.TB) {
-	t.Helper()
-	for {
-		resp, err := http.Get("http://" + p.address + "/health/ready")
-		require.NoError(t, err, "%s", p.stderr)
-		resp.Body.Close() //nolint:errcheck // only the status matters
-		if resp.StatusCode == http.StatusOK {
-			return
-		}
-	}
 }
 
 // client returns responses as they are: it does not follow redirects or decompress bodies.

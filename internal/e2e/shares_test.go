@@ -119,7 +119,6 @@ func TestFloodLeavesOtherTeamsTheirShare(t *testing.T) {
 	var flood, quiet teamClient
 	restart := func() {
 		p := start(t, environment...)
-		p.awaitReady(t)
 		flood, quiet = teamClient{holders["flood"], p}, teamClient{holders["quiet"], p}
 	}
 	requireQuiet := func(when string) {
@@ -186,7 +185,6 @@ func TestMemoryStaysBounded(t *testing.T) {
 	}
 	const bound, maxGrowth = 4 << 20, 20 << 20         // the growth includes the memory of requests
 	p := start(t, "HISTORY_MAX_BYTES=4MiB", "GOGC=10") // GOGC keeps garbage small
-	p.awaitReady(t)
 	everyone := teamClient{p: p}
 	long := func(n int) string { return strings.Repeat("𝕏", n) }
 	report := func(i int, more string) string {

@@ -23,7 +23,7 @@ import (
 // TestStatusCommand runs the command in each of its forms, on a server with nothing to do, with somebody who waits, and
 // none.
 func TestStatusCommand(t *testing.T) {
-	p := serve(t)
+	p := start(t)
 	server := []string{"KUBEAGENTS_SERVER=http://" + p.address}
 	run := func(wantStatus int, wantOutput string, args ...string) {
 		t.Helper()
@@ -54,7 +54,7 @@ func TestStatusCommand(t *testing.T) {
 // TestStatusCommandWithTokens checks that the token is found, and that a refusal is told in the server's words.
 func TestStatusCommandWithTokens(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	p := serve(t, "TOKENS_FILE="+path, "PUBLIC_URL=http://hub.example/team")
+	p := start(t, "TOKENS_FILE="+path, "PUBLIC_URL=http://hub.example/team")
 	server := "http://" + p.address + "/team/"
 	file := filepath.Join(t.TempDir(), "token")
 	require.NoError(t, os.WriteFile(file, []byte(holders["reads"].Token+"\n"), 0o600))
@@ -73,7 +73,7 @@ func TestStatusCommandWithTokens(t *testing.T) {
 // TestStatusCommandWatches follows a server through changes and a restart.
 func TestStatusCommandWatches(t *testing.T) {
 	dir := "DATA_DIR=" + filepath.Join(t.TempDir(), "data")
-	p := serve(t, dir)
+	p := start(t, dir)
 	cmd := exec.CommandContext(t.Context(), program(), "status", "-watch", "-json", "-server", "http://"+p.address)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
@@ -103,7 +103,7 @@ func TestStatusCommandWatches(t *testing.T) {
 	go io.Copy(io.Discard, troubles) //nolint:errcheck // it ends with the command
 	_, port, err := net.SplitHostPort(p.address)
 	require.NoError(t, err)
-	p = serve(t, dir, "PORT="+port)
+	p = start(t, dir, "PORT="+port)
 	p.report(t, reportOf("a", "u", "pending"))
 	awaitPending(2)
 	require.NoError(t, cmd.Process.Signal(syscall.SIGTERM))
