@@ -4,14 +4,15 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # version that /connect names.
 CLIENTS ?= @anthropic-ai/claude-code@2.1.332 oldest-claude-code@npm:@anthropic-ai/claude-code@2.1.101 \
 	@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @github/copilot@1.0.102
+BROWSER ?= chromium
 PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-clients crash attack bench demo fuzz lint cold platforms build
+.PHONY: help run token test test-dashboard test-clients crash attack bench demo fuzz lint cold platforms build
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 run: ## run the server, on port 8080 unless PORT says another
 	$(GO) run main.go
@@ -21,6 +22,9 @@ token: ## create a token and add its line to the file TOKENS (NAME=ci SCOPES=rep
 
 test: ## run the tests
 	$(GO) test ./...
+
+test-dashboard: ## test the dashboard in a browser (BROWSER=chromium)
+	KUBEAGENTS_BROWSER=$(BROWSER) $(GO) test ./internal/dashboard -count=1
 
 test-clients: ## install agents' tools from npm into a scratch folder and test them (needs Node.js 20 or later, tmux, and root for one test)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
@@ -41,8 +45,8 @@ bench: ## measure speed and memory against baselines (PAIRS=11)
 	$(GO) test ./internal/bench -run '^$$' -bench HookLatency -benchtime 5x
 	$(GO) test ./internal/bench -run '^$$' -bench OthersWait -benchtime 3x -timeout 20m
 	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x
-	$(GO) test ./internal/dashboard -run '^$$' -bench FirstLoad -benchtime $(PAIRS)x
-	$(GO) test ./internal/dashboard -run '^$$' -bench Change -benchtime 200x
+	KUBEAGENTS_BROWSER=$(BROWSER) $(GO) test ./internal/dashboard -run '^$$' -bench FirstLoad -benchtime $(PAIRS)x
+	KUBEAGENTS_BROWSER=$(BROWSER) $(GO) test ./internal/dashboard -run '^$$' -bench Change -benchtime 200x
 
 demo: ## run the server with a made-up fleet to look at, until you interrupt it
 	@$(GO) build -o bin/demo ./internal/demo && exec bin/demo

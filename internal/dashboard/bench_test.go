@@ -38,7 +38,7 @@ const noteFirstRow = `(() => {
 // network and a slow processor: the bytes transferred until the page follows the stream, and the time until the first
 // row is visible. For comparison, it measures the time until the same browser shows a page with one line of text.
 func BenchmarkFirstLoad(b *testing.B) {
-	findBrowser(b)
+	needBrowser(b)
 	s := serve(b)
 	var reports []string
 	for i := range 10_000 {
@@ -131,7 +131,7 @@ func median(values []float64) float64 {
 // BenchmarkChange measures the time from the 200 for a report to the moment when the page shows the session as waiting,
 // in a fleet of 100,000 sessions.
 func BenchmarkChange(b *testing.B) {
-	findBrowser(b)
+	needBrowser(b)
 	s := serve(b)
 	for n := 0; n < 100_000; n += 5000 {
 		var reports []string
