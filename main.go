@@ -233,8 +233,8 @@ func (a *app) jobs() []func(context.Context) {
 	)
 }
 
-// urlOf returns the URL at which people on this machine, or as PUBLIC_URL says, reach the server that listens on
-// address.
+// urlOf returns the URL of the server that listens on address: PUBLIC_URL if it is set, otherwise one that works on this
+// machine.
 func urlOf(cfg config.Config, address net.Addr) string {
 	if cfg.PublicURL.URL != nil {
 		return cfg.PublicURL.String() + "/"

@@ -394,7 +394,7 @@ type Change struct {
 	Asked  *models.Question        // question that the record opened, without its content and choices; nil for none
 	Closed []models.ClosedQuestion // questions that the record closed
 
-	Teams []*Team // teams of its agent; never modified. A team that was set later may be missing: see [Team.Settled]
+	Teams []*Team // teams of its agent; never modified. A team that was set later may be missing: see [Team.CompleteAfter]
 }
 
 // turn is what a session fed by events has under way: see [models.Turn].

@@ -51,7 +51,7 @@ var safeSuites = []uint16{
 }
 
 // Config returns a configuration for a server. Each new connection uses the certificate that was last passed to
-// [Certs.Use], which must have been called before Config.
+// [Certs.Load], which must have been called before Config.
 func (c *Certs) Config() *tls.Config {
 	config := c.current.Load().Clone()
 	config.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return c.current.Load(), nil }

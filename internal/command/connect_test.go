@@ -104,8 +104,7 @@ func TestConnectAsks(t *testing.T) {
 	require.Equal(t, "Nothing to change.\n", d.run("disconnect").stdout)
 }
 
-// TestConnectFindsTools checks that the tools that are installed are connected, and that one that fails does not keep
-// the others from it.
+// TestConnectFindsTools checks that installed tools are found and connected, even if another tool can't be.
 func TestConnectFindsTools(t *testing.T) {
 	d := newDesk(t, false)
 	r := d.run("connect", "-yes")

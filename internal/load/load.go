@@ -73,7 +73,7 @@ func (s *stamped) stamp(now time.Time) []byte {
 
 // Run sends requests to a TCP address for a duration, over one connection for each element of requests. A connection
 // sends its requests in order, again and again, each after the answer to the previous one. Run writes the current time
-// in place of [Now].
+// in place of [TimePlaceholder].
 func Run(address string, requests [][][]byte, duration time.Duration) (Result, error) {
 	conns := make([]net.Conn, len(requests))
 	for i := range conns {
