@@ -41,11 +41,7 @@ type connectCommand struct {
 var plainAddress = regexp.MustCompile(`^https?://[A-Za-z0-9._~:\[\]/-]+$`)
 
 func (c *connectCommand) run(ctx context.Context, p Program, names []string) error {
-	w, err := c.files.workplace(p)
-	if err != nil {
-		return err
-	}
-	tools, err := toolsNamed(names)
+	w, tools, err := c.files.workplace(p, names)
 	if err != nil {
 		return err
 	}

@@ -24,11 +24,7 @@ var disconnectTools = command{
 type disconnectCommand struct{ files fileFlags }
 
 func (c disconnectCommand) run(_ context.Context, p Program, names []string) error {
-	w, err := c.files.workplace(p)
-	if err != nil {
-		return err
-	}
-	tools, err := toolsNamed(names)
+	w, tools, err := c.files.workplace(p, names)
 	if err != nil {
 		return err
 	}

@@ -53,13 +53,17 @@ type workplace struct {
 	dir     string // the current directory
 }
 
-func (f fileFlags) workplace(p Program) (w workplace, err error) {
+// workplace returns the workplace of a command, and the tools with these names.
+func (f fileFlags) workplace(p Program, names []string) (w workplace, tools []*connect.Client, err error) {
 	w = workplace{Program: p, fileFlags: f}
 	if w.machine, err = p.machine(); err != nil {
-		return w, err
+		return w, nil, err
 	}
-	w.dir, err = os.Getwd()
-	return w, err
+	if w.dir, err = os.Getwd(); err != nil {
+		return w, nil, err
+	}
+	tools, err = toolsNamed(names)
+	return w, tools, err
 }
 
 // toolsNamed returns the tools with these names.

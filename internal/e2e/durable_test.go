@@ -15,7 +15,6 @@ import (
 	"os"
 	"path/filepath"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -234,15 +233,7 @@ func TestBackupDownload(t *testing.T) {
 	require.NoError(t, os.MkdirAll(leftover, 0o700))
 	p := start(t, "DATA_DIR="+data, "TOKENS_FILE="+path)
 	request := func(p *process, method, target, holder, body string) (int, []byte) {
-		r, err := http.NewRequest(method, "http://"+p.address+target, strings.NewReader(body))
-		require.NoError(t, err)
-		r.Header.Set("Authorization", "Bearer "+holders[holder].Token)
-		resp, err := http.DefaultClient.Do(r)
-		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read to the end
-		content, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return resp.StatusCode, content
+		return teamClient{holders[holder], p}.do(t, method, target, body)
 	}
 	for i := range 100 {
 		status, _ := request(p, "POST", "/webhook/status", "reports", reportOf("a", fmt.Sprint(i), "running"))

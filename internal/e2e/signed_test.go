@@ -3,16 +3,14 @@
 package e2e
 
 import (
-	"bytes"
-	"io"
 	"net/http"
-	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/models"
 )
 
 // TestWebhooksAreRememberedAcrossRestarts replays a signed webhook before and after a restart.
@@ -21,28 +19,14 @@ func TestWebhooksAreRememberedAcrossRestarts(t *testing.T) {
 	running, failed := reportOf("a", "t", "running"), reportOf("a", "t", "failed")
 	now := time.Now()
 	send := func(p *process, query, body string, header []string) (int, string) {
-		r, err := http.NewRequest("POST", "http://"+p.address+"/webhook/status"+query, strings.NewReader(body))
-		require.NoError(t, err)
-		for _, line := range header {
-			name, value, _ := strings.Cut(line, ": ")
-			r.Header.Set(name, value)
-		}
-		resp, err := http.DefaultClient.Do(r)
-		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read to the end
-		content, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		return resp.StatusCode, string(content)
+		w := p.do(http.MethodPost, "/webhook/status"+query, body, header...)
+		return w.Code, w.Body.String()
 	}
-	status := func(p *process) string {
-		resp, err := http.Get("http://" + p.address + "/api/sessions")
-		require.NoError(t, err)
-		defer resp.Body.Close() //nolint:errcheck // it is read to the end
-		content, err := io.ReadAll(resp.Body)
-		require.NoError(t, err)
-		_, rest, _ := bytes.Cut(content, []byte(`"current_status":"`))
-		text, _, _ := strings.Cut(string(rest), `"`)
-		return text
+	status := func(p *process) models.Status {
+		var page struct{ Sessions []models.FleetSession }
+		p.get(t, "/api/sessions", &page)
+		require.Len(t, page.Sessions, 1)
+		return page.Sessions[0].CurrentStatus
 	}
 	captured := accesstest.Sign(t, accesstest.Secret, "msg_1", now, running)
 	p := start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+accesstest.Secret)
@@ -54,7 +38,7 @@ func TestWebhooksAreRememberedAcrossRestarts(t *testing.T) {
 		for query, want := range map[string]int{"": 200, "?x=1": 200, "?agent_id=b": 400} {
 			code, response = send(p, query, running, append(captured, "Idempotency-Key: other"))
 			require.Equal(t, want, code, response)
-			require.Equal(t, "failed", status(p))
+			require.Equal(t, models.Failed, status(p))
 		}
 		require.Zero(t, p.stop(t))
 		p = start(t, "DATA_DIR="+dir, "WEBHOOK_SECRET="+accesstest.Secret)
