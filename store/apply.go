@@ -80,6 +80,9 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 		return Duplicate, nil
 	}
 	if r.Acknowledges() {
+		if !s.loading {
+			s.acknowledgements.count(r.Turn.Acknowledged)
+		}
 		s.addChange(Acknowledged, se, r.Received)
 	} else {
 		s.addReportChange(se, r, before, turn)

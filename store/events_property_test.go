@@ -108,6 +108,7 @@ func requireAgreement(t *rapid.T, st *store.Store) {
 		}
 	}
 	require.Equal(t, summaryOf(sessions), st.Summary())
+	require.Equal(t, acknowledgedOf(sessions), st.Stats().Acknowledged)
 	require.Equal(t, pending, allSessions(t, st, store.SessionQuery{Status: models.Pending, Expired: new(false)}, all))
 	for need := models.NeedWaiting; need <= models.NeedFailed; need++ {
 		needing := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return needOf(&se) != need })

@@ -65,6 +65,27 @@ func (s *Store) acknowledged(se *session) *models.Acknowledgement {
 	return ack
 }
 
+// Acknowledgements counts acknowledgements, by the reason why the session needed attention.
+type Acknowledgements struct {
+	Acknowledged, Snoozed models.NeedCounts // without and with an end
+}
+
+// count counts an acknowledgement.
+func (c *Acknowledgements) count(ack *models.Acknowledgement) {
+	counts := &c.Acknowledged
+	if !ack.Until.IsZero() {
+		counts = &c.Snoozed
+	}
+	switch ack.Need {
+	case models.NeedWaiting:
+		counts.Waiting++
+	case models.NeedLost:
+		counts.Lost++
+	case models.NeedFailed:
+		counts.Failed++
+	}
+}
+
 // waitsSince returns when a pending session began to wait, in Unix nanoseconds: for the answer to its oldest question,
 // if it has one.
 func (se *session) waitsSince() int64 {

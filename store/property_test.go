@@ -275,6 +275,25 @@ func needOf(se *models.FleetSession) models.Need {
 	return 0
 }
 
+// acknowledgedOf counts the sessions that would need attention if nobody had acknowledged them.
+func acknowledgedOf(sessions []models.FleetSession) (counts models.NeedCounts) {
+	for _, se := range sessions {
+		if se.Acknowledged == nil {
+			continue
+		}
+		se.Acknowledged = nil
+		switch needOf(&se) {
+		case models.NeedWaiting:
+			counts.Waiting++
+		case models.NeedLost:
+			counts.Lost++
+		case models.NeedFailed:
+			counts.Failed++
+		}
+	}
+	return counts
+}
+
 func requireHistory(t *rapid.T, want []models.AgentStatus, limit int, page func(*store.StatusPosition) store.Page[models.AgentStatus, store.StatusPosition]) {
 	got := []models.AgentStatus{}
 	var after *store.StatusPosition

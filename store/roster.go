@@ -46,12 +46,26 @@ func (r *roster) summary() models.Summary {
 	}
 	counts.Active = total(active) + counts.Idle
 	counts.Total = counts.Active + counts.Expired
-	needs := models.NeedCounts{
+	return models.Summary{Agents: r.byID.Len(), Sessions: counts, Needs: r.needCounts()}
+}
+
+// needCounts counts the sessions of the roster that need attention.
+func (r *roster) needCounts() models.NeedCounts {
+	return models.NeedCounts{
 		Waiting: r.needing(models.NeedWaiting).Len(),
 		Lost:    r.needing(models.NeedLost).Len(),
 		Failed:  r.needing(models.NeedFailed).Len(),
 	}
-	return models.Summary{Agents: r.byID.Len(), Sessions: counts, Needs: needs}
+}
+
+// acknowledged counts the sessions of the roster that would need attention if nobody had acknowledged or snoozed them.
+func (r *roster) acknowledged() (counts models.NeedCounts) {
+	needs := r.needCounts()
+	active, expired := r.byStatus(false), r.byStatus(true)
+	counts.Waiting = active.Pending - needs.Waiting
+	counts.Lost = expired.Running + expired.Pending - needs.Lost
+	counts.Failed = active.Failed - needs.Failed
+	return counts
 }
 
 func total(c models.StatusCounts) int { return c.Running + c.Pending + c.Success + c.Failed }

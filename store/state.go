@@ -58,6 +58,8 @@ type Store struct {
 	expiredTotal uint64
 	lostTotal    uint64
 
+	acknowledgements Acknowledgements // since the store was created
+
 	changes   changes
 	admitted  admitted
 	forgotten []Forgotten // since the last TakeForgotten; only with a journal

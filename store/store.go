@@ -73,12 +73,15 @@ func New(opts Options) *Store {
 type Stats struct {
 	models.Summary
 	ExpiredByStatus models.StatusCounts
-	ExpiredIdle     int    // expired sessions that had done nothing
-	ExpiredTotal    uint64 // sessions that expired since the store was created
-	LostTotal       uint64 // those of ExpiredTotal that were running or pending
+	ExpiredIdle     int               // expired sessions that had done nothing
+	ExpiredTotal    uint64            // sessions that expired since the store was created
+	LostTotal       uint64            // those of ExpiredTotal that were running or pending
+	Acknowledged    models.NeedCounts // sessions that need no attention because they were acknowledged or snoozed
 	Statuses        int
 	HistoryBytes    int64
 	Bounds          Bounds
+
+	Acknowledgements Acknowledgements // since the store was created
 }
 
 // Summary returns the counts of the fleet.
@@ -109,8 +112,11 @@ func (s *Store) Stats() Stats {
 		ExpiredIdle:     s.fleet.counts[classOf(models.Idle, true)],
 		ExpiredTotal:    s.expiredTotal,
 		LostTotal:       s.lostTotal,
+		Acknowledged:    s.fleet.acknowledged(),
 		Statuses:        s.statuses,
 		HistoryBytes:    s.used.bytes,
 		Bounds:          s.bounds,
+
+		Acknowledgements: s.acknowledgements,
 	}
 }

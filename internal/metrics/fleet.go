@@ -1,6 +1,8 @@
 package metrics
 
 import (
+	"iter"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -18,6 +20,9 @@ var (
 	bytesDesc    = desc("history_bytes", "Bytes of memory that agents, sessions and their statuses take. HISTORY_MAX_BYTES limits them.")
 	expiredDesc  = desc("sessions_expired_total", "Sessions that expired.")
 	lostDesc     = desc("sessions_lost_total", "Sessions that expired while running or pending.")
+	needingDesc  = desc("sessions_needing_attention", "Sessions that need attention, by reason: waiting, lost or failed. Without those that were acknowledged or snoozed.", "need")
+	setAsideDesc = desc("sessions_acknowledged", "Sessions that would need attention if nobody had acknowledged or snoozed them, by reason: waiting, lost or failed.", "need")
+	ackDesc      = desc("acknowledgements_total", "Sessions that a person acknowledged or snoozed, by kind (acknowledged, snoozed) and by reason: waiting, lost or failed.", "kind", "need")
 	boundsDesc   = desc("bound_hits_total", "How often a bound took effect: statuses dropped (history_limit, history_max_bytes), "+
 		"contents of current statuses dropped (content), sessions forgotten early (max_sessions, history_max_bytes) or at the end of their retention (session_retention), "+
 		"reports refused because there was no room (refused) or no room in their team's share (refused_share).", "bound")
@@ -29,7 +34,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (fleet) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{agentsDesc, sessionsDesc, statusesDesc, bytesDesc, expiredDesc, lostDesc, boundsDesc} {
+	for _, d := range []*prometheus.Desc{agentsDesc, sessionsDesc, statusesDesc, bytesDesc, expiredDesc, lostDesc, needingDesc, setAsideDesc, ackDesc, boundsDesc} {
 		ch <- d
 	}
 }
@@ -62,6 +67,18 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	sessions(models.Failed, "expired", expired.Failed)
 	counter(expiredDesc, stats.ExpiredTotal)
 	counter(lostDesc, stats.LostTotal)
+	for need, n := range byNeed(stats.Needs) {
+		gauge(needingDesc, int64(n), need)
+	}
+	for need, n := range byNeed(stats.Acknowledged) {
+		gauge(setAsideDesc, int64(n), need)
+	}
+	for need, n := range byNeed(stats.Acknowledgements.Acknowledged) {
+		counter(ackDesc, uint64(n), "acknowledged", need)
+	}
+	for need, n := range byNeed(stats.Acknowledgements.Snoozed) {
+		counter(ackDesc, uint64(n), "snoozed", need)
+	}
 	counter(boundsDesc, stats.Bounds.HistoryLimit, "history_limit")
 	counter(boundsDesc, stats.Bounds.HistoryMaxBytes, "history_max_bytes")
 	counter(boundsDesc, stats.Bounds.Contents, "content")
@@ -69,4 +86,15 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	counter(boundsDesc, stats.Bounds.MaxSessions, "max_sessions")
 	counter(boundsDesc, stats.Bounds.SessionRetention, "session_retention")
 	counter(boundsDesc, stats.Bounds.Refused, "refused")
+}
+
+// byNeed yields the counts, each with its reason as it appears on the wire.
+func byNeed(counts models.NeedCounts) iter.Seq2[string, int] {
+	return func(yield func(string, int) bool) {
+		for i, n := range [...]int{counts.Waiting, counts.Lost, counts.Failed} {
+			if !yield(models.NeedNames[i], n) {
+				return
+			}
+		}
+	}
 }

@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/config"
@@ -164,6 +166,67 @@ func (wiring Wiring) TestAcknowledge(t *testing.T) {
 		} {
 			require.Contains(t, post("/api/acknowledge", body, 400), want)
 		}
+	})
+}
+
+// TestAcknowledgeMetrics compares the metrics with what was acknowledged and snoozed, and with the summary, also after a
+// restart, which counts nothing again.
+func (wiring Wiring) TestAcknowledgeMetrics(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		s := wiring.startOn(t, fs)
+		post := func(target, body string) {
+			t.Helper()
+			require.Equal(t, 200, s.do("POST", target, body).Code)
+			time.Sleep(time.Second)
+		}
+		metricsAre := func(want ...string) {
+			t.Helper()
+			require.Equal(t, 200, s.do("GET", "/api/summary", "").Code) // expires what is due
+			var got []string
+			for line := range strings.Lines(s.do("GET", "/metrics", "").Body.String()) {
+				if strings.HasPrefix(line, "kubeagents_acknowledge") || strings.HasPrefix(line, "kubeagents_sessions_acknowledged") ||
+					strings.HasPrefix(line, "kubeagents_sessions_needing") {
+					got = append(got, strings.TrimSuffix(strings.TrimPrefix(line, "kubeagents_"), "\n"))
+				}
+			}
+			var all []string
+			for _, series := range []string{`acknowledgements_total{kind="acknowledged",`, `acknowledgements_total{kind="snoozed",`,
+				`sessions_acknowledged{`, `sessions_needing_attention{`} {
+				for _, need := range []string{"failed", "lost", "waiting"} {
+					all = append(all, series+`need="`+need+`"} `)
+				}
+			}
+			for i := range all {
+				all[i] += want[i/3][i%3 : i%3+1]
+			}
+			require.Equal(t, all, got)
+		}
+		for _, topic := range []string{"a", "b", "c"} {
+			post("/webhook/status", `{"agent_id":"x","session_topic":"`+topic+`","status":"pending","ttl_minutes":1440}`)
+			post("/webhook/status", `{"agent_id":"x","session_topic":"failed `+topic+`","status":"failed","ttl_minutes":1440}`)
+		}
+		for _, topic := range []string{"d", "e"} {
+			post("/webhook/status", `{"agent_id":"x","session_topic":"`+topic+`","status":"running","ttl_minutes":1}`)
+		}
+		time.Sleep(5 * time.Minute)
+		// In each word: failed, lost, waiting.
+		metricsAre("000", "000", "000", "323")
+
+		post("/api/agents/x/sessions/a/acknowledge", `{"minutes":30}`)
+		post("/api/agents/x/sessions/b/acknowledge", "")
+		post("/api/agents/x/sessions/d/acknowledge", `{"minutes":30}`) // a lost session is not snoozed
+		post("/api/acknowledge", `{"needs":"failed","minutes":30}`)
+		metricsAre("011", "301", "312", "011")
+		time.Sleep(40 * time.Minute) // the snoozes end
+		metricsAre("011", "301", "011", "312")
+		post("/webhook/status", `{"agent_id":"x","session_topic":"b","status":"pending"}`) // is new
+		metricsAre("011", "301", "010", "313")
+
+		require.NoError(t, s.journal.Close())
+		s = wiring.startOn(t, fs)
+		defer s.journal.Close()
+		metricsAre("000", "000", "010", "313")
 	})
 }
 
