@@ -69,7 +69,7 @@ func (h *Handler) MCP() Endpoint {
 		}
 		var refused *rpcError
 		if errors.As(err, &refused) {
-			refuseCall(w, refused)
+			refuseCall(w, http.StatusBadRequest, call.id, refused)
 			return nil
 		}
 		if err != nil {
@@ -79,7 +79,9 @@ func (h *Handler) MCP() Endpoint {
 			return err
 		}
 		c.held = nil // the reservation covers everything
-		transport.ServeHTTP(w, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		response := &callResponse{ResponseWriter: w}
+		transport.ServeHTTP(response, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
+		response.finish(call)
 		return nil
 	}
 }

@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-json-experiment/json/jsontext"
@@ -22,8 +24,10 @@ const (
 
 // Codes of JSON-RPC 2.0, section 5.1.
 const (
+	rpcParseError     = -32700
 	rpcInvalidRequest = -32600
 	rpcMethodNotFound = -32601
+	rpcInternalError  = -32603
 )
 
 // rpcError is the JSON-RPC error for a request that is not a valid call.
@@ -34,12 +38,19 @@ type rpcError struct {
 
 func (e *rpcError) Error() string { return e.Message }
 
-// mcpCall is the part of a call that determines how it counts against the rate limits.
-type mcpCall struct{ method, tool string }
+// mcpCall is a call as far as the server needs to know it: the ID that its response repeats, and what determines how it
+// counts against the rate limits.
+type mcpCall struct {
+	id           jsontext.Value // nil if there is no valid one
+	method, tool string
+}
 
 // readCall reads the body of a request into in, parses it as a call, and puts the body back. The error is a
 // *models.Error or an *rpcError.
 func readCall(in *intake, r *http.Request) (call mcpCall, err error) {
+	if mediaType, _, err := mime.ParseMediaType(r.Header.Get("Content-Type")); err != nil || mediaType != "application/json" {
+		return call, models.UnsupportedMediaType("Content-Type", "must be application/json")
+	}
 	sent, err := sentBody(r, "a call", maxCallBytes)
 	if err != nil {
 		return call, err
@@ -49,16 +60,18 @@ func readCall(in *intake, r *http.Request) (call mcpCall, err error) {
 	}
 	r.Body = io.NopCloser(bytes.NewReader(in.body))
 	call, err = decodeCall(in.body)
-	var known *models.Error
 	var refused *rpcError
-	if err != nil && !errors.As(err, &known) && !errors.As(err, &refused) {
-		err = syntaxError(err)
+	if err != nil && !errors.As(err, &refused) {
+		call.id, err = nil, &rpcError{rpcParseError, syntaxError(err).Error()}
 	}
 	return call, err
 }
 
-// decodeCall parses the method and the tool of a call.
+// decodeCall parses a call, and checks that it is a message of JSON-RPC 2.0.
 func decodeCall(body []byte) (call mcpCall, err error) {
+	if len(bytes.TrimSpace(body)) == 0 {
+		return call, &rpcError{rpcParseError, "the body is empty"}
+	}
 	d := jsontext.NewDecoder(bytes.NewBuffer(body))
 	switch d.PeekKind() {
 	case jsontext.KindBeginArray:
@@ -67,13 +80,20 @@ func decodeCall(body []byte) (call mcpCall, err error) {
 	default:
 		return call, &rpcError{rpcInvalidRequest, "a call must be an object"}
 	}
+	version, response := "", false
 	err = eachMember(d, func(name string) error {
 		switch name {
+		case "jsonrpc":
+			version, err = readText(d)
+			return err
 		case "id":
-			return checkCallID(d)
+			call.id, err = readCallID(d)
+			return err
 		case "method":
 			call.method, err = readText(d)
 			return err
+		case "result", "error":
+			response = true
 		case "params":
 			call.tool, err = readTool(d)
 			return err
@@ -85,6 +105,12 @@ func decodeCall(body []byte) (call mcpCall, err error) {
 	}
 	if _, err := d.ReadToken(); !errors.Is(err, io.EOF) {
 		return call, &rpcError{rpcInvalidRequest, "nothing may follow the call"}
+	}
+	if version != "2.0" {
+		return call, &rpcError{rpcInvalidRequest, `jsonrpc must be "2.0": a request is a JSON-RPC message, such as {"jsonrpc":"2.0","id":1,"method":"tools/list"}`}
+	}
+	if call.method == "" && !response {
+		return call, &rpcError{rpcInvalidRequest, "method is required, as a string"}
 	}
 	if call.method == "subscriptions/listen" {
 		return call, &rpcError{rpcMethodNotFound, "this server has no subscriptions: GET /api/events streams changes of sessions"}
@@ -134,13 +160,21 @@ func readTool(d *jsontext.Decoder) (tool string, err error) {
 	return tool, err
 }
 
-// checkCallID reads the ID of a call and checks its length, since the response repeats it.
-func checkCallID(d *jsontext.Decoder) error {
+// readCallID reads the ID of a call and checks it, since the response repeats it.
+func readCallID(d *jsontext.Decoder) (jsontext.Value, error) {
 	id, err := d.ReadValue()
-	if err == nil && len(id) > maxCallIDBytes {
-		return &rpcError{rpcInvalidRequest, fmt.Sprintf("id must be at most %d bytes", maxCallIDBytes)}
+	if err != nil {
+		return nil, err
 	}
-	return err
+	switch id.Kind() {
+	case jsontext.KindString, jsontext.KindNumber, jsontext.KindNull:
+	default:
+		return nil, &rpcError{rpcInvalidRequest, "id must be a string or a number"}
+	}
+	if len(id) > maxCallIDBytes {
+		return nil, &rpcError{rpcInvalidRequest, fmt.Sprintf("id must be at most %d bytes", maxCallIDBytes)}
+	}
+	return id.Clone(), nil
 }
 
 // countCall counts a call as a read or as a report. If a report exceeds the limit, countCall sets c.excess, which the
@@ -161,11 +195,57 @@ func (h *Handler) countCall(w http.ResponseWriter, c *caller, call mcpCall) erro
 }
 
 // refuseCall responds to a request that is not a valid call: https://modelcontextprotocol.io/specification,
-// "Transports".
-func refuseCall(w http.ResponseWriter, why *rpcError) {
-	writeJSON(w, http.StatusBadRequest, struct {
-		Version string    `json:"jsonrpc"`
-		ID      *string   `json:"id"`
-		Error   *rpcError `json:"error"`
-	}{"2.0", nil, why})
+// "Transports". id is that of the call, nil if it is not known.
+func refuseCall(w http.ResponseWriter, status int, id jsontext.Value, why *rpcError) {
+	writeJSON(w, status, struct {
+		Version string         `json:"jsonrpc"`
+		ID      jsontext.Value `json:"id"`
+		Error   *rpcError      `json:"error"`
+	}{"2.0", id, why})
 }
+
+// callResponse is the response to a call. It turns an error that the SDK writes as plain text into one of JSON-RPC.
+type callResponse struct {
+	http.ResponseWriter
+	status int    // of an error in plain text; 0 if the response is none
+	text   []byte // of that error
+}
+
+// Unwrap lets http.ResponseController reach the connection.
+func (c *callResponse) Unwrap() http.ResponseWriter { return c.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (c *callResponse) WriteHeader(status int) {
+	if status >= http.StatusBadRequest && strings.HasPrefix(c.Header().Get("Content-Type"), "text/plain") {
+		c.status = status
+		return
+	}
+	c.ResponseWriter.WriteHeader(status)
+}
+
+// Write implements io.Writer.
+func (c *callResponse) Write(b []byte) (int, error) {
+	if c.status != 0 {
+		c.text = append(c.text, b...)
+		return len(b), nil
+	}
+	return c.ResponseWriter.Write(b)
+}
+
+// finish sends the error, if the response is one in plain text.
+func (c *callResponse) finish(call mcpCall) {
+	if c.status == 0 {
+		return
+	}
+	why := &rpcError{rpcInvalidRequest, strings.TrimSpace(string(c.text))}
+	switch {
+	case c.status >= http.StatusInternalServerError:
+		why.Code = rpcInternalError
+	case strings.Contains(why.Message, jsonrpcNotHandled):
+		why.Code, why.Message = rpcMethodNotFound, fmt.Sprintf("unknown method %q", call.method)
+	}
+	refuseCall(c.ResponseWriter, c.status, call.id, why)
+}
+
+// jsonrpcNotHandled is part of the SDK's error for a method that it does not support. The SDK does not export it.
+const jsonrpcNotHandled = "JSON RPC not handled"

@@ -296,14 +296,28 @@ func TestMCPOverHTTP(t *testing.T) {
 		{list, []string{"Origin: https://tools.example.com.evil.test"}, 403, "forbidden"},
 		{list, []string{"Content-Type: text/plain"}, 415, "application/json"},
 		{list, []string{"Accept: text/html"}, 400, "Accept must contain"},
-		{`{`, nil, 400, "malformed JSON at byte 1"},
-		{`{"jsonrpc":"2.0","id":1,"method":"nothing"}`, nil, 400, "unsupported"},
+		{`{"id":1`, nil, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"malformed JSON at byte 7`},
+		{`hello`, nil, 400, `"code":-32700`},
+		{` `, nil, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"the body is empty"}}`},
+		{`{}`, nil, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"jsonrpc must be \"2.0\"`},
+		{`7`, nil, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"a call must be an object"}}`},
+		{`{"jsonrpc":"1.0","id":7,"method":"ping"}`, nil, 400, `{"jsonrpc":"2.0","id":7,"error":{"code":-32600,"message":"jsonrpc must be \"2.0\"`},
+		{`{"jsonrpc":"2.0","id":"x","method":7}`, nil, 400, `{"jsonrpc":"2.0","id":"x","error":{"code":-32600,"message":"method is required, as a string"}}`},
+		{`{"jsonrpc":"2.0","id":[],"method":"ping"}`, nil, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"id must be a string or a number"}}`},
+		{`{"jsonrpc":"2.0","id":"` + strings.Repeat("x", 300) + `","method":"ping"}`, nil, 400, `"id":null,"error":{"code":-32600,"message":"id must be at most 256 bytes"}`},
+		{`{"jsonrpc":"2.0","method":"ping"}`, nil, 400, `{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"invalid request: missing id for \"ping\""}}`},
+		{`{"jsonrpc":"2.0","id":1,"method":"nothing"}`, nil, 400, `{"jsonrpc":"2.0","id":1,"error":{"code":-32601,"message":"unknown method \"nothing\""}}`},
+		{`{"jsonrpc":"2.0","id":4,"result":{}}`, nil, 202, ""},
 		{`{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"report_status","arguments":{"content":"` + strings.Repeat("x", 1<<20) + `"}}}`, nil, 413, ""},
 	} {
 		header := append([]string{"Content-Type: application/json", "Accept: application/json, text/event-stream"}, test.header...)
 		w := s.do("POST", "/mcp", test.body, header...)
 		require.Equal(t, test.status, w.Code, "%v: %s", test.header, w.Body)
 		require.Contains(t, w.Body.String(), test.want, "%v", test.header)
+		if w.Code != 202 {
+			require.Equal(t, "application/json", w.Header().Get("Content-Type"), "%s %v", test.body, test.header)
+			require.True(t, json.Valid(w.Body.Bytes()), w.Body)
+		}
 	}
 	for _, method := range []string{"GET", "DELETE"} {
 		w := s.do(method, "/mcp", "")
