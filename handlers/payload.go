@@ -113,7 +113,7 @@ func inflateError(err error) error {
 	case errors.As(err, &known):
 		return known
 	case errors.Is(err, io.EOF), errors.Is(err, io.ErrUnexpectedEOF):
-		return models.BadRequest("", "the gzip body is truncated")
+		return models.BadRequest("", "the gzip body is incomplete: it was cut off before its end")
 	}
 	return models.BadRequest("", "the gzip body is corrupt, or is not gzip")
 }

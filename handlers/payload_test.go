@@ -65,9 +65,9 @@ func TestContentEncodings(t *testing.T) {
 		"another encoding is unsupported":             {"/webhook/status", report, []string{"br"}, 415, unsupported},
 		"another encoding of an event is unsupported": {"/webhook/codex", event, []string{"zstd"}, 415, unsupported},
 		"an uncompressed body is not a gzip stream":   {"/webhook/status", report, []string{"gzip"}, 400, "the gzip body is corrupt, or is not gzip"},
-		"an empty body is not a gzip stream":          {"/webhook/status", "", []string{"gzip"}, 400, "the gzip body is truncated"},
-		"a stream truncated in its header":            {"/webhook/codex", stream[:5], []string{"gzip"}, 400, "the gzip body is truncated"},
-		"a stream truncated before its checksum":      {"/webhook/codex", string(compressed(event))[:30], []string{"gzip"}, 400, "the gzip body is truncated"},
+		"an empty body is not a gzip stream":          {"/webhook/status", "", []string{"gzip"}, 400, "the gzip body is incomplete"},
+		"a stream truncated in its header":            {"/webhook/codex", stream[:5], []string{"gzip"}, 400, "the gzip body is incomplete"},
+		"a stream truncated before its checksum":      {"/webhook/codex", string(compressed(event))[:30], []string{"gzip"}, 400, "the gzip body is incomplete"},
 		"a stream with a wrong checksum":              {"/webhook/status", stream[:len(stream)-5] + "x" + stream[len(stream)-4:], []string{"gzip"}, 400, "is corrupt"},
 		"a stream with trailing data":                 {"/webhook/status", stream + "x", []string{"gzip"}, 400, "the gzip body"},
 		"reports of 9 MiB are too large":              {"/webhook/status", string(compressed(strings.Repeat(" ", 9<<20))), []string{"gzip"}, 413, "the decompressed body must be at most 8 MiB"},
@@ -90,6 +90,20 @@ func TestContentEncodings(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// TestCutOffGzip cuts a gzip body off at every length.
+func TestCutOffGzip(t *testing.T) {
+	for path, body := range map[string]string{"/webhook/status": reportOf("t", ""), "/webhook/codex": `{"session_id":"s","hook_event_name":"Stop"}`} {
+		stream := compressed(body)
+		for length := range stream {
+			w, r := httptest.NewRecorder(), compressedRequest(stream[:length])
+			r.URL.Path = path
+			webhooks().ServeHTTP(w, r)
+			require.Equal(t, http.StatusBadRequest, w.Code, "%s: %d bytes", path, length)
+			require.JSONEq(t, `{"error":"bad_request","message":"the gzip body is incomplete: it was cut off before its end"}`, w.Body.String(), "%s: %d bytes", path, length)
+		}
 	}
 }
 
