@@ -99,6 +99,16 @@ func (h *Handler) atPrefix(r *http.Request) bool {
 	return known || h.atPublicHost(r)
 }
 
+// base returns the path that the links of the page at / are relative to, "" for the address of the page. A proxy that
+// strips a prefix does not say whether the browser's address ends with a slash, and without one, relative links would
+// lead out of the prefix.
+func (h *Handler) base(r *http.Request) string {
+	if prefix := h.prefix(r); prefix != "" && h.atPrefix(r) {
+		return prefix + "/"
+	}
+	return ""
+}
+
 // withSlash redirects from the prefix itself to the same path with a trailing slash, which the page's relative links
 // depend on. It reports whether the request was for such a path.
 func (h *Handler) withSlash(w http.ResponseWriter, r *http.Request) bool {

@@ -24,7 +24,7 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
 	var known *models.Error
 	if errors.As(err, &known) && known.Code == models.CodeUnauthorized {
 		envelopeOf(w).refused = known.Message
-		return h.Dashboard.SignIn(w, r, dashboard.SignIn{Status: http.StatusUnauthorized, Query: viewOf(r.URL.RawQuery)})
+		return h.Dashboard.SignIn(w, r, dashboard.SignIn{Status: http.StatusUnauthorized, Query: viewOf(r.URL.RawQuery), Base: h.base(r)})
 	}
 	if err != nil {
 		return err
@@ -32,7 +32,7 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
 	if !h.replayed.Load() {
 		return errReplaying
 	}
-	return h.Dashboard.Page(w, r, grantOf(w), h.serverAt(""))
+	return h.Dashboard.Page(w, r, grantOf(w), h.serverAt(""), h.base(r))
 }
 
 // SignIn accepts the form with a token, and signs the browser in for reading: POST /sign-in.
@@ -55,7 +55,7 @@ func (h *Handler) SignIn(w http.ResponseWriter, r *http.Request) error {
 	}
 	if err != nil {
 		env.refused = err.Error()
-		return h.Dashboard.SignIn(w, r, dashboard.SignIn{Status: http.StatusUnauthorized, Query: query, Fault: err.Error()})
+		return h.Dashboard.SignIn(w, r, dashboard.SignIn{Status: http.StatusUnauthorized, Query: query, Fault: err.Error(), Base: h.base(r)})
 	}
 	env.grant = grant
 	h.setSecret(w, r, h.Access.SignIns.Add(grant), int(access.SignedInFor/time.Second))
@@ -116,8 +116,8 @@ func (h *Handler) setSecret(w http.ResponseWriter, r *http.Request, secret strin
 		Name: cookieName, Value: secret, Path: "/", MaxAge: maxAge,
 		HttpOnly: true, SameSite: http.SameSiteStrictMode,
 	}
-	if h.atPrefix(r) {
-		cookie.Path = h.prefix(r) + "/"
+	if h.atPrefix(r) && h.prefix(r) != "" {
+		cookie.Path = h.prefix(r) // without a trailing slash, so that it is also sent to the prefix itself
 	}
 	if h.encrypted(r) {
 		cookie.Name, cookie.Secure = hostCookieName, true

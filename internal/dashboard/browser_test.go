@@ -9,6 +9,8 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
 	"net/url"
 	"os"
 	"os/exec"
@@ -846,6 +848,34 @@ func TestPathPrefix(t *testing.T) {
 		require.Empty(t, eval[[]string](p, elsewhere))
 		p.run(click("[aria-label='Sign out (team a)']"), shown(".signin"))
 	}
+}
+
+// TestPathPrefixWithoutSlash opens the page at the path that a proxy strips, without a slash at its end, and signs in.
+func TestPathPrefixWithoutSlash(t *testing.T) {
+	in := openBrowser(t)
+	s, token := withTokens(t, "TRUSTED_PROXIES=127.0.0.1")
+	s.report(t, reportOf("team-a/anna", "mine", "pending", ""))
+	target := &url.URL{Scheme: "http", Host: s.address}
+	proxy := httptest.NewServer(http.StripPrefix("/team/hub", &httputil.ReverseProxy{Rewrite: func(r *httputil.ProxyRequest) {
+		r.SetURL(target)
+		r.Out.Host = r.In.Host
+		r.Out.Header.Set("X-Forwarded-Prefix", "/team/hub")
+	}}))
+	defer proxy.Close()
+	direct := s.address
+	s.address = strings.TrimPrefix(proxy.URL, "http://")
+	defer func() { s.address = direct }()
+
+	p := openAt(in, t, s, "team/hub", ".signin")
+	p.run(chromedp.KeyEvent(token), chromedp.KeyEvent(kb.Enter), shown("main#content h1"))
+	p.live().await("document.querySelector('.row')?.innerText.includes('mine')")
+
+	p.run(chromedp.Navigate(s.url("team/hub?view=sessions")), shown("main#content h1"))
+	p.live().await("document.querySelector('.row')?.innerText.includes('mine')")
+	require.Empty(t, eval[[]string](p, "performance.getEntriesByType('resource').map(({name}) => new URL(name).pathname).filter((path) => !path.startsWith('/team/hub/'))"))
+	p.run(click(".row"), shown(".entry"))
+	require.Equal(t, "/team/hub/", eval[string](p, "location.pathname"))
+	p.run(click("[aria-label='Sign out (team a)']"), shown(".signin"))
 }
 
 // TestAccessibility checks views in special states with axe-core, in light on a desktop and in dark on a phone.

@@ -86,7 +86,7 @@ func New(st *store.Store) (*Dashboard, error) {
 	d.page, d.signIn, d.connect = pages.Lookup("page.html"), pages.Lookup("signin.html"), pages.Lookup("connect.html")
 	style := sha256.Sum256([]byte(d.style))
 	d.policy = "default-src 'self'; style-src 'self' 'sha256-" + base64.StdEncoding.EncodeToString(style[:]) +
-		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+		"'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'"
 	return d, nil
 }
 
@@ -180,12 +180,14 @@ const mark = `<rect width="32" height="32" rx="8" fill="#4f46e5"/><g stroke="#ff
 	`<circle cx="24" cy="9" r="2.8" fill="#c7d2fe"/><circle cx="16" cy="25" r="2.8" fill="#c7d2fe"/>`
 
 // Page serves the page of a server to a client that may read what grant allows. Unless the request selects another
-// view, the HTML already shows the waiting sessions.
-func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant, server connect.Server) error {
+// view, the HTML already shows the waiting sessions. The page's links are relative to base, a path that ends with a
+// slash; "" means the address of the page.
+func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant, server connect.Server, base string) error {
 	view, err := d.view(r, grant, server)
 	if err != nil {
 		return err
 	}
+	view.Base = base
 	return d.render(w, http.StatusOK, d.page, view)
 }
 
@@ -194,6 +196,7 @@ type SignIn struct {
 	Status int    // of the response
 	Query  string // of the requested view
 	Fault  string // why the token was rejected, "" if none was given
+	Base   string // as in [Dashboard.Page]
 }
 
 // SignIn serves the sign-in form.

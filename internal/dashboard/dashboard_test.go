@@ -35,7 +35,7 @@ func newDashboard(t *testing.T, reports ...models.StatusReport) *dashboard.Dashb
 
 // pageOf returns the endpoint of the page, without access control.
 func pageOf(d *dashboard.Dashboard) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error { return d.Page(w, r, nil, connect.Server{}) }
+	return func(w http.ResponseWriter, r *http.Request) error { return d.Page(w, r, nil, connect.Server{}, "") }
 }
 
 // get sends a GET request to an endpoint. Header lines are "Name: value".
@@ -116,7 +116,7 @@ func TestContentSecurityPolicy(t *testing.T) {
 	require.Len(t, style, 2)
 	sum := sha256.Sum256([]byte(style[1]))
 	require.Equal(t, "default-src 'self'; style-src 'self' 'sha256-"+base64.StdEncoding.EncodeToString(sum[:])+
-		"'; object-src 'none'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'", policy)
+		"'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'none'", policy)
 	require.NotRegexp(t, `(?s)<script(?: [^>]*)?>[^<]`, page, "no script in the page itself")
 	require.NotRegexp(t, ` (style|on\w+)=`, page)
 	require.NotRegexp(t, `(href|src)="(https?:)?//`, page, "nothing from other hosts")

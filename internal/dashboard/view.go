@@ -22,6 +22,7 @@ const shown = 8
 // view is the data of the page.
 type view struct {
 	Style   template.CSS
+	Base    string // see Page
 	Prefix  string
 	Modules []string
 	Theme   string

@@ -86,13 +86,13 @@ func (wiring Wiring) TestSignInCookies(t *testing.T) {
 		{none, "/sign-in", []string{"X-Forwarded-Proto: https"}, "__Host-kubeagents /"},
 		{whole, "/sign-in", []string{"Host: hub.example.com"}, "__Host-kubeagents /"},
 		{whole, "/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /"},
-		{shared, "/sign-in", []string{"Host: example.org"}, "__Secure-kubeagents /team/"},
-		{shared, "/team/sign-in", []string{"Host: example.org"}, "__Secure-kubeagents /team/"},
-		{shared, "/sign-in", []string{"Host: 127.0.0.1:8080", "X-Forwarded-Host: example.org"}, "__Secure-kubeagents /team/"},
-		{shared, "/team/sign-in", []string{"X-Forwarded-Proto: https"}, "__Secure-kubeagents /team/"},
+		{shared, "/sign-in", []string{"Host: example.org"}, "__Secure-kubeagents /team"},
+		{shared, "/team/sign-in", []string{"Host: example.org"}, "__Secure-kubeagents /team"},
+		{shared, "/sign-in", []string{"Host: 127.0.0.1:8080", "X-Forwarded-Host: example.org"}, "__Secure-kubeagents /team"},
+		{shared, "/team/sign-in", []string{"X-Forwarded-Proto: https"}, "__Secure-kubeagents /team"},
 		{shared, "/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /"},
-		{shared, "/team/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /team/"},
-		{plain, "/team/sign-in", []string{"Host: hub:8080"}, "kubeagents /team/"},
+		{shared, "/team/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /team"},
+		{plain, "/team/sign-in", []string{"Host: hub:8080"}, "kubeagents /team"},
 	} {
 		w := test.server.do("POST", test.target, form, append(test.header, "Content-Type: application/x-www-form-urlencoded")...)
 		require.Equal(t, 303, w.Code, "%+v", test)
@@ -274,10 +274,35 @@ func (wiring Wiring) TestForwardedPrefix(t *testing.T) {
 
 	require.Equal(t, 404, plain.do("GET", "/hub/api/agents", "", append(reads[:1:1], "X-Forwarded-Prefix: /hub")...).Code,
 		"the proxy has stripped it already: otherwise a client could get around the proxy's rules for paths")
+	for _, test := range []struct {
+		server *server
+		header []string
+		base   string
+	}{
+		{plain, []string{"X-Forwarded-Prefix: /hub"}, "/hub/"},
+		{plain, []string{"X-Forwarded-Prefix: /tools, /hub/"}, "/tools/hub/"},
+		{plain, []string{"X-Forwarded-Prefix: /<script>"}, ""},
+		{plain, nil, ""},
+		{untrusting, []string{"X-Forwarded-Prefix: /hub"}, ""},
+		{named, []string{"Host: hub.example.com"}, "/team/"},
+		{named, []string{"X-Forwarded-Host: hub.example.com"}, "/team/"},
+		{named, []string{"Host: 127.0.0.1:8080"}, ""},
+	} {
+		for _, header := range [][]string{test.header, append(test.header[:len(test.header):len(test.header)], reads...)} { // the sign-in form, and the page
+			page := test.server.do("GET", "/", "", header...).Body.String()
+			if test.base == "" {
+				require.NotContains(t, page, "<base", "%q", header)
+				continue
+			}
+			before, _, found := strings.Cut(page, `<base href="`+test.base+`">`)
+			require.True(t, found, "%q: %s", header, page)
+			require.NotRegexp(t, "href=|src=", before, "links before it would not follow it")
+		}
+	}
 	form := url.Values{"token": {holders["reads"].Token}}.Encode()
 	w = plain.do("POST", "/sign-in", form, append(via, "Content-Type: application/x-www-form-urlencoded")...)
 	require.Equal(t, 303, w.Code)
-	require.Regexp(t, `^__Secure-kubeagents=.*; Path=/hub/;`, w.Header().Get("Set-Cookie"))
+	require.Regexp(t, `^__Secure-kubeagents=.*; Path=/hub;`, w.Header().Get("Set-Cookie"))
 	cookie, _, _ := strings.Cut(w.Header().Get("Set-Cookie"), ";")
 	require.Equal(t, 200, plain.do("GET", "/api/summary", "", append(via, "Cookie: "+cookie)...).Code)
 	require.Equal(t, 401, plain.do("GET", "/api/summary", "", "X-Forwarded-Proto: https", "Cookie: "+cookie).Code,
