@@ -35,6 +35,9 @@ func TestServer(t *testing.T) { servertest.Run(t, wiring) }
 // BenchmarkReads measures what reads cost in a large fleet and in a small one.
 func BenchmarkReads(b *testing.B) { wiring.BenchmarkReads(b) }
 
+// BenchmarkWaitingReads measures what reads of sessions that wait cost if many wait, and if few do.
+func BenchmarkWaitingReads(b *testing.B) { wiring.BenchmarkWaitingReads(b) }
+
 // BenchmarkTeamReads measures what reads with a limited token cost in a large fleet and in a small one.
 func BenchmarkTeamReads(b *testing.B) { wiring.BenchmarkTeamReads(b) }
 

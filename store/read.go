@@ -300,7 +300,7 @@ func (s *Store) sessionsFrom(q SessionQuery, after *SessionPosition) iter.Seq[*s
 		r = &src.roster
 	}
 	if q.Need != 0 {
-		return r.needingFrom(q.Need, after).All()
+		return ahead(r.needingFrom(q.Need, after)).All()
 	}
 	var walks []ordered.Walk[session]
 	for c := range classesWhere(classes, q.conditions()...) {

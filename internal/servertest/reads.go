@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"slices"
@@ -16,6 +17,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
 )
 
 // BenchmarkReads measures the cost of each read in a fleet of 200,000 sessions, and compares it with the cost in a
@@ -42,6 +44,23 @@ func (wiring Wiring) BenchmarkReads(b *testing.B) {
 		{"sessions-that-wait", always("/api/sessions?limit=100&needs=waiting")},
 		{"sessions-of-agent", func(n, _ int) string { return "/api/sessions?limit=100&agent_id=" + benchAgent(n) }},
 		{"sessions-of-source-pending", always("/api/sessions?limit=100&source=cursor&status=pending")},
+		{"summary", always("/api/summary")},
+	} {
+		read.compare(b, small, large)
+	}
+}
+
+// BenchmarkWaitingReads compares reads of the sessions that wait, the longest waiting first, in a fleet of 200,000
+// sessions of which 10,000 wait with those in a fleet of 2,000 of which 100 wait: the first page, and pages from
+// everywhere in the list. Sessions begin to wait in random order. No session is acknowledged, and nothing is reported
+// meanwhile.
+func (wiring Wiring) BenchmarkWaitingReads(b *testing.B) {
+	small, large := wiring.newWaitingFleet(b, 2_000), wiring.newWaitingFleet(b, 200_000)
+	deep := map[int][]string{small.agents: small.pagesOfWaiting(b, 60), large.agents: large.pagesOfWaiting(b, 60)}
+	for _, read := range []fleetRead{
+		{"first-page", always("/api/sessions?limit=100&needs=waiting")},
+		{"deep-page", func(n, agents int) string { return deep[agents][n*len(deep[agents])/agents] }},
+		{"latest-first", always("/api/sessions?limit=100&status=pending&expired=false")},
 		{"summary", always("/api/summary")},
 	} {
 		read.compare(b, small, large)
@@ -136,6 +155,46 @@ func (wiring Wiring) newFleet(b *testing.B, sessions int, cfg config.Config) *fl
 	summary := s.store.Summary().Sessions
 	require.Equal(b, []int{sessions, 5, 4}, []int{summary.Total, summary.Lost, summary.ByStatus.Pending})
 	return &fleetServer{s, sessions / 10, nil}
+}
+
+// newWaitingFleet returns a server with a fleet in which one session of 20 waits for the answer to a question.
+func (wiring Wiring) newWaitingFleet(b *testing.B, sessions int) *fleetServer {
+	s := wiring.newGuardedServer(b, nil, config.Config{}, nil)
+	random := rand.New(rand.NewPCG(1, uint64(sessions)))
+	now := time.Now().Add(-10 * time.Minute)
+	accept := func(n int, report models.StatusReport) {
+		report.AgentID, report.SessionTopic, report.TTLMinutes = benchAgent(n/10), fmt.Sprint(n%10), 60
+		report.AgentSource = []string{"claude-code", "cursor"}[n/10%2]
+		now = now.Add(time.Millisecond)
+		outcomes := s.store.Accept(nil, []models.StatusReport{report}, now, nil)
+		require.Equal(b, store.Stored, outcomes[0])
+	}
+	for _, n := range random.Perm(sessions) {
+		accept(n, models.StatusReport{AgentName: "Backend refactor", SessionTitle: fmt.Sprint("Fix test ", n), Status: models.Running,
+			Message: fmt.Sprintf("Running go test ./internal/package%d", n), Event: &models.Event{AppliesIn: models.Anywhere}})
+	}
+	for _, n := range random.Perm(sessions)[:sessions/20] {
+		text := fmt.Sprintf("Bash: rm -rf build/%d", n)
+		accept(n, models.StatusReport{Status: models.Pending, Event: &models.Event{AppliesIn: models.Anywhere, CallIDHash: uint64(n + 1),
+			Question: &models.Question{Kind: models.Permission, Text: text, Content: text + "\n\nRemove what was built before"}}})
+	}
+	require.Equal(b, models.NeedCounts{Waiting: sessions / 20}, s.store.Summary().Needs)
+	return &fleetServer{s, sessions / 10, nil}
+}
+
+// pagesOfWaiting returns the targets of n full pages of the sessions that wait, spread over the list.
+func (f *fleetServer) pagesOfWaiting(b *testing.B, n int) (targets []string) {
+	const list = "/api/sessions?needs=waiting&limit="
+	step := f.agents * 10 / 20 / 100 // a hundredth of those that wait
+	for cursor := ""; len(targets) < n; {
+		var page struct {
+			NextCursor string `json:"next_cursor"`
+		}
+		f.get(b, fmt.Sprint(list, step, cursor), &page)
+		cursor = "&cursor=" + page.NextCursor
+		targets = append(targets, list+"40"+cursor)
+	}
+	return targets
 }
 
 // cost returns the average time per response over 64 requests spread across the fleet.
