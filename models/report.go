@@ -63,6 +63,7 @@ type Record struct {
 	Turn     *Turn // what is under way after the record; nil if the record does not change that
 
 	ShownQuestion uint64           // sequence of the question that the status shows; 0 for none or for that of this record
+	ShownKind     QuestionKind     // of that question; 0 for none, for that of this record, or if it is not known
 	Closed        []ClosedQuestion // closed questions that the status's entry in the history mentions
 }
 
@@ -87,6 +88,14 @@ func (r *Record) QuestionShown() uint64 {
 		return r.Sequence
 	}
 	return r.ShownQuestion
+}
+
+// KindShown returns the kind of the question that the record's status shows, or 0 if there is none or it is not known.
+func (r *Record) KindShown() QuestionKind {
+	if r.ShownKind == 0 && r.QuestionShown() == r.Sequence && r.Turn != nil && r.Turn.Question != nil {
+		return r.Turn.Question.Kind
+	}
+	return r.ShownKind
 }
 
 // Validate returns nil, or a bad_request error that names the first field at fault and what is allowed. now is the

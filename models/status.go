@@ -74,6 +74,7 @@ type AgentStatus struct {
 	Idle bool `json:"idle,omitzero"` // the session was at an empty prompt and had done nothing yet
 
 	QuestionID      string           `json:"question_id,omitzero"`       // of the question that the status shows
+	QuestionKind    QuestionKind     `json:"question_kind,omitzero"`     // of that question, if it is known
 	ClosedQuestions []ClosedQuestion `json:"closed_questions,omitempty"` // with this entry, or since the previous one
 
 	Acknowledged *Acknowledgement `json:"acknowledged,omitempty"` // of the session before this entry, which ended it

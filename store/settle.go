@@ -401,7 +401,7 @@ func (d *decision) renew() Outcome {
 	r, current := &d.record, d.se.current()
 	r.Message, r.Content, r.ReportID = current.unpack()
 	r.Status, r.Timestamp, r.ByEvent = current.kind, current.timestamp(), current.is(byEvent)
-	r.ShownQuestion, r.Closed = current.notes()
+	r.ShownQuestion, r.ShownKind, r.Closed = current.notes()
 	r.Renews = models.RenewedRecord{Sequence: current.sequence, Received: at(current.received)}
 	return Renewed
 }
@@ -411,8 +411,8 @@ func (d *decision) enterQuestion(shown uint64, received int64) Outcome {
 	q := d.event.Question
 	if shown != 0 {
 		q = d.before.find(shown).view().full
+		d.record.ShownQuestion, d.record.ShownKind = shown, q.Kind
 	}
-	d.record.ShownQuestion = shown
 	return d.enterStatus(models.UnderlyingStatus{Status: models.Pending, Message: q.Text, Content: shorten(q.Content)}, received)
 }
 

@@ -55,7 +55,7 @@ func (se *session) size() int64 {
 
 // leastSize returns the minimum size of the status of r: its content may be dropped at once.
 func leastSize(r *models.Record) int64 {
-	n := len(r.Message) + len(r.ReportID) + len(packNotes(r.QuestionShown(), r.Closed))
+	n := len(r.Message) + len(r.ReportID) + len(packNotes(r))
 	return sizeOfStatus(n + 8)
 }
 

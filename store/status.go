@@ -68,7 +68,7 @@ var statusInAgent = ordered.Member[status]{Place: (*status).place,
 // message, content and report ID. If the status mentions questions, the length of the report ID comes third, and the
 // questions last. One string costs one allocation and one header.
 func packText(r *models.Record) string {
-	return pack(r.Message, r.Content, r.ReportID, string(packNotes(r.QuestionShown(), r.Closed)))
+	return pack(r.Message, r.Content, r.ReportID, string(packNotes(r)))
 }
 
 func pack(message, content, reportID, notes string) string {
@@ -102,13 +102,14 @@ func (st *status) dropContent() {
 	st.marks |= contentDropped
 }
 
-// packNotes encodes what a status says about questions: the sequence of the record of the one that is open, and the
-// closed ones, each with its outcome and its texts. It returns nil if there are none.
-func packNotes(shown uint64, closed []models.ClosedQuestion) []byte {
+// packNotes encodes what the status of a record says about questions: the sequence of the record of the one that is
+// open, its kind, and the closed ones, each with its outcome and its texts. It returns nil if there are none.
+func packNotes(r *models.Record) []byte {
+	shown, closed := r.QuestionShown(), r.Closed
 	if shown == 0 && len(closed) == 0 {
 		return nil
 	}
-	b := binary.AppendUvarint(nil, shown)
+	b := append(binary.AppendUvarint(nil, shown), byte(r.KindShown()))
 	for i := range closed {
 		b = append(b, byte(closed[i].Outcome))
 		for _, text := range [...]string{closed[i].ID, closed[i].Text, closed[i].By, closed[i].Answer} {
@@ -119,12 +120,13 @@ func packNotes(shown uint64, closed []models.ClosedQuestion) []byte {
 }
 
 // notes returns what the status says about questions: see packNotes.
-func (st *status) notes() (shown uint64, closed []models.ClosedQuestion) {
+func (st *status) notes() (shown uint64, kind models.QuestionKind, closed []models.ClosedQuestion) {
 	_, _, _, rest := st.parts()
 	if rest == "" {
-		return 0, nil
+		return 0, 0, nil
 	}
 	n, rest := cutUvarint(rest)
+	kind, rest = models.QuestionKind(rest[0]), rest[1:]
 	for rest != "" {
 		c := models.ClosedQuestion{Outcome: models.QuestionOutcome(rest[0])}
 		rest = rest[1:]
@@ -135,7 +137,7 @@ func (st *status) notes() (shown uint64, closed []models.ClosedQuestion) {
 		}
 		closed = append(closed, c)
 	}
-	return uint64(n), closed
+	return uint64(n), kind, closed
 }
 
 // unpack returns the texts of the report.
@@ -188,7 +190,7 @@ func hashID(reportID string) uint32 {
 // view returns st as the API shows it. The caller holds the store's lock.
 func (st *status) view() models.AgentStatus {
 	message, content, _ := st.unpack()
-	shown, notes := st.notes()
+	shown, kind, notes := st.notes()
 	closed, ack := models.SplitNotes(notes)
 	v := models.AgentStatus{
 		AgentID:      st.session.agent.id,
@@ -205,7 +207,7 @@ func (st *status) view() models.AgentStatus {
 		Acknowledged:    ack,
 	}
 	if shown != 0 {
-		v.QuestionID = models.QuestionID(shown)
+		v.QuestionID, v.QuestionKind = models.QuestionID(shown), kind
 	}
 	return v
 }

@@ -445,6 +445,7 @@ func TestQuestionsAreShown(t *testing.T) {
 	require.Equal(t, []string{"+1 more"}, p.texts(".asides"))
 	detail.await("document.querySelectorAll('.questions > li').length == 2 && document.querySelector('.closed')")
 	require.Equal(t, []string{"Bash: rm -rf build denied by PermissionDenied"}, detail.texts(".closed"))
+	require.Equal(t, []string{"Asks for permission Bash: make", "Asks for permission Bash: rm -rf build"}, detail.texts(".entry .message:has(.kind)"), "also once the question is closed")
 
 	s.claude(t, "1", "payments", "laptop-a", runs("make"), stops)
 	p.await("document.querySelectorAll('.row').length == 1 && document.title == '(1) KubeAgents'")

@@ -142,6 +142,7 @@ func appendRecords(b []byte, entries []entry) ([]byte, error) {
 //   - a byte with a bit for each of the record's strings that changed, the lowest bit for the first, and those strings
 //   - with flagHost: the host, a string
 //   - with flagQuestions: see [appendShown]
+//   - with flagKind: the kind of the shown question, a byte
 //
 // The turn of a record is left out; the state of its session holds it.
 func appendDelta(b []byte, before, r *models.Record) []byte {
@@ -151,6 +152,9 @@ func appendDelta(b []byte, before, r *models.Record) []byte {
 	}
 	if r.QuestionShown() != 0 {
 		flags |= flagQuestions
+	}
+	if r.KindShown() != 0 {
+		flags |= flagKind
 	}
 	b = append(b, flags, byte(r.Status))
 	b = binary.AppendVarint(b, int64(r.Sequence-before.Sequence))
@@ -174,6 +178,9 @@ func appendDelta(b []byte, before, r *models.Record) []byte {
 	}
 	if flags&flagQuestions != 0 {
 		b = appendShown(b, r.QuestionShown(), r.Closed)
+	}
+	if flags&flagKind != 0 {
+		b = append(b, byte(r.KindShown()))
 	}
 	return b
 }
@@ -199,9 +206,12 @@ func (d *decoder) applyDelta(r *models.Record) {
 	if flags&flagHost != 0 {
 		r.AgentHost = d.string()
 	}
-	r.ByEvent, r.ShownQuestion, r.Closed = flags&flagEvent != 0, 0, nil
+	r.ByEvent, r.ShownQuestion, r.ShownKind, r.Closed = flags&flagEvent != 0, 0, 0, nil
 	if flags&flagQuestions != 0 {
 		r.ShownQuestion, r.Closed = d.uvarint(), d.closed()
+	}
+	if flags&flagKind != 0 {
+		r.ShownKind = models.QuestionKind(d.byte())
 	}
 }
 

@@ -18,7 +18,8 @@ import (
 //	3: chunks that encode each record as its difference to the one before
 //	4: hosts, records from events, questions, sources of sessions, and when the server last ran
 //	5: acknowledgements
-const formatVersion = 5
+//	6: kinds of questions in histories
+const formatVersion = 6
 
 // The kinds of operations in a commit.
 const (
@@ -27,7 +28,8 @@ const (
 	opRenewal = 3 // from format 2 on
 )
 
-// The flags of a record. All but flagTimestamp exist from format 4 on, and flagAcknowledged from format 5 on.
+// The flags of a record. All but flagTimestamp exist from format 4 on, flagAcknowledged from format 5 on, and flagKind
+// from format 6 on.
 const (
 	flagTimestamp    = 1 << iota // the record has its own timestamp
 	flagHost                     // the record has a host; in a chunk: its host differs from that of the record before
@@ -35,6 +37,7 @@ const (
 	flagTurn                     // the record has a turn
 	flagQuestions                // the record has a shown question, or closed questions
 	flagAcknowledged             // the turn has an acknowledgement
+	flagKind                     // the kind of the shown question is known
 )
 
 // flagLastOfAgent says that the agent of a session was forgotten along with it.
@@ -78,6 +81,9 @@ func flagsOf(r *models.Record) (flags byte) {
 	if r.ShownQuestion != 0 || len(r.Closed) > 0 {
 		flags |= flagQuestions
 	}
+	if r.ShownKind != 0 {
+		flags |= flagKind
+	}
 	return flags
 }
 
@@ -93,6 +99,7 @@ func flagsOf(r *models.Record) (flags byte) {
 //   - with flagTurn: see [appendTurn]
 //   - with flagQuestions: see [appendShown]
 //   - with flagAcknowledged: see [appendAcknowledgement]
+//   - with flagKind: the kind of the shown question, a byte
 func appendRecord(b []byte, r *models.Record) []byte {
 	flags := flagsOf(r)
 	if r.AgentHost != "" {
@@ -120,6 +127,9 @@ func appendRecord(b []byte, r *models.Record) []byte {
 	}
 	if flags&flagAcknowledged != 0 {
 		b = appendAcknowledgement(b, r.Turn.Acknowledged)
+	}
+	if flags&flagKind != 0 {
+		b = append(b, byte(r.ShownKind))
 	}
 	return b
 }
@@ -151,6 +161,9 @@ func decodeRecord(value string) (r models.Record, err error) {
 	}
 	if flags&flagAcknowledged != 0 && r.Turn != nil {
 		r.Turn.Acknowledged = d.acknowledgement()
+	}
+	if flags&flagKind != 0 {
+		r.ShownKind = models.QuestionKind(d.byte())
 	}
 	if d.failed || !isComplete(&r) {
 		return r, errMalformed
@@ -205,7 +218,7 @@ func view(r *models.Record) models.AgentStatus {
 	}
 	v.ClosedQuestions, v.Acknowledged = models.SplitNotes(r.Closed)
 	if shown := r.QuestionShown(); shown != 0 {
-		v.QuestionID = models.QuestionID(shown)
+		v.QuestionID, v.QuestionKind = models.QuestionID(shown), r.KindShown()
 	}
 	return v
 }

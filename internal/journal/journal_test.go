@@ -300,7 +300,7 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 	require.NoError(t, j.engine.db.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
 	require.NoError(t, j.Close())
 	_, _, err = openAndReplay(t, fs, "data")
-	require.ErrorContains(t, err, "its format is version 6, but this program reads versions 1 to 5")
+	require.ErrorContains(t, err, "its format is version 7, but this program reads versions 1 to 6")
 
 	fs = vfs.NewMem()
 	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})
@@ -590,12 +590,13 @@ func recordQuestions(t *testing.T, j *Journal, st *store.Store) {
 		open = append(open, models.OpenQuestion{FromHint: n == 0})
 		also := event(3+n, models.Pending, first.Message) // renews the first record
 		also.Renews = models.RenewedRecord{Sequence: first.Sequence, Received: first.Received}
-		also.ShownQuestion = first.Sequence
+		also.ShownQuestion, also.ShownKind = first.Sequence, models.Permission
 		also.Turn = &models.Turn{Question: asked, Open: slices.Clone(open), Underlying: beneath}
 		open[n+1].Sequence = record(t, j, st, also)[0].Sequence
 	}
 	answered := event(5, models.Pending, "Which?")
-	answered.ShownQuestion, answered.Turn = open[1].Sequence, &models.Turn{Open: open[1:], Underlying: beneath}
+	answered.ShownQuestion, answered.ShownKind = open[1].Sequence, models.Choice
+	answered.Turn = &models.Turn{Open: open[1:], Underlying: beneath}
 	answered.Closed = []models.ClosedQuestion{{ID: models.QuestionID(first.Sequence), Text: "Bash: make", Outcome: models.Answered, By: "PostToolUse", Answer: "yes"}}
 	record(t, j, st, answered)
 }

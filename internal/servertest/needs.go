@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -227,6 +228,53 @@ func (wiring Wiring) TestAcknowledgeMetrics(t *testing.T) {
 		s = wiring.startOn(t, fs)
 		defer s.journal.Close()
 		metricsAre("000", "000", "010", "313")
+	})
+}
+
+// TestKindsOfQuestions reads the kinds of questions from a history: while they are open, once they are closed, and from
+// the journal after a restart.
+func (wiring Wiring) TestKindsOfQuestions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs := vfs.NewMem()
+		s := wiring.startOn(t, fs)
+		event := func(rest string) {
+			t.Helper()
+			require.Equal(t, 200, s.do("POST", "/webhook/claude-code", `{"session_id":"s","cwd":"/src/shop",`+rest+`}`).Code)
+			time.Sleep(2 * time.Second)
+		}
+		history := func(target string) (entries []string) {
+			t.Helper()
+			var detail struct {
+				History []models.AgentStatus `json:"status_history"`
+			}
+			s.get(t, target, &detail)
+			for _, entry := range detail.History {
+				require.Equal(t, entry.QuestionID != "", entry.QuestionKind != 0, "%+v", entry)
+				entries = append(entries, strings.TrimSpace(entry.Status.String()+" "+entry.QuestionKind.String()))
+			}
+			slices.Reverse(entries)
+			return entries
+		}
+		const session, agent = "/api/agents/claude-code:shop/sessions/s", "/api/agents/claude-code:shop/status"
+		event(`"hook_event_name":"UserPromptSubmit","prompt":"Go"`)
+		event(`"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"make"}`)
+		event(`"hook_event_name":"PreToolUse","tool_name":"AskUserQuestion","tool_use_id":"2","tool_input":{"questions":[{"question":"Which?","options":[{"label":"a"},{"label":"b"}]}]}`)
+		want := []string{"running", "pending permission"}
+		require.Equal(t, want, history(session))
+		event(`"hook_event_name":"PostToolUse","tool_name":"Bash","tool_input":{"command":"make"}`) // the other question shows
+		event(`"hook_event_name":"PostToolUse","tool_name":"AskUserQuestion","tool_use_id":"2","tool_input":{"questions":[]}`)
+		event(`"hook_event_name":"PreToolUse","tool_name":"ExitPlanMode","tool_use_id":"3","tool_input":{"plan":"Three steps"}`)
+		want = append(want, "pending choice", "running", "pending plan")
+		require.Equal(t, want, history(session))
+		require.Equal(t, want, history(agent))
+
+		require.NoError(t, s.journal.File())
+		require.NoError(t, s.journal.Close())
+		s = wiring.startOn(t, fs)
+		defer s.journal.Close()
+		require.Equal(t, want, history(session))
+		s.report(t, reportOf("claude-code:shop", "s", "pending"))
+		require.Equal(t, append(want, "pending"), history(session), "a status without a question has no kind")
 	})
 }
 

@@ -186,13 +186,14 @@ function History({entries, questions}) {
 
 /** Entry is an entry of the history. It omits the content of its question if that is open, since it is shown above. */
 function Entry({entry, day, open, texts}) {
+  const kind = entry.question_kind ?? open?.kind
   const content = open ? '' : entry.question_id ? readable(entry.content ?? '') : entry.content
   const hasContent = content && content !== entry.message
   const long = hasContent && (content.length > 600 || content.split('\n').length > 8)
   return html`<li class="entry">
     ${day && html`<p class="day">${day}</p>`}
     <div class="line"><time datetime=${entry.timestamp} title=${exact(entry.timestamp)}>${clockTime(entry.timestamp)}</time><${Status} state=${statusOf(entry)} />
-      ${entry.message && html`<span class="message" dir="auto">${open && html`<${Kind} of=${open.kind} />`}${entry.message}</span>`}</div>
+      ${entry.message && html`<span class="message" dir="auto">${kind && html`<${Kind} of=${kind} />`}${entry.message}</span>`}</div>
     ${hasContent && (long
       ? html`<details><summary>Content, ${content.length.toLocaleString()} characters</summary><pre dir="auto" tabindex="0">${content}</pre></details>`
       : html`<pre dir="auto">${content}</pre>`)}
