@@ -30,6 +30,7 @@ type Program struct {
 	Environment    map[string]string
 	Stdin          io.Reader // gives the answers to questions; a file that is not a terminal gives none, and neither does nil
 	Stdout, Stderr io.Writer
+	OS             string // the operating system, as [runtime.GOOS]; "" for that of this machine
 
 	// Serve runs the server until ctx ends. It has logged the error that it returns. A *config.FileError means an
 	// invalid setting.
@@ -52,7 +53,7 @@ type command struct {
 type action func(ctx context.Context, p Program, arguments []string) error
 
 // commands are the commands, in the order in which the help lists them. The first one is the default.
-var commands = []command{serve, connectTools, disconnectTools, status, backup, token, showVersion}
+var commands = []command{serve, connectTools, disconnectTools, status, backup, token, postEvent, showVersion}
 
 var serve = command{
 	name:    "serve",

@@ -92,7 +92,7 @@ func TestVersion(t *testing.T) {
 // TestMistakes checks that the error for an invalid command line says what is wrong and what is allowed.
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
-		"restore x":              `unknown command "restore": the commands are backup, connect, disconnect, help, serve, status, token, version; settings come from environment variables`,
+		"restore x":              `unknown command "restore": the commands are backup, connect, disconnect, help, hook, serve, status, token, version; settings come from environment variables`,
 		"backups x":              `unknown command "backups": did you mean backup?`,
 		"-port 80":               `unknown flag "-port": the commands are`,
 		"help restore":           `unknown command "restore"`,

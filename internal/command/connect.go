@@ -64,6 +64,11 @@ func (c *connectCommand) run(ctx context.Context, p Program, names []string) err
 	if err != nil {
 		return err
 	}
+	if server.Windows = w.machine.Windows(); server.Windows {
+		if err := checkProgram(tools); err != nil {
+			return err
+		}
+	}
 	files, err := w.files(tools, len(names) > 0, server)
 	if err != nil {
 		return err
@@ -82,6 +87,21 @@ func serverOf(ctx context.Context, hub *client.Client) (connect.Server, error) {
 		return connect.Server{}, statusError{ExitUnreachable, fmt.Errorf("%w: start the server, or name another one with -server", err)}
 	}
 	return connect.Server{Address: hub.Server(), Tokens: tokens}, nil
+}
+
+// checkProgram returns an error if the hooks of tools on Windows would not find this program.
+func checkProgram(tools []*connect.Client) error {
+	for _, tool := range tools {
+		if tool.Script {
+			continue
+		}
+		if _, err := exec.LookPath(connect.Program); err != nil {
+			return fmt.Errorf("%s.exe is not in a folder of PATH, and on Windows, the hooks of %s run it: "+
+				"move it into such a folder, or add its folder to PATH, and open a new terminal", connect.Program, tool.Title)
+		}
+		break
+	}
+	return nil
 }
 
 // installed returns the tools that are installed on the machine, and says which ones.
@@ -111,7 +131,11 @@ func (w workplace) adviseAfterConnect(made []setup.Change, server connect.Server
 			advice = append(advice, change.Tool.Title+": "+change.Tool.Note)
 		}
 	}
-	for _, program := range []string{"sh", "curl"} {
+	needed := []string{"sh", "curl"}
+	if server.Windows {
+		needed = nil
+	}
+	for _, program := range needed {
 		if _, err := exec.LookPath(program); err != nil {
 			advice = append(advice, fmt.Sprintf("%s is missing: install it, the hooks need it.", program))
 		}
@@ -127,14 +151,26 @@ func (w workplace) adviseAfterConnect(made []setup.Change, server connect.Server
 func (w workplace) tokenAdvice(tokenFile string) string {
 	const profile = "the file that your shell runs at its start, such as ~/.profile or ~/.zshenv"
 	switch {
+	case w.machine.Windows() && tokenFile != "":
+		return fmt.Sprintf("The hooks take the token from the variable %s. Run this in PowerShell, then open a new terminal:\n"+
+			"  [Environment]::SetEnvironmentVariable('%[1]s', (Get-Content -Raw '%[2]s').Trim(), 'User')", tokenVariable, strings.ReplaceAll(absolute(tokenFile), "'", "''"))
 	case tokenFile != "":
-		if path, err := filepath.Abs(tokenFile); err == nil {
-			tokenFile = path
-		}
 		return fmt.Sprintf("The hooks take the token from the variable %s. Put this line into %s:\n  export %[1]s=\"$(cat '%[3]s')\"",
-			tokenVariable, profile, strings.ReplaceAll(tokenFile, "'", `'\''`))
+			tokenVariable, profile, strings.ReplaceAll(absolute(tokenFile), "'", `'\''`))
 	case w.Environment[tokenVariable] != "":
 		return fmt.Sprintf("The hooks take the token from the variable %s, which is set here. Make sure that it is set wherever your agents start.", tokenVariable)
 	}
+	if w.machine.Windows() {
+		return fmt.Sprintf("The server requires a token with the scope report. The hooks take it from the variable %s: "+
+			"add it to your environment variables in Windows' settings, then open a new terminal.", tokenVariable)
+	}
 	return fmt.Sprintf("The server requires a token with the scope report. The hooks take it from the variable %s: export it in %s.", tokenVariable, profile)
+}
+
+// absolute returns a path from the root, or as it is if that is not known.
+func absolute(path string) string {
+	if whole, err := filepath.Abs(path); err == nil {
+		return whole
+	}
+	return path
 }

@@ -25,6 +25,7 @@ type desk struct {
 	server string
 	stdin  io.Reader
 	more   map[string]string // variables of the environment
+	os     string            // the operating system, "" for this one
 }
 
 // newDesk returns a desk whose server requires a token, or none.
@@ -45,7 +46,7 @@ func (d *desk) run(args ...string) result {
 	for name, value := range d.more {
 		environment[name] = value
 	}
-	p := command.Program{Environment: environment, Stdin: d.stdin, Stdout: &stdout, Stderr: &stderr}
+	p := command.Program{Environment: environment, Stdin: d.stdin, Stdout: &stdout, Stderr: &stderr, OS: d.os}
 	status := p.Run(d.t.Context(), args)
 	return result{status: status, stdout: stdout.String(), stderr: stderr.String()}
 }

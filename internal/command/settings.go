@@ -35,14 +35,15 @@ func defineFiles(flags *flag.FlagSet) fileFlags {
 
 // machine returns this machine.
 func (p Program) machine() (connect.Machine, error) {
-	home := p.Environment["HOME"]
-	if runtime.GOOS == "windows" {
-		home = p.Environment["USERPROFILE"]
+	m := connect.Machine{OS: cmp.Or(p.OS, runtime.GOOS), Environment: p.Environment}
+	variable := "HOME"
+	if m.Windows() {
+		variable = "USERPROFILE"
 	}
-	if home == "" {
-		return connect.Machine{}, usageError{errors.New("HOME is not set: set it to your home directory")}
+	if m.Home = p.Environment[variable]; m.Home == "" {
+		return m, usageError{fmt.Errorf("%s is not set: set it to your home directory", variable)}
 	}
-	return connect.Machine{OS: runtime.GOOS, Home: home, Environment: p.Environment}, nil
+	return m, nil
 }
 
 // workplace is where a command changes settings.

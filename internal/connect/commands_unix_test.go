@@ -93,6 +93,25 @@ func socketOf(t *testing.T, text string) *os.File {
 	return reader
 }
 
+// TestWindowsCommands runs the commands for Windows in every shell here, of which one may be Git Bash there, and checks
+// that each passes its address and its standard input to the program.
+func TestWindowsCommands(t *testing.T) {
+	dir := t.TempDir()
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubeagents"), []byte("#!/bin/sh\n{ printf '%s|' \"$@\"; cat; } >\"$OUT\"\n"), 0o700)) //nolint:gosec // a program
+	t.Setenv("PATH", dir+string(os.PathListSeparator)+os.Getenv("PATH"))
+	out := filepath.Join(dir, "out")
+	for _, shell := range shells(t) {
+		for _, tool := range []string{"claude-code", "codex", "gemini-cli", "cursor"} {
+			commands := commandsOf(t, *connect.Named(tool), connect.Server{Address: "https://hub.example.com/team", Windows: true})
+			require.Len(t, commands, 1)
+			runCommand(t, shell, commands[0], `{"x":1}`, "OUT="+out)
+			got, err := os.ReadFile(out) //nolint:gosec // a test file
+			require.NoError(t, err)
+			require.Equal(t, "hook|https://hub.example.com/team/webhook/"+tool+`|{"x":1}`, string(got), "%s: %s", shell, tool)
+		}
+	}
+}
+
 // TestCommandsPrintNothing runs every command that a client would run, in every shell, without a server and without any
 // variables set.
 func TestCommandsPrintNothing(t *testing.T) {

@@ -16,11 +16,16 @@ const (
 	AgentIDVariable = "KUBEAGENTS_AGENT_ID" // the agent's ID, optional
 )
 
+// Program is the name of this program, by which the hooks on Windows run it.
+const Program = "kubeagents"
+
 // Server is the server to report to.
 type Server struct {
 	Address string // its URL, without a trailing slash and without characters that are special in a shell or in JSON
 	Tokens  bool   // whether it requires a token
 	Signed  bool   // whether it accepts only signed webhooks, since it has a secret but no tokens
+
+	Windows bool // the lines are for tools on Windows
 }
 
 // Command returns the command that connects the tools on a machine to the server.
@@ -186,13 +191,21 @@ func hooks(names []string, hook object) string {
 	return encode(object{{"hooks", events}}, "  ")
 }
 
-// command returns a shell command that posts an event from its standard input. It prints nothing and never fails, so
-// that the agent continues with or without a server. It waits for the server for at most 3 seconds.
+// command returns a command for a tool's hooks that posts an event from its standard input. It prints nothing and never
+// fails, so that the agent continues with or without a server. It waits for the server for at most 3 seconds.
+func command(s Server, client, query string) string {
+	if s.Windows {
+		return windowsCommand(s, client, query)
+	}
+	return posixCommand(s, client, query)
+}
+
+// posixCommand returns such a command for a POSIX shell.
 //
 // The headers reach curl through a pipe, since its arguments are visible to every user of the machine. The event stays
 // on standard input: a socket can be read, but not opened by a name such as /dev/fd/4. The outer sh is for tools that
 // run their hooks in the user's own shell.
-func command(s Server, client, query string) string {
+func posixCommand(s Server, client, query string) string {
 	format := `X-Agent-Id: %s\nX-Agent-Host: %s\n`
 	values := `"$` + AgentIDVariable + `" "$(uname -n)"`
 	if s.Tokens {
@@ -202,6 +215,24 @@ func command(s Server, client, query string) string {
 	return `sh -c '{ printf "` + format + `" ` + values +
 		` | { curl -s -m 3 --connect-timeout 2 -o /dev/null -H @/dev/fd/3 --data-binary @- "` + s.Address + "/webhook/" + client + query +
 		`" <&4; } 3<&0; } 2>/dev/null 4<&0 || true'`
+}
+
+// HookAddress returns the address that a command for Windows posts to, with its query. ok is false if the command is
+// none.
+func HookAddress(command string) (address string, ok bool) {
+	_, rest, ok := strings.Cut(command, Program+` hook "`)
+	if !ok {
+		return "", false
+	}
+	address, _, ok = strings.Cut(rest, `"`)
+	return address, ok
+}
+
+// windowsCommand returns a command that does the same on Windows, by this program's own command hook: see [Post]. The
+// tools run it in Git Bash, PowerShell or cmd.exe, and it means the same in each of them. A path of the program would
+// not: a quoted one is only a string in PowerShell, and an unquoted one can have neither spaces nor backslashes.
+func windowsCommand(s Server, client, query string) string {
+	return Program + ` hook "` + s.Address + "/webhook/" + client + query + `"`
 }
 
 func cursor(s Server) string {
@@ -217,11 +248,20 @@ func cursor(s Server) string {
 // copilot puts the name of the event into the URL, because the event may not contain it. It leaves out
 // permissionRequest, which Copilot sends for every call, before it decides whether to ask. When it does ask, it sends a
 // notification.
+//
+// It denies a tool's call if a hook fails, so the command for PowerShell succeeds even without the program. The other
+// command is for those who share the file.
 func copilot(s Server) string {
 	events := object{}
 	for _, event := range []string{"sessionStart", "userPromptSubmitted", "preToolUse", "postToolUse", "postToolUseFailure", "notification",
 		"agentStop", "subagentStart", "subagentStop", "preCompact", "errorOccurred", "sessionEnd"} {
-		events = append(events, member{event, list(object{{"type", "command"}, {"bash", command(s, "copilot", "?event="+event)}, {"timeoutSec", 5}})})
+		query := "?event=" + event
+		hook := object{{"type", "command"}}
+		if s.Windows {
+			hook = append(hook, member{"powershell", "try { " + windowsCommand(s, "copilot", query) + " } catch { }; exit 0"})
+		}
+		hook = append(hook, member{"bash", posixCommand(s, "copilot", query)}, member{"timeoutSec", 5})
+		events = append(events, member{event, list(hook)})
 	}
 	return encode(object{{"version", 1}, {"hooks", events}}, "  ")
 }

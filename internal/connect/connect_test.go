@@ -45,6 +45,56 @@ func TestLines(t *testing.T) {
 	require.Nil(t, connect.Named("status"))
 }
 
+// TestWindowsLines checks the lines for tools on Windows.
+func TestWindowsLines(t *testing.T) {
+	for _, s := range []connect.Server{open, guarded} {
+		posix := s
+		s.Windows = true
+		for tool, want := range map[string]string{ // of the event SessionStart
+			"claude-code": `{"type":"command","command":"kubeagents hook \"ADDRESS/webhook/claude-code\"","timeout":5}`,
+			"codex":       `{"type":"command","command":"kubeagents hook \"ADDRESS/webhook/codex\"","timeout":5}`,
+			"gemini-cli":  `{"name":"kubeagents","type":"command","command":"kubeagents hook \"ADDRESS/webhook/gemini-cli\"","timeout":5000}`,
+			"cursor":      `{"command":"kubeagents hook \"ADDRESS/webhook/cursor\""}`,
+			"copilot": `{"type":"command","powershell":"try { kubeagents hook \"ADDRESS/webhook/copilot?event=sessionStart\" } catch { }; exit 0",` +
+				`"bash":` + quoted(t, bashOf(t, posix)) + `,"timeoutSec":5}`,
+		} {
+			c := connect.Named(tool)
+			var settings, before struct {
+				Hooks map[string][]map[string]any
+			}
+			require.NoError(t, json.Unmarshal([]byte(c.Lines(s)), &settings))
+			require.NoError(t, json.Unmarshal([]byte(c.Lines(posix)), &before))
+			require.Len(t, settings.Hooks, len(before.Hooks), "the same events as elsewhere")
+			event := map[bool]string{true: "sessionStart", false: "SessionStart"}[tool == "cursor" || tool == "copilot"]
+			hook := any(settings.Hooks[event][0])
+			if inner, grouped := settings.Hooks[event][0]["hooks"].([]any); grouped {
+				hook = inner[0]
+			}
+			got, err := json.Marshal(hook)
+			require.NoError(t, err)
+			require.JSONEq(t, strings.ReplaceAll(want, "ADDRESS", s.Address), string(got), tool)
+		}
+		for _, tool := range []string{"opencode", "mcp"} {
+			require.Equal(t, connect.Named(tool).Lines(posix), connect.Named(tool).Lines(s), "%s runs no command", tool)
+		}
+	}
+}
+
+// bashOf returns the command for a POSIX shell in Copilot's lines, for the event that begins a session.
+func bashOf(t *testing.T, s connect.Server) string {
+	var settings struct {
+		Hooks map[string][]struct{ Bash string }
+	}
+	require.NoError(t, json.Unmarshal([]byte(connect.Named("copilot").Lines(s)), &settings))
+	return settings.Hooks["sessionStart"][0].Bash
+}
+
+func quoted(t *testing.T, text string) string {
+	encoded, err := json.Marshal(text)
+	require.NoError(t, err)
+	return string(encoded)
+}
+
 // TestEventsAreKnown checks that the server knows every event that the lines make a client post.
 func TestEventsAreKnown(t *testing.T) {
 	for _, c := range connect.Clients {

@@ -18,6 +18,9 @@ type Machine struct {
 	Environment map[string]string
 }
 
+// Windows reports whether the machine runs Windows.
+func (m Machine) Windows() bool { return m.OS == "windows" }
+
 // Tools returns the clients that report by hooks or a plugin in settings files.
 func Tools() (tools []*Client) {
 	for i := range Clients {
@@ -73,7 +76,7 @@ func (c *Client) place(m Machine, path string) string {
 
 // native returns a path with the separators of the machine.
 func (m Machine) native(path string) string {
-	if m.OS == "windows" {
+	if m.Windows() {
 		return strings.ReplaceAll(path, "/", `\`)
 	}
 	return path

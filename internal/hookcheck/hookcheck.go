@@ -1,9 +1,9 @@
 // Package hookcheck finds out whether the hooks in a tool's settings reach their server. It runs them as the tool does,
 // with an event of its own as a dry run, so that nothing remains on the server.
 //
-// A hook is a shell command that posts its standard input with curl, or a plugin in JavaScript that posts with fetch.
-// Neither is changed for the check: curl takes the header X-Dry-Run and the place of the response from a configuration
-// file, and fetch is wrapped.
+// A hook is a shell command that posts its standard input with curl, a command that does so with this program, or a
+// plugin in JavaScript that posts with fetch. None is changed for the check: curl takes the header X-Dry-Run and the
+// place of the response from a configuration file, what this program does is done here, and fetch is wrapped.
 package hookcheck
 
 import (
@@ -56,18 +56,21 @@ func (c Checker) Check(ctx context.Context, tool *connect.Client, command hookfi
 	}
 	defer os.RemoveAll(dir) //nolint:errcheck // a temporary directory
 	var r reply
+	posted, byProgram := connect.HookAddress(command.Text)
 	switch {
 	case tool.Script:
 		r, err = c.runPlugin(ctx, dir, command.Text)
 	case command.Text == command.Address || strings.HasPrefix(command.Text, command.Address+"?"):
 		return Arrival{}, errors.New("this is an http hook of an earlier version: run kubeagents connect to replace it")
+	case byProgram:
+		r, err = c.post(ctx, posted, Event(tool.Name, c.Dir))
 	default:
 		r, err = c.runCommand(ctx, dir, command.Text, Event(tool.Name, c.Dir))
 	}
 	if err != nil {
 		return Arrival{}, err
 	}
-	return c.judge(r, strings.Contains(command.Text, connect.TokenVariable))
+	return c.judge(r, byProgram || strings.Contains(command.Text, connect.TokenVariable))
 }
 
 // SessionID is the ID of the session in the event that is sent.

@@ -150,6 +150,52 @@ func TestNoResponse(t *testing.T) {
 	}
 }
 
+// TestProgram checks hooks that run this program, as on Windows.
+func TestProgram(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("PATH", dir)
+	status, body := 200, `{"dry_run":true,"agent_id":"a"}`
+	serve := func(w http.ResponseWriter, r *http.Request) {
+		event, err := io.ReadAll(r.Body)
+		assert.NoError(t, err)
+		assert.True(t, json.Valid(event), "%s", event)
+		assert.Equal(t, "true", r.Header.Get("X-Dry-Run"))
+		assert.Equal(t, "Bearer ka_x", r.Header.Get("Authorization"))
+		w.Header().Set("Location", "https://hub.example.com/")
+		w.WriteHeader(status)
+		io.WriteString(w, body) //nolint:errcheck // a test
+	}
+	server, encrypted := httptest.NewServer(http.HandlerFunc(serve)), httptest.NewTLSServer(http.HandlerFunc(serve))
+	defer server.Close()
+	defer encrypted.Close()
+	at := func(tool, address string) (hookcheck.Arrival, error) {
+		return check(t, connect.Named(tool), connect.Server{Address: address, Tokens: true, Windows: true}, map[string]string{connect.TokenVariable: "ka_x"})
+	}
+	_, err := at("codex", server.URL)
+	require.EqualError(t, err, "kubeagents is not in a folder of PATH, and the hooks run it")
+	require.NoError(t, os.WriteFile(filepath.Join(dir, "kubeagents"), nil, 0o700)) //nolint:gosec // a program
+	for _, tool := range []string{"claude-code", "codex", "gemini-cli", "cursor", "copilot"} {
+		got, err := at(tool, server.URL)
+		require.NoError(t, err, tool)
+		require.Equal(t, hookcheck.Arrival{AgentID: "a", DryRun: true}, got, tool)
+	}
+	for address, want := range map[string]string{
+		"http://127.0.0.1:1":    "the server can't be reached: nothing listens at this address, or a firewall is in the way (",
+		encrypted.URL:           "the server's certificate is not trusted on this machine, or is for another name: ",
+		"http://nobody.invalid": "the server's name can't be resolved: check the address, and this machine's network (",
+		strings.Replace(server.URL, "http", "https", 1): "no encrypted connection is possible: does the server use https? (",
+	} {
+		_, err := at("codex", address)
+		require.ErrorContains(t, err, want)
+	}
+	status, body = 302, ""
+	_, err = at("codex", server.URL)
+	require.EqualError(t, err, "the server redirects to https://hub.example.com/ (302), which a hook does not follow: connect to that address")
+	status, body = 401, `{"error":"unauthorized","message":"unknown token"}`
+	_, err = at("codex", server.URL)
+	require.EqualError(t, err, "the server does not accept the token in KUBEAGENTS_TOKEN (401): unknown token")
+}
+
 // TestOwnOptions checks that curl's own configuration file counts in a check as well: it may name an authority.
 func TestOwnOptions(t *testing.T) {
 	requireCurl(t)

@@ -107,6 +107,11 @@ func TestRealFiles(t *testing.T) {
 		require.Equal(t, string(text), string(disconnected(t, e, out, text)), path)
 		require.Equal(t, string(text), string(disconnected(t, e, out, nil)), path)
 
+		onWindows := editor(tool, connect.Server{Address: server.Address, Windows: true})
+		requireHooks(t, tool, connect.Server{Address: server.Address, Windows: true}, connected(t, onWindows, out))
+		require.Equal(t, string(out), string(connected(t, e, connected(t, onWindows, out))), path)
+		require.Equal(t, string(text), string(disconnected(t, e, connected(t, onWindows, out), nil)), path)
+
 		upgraded := connected(t, later, out)
 		requireHooks(t, tool, guarded, upgraded)
 		require.NotContains(t, string(upgraded), server.Address, path)
