@@ -225,5 +225,5 @@ func (h *Handler) coldSession(key store.SessionKey, after *store.StatusPosition,
 
 // Summary returns the numbers of agents and sessions: GET /api/summary.
 func (h *Handler) Summary(w http.ResponseWriter, r *http.Request) error {
-	return respond(w, r, h.Store.TeamSummary(grantOf(w).Team()))
+	return respond(w, r, h.Store.TeamSummary(grantOf(w).Team(), time.Now()))
 }

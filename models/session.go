@@ -75,6 +75,8 @@ type NeedCounts struct {
 	Waiting int `json:"waiting"`
 	Lost    int `json:"lost"`
 	Failed  int `json:"failed"`
+
+	LostOverADay int `json:"lost_over_a_day"` // those of Lost that were lost more than 24 hours ago
 }
 
 // SessionCounts counts sessions. Total is the sum of Active and Expired; Expired includes Lost.

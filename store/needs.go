@@ -153,6 +153,13 @@ func (r *roster) removeNeed(se *session) {
 	}
 }
 
+// lostBefore returns how many of the sessions that need attention because they are lost were lost before an instant on
+// the expiry clock.
+func (r *roster) lostBefore(instant int64) int {
+	lost := r.needing(models.NeedLost)
+	return lost.Len() - lost.Before(&session{attention: &attention{order: -instant + 1}})
+}
+
 // needPosition returns the position of se, which needs attention, among those with the same reason.
 func (se *session) needPosition() SessionPosition {
 	return SessionPosition{Updated: se.attention.order, Sequence: se.attention.sequence}

@@ -181,7 +181,14 @@ func requireEqual(t *rapid.T, m *model, s *store.Store, of team) {
 	agents := m.agents()
 	sessions := m.sessions()
 	ofTeam := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return !slices.Contains(of.ids, se.AgentID) })
-	require.Equal(t, summaryOf(ofTeam), s.TeamSummary(of.Team))
+	at := m.now.Add(time.Duration(rapid.IntRange(0, 30*60).Draw(t, "minutes later")) * time.Minute)
+	summary := summaryOf(ofTeam)
+	for _, se := range ofTeam {
+		if needOf(&se) == models.NeedLost && se.ExpiredAt.Before(at.Add(-24*time.Hour)) {
+			summary.Needs.LostOverADay++
+		}
+	}
+	require.Equal(t, summary, s.TeamSummary(of.Team, at))
 	limit := rapid.SampledFrom([]int{1, 3, all}).Draw(t, "limit")
 
 	q := drawAgentQuery(t)

@@ -35,7 +35,7 @@ func (r *roster) removeSession(se *session) {
 
 func (r *roster) advanceSession(se *session) { r.updated[se.class].Advance(r.sessionIn, se) }
 
-// summary returns the counts of the roster.
+// summary returns the counts of the roster that do not depend on the time.
 func (r *roster) summary() models.Summary {
 	active, expired := r.byStatus(false), r.byStatus(true)
 	counts := models.SessionCounts{

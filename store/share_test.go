@@ -22,7 +22,7 @@ func teamOf(prefix string, part float64) *store.Team {
 func shown(t require.TestingT, st *store.Store, team *store.Team) (all []any) {
 	page, err := st.Sessions(context.Background(), store.SessionQuery{Team: team}, nil, 10_000)
 	require.NoError(t, err)
-	all = append(all, st.TeamSummary(team))
+	all = append(all, st.TeamSummary(team, time.Now()))
 	for _, se := range page.Items {
 		_, history, _ := st.Session(se.AgentID, se.Topic, nil, 1000)
 		all = append(all, se, history.Items)
@@ -70,7 +70,7 @@ func TestACappedTeamTakesNothingFromOthers(t *testing.T) {
 				require.Equal(t, shown(t, own, alone), shown(t, shared, quiet))
 				stats := shared.Stats()
 				require.LessOrEqual(t, stats.HistoryBytes, int64(60_000))
-				require.LessOrEqual(t, shared.TeamSummary(loud).Sessions.Total, 6)
+				require.LessOrEqual(t, shared.TeamSummary(loud, time.Now()).Sessions.Total, 6)
 				require.NoError(t, shared.CheckUsage())
 			},
 		})
@@ -139,8 +139,8 @@ func TestSharesAreNamed(t *testing.T) {
 	now = epoch.Add(time.Hour)
 	st.Expire(now)
 	st.SetTeams([]*store.Team{less, other})
-	require.Equal(t, 2, st.TeamSummary(less).Sessions.Total, "expired sessions are evicted when the share shrinks")
-	require.Equal(t, 5, st.TeamSummary(other).Sessions.Total)
+	require.Equal(t, 2, st.TeamSummary(less, time.Now()).Sessions.Total, "expired sessions are evicted when the share shrinks")
+	require.Equal(t, 5, st.TeamSummary(other, time.Now()).Sessions.Total)
 	require.NoError(t, st.CheckUsage())
 	st.SetEveryone(store.Share{Fraction: 0.1})
 	require.Equal(t, store.Stored, report(nil, "whole", 0))

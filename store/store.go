@@ -41,6 +41,7 @@ package store
 
 import (
 	"math"
+	"time"
 
 	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/models"
@@ -84,14 +85,21 @@ type Stats struct {
 	Acknowledgements Acknowledgements // since the store was created
 }
 
-// Summary returns the counts of the fleet.
-func (s *Store) Summary() models.Summary { return s.TeamSummary(nil) }
-
-// TeamSummary returns the counts of a team; a nil team is the whole fleet.
-func (s *Store) TeamSummary(t *Team) models.Summary {
+// Summary returns the counts of the fleet that do not depend on the time.
+func (s *Store) Summary() models.Summary {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
-	return s.rosterOf(t).summary()
+	return s.fleet.summary()
+}
+
+// TeamSummary returns the counts of a team at the time now; a nil team is the whole fleet.
+func (s *Store) TeamSummary(t *Team, now time.Time) models.Summary {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	r := s.rosterOf(t)
+	summary := r.summary()
+	summary.Needs.LostOverADay = r.lostBefore(s.expiryTime(now.Add(-24 * time.Hour)))
+	return summary
 }
 
 // rosterOf returns the roster of a team; a nil team is the whole fleet. The caller holds s.mu.

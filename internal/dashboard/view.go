@@ -7,6 +7,7 @@ import (
 	"maps"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,8 @@ type view struct {
 	Needs   bool // whether the requested view is "Needs you"
 	Summary models.Summary
 	Pending []models.FleetSession // longest waiting first
-	Lost    []models.FleetSession
+	Lost    []models.FleetSession // in the last day
+	Earlier []models.FleetSession // lost before that
 	Failed  []models.FleetSession // active ones
 }
 
@@ -58,12 +60,23 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant, server connect.Se
 		return v, nil
 	}
 	d.store.Expire(v.Now)
-	v.Summary = d.store.TeamSummary(grant.Team())
+	v.Summary = d.store.TeamSummary(grant.Team(), v.Now)
 	needs, err := d.store.Needs(r.Context(), grant.Team(), shown)
 	v.Pending = needs.Pending
-	v.Lost = needs.Lost[:min(len(needs.Lost), shown-len(v.Pending))]
+	v.Lost, v.Earlier = splitLost(needs.Lost, v.Now)
+	v.Lost = v.Lost[:min(len(v.Lost), shown-len(v.Pending))]
 	v.Failed = needs.Failed[:min(len(needs.Failed), shown-len(v.Pending)-len(v.Lost))]
 	return v, err
+}
+
+// splitLost splits lost sessions, the one lost last first, into those of the last day and those before. needs.js does
+// the same.
+func splitLost(lost []models.FleetSession, now time.Time) (lately, earlier []models.FleetSession) {
+	i := slices.IndexFunc(lost, func(se models.FleetSession) bool { return since(se).Before(now.Add(-24 * time.Hour)) })
+	if i < 0 {
+		return lost, nil
+	}
+	return lost[:i], lost[i:]
 }
 
 // tabOf returns the name of the tab of the view that the query selects. main.js does the same.

@@ -1,6 +1,10 @@
 package ordered
 
-import "github.com/tidwall/btree"
+import (
+	"sort"
+
+	"github.com/tidwall/btree"
+)
 
 // Set keeps items in the order of a function, in a B-tree. Two items are equal if neither is less than the other; the
 // set keeps only one of them. A copy of a Set is the same set. The zero value is not usable: see [NewSet].
@@ -17,6 +21,14 @@ func (s Set[T]) Remove(item *T) { s.tree.Delete(item) }
 
 // Len returns the number of items.
 func (s Set[T]) Len() int { return s.tree.Len() }
+
+// Before returns the number of items that are less than pivot, in logarithmic time.
+func (s Set[T]) Before(pivot *T) int {
+	return sort.Search(s.tree.Len(), func(i int) bool {
+		item, _ := s.tree.GetAt(i)
+		return !s.tree.Less(item, pivot)
+	})
+}
 
 // First returns the first item, or nil if there is none.
 func (s Set[T]) First() *T {

@@ -53,6 +53,7 @@ func (m *setModel) Check(t *rapid.T) {
 	pivot := rapid.IntRange(-201, 201).Draw(t, "pivot")
 	i, _ := m.search(pivot)
 	requireSame(t, m.sorted[i:], slices.Collect(m.set.From(&pivot).All()))
+	require.Equal(t, i, m.set.Before(&pivot))
 }
 
 func (m *setModel) search(n int) (index int, equal bool) {

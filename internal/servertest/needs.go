@@ -23,7 +23,7 @@ import (
 // TestNeeds pages through the sessions that need attention, in the order of what each list says, and checks the counts.
 func (wiring Wiring) TestNeeds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		s := wiring.newTestServer(t, func(o *store.Options) { o.SessionRetention = 24 * time.Hour })
+		s := wiring.newTestServer(t, func(o *store.Options) { o.SessionRetention = 100 * time.Hour })
 		event := func(session, rest string) {
 			t.Helper()
 			w := s.do("POST", "/webhook/claude-code", `{"session_id":"`+session+`","cwd":"/src/shop",`+rest+`}`)
@@ -68,6 +68,13 @@ func (wiring Wiring) TestNeeds(t *testing.T) {
 		}
 		cursor := s.do(http.MethodGet, "/api/sessions?limit=1&needs=lost", "").Header().Get("Link")
 		require.Contains(t, fmt.Sprint(cursor), "needs=lost")
+
+		time.Sleep(24*time.Hour - 4*time.Minute + 30*time.Second) // "sooner" was lost 4 minutes before, "later" 3
+		s.get(t, "/api/summary", &summary)
+		require.Equal(t, models.NeedCounts{Lost: 5, LostOverADay: 1}, summary.Needs, "nobody answered the questions for a day")
+		time.Sleep(time.Minute)
+		s.get(t, "/api/summary", &summary)
+		require.Equal(t, models.NeedCounts{Lost: 5, LostOverADay: 2}, summary.Needs)
 	})
 }
 

@@ -1,45 +1,121 @@
 // Acknowledging and snoozing sessions that need attention.
-import {html, useState} from './html.js'
-import {needing} from './parts.js'
+import {html, useLayoutEffect, useRef, useState} from './html.js'
+import {Icon, needing} from './parts.js'
 import {Ago, brief, exact, useNow} from './time.js'
 
-// Whether the server accepts it from this person.
-const allowed = 'acknowledges' in document.documentElement.dataset
+/** allowed is whether the server accepts acknowledgements from this person. */
+export const allowed = 'acknowledges' in document.documentElement.dataset
 
-const snoozes = [30, 240] // minutes
+// The durations of a snooze in minutes, as the menu shows them. 0 has no end.
+const snoozes = [[30, '30 minutes'], [60, '1 hour'], [240, '4 hours'], [1440, '1 day'], [0, 'Until something new happens']]
 
-/** useAcknowledge returns the buttons that send a request to path with these members, and why the last one failed. */
-function useAcknowledge(path, members) {
-  const [{busy, error}, set] = useState({})
-  const send = async (minutes) => {
-    set({busy: true})
-    try {
-      const answer = await fetch(path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({...members, minutes})})
-      set({error: answer.ok ? '' : (await answer.json()).message})
-    } catch {
-      set({error: "The server can't be reached."})
-    }
+const together = 25 // sessions in a request: with the longest names, they fit into the server's limit for a body
+
+async function send(path, body) {
+  try {
+    const answer = await fetch(path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)})
+    const result = await answer.json()
+    return answer.ok ? {result} : {fault: result.message}
+  } catch {
+    return {fault: "The server can't be reached."}
   }
-  const button = (label, minutes) => html`<button type="button" disabled=${busy} onClick=${() => send(minutes)}>${label}</button>`
-  return [button, error && html`<span class="fault" role="alert">${error}</span>`]
+}
+
+/**
+ * acknowledge acknowledges sessions or, if minutes is not 0, snoozes them. It returns the rows of those for which that
+ * failed, and why.
+ */
+export async function acknowledge(rows, minutes) {
+  for (let i = 0; i < rows.length; i += together) {
+    const sessions = rows.slice(i, i + together).map(({agent_id, session_topic}) => ({agent_id, session_topic}))
+    const {fault} = await send('api/acknowledge', {sessions, minutes})
+    if (fault) return {failed: rows.slice(i), fault}
+  }
+  return {failed: []}
+}
+
+/** acknowledgeAll acknowledges all sessions that need attention for a reason. It returns why that failed, if it did. */
+export async function acknowledgeAll(needs, minutes) {
+  for (;;) {
+    const {result, fault} = await send('api/acknowledge', {needs, minutes})
+    if (fault || !result.more || !result.acknowledged) return fault
+  }
+}
+
+/** Snooze is a button that opens a menu of durations. With forever, a snooze may also have no end. */
+export function Snooze({label, name, icon, forever, disabled, onSnooze}) {
+  const [open, setOpen] = useState(false)
+  const button = useRef()
+  const close = (focus) => {
+    setOpen(false)
+    if (focus) button.current?.focus()
+  }
+  return html`<button type="button" class="snooze" ref=${button} aria-haspopup="menu" aria-expanded=${open} aria-label=${name} disabled=${disabled} onClick=${() => setOpen(!open)}>
+      ${icon && html`<${Icon} name="clock" />`}<span>${label}</span></button>
+    ${open && html`<${Menu} label=${name ?? label} button=${button} items=${snoozes.filter(([minutes]) => minutes || forever)} onClose=${close} onChoose=${(minutes) => { close(false); onSnooze(minutes) }} />`}`
+}
+
+/** Menu is a menu below its button, or above it if there is no room below. */
+function Menu({label, button, items, onClose, onChoose}) {
+  const menu = useRef()
+  useLayoutEffect(() => {
+    const {style} = menu.current
+    menu.current.showPopover()
+    const {offsetWidth: width, offsetHeight: height} = menu.current
+    const {left, right, top, bottom} = button.current.getBoundingClientRect()
+    style.left = `${Math.max(8, Math.min(left, right - width < 8 ? left : right - width, innerWidth - width - 8))}px`
+    style.top = `${bottom + 4 + height > innerHeight - 8 ? Math.max(8, top - 4 - height) : bottom + 4}px`
+    menu.current.firstElementChild.focus({preventScroll: true})
+  }, [])
+  useLayoutEffect(() => {
+    const away = (event) => { if (!menu.current?.contains(event.target) && !button.current?.contains(event.target)) onClose(false) }
+    const from = scrollY
+    const moved = () => { if (Math.abs(scrollY - from) > 8) onClose(false) }
+    const resized = () => onClose(false)
+    addEventListener('pointerdown', away)
+    addEventListener('focusin', away)
+    addEventListener('scroll', moved, {passive: true})
+    addEventListener('resize', resized)
+    return () => {
+      removeEventListener('pointerdown', away)
+      removeEventListener('focusin', away)
+      removeEventListener('scroll', moved)
+      removeEventListener('resize', resized)
+    }
+  }, [])
+  const press = (event) => {
+    const all = [...menu.current.children]
+    const at = all.indexOf(document.activeElement)
+    const next = {ArrowDown: at + 1, ArrowUp: at - 1 + all.length, Home: 0, End: all.length - 1}[event.key]
+    event.stopPropagation()
+    if (next !== undefined) all[next % all.length].focus()
+    else if (event.key === 'Escape' || event.key === 'Tab') onClose(true)
+    else return
+    event.preventDefault()
+  }
+  return html`<div class="durations" popover="manual" role="menu" aria-label=${label} ref=${menu} onKeyDown=${press}>
+    ${items.map(([minutes, text]) => html`<button type="button" role="menuitem" tabindex="-1" onClick=${() => onChoose(minutes)}>${text}</button>`)}
+  </div>`
 }
 
 /** Acknowledge shows who acknowledged a session or, if it needs attention, the buttons that do. */
-export function Acknowledge({path, session}) {
-  const [button, fault] = useAcknowledge(`${path}/acknowledge`, {})
+export function Acknowledge({session}) {
+  const [{busy, fault}, set] = useState({})
+  const act = async (minutes) => {
+    set({busy: true})
+    const result = await acknowledge([session], minutes)
+    set(result)
+    if (!result.fault) document.querySelector('h1')?.focus() // the buttons are gone
+  }
   if (session.acknowledged) return html`<${Acknowledged} of=${session.acknowledged} />`
   if (!allowed || !Object.values(needing).some((needs) => needs(session))) return null
-  return html`<p class="acknowledge">${needing.waiting(session) && snoozes.map((minutes) => button(`Snooze ${brief(minutes * 60_000)}`, minutes))}${button('Acknowledge', 0)}${fault}</p>`
+  return html`<p class="acknowledge">
+    ${needing.waiting(session) && html`<${Snooze} label="Snooze" icon disabled=${busy} onSnooze=${act} />`}
+    <button type="button" disabled=${busy} onClick=${() => act(0)}><${Icon} name="check" /><span>Acknowledge</span></button>
+    ${fault && html`<span class="fault" role="alert">${fault}</span>`}</p>`
 }
 
 function Acknowledged({of: {at, by, until}}) {
   const now = useNow()
   return html`<p class="acknowledge quiet"><span>${until ? 'Snoozed' : 'Acknowledged'}${by && html` by <bdi>${by}</bdi>`} <${Ago} time=${at} after=" ago" />${until && html`, for another <span title=${exact(until)}>${brief(Math.max(0, Date.parse(until) - now))}</span>`}</span></p>`
-}
-
-/** AcknowledgeAll acknowledges every session that needs attention for a reason; those that wait are snoozed. */
-export function AcknowledgeAll({needs}) {
-  const [button, fault] = useAcknowledge('api/acknowledge', {needs})
-  if (!allowed) return null
-  return html`<p class="acknowledge">${needs === 'waiting' ? button(`Snooze all ${brief(snoozes[0] * 60_000)}`, snoozes[0]) : button('Acknowledge all', 0)}${fault}</p>`
 }

@@ -51,8 +51,11 @@ function remember(path, value) {
   if (cache.size > remembered) cache.delete(cache.keys().next().value)
 }
 
-/** useRefresh calls load now, and again after each change for which relevant returns true. load gets an AbortSignal. */
-function useRefresh(load, relevant, key) {
+/**
+ * useRefresh calls load now, again after each change for which relevant returns true and, if every is set, every so many
+ * milliseconds while the page is visible. load gets an AbortSignal.
+ */
+function useRefresh(load, relevant, key, every) {
   const latest = useRef()
   latest.current = {load, relevant}
   useEffect(() => {
@@ -87,17 +90,22 @@ function useRefresh(load, relevant, key) {
     }
     addEventListener('visibilitychange', shown)
     run()
+    const beat = every && setInterval(() => { if (!document.hidden) soon(0) }, every)
     return () => {
       control.abort()
       clearTimeout(timer)
+      clearInterval(beat)
       leave()
       removeEventListener('visibilitychange', shown)
     }
   }, [key])
 }
 
-/** useQuery returns {data, error} for a path. data is the last response, undefined before the first one. */
-export function useQuery(path, relevant = () => true) {
+/**
+ * useQuery returns {data, error} for a path. data is the last response, undefined before the first one. It is read again
+ * after relevant changes and, if every is set, every so many milliseconds.
+ */
+export function useQuery(path, relevant = () => true, every = 0) {
   const [state, set] = useState({})
   useRefresh(async (signal) => {
     try {
@@ -109,7 +117,7 @@ export function useQuery(path, relevant = () => true) {
       if (!signal.aborted) set((old) => ({path, data: old.path === path ? old.data : cache.get(path), error}))
       return error.status === 404 || error.status === 400
     }
-  }, relevant, path)
+  }, relevant, path, every)
   return state.path === path ? state : {path, data: cache.get(path)}
 }
 

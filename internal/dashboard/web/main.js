@@ -1,5 +1,6 @@
 // The page: its top bar, views and keyboard shortcuts.
 import {html, inOrder, render, useEffect, useRef, useState} from './html.js'
+import {allowed} from './acknowledge.js'
 import {prefetch} from './data.js'
 import {connect, subscribe, useConnection} from './live.js'
 import {followLinks, go, href, read, useRoute, views} from './route.js'
@@ -38,13 +39,13 @@ function App() {
 const Badge = ({n, state, text}) => n > 0 && html` <span class=${`badge ${state}`} title=${`${n} ${text}`}><${Icon} name=${iconOf(state)} /><span aria-hidden="true">${n < 10_000 ? n : `${Math.floor(n / 1000)}k`}</span><span class="unseen">${n} ${text}</span></span>`
 
 /** Bar is the top bar. bar.html contains it as well. */
-function Bar({view, counts: {waiting, lost, failed}, onHelp}) {
+function Bar({view, counts: {waiting, lost, earlier, failed}, onHelp}) {
   const at = {session: 'sessions', agent: 'agents', board: 'sessions'}[view] ?? view
   const tab = (name, to, icon, label, badges) => html`<a href=${to} aria-current=${at === name ? 'page' : undefined}><${Icon} name=${icon} /><span class="label">${label}</span>${badges}</a>`
   return html`<header class="bar">
     <a class="brand" href="./" aria-label="KubeAgents"><img class="mark" src="favicon.svg" alt="" /><span>KubeAgents</span></a>
     <nav class="tabs" aria-label="Views">
-      ${tab('needs', './', 'inbox', 'Needs you', waiting + lost + failed > 0 && html`<span class="badges"><${Badge} n=${waiting} state="pending" text="waiting for you" /><${Badge} n=${lost} state="lost" text="lost" /><${Badge} n=${failed} state="failed" text="failed" /></span>`)}
+      ${tab('needs', './', 'inbox', 'Needs you', waiting + lost + failed > 0 && html`<span class="badges"><${Badge} n=${waiting} state="pending" text="waiting for you" /><${Badge} n=${lost} state="lost" text=${earlier ? `lost in the last day (${earlier} before)` : 'lost'} /><${Badge} n=${failed} state="failed" text="failed" /></span>`)}
       ${tab('sessions', href({view: 'sessions'}), 'list', 'Sessions')}
       ${tab('agents', href({view: 'agents'}), 'bot', 'Agents')}
       ${tab('connect', 'connect', 'plug', 'Connect')}
@@ -106,13 +107,15 @@ function Announcer() {
   return html`<p class="unseen" aria-live="polite">${text}</p>`
 }
 
-const keys = [['/', 'search'], ['j k', 'next and previous in a list'], ['Enter', 'open'], ['Esc', 'leave the search or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'show this help']]
+const keys = [['/', 'search'], ['j k', 'next and previous in a list'], ['Enter', 'open'],
+  ...(allowed ? [['x', 'choose a session that needs you'], ['Shift ↑ ↓', 'choose several'], ['e', 'acknowledge'], ['s', 'snooze']] : []),
+  ['Esc', 'leave the search, clear the choice or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'show this help']]
 
 function useKeys(onHelp) {
   useEffect(() => {
     const press = (event) => {
       if (event.ctrlKey || event.metaKey || event.altKey || document.querySelector('dialog[open]')) return
-      const typing = event.target.matches?.('input, select, textarea')
+      const typing = event.target.matches?.('input:not([type=checkbox]), select, textarea')
       if (event.key === 'Escape') {
         if (typing || document.activeElement?.matches('.row')) document.activeElement.blur()
         else if (read().view === 'session') go(href({agent: read().params.agent}))
@@ -143,7 +146,7 @@ function useKeys(onHelp) {
 /** step moves the focus to the next or previous row. */
 function step(by) {
   const rows = [...document.querySelectorAll('a.row')]
-  const at = rows.indexOf(document.activeElement)
+  const at = rows.indexOf(document.activeElement.closest('li')?.querySelector('a.row'))
   const next = at < 0 ? (by > 0 ? 0 : rows.length - 1) : Math.min(rows.length - 1, Math.max(0, at + by))
   rows[next]?.focus()
   rows[next]?.scrollIntoView({block: 'nearest'})

@@ -1,10 +1,10 @@
 // The sessions that need attention: those that are waiting, the longest waiting first, those that are lost, and those
 // that failed, the latest first.
-import {html, useMemo} from './html.js'
-import {AcknowledgeAll} from './acknowledge.js'
+import {html, useMemo, useState} from './html.js'
+import {All, Chosen, FailedRow, LostRow, PendingRow, useChoice} from './choice.js'
 import {useList, useQuery} from './data.js'
 import {href} from './route.js'
-import {Empty, FailedRow, FirstReport, Heading, Loading, LostRow, needing, PendingRow, Rows, sinceOf, Trouble} from './parts.js'
+import {Empty, FirstReport, Heading, Loading, needing, Rows, sinceOf, Trouble} from './parts.js'
 
 const shown = 20 // lost sessions, and failed ones
 
@@ -28,10 +28,19 @@ function longerSince(a, b) {
   return Date.parse(from) - Date.parse(to) || (from < to ? -1 : from > to ? 1 : 0)
 }
 
-/** useCounts returns how many sessions need attention, and the summary. */
+const day = 24 * 60 * 60 * 1000
+
+/** isEarlier returns whether a lost session was lost more than a day ago. */
+const isEarlier = (row) => Date.parse(sinceOf(row)) < Date.now() - day
+
+/**
+ * useCounts returns how many sessions need attention, and the summary. Sessions lost more than a day ago are counted as
+ * earlier, not as lost. Time alone changes that, so the counts are also read once a minute.
+ */
 export function useCounts() {
-  const {data: summary, error} = useQuery(paths.summary)
-  return {summary, error, waiting: summary?.needs.waiting ?? 0, lost: summary?.needs.lost ?? 0, failed: summary?.needs.failed ?? 0}
+  const {data: summary, error} = useQuery(paths.summary, undefined, 60_000)
+  const {waiting = 0, lost = 0, lost_over_a_day: earlier = 0, failed = 0} = summary?.needs ?? {}
+  return {summary, error, waiting, lost: lost - earlier, earlier, failed}
 }
 
 export function Needs({counts}) {
@@ -41,15 +50,21 @@ export function Needs({counts}) {
   const failed = useList(paths.failed, 'sessions', {selects: needing.failed, place: 'first', relevant: ofStatus('failed')})
   const longest = useMemo(() => waiting.rows?.toSorted(longerSince), [waiting.rows])
   const lostLast = useLatest(lost.rows), failedLast = useLatest(failed.rows)
+  const [unfolded, setUnfolded] = useUnfolded()
+  const lately = lostLast?.filter((row) => !isEarlier(row)), earlier = lostLast?.filter(isEarlier) ?? []
+  const choice = useChoice([...longest ?? [], ...lately ?? [], ...unfolded ? earlier : [], ...failedLast ?? []])
   if (summary?.sessions.total === 0) return html`<${Heading}>Needs you<//><${FirstReport} />`
   const error = waiting.error ?? lost.error ?? failed.error
   return html`
     <${Heading}>Needs you<//>
     ${summary && html`<${Fleet} ...${summary} />`}
     <${Trouble} error=${error} />
-    <${Group} id="pending" title="Waiting for you" row=${PendingRow} count=${counts.waiting} list=${waiting} rows=${longest} needs="waiting" empty="Nothing is waiting for you." icon="check" />
-    <${Group} id="lost" title="Lost" row=${LostRow} count=${counts.lost} list=${lost} rows=${lostLast} needs="lost" />
-    <${Group} id="failed" title="Failed" row=${FailedRow} count=${counts.failed} list=${failed} rows=${failedLast} needs="failed" />
+    <${Group} id="pending" title="Waiting for you" row=${PendingRow} count=${counts.waiting} list=${waiting} rows=${longest} needs="waiting" choice=${choice} empty="Nothing is waiting for you." icon="check" />
+    <${Group} id="lost" title="Lost" row=${LostRow} count=${counts.lost} all=${counts.lost + counts.earlier} list=${lost} rows=${lately} needs="lost" choice=${choice}>
+      <${Earlier} count=${counts.earlier} rows=${earlier} total=${counts.lost + counts.earlier} open=${unfolded} onToggle=${setUnfolded} choice=${choice} />
+    <//>
+    <${Group} id="failed" title="Failed" row=${FailedRow} count=${counts.failed} list=${failed} rows=${failedLast} needs="failed" choice=${choice} />
+    <${Chosen} choice=${choice} />
   `
 }
 
@@ -61,15 +76,57 @@ function Fleet({agents, sessions: {by_status: {running}, idle, active}}) {
   return html`<p class="fleet">${count(running)} running, ${idle > 0 && html`${count(idle)} idle, `}${count(active)} active sessions of ${count(agents)} agents</p>`
 }
 
-/** Group shows the first rows of a list, and a link to all count of them. */
-function Group({id, title, row, count, list, rows, needs, empty, icon}) {
-  if (!rows) return list.error ? null : html`<section class="group"><h2>${title}</h2><${Loading} /></section>`
-  if (!rows.length && !empty) return null
-  const total = Math.max(count, rows.length).toLocaleString()
+/**
+ * Group shows the first rows of a list, and a link to all count of them. all is how many sessions its button
+ * acknowledges. children come after the rows.
+ */
+function Group({id, title, row, count, all = count, list, rows, needs, choice, empty, icon, children}) {
+  if (!rows) return list.error ? null : html`<section class="group"><div class="group-head"><h2>${title}</h2></div><${Loading} /></section>`
+  const shown = choice ? rows.filter((row) => !choice.isHidden(row)) : rows
+  if (!shown.length && !empty) return children ?? null
+  const total = Math.max(count, shown.length)
   return html`<section class="group" aria-labelledby=${`group-${id}`}>
-    <h2 id=${`group-${id}`}>${title} ${rows.length > 0 && html`<span class=${`count ${id}`}>${total}</span>`}</h2>
-    ${rows.length ? html`<${Rows} rows=${rows} row=${row} label=${title} />` : html`<${Empty} icon=${icon}>${empty}<//>`}
-    ${rows.length > 0 && html`<${AcknowledgeAll} needs=${needs} />`}
-    ${count > rows.length && html`<p class="more"><a href=${href({view: 'sessions', needs})}>All ${total}</a></p>`}
+    <div class="group-head"><h2 id=${`group-${id}`}>${title} ${shown.length > 0 && html`<span class=${`count ${id}`}>${total.toLocaleString()}</span>`}</h2>
+      ${shown.length > 0 && html`<${All} needs=${needs} n=${all > shown.length && all.toLocaleString()} choice=${choice} />`}</div>
+    ${shown.length ? html`<${Rows} rows=${rows} row=${row} label=${title} choice=${choice} />` : html`<${Empty} icon=${icon}>${empty}<//>`}
+    ${count > rows.length && html`<p class="more"><a href=${href({view: 'sessions', needs})}>All ${total.toLocaleString()}</a></p>`}
+    ${children}
   </section>`
+}
+
+/**
+ * Earlier shows how many sessions were lost more than a day ago, and their first rows once it is open. If the list has
+ * none of them, because of all those that were lost since, it is a link to all lost sessions.
+ */
+function Earlier({count, rows, total, open, onToggle, choice}) {
+  const n = Math.max(count, rows.length), all = href({view: 'sessions', needs: 'lost'})
+  if (!n) return null
+  const text = `${n.toLocaleString()} lost more than a day ago`
+  if (!rows.length) return html`<p class="earlier"><a href=${all}>${text}</a></p>`
+  return html`<details class="earlier" open=${open} onToggle=${(event) => onToggle(event.target.open)}>
+    <summary>${text}</summary>
+    ${open && html`<${Rows} rows=${rows} row=${LostRow} label=${text} choice=${choice} />
+      ${n > rows.length && html`<p class="more"><a href=${all}>All ${total.toLocaleString()} lost sessions</a></p>`}
+      ${total <= n && html`<${All} needs="lost" n=${n > rows.length && n.toLocaleString()} choice=${choice} />`}`}
+  </details>`
+}
+
+const stored = 'kubeagents.earlier'
+
+/** useUnfolded returns whether the sessions lost more than a day ago are shown, remembered for this visit, and a setter. */
+function useUnfolded() {
+  const [open, set] = useState(() => {
+    try {
+      return sessionStorage.getItem(stored) === 'open'
+    } catch {
+      return false
+    }
+  })
+  const keep = (now) => {
+    set(now)
+    try {
+      sessionStorage.setItem(stored, now ? 'open' : '')
+    } catch { /* the browser keeps nothing: it is remembered until the page is left */ }
+  }
+  return [open, keep]
 }

@@ -65,7 +65,7 @@ export const askedOf = ({kind, text}) => [kinds[kind], text].filter(Boolean).joi
 export const Kind = ({of}) => html`<span class="kind">${kinds[of]}</span> `
 
 /** Message shows a session's message or question in a list. */
-function Message({row: {question, open_question_count: open, current_message: message}}) {
+export function Message({row: {question, open_question_count: open, current_message: message}}) {
   if (!question) return message && html`<span class="message" dir="auto">${message}</span>`
   const asides = [question.asked_by && html`by subagent <bdi>${question.asked_by}</bdi>`, open > 1 && `+${open - 1} more`].filter(Boolean)
   return html`<span class="message"><${Kind} of=${question.kind} /><bdi>${question.text || message}</bdi></span>
@@ -73,7 +73,7 @@ function Message({row: {question, open_question_count: open, current_message: me
 }
 
 /** Who shows whose session a row is. */
-const Who = ({row, alike}) => html`<span class="who"><${AgentName} name=${agentOf(row)} host=${row.agent_host} id=${alike && row.agent_id} />${row.agent_source && html` <span class="source">${row.agent_source}</span>`}</span>`
+export const Who = ({row, alike}) => html`<span class="who"><${AgentName} name=${agentOf(row)} host=${row.agent_host} id=${alike && row.agent_id} />${row.agent_source && html` <span class="source">${row.agent_source}</span>`}</span>`
 
 /** SessionRow is a session in a list that is sorted by the last report. */
 export const SessionRow = ({row, gone, alike}) => html`<li class=${gone ? 'gone' : ''}>
@@ -88,23 +88,6 @@ export const SessionRow = ({row, gone, alike}) => html`<li class=${gone ? 'gone'
   </a>
 </li>`
 
-/** needRow returns a component for a session in a list whose heading says its state, with a time that Time shows. */
-const needRow = (Time) => ({row, gone, alike}) => html`<li class=${gone ? 'gone' : ''}>
-  <a class="row need" href=${sessionHref(row.agent_id, row.session_topic)}>
-    <span class="what">
-      ${row.current_message !== titleOf(row) && html`<${Message} row=${row} />`}
-      <span class="name" dir="auto">${titleOf(row)}</span>
-    </span>
-    <${Who} row=${row} alike=${alike} />
-    <${Time} row=${row} />
-  </a>
-</li>`
-
-/** The rows of the lists of sessions that need attention, each with the time by which its list is sorted. */
-export const PendingRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label=${row.question ? 'asked' : 'pending since'} before="for " />`)
-export const LostRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label="lost since" after=" ago" />`)
-export const FailedRow = needRow(({row}) => html`<${Ago} time=${sinceOf(row)} label="failed since" after=" ago" />`)
-
 /** namesakes returns the IDs of agents in a list of sessions or agents whose name and host another one has as well. */
 function namesakes(rows) {
   const byName = new Map()
@@ -117,15 +100,17 @@ function namesakes(rows) {
 
 /**
  * Rows shows a list that follows changes, but moves no row while the pointer or the focus is in the list: new rows are
- * added at the end, and removed ones stay, faded, until the pointer and the focus have left.
+ * added at the end, and removed ones stay, faded, until the pointer and the focus have left. Only what the person
+ * acknowledged leaves at once: see choice.js.
  */
-export function Rows({rows, row: Row = SessionRow, by: key = keyOf, label}) {
+export function Rows({rows, row: Row = SessionRow, by: key = keyOf, label, choice}) {
   const [held, hold] = useState(false)
   const shown = useRef([])
   const list = useRef()
   const byKey = new Map(rows.map((row) => [key(row), row]))
+  const isHidden = choice?.isHidden ?? (() => false)
   if (held) {
-    const kept = shown.current.map(({row}) => ({row: byKey.get(key(row)) ?? row, gone: !byKey.has(key(row))}))
+    const kept = shown.current.map(({row}) => ({row: byKey.get(key(row)) ?? row, gone: !byKey.has(key(row))})).filter(({row, gone}) => !gone || !isHidden(row))
     const known = new Set(kept.map(({row}) => key(row)))
     shown.current = [...kept, ...rows.filter((row) => !known.has(key(row))).map((row) => ({row}))]
   } else {
@@ -144,7 +129,7 @@ export function Rows({rows, row: Row = SessionRow, by: key = keyOf, label}) {
   }, [])
   const alike = namesakes(rows)
   return html`<ul class="rows" ref=${list} aria-label=${label}>
-    ${shown.current.map(({row, gone}) => html`<${Row} key=${key(row)} row=${row} gone=${gone} alike=${alike.has(row.agent_id)} />`)}
+    ${shown.current.map(({row, gone}) => !isHidden(row) && html`<${Row} key=${key(row)} row=${row} gone=${gone} alike=${alike.has(row.agent_id)} choice=${choice} />`)}
   </ul>`
 }
 

@@ -27,7 +27,7 @@ export function Session({params: {agent, session: topic}, onName}) {
     ${session && !missing && html`
       <${Questions} questions=${list.page.questions ?? []} />
       ${session.current_message && !session.question && html`<p class=${`current-message ${stateOf(session)}`} dir="auto">${session.current_message}</p>`}
-      <${Acknowledge} path=${path} session=${session} />
+      <${Acknowledge} session=${session} />
       <${CurrentState} session=${session} entries=${list.rows} />
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}

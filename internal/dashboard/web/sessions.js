@@ -2,7 +2,8 @@
 import {html, useEffect, useRef, useState} from './html.js'
 import {get, useList} from './data.js'
 import {go, href} from './route.js'
-import {FailedRow, Filtered, FirstReport, Heading, Icon, Loading, LostRow, More, PendingRow, Rows, SessionRow, Status, Trouble, nameAtHost, needing, statusOf, statuses} from './parts.js'
+import {Chosen, FailedRow, LostRow, PendingRow, useChoice} from './choice.js'
+import {Filtered, FirstReport, Heading, Icon, Loading, More, Rows, SessionRow, Status, Trouble, nameAtHost, needing, statusOf, statuses} from './parts.js'
 
 const words = [...statuses, 'idle'] // the statuses as the page shows them
 
@@ -17,6 +18,8 @@ const offers = {
 /** offerOf returns the name of the offer that matches the parameters of the page best. */
 const offerOf = ({status, state, needs}) =>
   Object.keys(offers).find((name) => offers[name].status === status && offers[name].state === state && offers[name].needs === needs) ?? (words.includes(status) ? status : '')
+
+const none = []
 
 // The rows of a list of sessions that need attention, by the reason.
 const rowsOf = {waiting: PendingRow, lost: LostRow, failed: FailedRow}
@@ -62,12 +65,14 @@ const placing = ({agent_id, search, sort, needs}) => (agent_id || search || need
 
 export function Sessions({params}) {
   const list = useList(queryOf(params), 'sessions', {selects: selecting(params), place: placing(params)})
+  const choice = useChoice(params.needs in needing ? list.rows ?? none : none)
   return html`
     <${Head} params=${params} view="sessions" />
     <${Filters} params=${params} view="sessions" />
     <${Trouble} error=${list.error} />
-    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${rowsOf[params.needs] ?? SessionRow} label="Sessions" />` : html`<${None} params=${params} view="sessions" what="sessions" />`) : !list.error && html`<${Loading} />`}
+    ${list.rows ? (list.rows.length ? html`<${Rows} rows=${list.rows} row=${rowsOf[params.needs] ?? SessionRow} label="Sessions" choice=${choice} />` : html`<${None} params=${params} view="sessions" what="sessions" />`) : !list.error && html`<${Loading} />`}
     <${More} ...${list} />
+    <${Chosen} choice=${choice} />
   `
 }
 
