@@ -176,6 +176,29 @@ func TestApplyInAnyOrder(t *testing.T) {
 	})
 }
 
+// requireToolUse requires that the store knows for each tool how many agents of a team run in it, and when one of them
+// reported last. An agent that no longer exists may have reported later.
+func requireToolUse(t *rapid.T, agents []models.Agent, s *store.Store, of team) {
+	uses := map[string]store.ToolUse{"none such": {}}
+	for _, a := range agents {
+		if use := uses[a.Source]; slices.Contains(of.ids, a.ID) {
+			use.Agents++
+			if a.LastSeen.After(use.Last) {
+				use.Last = a.LastSeen
+			}
+			uses[a.Source] = use
+		}
+	}
+	for tool, want := range uses {
+		got := s.ToolUse(of.Team, tool)
+		require.Equal(t, want.Agents, got.Agents, tool)
+		require.False(t, got.Last.Before(want.Last), "%s: %v, want %v", tool, got.Last, want.Last)
+		if of.Team == nil || want.Agents == 0 {
+			require.Equal(t, want, got, tool)
+		}
+	}
+}
+
 // requireEqual requires that every read of s equals that of m, with lists and counts for a team.
 func requireEqual(t *rapid.T, m *model, s *store.Store, of team) {
 	agents := m.agents()
@@ -189,6 +212,7 @@ func requireEqual(t *rapid.T, m *model, s *store.Store, of team) {
 		}
 	}
 	require.Equal(t, summary, s.TeamSummary(of.Team, at))
+	requireToolUse(t, agents, s, of)
 	limit := rapid.SampledFrom([]int{1, 3, all}).Draw(t, "limit")
 
 	q := drawAgentQuery(t)

@@ -12,14 +12,19 @@ func newRoster(agentIn *ordered.Member[agent], sessionIn *ordered.Member[session
 func (r *roster) addAgent(a *agent) {
 	r.byID.Insert(a)
 	r.seen[a.class].Insert(r.agentIn, a)
+	r.countTool(a, 1)
 }
 
 func (r *roster) removeAgent(a *agent) {
 	r.byID.Remove(a)
 	r.seen[a.class].Remove(r.agentIn, a)
+	r.countTool(a, -1)
 }
 
-func (r *roster) advanceAgent(a *agent) { r.seen[a.class].Advance(r.agentIn, a) }
+func (r *roster) advanceAgent(a *agent) {
+	r.seen[a.class].Advance(r.agentIn, a)
+	r.countTool(a, 0)
+}
 
 func (r *roster) addSession(se *session) {
 	r.updated[se.class].Insert(r.sessionIn, se)

@@ -237,6 +237,7 @@ type roster struct {
 	updated [classes]ordered.Timeline[session]    // by newest report
 	counts  [classes]int                          // sessions by class
 	needs   [len(models.NeedNames)]ordered.Set[session]
+	tools   map[*source]*toolUse // of the agents; nil unless it is that of a team
 
 	agentIn   *ordered.Member[agent]
 	sessionIn *ordered.Member[session]

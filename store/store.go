@@ -11,7 +11,7 @@
 //	apply.go      applies the record to agent, session, questions and history
 //	turn.go       keeps the questions and calls that a session has under way
 //	history.go    keeps the statuses of a session; status.go defines a status
-//	lists.go      updates lists and counts; roster.go holds those of the fleet or of a part of it
+//	lists.go      updates lists and counts; roster.go holds those of the fleet or of a part of it, tools.go those by tool
 //	changes.go    publishes the change
 //	state.go      defines the types that all of these use
 //

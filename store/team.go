@@ -16,6 +16,7 @@ func NewTeam(share Share, covers func(agentID string) bool) *Team {
 			Slot: func(a *agent) (**ordered.Leaf[agent], *uint8) { return a.teams.in(t) }},
 		&ordered.Member[session]{Place: (*session).updatedPlace,
 			Slot: func(se *session) (**ordered.Leaf[session], *uint8) { return se.teams.in(t) }})
+	t.tools = map[*source]*toolUse{}
 	return t
 }
 

@@ -42,6 +42,7 @@ type Client struct {
 	// Script is whether the lines are a script, a file of their own, and not settings among others.
 	Script bool
 
+	ownFile  bool     // whether the lines go into a file that the tool has only for them
 	programs []string // names of its executables; none for a client that is not a tool with hooks
 	moved    folder   // variable of the environment that moves its settings
 	lines    func(Server) string
@@ -49,6 +50,17 @@ type Client struct {
 
 // Path is a settings file, and what it applies to.
 type Path struct{ Of, Path string }
+
+// Merge says how to add the lines to a settings file that is there already, "" if the file holds nothing but them.
+func (c *Client) Merge() string {
+	if c.ownFile {
+		return ""
+	}
+	if c.Name == "mcp" {
+		return "If the file is there already, add kubeagents to the servers that are there."
+	}
+	return "If the file is there already, add to the entries that are there: where it has hooks for an event, append to that event’s array."
+}
 
 // Lines returns the lines to paste. They form a complete file and end with a newline.
 func (c *Client) Lines(s Server) string { return c.lines(s) }
@@ -86,12 +98,14 @@ var Clients = []Client{
 		Name: "copilot", Title: "GitHub Copilot", Since: "1.0.50",
 		Paths:    []Path{{"you", "~/.copilot/hooks/kubeagents.json"}, {"a project", ".github/hooks/kubeagents.json"}},
 		Note:     "For Copilot CLI and for the cloud agent, which must be able to reach this server.",
+		ownFile:  true,
 		programs: []string{"copilot"}, moved: folder{"COPILOT_HOME", "~/.copilot"},
 		lines: copilot,
 	},
 	{
 		Name: "opencode", Title: "OpenCode", Since: openCodeSince,
 		Paths:    []Path{{"you", "~/.config/opencode/plugins/kubeagents.js"}, {"a project", ".opencode/plugins/kubeagents.js"}},
+		ownFile:  true,
 		programs: []string{"opencode"}, moved: folder{"XDG_CONFIG_HOME", "~/.config"},
 		Script: true, lines: openCode,
 	},

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -191,10 +192,10 @@ process.exit() // as OpenCode does: anything not posted by now is lost
 // TestOverview checks that the overview names each tool, its oldest version, where its lines go and how to get them,
 // and the token if one is required.
 func TestOverview(t *testing.T) {
-	open := connect.Overview(connect.Server{Address: "https://hub.example"})
+	open := connect.Overview(connect.Server{Address: "https://hub.example"}, nil)
 	require.True(t, strings.HasPrefix(open, "Run this command on the machine where your agents run, and their runs show up at https://hub.example:\n\n  kubeagents connect -server https://hub.example\n\n"), open)
 	require.NotContains(t, open, connect.TokenVariable)
-	require.Contains(t, open, "Or paste the lines of each tool that you use into its settings yourself.\nThe hooks need sh and curl 7.55 or later.\n")
+	require.Contains(t, open, "Or paste the lines of each tool that you use into its settings yourself.\nIf a settings file is there already, add to the entries that are there: keep its other settings and hooks, and where it\nhas hooks for an event, append to that event's array.\nThe hooks need sh and curl 7.55 or later.\n")
 	for _, c := range connect.Clients {
 		title := "\n" + c.Title
 		if c.Since != "" {
@@ -206,10 +207,23 @@ func TestOverview(t *testing.T) {
 		}
 		require.Contains(t, open, c.Note)
 	}
-	guarded := connect.Overview(connect.Server{Address: "https://hub.example", Tokens: true})
+	guarded := connect.Overview(connect.Server{Address: "https://hub.example", Tokens: true}, nil)
 	require.Contains(t, guarded, `Put a token with the scope "report" into the environment variable `+connect.TokenVariable+" of your agents.\n")
-	signed := connect.Overview(connect.Server{Address: "https://hub.example", Signed: true})
+	signed := connect.Overview(connect.Server{Address: "https://hub.example", Signed: true}, nil)
 	require.Contains(t, signed, "This server accepts only webhooks that are signed")
 	require.Contains(t, signed, "https://hub.example/webhook/status, or ask whoever runs the server for a token, which needs TOKENS_FILE.\n")
 	require.NotContains(t, open+guarded, "signed")
+}
+
+// TestOverviewOfActivity checks how the overview says which tools have reported: only to those who may know.
+func TestOverviewOfActivity(t *testing.T) {
+	server := connect.Server{Address: "https://hub.example"}
+	require.NotContains(t, connect.Overview(server, nil), "eported")
+	require.Contains(t, connect.Overview(server, &connect.Activity{}), "\nNone of these tools has reported yet.\n\nOr paste")
+	require.Contains(t, connect.Overview(server, &connect.Activity{Limited: true}), "\nNone of the agents that you may see has reported from one of these tools yet.\n\nOr paste")
+	tools := []connect.ToolActivity{{"Claude Code", 3, 125 * time.Second}, {"Codex", 1, 59 * time.Second}, {"Cursor", 2, 2*time.Hour - 1}, {"OpenCode", 2, 60 * time.Hour}}
+	require.Contains(t, connect.Overview(server, &connect.Activity{Limited: true, Tools: tools}), "\nAlready reporting, among the agents that you may see:\n"+
+		"  Claude Code: 3 agents, last report 2 minutes ago\n  Codex: 1 agent, last report just now\n"+
+		"  Cursor: 2 agents, last report 1 hour ago\n  OpenCode: 2 agents, last report 2 days ago\n\nOr paste")
+	require.NotContains(t, connect.Overview(connect.Server{Address: "https://hub.example", Signed: true}, &connect.Activity{Tools: tools}), "Already reporting")
 }

@@ -208,15 +208,17 @@ func (d *Dashboard) SignIn(w http.ResponseWriter, r *http.Request, form SignIn) 
 	}{form, d.style, theme(r)})
 }
 
-// Connect serves the page that explains how to connect agents to a server.
-func (d *Dashboard) Connect(w http.ResponseWriter, r *http.Request, server connect.Server) error {
+// Connect serves the page that explains how to connect agents to a server. Unless activity is nil, it also says which
+// tools have reported.
+func (d *Dashboard) Connect(w http.ResponseWriter, r *http.Request, server connect.Server, activity *connect.Activity) error {
 	return d.render(w, http.StatusOK, d.connect, struct {
 		Style                          template.CSS
 		Theme, Prefix                  string
 		Server                         connect.Server
+		Activity                       *connect.Activity
 		Clients                        []connect.Client
 		TokenVariable, AgentIDVariable string
-	}{d.style, theme(r), d.publicPrefix(), server, connect.Clients, connect.TokenVariable, connect.AgentIDVariable})
+	}{d.style, theme(r), d.publicPrefix(), server, activity, connect.Clients, connect.TokenVariable, connect.AgentIDVariable})
 }
 
 // render responds with a page.

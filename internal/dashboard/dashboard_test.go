@@ -154,7 +154,7 @@ func TestAssetsAreImmutable(t *testing.T) {
 func TestPublicFiles(t *testing.T) {
 	d := newDashboard(t)
 	connectPage := func(w http.ResponseWriter, r *http.Request) error {
-		return d.Connect(w, r, connect.Server{Address: "http://hub"})
+		return d.Connect(w, r, connect.Server{Address: "http://hub"}, nil)
 	}
 	script := regexp.MustCompile(`connect/assets/\w+/connect\.js`).FindString(get(connectPage, "/connect").Body.String())
 	served := get(d.PublicAsset, "/"+script)

@@ -9,6 +9,7 @@ import (
 	"net/url"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -307,4 +308,58 @@ func (wiring Wiring) TestForwardedPrefix(t *testing.T) {
 	require.Equal(t, 200, plain.do("GET", "/api/summary", "", append(via, "Cookie: "+cookie)...).Code)
 	require.Equal(t, 401, plain.do("GET", "/api/summary", "", "X-Forwarded-Proto: https", "Cookie: "+cookie).Code,
 		"any other server of the domain could have set it")
+}
+
+// TestConnectSaysWhoHasReported checks what /connect says about the tools that have reported: to those who may read, and
+// of their agents only.
+func (wiring Wiring) TestConnectSaysWhoHasReported(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
+		s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+		event := func(client, agent string) {
+			t.Helper()
+			w := s.do("POST", "/webhook/"+client, `{"hook_event_name":"UserPromptSubmit","session_id":"s","cwd":"/src","prompt":"Go"}`,
+				append(holders["reports"].Header(), "X-Agent-Id: "+agent)...)
+			require.Equal(t, 200, w.Code, w.Body)
+		}
+		event("claude-code", "team/a")
+		time.Sleep(time.Hour)
+		event("claude-code", "other/b")
+		event("codex", "other/b2")
+		event("codex", "nobody's")
+		time.Sleep(2 * time.Minute)
+		event("codex", "other/b2")
+		time.Sleep(time.Minute)
+		of := func(holder, accept string) string {
+			t.Helper()
+			w := s.do("GET", "/connect", "", append(holders[holder].Header(), "Accept: "+accept)...)
+			require.Equal(t, 200, w.Code)
+			require.Empty(t, w.Header().Get("WWW-Authenticate"))
+			require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
+			return w.Body.String()
+		}
+		require.Contains(t, of("reads", "text/plain"), "\nAlready reporting:\n  Claude Code: 2 agents, last report 3 minutes ago\n  Codex: 2 agents, last report 1 minute ago\n\n")
+		require.Contains(t, of("team", "text/plain"), "\nAlready reporting, among the agents that you may see:\n  Claude Code: 1 agent, last report 1 hour ago\n\n")
+		require.Contains(t, of("other team", "text/plain"), "that you may see:\n  Claude Code: 1 agent, last report 3 minutes ago\n  Codex: 1 agent, last report 1 minute ago\n\n")
+		require.Contains(t, of("team", "text/html"), `<li><strong>Claude Code</strong> <span class="quiet">1 agent, last report 1 hour ago</span></li></ul>`)
+		for _, holder := range []string{"", "expired", "reports", "admin", "acknowledges"} {
+			require.NotContains(t, of(holder, "text/plain"), "report 1", holder)
+			require.NotContains(t, of(holder, "text/plain"), "eported", holder)
+			require.NotContains(t, of(holder, "text/html"), "activity\"", holder)
+		}
+
+		// What happens to other teams' agents changes nothing for a team.
+		before := of("team", "text/plain")
+		event("codex", "other/c")
+		event("claude-code", "other/b")
+		require.Equal(t, before, of("team", "text/plain"))
+		require.Equal(t, 204, s.do("DELETE", "/api/agents/team%2Fa", "", holders["team"].Header()...).Code)
+		require.Contains(t, of("team", "text/plain"), "\nNone of the agents that you may see has reported from one of these tools yet.\n")
+
+		form := url.Values{"token": {holders["other team"].Token}}.Encode()
+		w := s.do("POST", "/sign-in", form, "Content-Type: application/x-www-form-urlencoded")
+		cookie, _, _ := strings.Cut(w.Header().Get("Set-Cookie"), ";")
+		require.Contains(t, s.do("GET", "/connect", "", "Cookie: "+cookie, "Accept: text/html").Body.String(), "<strong>Codex</strong> <span class=\"quiet\">2 agents, last report just now</span>")
+		require.NotContains(t, s.do("GET", "/connect", "", "Cookie: kubeagents=x", "Accept: text/html").Body.String(), "Codex</strong>")
+	})
 }
