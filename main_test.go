@@ -2,16 +2,24 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"log/slog"
 	"net/http"
+	"net/http/httptest"
 	"os"
+	"path/filepath"
 	"reflect"
 	"regexp"
 	"strings"
+	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/getkin/kin-openapi/openapi3"
 	"github.com/go-chi/chi/v5"
 	"github.com/stretchr/testify/require"
@@ -21,8 +29,12 @@ import (
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/connect"
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/servertest"
+	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -50,6 +62,75 @@ func TestRun(t *testing.T) {
 	require.Equal(t, command.ExitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, nil, &out, &errOut))
 	require.Contains(t, errOut.String(), "203.0.113.1 is not an address of this machine")
 	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, nil, &out, &errOut))
+}
+
+// TestBudgetsHaveTheirSettings checks which setting limits the memory of responses and which that of request bodies, and
+// that each gauge measures the right one.
+func TestBudgetsHaveTheirSettings(t *testing.T) {
+	cfg, err := config.Load(map[string]string{"ANSWERS_MAX_BYTES": "17MiB", "BODIES_MAX_BYTES": "18MiB"})
+	require.NoError(t, err)
+	logger := slog.New(slog.DiscardHandler)
+	a, err := assemble(cfg, logger, logger)
+	require.NoError(t, err)
+	require.EqualValues(t, 17<<20, a.handler.Responses.Bound())
+	require.EqualValues(t, 18<<20, a.handler.Bodies.Bound())
+
+	everyone := store.Share{Fraction: 1}
+	answer, body := a.handler.Responses.For(nil, everyone), a.handler.Bodies.For(nil, everyone)
+	require.NoError(t, answer.Reserve(t.Context(), 1000))
+	require.NoError(t, body.Reserve(t.Context(), 2000))
+	w := httptest.NewRecorder()
+	a.metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	require.Equal(t, map[string]bool{"answers_bytes 1000": true, "bodies_bytes 2000": true}, matches(`(?m)^kubeagents_((?:answers|bodies)_bytes .*)$`, w.Body.String()))
+}
+
+// TestJobs runs the server's background jobs on a journal for ten minutes, and then lets it crash. The use of the disk
+// must be measured. A session that was lost while the server was running must still be lost after the restart, although
+// no expiry run has seen it.
+func TestJobs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fs, logger := vfs.NewCrashableMem(), slog.New(slog.DiscardHandler)
+		opts := store.Options{DefaultTTL: 5 * time.Minute, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 64 << 20,
+			MaxSessions: 10, EventWindow: 100, DataMaxBytes: 256 << 20, Journaled: true}
+		open := func(fs vfs.FS) (*journal.Journal, *store.Store) {
+			st := store.New(opts)
+			j, err := journal.Open(journal.Options{Dir: "data", FS: fs, Logger: logger})
+			require.NoError(t, err)
+			require.NoError(t, replay(t.Context(), j, st, config.Config{HistoryLimit: opts.HistoryLimit}, logger))
+			return j, st
+		}
+		j, st := open(fs)
+		m := metrics.New(st, "test")
+		a := &app{logger: logger, store: st, metrics: m, journal: j, recorder: recorder.New(st, j, m),
+			hub: live.New(st, m, live.Options{MaxSubscribers: 1, QueueSize: 10}),
+			cfg: config.Config{ExpiryInterval: time.Hour, HistoryRetention: time.Hour, DataDir: filepath.Join(t.TempDir(), "none")}} // without a control socket, which would stop the clock
+		report := func() store.Outcome {
+			outcomes, err := a.recorder.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
+			require.NoError(t, err)
+			return outcomes[0]
+		}
+		st.SetDiskUse(store.DiskUse{Total: opts.DataMaxBytes})
+		require.Equal(t, store.OutOfDisk, report())
+
+		ctx, stop := context.WithCancel(t.Context())
+		var running sync.WaitGroup
+		for _, job := range a.jobs() {
+			running.Go(func() { job(ctx) })
+		}
+		synctest.Wait()
+		require.Equal(t, store.Stored, report(), "the use of the disk is measured at once")
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		crashed := fs.CrashClone(vfs.CrashCloneCfg{})
+		stop()
+		running.Wait()
+		require.NoError(t, j.Close())
+
+		time.Sleep(time.Minute)
+		j, st = open(crashed)
+		require.Equal(t, 1, st.Summary().Sessions.Lost, "its TTL ran out while the server was running")
+		require.NoError(t, j.Close())
+	})
 }
 
 // matches returns the first group of each match of a pattern.
