@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
@@ -99,6 +100,21 @@ func TestProgramChecksHostNames(t *testing.T) {
 	}
 	require.Contains(t, plain.stderr.String(), `"outcome":"refused","status":421,"detail":"this server has no tokens`)
 	require.Contains(t, plain.stderr.String(), `"msg":"serving","url":"https://hub.example.com/team/","address":"`+plain.address+`"`)
+}
+
+// TestTheMachinesOwnNameIsAccepted runs the program on a machine whose name has several labels, like a name that a
+// website could have. Without tokens, the server must answer to that name, and to no other of the domain.
+func TestTheMachinesOwnNameIsAccepted(t *testing.T) {
+	if exec.CommandContext(t.Context(), "unshare", "--uts", "hostname", "test.invalid").Run() != nil {
+		t.Skip("needs root on Linux, with unshare and hostname, to run a program under another name of the machine")
+	}
+	script := writeFile(t, filepath.Join(t.TempDir(), "named"), []byte("#!/bin/sh\nexec unshare --uts sh -c 'hostname Build.Example.net && exec \"$0\"' "+program()+"\n"))
+	require.NoError(t, os.Chmod(script, 0o700))
+	p := startAs(t, script, nil)
+	for host, want := range map[string]int{"build.example.net": 200, "Build.Example.net.:8080": 200, "example.net": 421, "www.example.net": 421, "build.example.net.evil.example": 421} {
+		require.Equal(t, want, p.do("GET", "/api/agents", "", "Host: "+host).Code, host)
+	}
+	require.Zero(t, p.stop(t))
 }
 
 // networkAddress returns an IPv4 address of this machine that is not on the loopback interface, "" if there is none.

@@ -931,6 +931,9 @@ func (wiring Wiring) TestEveryRouteChecksTheHost(t *testing.T) {
 	open := wiring.newGuardedServer(t, nil, config.Config{}, nil)
 	signed := wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
 	guarded := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	machine, err := os.Hostname()
+	require.NoError(t, err)
+	require.Contains(t, open.handlers.Access.Hosts.Names, strings.ToLower(machine))
 	open.report(t, reportOf("a", "t", "running"))
 	attack := func(s *server, method, route string) *httptest.ResponseRecorder {
 		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex", "*", "x").Replace(route)

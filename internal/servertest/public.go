@@ -68,15 +68,17 @@ func (wiring Wiring) TestPublicURLWithPath(t *testing.T) {
 // TestSignInCookies checks the name and the path of the cookie that sign-in sets, and which cookies are accepted.
 func (wiring Wiring) TestSignInCookies(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	serverAt := func(public string) *server {
-		cfg := config.Config{TokensFile: path, TrustedProxies: config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")}} // the address of httptest's requests
+	proxies := config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")} // the address of httptest's requests
+	serverAt := func(public string, proxies config.Prefixes) *server {
+		cfg := config.Config{TokensFile: path, TrustedProxies: proxies}
 		if public != "" {
 			cfg.PublicURL = publicURL(t, public)
 		}
 		return wiring.newGuardedServer(t, nil, cfg, nil)
 	}
 	form := url.Values{"token": {holders["reads"].Token}}.Encode()
-	none, whole, shared, plain := serverAt(""), serverAt("https://hub.example.com"), serverAt("https://example.org/team"), serverAt("http://hub:8080/team")
+	none, whole, shared, plain := serverAt("", proxies), serverAt("https://hub.example.com", proxies), serverAt("https://example.org/team", proxies), serverAt("http://hub:8080/team", proxies)
+	untrusting := serverAt("https://example.org/team", config.Prefixes{netip.MustParsePrefix("192.0.3.0/24")})
 	for _, test := range []struct {
 		server *server
 		target string
@@ -92,6 +94,9 @@ func (wiring Wiring) TestSignInCookies(t *testing.T) {
 		{shared, "/sign-in", []string{"Host: 127.0.0.1:8080", "X-Forwarded-Host: example.org"}, "__Secure-kubeagents /team"},
 		{shared, "/team/sign-in", []string{"X-Forwarded-Proto: https"}, "__Secure-kubeagents /team"},
 		{shared, "/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /"},
+		{untrusting, "/sign-in", []string{"Host: example.org"}, "__Secure-kubeagents /team"},
+		{untrusting, "/sign-in", []string{"Host: 127.0.0.1:8080", "X-Forwarded-Host: example.org"}, "kubeagents /"}, // any client can send this header
+		{untrusting, "/sign-in", []string{"Host: 127.0.0.1:8080", "X-Forwarded-Proto: https"}, "kubeagents /"},
 		{shared, "/team/sign-in", []string{"Host: 127.0.0.1:8080"}, "kubeagents /team"},
 		{plain, "/team/sign-in", []string{"Host: hub:8080"}, "kubeagents /team"},
 	} {
