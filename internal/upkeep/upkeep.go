@@ -17,6 +17,8 @@ type Jobs struct {
 	Recorder *recorder.Recorder
 	Metrics  *metrics.Metrics
 	Logger   *slog.Logger
+
+	clock func(now time.Time) time.Time // returns what the system clock shows; nil for now itself
 }
 
 // Every calls do once per interval until ctx is done.
@@ -38,18 +40,26 @@ func Every(ctx context.Context, interval time.Duration, do func(now time.Time)) 
 func (j Jobs) Expire(ctx context.Context, interval time.Duration) {
 	last := time.Now()
 	Every(ctx, interval, func(now time.Time) {
-		if by := clockSetBack(last.Round(0), now.Round(0), now.Sub(last)); by > 0 {
+		if by := clockSetBack(j.wallTime(last), j.wallTime(now), now.Sub(last)); by > 0 {
 			j.Store.ClockSetBack(by)
 			j.Logger.Warn("the clock was set back: sessions expire as if it had not been", "by", by.Round(time.Millisecond))
 		}
 		last = now
-		e := j.Recorder.Expire(now)
+		e := j.Recorder.Expire(j.wallTime(now))
 		took := time.Since(now)
 		j.Metrics.ObserveExpiry(took)
 		if e != (store.Expiry{}) {
 			j.Logger.Debug("expiry", "expired", e.Expired, "lost", e.Lost, "removed", e.Removed, "took", took)
 		}
 	})
+}
+
+// wallTime returns what the system clock shows at a time, without a monotonic reading.
+func (j Jobs) wallTime(now time.Time) time.Time {
+	if j.clock != nil {
+		now = j.clock(now)
+	}
+	return now.Round(0)
 }
 
 // clockSetBack returns by how much the clock was set back between the readings from and to, if elapsed is the time that
