@@ -9,6 +9,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -93,6 +94,60 @@ func TestFilesAreReloadedWhenTheyChange(t *testing.T) {
 	write(path, "bad")
 	_, err = watch.Open("tokens", []watch.File{{Setting: "A_FILE", Path: path}, {Setting: "B_FILE", Path: other}}, use, m, slog.New(slog.DiscardHandler))
 	require.ErrorContains(t, err, "line 1 is bad")
+}
+
+// TestEveryDifferenceIsAChange watches two files through changes that a comparison of their joined contents would miss:
+// a byte moves from one file to the other, a file is empty, absent, or something that can't be read.
+func TestEveryDifferenceIsAChange(t *testing.T) {
+	dir := t.TempDir()
+	paths := []string{filepath.Join(dir, "a"), filepath.Join(dir, "b")}
+	put := func(texts ...string) {
+		t.Helper()
+		for i, text := range texts {
+			require.NoError(t, os.RemoveAll(paths[i]))
+			switch text {
+			case "absent":
+			case "a directory":
+				require.NoError(t, os.Mkdir(paths[i], 0o700))
+			default:
+				require.NoError(t, os.WriteFile(paths[i], []byte(text), 0o600))
+			}
+		}
+	}
+	var used, log bytes.Buffer
+	put("", "")
+	files, err := watch.Open("tokens", []watch.File{{Setting: "A_FILE", Path: paths[0]}, {Setting: "B_FILE", Path: paths[1]}}, func(texts [][]byte) error {
+		fmt.Fprintf(&used, "%q", texts)
+		return nil
+	}, metrics.New(store.New(store.Options{}), "test"), slog.New(slog.NewTextHandler(&log, nil)))
+	require.NoError(t, err)
+	for _, step := range []struct {
+		texts       [2]string
+		used, fault string
+	}{
+		{[2]string{"ab", "c"}, `["ab" "c"]`, ""},
+		{[2]string{"a", "bc"}, `["a" "bc"]`, ""},
+		{[2]string{"", "abc"}, `["" "abc"]`, ""},
+		{[2]string{"abc", ""}, `["abc" ""]`, ""},
+		{[2]string{"1 a", ""}, `["1 a" ""]`, ""},
+		{[2]string{"", "1 a"}, `["" "1 a"]`, ""},
+		{[2]string{"", "absent"}, "", "B_FILE: open " + paths[1]},
+		{[2]string{"", ""}, `["" ""]`, ""},
+		{[2]string{"absent", ""}, "", "A_FILE: open " + paths[0]},
+		{[2]string{"a directory", ""}, "", "A_FILE: " + paths[0] + " is not a regular file"},
+		{[2]string{"absent", "absent"}, "", "A_FILE: open " + paths[0]},
+		{[2]string{"", ""}, `["" ""]`, ""},
+	} {
+		put(step.texts[:]...)
+		used.Reset()
+		log.Reset()
+		for range 3 {
+			files.Check(false)
+		}
+		require.Equal(t, step.used, used.String(), step.texts)
+		require.Equal(t, step.fault != "", strings.Contains(log.String(), "level=ERROR"), log.String())
+		require.Contains(t, log.String(), step.fault)
+	}
 }
 
 // TestRun checks that every set of files is looked at each second, and at once on a signal.
