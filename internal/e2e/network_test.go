@@ -168,42 +168,45 @@ func metricsOf(client *http.Client, address string) string {
 // TestTokensReload changes the tokens file of a running server, makes it invalid, and repairs it.
 func TestTokensReload(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "tokens")
-	var lines []string
-	add := func(name string) (header string) {
+	token := func(name string) (header, line string) {
 		token, entry := access.NewToken(name)
 		entry.Scopes = []string{"report", "read"}
-		lines = append(lines, entry.String())
-		return "Bearer " + token
+		return "Authorization: Bearer " + token, entry.String()
 	}
-	first := add("first")
-	write := func() { writeFile(t, path, []byte(strings.Join(lines, "\n")+"\n")) }
-	write()
-	p := start(t, "TOKENS_FILE="+path)
-	get := func(authorization string) int {
-		r, err := http.NewRequest("GET", "http://"+p.address+"/api/agents", nil)
-		require.NoError(t, err)
-		r.Header.Set("Authorization", authorization)
-		resp, err := http.DefaultClient.Do(r)
-		require.NoError(t, err)
-		require.NoError(t, resp.Body.Close())
-		return resp.StatusCode
+	write := func(lines ...string) { writeFile(t, path, []byte(strings.Join(lines, "\n")+"\n")) }
+	first, firstLine := token("first")
+	second, secondLine := token("second")
+	third, thirdLine := token("third")
+	write(firstLine)
+	p := start(t, "TOKENS_FILE="+path, "METRICS_PUBLIC=true")
+	statuses := func() (all [3]int) {
+		for i, header := range []string{first, second, third} {
+			all[i] = p.do("GET", "/api/agents", "", header).Code
+		}
+		return all
 	}
-	require.Equal(t, 200, get(first))
-	second := add("second")
-	require.Equal(t, 401, get(second))
-	write()
-	require.Eventually(t, func() bool { return get(second) == 200 }, 20*time.Second, 10*time.Millisecond, "the file is reloaded without a signal")
-	lines = append(lines[1:], "rubbish")
-	write()
+	awaitMetric := func(line string) {
+		t.Helper()
+		require.Eventually(t, func() bool { return strings.Contains(metricsOf(client, "http://"+p.address), "\n"+line+"\n") }, 20*time.Second, 10*time.Millisecond, line)
+	}
+	require.Equal(t, [3]int{200, 401, 401}, statuses())
+	write(firstLine, secondLine)
+	require.Eventually(t, func() bool { return statuses() == [3]int{200, 200, 401} }, 20*time.Second, 10*time.Millisecond, "the file is reloaded without a signal")
+
+	write(secondLine, thirdLine, "ka_SECRET")
+	awaitMetric(`kubeagents_reload_failures_total{files="tokens"} 1`)
+	awaitMetric(`kubeagents_reload_ok{files="tokens"} 0`)
+	require.Equal(t, [3]int{200, 200, 401}, statuses(), "nothing of an invalid file has an effect")
 	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	third := add("third")
-	lines = []string{lines[0], lines[2]}
-	require.Equal(t, 200, get(first), "the earlier tokens stay valid")
-	write()
-	require.NoError(t, p.cmd.Process.Signal(syscall.SIGHUP))
-	require.Eventually(t, func() bool { return get(third) == 200 }, 20*time.Second, 10*time.Millisecond)
-	require.Equal(t, 401, get(first), "the token was removed")
+	awaitMetric(`kubeagents_reload_failures_total{files="tokens"} 2`) // without the signal, the same contents are not tried again
+	require.Equal(t, [3]int{200, 200, 401}, statuses())
+
+	write(secondLine, thirdLine)
+	require.Eventually(t, func() bool { return statuses() == [3]int{401, 200, 200} }, 20*time.Second, 10*time.Millisecond)
+	awaitMetric(`kubeagents_reload_ok{files="tokens"} 1`)
 	require.Zero(t, p.stop(t))
+	require.Contains(t, p.stderr.String(), "TOKENS_FILE="+path+": line 3: must be a JSON object")
+	require.NotContains(t, p.stderr.String(), "SECRET")
 
 	status, output := runProgram(t, []string{"TOKENS_FILE=" + writeFile(t, path, []byte("ka_SECRET\n")), "PORT=0", "HOST=127.0.0.1"})
 	require.Equal(t, command.ExitUsage, status)

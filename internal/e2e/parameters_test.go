@@ -82,6 +82,8 @@ func TestWebhooksNameIgnoredFields(t *testing.T) {
 		"the same field in a batch":  {"/webhook/status", "[" + report(`,"titel":1`) + "," + report(`,"titel":2,"x":3`) + "]", "titel, x", ""},
 		"a parameter":                {"/webhook/status?agent=b&_=1", report(""), "", "agent"},
 		"both":                       {"/webhook/status?z&agent=b", report(`,"x":1`), "x", "agent, z"},
+		"in the order of the body":   {"/webhook/status", "[" + report(`,"z":1,"c":2`) + "," + report(`,"b":1,"z":2,"a":3`) + "]", "z, c, b, a", ""},
+		"parameters in any order":    {"/webhook/status?z&c=1&b&z&a", report(""), "", "a, b, c, z"},
 		"line breaks":                {"/webhook/status?a%0D%0ASet-Cookie:x=1", report(`,"b\r\nSet-Cookie: y":1`), "b%0D%0ASet-Cookie:%20y", "a%0D%0ASet-Cookie:x"},
 		"many":                       {"/webhook/status", report(many), "m00, m01, m02, m03, m04, m05, m06, m07, m08, m09", ""},
 		"a long name":                {"/webhook/status", report("," + string(long) + ":1"), strings.Repeat("%C3%A9", 32), ""},
