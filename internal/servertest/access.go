@@ -728,43 +728,94 @@ func (wiring Wiring) TestRemoval(t *testing.T) {
 	})
 }
 
-// TestUnusualRequestsBypassNoTokens sends methods and paths in unusual forms without a token, and checks that none gets
-// access.
+// TestUnusualRequestsBypassNoTokens sends methods and paths in unusual forms without a token to every route that needs
+// one, with and without a path prefix, and checks that none gets access. Forms that lead to the route must be asked for
+// a token, and lead to it with one.
 func (wiring Wiring) TestUnusualRequestsBypassNoTokens(t *testing.T) {
-	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
-	s.do("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["reports"].Header()...)
-	paths := []string{"/api/agents", "/api/agents/team%2Fa", "/api/summary", "/api/sessions", "/openapi.yaml", "/metrics", "/debug/pprof/heap", "/webhook/status", "/api/events"}
-	for _, p := range paths {
-		for _, trick := range []string{
-			"/" + p, p + "/", p + "//", "/." + p, "/x/.." + p, strings.Replace(p, "/", "//", 2), strings.Replace(p, "/a", "/./a", 1), strings.ToUpper(p),
-			"/%2e" + p, "/health/..%2f" + p, "/health/.." + p, "/favicon.svg/.." + p, p + "%00", p + ";x=1", p + "%3fx", "/%61pi" + strings.TrimPrefix(p, "/api"), p + "?access_token=" + holders["reads"].Token,
-			"/health%2f.." + p, "//example.com" + p, p + "#x",
-		} {
-			for _, method := range []string{"GET", "HEAD", "POST", "DELETE", "get", "Get", "PROPFIND", "OPTIONS"} {
-				for _, header := range []string{"", "X-HTTP-Method-Override: GET", "X-HTTP-Method: DELETE", "X-Original-URL: /api/agents", "X-Rewrite-URL: /api/agents", "X-Forwarded-Prefix: /health"} {
-					target, err := url.ParseRequestURI(trick)
-					if err != nil {
-						continue
-					}
-					r := httptest.NewRequest("GET", "/", strings.NewReader(reportOf("stolen", "t", "running")))
-					r.Method, r.URL, r.RequestURI = method, target, trick
-					if name, value, ok := strings.Cut(header, ": "); ok {
-						r.Header.Set(name, value)
-					}
-					w := httptest.NewRecorder()
-					s.ServeHTTP(w, r)
-					require.NotContains(t, w.Body.String(), "team/a", "%s %s %s", method, trick, header)
-					if w.Code < 300 {
-						require.Contains(t, []string{"/health", "/favicon.svg"}, target.Path, "%s %s %s: %s", method, trick, header, w.Body)
-					}
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"all": {Scopes: []string{"report", "read", "acknowledge", "admin"}}, "reads": {Scopes: []string{"read"}}})
+	proxies := config.Prefixes{netip.MustParsePrefix("192.0.2.0/24")} // the address of httptest's requests
+	for name, cfg := range map[string]config.Config{
+		"at the root of a host":                 {TokensFile: path},
+		"with webhook secrets":                  {TokensFile: path, WebhookSecret: accesstest.Secret},
+		"under a prefix behind a trusted proxy": {TokensFile: path, TrustedProxies: proxies, PublicURL: publicURL(t, "https://hub.example.com/team")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := wiring.newGuardedServer(t, nil, cfg, nil)
+			s.do("POST", "/webhook/status", reportOf("team/a", "t", "running"), holders["all"].Header()...)
+			prefixes := []string{""}
+			if cfg.PublicURL.URL != nil {
+				prefixes = append(prefixes, "/team")
+			}
+			for _, route := range s.guardedRoutes(t) {
+				for _, prefix := range prefixes {
+					s.requireNoBypass(t, route, prefix, holders)
 				}
+			}
+			_, known := s.store.Agent("stolen")
+			require.False(t, known)
+			require.Equal(t, 1, s.store.Summary().Agents)
+		})
+	}
+}
+
+// guardedRoutes returns the routes that need a token, each as a method and a path.
+func (s *server) guardedRoutes(t *testing.T) (routes [][2]string) {
+	t.Helper()
+	public := regexp.MustCompile(`^/($|health|favicon\.svg|connect|sign-)`)
+	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t", "{client}", "codex", "*", "heap")
+	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
+		if !public.MatchString(route) {
+			routes = append(routes, [2]string{method, replace.Replace(route)})
+		}
+		return nil
+	}))
+	require.GreaterOrEqual(t, len(routes), 20)
+	return routes
+}
+
+// requireNoBypass sends requests without a token, or with one in the wrong place, to a route in unusual forms.
+func (s *server) requireNoBypass(t *testing.T, route [2]string, prefix string, holders map[string]accesstest.Holder) {
+	t.Helper()
+	method, p := route[0], route[1]
+	send := func(method, target, header string) *httptest.ResponseRecorder {
+		u, err := url.ParseRequestURI(target)
+		require.NoError(t, err, target)
+		r := httptest.NewRequest("GET", "/", strings.NewReader(reportOf("stolen", "t", "running")))
+		r.Method, r.URL, r.RequestURI = method, u, target
+		if name, value, ok := strings.Cut(header, ": "); ok {
+			r.Header.Set(name, value)
+		}
+		w := httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		return w
+	}
+	check := func(w *httptest.ResponseRecorder, request ...string) {
+		t.Helper()
+		require.GreaterOrEqual(t, w.Code, 300, "%q: %s", request, w.Body)
+		require.NotContains(t, w.Body.String(), "team/a", "%q", request)
+	}
+	for _, same := range []string{p, "/" + p, p + "/", p + "//", strings.Replace(p, "/", "//", 2), p + "?x=y"} {
+		w := send(method, prefix+same, "")
+		check(w, method, prefix+same)
+		require.Equal(t, 401, w.Code, "%s %s: %s", method, prefix+same, w.Body)
+		if method == "GET" && p != "/api/events" && p != "/api/backup" { // which go on, or need a journal
+			require.NotContains(t, []int{401, 403}, send(method, prefix+same, holders["all"].Header()[0]).Code, "%s %s", method, prefix+same)
+		}
+	}
+	for _, trick := range []string{
+		"/." + p, "/x/.." + p, strings.Replace(p, "/a", "/./a", 1), strings.ToUpper(p),
+		"/%2e" + p, "/health/..%2f" + p, "/health/.." + p, "/favicon.svg/.." + p, p + "%00", p + ";x=1", p + "%3fx", "/%61pi" + strings.TrimPrefix(p, "/api"), p + "?access_token=" + holders["reads"].Token,
+		"/health%2f.." + p, "//example.com" + p, p + "#x", "/team" + p, "/team/.." + p, "/team%2f.." + p, "/health" + p,
+	} {
+		for _, other := range []string{method, "GET", "HEAD", "POST", "DELETE", "get", "Get", "PROPFIND", "OPTIONS"} {
+			check(send(other, prefix+trick, ""), other, prefix+trick)
+		}
+		for _, header := range []string{"X-HTTP-Method-Override: " + method, "X-HTTP-Method: DELETE", "X-Original-URL: " + p, "X-Rewrite-URL: " + p, "X-Forwarded-Prefix: /health", "X-Forwarded-Uri: " + p} {
+			for _, other := range []string{method, "GET", "POST"} {
+				check(send(other, prefix+trick, header), other, prefix+trick, header)
 			}
 		}
 	}
-	_, known := s.store.Agent("stolen")
-	require.False(t, known)
-	require.Equal(t, 1, s.store.Summary().Agents)
 }
 
 // logBuffer collects the lines of a log. It is safe for concurrent use.
