@@ -3,7 +3,6 @@ package handlers
 import (
 	"bytes"
 	"net/http"
-	"net/url"
 	"strings"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -60,9 +59,9 @@ func tokenOf(r *http.Request, scope access.Scope) (string, error) {
 	if err != nil || scope != access.Report || !strings.Contains(r.URL.RawQuery, "access_token") {
 		return token, err
 	}
-	query, err := url.ParseQuery(r.URL.RawQuery)
+	query, err := queryOf(r)
 	if err != nil {
-		return "", models.BadRequest("", "malformed query")
+		return "", err
 	}
 	switch values := query["access_token"]; {
 	case len(values) == 0:

@@ -19,7 +19,9 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 	if client == nil {
 		return models.NotFound("client: /webhook/ must be followed by status, for status reports, or by one of: " + strings.Join(adapters.Names(), ", "))
 	}
-	setIgnoredParameters(w.Header(), r, "access_token", "agent_id", "agent_name", "agent_host", "event", "ttl_minutes")
+	if err := setIgnoredParameters(w.Header(), r, "access_token", "agent_id", "agent_name", "agent_host", "event", "ttl_minutes"); err != nil {
+		return err
+	}
 	options, err := h.hookOptions(r)
 	if err != nil {
 		return err

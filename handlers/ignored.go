@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
+
+	"github.com/kubeagents/kubeagents/internal/access"
 )
 
 // The headers in which webhook responses name unknown query parameters and unknown report fields, which are ignored.
@@ -22,8 +24,15 @@ const (
 	maxIgnoredBytes = 64 // of each name
 )
 
-// ignoredName returns name, escaped and truncated, for use in these headers.
+// hiddenName stands for a name that could be a token. No name has this form, since parentheses are escaped.
+const hiddenName = "(hidden)"
+
+// ignoredName returns name, escaped and truncated, for use in these headers. A name that could be a token is not
+// repeated, because responses are logged.
 func ignoredName(name string) string {
+	if access.LooksSecret(name) {
+		return hiddenName
+	}
 	return url.PathEscape(name[:min(len(name), maxIgnoredBytes)])
 }
 
@@ -48,19 +57,26 @@ func (in *intake) setIgnoredFields(header http.Header) {
 	}
 }
 
-// setIgnoredParameters names the query parameters that are unknown to the route in the response header.
-func setIgnoredParameters(header http.Header, r *http.Request, known ...string) {
+// setIgnoredParameters names the query parameters that are unknown to the route in the response header. It ignores
+// malformed ones. The error is for the client.
+func setIgnoredParameters(header http.Header, r *http.Request, known ...string) error {
 	if r.URL.RawQuery == "" {
-		return
+		return nil
+	}
+	values, err := queryOf(r)
+	if values == nil {
+		return err
 	}
 	var names []string
-	for name := range r.URL.Query() {
+	for name := range values {
 		if !strings.HasPrefix(name, "_") && !slices.Contains(known, name) {
 			names = append(names, ignoredName(name))
 		}
 	}
 	slices.Sort(names)
+	names = slices.Compact(names)
 	if len(names) > 0 {
 		header.Set(ignoredParameters, strings.Join(names[:min(len(names), maxIgnored)], ", "))
 	}
+	return nil
 }

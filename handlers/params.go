@@ -62,12 +62,24 @@ type params struct {
 }
 
 func newParams(r *http.Request) *params {
-	values, err := url.ParseQuery(r.URL.RawQuery)
-	p := &params{values: values}
-	if err != nil {
-		p.err = models.BadRequest("", "malformed query: "+err.Error())
+	values, err := queryOf(r)
+	return &params{values: values, err: err}
+}
+
+// maxParameters is the maximum number of query parameters. It is not above the limit of net/url, which ignores the
+// whole query beyond that.
+const maxParameters = 10_000
+
+// queryOf returns the query parameters of a request. The error is for the client. If it is about malformed parameters,
+// values has the others; if there are too many, values is nil.
+func queryOf(r *http.Request) (values url.Values, err error) {
+	if strings.Count(r.URL.RawQuery, "&") >= maxParameters {
+		return nil, models.BadRequest("", fmt.Sprintf("the URL has too many query parameters: at most %d are allowed", maxParameters))
 	}
-	return p
+	if values, err = url.ParseQuery(r.URL.RawQuery); err != nil {
+		err = models.BadRequest("", "malformed query: "+err.Error())
+	}
+	return values, err
 }
 
 // get returns the value of a parameter, and whether it is present.
@@ -106,6 +118,10 @@ func unknownParameter(values url.Values, known []string) error {
 			continue
 		}
 		shown := ignoredName(name)
+		if shown == hiddenName {
+			return models.BadRequest("", "the name of a query parameter looks like a secret, so it is not repeated here: "+
+				"send tokens in the Authorization header")
+		}
 		if meant, ok := nearest.To(name, known); ok {
 			return models.BadRequest(shown, "is not a parameter of this route: did you mean "+meant+"?")
 		}

@@ -39,12 +39,14 @@ type batchError struct {
 
 // Webhook accepts status reports: POST /webhook/status.
 func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
+	if err := setIgnoredParameters(w.Header(), r, "access_token"); err != nil {
+		return err
+	}
 	in := intakes.Get().(*intake)
 	defer in.release()
 	if err := in.receive(h, w, r); err != nil {
 		return err
 	}
-	setIgnoredParameters(w.Header(), r, "access_token")
 	several, err := in.decodeRequest(r)
 	in.setIgnoredFields(w.Header())
 	if err != nil {
