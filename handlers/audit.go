@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/time/rate"
+
+	"github.com/kubeagents/kubeagents/internal/access"
 )
 
 // audit logs who did what, and the outcome.
@@ -35,9 +37,9 @@ const (
 	maxLoggedMethod = 32
 )
 
-// pathOf returns the path of a request for the log, without the query, which may contain a token.
+// pathOf returns the path of a request for the log, without tokens and without the query, which may contain one.
 func pathOf(r *http.Request) string {
-	path := r.URL.EscapedPath()
+	path := access.HideSecrets(r.URL.EscapedPath())
 	if len(path) > maxLoggedPath {
 		return path[:maxLoggedPath] + "…"
 	}

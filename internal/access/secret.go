@@ -8,6 +8,13 @@ import (
 // secretPrefix matches the beginning of a token that the program made, and of a webhook secret.
 var secretPrefix = regexp.MustCompile(`(^|[^0-9A-Za-z])(ka|whsec)_`)
 
+// wholeSecret matches a token that the program made, or a webhook secret, in a URL.
+var wholeSecret = regexp.MustCompile(`(ka_)[0-9A-Za-z]{20,}|(whsec_)[0-9A-Za-z+/=%]{20,}`)
+
+// HideSecrets returns the text of a URL with … in place of tokens that the program made and of webhook secrets. Unlike
+// [LooksSecret], it leaves long runs of letters and digits alone, because IDs may have this form.
+func HideSecrets(text string) string { return wholeSecret.ReplaceAllString(text, "${1}${2}…") }
+
 // minSecretRun is the length in bytes from which on letters and digits in a row could be a token. Tokens that the
 // program makes, and secrets of sign-ins, are longer.
 const minSecretRun = 20

@@ -26,3 +26,19 @@ func TestLooksSecret(t *testing.T) {
 		require.Equal(t, want, LooksSecret(text), fmt.Sprintf("%q", text))
 	}
 }
+
+func TestHideSecrets(t *testing.T) {
+	token, _ := NewToken("t")
+	hex := "ka_" + strings.Repeat("0123456789abcdef", 4)
+	for text, want := range map[string]string{
+		"/api/agents/" + token:                     "/api/agents/ka_…",
+		"/x%20" + token + "/y/" + hex:              "/x%20ka_…/y/ka_…",
+		"/whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw=": "/whsec_…",
+		"/whsec_MfKQ9r8G%2FYqrTwjUPD8ILPZIo2LaLaS": "/whsec_…",
+		"/api/agents/ka_build":                     "/api/agents/ka_build",
+		"/api/agents/kafka_consumer_of_all_topics": "/api/agents/kafka_consumer_of_all_topics",
+		"/api/agents/" + token[3:]:                 "/api/agents/" + token[3:],
+	} {
+		require.Equal(t, want, HideSecrets(text))
+	}
+}

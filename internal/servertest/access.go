@@ -836,8 +836,8 @@ func (l *logBuffer) String() string {
 	return l.text.String()
 }
 
-// TestNoSecretIsLogged sends secrets to every route in every possible way, and searches the log and the responses for
-// them.
+// TestNoSecretIsLogged sends secrets to every route in every possible way: in headers and cookies, as the values and the
+// names of parameters, in paths and in bodies. Then it searches the log and the responses for them.
 func (wiring Wiring) TestNoSecretIsLogged(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	var log logBuffer
@@ -845,44 +845,65 @@ func (wiring Wiring) TestNoSecretIsLogged(t *testing.T) {
 	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, WebhookSecret: accesstest.Secret, RateLimitReads: 10_000}, func(p *handlers.Options) {
 		p.Logger, p.Access.Audit = logger, logger
 	})
-	cookie := signIn(t, s, holders["reads"].Token)
-	secrets := []string{accesstest.Secret, strings.TrimPrefix(accesstest.Secret, "whsec_"), strings.TrimPrefix(cookie, "kubeagents="), "ka_wrong"}
+	signedIn := func() string { return strings.TrimPrefix(signIn(t, s, holders["reads"].Token), "kubeagents=") }
+	unknown, _ := access.NewToken("unknown")
+	secrets := []string{accesstest.Secret, strings.TrimPrefix(accesstest.Secret, "whsec_"), signedIn(), unknown}
 	for _, h := range holders {
 		secrets = append(secrets, h.Token)
 	}
 	var responses strings.Builder
+	collect := func(w *httptest.ResponseRecorder) {
+		for _, cookie := range w.Result().Cookies() { //nolint:bodyclose // the body is in memory
+			require.Empty(t, cookie.Value, "only the form signs in")
+		}
+		fmt.Fprintln(&responses, w.Header())
+		responses.Write(w.Body.Bytes())
+	}
+	cookies := 0
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "*", "heap").Replace(route)
 		if route == "/api/events" {
 			method = "HEAD"
 		}
+		secrets[2] = signedIn() // again, because /sign-out ends it
+		if s.do("GET", "/api/summary", "", "Cookie: kubeagents="+secrets[2]).Code == 200 {
+			cookies++
+		}
 		for _, secret := range secrets {
-			for _, header := range []string{"Authorization: Bearer " + secret, "Authorization: Basic " + secret, "Cookie: kubeagents=" + secret, "webhook-signature: v1," + secret, "X-Nothing: x"} {
-				for _, query := range []string{"", "?access_token=" + secret, "?limit=" + secret, "?%zz&access_token=" + secret} {
-					w := s.do(method, target+query, reportOf("a", "t", "running"), header)
-					fmt.Fprintln(&responses, w.Header())
-					if w.Header().Get("Set-Cookie") == "" {
-						responses.Write(w.Body.Bytes())
-					}
+			for _, header := range []string{"Authorization: Bearer " + secret, "Authorization: Basic " + secret, "Authorization: " + secret, "Cookie: kubeagents=" + secret, "Cookie: __Host-kubeagents=" + secret,
+				"webhook-signature: v1," + secret, "X-Nothing: x"} {
+				for _, query := range []string{"", "?access_token=" + secret, "?limit=" + secret, "?%zz&access_token=" + secret, "?" + url.QueryEscape(secret), "?z=1&" + secret + "=1"} {
+					collect(s.do(method, target+query, reportOf("a", "t", "running"), header))
 				}
 			}
+			for _, body := range []string{secret, `{"` + secret + `":1}`, `{"agent_id":"a","session_topic":"t","status":"` + secret + `"}`, `{"agent_id":"a","session_topic":"t","status":"running","` + secret + `":1}`, "token=" + secret + "x"} {
+				for _, name := range []string{"reports", "admin"} {
+					collect(s.do(method, target, body, holders[name].Header()...))
+				}
+			}
+			if secret != secrets[1] && secret != secrets[2] { // which are not recognized: an ID may look like them
+				collect(s.do(method, "/"+url.PathEscape(secret), ""))
+				collect(s.do(method, target+"/"+url.PathEscape("x "+secret), ""))
+			}
 		}
+		require.NotContains(t, log.String(), secrets[2], route)
+		require.NotContains(t, responses.String(), secrets[2], route)
 		return nil
 	}))
+	require.Greater(t, cookies, 20, "the cookies were valid")
 	for _, profile := range []string{"/debug/pprof/goroutine?debug=2", "/debug/pprof/heap?debug=1", "/debug/pprof/cmdline", "/metrics"} {
 		for _, name := range []string{"admin", "reads"} {
-			responses.Write(s.do("GET", profile, "", holders[name].Header()...).Body.Bytes())
+			collect(s.do("GET", profile, "", holders[name].Header()...))
 		}
 	}
 	s.do("POST", "/sign-in", url.Values{"token": {holders["reports"].Token}}.Encode(), "Content-Type: application/x-www-form-urlencoded")
 	for _, secret := range secrets {
 		require.NotContains(t, log.String(), secret)
-		if strings.HasPrefix(secret, "ka_") && secret != "ka_wrong" {
-			require.NotContains(t, responses.String(), secret)
-		}
+		require.NotContains(t, responses.String(), secret)
 	}
 	require.Contains(t, log.String(), "outcome=refused")
 	require.Contains(t, log.String(), "who=admin")
+	require.Contains(t, responses.String(), "(hidden)")
 }
 
 // TestAudit checks that every sign-in, refusal and removal is in the audit log.
