@@ -270,7 +270,7 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 		return err
 	}, m, logger)
 	if err != nil {
-		return guard, nil, &config.FileError{Err: err}
+		return guard, nil, &config.SettingError{Err: err}
 	}
 	return guard, []*watch.Files{files}, nil
 }
@@ -303,7 +303,7 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 		return c.Load(texts[0], texts[1], append(texts, nil)[2])
 	}, m, logger)
 	if err != nil {
-		return nil, nil, &config.FileError{Err: err}
+		return nil, nil, &config.SettingError{Err: err}
 	}
 	return c.Config(), []*watch.Files{files}, nil
 }

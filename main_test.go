@@ -7,6 +7,7 @@ import (
 	"go/parser"
 	"go/token"
 	"log/slog"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -29,6 +30,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/connect"
+	"github.com/kubeagents/kubeagents/internal/datadir"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -53,15 +55,46 @@ func BenchmarkWaitingReads(b *testing.B) { wiring.BenchmarkWaitingReads(b) }
 // BenchmarkTeamReads measures what reads with a limited token cost in a large fleet and in a small one.
 func BenchmarkTeamReads(b *testing.B) { wiring.BenchmarkTeamReads(b) }
 
-// TestRun checks the exit status for a command that succeeds, for an address that can't be bound and for an invalid
-// setting.
+// TestRun checks the exit status for a command that succeeds, and for settings that are invalid or name something that
+// can't be used. If a restart could help, it must be another one.
 func TestRun(t *testing.T) {
 	var out, errOut bytes.Buffer
 	require.Equal(t, command.ExitOK, run(t.Context(), []string{"version"}, nil, nil, &out, &errOut))
 	require.NotEmpty(t, out.String())
-	require.Equal(t, command.ExitFailure, run(t.Context(), nil, map[string]string{"HOST": "203.0.113.1", "PORT": "0"}, nil, &out, &errOut))
-	require.Contains(t, errOut.String(), "203.0.113.1 is not an address of this machine")
-	require.Equal(t, command.ExitUsage, run(t.Context(), []string{"serve"}, map[string]string{"PORT": "http"}, nil, &out, &errOut))
+
+	dir := t.TempDir()
+	file, shared, used := filepath.Join(dir, "file"), filepath.Join(dir, "shared"), filepath.Join(dir, "used")
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	require.NoError(t, os.Mkdir(shared, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(shared, datadir.Folder), nil, 0o600))
+	j, err := journal.Open(journal.Options{Dir: used, Logger: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	defer j.Close() //nolint:errcheck // the test is over
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer taken.Close() //nolint:errcheck // the test is over
+	_, port, err := net.SplitHostPort(taken.Addr().String())
+	require.NoError(t, err)
+	for _, test := range []struct {
+		setting, value string
+		status         int
+		want           string
+	}{
+		{"PORT", "http", command.ExitUsage, "PORT is"},
+		{"HOST", "203.0.113.1", command.ExitUsage, "203.0.113.1 is not an address of this machine"},
+		{"PORT", port, command.ExitFailure, "is in use by another program"},
+		{"TOKENS_FILE", filepath.Join(dir, "none"), command.ExitUsage, "TOKENS_FILE: open"},
+		{"DATA_DIR", file, command.ExitUsage, "is a file or has one in its path"},
+		{"DATA_DIR", filepath.Join(file, "data"), command.ExitUsage, "is a file or has one in its path"},
+		{"DATA_DIR", shared, command.ExitUsage, "is not a directory: remove it, or set DATA_DIR"},
+		{"DATA_DIR", used, command.ExitFailure, "lock DATA_DIR"},
+	} {
+		errOut.Reset()
+		environment := map[string]string{"HOST": "127.0.0.1", "PORT": "0"}
+		environment[test.setting] = test.value
+		require.Equal(t, test.status, run(t.Context(), nil, environment, nil, &out, &errOut), "%s=%s: %s", test.setting, test.value, &errOut)
+		require.Contains(t, errOut.String(), test.want)
+	}
 }
 
 // TestBudgetsHaveTheirSettings checks which setting limits the memory of responses and which that of request bodies, and

@@ -32,7 +32,7 @@ type Program struct {
 	Stdout, Stderr io.Writer
 	OS             string // the operating system, as [runtime.GOOS]; "" for that of this machine
 
-	// Serve runs the server until ctx ends. It has logged the error that it returns. A *config.FileError means an
+	// Serve runs the server until ctx ends. It has logged the error that it returns. A *config.SettingError means an
 	// invalid setting.
 	Serve func(ctx context.Context, cfg config.Config) error
 }
@@ -66,9 +66,9 @@ var serve = command{
 				return usageError{fmt.Errorf("invalid settings:\n%w", err)}
 			}
 			err = p.Serve(ctx, cfg)
-			var file *config.FileError
+			var setting *config.SettingError
 			switch {
-			case errors.As(err, &file):
+			case errors.As(err, &setting):
 				return reported{ExitUsage}
 			case err != nil:
 				return reported{ExitFailure}

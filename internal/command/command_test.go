@@ -48,7 +48,7 @@ func TestServeIsTheDefault(t *testing.T) {
 	r := run(t, errors.New("broken"), nil)
 	require.Equal(t, command.ExitFailure, r.status)
 	require.Empty(t, r.stderr, "the server logs its errors")
-	r = run(t, fmt.Errorf("access: %w", &config.FileError{Err: errors.New("broken")}), nil)
+	r = run(t, fmt.Errorf("access: %w", &config.SettingError{Err: errors.New("broken")}), nil)
 	require.Equal(t, command.ExitUsage, r.status)
 	r = run(t, nil, map[string]string{"PORT": "http"})
 	require.Equal(t, command.ExitUsage, r.status)

@@ -20,6 +20,8 @@ import (
 	"slices"
 	"strings"
 	"syscall"
+
+	"github.com/kubeagents/kubeagents/config"
 )
 
 // Folder is the name of the home in a directory that is not private to the server's user.
@@ -54,11 +56,15 @@ func checkOwned(path string) error {
 	case err != nil:
 		return err
 	case !info.IsDir():
-		return fmt.Errorf("%s is not a directory: remove it, or set DATA_DIR to a directory that only the server's user can write to", path)
+		return notOwned(path, "is not a directory")
 	case !isMine(info):
-		return fmt.Errorf("%s belongs to another user: remove it, or set DATA_DIR to a directory that only the server's user can write to", path)
+		return notOwned(path, "belongs to another user")
 	}
 	return nil
+}
+
+func notOwned(path, problem string) error {
+	return &config.SettingError{Err: fmt.Errorf("%s %s: remove it, or set DATA_DIR to a directory that only the server's user can write to", path, problem)}
 }
 
 // Prepare returns the home for a directory that an operator named, creating it if necessary. [Find] returns the same

@@ -8,6 +8,8 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/config"
 )
 
 func noLock(string) (func() error, error) { return func() error { return nil }, nil }
@@ -32,6 +34,7 @@ func TestFoldersOfOthersAreRefused(t *testing.T) {
 				require.NoError(t, os.Mkdir(dir, 0o755))
 				put(t, filepath.Join(dir, name))
 				_, err := Prepare(dir, noLock)
+				require.ErrorAs(t, err, new(*config.SettingError))
 				require.ErrorContains(t, err, "remove it, or set DATA_DIR to a directory that only the server's user can write to")
 			})
 		}

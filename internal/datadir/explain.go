@@ -5,10 +5,13 @@ import (
 	"fmt"
 	"io/fs"
 	"syscall"
+
+	"github.com/kubeagents/kubeagents/config"
 )
 
 // Explain returns an error of [Prepare], or of opening the state in its home, with a message that says what to do. dir
-// is the directory that the operator named. An error whose cause is none of the usual ones is returned as it is.
+// is the directory that the operator named. The result is a *config.SettingError, since a restart does not help. An
+// error whose cause is none of the usual ones is returned as it is.
 func Explain(dir string, err error) error {
 	var at *fs.PathError
 	path := dir
@@ -27,7 +30,7 @@ func Explain(dir string, err error) error {
 	default:
 		return err
 	}
-	return explained{message, err}
+	return &config.SettingError{Err: explained{message, err}}
 }
 
 // explained is an error with a message for people in place of its own.

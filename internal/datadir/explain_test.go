@@ -11,6 +11,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/internal/datadir"
 )
 
@@ -28,6 +29,8 @@ func TestExplain(t *testing.T) {
 		err := fmt.Errorf("lock it: %w", &fs.PathError{Op: "open", Path: "/data/LOCK", Err: cause})
 		require.EqualError(t, datadir.Explain("/data", err), want)
 		require.ErrorIs(t, datadir.Explain("/data", err), cause)
+		var setting *config.SettingError
+		require.Equal(t, want != err.Error(), errors.As(datadir.Explain("/data", err), &setting), "what the message explains is a matter of settings")
 	}
 	require.NoError(t, datadir.Explain("/data", nil))
 }

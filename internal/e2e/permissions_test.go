@@ -77,7 +77,7 @@ func TestADataDirWithoutPermission(t *testing.T) {
 		filepath.Join(closed, "data"):   filepath.Join(closed, "data"),
 	} {
 		status, output := u.run(t, []string{"HOST=127.0.0.1", "PORT=0", "DATA_DIR=" + dir})
-		require.Equal(t, command.ExitFailure, status, output)
+		require.Equal(t, command.ExitUsage, status, output)
 		require.Contains(t, output, "this user may not use DATA_DIR "+dir+" (permission denied: "+at+
 			"): let the server's user own that directory and what is in it, or set DATA_DIR to another directory")
 	}
@@ -90,7 +90,7 @@ func TestAPortWithoutPermission(t *testing.T) {
 		t.Skip("needs Linux with " + limit + " above 80")
 	}
 	status, output := newUnprivileged(t).run(t, []string{"HOST=127.0.0.1", "PORT=80"})
-	require.Equal(t, command.ExitFailure, status)
+	require.Equal(t, command.ExitUsage, status)
 	require.Contains(t, output, "this user may not listen on port 80 on 127.0.0.1: set PORT to 1024 or above, or allow the program to use lower ports")
 }
 

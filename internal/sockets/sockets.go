@@ -8,6 +8,8 @@ import (
 	"net"
 	"strconv"
 	"syscall"
+
+	"github.com/kubeagents/kubeagents/config"
 )
 
 // attempts is how often Listen looks for a port that is free on every address.
@@ -18,7 +20,8 @@ const attempts = 20
 // listeners get the same free port.
 //
 // On error, no listener is left open. The error names the address at fault, and what to do about it in terms of the
-// settings HOST and PORT.
+// settings HOST and PORT. It is a *config.SettingError unless another attempt may succeed, because the port may become
+// free or the name server respond.
 func Listen(addresses []string) (listeners []net.Listener, err error) {
 	for range attempts {
 		if listeners, err = open(addresses); err == nil || !anyPort(addresses[0]) || !errors.Is(err, syscall.EADDRINUSE) {
@@ -64,10 +67,11 @@ func explain(address string, err error) error {
 	if split != nil {
 		return err
 	}
-	message := ""
+	message, passing := "", false
 	var unknown *net.DNSError
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
+		passing = true
 		message = fmt.Sprintf("port %s%s is in use by another program (is a server running already?): "+
 			"stop it, or set PORT to another port", port, on(host))
 	case errors.Is(err, syscall.EACCES):
@@ -80,12 +84,16 @@ func explain(address string, err error) error {
 		message = fmt.Sprintf("this machine does not support addresses such as %s: "+
 			"set HOST to one of its addresses, or to 0.0.0.0 for all of them", host)
 	case errors.As(err, &unknown):
+		passing = !unknown.IsNotFound
 		message = fmt.Sprintf("no address is known for %s (%s): "+
 			"set HOST to an address of this machine, or to 0.0.0.0 for all of them", host, unknown.Err)
 	default:
 		return fmt.Errorf("listen on HOST and PORT: %w", err)
 	}
-	return listenError{message, err}
+	if passing {
+		return listenError{message, err}
+	}
+	return &config.SettingError{Err: listenError{message, err}}
 }
 
 // on returns the words that name a host, "" for all hosts.
