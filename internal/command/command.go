@@ -120,16 +120,20 @@ func (p Program) Run(ctx context.Context, args []string) int {
 		return logged.status
 	case errors.As(err, &other):
 		if other.err != nil {
-			fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // there is nowhere else to report it
+			p.printError(err)
 		}
 		return other.status
 	case errors.As(err, &usage):
-		fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // there is nowhere else to report it
+		p.printError(err)
 		return ExitUsage
 	default:
-		fmt.Fprintf(p.Stderr, "kubeagents: %v\n", err) //nolint:errcheck // see above
+		p.printError(err)
 		return ExitFailure
 	}
+}
+
+func (p Program) printError(err error) {
+	fmt.Fprintf(p.Stderr, "kubeagents: %s\n", printable(err.Error())) //nolint:errcheck // there is nowhere else to report it
 }
 
 func (p Program) run(ctx context.Context, args []string) error {
@@ -197,13 +201,23 @@ func (c command) flags() (*flag.FlagSet, action) {
 func (c command) parse(flags *flag.FlagSet, args []string) (arguments []string, err error) {
 	for {
 		if err := flags.Parse(args); err != nil {
-			return nil, err
+			return nil, flagError(err)
 		}
 		if flags.NArg() == 0 {
 			return arguments, c.checkNumber(arguments)
 		}
 		arguments, args = append(arguments, flags.Arg(0)), flags.Args()[1:]
 	}
+}
+
+// flagError quotes the flag in an error of package flag that repeats it as it is.
+func flagError(err error) error {
+	for _, before := range []string{"flag provided but not defined: ", "bad flag syntax: "} {
+		if name, found := strings.CutPrefix(err.Error(), before); found {
+			return fmt.Errorf("%s%q", before, name)
+		}
+	}
+	return err
 }
 
 // checkNumber returns an error unless the command takes as many arguments.

@@ -5,10 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 
 	"github.com/stretchr/testify/require"
 
@@ -104,11 +106,11 @@ func TestMistakes(t *testing.T) {
 		"backup a":               `backup: DATA_DIR is not set: set it to the same value as for the server`,
 		"token":                  `token: NAME is missing: the command is kubeagents token NAME`,
 		"token -scopes":          `token: flag needs an argument: -scopes`,
-		"token a -agent b":       `token: flag provided but not defined: -agent`,
+		"token a -agent b":       `token: flag provided but not defined: "-agent"`,
 		"connect codex mcp":      `connect: unknown tool "mcp": the tools are claude-code, codex, gemini-cli, cursor, copilot, opencode`,
 		"connect codx":           `connect: unknown tool "codx": did you mean codex?`,
 		"connect -server x":      `connect: "x" is not the address of a server, such as http://localhost:8080`,
-		"disconnect -check":      `disconnect: flag provided but not defined: -check`,
+		"disconnect -check":      `disconnect: flag provided but not defined: "-check"`,
 		"token a b":              `token: unexpected argument "b" after NAME "a"`,
 		"token a -scopes own":    `token: scopes must be`,
 		"token a -expires 90d":   `token: invalid value "90d" for flag -expires: must be a duration such as 2160h`,
@@ -124,6 +126,50 @@ func TestMistakes(t *testing.T) {
 		require.True(t, strings.HasPrefix(r.stderr, "kubeagents: "+want), "%s: %s", line, r.stderr)
 		require.Empty(t, r.stdout, line)
 		require.Nil(t, r.served, line)
+	}
+}
+
+// TestErrorsAreSafeToPrint gives commands arguments and variables that would change a terminal's colors, its title or
+// the order of text. No output may contain them as they are.
+func TestErrorsAreSafeToPrint(t *testing.T) {
+	const hostile = "\x1b[31m\x1b]0;title\x07\u202e\u009b\x9b31m"
+	home := t.TempDir()
+	environment := func(name, value string) map[string]string {
+		return map[string]string{"HOME": home, name: value}
+	}
+	file := filepath.Join(home, hostile)
+	require.NoError(t, os.WriteFile(file, nil, 0o600))
+	for name, test := range map[string]struct {
+		environment map[string]string
+		args        []string
+		want        string
+	}{
+		"an unknown command":               {nil, []string{hostile}, `unknown command "\x1b[31m`},
+		"an unknown flag of the program":   {nil, []string{"-" + hostile}, `unknown flag "-\x1b[31m`},
+		"an unknown flag of a command":     {nil, []string{"serve", "-" + hostile}, `serve: flag provided but not defined: "-\x1b[31m`},
+		"an unknown flag of several lines": {nil, []string{"serve", "-a\nb"}, `serve: flag provided but not defined: "-a\nb"`},
+		"a malformed flag":                 {nil, []string{"token", "---" + hostile}, `token: bad flag syntax: "---\x1b[31m`},
+		"an invalid value of a flag":       {nil, []string{"status", "-n", hostile}, `status: invalid value "\x1b[31m`},
+		"an unexpected argument":           {nil, []string{"version", hostile}, `version: unexpected argument "\x1b[31m`},
+		"an unknown tool":                  {environment("", ""), []string{"connect", hostile}, `connect: unknown tool "\x1b[31m`},
+		"help for an unknown command":      {nil, []string{"help", hostile}, `unknown command "\x1b[31m`},
+		"the address of a server":          {nil, []string{"status", "-server", hostile}, `status: "\x1b[31m`},
+		"a variable with an address":       {environment("KUBEAGENTS_SERVER", hostile), []string{"status"}, `status: "\x1b[31m`},
+		"a file with a token":              {nil, []string{"status", "-token-file", filepath.Join(home, "no"+hostile)}, `no\x1b[31m\x1b]0;title\a`},
+		"a setting":                        {environment("PORT", hostile), []string{"serve"}, `PORT is "\x1b[31m`},
+		"a directory that does not exist":  {environment("DATA_DIR", filepath.Join(home, "no"+hostile)), []string{"backup", "x"}, `no\x1b[31m\x1b]0;title\a`},
+		"a home directory":                 {map[string]string{"HOME": file}, []string{"connect", "codex", "-yes", "-server", "http://127.0.0.1:1"}, ""},
+		"a home directory, to disconnect":  {map[string]string{"HOME": file}, []string{"disconnect", "codex", "-yes"}, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := run(t, nil, test.environment, test.args...)
+			require.NotEqual(t, command.ExitOK, r.status)
+			require.Contains(t, r.stderr, test.want)
+			for _, output := range []string{r.stdout, r.stderr} {
+				require.True(t, utf8.ValidString(output), "%q", output)
+				require.False(t, strings.ContainsAny(output, "\x1b\x07\u202e\u009b"), "%q", output)
+			}
+		})
 	}
 }
 

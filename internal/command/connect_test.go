@@ -105,6 +105,22 @@ func TestConnectAsks(t *testing.T) {
 	require.Equal(t, "Nothing to change.\n", d.run("disconnect").stdout)
 }
 
+// TestPathsAreSafeToPrint connects a tool whose settings are in a directory with control characters in its name, first
+// showing the changes and then making them.
+func TestPathsAreSafeToPrint(t *testing.T) {
+	d := newDesk(t, false)
+	dir := filepath.Join(t.TempDir(), "\x1b[31mcodex")
+	require.NoError(t, os.Mkdir(dir, 0o700))
+	d.more = map[string]string{"CODEX_HOME": dir}
+	const escaped = `\x1b[31mcodex/hooks.json`
+	for _, args := range [][]string{{"connect", "codex", "-dry-run"}, {"connect", "codex", "-yes"}, {"disconnect", "codex", "-dry-run"}, {"disconnect", "codex", "-yes"}} {
+		r := d.run(args...)
+		require.Equal(t, command.ExitOK, r.status, r.stderr)
+		require.NotContains(t, r.stdout+r.stderr, "\x1b", args)
+		require.Contains(t, r.stdout, "Codex: "+filepath.Dir(dir)+"/"+escaped)
+	}
+}
+
 // TestConnectFindsTools checks that installed tools are found and connected, even if another tool can't be.
 func TestConnectFindsTools(t *testing.T) {
 	d := newDesk(t, false)

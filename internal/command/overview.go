@@ -35,7 +35,7 @@ func (w lineWriter) write(f fleet) error {
 func (w lineWriter) trouble(cause error) error { return writeTrouble(w.err, cause) }
 
 func writeTrouble(w io.Writer, cause error) error {
-	_, err := fmt.Fprintf(w, "kubeagents: status: %v\n", cause)
+	_, err := fmt.Fprintf(w, "kubeagents: status: %s\n", printable(cause.Error()))
 	return err
 }
 

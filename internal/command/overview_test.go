@@ -97,7 +97,7 @@ func TestTrouble(t *testing.T) {
 	require.Empty(t, errOut.String())
 	for _, w := range []fleetWriter{&overview{out: &out, err: &errOut}, lineWriter{&out, &errOut}, jsonWriter{nil, &errOut}} {
 		errOut.Reset()
-		require.NoError(t, w.trouble(errors.New("it is gone")))
-		require.Equal(t, "kubeagents: status: it is gone\n", errOut.String())
+		require.NoError(t, w.trouble(errors.New("it is\x07 gone")))
+		require.Equal(t, `kubeagents: status: it is\a gone`+"\n", errOut.String())
 	}
 }

@@ -117,7 +117,7 @@ func toolNames() (names []string) {
 }
 
 func (w workplace) say(format string, args ...any) error {
-	_, err := fmt.Fprintf(w.Stdout, format, args...)
+	_, err := io.WriteString(w.Stdout, printable(fmt.Sprintf(format, args...)))
 	return err
 }
 
@@ -186,7 +186,7 @@ func nameIfExists(text []byte, path string) string {
 	if text == nil {
 		return os.DevNull
 	}
-	return path
+	return printable(path)
 }
 
 // summaryOf says what a change does.
