@@ -30,31 +30,27 @@ func (s *Store) Changes(after uint64, buf []Change) (_ []Change, ok bool) {
 	return buf, true
 }
 
-// AwaitChange returns nil once there is a change after the one with this number, or the error of ctx. Only one caller
-// may wait at a time.
+// AwaitChange returns nil once there is a change after the one with this number, or the error of ctx.
 func (s *Store) AwaitChange(ctx context.Context, after uint64) error {
 	for {
-		s.changes.idle.Store(true)
+		wake := s.changes.wake.Load()
+		s.changes.awaited.Store(true)
 		if s.changes.count.Load() > after {
-			s.changes.idle.Store(false)
 			return nil
 		}
 		select {
-		case <-s.changes.wake:
+		case <-*wake:
 		case <-ctx.Done():
-			s.changes.idle.Store(false)
 			return ctx.Err()
 		}
 	}
 }
 
-// announce wakes the caller that waits for a change. Its caller does not hold s.mu.
+// announce wakes the callers that wait for a change. Its caller does not hold s.mu.
 func (s *Store) announce() {
-	if s.changes.idle.Load() && s.changes.idle.CompareAndSwap(true, false) {
-		select {
-		case s.changes.wake <- struct{}{}:
-		default:
-		}
+	if s.changes.awaited.Load() && s.changes.awaited.CompareAndSwap(true, false) {
+		next := make(chan struct{})
+		close(*s.changes.wake.Swap(&next))
 	}
 }
 

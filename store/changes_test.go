@@ -178,9 +178,12 @@ func TestAwaitChangeReturnsOnAChange(t *testing.T) {
 				accept(st, epoch, running("e", "t"))
 			}
 			done := make(chan error)
-			go func() { done <- st.AwaitChange(t.Context(), st.EventPosition()) }()
+			for range 2 {
+				go func() { done <- st.AwaitChange(t.Context(), st.EventPosition()) }()
+			}
 			synctest.Wait()
 			change()
+			require.NoError(t, <-done, name)
 			require.NoError(t, <-done, name)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second)

@@ -300,7 +300,7 @@ type change struct {
 	closed          []models.ClosedQuestion
 }
 
-// changes holds the newest changes, and wakes the caller that waits for the next one.
+// changes holds the newest changes, and wakes the callers that wait for the next one.
 type changes struct {
 	ring     []change // number n is at (n-1) % cap
 	first    uint64   // number of changes before those that are kept
@@ -308,8 +308,8 @@ type changes struct {
 	bytes    int64    // of the texts of the changes that are kept
 	maxBytes int64    // limit of bytes
 	count    atomic.Uint64
-	idle     atomic.Bool // a caller waits on wake
-	wake     chan struct{}
+	awaited  atomic.Bool                   // a caller may wait for wake
+	wake     atomic.Pointer[chan struct{}] // closed with the next change if it is awaited
 }
 
 // admitted is what the store keeps about admitted reports until they are settled.

@@ -65,7 +65,8 @@ func New(opts Options) *Store {
 	}
 	s.changes.ring = make([]change, 0, max(1, opts.EventWindow))
 	s.changes.maxBytes = max(opts.HistoryMaxBytes/16, 64<<10)
-	s.changes.wake = make(chan struct{}, 1)
+	wake := make(chan struct{})
+	s.changes.wake.Store(&wake)
 	s.due.Store(math.MaxInt64)
 	return s
 }
