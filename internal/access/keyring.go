@@ -114,7 +114,7 @@ func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*s
 		team = before
 	}
 	if team == nil {
-		team = store.NewTeam(share, func(agentID string) bool { return matches(patterns, agentID) })
+		team = store.NewTeam(share, func(agentID string) bool { return Matches(patterns, agentID) })
 	}
 	teams[name] = team
 	return team
@@ -124,9 +124,9 @@ func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*s
 // take forever. A pattern that reaches the limit does not match.
 const maxSteps = 100
 
-// matches reports whether one of patterns covers an ID: * stands for any characters, ? for any single one, and \
+// Matches reports whether one of patterns covers an ID: * stands for any characters, ? for any single one, and \
 // escapes the character that follows it.
-func matches(patterns []string, agentID string) bool {
+func Matches(patterns []string, agentID string) bool {
 	for _, pattern := range patterns {
 		if matched, _ := match.MatchLimit(agentID, pattern, maxSteps); matched {
 			return true

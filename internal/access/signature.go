@@ -38,17 +38,27 @@ const (
 func NewSignatures(secrets string, limits Limits) (*Signatures, error) {
 	s := &Signatures{grant: &Grant{name: "webhook signature", scopes: Report, ended: context.Background(), reports: limits.Reports.limiter()}}
 	for secret := range strings.SplitSeq(secrets, ",") {
-		raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(strings.TrimSpace(secret), "whsec_"))
-		if err != nil || len(raw) < minSecret || len(raw) > maxSecret {
-			return nil, fmt.Errorf("a webhook secret must be whsec_ and the base64 of %d to %d bytes", minSecret, maxSecret)
-		}
-		key, err := webhooks.NewWebhookRaw(raw)
+		key, err := ParseWebhookSecret(secret)
 		if err != nil {
-			return nil, errors.New("a webhook secret can't be used")
+			return nil, err
 		}
 		s.keys = append(s.keys, key)
 	}
 	return s, nil
+}
+
+// ParseWebhookSecret returns the key that a secret of Standard Webhooks stands for. The error says what a secret must
+// look like, and never contains it.
+func ParseWebhookSecret(secret string) (*webhooks.Webhook, error) {
+	raw, err := base64.StdEncoding.DecodeString(strings.TrimPrefix(strings.TrimSpace(secret), "whsec_"))
+	if err != nil || len(raw) < minSecret || len(raw) > maxSecret {
+		return nil, fmt.Errorf("a webhook secret must be whsec_ and the base64 of %d to %d bytes", minSecret, maxSecret)
+	}
+	key, err := webhooks.NewWebhookRaw(raw)
+	if err != nil {
+		return nil, errors.New("a webhook secret can't be used")
+	}
+	return key, nil
 }
 
 // Signed reports whether a request has a signature, valid or not.

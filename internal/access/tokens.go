@@ -42,7 +42,7 @@ const (
 	DropOldest    DiskFull = "drop_oldest" // their oldest history is deleted
 )
 
-// maxPatterns is the maximum number of patterns per token.
+// maxPatterns is the maximum number of patterns of a token or a rule.
 const maxPatterns = 100
 
 // minShare is the smallest share that an entry may state.
@@ -152,9 +152,6 @@ func (e *Entry) Validate() error {
 			return errors.New("scopes must be one or more of report, read, acknowledge and admin")
 		}
 	}
-	if e.Agents != nil && len(e.Agents) == 0 || len(e.Agents) > maxPatterns {
-		return fmt.Errorf("agents must be 1 to %d patterns of agent IDs, or left out for every agent", maxPatterns)
-	}
 	if e.Share < 0 || e.Share > 1 || e.Share > 0 && e.Share < minShare {
 		return fmt.Errorf("share must be a fraction of each limit, from %v to 1, or left out for TEAM_SHARE", minShare)
 	}
@@ -163,11 +160,23 @@ func (e *Entry) Validate() error {
 	default:
 		return fmt.Errorf("disk_full must be %s or %s", RefuseReports, DropOldest)
 	}
-	for i, pattern := range e.Agents {
+	if e.Agents == nil {
+		return nil
+	}
+	return ValidatePatterns("agents", e.Agents)
+}
+
+// ValidatePatterns returns an error that names the field unless patterns are patterns of agent IDs, as [Matches] takes
+// them: at least one, and none of them empty.
+func ValidatePatterns(field string, patterns []string) error {
+	if len(patterns) == 0 || len(patterns) > maxPatterns {
+		return fmt.Errorf("%s must be 1 to %d patterns of agent IDs, or left out for every agent", field, maxPatterns)
+	}
+	for i, pattern := range patterns {
 		if pattern == "" {
-			return fmt.Errorf("agents: pattern %d is empty", i+1)
+			return fmt.Errorf("%s: pattern %d is empty", field, i+1)
 		}
-		if err := models.ValidateName("agents", pattern, true, models.MaxAgentID); err != nil {
+		if err := models.ValidateName(field, pattern, true, models.MaxAgentID); err != nil {
 			return err
 		}
 	}
