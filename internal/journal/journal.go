@@ -19,6 +19,7 @@
 //	0x00 "filed"                        how far the log is filed: position and sequence
 //	0x00 "alive"                        when the server last ran: Unix nanoseconds, a varint
 //	'l' position                        a commit that is not filed yet: records, and forgotten sessions
+//	'n' key                             a note; journals of every version may have them
 //	's' agent 0x00                      the state of an agent
 //	's' agent topic 0x00                the state of a session
 //	's' agent topic 0x01 place          a chunk of a session's records

@@ -13,6 +13,7 @@ const (
 	kindAgent  = 'a'  // histories of agents: the topics of their records, newest first
 	kindID     = 'i'  // report IDs of sessions
 	kindLog    = 'l'  // commits that are not filed yet, oldest first
+	kindNote   = 'n'  // notes: see [Note]
 	kindRecord = 's'  // states of agents and sessions, and the records of sessions, newest first
 )
 
