@@ -12,6 +12,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"os/signal"
 	"runtime"
@@ -38,6 +39,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/sockets"
 	"github.com/kubeagents/kubeagents/internal/upkeep"
@@ -167,6 +169,7 @@ type app struct {
 	journal    *journal.Journal // nil if state is kept in memory only
 	recorder   *recorder.Recorder
 	hub        *live.Hub
+	notifier   *notify.Notifier // nil without rules
 	handler    *handlers.Handler
 	encryption *tls.Config    // nil without TLS
 	watched    []*watch.Files // reloaded when they change
@@ -202,6 +205,10 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 	if a.journal, err = openJournal(cfg, a.metrics, logger); err != nil {
 		return nil, err
 	}
+	if a.notifier, watched, err = openNotifier(cfg, a.store, a.journal, a.metrics, logger); err != nil {
+		return nil, err
+	}
+	a.watched = append(a.watched, watched...)
 	a.recorder = recorder.New(a.store, a.journal, a.metrics)
 	a.hub = live.New(a.store, a.metrics, live.Options{MaxSubscribers: cfg.MaxSubscribers, QueueSize: cfg.EventWindow / 2})
 	responses, bodies := budget.New(int64(cfg.AnswersMaxBytes)), budget.New(int64(cfg.BodiesMaxBytes))
@@ -221,6 +228,9 @@ func (a *app) jobs() []func(context.Context) {
 	jobs := []func(context.Context){
 		a.hub.Run,
 		func(ctx context.Context) { periodic.Expire(ctx, a.cfg.ExpiryInterval) },
+	}
+	if a.notifier != nil {
+		jobs = append(jobs, a.notifier.Run)
 	}
 	if a.journal == nil {
 		return jobs
@@ -306,6 +316,42 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 		return nil, nil, &config.SettingError{Err: err}
 	}
 	return c.Config(), []*watch.Files{files}, nil
+}
+
+// openNotifier returns the notifier, and the rules file to watch. Both are nil without NOTIFY_FILE.
+func openNotifier(cfg config.Config, st *store.Store, j *journal.Journal, m *metrics.Metrics, logger *slog.Logger) (*notify.Notifier, []*watch.Files, error) {
+	if cfg.NotifyFile == "" {
+		return nil, nil, nil
+	}
+	o := notify.Options{Store: st, Metrics: m, Logger: logger, Link: func(key store.SessionKey) string { return linkTo(cfg, key) }}
+	if j != nil {
+		o.Box = j
+	}
+	notifier := notify.New(o)
+	files, err := watch.Open("notification rules", []watch.File{{Setting: "NOTIFY_FILE", Path: cfg.NotifyFile}}, func(texts [][]byte) error {
+		rules, err := notify.Parse(texts[0], notify.Resolve(os.LookupEnv))
+		if err == nil {
+			notifier.SetConfig(rules)
+		}
+		return err
+	}, m, logger)
+	if err != nil {
+		return nil, nil, &config.SettingError{Err: err}
+	}
+	return notifier, []*watch.Files{files}, nil
+}
+
+// linkTo returns the URL of a session on the dashboard, or of the dashboard itself for the zero key. It is "" without
+// PUBLIC_URL.
+func linkTo(cfg config.Config, key store.SessionKey) string {
+	if cfg.PublicURL.URL == nil {
+		return ""
+	}
+	link := cfg.PublicURL.String() + "/"
+	if key != (store.SessionKey{}) {
+		link += "?" + url.Values{"agent": {key.AgentID}, "session": {key.Topic}}.Encode()
+	}
+	return link
 }
 
 // logExposure logs who can use the server, and what others on the network can read.

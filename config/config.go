@@ -54,6 +54,7 @@ type Config struct {
 	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; if both are unset, TLS is off"`
 	TLSKeyFile         string           `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
 	TLSClientCAFile    string           `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the CA certificates that sign client certificates, in PEM, along with TLS_CERT_FILE; if unset, clients need no certificate"`
+	NotifyFile         string           `env:"NOTIFY_FILE" allowed:"a file of notification rules; if unset, nobody is notified"`
 	LogLevel           LogLevel         `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
 	LogFormat          LogFormat        `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
 	ShutdownTimeout    time.Duration    `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`

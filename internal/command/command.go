@@ -22,7 +22,7 @@ const (
 	ExitUsage   = 2 // invalid setting or argument
 
 	ExitWaiting     = 1 // status: an agent is waiting
-	ExitUnreachable = 3 // status, connect: the server can't be reached, or refuses
+	ExitUnreachable = 3 // status, connect, notify: the server can't be reached, or refuses
 )
 
 // Program is the environment that a command runs in.
@@ -53,7 +53,7 @@ type command struct {
 type action func(ctx context.Context, p Program, arguments []string) error
 
 // commands are the commands, in the order in which the help lists them. The first one is the default.
-var commands = []command{serve, connectTools, disconnectTools, status, backup, token, postEvent, showVersion}
+var commands = []command{serve, connectTools, disconnectTools, status, backup, token, notifyPeople, postEvent, showVersion}
 
 var serve = command{
 	name:    "serve",

@@ -69,7 +69,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}} {
 		require.Equal(t, want, run(t, nil, nil, args...), args)
 	}
-	for _, name := range []string{"serve", "connect", "disconnect", "status", "backup", "token", "version"} {
+	for _, name := range []string{"serve", "connect", "disconnect", "status", "backup", "token", "notify", "version"} {
 		help := run(t, nil, nil, "help", name)
 		require.Equal(t, command.ExitOK, help.status, name)
 		require.True(t, strings.HasPrefix(help.stdout, "Usage: kubeagents "+name), help.stdout)
@@ -94,7 +94,7 @@ func TestVersion(t *testing.T) {
 // TestMistakes checks that the error for an invalid command line says what is wrong and what is allowed.
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
-		"restore x":              `unknown command "restore": the commands are backup, connect, disconnect, help, hook, serve, status, token, version; settings come from environment variables`,
+		"restore x":              `unknown command "restore": the commands are backup, connect, disconnect, help, hook, notify, serve, status, token, version; settings come from environment variables`,
 		"backups x":              `unknown command "backups": did you mean backup?`,
 		"-port 80":               `unknown flag "-port": the commands are`,
 		"help restore":           `unknown command "restore"`,
@@ -111,6 +111,9 @@ func TestMistakes(t *testing.T) {
 		"connect codx":           `connect: unknown tool "codx": did you mean codex?`,
 		"connect -server x":      `connect: "x" is not the address of a server, such as http://localhost:8080`,
 		"disconnect -check":      `disconnect: flag provided but not defined: "-check"`,
+		"notify":                 `notify: FILE is missing: the command is kubeagents notify FILE`,
+		"notify /nonexistent":    `notify: open /nonexistent: no such file or directory`,
+		"notify x -session t":    `notify: -session needs -agent`,
 		"token a b":              `token: unexpected argument "b" after NAME "a"`,
 		"token a -scopes own":    `token: scopes must be`,
 		"token a -expires 90d":   `token: invalid value "90d" for flag -expires: must be a duration such as 2160h`,

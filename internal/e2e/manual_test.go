@@ -83,10 +83,13 @@ func TestManualLinks(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(pages["README.md"], "\n"), maxREADMELines)
 }
 
-// TestManualListsEveryMetric compares the metrics of a server with a journal and tokens with those in the manual.
+// TestManualListsEveryMetric compares the metrics of a server with a journal, tokens and notifications with those in the
+// manual.
 func TestManualListsEveryMetric(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
-	p := start(t, "DATA_DIR="+t.TempDir(), "TOKENS_FILE="+path)
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
+	require.NoError(t, os.WriteFile(rules, []byte("destinations: {a: {command: {program: /bin/true}}}\nrules: [{name: a, on: [lost], to: [a]}]\n"), 0o600))
+	p := start(t, "DATA_DIR="+t.TempDir(), "TOKENS_FILE="+path, "NOTIFY_FILE="+rules)
 	// Some metrics are only exposed after they have counted something.
 	require.Equal(t, http.StatusUnauthorized, p.do(http.MethodGet, "/metrics", "").Code)
 	require.Equal(t, http.StatusOK, p.do(http.MethodPost, "/webhook/codex", `{"hook_event_name":"Stop","session_id":"t"}`, holders["reports"].Header()...).Code)

@@ -12,11 +12,11 @@ func newReloads() reloads {
 	return reloads{
 		ok: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Namespace: namespace, Name: "reload_ok",
-			Help: "Whether the last load of the files (tokens, certificates) succeeded: 1, or 0 if the previous files stay in use.",
+			Help: "Whether the last load of the files (tokens, certificates, notification rules) succeeded: 1, or 0 if the previous files stay in use.",
 		}, []string{"files"}),
 		failed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "reload_failures_total",
-			Help: "Failed loads of files (tokens, certificates).",
+			Help: "Failed loads of files (tokens, certificates, notification rules).",
 		}, []string{"files"}),
 	}
 }

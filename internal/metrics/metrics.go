@@ -28,8 +28,10 @@ type Metrics struct {
 	stream   stream
 	reloads  reloads
 	answers  answers
-	refusals *prometheus.CounterVec
-	bounds   *prometheus.CounterVec
+
+	notifications notifications
+	refusals      *prometheus.CounterVec
+	bounds        *prometheus.CounterVec
 
 	hooks *prometheus.CounterVec
 
@@ -86,6 +88,8 @@ func New(st *store.Store, version string) *Metrics {
 	m.stream, m.reloads, m.refusals, m.bounds, m.answers = newStream(), newReloads(), newRefusals(), newBounds(), newAnswers()
 	m.registry.MustRegister(m.stream.collectors()...)
 	m.registry.MustRegister(m.answers.refused, m.answers.cutOff)
+	m.notifications = newNotifications()
+	m.registry.MustRegister(m.notifications.results, m.notifications.suppressed)
 	build := prometheus.NewGauge(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "build_info",
 		Help:        "Always 1; the label is the server's version.",

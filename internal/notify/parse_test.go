@@ -1,0 +1,498 @@
+package notify_test
+
+import (
+	"fmt"
+	"io/fs"
+	"os"
+	"regexp"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+	"pgregory.net/rapid"
+
+	"github.com/kubeagents/kubeagents/internal/notify"
+)
+
+// accessToken is what no error may contain.
+const accessToken = "tk_SECRETagdq7mvbofd37zqvn29rhumzni"
+
+// lookup returns what the references in the tests stand for.
+func lookup(reference string) (string, error) {
+	switch reference {
+	case "NTFY_TOKEN", "file:/run/secrets/ntfy":
+		return accessToken, nil
+	case "TOPIC":
+		return "my-topic", nil
+	case "NESTED":
+		return "${TOPIC}", nil
+	case "LINES":
+		return "a\nb", nil
+	case "EMPTY":
+		return "", nil
+	case "LONG":
+		return strings.Repeat("x", 3000), nil
+	case "file:/run/secrets/locked":
+		return accessToken, fmt.Errorf("%s: %w", accessToken, fs.ErrPermission)
+	}
+	return accessToken, fmt.Errorf("%s: %w", accessToken, fs.ErrNotExist)
+}
+
+// program is the path of a program that exists.
+func program(t testing.TB) string {
+	path, err := os.Executable()
+	require.NoError(t, err)
+	return path
+}
+
+func TestAFileOfRules(t *testing.T) {
+	config, err := notify.Parse([]byte(`
+# Who is told what.
+destinations:
+  phone:
+    ntfy:
+      url: https://ntfy.sh/${TOPIC}
+      token: ${NTFY_TOKEN}
+  oncall:
+    webhook: {url: "https://hooks.example.com/x", format: cloudevent, headers: {X-Team: a, X-Secret: "${NTFY_TOKEN}"}}
+    at_most: 30 per 1h
+  local:
+    command: {program: '`+program(t)+`', args: [--loud, "a b", 10]}
+    at_most: unlimited
+rules:
+  - name: needs-me
+    on: [waits, lost]
+    agents: ["team-a/*", '*:claude']
+    sources: [claude-code, codex]
+    title: 2026
+    to: [phone, oncall]
+    then:
+      - {after: 15m, to: [oncall]}
+      - {after: 1h, to: [local, phone]}
+    every: 30m
+    until: 4h
+    quiet: {from: 22:00, to: "07:30", zone: Europe/Berlin, do: drop}
+    text: title
+  - name: everything
+    on: [waits, lost, failed, finished]
+    after: 1m30s
+    quiet: {from: "12:00", to: "13:00", zone: UTC}
+    to: [local]
+`), lookup)
+	require.NoError(t, err)
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	require.NoError(t, err)
+	require.Equal(t, []notify.Rule{{
+		Name: "needs-me", Changes: []notify.Change{notify.Waits, notify.Lost},
+		Agents: []string{"team-a/*", "*:claude"}, Sources: []string{"claude-code", "codex"}, Title: "2026",
+		Steps: []notify.Step{
+			{Settle: 10 * time.Second, To: []string{"phone", "oncall"}},
+			{After: 15 * time.Minute, To: []string{"oncall"}},
+			{After: time.Hour, To: []string{"local", "phone"}},
+		},
+		Every: 30 * time.Minute, Until: 4 * time.Hour, Text: notify.TitleOnly,
+		Quiet: &notify.Quiet{From: 22 * time.Hour, To: 7*time.Hour + 30*time.Minute, Zone: berlin, Drop: true},
+	}, {
+		Name: "everything", Changes: []notify.Change{notify.Waits, notify.Lost, notify.Failed, notify.Finished},
+		Steps: []notify.Step{{After: 90 * time.Second, To: []string{"local"}}},
+		Quiet: &notify.Quiet{From: 12 * time.Hour, To: 13 * time.Hour, Zone: time.UTC},
+	}}, config.Rules)
+
+	limits := map[string]notify.Limit{}
+	for name, d := range config.Destinations {
+		require.Equal(t, name, d.Name)
+		require.NotNil(t, d.Sender, name)
+		limits[name] = d.Limit
+	}
+	require.Equal(t, map[string]notify.Limit{
+		"phone": {Messages: 10, Per: time.Minute}, "oncall": {Messages: 30, Per: time.Hour}, "local": {},
+	}, limits)
+}
+
+func TestTimeFromAChangeToAStep(t *testing.T) {
+	for after, want := range map[string][2]time.Duration{ // after Waits, and after another change
+		"":           {10 * time.Second, 0},
+		"after: 0s":  {0, 0},
+		"after: 5s":  {5 * time.Second, 5 * time.Second},
+		"after: 20s": {20 * time.Second, 20 * time.Second},
+	} {
+		config, err := notify.Parse([]byte(fileWith("{name: x, on: [waits, lost], to: [phone], "+after+"}")), lookup)
+		require.NoError(t, err)
+		step := config.Rules[0].Steps[0]
+		require.Equal(t, want, [2]time.Duration{step.AfterChange(notify.Waits), step.AfterChange(notify.Lost)}, after)
+	}
+}
+
+// fileWith returns a file with rules, one a line beginning with line 4.
+func fileWith(rules ...string) string {
+	text := "destinations:\n  phone: {ntfy: {url: https://ntfy.sh/x}}\nrules:\n"
+	for _, rule := range rules {
+		text += "  - " + rule + "\n"
+	}
+	return text
+}
+
+// TestInvalidRules checks the error for each rule, which is on line 4 of a file.
+func TestInvalidRules(t *testing.T) {
+	const good = "name: x, on: [waits], to: [phone]"
+	for rule, want := range map[string]string{
+		`{name: x, on: [waits]}`:                 "a rule must have the key to",
+		`{}`:                                     "a rule must have the key name\nline 4: a rule must have the key on\nline 4: a rule must have the key to",
+		`a text`:                                 "a rule must have the keys name, on, agents, sources, title, after, to, then, every, until, quiet and text",
+		``:                                       "a rule must have the keys name, on, agents, sources, title, after, to, then, every, until, quiet and text",
+		`{` + good + `, evry: 30m}`:              `unknown key evry in a rule: did you mean every?`,
+		`{` + good + `, filter: x}`:              `unknown key filter in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet and text`,
+		`{` + good + `, ` + accessToken + `: x}`: `unknown key in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet and text`,
+		`{` + good + `, "": x}`:                  `unknown key in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet and text`,
+		`{` + good + `, name: y}`:                "a rule has name twice",
+		`{name: , on: [waits], to: [phone]}`:     "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
+		`{name: a b, on: [waits], to: [phone]}`:  "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
+		`{name: [x], on: [waits], to: [phone]}`:  "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
+		`{name: ` + accessToken + `, on: [waits], to: [phone]}`:                      "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
+		`{name: x, on: waits, to: [phone]}`:                                          "on must be a list of waits, lost, failed or finished, each at most once",
+		`{name: x, on: [], to: [phone]}`:                                             "on must be a list of waits, lost, failed or finished, each at most once",
+		`{name: x, on: [waiting], to: [phone]}`:                                      "on must be a list of waits, lost, failed or finished, each at most once",
+		`{name: x, on: [lost, lost], to: [phone]}`:                                   "on must be a list of waits, lost, failed or finished, each at most once",
+		`{name: x, on: [waits], to: phone}`:                                          "to must be a list of destinations, such as [phone]",
+		`{name: x, on: [waits], to: [phon]}`:                                         "to: destination 1 is unknown: did you mean phone?",
+		`{name: x, on: [waits], to: [phone, ` + accessToken + `]}`:                   "to: destination 2 is unknown: the destinations are phone",
+		`{name: x, on: [waits], to: [phone, phone]}`:                                 "to: destination 2 is there twice",
+		`{` + good + `, agents: team-a/*}`:                                           `agents must be a list of patterns of agent IDs, such as ["team-a/*"]`,
+		`{` + good + `, agents: []}`:                                                 `agents must be a list of patterns of agent IDs, such as ["team-a/*"]`,
+		`{` + good + `, agents: [a, ""]}`:                                            "agents: pattern 2 is empty",
+		`{` + good + `, agents: [a, {b: c}]}`:                                        `agents must be a list of patterns of agent IDs, such as ["team-a/*"]`,
+		`{` + good + `, agents: ["a\n"]}`:                                            "agents must not contain control characters",
+		`{` + good + `, sources: claude-code}`:                                       "sources must be a list of sources, such as [claude-code]",
+		`{` + good + `, sources: [""]}`:                                              "sources is required: 1 to 200 characters",
+		`{` + good + `, title: }`:                                                    "title must be a text that the session's title or topic contains",
+		`{` + good + `, title: "` + strings.Repeat("t", 201) + `"}`:                  "title must be at most 200 characters, not 201",
+		`{` + good + `, after: 10}`:                                                  "after must be a duration from 0s to 168h, such as 10s",
+		`{` + good + `, after: -1s}`:                                                 "after must be a duration from 0s to 168h, such as 10s",
+		`{` + good + `, after: 169h}`:                                                "after must be a duration from 0s to 168h, such as 10s",
+		`{` + good + `, every: 59s}`:                                                 "every must be a duration from 1m to 168h, such as 30m",
+		`{` + good + `, every: 169h}`:                                                "every must be a duration from 1m to 168h, such as 30m",
+		`{` + good + `, every: 30m, until: 30s}`:                                     "until must be a duration from 1m to 168h, such as 30m",
+		`{` + good + `, until: 4h}`:                                                  "until needs every: how often the notification is repeated",
+		`{` + good + `, every: 30m, until: 20m}`:                                     "until must be at least as long as every",
+		`{` + good + `, then: 15m}`:                                                  "then must be a list of 1 to 10 steps, such as [{after: 15m, to: [oncall]}]",
+		`{` + good + `, then: [{to: [phone]}]}`:                                      "a step must have the key after",
+		`{` + good + `, then: [{after: 15m}]}`:                                       "a step must have the key to",
+		`{` + good + `, then: [{after: 10s, to: [phone]}]}`:                          "after must be longer than that of the step before",
+		`{` + good + `, after: 2m, then: [{after: 1m, to: [phone]}]}`:                "after must be longer than that of the step before",
+		`{` + good + `, then: [{after: 2m, to: [phone]}, {after: 2m, to: [phone]}]}`: "after must be longer than that of the step before",
+		`{` + good + `, then: [{after: 15m, to: [phone], every: 1m}]}`:               `unknown key every in a step: the keys are after and to`,
+		`{` + good + `, text: none}`:                                                 "text must be full, title or nothing",
+		`{` + good + `, text: [full]}`:                                               "text must be full, title or nothing",
+		`{` + good + `, quiet: true}`:                                                "quiet must have the keys from, to, zone and do",
+		`{` + good + `, quiet: {from: 22:00, to: 07:00}}`:                            "quiet must have the key zone",
+		`{` + good + `, quiet: {from: 22h, to: 07:00, zone: UTC}}`:                   "from must be a time such as 22:00",
+		`{` + good + `, quiet: {from: 22:00, to: 24:00, zone: UTC}}`:                 "to must be a time such as 22:00",
+		`{` + good + `, quiet: {from: 22:00, to: 22:00, zone: UTC}}`:                 "from and to must differ",
+		`{` + good + `, quiet: {from: 22:00, to: 07:00, zone: Berlin}}`:              "zone must be the name of a time zone, such as Europe/Berlin or UTC",
+		`{` + good + `, quiet: {from: 22:00, to: 07:00, zone: ../zoneinfo/UTC}}`:     "zone must be the name of a time zone, such as Europe/Berlin or UTC",
+		`{` + good + `, quiet: {from: 22:00, to: 07:00, zone: UTC, do: wait}}`:       "do must be hold or drop",
+	} {
+		t.Run(rule, func(t *testing.T) {
+			config, err := notify.Parse([]byte(fileWith(rule)), lookup)
+			require.EqualError(t, err, "line 4: "+want)
+			require.Nil(t, config)
+		})
+	}
+}
+
+// TestInvalidDestinations checks the error for each destination, which begins on line 3 of a file.
+func TestInvalidDestinations(t *testing.T) {
+	for destination, want := range map[string]string{
+		"{}":                               "line 3: a destination must have one of the keys ntfy, webhook and command",
+		"":                                 "line 3: a destination must have the keys ntfy, webhook, command and at_most",
+		"{at_most: 1 per 1m}":              "line 3: a destination must have one of the keys ntfy, webhook and command",
+		"{email: x}":                       "line 3: unknown key email in a destination: the keys are ntfy, webhook, command and at_most\nline 3: a destination must have one of the keys ntfy, webhook and command",
+		"{ntfi: {url: https://ntfy.sh/x}}": "line 3: unknown key ntfi in a destination: did you mean ntfy?\nline 3: a destination must have one of the keys ntfy, webhook and command",
+		"{ntfy: {url: https://ntfy.sh/x}, webhook: {url: https://example.com}}": "line 3: a destination must have one of the keys ntfy, webhook and command",
+		"{ntfy: https://ntfy.sh/x}": "line 3: ntfy must have the keys url and token",
+		"{ntfy: {token: x}}":        "line 3: ntfy must have the key url",
+		"{ntfy: {url: }}":           "line 3: url must be the URL of a topic, such as https://ntfy.sh/my-topic",
+		"\n      ntfy:\n        url: https://ntfy.sh/x\n        token:":               "line 6: token must be an access token",
+		"{ntfy: {url: https://ntfy.sh/x, secret: x}}":                                 `line 3: unknown key secret in ntfy: the keys are url and token`,
+		"{webhook: {url: [x]}}":                                                       "line 3: url must be a URL such as https://hooks.example.com/x",
+		"{webhook: {url: https://example.com, format: xml}}":                          "line 3: format must be json or cloudevent",
+		"{webhook: {url: https://example.com, headers: X-Team}}":                      "line 3: headers must be 1 to 50 headers, such as {X-Team: a}",
+		"{webhook: {url: https://example.com, headers: {X Team: a}}}":                 "line 3: headers must be names and texts of one line, such as {X-Team: a}",
+		"{webhook: {url: https://example.com, headers: {X-Team: [a]}}}":               "line 3: headers must be names and texts of one line, such as {X-Team: a}",
+		`{webhook: {url: https://example.com, headers: {X-Team: "${LINES}"}}}`:        "line 3: headers must be names and texts of one line, such as {X-Team: a}",
+		"{webhook: {url: https://example.com, headers: {X-Team: a, x-team: b}}}":      "line 3: headers has the same name twice",
+		"{command: {args: [x]}}":                                                      "line 3: command must have the key program",
+		"{command: {program: /x, args: --loud}}":                                      "line 3: args must be a list of arguments, such as [--loud]",
+		"{ntfy: {url: https://ntfy.sh/x}, at_most: 0 per 1m}":                         "line 3: at_most must be a number from 1 to 1000 and a duration from 1s to 24h, such as 10 per 1m; or unlimited",
+		"{ntfy: {url: https://ntfy.sh/x}, at_most: 10}":                               "line 3: at_most must be a number from 1 to 1000 and a duration from 1s to 24h, such as 10 per 1m; or unlimited",
+		"{ntfy: {url: https://ntfy.sh/x}, at_most: 10 per minute}":                    "line 3: at_most must be a number from 1 to 1000 and a duration from 1s to 24h, such as 10 per 1m; or unlimited",
+		"{ntfy: {url: https://ntfy.sh/x}, at_most: 1001 per 1m}":                      "line 3: at_most must be a number from 1 to 1000 and a duration from 1s to 24h, such as 10 per 1m; or unlimited",
+		"{ntfy: {url: https://ntfy.sh/x}, at_most: 10 per 25h}":                       "line 3: at_most must be a number from 1 to 1000 and a duration from 1s to 24h, such as 10 per 1m; or unlimited",
+		"{ntfy: {url: https://ntfy.sh/x}, at_most: 10 per 10ms}":                      "line 3: at_most must be a number from 1 to 1000 and a duration from 1s to 24h, such as 10 per 1m; or unlimited",
+		"{ntfy: {url: https://ntfy.sh/x}}\n  phone: {ntfy: {url: https://ntfy.sh/y}}": "line 4: destinations has phone twice",
+		"{ntfy: {url: https://ntfy.sh/x}}\n  my phone: {}":                            "line 4: the name of a destination must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
+		"{ntfy: {url: https://ntfy.sh/x}}\n  " + accessToken + ": {}":                 "line 4: the name of a destination must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
+
+		`{ntfy: {url: https://ntfy.sh/x, token: "${UNSET}"}}`:                      "line 3: the environment variable UNSET is not set",
+		`{ntfy: {url: "${UNSET}", token: "${OTHER}"}}`:                             "line 3: the environment variable UNSET is not set\nline 3: the environment variable OTHER is not set",
+		`{ntfy: {url: "https://ntfy.sh/${EMPTY}"}}`:                                "line 3: the environment variable EMPTY is empty",
+		`{ntfy: {url: "https://ntfy.sh/${NTFY_TOKEN}${UNSET}"}}`:                   "line 3: the environment variable UNSET is not set",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${` + accessToken + `}"}}`:      "line 3: the environment variable is not set",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${file:/run/secrets/locked}"}}`: "line 3: the file /run/secrets/locked can't be read",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${file:/run/secrets/absent}"}}`: "line 3: the file /run/secrets/absent does not exist",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${file:/a b?}"}}`:               "line 3: the file does not exist",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${file:secrets/x}"}}`:           "line 3: a reference must be ${NAME}, for an environment variable, or ${file:/path}, for a file",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${` + accessToken + `"}}`:       "line 3: a reference must be ${NAME}, for an environment variable, or ${file:/path}, for a file",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${}"}}`:                         "line 3: a reference must be ${NAME}, for an environment variable, or ${file:/path}, for a file",
+		`{ntfy: {url: "https://ntfy.sh/x", token: "${LONG}${LONG}"}}`:              "line 3: a text must have at most 4096 bytes once its references are replaced",
+		`{webhook: {url: "https://x", headers: {X-A: "${UNSET}"}}}`:                "line 3: the environment variable UNSET is not set",
+		`{command: {program: /x, args: [a, "${UNSET}"]}}`:                          "line 3: the environment variable UNSET is not set",
+	} {
+		t.Run(destination, func(t *testing.T) {
+			text := "rules: [{name: x, on: [waits], to: [phone]}]\ndestinations:\n  phone: " + destination + "\n"
+			_, err := notify.Parse([]byte(text), lookup)
+			require.EqualError(t, err, want)
+		})
+	}
+}
+
+// TestDestinationsThatCannotBeUsed checks that what a sender does not accept is reported along with all other faults.
+func TestDestinationsThatCannotBeUsed(t *testing.T) {
+	_, err := notify.Parse([]byte(`destinations:
+  phone:
+    ntfy: {url: "ftp://`+accessToken+`"}
+  hook:
+    at_most: unlimited
+    webhook:
+      url: `+accessToken+`
+  local:
+    command: {program: bin/`+accessToken+`}
+rules: []
+`), lookup)
+	require.EqualError(t, err, `line 3: the URL of an ntfy topic must be a URL that begins with http:// or https://
+line 6: the URL of a webhook must be a URL that begins with http:// or https://
+line 9: program must be the absolute path of a program that can be run
+line 10: rules must be a list of 1 to 100 rules`)
+}
+
+func TestInvalidFiles(t *testing.T) {
+	for file, want := range map[string]string{
+		"":                            "the file has no rules, so nobody would be notified",
+		"# nothing\n":                 "the file has no rules, so nobody would be notified",
+		"rules:\n":                    "line 1: the file must have the key destinations\nline 1: rules must be a list of 1 to 100 rules",
+		"destinations: {}\nrules: []": "line 1: destinations must be 1 to 100 destinations by name\nline 2: rules must be a list of 1 to 100 rules",
+		accessToken:                   "line 1: the file must have the keys destinations and rules",
+		"- " + accessToken:            "line 1: the file must have the keys destinations and rules",
+		fileWith("{name: x, on: [waits], to: [phone]}") + "rule: x\n":                                       `line 5: unknown key rule in the file: did you mean rules?`,
+		fileWith("{name: x, on: [waits], to: [phone]}", "{name: x, on: [lost], to: [phone]}"):               "line 5: name is the same as on line 4",
+		fileWith("{name: x, on: [wait], to: [phone]}", "{name: y, to: [phone]}"):                            "line 4: on must be a list of waits, lost, failed or finished, each at most once\nline 5: a rule must have the key on",
+		fileWith("{name: x, on: [waits], to: [phone]}") + "---\na: b\n":                                     "the file must have one YAML document, not several",
+		fileWith("{name: x, on: [waits], to: [phone]}", "{name: y, on: [waits], to: [phone], agents: [*]}"): "line 5: aliases (*) are not allowed; put a value that begins with * in quotes",
+		"a: &x [b]\nc: *x\n":                      "line 1: anchors (&) are not allowed; put a value that begins with & in quotes",
+		"a: b\nc: !!str d\n":                      "line 2: tags (!) are not allowed; put a value that begins with ! in quotes",
+		"%TAG ! x\n---\na: b\n":                   "line 1: directives (%) are not allowed; put a value that begins with % in quotes",
+		"? a\n: b\n":                              "line 1: keys that begin with ? are not allowed",
+		"a:\n  <<: {b: c}\n":                      "line 2: merging mappings (<<) is not allowed",
+		"a: b\n\tc: d\n":                          "line 2: not valid YAML: found character '\t' that cannot start any token",
+		"a: [b\nc: " + accessToken + "\n":         "line 2: not valid YAML: ',' or ']' must be specified",
+		"a: " + accessToken + ": x\n":             "line 1: not valid YAML: mapping value is not allowed in this context",
+		"a: \"" + accessToken + "\n":              "line 1: not valid YAML: could not find end character of double-quoted text",
+		"a:\n  b: {token: ${NTFY_TOKEN}}\n":       `line 2: not valid YAML: ',' or '}' must be specified; inside { } and [ ], references need quotes, as in "${NAME}"`,
+		"a: " + accessToken + "\xff":              "the file must be UTF-8",
+		"a: " + strings.Repeat("[", 11) + "\n":    "line 1: lists and mappings are nested too deeply",
+		"a:\n" + strings.Repeat("- ", 11) + "b\n": "line 2: lists and mappings are nested too deeply",
+		strings.Repeat("# comment\n", 13_200):     "the file must have at most 128 KiB",
+	} {
+		t.Run(file[:min(len(file), 100)], func(t *testing.T) {
+			_, err := notify.Parse([]byte(file), lookup)
+			require.EqualError(t, err, want)
+		})
+	}
+}
+
+func TestManyRulesAndDestinations(t *testing.T) {
+	file := func(rules, destinations int) string {
+		text := "destinations:\n"
+		for i := range destinations {
+			text += fmt.Sprintf("  d%d: {ntfy: {url: https://ntfy.sh/x}}\n", i)
+		}
+		text += "rules:\n"
+		for i := range rules {
+			text += fmt.Sprintf("  - {name: r%d, on: [waits], to: [d%d]}\n", i, i%destinations)
+		}
+		return text
+	}
+	config, err := notify.Parse([]byte(file(100, 100)), lookup)
+	require.NoError(t, err)
+	require.Len(t, config.Rules, 100)
+	require.Len(t, config.Destinations, 100)
+	_, err = notify.Parse([]byte(file(101, 1)), lookup)
+	require.EqualError(t, err, "line 3: rules must be a list of 1 to 100 rules")
+	_, err = notify.Parse([]byte(file(1, 101)), lookup)
+	require.ErrorContains(t, err, "line 1: destinations must be 1 to 100 destinations by name")
+
+	_, err = notify.Parse([]byte(strings.ReplaceAll(file(100, 1), "waits", "wait")), lookup)
+	require.Len(t, strings.Split(err.Error(), "\n"), 21)
+	require.ErrorContains(t, err, "\nand 80 more errors")
+}
+
+// TestFilesFromOtherEditors checks that a byte order mark and Windows' line ends make no difference.
+func TestFilesFromOtherEditors(t *testing.T) {
+	text := strings.ReplaceAll(fileWith("{name: x, on: [waits], to: [phone]}"), "\n", "\r\n")
+	_, err := notify.Parse([]byte("\ufeff"+text), lookup)
+	require.NoError(t, err)
+	_, err = notify.Parse([]byte("\ufeff"+strings.Replace(text, "waits", "wait", 1)), lookup)
+	require.ErrorContains(t, err, "line 4: on must be")
+}
+
+// TestReferencesAreReplacedOnce checks that a value can't refer to something else, and that only destinations can.
+func TestReferencesAreReplacedOnce(t *testing.T) {
+	var references []string
+	_, err := notify.Parse([]byte(`
+destinations:
+  phone: {ntfy: {url: "https://ntfy.sh/x", token: "${NTFY_TOKEN}"}, at_most: "${RATE}"}
+  other: {webhook: {url: "https://example.com/${NESTED}"}}
+rules:
+  - {name: x, on: [waits], title: "${UNSET}", to: [phone]}
+`), func(reference string) (string, error) {
+		references = append(references, reference)
+		if reference == "RATE" {
+			return "5 per 1m", nil
+		}
+		return lookup(reference)
+	})
+	require.NoError(t, err)
+	require.Equal(t, []string{"NTFY_TOKEN", "RATE", "NESTED"}, references)
+}
+
+// manual is the page of the manual about rules files.
+func manual(t *testing.T) string {
+	text, err := os.ReadFile("../../docs/notifications.md")
+	require.NoError(t, err)
+	return string(text)
+}
+
+// TestManualExamples checks that every example in the manual can be used.
+func TestManualExamples(t *testing.T) {
+	examples := regexp.MustCompile("(?ms)^```yaml$(.*?)^```$").FindAllStringSubmatch(manual(t), -1)
+	require.NotEmpty(t, examples)
+	for _, example := range examples {
+		_, err := notify.Parse([]byte(example[1]), func(reference string) (string, error) {
+			if reference == "file:/run/secrets/hook" {
+				return secret, nil
+			}
+			return lookup(reference)
+		})
+		require.NoError(t, err, example[1])
+	}
+}
+
+// TestManualListsEveryKey compares the manual with the keys that errors list.
+func TestManualListsEveryKey(t *testing.T) {
+	const rule = "rules: [{name: x, on: [waits], to: [d], "
+	for prefix, file := range map[string]string{
+		"":         "destinations: {d: x}",
+		"ntfy.":    "destinations: {d: {ntfy: x}}",
+		"webhook.": "destinations: {d: {webhook: x}}",
+		"command.": "destinations: {d: {command: x}}",
+		"quiet.":   rule + "quiet: x}]",
+	} {
+		_, err := notify.Parse([]byte(file), lookup)
+		for _, key := range keysIn(t, err) {
+			require.Contains(t, manual(t), "`"+prefix+key+"`", "%s in %v", key, err)
+		}
+	}
+	for _, file := range []string{"x", "rules: [x]", rule + "then: [x]}]"} {
+		_, err := notify.Parse([]byte(file), lookup)
+		for _, key := range keysIn(t, err) {
+			require.Contains(t, manual(t), "`"+key+"`", "%s in %v", key, err)
+		}
+	}
+}
+
+// keysIn returns the keys that an error lists.
+func keysIn(t *testing.T, err error) []string {
+	found := regexp.MustCompile(`must have the keys (.*)`).FindStringSubmatch(err.Error())
+	require.NotNil(t, found, err)
+	return regexp.MustCompile(`, | and `).Split(found[1], -1)
+}
+
+// everything is a file that uses every key.
+func everything(t testing.TB) string {
+	return `destinations:
+  phone:
+    ntfy: {url: https://ntfy.sh/topic, token: "${NTFY_TOKEN}"}
+    at_most: 10 per 1m
+  oncall:
+    webhook:
+      url: https://hooks.example.com/x
+      secret: ` + secret + `
+      format: json
+      headers: {X-Team: a}
+  local:
+    command: {program: '` + program(t) + `', args: [--loud]}
+rules:
+  - name: needs-me
+    on: [waits, lost, failed, finished]
+    agents: ["team-a/*"]
+    sources: [claude-code]
+    title: deploy
+    after: 10s
+    every: 30m
+    until: 4h
+    then: [{after: 15m, to: [oncall]}]
+    quiet: {from: "22:00", to: "07:00", zone: Europe/Berlin, do: hold}
+    text: full
+    to: [phone, local]
+`
+}
+
+// TestErrorsContainNoSecrets puts a token in place of any part of a file.
+func TestErrorsContainNoSecrets(t *testing.T) {
+	file := everything(t)
+	_, err := notify.Parse([]byte(file), lookup)
+	require.NoError(t, err)
+	rapid.Check(t, func(t *rapid.T) {
+		text := []rune(file)
+		from := rapid.IntRange(0, len(text)).Draw(t, "from")
+		to := rapid.IntRange(from, min(from+rapid.SampledFrom([]int{0, 1, 10, 100}).Draw(t, "most"), len(text))).Draw(t, "to")
+		put := rapid.SampledFrom([]string{"%s", " %s", "%s: ", "\n%s: ", "\"%s", "'%s'", "[%s", "{%s", "!%s ", "&%s ", "*%s ", "${%s}", "${file:%s}", "\n---\n%s",
+			"- %s\n", ": %s\n", "#%s", "@%s", "|%s", "\\%s", "\x00%s", "%%%s ", "https://%s/", "https://x/%s%%zz", "https://u:%s@x y/z"}).Draw(t, "put")
+		changed := string(text[:from]) + fmt.Sprintf(put, accessToken) + string(text[to:])
+		if _, err := notify.Parse([]byte(changed), lookup); err != nil {
+			require.NotContains(t, err.Error(), "SECRET", changed)
+		}
+	})
+}
+
+func FuzzParse(f *testing.F) {
+	f.Add([]byte(everything(f)))
+	f.Add([]byte(fileWith("{name: x, on: [waits], to: [phone]}")))
+	f.Add([]byte("a: &x [*x]\n? !t |\n  b\n%c"))
+	f.Add([]byte("{\"a\": [\"\\u0000\", 0x1, ~, .inf, '']}"))
+	f.Fuzz(func(t *testing.T, file []byte) {
+		started := time.Now()
+		config, err := notify.Parse(file, lookup)
+		require.Less(t, time.Since(started), 5*time.Second)
+		if err != nil {
+			require.NotContains(t, err.Error(), "SECRET")
+			require.Less(t, len(err.Error()), 20<<10)
+			return
+		}
+		require.NotEmpty(t, config.Rules)
+		for _, rule := range config.Rules {
+			require.NotEmpty(t, rule.Changes)
+			require.NotEmpty(t, rule.Steps)
+			for _, step := range rule.Steps {
+				require.NotEmpty(t, step.To)
+				for _, name := range step.To {
+					require.NotNil(t, config.Destinations[name].Sender)
+				}
+			}
+			if rule.Quiet != nil {
+				rule.Quiet.EndOf(time.Unix(0, 0))
+			}
+		}
+	})
+}

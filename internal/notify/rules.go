@@ -1,0 +1,116 @@
+package notify
+
+import (
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/models"
+)
+
+// Change is what happened to a session, as rules select it.
+type Change uint8
+
+// The changes. Each one holds for some time: a notification about one that no longer holds is not sent.
+const (
+	Waits    Change = iota + 1 // the session waits for a person or a resource
+	Lost                       // the session is lost
+	Failed                     // the session failed
+	Finished                   // the session's turn ended well; an idle session has not finished anything
+)
+
+// ChangeNames are the names of the changes in rules and messages, in the order of their values, beginning with that of
+// Waits.
+var ChangeNames = [...]string{"waits", "lost", "failed", "finished"}
+
+// String returns the name of the change.
+func (c Change) String() string { return ChangeNames[c-1] }
+
+// parseChange returns the change with a name. ok is false if there is none.
+func parseChange(name string) (c Change, ok bool) {
+	i := slices.Index(ChangeNames[:], name)
+	return Change(i + 1), i >= 0
+}
+
+// MarshalText implements encoding.TextMarshaler.
+func (c Change) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
+
+// Config is what a rules file contains. It is not modified after it was parsed.
+type Config struct {
+	Rules        []Rule
+	Destinations map[string]*Destination // by name
+}
+
+// Destination is where notifications go.
+type Destination struct {
+	Name   string
+	Sender Sender
+	Limit  Limit // the zero value for no limit
+}
+
+// Limit is how many messages a destination gets in a time. The rest is sent as one summary at the end of that time.
+type Limit struct {
+	Messages int
+	Per      time.Duration
+}
+
+// Rule says which changes of which sessions lead to notifications, when, and where they go.
+type Rule struct {
+	Name    string
+	Changes []Change // one or more
+	Agents  []string // patterns of agent IDs; none for every agent
+	Sources []string // none for every source
+	Title   string   // text that the session's title or topic contains, in either case; "" for any
+
+	Steps []Step        // one or more, in the order of their times
+	Every time.Duration // how often it is repeated while the change holds; 0 for never
+	Until time.Duration // how long it is repeated, from the change on; 0 for as long as it holds
+	Quiet *Quiet        // nil for no quiet hours
+	Text  Text          // how much of the session's text is sent
+}
+
+// Step is a time at which a rule notifies destinations, unless the change no longer holds.
+type Step struct {
+	After  time.Duration // from the change on
+	Settle time.Duration // the least time from a change to Waits on
+	To     []string      // names of destinations
+}
+
+// AfterChange returns how long after a change the step is due.
+func (s *Step) AfterChange(change Change) time.Duration {
+	if change == Waits {
+		return max(s.After, s.Settle)
+	}
+	return s.After
+}
+
+// Text says how much of a session's text a notification contains.
+type Text uint8
+
+// The values of Text.
+const (
+	FullText  Text = iota // title, message, and what is asked
+	TitleOnly             // title alone
+	NoText                // neither: that a session waits, is lost, failed or finished, and a link to it
+)
+
+// Selects reports whether the rule is about a change of a session.
+func (r *Rule) Selects(change Change, session *models.FleetSession) bool {
+	return slices.Contains(r.Changes, change) && r.selectsSession(session)
+}
+
+func (r *Rule) selectsSession(session *models.FleetSession) bool {
+	if len(r.Agents) > 0 && !access.Matches(r.Agents, session.AgentID) || !r.selectsSource(session.AgentSource) {
+		return false
+	}
+	if r.Title == "" {
+		return true
+	}
+	text := strings.ToLower(r.Title)
+	return strings.Contains(strings.ToLower(session.Title), text) || strings.Contains(strings.ToLower(session.Topic), text)
+}
+
+func (r *Rule) selectsSource(source string) bool {
+	return len(r.Sources) == 0 || slices.Contains(r.Sources, source)
+}

@@ -1,0 +1,26 @@
+package notify
+
+import "net/http"
+
+// What tests use of the senders.
+var (
+	NewHTTPClient = newHTTPClient
+	TextOf        = textOf
+)
+
+// UseClient makes a sender use another HTTP client.
+func UseClient(sender Sender, client *http.Client) {
+	switch s := sender.(type) {
+	case *webhook:
+		s.client = client
+	case *ntfy:
+		s.client = client
+	}
+}
+
+// Planned returns the number of notifications that are not due yet.
+func (n *Notifier) Planned() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.schedule.items)
+}
