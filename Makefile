@@ -40,8 +40,10 @@ attack: ## attack a server with its most expensive requests, and check that othe
 bench: ## measure speed and memory against baselines (PAIRS=11)
 	$(GO) test . ./store ./handlers -run '^$$' -bench .
 	$(GO) test ./internal/journal -run '^$$' -bench . -timeout 30m
-	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut|Guarded|Hook$$' -benchtime $(PAIRS)x -timeout 30m
+	$(GO) test ./internal/bench -run '^$$' -bench 'OneReport|Batch|Durable|Intake|FanOut|Guarded|NotificationRules|Hook$$' -benchtime $(PAIRS)x -timeout 30m
 	$(GO) test ./internal/bench -run '^$$' -bench Delivery -benchtime 20x
+	$(GO) test ./internal/bench -run '^$$' -bench NotificationLatency -benchtime 5x
+	$(GO) test ./internal/notify -run '^$$' -bench Timers -benchtime 1x
 	$(GO) test ./internal/bench -run '^$$' -bench HookLatency -benchtime 5x
 	$(GO) test ./internal/bench -run '^$$' -bench OthersWait -benchtime 3x -timeout 20m
 	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x
@@ -61,6 +63,7 @@ fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a duration such as 10m)
 	$(GO) test ./internal/adapters -run '^$$' -fuzz FuzzReport -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/adapters -run '^$$' -fuzz FuzzScanner -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/access -run '^$$' -fuzz FuzzTokens -fuzztime $(FUZZTIME)
+	$(GO) test ./internal/notify -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/journal -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 
 lint: ## check formatting, vet, staticcheck and go.mod
