@@ -1,0 +1,269 @@
+package notify
+
+import (
+	"context"
+	"errors"
+	mathrand "math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// Delays between attempts to send a message: they double from the first to the last, and vary by half.
+const (
+	firstRetry = time.Second
+	lastRetry  = time.Hour
+)
+
+// giveUpAfter is how long a message is tried to be sent.
+const giveUpAfter = 24 * time.Hour
+
+// sendTimeout is how long an attempt may take, whatever the sender.
+const sendTimeout = time.Minute
+
+// send works on the jobs of a queue, one at a time, until ctx is done.
+func (n *Notifier) send(ctx context.Context, q *queue) {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for ctx.Err() == nil {
+		j, pause := n.nextJob(q)
+		if j != nil {
+			n.work(ctx, q, j)
+			continue
+		}
+		timer.Reset(pause)
+		select {
+		case <-timer.C:
+		case <-q.wake:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// nextJob returns the job that is due first. If none is due, it returns nil and how long the next one takes to be.
+func (n *Notifier) nextJob(q *queue) (*job, time.Duration) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	first, ok := q.jobs.first()
+	if !ok {
+		return nil, time.Hour
+	}
+	if pause := max(time.Until(time.Unix(0, first.next)), time.Until(q.pausedUntil)); pause > 0 {
+		return nil, pause
+	}
+	return first, 0
+}
+
+// work makes one attempt at a job, and records the outcome.
+func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
+	sender, m, withdraw := n.prepare(q, j)
+	if m == nil {
+		return
+	}
+	attempt, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	var remote string
+	var err error
+	if withdraw {
+		err = sender.Withdraw(attempt, m)
+	} else {
+		remote, err = sender.Send(attempt, m)
+	}
+	if err != nil && ctx.Err() != nil {
+		return // it is tried again after the next start
+	}
+	n.settle(q, j, m, remote, withdraw, err)
+}
+
+// prepare returns the message of a job, after recording that it is about to be sent. m is nil if there is nothing to
+// send any more.
+func (n *Notifier) prepare(q *queue, j *job) (sender Sender, m *Message, withdraw bool) {
+	n.mu.Lock()
+	sender = q.destination.Sender
+	x := j.note
+	switch {
+	case x == nil:
+		m = &Message{ID: j.summary.ID, Thread: j.summary.ID, SentAt: j.summary.Created, Rule: j.summary.Rule, Summary: j.summary.Counts}
+		m.URL = n.Link(store.SessionKey{})
+		n.mu.Unlock()
+		if j.attempts == 0 {
+			n.flush() // the summary, and the notes that it tells of
+		}
+		return sender, m, false
+	case x.Over && !x.Delivered && !j.unsure: // nobody was told
+		n.Metrics.CountSuppressed(metrics.SuppressedOver)
+		n.finish(q, j)
+		n.interrupt()
+		n.mu.Unlock()
+		return nil, nil, false
+	case x.Over && x.change == Finished:
+		n.finish(q, j)
+		n.interrupt()
+		n.mu.Unlock()
+		return nil, nil, false
+	}
+	m, withdraw = n.messageOf(x), x.Over
+	x.saved = true
+	entry := x.entry()
+	n.mu.Unlock()
+	if j.attempts == 0 || withdraw {
+		n.save(entry)
+	}
+	return sender, m, withdraw
+}
+
+// messageOf returns the message of a note. The caller holds n.mu.
+func (n *Notifier) messageOf(x *note) *Message {
+	key := x.session
+	session, questions, _, ok := n.Store.SessionInFull(key.AgentID, key.Topic, nil, 1)
+	if !ok {
+		session = models.FleetSession{Session: models.Session{AgentID: key.AgentID, Topic: key.Topic}}
+	}
+	m := &Message{
+		ID: x.ID, Thread: x.Thread, Remote: x.Remote, SentAt: x.Created,
+		Rule: x.Rule, Change: x.change, Since: x.Since, Session: &session, URL: n.Link(key),
+	}
+	if x.Over {
+		m.ID = x.Thread
+	}
+	if i := slices.IndexFunc(questions, func(q models.Question) bool { return q.ID == x.cause }); i >= 0 {
+		m.Question = &questions[i]
+	}
+	text := NoText
+	if rule := n.rules[x.Rule]; rule != nil {
+		text = rule.Text
+	}
+	text.apply(m)
+	return m
+}
+
+// apply removes what may not be sent from a message.
+func (t Text) apply(m *Message) {
+	m.Text = t
+	if t == FullText {
+		return
+	}
+	m.Session.CurrentMessage, m.Session.Question = "", nil
+	if m.Question != nil {
+		m.Question = &models.Question{ID: m.Question.ID, Kind: m.Question.Kind, AskedAt: m.Question.AskedAt}
+	}
+	if t == NoText {
+		m.Session.Title = ""
+	}
+}
+
+// settle records the outcome of an attempt.
+func (n *Notifier) settle(q *queue, j *job, m *Message, remote string, withdrawn bool, err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	defer n.interrupt() // so that Run writes the outcome to the box
+	name, now := q.destination.Name, time.Now()
+	if err == nil {
+		q.failing = false
+		n.delivered(q, j, m, remote, withdrawn, now)
+		return
+	}
+	j.attempts++
+	j.unsure = j.unsure || !errors.Is(err, ErrRefused)
+	if !q.failing {
+		q.failing = true
+		n.Logger.Warn("a notification could not be sent", "destination", name, "id", m.ID, "error", err.Error())
+	}
+	if created := j.created(); errors.Is(err, ErrRefused) || now.Sub(created) >= giveUpAfter {
+		n.Logger.Error("a notification was given up", "destination", name, "id", m.ID, "attempts", j.attempts, "error", err.Error())
+		n.Metrics.CountNotification(name, metrics.NotificationFailed)
+		n.giveUp(q, j)
+		return
+	}
+	n.Metrics.CountNotification(name, metrics.NotificationRetried)
+	var retry *RetryError
+	if errors.As(err, &retry) {
+		q.pausedUntil = now.Add(min(retry.After, lastRetry))
+	}
+	q.set(j, now.Add(retryDelay(j.attempts)))
+}
+
+// retryDelay returns how long to wait after a number of failed attempts.
+func retryDelay(attempts int) time.Duration {
+	delay := min(firstRetry<<min(attempts-1, 20), lastRetry)
+	return delay/2 + mathrand.N(delay)
+}
+
+// delivered records that a message was delivered or withdrawn. The caller holds n.mu.
+func (n *Notifier) delivered(q *queue, j *job, m *Message, remote string, withdrawn bool, now time.Time) {
+	name, x := q.destination.Name, j.note
+	if withdrawn {
+		n.Metrics.CountNotification(name, metrics.NotificationWithdrawn)
+		n.finish(q, j)
+		return
+	}
+	n.Metrics.CountNotification(name, metrics.NotificationSent)
+	if x == nil {
+		n.finish(q, j)
+		return
+	}
+	x.state, x.Sent, x.Delivered = told, now.UTC(), true
+	if x.Remote == "" {
+		x.Remote = remote
+	}
+	n.unsaved = append(n.unsaved, x.entry())
+	if x.Over && x.change != Finished {
+		j.attempts, x.Created = 0, now.UTC() // to be withdrawn
+		q.set(j, now)
+		return
+	}
+	n.drop(q, j)
+	if x.Over {
+		n.unsave(x)
+		return
+	}
+	n.remind(x)
+}
+
+// giveUp records that a message can't be delivered or withdrawn. The caller holds n.mu.
+func (n *Notifier) giveUp(q *queue, j *job) {
+	if x := j.note; x != nil && !x.Over {
+		x.state, x.GivenUp = dropped, true
+		n.unsaved = append(n.unsaved, x.entry())
+		n.drop(q, j)
+		return
+	}
+	n.finish(q, j)
+}
+
+// finish ends a job whose note or summary has nothing left to do. The caller holds n.mu.
+func (n *Notifier) finish(q *queue, j *job) {
+	n.drop(q, j)
+	if j.note != nil {
+		n.unsave(j.note)
+		return
+	}
+	n.unsaved = append(n.unsaved, journal.Note{Key: summaryPrefix + j.summary.ID})
+}
+
+// drop takes a job out of its queue. The caller holds n.mu.
+func (n *Notifier) drop(q *queue, j *job) {
+	q.jobs.remove(j)
+	if j.note != nil {
+		j.note.job = nil
+	}
+}
+
+// pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due.
+func (n *Notifier) pending() (count int, oldest time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	for _, q := range n.queues {
+		count += len(q.jobs.items)
+		for _, j := range q.jobs.items {
+			if created := j.created(); oldest.IsZero() || created.Before(oldest) {
+				oldest = created
+			}
+		}
+	}
+	return count, oldest
+}

@@ -1,0 +1,128 @@
+package notify
+
+import (
+	"hash/maphash"
+	"slices"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// look compares the causes of a session with its notes: it plans notes for new causes, and ends those of causes that
+// are over. The caller holds n.mu.
+func (n *Notifier) look(key store.SessionKey, now time.Time) {
+	session, questions, _, ok := n.Store.SessionInFull(key.AgentID, key.Topic, nil, 1)
+	var causes []cause
+	if ok {
+		causes = causesOf(&session, questions)
+	}
+	for x := n.notesOf(key); x != nil; {
+		next := x.next
+		if x.session == key && !slices.ContainsFunc(causes, func(k cause) bool { return k.change == x.change && k.id == x.cause }) {
+			n.end(x, now)
+		}
+		x = next
+	}
+	for _, k := range causes {
+		n.plan(key, &session, k)
+	}
+}
+
+// plan makes a note of a cause for each destination that a rule names, unless there is one already. The caller holds
+// n.mu.
+func (n *Notifier) plan(key store.SessionKey, session *models.FleetSession, k cause) {
+	for i := range n.config.Rules {
+		rule := &n.config.Rules[i]
+		if k.isBefore(n.since[rule.Name]) || !rule.Selects(k.change, session) {
+			continue
+		}
+		for _, step := range rule.Steps {
+			for _, destination := range step.To {
+				n.planNote(&note{
+					session: key, cause: k.id, queue: n.queues[destination], change: k.change, place: -1, rule: uint8(i),
+					since: k.since.UnixNano(), due: k.since.Add(step.AfterChange(k.change)).UnixNano(),
+				})
+			}
+		}
+	}
+}
+
+// planNote adds a planned note, unless there is one already. It then moves that one to an earlier time if the new one is
+// due earlier. The caller holds n.mu.
+func (n *Notifier) planNote(x *note) {
+	for y := n.notesOf(x.session); y != nil; y = y.next {
+		if !y.same(x) {
+			continue
+		}
+		if y.state == planned && !y.held && x.due < y.due {
+			y.rule, y.due = x.rule, x.due
+			n.schedule.set(y)
+		}
+		return
+	}
+	n.add(x)
+	n.schedule.set(x)
+}
+
+// add adds a note to those of its session. The caller holds n.mu.
+func (n *Notifier) add(x *note) {
+	hash := n.hash(x.session)
+	x.next = n.bySession[hash]
+	n.bySession[hash] = x
+}
+
+// notesOf returns the first note of a session, or of another one with the same hash; nil if there is none. The caller
+// holds n.mu.
+func (n *Notifier) notesOf(key store.SessionKey) *note { return n.bySession[n.hash(key)] }
+
+func (n *Notifier) hash(key store.SessionKey) uint64 { return maphash.Comparable(n.seed, key) }
+
+func keyOf(session *models.FleetSession) store.SessionKey {
+	return store.SessionKey{AgentID: session.AgentID, Topic: session.Topic}
+}
+
+// end handles that the cause of a note is over. The caller holds n.mu.
+func (n *Notifier) end(x *note, now time.Time) {
+	n.remove(x)
+	if x.record == nil {
+		if x.state == planned {
+			n.Metrics.CountSuppressed(metrics.SuppressedOver)
+		}
+		return
+	}
+	x.Over = true
+	switch {
+	case x.job != nil:
+		x.queue.set(x.job, now) // it finds that the cause is over
+	case x.Delivered && x.Summary == "" && x.change != Finished:
+		x.queue.add(&job{note: x}, now)
+	default:
+		n.unsave(x)
+	}
+}
+
+// forget drops a note, whose message is neither sent nor withdrawn. The caller holds n.mu.
+func (n *Notifier) forget(x *note) {
+	n.remove(x)
+	n.unsave(x)
+}
+
+// remove takes a note out of the notes of its session and the schedule. The caller holds n.mu.
+func (n *Notifier) remove(x *note) {
+	n.schedule.remove(x)
+	hash := n.hash(x.session)
+	for at := n.bySession[hash]; at != nil; at = at.next {
+		if at.next == x {
+			at.next = x.next
+			return
+		}
+	}
+	if n.bySession[hash] != x {
+		return
+	}
+	if n.bySession[hash] = x.next; x.next == nil {
+		delete(n.bySession, hash)
+	}
+}
