@@ -180,6 +180,7 @@ func (s *Store) updateTurn(se *session, r *models.Record) (p turnChange) {
 	}
 	if r.Sequence > se.turnSeq {
 		se.turn, se.turnSeq = turnOf(&after, r.Sequence, before), r.Sequence
+		s.snooze(se.turn, before)
 		p.closed = se.turn.closedSince(before, after.Closed, r.Closed)
 	}
 	if after.Question != nil {

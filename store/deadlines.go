@@ -49,7 +49,7 @@ func (s *Store) deadline(se *session) int64 {
 	if ack == nil || ack.Until.IsZero() || se.class.expired() {
 		return se.expiry()
 	}
-	return min(se.expiry(), s.expiryTime(ack.Until))
+	return min(se.expiry(), se.turn.snoozedUntil)
 }
 
 // unqueue takes se out of its queue. The caller holds s.mu.

@@ -204,6 +204,7 @@ func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Ou
 	last := s.restoreHistory(se, r)
 	texts := a.sizeOfTexts() + se.sizeOfTexts()
 	ofAgent, own := restoreAttributes(se, r)
+	s.snooze(se.turn, nil)
 	s.charge(a, a.sizeOfTexts()+se.sizeOfTexts()-texts+se.turn.size())
 	if r.Next != nil {
 		se.recordDropped(&status{session: se, sec: r.Next.Seconds, nsec: r.Next.Nanoseconds, sequence: r.Next.Sequence})

@@ -59,8 +59,14 @@ func (s *Store) acknowledged(se *session) *models.Acknowledgement {
 		return nil
 	}
 	ack := se.turn.acknowledged
-	if ack.Need != se.class.need() || !ack.Until.IsZero() && s.expiryTime(ack.Until) <= s.now {
+	until := se.turn.snoozedUntil
+	if ack.Need != se.class.need() || until != 0 && until <= s.now {
 		return nil
+	}
+	if until != 0 && !s.wallTime(until).Equal(ack.Until) { // the clock was set back
+		moved := *ack
+		moved.Until = s.wallTime(until)
+		return &moved
 	}
 	return ack
 }

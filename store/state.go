@@ -408,6 +408,7 @@ type turn struct {
 	beneath models.UnderlyingStatus
 
 	acknowledged *models.Acknowledgement // nil if there is none; never modified
+	snoozedUntil int64                   // end of acknowledged on the expiry clock; 0 for none
 }
 
 // openQuestion is an open question. full and brief are nil until the record that asked it is applied.

@@ -118,6 +118,20 @@ func turnOf(r *models.Turn, sequence uint64, before *turn) *turn {
 	return t
 }
 
+// snooze sets when the snooze of t ends, unless that is known from before. On the expiry clock, a snooze is as long as
+// it was meant to be, even if the clock is set back. The caller holds s.mu.
+func (s *Store) snooze(t, before *turn) {
+	if t == nil || t.acknowledged == nil || t.acknowledged.Until.IsZero() {
+		return
+	}
+	ack := t.acknowledged
+	if before != nil && before.acknowledged != nil && before.acknowledged.Sequence == ack.Sequence {
+		t.snoozedUntil = before.snoozedUntil
+		return
+	}
+	t.snoozedUntil = s.renewedAt(unixNanos(ack.At)) + int64(ack.Until.Sub(ack.At))
+}
+
 // find returns the open question asked by the record with this sequence, nil if there is none.
 func (t *turn) find(sequence uint64) *openQuestion {
 	if t == nil {

@@ -250,3 +250,58 @@ func TestSubagents(t *testing.T) {
 		})
 	}
 }
+
+// TestASnoozeIsAsLongAsItWasMeantToBe sets the clock back by three hours during a snooze of an hour, after it, and before
+// a restart that loads it.
+func TestASnoozeIsAsLongAsItWasMeantToBe(t *testing.T) {
+	const by = 3 * time.Hour
+	key := store.SessionKey{AgentID: "a", Topic: "asks"}
+	snoozedAt := epoch.Add(time.Minute)
+	snooze := models.StatusReport{AgentID: key.AgentID, SessionTopic: key.Topic, Event: &models.Event{
+		Acknowledge: &models.Acknowledgement{At: snoozedAt, Until: snoozedAt.Add(time.Hour)}}}
+	asks := models.StatusReport{AgentID: key.AgentID, SessionTopic: key.Topic, Status: models.Pending, TTLMinutes: models.MaxTTLMinutes}
+	shows := func(st *store.Store, until time.Time) {
+		t.Helper()
+		se, _, _ := st.Session(key.AgentID, key.Topic, nil, 1)
+		page, err := st.Sessions(t.Context(), store.SessionQuery{Need: models.NeedWaiting}, nil, 10)
+		require.NoError(t, err)
+		if until.IsZero() {
+			require.Nil(t, se.Acknowledged)
+			require.Len(t, page.Items, 1)
+			require.Equal(t, 1, st.Summary().Needs.Waiting)
+			return
+		}
+		require.WithinDuration(t, until, se.Acknowledged.Until, time.Second)
+		require.Empty(t, page.Items)
+		require.Equal(t, 1, st.Stats().Acknowledged.Waiting)
+	}
+
+	st := newStore(nil)
+	accept(st, epoch, asks)
+	accept(st, snoozedAt, snooze)
+	now := snoozedAt.Add(20 * time.Minute).Add(-by)
+	st.Expire(now.Add(by))
+	st.ClockSetBack(by)
+	end := now.Add(40 * time.Minute)
+	shows(st, end)
+	accept(st, now, models.StatusReport{AgentID: key.AgentID, SessionTopic: key.Topic, Event: &models.Event{Name: "renews"}})
+	shows(st, end)
+	st.Expire(end.Add(-time.Second))
+	shows(st, end)
+	st.Expire(end.Add(time.Second))
+	shows(st, time.Time{})
+	st.ClockSetBack(by)
+	shows(st, time.Time{})
+
+	before := newStore(nil)
+	records := admit(t, before, []models.StatusReport{asks}, epoch, 0)
+	records = append(records, admit(t, before, []models.StatusReport{snooze}, snoozedAt, 1)...)
+	start := snoozedAt.Add(-by)
+	st = newStore(nil)
+	st.BeginLoading(start)
+	st.Apply(records...)
+	st.EndLoading(start, start)
+	shows(st, start.Add(time.Hour))
+	st.Expire(start.Add(time.Hour + time.Second))
+	shows(st, time.Time{})
+}
