@@ -23,12 +23,15 @@ func (a *Acknowledgement) Note() ClosedQuestion {
 	return note
 }
 
+// IsNote reports whether c is a note of an acknowledgement, and not a closed question.
+func (c ClosedQuestion) IsNote() bool { return c.Outcome == acknowledged }
+
 // SplitNotes splits what an entry of a history mentions into closed questions and an acknowledgement. The latter is the
 // last one among the notes, nil if there is none.
 func SplitNotes(notes []ClosedQuestion) (closed []ClosedQuestion, ack *Acknowledgement) {
 	for i := range notes {
 		note := &notes[i]
-		if note.Outcome != acknowledged {
+		if !note.IsNote() {
 			closed = append(closed, *note)
 			continue
 		}

@@ -270,6 +270,21 @@ func TestQuestionsHaveRoomOrAreRefused(t *testing.T) {
 	require.Equal(t, store.Stored, f.send(asking("later", 60_000)), "there is room again")
 }
 
+// TestAcknowledgingOftenKeepsTheHistory acknowledges a session with an open question more often than an entry of its
+// history can mention. The question that closed before remains in the history.
+func TestAcknowledgingOftenKeepsTheHistory(t *testing.T) {
+	f := newFeed(t, nil)
+	f.send(prompts("Go"), asks("", "1", "make"), asks("", "2", "rm"), ends("", "2", "rm"))
+	for range models.MaxOpenQuestions + 1 {
+		f.send(report(0, "", models.Event{Acknowledge: &models.Acknowledgement{At: f.now, By: "ada"}}))
+	}
+	last := f.now.Add(-time.Minute)
+	f.send(ends("", "1", "make"))
+	_, _, history := f.session()
+	require.Len(t, history[0].ClosedQuestions, 2)
+	require.Equal(t, last, history[0].Acknowledged.At)
+}
+
 // TestAQuestionWithoutRoomBeginsNoSession sends a question as the first event of a session when there is no room for
 // it.
 func TestAQuestionWithoutRoomBeginsNoSession(t *testing.T) {

@@ -95,6 +95,7 @@ func (d *decision) acknowledge() Outcome {
 // endAcknowledgement ends the acknowledgement of the session's state, because something new happened.
 func (d *decision) endAcknowledgement() {
 	if d.turn.Acknowledged != nil {
+		d.turn.Closed = slices.DeleteFunc(d.turn.Closed, models.ClosedQuestion.IsNote) // the last one counts
 		d.noteClosed(d.turn.Acknowledged.Note())
 		d.turn.Acknowledged = nil
 	}
