@@ -153,5 +153,9 @@ func (h *Handler) acknowledge(grant *access.Grant, keys []store.SessionKey, minu
 	if minutes > 0 {
 		ack.Until = now.Add(time.Duration(minutes) * time.Minute)
 	}
-	return h.Recorder.Acknowledge(grant.Team(), keys, ack, now)
+	n, refused, err := h.Recorder.Acknowledge(grant.Team(), keys, ack, now)
+	if err == nil && refused != 0 {
+		err = noRoom(refused)
+	}
+	return n, err
 }

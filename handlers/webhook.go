@@ -145,7 +145,7 @@ func noRoom(outcome store.Outcome) error {
 	case store.OutOfSessionShare:
 		message = "a team of this agent has reached its share of MAX_SESSIONS and none of its sessions has expired, so a new one can't start (TEAM_SHARE, or share on the token's line); existing sessions still accept reports"
 	case store.OutOfMemory:
-		message = "there is no memory left for this report within HISTORY_MAX_BYTES"
+		message = "there is no memory left for this within HISTORY_MAX_BYTES"
 	case store.OutOfMemoryShare:
 		message = "a team of this agent has reached its share of HISTORY_MAX_BYTES (TEAM_SHARE, or share on the token's line)"
 	case store.OutOfDisk:

@@ -12,9 +12,10 @@ import (
 const acknowledging = 64
 
 // Acknowledge records that a person has seen sessions of a team that need attention. A nil team is the whole fleet. It
-// returns the number of sessions that needed attention until now; others are left as they are. If it returns an error,
-// some of the acknowledgements could not be made durable, and were not recorded.
-func (r *Recorder) Acknowledge(team *store.Team, keys []store.SessionKey, ack models.Acknowledgement, now time.Time) (acknowledged int, err error) {
+// returns the number of sessions that needed attention until now; others are left as they are. If refused is not 0, there
+// was no room for some of the acknowledgements. If it returns an error, some could not be made durable, and were not
+// recorded.
+func (r *Recorder) Acknowledge(team *store.Team, keys []store.SessionKey, ack models.Acknowledgement, now time.Time) (acknowledged int, refused store.Outcome, err error) {
 	var running sync.WaitGroup
 	var mu sync.Mutex // protects the results
 	slots := make(chan struct{}, acknowledging)
@@ -31,9 +32,11 @@ func (r *Recorder) Acknowledge(team *store.Team, keys []store.SessionKey, ack mo
 				err = failed
 			case outcomes[0] == store.Renewed:
 				acknowledged++
+			case outcomes[0].Refused():
+				refused = outcomes[0]
 			}
 		})
 	}
 	running.Wait()
-	return acknowledged, err
+	return acknowledged, refused, err
 }

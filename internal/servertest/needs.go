@@ -304,3 +304,25 @@ func (wiring Wiring) TestAcknowledgeSignedIn(t *testing.T) {
 	require.Equal(t, 401, s.do("DELETE", "/api/agents/a", "", ada, "Sec-Fetch-Site: same-origin").Code, "nothing else")
 	require.Equal(t, 401, s.do("POST", "/webhook/status", reportOf("a", "t", "failed"), ada, "Sec-Fetch-Site: same-origin").Code)
 }
+
+// TestAcknowledgeWithoutRoom acknowledges sessions when the memory is full. The error says so, and the sessions still
+// need attention.
+func (wiring Wiring) TestAcknowledgeWithoutRoom(t *testing.T) {
+	s := wiring.newTestServer(t, func(o *store.Options) { o.HistoryMaxBytes = 64 << 10 })
+	failed := 0
+	for s.do("POST", "/webhook/status", reportOf("a", fmt.Sprint(failed), "failed")).Code == http.StatusOK {
+		failed++
+	}
+	const full = "there is no memory left for this within HISTORY_MAX_BYTES"
+	w := s.do("POST", "/api/acknowledge", `{"needs":"failed"}`)
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
+	require.Contains(t, w.Body.String(), full)
+	var page struct{ Sessions []models.FleetSession }
+	s.get(t, "/api/sessions?needs=failed&limit=1", &page)
+	require.Len(t, page.Sessions, 1)
+	w = s.do("POST", "/api/agents/a/sessions/"+page.Sessions[0].Topic+"/acknowledge", "")
+	require.Equal(t, http.StatusServiceUnavailable, w.Code, w.Body)
+	require.Contains(t, w.Body.String(), full)
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"acknowledge","arguments":{"agent_id":"a","session_topic":"` + page.Sessions[0].Topic + `"}}}`
+	require.Contains(t, s.do("POST", "/mcp", call, "Content-Type: application/json", "Accept: application/json, text/event-stream").Body.String(), full)
+}
