@@ -13,6 +13,7 @@ import (
 	"errors"
 	"fmt"
 	"regexp"
+	"slices"
 	"strings"
 
 	"github.com/tailscale/hujson"
@@ -192,6 +193,19 @@ func (e Editor) commandOf(hook *hujson.Object) string {
 	return ""
 }
 
+// isCommand reports whether the tool runs the text of a hook of ours in a shell, as it does that of the wanted hook.
+func (e Editor) isCommand(hook *hujson.Object, want hujson.Value) bool {
+	wanted, text := want.Value.(*hujson.Object), e.commandOf(hook)
+	if i, j := index(hook, "type"), index(wanted, "type"); i >= 0 && (j < 0 || !equal(hook.Members[i].Value, wanted.Members[j].Value)) {
+		return false
+	}
+	return slices.ContainsFunc(hook.Members, func(m hujson.ObjectMember) bool {
+		value, ok := m.Value.Value.(hujson.Literal)
+		i := index(wanted, nameOf(m))
+		return ok && value.Kind() == '"' && value.String() == text && i >= 0 && e.commandOf(&hujson.Object{Members: wanted.Members[i : i+1]}) != ""
+	})
+}
+
 // wanted is what the lines ask for.
 type wanted struct {
 	others []hujson.ObjectMember // the members beside hooks, such as a version
@@ -226,9 +240,15 @@ const hooksName = "hooks"
 
 func nameOf(m hujson.ObjectMember) string { return m.Name.Value.(hujson.Literal).String() }
 
-// carryQuery returns the wanted command with the parameters that the address in the old command has beyond it: people
-// may name their agent there.
-func (e Editor) carryQuery(old, command string) string {
+// notExpanded replaces the characters of an address with which a shell's expansions begin by their percent-encodings.
+var notExpanded = strings.NewReplacer("$", "%24", "`", "%60")
+
+// carryQuery returns the wanted command with the parameters that the address in the old text has beyond it: people may
+// name their agent there. What was not expanded in the old text is not in the new command either.
+func (e Editor) carryQuery(old string, expanded bool, command string) string {
+	if at := e.ours.FindStringIndex(old); !expanded || at == nil || strings.HasSuffix(old[:at[0]], "'") {
+		old = notExpanded.Replace(old)
+	}
 	had, has := e.ours.FindStringSubmatch(old), e.ours.FindStringSubmatchIndex(command)
 	if had == nil || has == nil || !strings.HasPrefix(had[2], "?") {
 		return command

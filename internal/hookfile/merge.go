@@ -88,11 +88,12 @@ func (e Editor) update(d *document, v *hujson.Value, element hujson.Value, outer
 
 // withQuery returns the wanted hook with the parameters that people added to the address in an old one.
 func (e Editor) withQuery(want hujson.Value, old *hujson.Object) (hujson.Value, error) {
+	expanded := e.isCommand(old, want)
 	want = want.Clone()
 	for i := range want.Value.(*hujson.Object).Members {
 		m := &want.Value.(*hujson.Object).Members[i]
 		if text, ok := m.Value.Value.(hujson.Literal); ok && text.Kind() == '"' && e.ours.MatchString(text.String()) {
-			m.Value.Value = hujson.String(e.carryQuery(e.commandOf(old), text.String()))
+			m.Value.Value = hujson.String(e.carryQuery(e.commandOf(old), expanded, text.String()))
 		}
 	}
 	return want, nil
