@@ -22,6 +22,9 @@ func (w workplace) checkHooks(ctx context.Context, tools []*connect.Client) erro
 	if err != nil {
 		return err
 	}
+	if err := w.agreeToRun(files); err != nil {
+		return err
+	}
 	checked, failed := 0, 0
 	for _, file := range files {
 		commands, err := file.Commands()
@@ -55,6 +58,38 @@ func (w workplace) checkHooks(ctx context.Context, tools []*connect.Client) erro
 		return errors.New("no tool is connected: run kubeagents connect")
 	}
 	return nil
+}
+
+// agreeToRun returns an error unless the commands in files may be run. Those of a project may be anybody's, and send
+// the token wherever they like, so they are shown first.
+func (w workplace) agreeToRun(files []setup.File) error {
+	if !*w.project || *w.yes {
+		return nil
+	}
+	found := false
+	for _, file := range files {
+		commands, _ := file.Commands() //nolint:errcheck // checkHooks says what is wrong
+		for _, command := range commands {
+			found = true
+			if file.Tool.Script {
+				command.Text = "a plugin that posts to " + command.Address
+			}
+			if err := w.say("%s: %s: %s\n", file.Tool.Title, w.short(file.Path), command.Text); err != nil {
+				return err
+			}
+		}
+	}
+	switch {
+	case !found:
+		return nil
+	case !w.canAsk():
+		return usageError{errors.New("nothing was run: standard input is not a terminal, so nobody can be asked; pass -yes to run these commands of the project")}
+	}
+	agreed, err := w.ask("Run these commands of the project, with your token?")
+	if !agreed && err == nil {
+		err = errors.New("nothing was run")
+	}
+	return err
 }
 
 // checkCommands sends a test event by each command of a tool. The error says why one of them did not arrive.

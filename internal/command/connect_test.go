@@ -121,6 +121,22 @@ func TestPathsAreSafeToPrint(t *testing.T) {
 	}
 }
 
+// TestChangesAreSafeToPrint shows changes to a settings file with control characters in a comment, and with lines as
+// Windows ends them.
+func TestChangesAreSafeToPrint(t *testing.T) {
+	d := newDesk(t, false)
+	require.NoError(t, os.Mkdir(filepath.Join(d.home, ".codex"), 0o700))
+	text := "{\r\n  // \x1b[8mhidden\u202e\r\n  \"a\": 1\r\n}\r\n"
+	require.NoError(t, os.WriteFile(filepath.Join(d.home, ".codex/hooks.json"), []byte(text), 0o600))
+	r := d.run("connect", "codex", "-dry-run")
+	require.Equal(t, command.ExitOK, r.status, r.stderr)
+	require.Contains(t, r.stdout, "\n   // \\x1b[8mhidden")
+	require.NotContains(t, r.stdout, "\x1b")
+	require.NotContains(t, r.stdout, "\u202e")
+	require.NotContains(t, r.stdout, "\r")
+	require.NotContains(t, r.stdout, `\r`)
+}
+
 // TestConnectFindsTools checks that installed tools are found and connected, even if another tool can't be.
 func TestConnectFindsTools(t *testing.T) {
 	d := newDesk(t, false)
@@ -165,6 +181,36 @@ func TestConnectProject(t *testing.T) {
 	require.Equal(t, "Nothing to change.\n", d.run("disconnect").stdout, "these are not the user's settings")
 	require.Equal(t, command.ExitOK, d.run("disconnect", "-project", "-yes").status)
 	require.Empty(t, d.files())
+}
+
+// TestCheckProjectAsks checks that nothing of a project is run before it was shown, since a project may be anybody's.
+func TestCheckProjectAsks(t *testing.T) {
+	d := newDesk(t, true)
+	t.Setenv("PATH", "/usr/bin:/bin")
+	t.Chdir(d.home)
+	require.Equal(t, command.ExitFailure, d.run("connect", "-check", "-project").status, "there is nothing to ask about")
+	require.NoError(t, os.Mkdir(".cursor", 0o700))
+	require.NoError(t, os.WriteFile(".cursor/hooks.json", []byte(`{"hooks":{"stop":[{"command":": >ran # http://x.example/webhook/cursor"}]}}`), 0o600))
+	const shown = "Cursor: ~/.cursor/hooks.json: : >ran # http://x.example/webhook/cursor\n"
+	for _, answer := range []string{"\n", "n\n", ""} {
+		d.stdin = strings.NewReader(answer)
+		r := d.run("connect", "-check", "-project")
+		require.Equal(t, command.ExitFailure, r.status)
+		require.Equal(t, "kubeagents: connect: nothing was run\n", r.stderr)
+		require.Equal(t, shown+"Run these commands of the project, with your token? [y/N] ", r.stdout)
+		require.NoFileExists(t, "ran")
+	}
+	d.stdin = nil
+	r := d.run("connect", "-check", "-project")
+	require.Equal(t, command.ExitUsage, r.status)
+	require.Contains(t, r.stderr, "pass -yes to run these commands of the project\n")
+	require.NoFileExists(t, "ran")
+	d.run("connect", "-check", "-project", "-yes")
+	require.FileExists(t, "ran")
+	require.NoError(t, os.Remove("ran"))
+	d.stdin = strings.NewReader("y\n")
+	d.run("connect", "-check", "-project")
+	require.FileExists(t, "ran")
 }
 
 // TestConnectAndTheToken checks that the token is in no file, and that it is said how agents get it.

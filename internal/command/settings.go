@@ -168,7 +168,8 @@ func (w workplace) plan(files []setup.File, plan func(setup.File) (setup.Change,
 func (w workplace) show(changes []setup.Change) error {
 	if !*w.yes || *w.dryRun {
 		for _, c := range changes {
-			if _, err := w.Stdout.Write(diff.Diff(nameIfExists(c.Old, c.Path), c.Old, nameIfExists(c.New, c.Path), c.New)); err != nil {
+			text := diff.Diff(nameIfExists(c.Old, c.Path), c.Old, nameIfExists(c.New, c.Path), c.New)
+			if err := w.say("%s", bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))); err != nil {
 				return err
 			}
 		}
@@ -231,17 +232,24 @@ func (w workplace) agree(n int) (bool, error) {
 	case !w.canAsk():
 		return false, usageError{errors.New("nothing was changed: standard input is not a terminal, so nobody can be asked; pass -yes to make these changes, or -dry-run to only see them")}
 	}
-	if err := w.say("Change %d %s? [y/N] ", n, plural(n, "file")); err != nil {
+	agreed, err := w.ask(fmt.Sprintf("Change %d %s?", n, plural(n, "file")))
+	if !agreed && err == nil {
+		err = w.say("Nothing was changed.\n")
+	}
+	return agreed, err
+}
+
+// ask asks a question, and reports whether the answer is yes.
+func (w workplace) ask(question string) (bool, error) {
+	if err := w.say("%s [y/N] ", question); err != nil {
 		return false, err
 	}
 	answer, err := bufio.NewReader(w.Stdin).ReadString('\n')
 	if err != nil && err != io.EOF {
 		return false, err
 	}
-	if answer = strings.ToLower(strings.TrimSpace(answer)); answer == "y" || answer == "yes" {
-		return true, nil
-	}
-	return false, w.say("Nothing was changed.\n")
+	answer = strings.ToLower(strings.TrimSpace(answer))
+	return answer == "y" || answer == "yes", nil
 }
 
 // canAsk reports whether there is somebody who can answer a question.
