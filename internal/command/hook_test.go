@@ -11,6 +11,9 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"testing/iotest"
+	"testing/synctest"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -65,6 +68,24 @@ func TestHook(t *testing.T) {
 	}
 	server.Close()
 	require.Equal(t, command.ExitOK, command.Program{}.Run(t.Context(), []string{"hook", server.URL}), "without standard input")
+}
+
+// TestHookWithEndlessInput runs the hook of a tool that never ends its event, and of one whose event can't be read. It
+// succeeds all the same, and within a few seconds.
+func TestHookWithEndlessInput(t *testing.T) {
+	for name, begin := range map[string]string{"nothing is written": "", "an event is written": `{"a":1}`} {
+		synctest.Test(t, func(t *testing.T) {
+			stdin, tool := io.Pipe()
+			go io.WriteString(tool, begin) //nolint:errcheck // it ends with the pipe
+			began := time.Now()
+			p := command.Program{Stdin: stdin, Stdout: io.Discard, Stderr: io.Discard}
+			require.Equal(t, command.ExitOK, p.Run(t.Context(), []string{"hook", "http://127.0.0.1:1/webhook/codex"}), name)
+			require.Equal(t, 3*time.Second, time.Since(began), name)
+			require.NoError(t, stdin.Close())
+		})
+	}
+	p := command.Program{Stdin: iotest.ErrReader(io.ErrUnexpectedEOF), Stdout: io.Discard, Stderr: io.Discard}
+	require.Equal(t, command.ExitOK, p.Run(t.Context(), []string{"hook", "http://127.0.0.1:1/webhook/codex"}))
 }
 
 // TestConnectOnWindows shows what connecting would do on Windows: the hooks run this program, which must be found.
