@@ -35,6 +35,9 @@ func parse(text []byte) (*document, error) {
 	if rest, ok := bytes.CutPrefix(text, byteOrderMark); ok {
 		d.mark, text = byteOrderMark, rest
 	}
+	if isTooDeep(text) {
+		return nil, &SyntaxError{1, fmt.Sprintf("not valid settings: objects and arrays are nested more than %d deep", maxDepth)}
+	}
 	d.text = bytes.Clone(text)
 	root, err := hujson.Parse(d.text)
 	if err != nil {
@@ -54,6 +57,26 @@ func parse(text []byte) (*document, error) {
 		}
 	}
 	return d, nil
+}
+
+// maxDepth is how deep objects and arrays may be nested. The parser takes much memory for each level.
+const maxDepth = 10_000
+
+// isTooDeep reports whether objects and arrays in a text are nested more than maxDepth deep. It also counts brackets in
+// strings and in comments, where so many are just as unlikely.
+func isTooDeep(text []byte) bool {
+	depth := 0
+	for _, c := range text {
+		switch c {
+		case '{', '[':
+			if depth++; depth > maxDepth {
+				return true
+			}
+		case '}', ']':
+			depth--
+		}
+	}
+	return false
 }
 
 // syntaxError returns the SyntaxError for an error of package hujson.

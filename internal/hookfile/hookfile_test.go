@@ -246,14 +246,15 @@ func TestEditsInBetween(t *testing.T) {
 func TestBroken(t *testing.T) {
 	e := editor("claude-code", server)
 	for text, want := range map[string]string{
-		"{\n  \"a\": 1\n  \"b\": 2\n}":                     "line 3: not valid JSON: ",
-		"{\n  \"a\": 1,":                                   "line 2: not valid JSON: ",
-		"[]":                                               "line 1: must be an object: {…}",
-		"{\n\"hooks\": []}":                                `line 2: "hooks" must be an object: {…}`,
-		"{\"hooks\": {},\n\n\"hooks\": {}}":                `line 3: "hooks" occurs twice: remove one`,
-		"{\"hooks\": {\n\"Stop\": {}}}":                    `line 2: the hooks of "Stop" must be in an array: […]`,
-		"{\"hooks\": {\"Stop\": [],\n\"Stop\": []}}":       `line 2: "Stop" occurs twice: remove one`,
-		"# Settings\n{}":                                   "line 1: not valid JSON: ",
+		"{\n  \"a\": 1\n  \"b\": 2\n}":               "line 3: not valid JSON: ",
+		"{\n  \"a\": 1,":                             "line 2: not valid JSON: ",
+		`{"a": ` + strings.Repeat("[{\"b\":", 5_001): "line 1: not valid settings: objects and arrays are nested more than 10000 deep",
+		"[]":                                "line 1: must be an object: {…}",
+		"{\n\"hooks\": []}":                 `line 2: "hooks" must be an object: {…}`,
+		"{\"hooks\": {},\n\n\"hooks\": {}}": `line 3: "hooks" occurs twice: remove one`,
+		"{\"hooks\": {\n\"Stop\": {}}}":     `line 2: the hooks of "Stop" must be in an array: […]`,
+		"{\"hooks\": {\"Stop\": [],\n\"Stop\": []}}": `line 2: "Stop" occurs twice: remove one`,
+		"# Settings\n{}": "line 1: not valid JSON: ",
 		"{\"hooks\": {\n\"Stop\": [{\n\"hooks\": 1}, ]}}}": "line 3: not valid JSON: ",
 	} {
 		out, _, err := e.Connect([]byte(text))
@@ -268,6 +269,13 @@ func TestBroken(t *testing.T) {
 	require.Equal(t, mine, disconnected(t, editor("opencode", server), mine, nil))
 	odd := []byte(`{"hooks": {"enabled": true, "disabled": ["a"], "Stop": [1, {"hooks": 2}]}}`)
 	require.Equal(t, string(odd), string(disconnected(t, e, connected(t, e, odd), nil)), "what is not a hook stays")
+}
+
+// TestNesting checks that nesting as deep as allowed can be edited.
+func TestNesting(t *testing.T) {
+	e := editor("claude-code", server)
+	deep := []byte(`{"a": ` + strings.Repeat("[", 9_990) + strings.Repeat("]", 9_990) + "}")
+	require.Equal(t, string(deep), string(disconnected(t, e, connected(t, e, deep), deep)))
 }
 
 // TestCommands checks that our commands are found in settings, each once.

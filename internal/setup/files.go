@@ -15,6 +15,9 @@ type state struct {
 	info fs.FileInfo
 }
 
+// maxSize is the maximum size of a settings file, in bytes.
+const maxSize = 16 << 20
+
 // read reads the file that a path leads to, if it exists. The error says in words why it can't be used.
 func read(path string) (s state, err error) {
 	s.path, err = filepath.EvalSymlinks(path)
@@ -32,6 +35,9 @@ func read(path string) (s state, err error) {
 	}
 	if !s.info.Mode().IsRegular() {
 		return s, fmt.Errorf("%s is not a file", path)
+	}
+	if s.info.Size() > maxSize {
+		return s, fmt.Errorf("%s is larger than %d MiB, so it was left alone: no tool has such settings", path, maxSize>>20)
 	}
 	if s.text, err = os.ReadFile(s.path); err != nil {
 		return s, err

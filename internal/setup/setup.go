@@ -85,10 +85,11 @@ func (f File) Disconnect() (Change, error) {
 	if err != nil {
 		return Change{}, err
 	}
-	backup, err := os.ReadFile(f.Path + BackupSuffix)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	beside, err := read(f.Path + BackupSuffix)
+	if err != nil {
 		return Change{}, err
 	}
+	backup := beside.text
 	c := Change{File: f, Old: s.text, New: s.text, was: s, disconnect: true}
 	switch text, err := f.editor.Disconnect(s.text, backup); {
 	case err == nil:
@@ -194,8 +195,8 @@ func (c Change) backUp() error {
 	if path == "" {
 		return nil
 	}
-	if backup, err := os.ReadFile(path); err == nil && c.editor.IsConnected(c.Old) { //nolint:gosec // beside the settings file
-		if without, err := c.editor.Disconnect(c.Old, backup); err == nil && bytes.Equal(without, backup) {
+	if backup, err := read(path); err == nil && backup.text != nil && c.editor.IsConnected(c.Old) {
+		if without, err := c.editor.Disconnect(c.Old, backup.text); err == nil && bytes.Equal(without, backup.text) {
 			return nil
 		}
 	}
@@ -215,8 +216,8 @@ func (c Change) applyDisconnect() error {
 			return err
 		}
 	}
-	made, err := os.ReadFile(c.Path + foldersSuffix)
-	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+	made, err := read(c.Path + foldersSuffix)
+	if err != nil {
 		return err
 	}
 	for _, suffix := range []string{BackupSuffix, foldersSuffix} {
@@ -225,7 +226,7 @@ func (c Change) applyDisconnect() error {
 		}
 	}
 	if c.New == nil {
-		removeFolders(c.foldersIn(string(made)))
+		removeFolders(c.foldersIn(string(made.text)))
 	}
 	return nil
 }

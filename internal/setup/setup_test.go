@@ -196,6 +196,10 @@ func TestLeftAlone(t *testing.T) {
 	_, err = f.Disconnect()
 	require.ErrorContains(t, err, "is read-only")
 
+	require.NoError(t, os.Chmod(f.Path, 0o600)) //nolint:gosec // a temporary file
+	require.NoError(t, os.Truncate(f.Path, 16<<20+1))
+	refused(f.Path + " is larger than 16 MiB, so it was left alone: no tool has such settings")
+
 	require.NoError(t, os.Remove(f.Path))
 	require.NoError(t, os.Mkdir(f.Path, 0o700))
 	refused(f.Path + " is not a file")
@@ -204,6 +208,14 @@ func TestLeftAlone(t *testing.T) {
 	require.NoError(t, err)
 	require.True(t, c.IsNone(), "the backup is all that is left")
 	require.FileExists(t, f.Path+setup.BackupSuffix)
+
+	require.NoError(t, os.Truncate(f.Path+setup.BackupSuffix, 16<<20+1))
+	_, err = f.Disconnect()
+	require.ErrorContains(t, err, f.Path+setup.BackupSuffix+" is larger than 16 MiB")
+	require.NoError(t, os.Remove(f.Path+setup.BackupSuffix))
+	require.NoError(t, os.Mkdir(f.Path+setup.BackupSuffix, 0o700))
+	_, err = f.Disconnect()
+	require.EqualError(t, err, f.Path+setup.BackupSuffix+" is not a file")
 }
 
 // TestChangedMeanwhile checks that a change is not applied to a file that is not the one that it was planned for.
