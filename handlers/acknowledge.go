@@ -12,6 +12,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -29,11 +30,21 @@ type acknowledgeRequest struct {
 	Sessions []sessionRef `json:"sessions"` // these sessions, or
 	Needs    string       `json:"needs"`    // those that need attention for a reason
 	Minutes  int          `json:"minutes"`  // of a snooze; 0 for no end
+	AsOf     time.Time    `json:"as_of"`    // see [recorder.Seen]
 }
 
 type sessionRef struct {
-	AgentID string `json:"agent_id"`
-	Topic   string `json:"session_topic"`
+	AgentID string    `json:"agent_id"`
+	Topic   string    `json:"session_topic"`
+	AsOf    time.Time `json:"as_of"` // of this session; zero for that of the request
+}
+
+// seenAs returns the session that ref names, as seen up to asOf unless ref says otherwise.
+func (ref sessionRef) seenAs(asOf time.Time) recorder.Seen {
+	if !ref.AsOf.IsZero() {
+		asOf = ref.AsOf
+	}
+	return recorder.Seen{SessionKey: store.SessionKey{AgentID: ref.AgentID, Topic: ref.Topic}, AsOf: asOf}
 }
 
 type acknowledgeResult struct {
@@ -55,7 +66,7 @@ func (h *Handler) AcknowledgeSession(w http.ResponseWriter, r *http.Request) err
 	if !grantOf(w).Covers(key.AgentID) {
 		return models.NotFound("session")
 	}
-	n, err := h.acknowledge(grantOf(w), []store.SessionKey{key}, in.Minutes)
+	n, err := h.acknowledge(grantOf(w), []recorder.Seen{{SessionKey: key, AsOf: in.AsOf}}, in.Minutes)
 	if err != nil {
 		return err
 	}
@@ -63,6 +74,8 @@ func (h *Handler) AcknowledgeSession(w http.ResponseWriter, r *http.Request) err
 	switch {
 	case !ok:
 		return models.NotFound("session")
+	case n == 0 && !in.AsOf.IsZero():
+		return models.Conflict("the session does not need attention, or something new has happened to it after as_of: look at it again")
 	case n == 0:
 		return models.Conflict("the session does not need attention: it is neither waiting nor lost, and has not failed")
 	}
@@ -76,11 +89,11 @@ func (h *Handler) Acknowledge(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
-	keys, more, err := h.sessionsToAcknowledge(r.Context(), grantOf(w).Team(), in)
+	sessions, more, err := h.sessionsToAcknowledge(r.Context(), grantOf(w).Team(), in)
 	if err != nil {
 		return err
 	}
-	n, err := h.acknowledge(grantOf(w), keys, in.Minutes)
+	n, err := h.acknowledge(grantOf(w), sessions, in.Minutes)
 	if err != nil {
 		return err
 	}
@@ -99,7 +112,7 @@ func (h *Handler) readAcknowledgement(w http.ResponseWriter, r *http.Request) (i
 	}
 	if len(body) > 0 {
 		if err := json.Unmarshal(body, &in, json.RejectUnknownMembers(true)); err != nil {
-			return in, models.BadRequest("", "the body must be a JSON object with sessions (a list of agent_id and session_topic) or needs, and optionally minutes")
+			return in, models.BadRequest("", "the body must be a JSON object with sessions (a list of agent_id and session_topic) or needs, and optionally minutes and as_of (a time such as 2026-01-02T15:04:05Z)")
 		}
 	}
 	return in, checkMinutes(in.Minutes)
@@ -117,43 +130,44 @@ func (h *Handler) acknowledgeFor(c caller, in acknowledgeArgs) (result acknowled
 	if err := checkMinutes(in.Minutes); err != nil {
 		return result, err
 	}
-	result.Acknowledged, err = h.acknowledge(c.grant, []store.SessionKey{{AgentID: in.AgentID, Topic: in.SessionTopic}}, in.Minutes)
+	session := sessionRef{AgentID: in.AgentID, Topic: in.SessionTopic, AsOf: in.AsOf}
+	result.Acknowledged, err = h.acknowledge(c.grant, []recorder.Seen{session.seenAs(time.Time{})}, in.Minutes)
 	return result, err
 }
 
 // sessionsToAcknowledge returns the sessions that a request names: those of a team, at most maxAcknowledged.
-func (h *Handler) sessionsToAcknowledge(ctx context.Context, team *store.Team, in acknowledgeRequest) (keys []store.SessionKey, more bool, err error) {
+func (h *Handler) sessionsToAcknowledge(ctx context.Context, team *store.Team, in acknowledgeRequest) (sessions []recorder.Seen, more bool, err error) {
 	if len(in.Sessions) > maxAcknowledged {
 		return nil, false, models.BadRequest("sessions", fmt.Sprintf("must have at most %d items", maxAcknowledged))
 	}
 	for _, ref := range in.Sessions {
-		keys = append(keys, store.SessionKey{AgentID: ref.AgentID, Topic: ref.Topic})
+		sessions = append(sessions, ref.seenAs(in.AsOf))
 	}
 	need, ok := models.ParseNeed(in.Needs)
 	switch {
 	case (in.Needs == "") == (in.Sessions == nil):
 		return nil, false, models.BadRequest("sessions", "or needs is required, and not both")
 	case in.Needs == "":
-		return keys, false, nil
+		return sessions, false, nil
 	case !ok:
 		return nil, false, models.BadRequest("needs", "must be one of "+strings.Join(models.NeedNames[:], ", "))
 	}
 	page, err := h.Store.Sessions(ctx, store.SessionQuery{Team: team, Need: need, Bytes: acknowledgedPage}, nil, maxAcknowledged)
 	for _, se := range page.Items {
-		keys = append(keys, store.SessionKey{AgentID: se.AgentID, Topic: se.Topic})
+		sessions = append(sessions, sessionRef{AgentID: se.AgentID, Topic: se.Topic}.seenAs(in.AsOf))
 	}
-	return keys, page.Next != nil, err
+	return sessions, page.Next != nil, err
 }
 
 // acknowledge records that a client acknowledges sessions, for so many minutes or, if that is 0, without an end. It
 // returns how many of them needed attention.
-func (h *Handler) acknowledge(grant *access.Grant, keys []store.SessionKey, minutes int) (int, error) {
+func (h *Handler) acknowledge(grant *access.Grant, sessions []recorder.Seen, minutes int) (int, error) {
 	now := time.Now().UTC()
 	ack := models.Acknowledgement{At: now, By: grant.Name()}
 	if minutes > 0 {
 		ack.Until = now.Add(time.Duration(minutes) * time.Minute)
 	}
-	n, refused, err := h.Recorder.Acknowledge(grant.Team(), keys, ack, now)
+	n, refused, err := h.Recorder.Acknowledge(grant.Team(), sessions, ack, now)
 	if err == nil && refused != 0 {
 		err = noRoom(refused)
 	}

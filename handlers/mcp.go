@@ -163,9 +163,10 @@ type (
 		QuestionsFrom string `json:"questions_from,omitempty" jsonschema:"the next_question of an earlier result"`
 	}
 	acknowledgeArgs struct {
-		AgentID      string `json:"agent_id"`
-		SessionTopic string `json:"session_topic"`
-		Minutes      int    `json:"minutes,omitempty" jsonschema:"how long to snooze; 0 for no end"`
+		AgentID      string    `json:"agent_id"`
+		SessionTopic string    `json:"session_topic"`
+		Minutes      int       `json:"minutes,omitempty" jsonschema:"how long to snooze; 0 for no end"`
+		AsOf         time.Time `json:"as_of,omitzero" jsonschema:"the time up to which the session was seen: it is left alone if something new has happened to it later"`
 	}
 )
 

@@ -1,5 +1,7 @@
 package models
 
+import "time"
+
 // Event describes what the event of an agent's tool does to its session, beyond what every report does. The effect
 // depends on the state of the session when the event arrives; once recorded, it depends on nothing.
 type Event struct {
@@ -8,6 +10,10 @@ type Event struct {
 	// Acknowledge is set if the event does not come from a tool: a person acknowledges that the session needs
 	// attention. Nothing else of the event counts then. Need and Sequence are set when it is recorded.
 	Acknowledge *Acknowledgement
+
+	// AsOf is the time up to which the person has seen the session: if something new happened to it later, it is not
+	// acknowledged. The zero value means that it is acknowledged in any case.
+	AsOf time.Time
 
 	// Which session it belongs to.
 

@@ -20,6 +20,9 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 		s.withdraw(record, se, received)
 		return Stored
 	}
+	if asOf := record.Event.AsOf; !asOf.IsZero() && se != nil && s.newsOf(se).After(asOf) {
+		return Ignored
+	}
 	var outcome Outcome
 	*record, outcome = settle(&record.StatusReport, se, received)
 	return outcome

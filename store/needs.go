@@ -101,6 +101,21 @@ func (se *session) waitsSince() int64 {
 	return nanosOf(se.runStart().timestamp())
 }
 
+// newsOf returns when something new happened to se last: when it was lost, entered a status, or asked a question. The
+// caller holds s.mu.
+func (s *Store) newsOf(se *session) time.Time {
+	if se.class.lost() {
+		return s.wallTime(se.expiry())
+	}
+	news := at(se.current().received)
+	if se.turn.hasOpen() {
+		if asked := se.turn.open[len(se.turn.open)-1].view().full.AskedAt; asked.After(news) {
+			return asked
+		}
+	}
+	return news
+}
+
 // nanosOf returns t in Unix nanoseconds, or the nearest number of them: RFC 3339 covers years that they can't.
 func nanosOf(t time.Time) int64 {
 	switch seconds := t.Unix(); {

@@ -220,6 +220,47 @@ func TestFailedAcknowledgementsAreShown(t *testing.T) {
 	p.awaitRows("w1 w2 w3 l1 l2 f2")
 }
 
+// TestNewsWhileAcknowledging has something new happen to sessions after they were chosen, and before the server is asked to
+// acknowledge them. They come back.
+func TestNewsWhileAcknowledging(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "w1", "pending", ""), reportOf("a", "w2", "pending", ""), reportOf("a", "f1", "failed", ""), reportOf("a", "f2", "failed", ""))
+	p := open(in, t, s, "").live()
+	p.awaitRows("w1 w2 f2 f1")
+	holdPosts := do(`window.realFetch = window.fetch
+		window.sent = 0
+		window.fetch = async (path, options) => {
+			if (options?.method !== 'POST') return realFetch(path, options)
+			sent++
+			await new Promise((go) => window.go = go)
+			return realFetch(path, options)
+		}`)
+	p.run(holdPosts)
+	p.clickIn("w2", ".choose input", 0)
+	p.clickIn("f1", ".choose input", 0)
+	p.run(click(".chosen button"))
+	p.await("sent == 1")
+	s.report(t, `{"agent_id":"a","session_topic":"w2","status":"pending","message":"Another question"}`)
+	p.run(do("go()"))
+	p.awaitRows("w1 w2 f2")
+	p.await("!document.querySelector('.gone')")
+	require.Contains(t, p.texts("[aria-labelledby=group-pending]")[0], "Another question")
+	require.Equal(t, []string{"1 acknowledged"}, p.names("[role=status].unseen"))
+
+	p.run(click("[aria-labelledby=group-failed] .group-head button"))
+	p.await("sent == 2")
+	s.report(t, `{"agent_id":"a","session_topic":"f3","status":"failed"}`)
+	p.run(do("go()"))
+	p.awaitRows("w1 w2 f3")
+
+	p.goTo("?agent=a&session=f3", ".acknowledge button")
+	p.run(holdPosts, click(".acknowledge button"))
+	p.await("sent == 1")
+	s.report(t, `{"agent_id":"a","session_topic":"f3","status":"failed","message":"Once more"}`)
+	p.run(do("go()"))
+	p.await("document.querySelector('.acknowledge .fault')?.innerText == 'Something new has happened.'")
+}
+
 // TestAcknowledgingNeedsAScope signs in without the scope, and sees nothing to acknowledge or to choose with.
 func TestAcknowledgingNeedsAScope(t *testing.T) {
 	in := openBrowser(t)

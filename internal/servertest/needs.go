@@ -326,3 +326,81 @@ func (wiring Wiring) TestAcknowledgeWithoutRoom(t *testing.T) {
 	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"acknowledge","arguments":{"agent_id":"a","session_topic":"` + page.Sessions[0].Topic + `"}}}`
 	require.Contains(t, s.do("POST", "/mcp", call, "Content-Type: application/json", "Accept: application/json, text/event-stream").Body.String(), full)
 }
+
+// TestAcknowledgeAsSeen acknowledges sessions as a person saw them. What has happened to them since is not acknowledged,
+// in whatever way it is asked for; a renewal is nothing new.
+func (wiring Wiring) TestAcknowledgeAsSeen(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := wiring.newTestServer(t, func(o *store.Options) { o.SessionRetention = 100 * time.Hour })
+		send := func(target, body string) {
+			t.Helper()
+			require.Equal(t, http.StatusOK, s.do("POST", target, body).Code)
+			time.Sleep(time.Second)
+		}
+		event := func(rest string) {
+			t.Helper()
+			send("/webhook/claude-code", `{"session_id":"s","cwd":"/src/shop",`+rest+`}`)
+		}
+		asks := func(command string) {
+			t.Helper()
+			event(`"hook_event_name":"PermissionRequest","tool_name":"Bash","tool_input":{"command":"` + command + `"}`)
+		}
+		seen := func(agent, topic string) (asOf string) {
+			t.Helper()
+			var detail struct{ Session models.Session }
+			s.get(t, "/api/agents/"+agent+"/sessions/"+topic, &detail)
+			se := detail.Session
+			require.Equal(t, topic, se.Topic)
+			if se.Lost {
+				return se.ExpiresAt.Format(time.RFC3339Nano)
+			}
+			return se.LastUpdated.Format(time.RFC3339Nano)
+		}
+		acknowledges := func(agent, topic, needs, asOf string, want int) {
+			t.Helper()
+			ref := `"agent_id":"` + agent + `","session_topic":"` + topic + `"`
+			for _, body := range []string{
+				`{"sessions":[{` + ref + `,"as_of":"` + asOf + `"}],"as_of":"9999-01-01T00:00:00Z"}`,
+				`{"sessions":[{` + ref + `}],"as_of":"` + asOf + `"}`,
+				`{"needs":"` + needs + `","as_of":"` + asOf + `"}`,
+			} {
+				require.JSONEq(t, fmt.Sprintf(`{"acknowledged":%d,"more":false}`, want), s.do("POST", "/api/acknowledge", body).Body.String(), body)
+				if want > 0 {
+					return
+				}
+			}
+			w := s.do("POST", "/api/agents/"+agent+"/sessions/"+topic+"/acknowledge", `{"as_of":"`+asOf+`"}`)
+			require.Equal(t, http.StatusConflict, w.Code)
+			require.Contains(t, w.Body.String(), "or something new has happened to it after as_of: look at it again")
+			call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"acknowledge","arguments":{` + ref + `,"as_of":"` + asOf + `"}}}`
+			w = s.do("POST", "/mcp", call, "Content-Type: application/json", "Accept: application/json, text/event-stream")
+			require.Contains(t, w.Body.String(), `"structuredContent":{"acknowledged":0,`)
+		}
+		const agent = "claude-code:shop"
+		event(`"hook_event_name":"UserPromptSubmit","prompt":"Go"`)
+		asks("make")
+		first := seen(agent, "s")
+		asks("rm")
+		acknowledges(agent, "s", "waiting", first, 0) // another question is open, too
+		both := seen(agent, "s")
+		event(`"hook_event_name":"PostToolUse","tool_name":"Read","tool_input":{}`)
+		event(`"hook_event_name":"PostToolUse","tool_name":"Bash","tool_input":{"command":"make"}`)
+		acknowledges(agent, "s", "waiting", both, 0) // the other question shows
+		shown := seen(agent, "s")
+		event(`"hook_event_name":"PostToolUse","tool_name":"Read","tool_input":{}`)
+		acknowledges(agent, "s", "waiting", shown, 1) // a renewal
+
+		send("/webhook/status", reportOf("a", "t", "failed"))
+		failed := seen("a", "t")
+		send("/webhook/status", reportOf("a", "t", "failed"))
+		acknowledges("a", "t", "failed", failed, 0) // it failed once more
+		acknowledges("a", "t", "failed", seen("a", "t"), 1)
+
+		send("/webhook/status", `{"agent_id":"a","session_topic":"l","status":"running","ttl_minutes":1}`)
+		running := seen("a", "l")
+		time.Sleep(2 * time.Minute)
+		acknowledges("a", "l", "lost", running, 0)
+		acknowledges("a", "l", "lost", seen("a", "l"), 1)
+		require.Equal(t, http.StatusBadRequest, s.do("POST", "/api/acknowledge", `{"needs":"lost","as_of":"yesterday"}`).Code)
+	})
+}

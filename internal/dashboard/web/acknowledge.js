@@ -11,6 +11,9 @@ const snoozes = [[30, '30 minutes'], [60, '1 hour'], [240, '4 hours'], [1440, '1
 
 const together = 25 // sessions in a request: with the longest names, they fit into the server's limit for a body
 
+/** seenUntil returns the time up to which a row shows what happened to its session. */
+export const seenUntil = (row) => (row.lost ? row.expires_at : row.last_updated)
+
 async function send(path, body) {
   try {
     const answer = await fetch(path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)})
@@ -22,22 +25,31 @@ async function send(path, body) {
 }
 
 /**
- * acknowledge acknowledges sessions or, if minutes is not 0, snoozes them. It returns the rows of those for which that
- * failed, and why.
+ * acknowledge acknowledges sessions or, if minutes is not 0, snoozes them, unless something new has happened to them
+ * since their rows were shown. It returns how many, the rows of those for which that may have failed, and why, unless it
+ * is because of something new.
  */
 export async function acknowledge(rows, minutes) {
+  let n = 0
+  const failed = []
   for (let i = 0; i < rows.length; i += together) {
-    const sessions = rows.slice(i, i + together).map(({agent_id, session_topic}) => ({agent_id, session_topic}))
-    const {fault} = await send('api/acknowledge', {sessions, minutes})
-    if (fault) return {failed: rows.slice(i), fault}
+    const some = rows.slice(i, i + together)
+    const sessions = some.map((row) => ({agent_id: row.agent_id, session_topic: row.session_topic, as_of: seenUntil(row)}))
+    const {result, fault} = await send('api/acknowledge', {sessions, minutes})
+    if (fault) return {n, failed: [...failed, ...rows.slice(i)], fault}
+    n += result.acknowledged
+    if (result.acknowledged < some.length) failed.push(...some)
   }
-  return {failed: []}
+  return {n, failed}
 }
 
-/** acknowledgeAll acknowledges all sessions that need attention for a reason. It returns why that failed, if it did. */
-export async function acknowledgeAll(needs, minutes) {
+/**
+ * acknowledgeAll acknowledges all sessions that need attention for a reason, except those to which something new has
+ * happened after as_of, if that is given. It returns why that failed, if it did.
+ */
+export async function acknowledgeAll(needs, minutes, as_of) {
   for (;;) {
-    const {result, fault} = await send('api/acknowledge', {needs, minutes})
+    const {result, fault} = await send('api/acknowledge', {needs, minutes, as_of})
     if (fault || !result.more || !result.acknowledged) return fault
   }
 }
@@ -103,9 +115,9 @@ export function Acknowledge({session}) {
   const [{busy, fault}, set] = useState({})
   const act = async (minutes) => {
     set({busy: true})
-    const result = await acknowledge([session], minutes)
-    set(result)
-    if (!result.fault) document.querySelector('h1')?.focus() // the buttons are gone
+    const {failed, fault = failed.length > 0 && 'Something new has happened.'} = await acknowledge([session], minutes)
+    set({fault})
+    if (!fault) document.querySelector('h1')?.focus() // the buttons are gone
   }
   if (session.acknowledged) return html`<${Acknowledged} of=${session.acknowledged} />`
   if (!allowed || !Object.values(needing).some((needs) => needs(session))) return null

@@ -4,7 +4,7 @@ import {html, useMemo, useState} from './html.js'
 import {All, Chosen, FailedRow, LostRow, PendingRow, useChoice} from './choice.js'
 import {useList, useQuery} from './data.js'
 import {href} from './route.js'
-import {Empty, FirstReport, Heading, Loading, needing, Rows, sinceOf, Trouble} from './parts.js'
+import {compareTimes, Empty, FirstReport, Heading, Loading, needing, Rows, sinceOf, Trouble} from './parts.js'
 
 const shown = 20 // lost sessions, and failed ones
 
@@ -19,14 +19,8 @@ export const paths = {
 const ofStatus = (status) => (change) => change.status === status || change.previous_status === status || change.type === 'acknowledged'
 const ofLost = (change) => change.lost || change.revived || change.type !== 'status'
 
-/**
- * longerSince orders rows by how long they have been in their state. It compares times within the same millisecond as
- * text.
- */
-function longerSince(a, b) {
-  const [from, to] = [sinceOf(a), sinceOf(b)]
-  return Date.parse(from) - Date.parse(to) || (from < to ? -1 : from > to ? 1 : 0)
-}
+/** longerSince orders rows by how long they have been in their state. */
+const longerSince = (a, b) => compareTimes(sinceOf(a), sinceOf(b))
 
 const day = 24 * 60 * 60 * 1000
 
