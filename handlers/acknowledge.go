@@ -79,6 +79,9 @@ func (h *Handler) AcknowledgeSession(w http.ResponseWriter, r *http.Request) err
 	case n == 0:
 		return models.Conflict("the session does not need attention: it is neither waiting nor lost, and has not failed")
 	}
+	if !grantOf(w).Allows(access.Read) {
+		session.Title, session.CurrentMessage, session.Question = "", "", nil
+	}
 	writeJSON(w, http.StatusOK, session)
 	return nil
 }

@@ -404,3 +404,47 @@ func (wiring Wiring) TestAcknowledgeAsSeen(t *testing.T) {
 		require.Equal(t, http.StatusBadRequest, s.do("POST", "/api/acknowledge", `{"needs":"lost","as_of":"yesterday"}`).Code)
 	})
 }
+
+// TestAcknowledgeWithinATeam acknowledges with a token for some agents, in every way: sessions of others are not affected,
+// and look as if they did not exist. A token that only acknowledges reads no texts.
+func (wiring Wiring) TestAcknowledgeWithinATeam(t *testing.T) {
+	path, holders := accesstest.TokensFile(t, map[string]access.Entry{
+		"all":    {Scopes: []string{"report", "read"}},
+		"team a": {Scopes: []string{"read", "acknowledge"}, Agents: []string{"a/*"}},
+		"clears": {Scopes: []string{"acknowledge"}, Agents: []string{"a/*"}},
+	})
+	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path}, nil)
+	all, team := holders["all"].Header(), holders["team a"].Header()
+	for _, agent := range []string{"a/1", "b/1"} {
+		report := `{"agent_id":"` + agent + `","session_topic":"t","session_title":"Fix it","status":"failed","message":"exit status 1"}`
+		require.Equal(t, http.StatusOK, s.do("POST", "/webhook/status", report, all...).Code)
+	}
+	failed := func() int {
+		t.Helper()
+		var summary models.Summary
+		require.NoError(t, json.Unmarshal(s.do("GET", "/api/summary", "", all...).Body.Bytes(), &summary))
+		return summary.Needs.Failed
+	}
+	of := func(agent string) string { return "/api/agents/" + agent + "%2F1/sessions/t/acknowledge" }
+	unknown := s.do("POST", of("a2"), "", team...)
+	require.Equal(t, http.StatusNotFound, unknown.Code)
+	others := s.do("POST", of("b"), "", team...)
+	require.Equal(t, http.StatusNotFound, others.Code)
+	require.Equal(t, unknown.Body.String(), others.Body.String())
+	w := s.do("POST", "/api/acknowledge", `{"sessions":[{"agent_id":"b/1","session_topic":"t"},{"agent_id":"b/2","session_topic":"t"}]}`, team...)
+	require.JSONEq(t, `{"acknowledged":0,"more":false}`, w.Body.String())
+	call := `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"acknowledge","arguments":{"agent_id":"b/1","session_topic":"t"}}}`
+	w = s.do("POST", "/mcp", call, append(team, "Content-Type: application/json", "Accept: application/json, text/event-stream")...)
+	require.Contains(t, w.Body.String(), `"structuredContent":{"acknowledged":0,`)
+	require.Equal(t, 2, failed())
+
+	w = s.do("POST", of("a"), "", holders["clears"].Header()...)
+	require.Equal(t, http.StatusOK, w.Code)
+	require.Contains(t, w.Body.String(), `"by":"clears"`)
+	require.NotContains(t, w.Body.String(), "Fix it")
+	require.NotContains(t, w.Body.String(), "exit status 1")
+	require.Contains(t, s.do("POST", of("a"), "", team...).Body.String(), "exit status 1")
+	require.Equal(t, 1, failed())
+	require.JSONEq(t, `{"acknowledged":0,"more":false}`, s.do("POST", "/api/acknowledge", `{"needs":"failed"}`, team...).Body.String())
+	require.Equal(t, 1, failed())
+}
