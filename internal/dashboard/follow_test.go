@@ -1,6 +1,7 @@
 package dashboard_test
 
 import (
+	"cmp"
 	"fmt"
 	"net/http"
 	"strings"
@@ -109,7 +110,7 @@ func TestWhichChangesNotify(t *testing.T) {
 	}
 }
 
-// TestBriefTimes checks the formatting of durations in the page.
+// TestBriefTimes checks the formatting of durations in the page, and the order of times.
 func TestBriefTimes(t *testing.T) {
 	in, s := openBrowser(t), serve(t)
 	p := open(in, t, s, "").live()
@@ -118,6 +119,13 @@ func TestBriefTimes(t *testing.T) {
 		40*d + h: "40d 1h"} {
 		require.Equal(t, text, evalIn[string](p, "time.js", fmt.Sprintf("(time) => time.brief(%d)", seconds*1000+999*min(1, max(0, seconds)))))
 	}
+	ordered := []string{"2026-11-29T10:00:00Z", "2026-11-29T10:00:00.12345678Z", "2026-11-29T10:00:00.123456781Z", "2026-11-29T10:00:00.5Z", "2026-11-29T10:00:00.500000001Z", "2026-11-29T10:00:01Z"}
+	for i, a := range ordered {
+		for j, b := range ordered {
+			require.Equal(t, cmp.Compare(i, j), evalIn[int](p, "time.js", fmt.Sprintf("(time) => Math.sign(time.compareTimes(%q, %q))", a, b)), "%s, %s", a, b)
+		}
+	}
+
 }
 
 // TestModifierKeysOnLinks checks that the browser handles a click with a modifier key, so that the link can open in

@@ -1,5 +1,6 @@
 // Acknowledging and snoozing sessions that need attention.
 import {html, useLayoutEffect, useRef, useState} from './html.js'
+import {seenUntil} from './data.js'
 import {Icon, needing} from './parts.js'
 import {Ago, brief, exact, useNow} from './time.js'
 
@@ -10,9 +11,6 @@ export const allowed = 'acknowledges' in document.documentElement.dataset
 const snoozes = [[30, '30 minutes'], [60, '1 hour'], [240, '4 hours'], [1440, '1 day'], [0, 'Until something new happens']]
 
 const together = 25 // sessions in a request: with the longest names, they fit into the server's limit for a body
-
-/** seenUntil returns the time up to which a row shows what happened to its session. */
-export const seenUntil = (row) => (row.lost ? row.expires_at : row.last_updated)
 
 async function send(path, body) {
   try {
@@ -45,7 +43,7 @@ export async function acknowledge(rows, minutes) {
 
 /**
  * acknowledgeAll acknowledges all sessions that need attention for a reason, except those to which something new has
- * happened after as_of, if that is given. It returns why that failed, if it did.
+ * happened after as_of. It returns why that failed, if it did.
  */
 export async function acknowledgeAll(needs, minutes, as_of) {
   for (;;) {

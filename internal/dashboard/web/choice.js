@@ -1,10 +1,10 @@
 // The rows of sessions that need attention, and choosing one or several of them to acknowledge or snooze.
 import {html, useEffect, useRef, useState} from './html.js'
-import {Snooze, acknowledge, acknowledgeAll, allowed, seenUntil} from './acknowledge.js'
-import {keyOf} from './data.js'
-import {compareTimes, Icon, Message, Who, needing, sinceOf, titleOf} from './parts.js'
+import {Snooze, acknowledge, acknowledgeAll, allowed} from './acknowledge.js'
+import {keyOf, knownUntil, seenUntil} from './data.js'
+import {Icon, Message, Who, needing, sinceOf, titleOf} from './parts.js'
 import {sessionHref} from './route.js'
-import {Ago} from './time.js'
+import {Ago, compareTimes} from './time.js'
 
 /** idOf identifies a session together with the reason why it needs attention: for another reason, it is another item. */
 const idOf = (row) => `${Object.keys(needing).find((needs) => needing[needs](row))}\n${keyOf(row)}`
@@ -83,11 +83,11 @@ export function useChoice(rows) {
     const {n, failed, fault} = await acknowledge(going.map((id) => byID.get(id)), minutes)
     finish(n, minutes, failed.map(idOf), fault)
   }
-  const actOnAll = async (needs, minutes, shown) => {
+  const actOnAll = async (needs, minutes) => {
     const going = [...byID.keys()].filter((id) => id.startsWith(`${needs}\n`))
-    const times = going.map((id) => seenUntil(byID.get(id))).sort(compareTimes)
+    const times = [knownUntil(), ...going.map((id) => seenUntil(byID.get(id)))].sort(compareTimes)
     begin(going)
-    const fault = await acknowledgeAll(needs, minutes, shown ? times.at(-1) : undefined)
+    const fault = await acknowledgeAll(needs, minutes, times.at(-1))
     finish('All', minutes, fault ? [...going, needs] : [], fault)
   }
   const toggle = (id, extend) => {
@@ -187,15 +187,15 @@ const Act = ({row, onAct}) => html`<span class="act">${needing.waiting(row)
   : html`<button type="button" aria-label=${`Acknowledge ${titleOf(row)}`} title="Acknowledge" onClick=${() => onAct(0)}><${Icon} name="check" /><span>Acknowledge</span></button>`}</span>`
 
 /**
- * All is the button that acknowledges all sessions that need attention for a reason; those that wait are snoozed. n is how
- * many there are, if not all are shown. Otherwise, and of those lost last, which come first, what is new stays.
+ * All is the button that acknowledges all sessions that need attention for a reason, as far as the page knows of them;
+ * those that wait are snoozed. n is how many there are, if not all are shown.
  */
 export function All({needs, n, choice}) {
   if (!choice) return null
   const {actOnAll, fault} = choice
   const all = `all${n ? ` ${n}` : ''}`
   return html`<span class="acknowledge">${needs === 'waiting'
-    ? html`<${Snooze} label=${`Snooze ${all}`} forever onSnooze=${(minutes) => actOnAll(needs, minutes, !n)} />`
-    : html`<button type="button" onClick=${() => actOnAll(needs, 0, !n || needs === 'lost')}>Acknowledge ${all}</button>`}
+    ? html`<${Snooze} label=${`Snooze ${all}`} forever onSnooze=${(minutes) => actOnAll(needs, minutes)} />`
+    : html`<button type="button" onClick=${() => actOnAll(needs, 0)}>Acknowledge ${all}</button>`}
     ${fault(needs) && html`<span class="fault">${fault(needs)}</span>`}</span>`
 }

@@ -2,8 +2,23 @@
 // responds. Rows on the screen follow changes immediately.
 import {useCallback, useEffect, useRef, useState} from './html.js'
 import {subscribe} from './live.js'
+import {compareTimes} from './time.js'
 
 const cache = new Map()
+let newest = '' // time of the newest thing that the page was told of
+
+/** knownUntil returns the server's time up to which the page knows what has happened. */
+export const knownUntil = () => newest
+
+function learn(time) {
+  if (!newest || compareTimes(time, newest) > 0) newest = time
+}
+
+subscribe((changes) => { for (const change of changes ?? []) learn(seenUntil(change)) })
+
+/** seenUntil returns the time up to which a row or a change shows what happened to its session. */
+export const seenUntil = (row) => (row.lost ? row.expires_at : row.last_updated)
+
 const remembered = 50
 
 // A hidden tab only has to keep its title up to date.
@@ -22,6 +37,8 @@ export const get = async (path, signal) => (await read(path, signal)).data
 /** read is like get, and also returns the number of the last event of the stream before the response. */
 async function read(path, signal) {
   const answer = await fetch(path, {signal, headers: {Accept: 'application/json'}})
+  const date = Date.parse(answer.headers.get('Date')) // in whole seconds, rounded down
+  if (answer.ok && date) learn(new Date(date).toISOString())
   if (answer.ok) return {data: await answer.json(), after: numberOf(answer.headers.get('X-Event-Id') ?? '')}
   if (answer.status === 401) location.reload() // the sign-in has ended: the server shows the sign-in form
   const {message} = await answer.json().catch(() => ({}))

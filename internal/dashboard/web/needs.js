@@ -4,7 +4,8 @@ import {html, useMemo, useState} from './html.js'
 import {All, Chosen, FailedRow, LostRow, PendingRow, useChoice} from './choice.js'
 import {useList, useQuery} from './data.js'
 import {href} from './route.js'
-import {compareTimes, Empty, FirstReport, Heading, Loading, needing, Rows, sinceOf, Trouble} from './parts.js'
+import {Empty, FirstReport, Heading, Loading, needing, Rows, sinceOf, Trouble} from './parts.js'
+import {compareTimes} from './time.js'
 
 const shown = 20 // lost sessions, and failed ones
 

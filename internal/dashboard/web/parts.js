@@ -41,9 +41,6 @@ export const Status = ({state}) => html`<span class=${`status ${state}`}><${Icon
  */
 export const sinceOf = (row) => (row.lost ? row.expires_at : row.question?.asked_at ?? row.status_since)
 
-/** compareTimes orders times. It compares those within the same millisecond as text. */
-export const compareTimes = (a, b) => Date.parse(a) - Date.parse(b) || (a < b ? -1 : a > b ? 1 : 0)
-
 /**
  * AgentName shows an agent's name with its host, which distinguishes agents of the same name, and with its ID if that is
  * given because the host does not distinguish them.

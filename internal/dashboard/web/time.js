@@ -41,3 +41,6 @@ export function Ago({time, label, before = '', after = ''}) {
   const now = useNow()
   return html`<time class="when" datetime=${time} title=${`${label ? `${label} ` : ''}${exact(time)}`}>${before}${brief(now - Date.parse(time))}${after}</time>`
 }
+
+/** compareTimes orders times of the API. It compares those within the same millisecond as text, up to the Z. */
+export const compareTimes = (a, b) => Date.parse(a) - Date.parse(b) || (a.slice(0, -1) < b.slice(0, -1) ? -1 : a === b ? 0 : 1)
