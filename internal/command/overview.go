@@ -28,7 +28,7 @@ func (w jsonWriter) trouble(cause error) error { return writeTrouble(w.err, caus
 type lineWriter struct{ out, err io.Writer }
 
 func (w lineWriter) write(f fleet) error {
-	_, err := fmt.Fprintln(w.out, counts(f.Summary.Sessions))
+	_, err := fmt.Fprintln(w.out, counts(f.Summary))
 	return err
 }
 
@@ -40,12 +40,12 @@ func writeTrouble(w io.Writer, cause error) error {
 }
 
 // counts says how many sessions there are of each kind that is shown.
-func counts(of models.SessionCounts) string {
+func counts(of models.Summary) string {
 	var parts []string
 	for _, part := range []struct {
 		n    int
 		what string
-	}{{of.ByStatus.Pending, "waiting"}, {of.Lost, "lost"}, {of.ByStatus.Failed, "failed"}, {of.ByStatus.Running, "running"}} {
+	}{{of.Needs.Waiting, "waiting"}, {of.Needs.Lost, "lost"}, {of.Needs.Failed, "failed"}, {of.Sessions.ByStatus.Running, "running"}} {
 		if part.n > 0 {
 			parts = append(parts, fmt.Sprint(part.n, " ", part.what))
 		}
@@ -118,17 +118,17 @@ func (o *overview) attribute(attribute, text string) string {
 }
 
 func (o *overview) list(w *bytes.Buffer, f fleet) {
-	n := f.Summary.Sessions
+	needs := f.Summary.Needs
 	kinds := []struct {
 		title, colour string
 		n             int
 		sessions      []models.FleetSession
 		since         func(models.FleetSession) time.Time
 	}{
-		{"waiting for you", yellow, n.ByStatus.Pending, f.Waiting, waitingSince},
-		{"lost", red, n.Lost, f.Lost, func(se models.FleetSession) time.Time { return se.ExpiredAt }},
-		{"failed", red, n.ByStatus.Failed, f.Failed, func(se models.FleetSession) time.Time { return se.StatusSince }},
-		{"running", green, n.ByStatus.Running, f.Running, func(se models.FleetSession) time.Time { return se.StatusSince }},
+		{"waiting for you", yellow, needs.Waiting, f.Waiting, waitingSince},
+		{"lost", red, needs.Lost, f.Lost, func(se models.FleetSession) time.Time { return se.ExpiredAt }},
+		{"failed", red, needs.Failed, f.Failed, func(se models.FleetSession) time.Time { return se.StatusSince }},
+		{"running", green, f.Summary.Sessions.ByStatus.Running, f.Running, func(se models.FleetSession) time.Time { return se.StatusSince }},
 	}
 	for _, kind := range kinds {
 		if len(kind.sessions) == 0 {

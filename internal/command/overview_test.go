@@ -26,7 +26,7 @@ func busy(agent, topic, message string, since time.Duration) models.FleetSession
 }
 
 var exampleFleet = fleet{
-	Summary: models.Summary{Sessions: models.SessionCounts{Lost: 1, ByStatus: models.StatusCounts{Running: 1, Pending: 3}}},
+	Summary: models.Summary{Sessions: models.SessionCounts{ByStatus: models.StatusCounts{Running: 1}}, Needs: models.NeedCounts{Waiting: 3, Lost: 1}},
 	Waiting: []models.FleetSession{
 		asking("payments", "Fix the login", models.Permission, "Bash: rm -rf build", 90*time.Minute),
 		asking("日本語のエージェント", "Colour", models.Choice, "Which\x1b[2J one?\u202e", 59*time.Second),
@@ -77,9 +77,10 @@ func TestOverviewOnATerminal(t *testing.T) {
 }
 
 func TestCounts(t *testing.T) {
-	require.Equal(t, "3 waiting, 1 lost, 1 running", counts(exampleFleet.Summary.Sessions))
-	require.Equal(t, "2 failed", counts(models.SessionCounts{Idle: 3, ByStatus: models.StatusCounts{Failed: 2, Success: 4}}))
-	require.Equal(t, "nothing running", counts(models.SessionCounts{Expired: 7}))
+	require.Equal(t, "3 waiting, 1 lost, 1 running", counts(exampleFleet.Summary))
+	require.Equal(t, "2 failed", counts(models.Summary{Sessions: models.SessionCounts{Idle: 3, ByStatus: models.StatusCounts{Success: 4}}, Needs: models.NeedCounts{Failed: 2}}))
+	acknowledged := models.SessionCounts{Expired: 7, Lost: 1, ByStatus: models.StatusCounts{Pending: 2, Failed: 3}}
+	require.Equal(t, "nothing running", counts(models.Summary{Sessions: acknowledged}))
 }
 
 func TestAges(t *testing.T) {

@@ -105,7 +105,7 @@ func (s *statusCommand) run(ctx context.Context, p Program, _ []string) error {
 	if err := w.write(f); err != nil {
 		return err
 	}
-	if f.Summary.Sessions.ByStatus.Pending > 0 {
+	if f.Summary.Needs.Waiting > 0 {
 		return statusError{status: ExitWaiting}
 	}
 	return nil

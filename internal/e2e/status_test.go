@@ -7,9 +7,11 @@ import (
 	"encoding/json"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"testing"
 
@@ -43,12 +45,26 @@ func TestStatusCommand(t *testing.T) {
 		p.report(t, reportOf("c", string(rune('1'+i)), "failed"))
 	}
 	run(command.ExitWaiting, "3 failed\n    0s  c  3\n  … and 2 more\n", "-n", "1")
+	for _, needs := range []string{"failed", "waiting"} {
+		acknowledge(t, p, needs)
+	}
+	run(command.ExitOK, "1 running\n    0s  laptop:claude  fix-login\n")
+	run(command.ExitOK, "1 running\n", "-line")
 	run(command.ExitUsage, "exclude each other", "-json", "-line")
 	run(command.ExitUsage, "-n must be 1 to 1000", "-n", "0")
 	run(command.ExitUsage, `"localhost" is not the address of a server`, "-server", "localhost")
 	run(command.ExitUsage, "-token-file: open /nowhere", "-token-file", "/nowhere")
 	require.Zero(t, p.stop(t))
 	run(command.ExitUnreachable, "can't be reached: dial tcp "+p.address+": connect: connection refused")
+}
+
+// acknowledge acknowledges every session that needs attention for a reason.
+func acknowledge(t *testing.T, p *process, needs string) {
+	t.Helper()
+	resp, err := http.Post("http://"+p.address+"/api/acknowledge", "application/json", strings.NewReader(`{"needs":"`+needs+`"}`))
+	require.NoError(t, err)
+	require.NoError(t, resp.Body.Close())
+	require.Equal(t, http.StatusOK, resp.StatusCode)
 }
 
 // TestStatusCommandWithTokens checks that the token is found, and that a refusal is told in the server's words.
