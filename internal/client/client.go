@@ -131,11 +131,19 @@ func withoutURL(err error) error {
 	return err
 }
 
+// Refusal is the error for a response with another status than 200.
+type Refusal struct {
+	Status int
+	text   string
+}
+
+func (r *Refusal) Error() string { return r.text }
+
 // refusal returns the error that a response with another status than 200 stands for.
-func (c *Client) refusal(resp *http.Response) error {
+func (c *Client) refusal(resp *http.Response) *Refusal {
 	var said models.Error
 	if json.NewDecoder(io.LimitReader(resp.Body, maxResponse)).Decode(&said) != nil || said.Message == "" {
-		return fmt.Errorf("%s answers %s", c.Server(), resp.Status)
+		return &Refusal{resp.StatusCode, fmt.Sprintf("%s answers %s", c.Server(), resp.Status)}
 	}
-	return fmt.Errorf("%s refuses: %s", c.Server(), said.Message)
+	return &Refusal{resp.StatusCode, fmt.Sprintf("%s refuses: %s", c.Server(), said.Message)}
 }

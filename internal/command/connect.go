@@ -84,7 +84,7 @@ func (c *connectCommand) run(ctx context.Context, p Program, names []string) err
 func serverOf(ctx context.Context, hub *client.Client) (connect.Server, error) {
 	tokens, err := hub.RequiresToken(ctx)
 	if err != nil {
-		return connect.Server{}, statusError{ExitUnreachable, fmt.Errorf("%w: start the server, or name another one with -server", err)}
+		return connect.Server{}, unreachable(err)
 	}
 	return connect.Server{Address: hub.Server(), Tokens: tokens}, nil
 }

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net/http"
 	"net/url"
 	"os"
 	"strconv"
@@ -76,6 +77,20 @@ func (f serverFlags) client(environment map[string]string) (*client.Client, erro
 	return c, nil
 }
 
+// unreachable returns the error of a command whose server can't be reached or refuses, with what to do about it.
+func unreachable(err error) error {
+	advice := ": start the server, or name another one with -server"
+	if refusal, ok := errors.AsType[*client.Refusal](err); ok {
+		switch refusal.Status {
+		case http.StatusUnauthorized:
+			advice = "; set " + tokenVariable + " to a valid token, or name its file with -token-file"
+		case http.StatusForbidden:
+			advice = ""
+		}
+	}
+	return statusError{ExitUnreachable, fmt.Errorf("%w%s", err, advice)}
+}
+
 // statusCommand shows the fleet.
 type statusCommand struct {
 	server            serverFlags
@@ -100,7 +115,7 @@ func (s *statusCommand) run(ctx context.Context, p Program, _ []string) error {
 	}
 	f, err := readFleet(ctx, c, s.most)
 	if err != nil {
-		return statusError{ExitUnreachable, err}
+		return unreachable(err)
 	}
 	if err := w.write(f); err != nil {
 		return err

@@ -55,7 +55,7 @@ func TestStatusCommand(t *testing.T) {
 	run(command.ExitUsage, `"localhost" is not the address of a server`, "-server", "localhost")
 	run(command.ExitUsage, "-token-file: open /nowhere", "-token-file", "/nowhere")
 	require.Zero(t, p.stop(t))
-	run(command.ExitUnreachable, "can't be reached: dial tcp "+p.address+": connect: connection refused")
+	run(command.ExitUnreachable, "can't be reached: dial tcp "+p.address+": connect: connection refused: start the server, or name another one with -server\n")
 }
 
 // acknowledge acknowledges every session that needs attention for a reason.
@@ -78,7 +78,9 @@ func TestStatusCommandWithTokens(t *testing.T) {
 	require.Equal(t, command.ExitOK, status, output)
 	status, output = runProgram(t, []string{"KUBEAGENTS_TOKEN=wrong"}, "status", "-server", server, "-token-file", file)
 	require.Equal(t, command.ExitOK, status, output)
-	for token, want := range map[string]string{"": "a token is required", "ka_wrong": "unknown token", holders["reports"].Token: "the token lacks the scope read"} {
+	const advice = "; set KUBEAGENTS_TOKEN to a valid token, or name its file with -token-file\n"
+	for token, want := range map[string]string{"": "a token is required: Authorization: Bearer …" + advice, "ka_wrong": "unknown token" + advice,
+		holders["reports"].Token: "the token lacks the scope read\n"} {
 		status, output = runProgram(t, []string{"KUBEAGENTS_TOKEN=" + token}, "status", "-server", server)
 		require.Equal(t, command.ExitUnreachable, status, output)
 		require.Contains(t, output, "http://"+p.address+"/team refuses: "+want)
