@@ -1,6 +1,7 @@
 package command
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -21,7 +22,7 @@ var connectTools = command{
 	several:  true,
 	summary:  "make the agents' tools on this machine report to a server",
 	help: "Without TOOL, it connects every tool that is installed: " + strings.Join(toolNames(), ", ") + ".\n" +
-		"It puts hooks into the tools' own settings files, and leaves everything else in them as it is. It shows the changes and asks first.\n" +
+		"It puts hooks into the tools' own settings files, and leaves everything else in them as it is. It shows which files change and asks first.\n" +
 		"The environment may name the server (" + serverVariable + ") and the token (" + tokenVariable + ").",
 	define: func(flags *flag.FlagSet) action {
 		c := &connectCommand{server: defineServer(flags), files: defineFiles(flags)}
@@ -143,8 +144,18 @@ func (w workplace) adviseAfterConnect(made []setup.Change, server connect.Server
 	if server.Tokens {
 		advice = append(advice, w.tokenAdvice(tokenFile))
 	}
-	advice = append(advice, "Restart agents that are running. To see whether events arrive: kubeagents connect -check")
+	advice = append(advice, "Restart agents that are running. To see whether events arrive: kubeagents connect -check",
+		"Agents show up at "+server.Address+"/ and in "+w.statusCommand(server)+".")
 	return w.say("\n%s\n", strings.Join(advice, "\n"))
+}
+
+// statusCommand returns the command that shows the agents of a server.
+func (w workplace) statusCommand(server connect.Server) string {
+	const command = "kubeagents status"
+	if server.Address == cmp.Or(w.Environment[serverVariable], defaultServer) {
+		return command
+	}
+	return command + " -server " + server.Address
 }
 
 // tokenAdvice says how agents get the token.

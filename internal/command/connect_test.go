@@ -63,6 +63,9 @@ func (d *desk) files() (paths []string) {
 	return paths
 }
 
+// asked is how a command asks whether it may change one file.
+const asked = "Change 1 file? [y/N, or d to see every line] "
+
 // TestConnectAsks checks that nothing is changed without consent, and what is shown before.
 func TestConnectAsks(t *testing.T) {
 	d := newDesk(t, false)
@@ -80,13 +83,20 @@ func TestConnectAsks(t *testing.T) {
 		d.stdin = strings.NewReader(answer)
 		r := d.run("connect", "codex")
 		require.Equal(t, command.ExitOK, r.status, r.stderr)
-		require.Contains(t, r.stdout, "\n+++ "+d.home+"/.codex/hooks.json\n")
-		require.Contains(t, r.stdout, "\n+    \"SessionStart\": [\n")
-		require.True(t, strings.HasSuffix(r.stdout, "Codex: ~/.codex/hooks.json: create the file, add hooks for 12 events\nChange 1 file? [y/N] Nothing was changed.\n"), r.stdout)
+		require.Equal(t, "Codex: ~/.codex/hooks.json: create the file, add hooks for 12 events\n"+asked+"Nothing was changed.\n", r.stdout)
 		require.Empty(t, d.files())
 	}
+	d.stdin = strings.NewReader("D\nn\n")
+	lines := d.run("connect", "codex").stdout
+	require.Equal(t, 2, strings.Count(lines, asked))
+	_, lines, _ = strings.Cut(lines, asked)
+	require.True(t, strings.HasPrefix(lines, "diff /dev/null "+d.home+"/.codex/hooks.json\n"), lines)
+	require.Contains(t, lines, "\n+    \"SessionStart\": [\n")
+	require.True(t, strings.HasSuffix(lines, asked+"Nothing was changed.\n"), lines)
+	require.Empty(t, d.files())
 	r := d.run("connect", "-dry-run", "codex", "claude")
 	require.Equal(t, command.ExitOK, r.status)
+	require.Contains(t, r.stdout, "\n+++ "+d.home+"/.codex/hooks.json\n")
 	require.True(t, strings.HasSuffix(r.stdout, "Nothing was changed: this was a dry run.\n"))
 	require.Empty(t, d.files())
 	for _, answer := range []string{"y\n", "Yes"} {
@@ -99,7 +109,7 @@ func TestConnectAsks(t *testing.T) {
 		d.stdin = strings.NewReader(answer)
 		r = d.run("disconnect")
 		require.Equal(t, command.ExitOK, r.status, r.stderr)
-		require.Contains(t, r.stdout, "Codex: ~/.codex/hooks.json: remove the file: nothing else is in it\nChange 1 file? [y/N] Removed ~/.codex/hooks.json\n")
+		require.Contains(t, r.stdout, "Codex: ~/.codex/hooks.json: remove the file: nothing else is in it\n"+asked+"Removed ~/.codex/hooks.json\n")
 		require.Empty(t, d.files())
 	}
 	require.Equal(t, "Nothing to change.\n", d.run("disconnect").stdout)
@@ -158,11 +168,14 @@ OpenCode: ~/.config/opencode/plugins/kubeagents.js: create the file
 Changed ~/.claude/settings.json (as it was: ~/.claude/settings.json.kubeagents-backup)
 Changed ~/.config/opencode/plugins/kubeagents.js
 `), r.stdout)
-	require.Contains(t, r.stdout, "Restart agents that are running. To see whether events arrive: kubeagents connect -check\n")
+	require.True(t, strings.HasSuffix(r.stdout, "Restart agents that are running. To see whether events arrive: kubeagents connect -check\n"+
+		"Agents show up at "+d.server+"/ and in kubeagents status.\n"), r.stdout)
 	require.Contains(t, r.stderr, "connect: Gemini CLI: "+d.home+"/.gemini/settings.json:2: not valid JSON: ")
-	r = d.run("connect", "-yes", "opencode", "-server", strings.Replace(d.server, "127.0.0.1", "localhost", 1))
+	other := strings.Replace(d.server, "127.0.0.1", "localhost", 1)
+	r = d.run("connect", "-yes", "opencode", "-server", other)
 	require.Equal(t, command.ExitOK, r.status, r.stderr)
 	require.Contains(t, r.stdout, "OpenCode: ~/.config/opencode/plugins/kubeagents.js: update the plugin\n")
+	require.True(t, strings.HasSuffix(r.stdout, "Agents show up at "+other+"/ and in kubeagents status -server "+other+".\n"), r.stdout)
 }
 
 // TestConnectProject checks that -project changes the settings of the current directory.

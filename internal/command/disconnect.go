@@ -14,7 +14,7 @@ var disconnectTools = command{
 	argument: "TOOL",
 	several:  true,
 	summary:  "take the hooks of KubeAgents out of the tools' settings",
-	help:     "Without TOOL, it disconnects every tool. Everything else in the settings files stays as it is. It shows the changes and asks first.",
+	help:     "Without TOOL, it disconnects every tool. Everything else in the settings files stays as it is. It shows which files change and asks first.",
 	define: func(flags *flag.FlagSet) action {
 		return disconnectCommand{defineFiles(flags)}.run
 	},

@@ -28,8 +28,8 @@ type fileFlags struct{ project, dryRun, yes *bool }
 func defineFiles(flags *flag.FlagSet) fileFlags {
 	return fileFlags{
 		flags.Bool("project", false, "change the settings of the project in the current directory instead of yours"),
-		flags.Bool("dry-run", false, "show the changes, and change nothing"),
-		flags.Bool("yes", false, "don't ask, and show only which files change"),
+		flags.Bool("dry-run", false, "show every line that would change, and change nothing"),
+		flags.Bool("yes", false, "don't ask"),
 	}
 }
 
@@ -134,7 +134,7 @@ func (w workplace) change(files []setup.File, plan func(setup.File) (setup.Chang
 	if err := w.show(changes); err != nil {
 		return nil, err
 	}
-	if agreed, err := w.agree(len(changes)); !agreed || err != nil {
+	if agreed, err := w.agree(changes); !agreed || err != nil {
 		return nil, errors.Join(failed, err)
 	}
 	for _, change := range changes {
@@ -164,18 +164,26 @@ func (w workplace) plan(files []setup.File, plan func(setup.File) (setup.Change,
 	return changes, failed
 }
 
-// show shows planned changes: the lines, unless nobody is asked, and then what they do.
+// show shows what planned changes do. A dry run shows their lines first.
 func (w workplace) show(changes []setup.Change) error {
-	if !*w.yes || *w.dryRun {
-		for _, c := range changes {
-			text := diff.Diff(nameIfExists(c.Old, c.Path), c.Old, nameIfExists(c.New, c.Path), c.New)
-			if err := w.say("%s", bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))); err != nil {
-				return err
-			}
+	if *w.dryRun {
+		if err := w.showLines(changes); err != nil {
+			return err
 		}
 	}
 	for _, c := range changes {
 		if err := w.say("%s: %s: %s\n", c.Tool.Title, w.short(c.Path), summaryOf(c)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// showLines shows the lines of changes as unified diffs. There can be hundreds, because a tool has a hook for each event.
+func (w workplace) showLines(changes []setup.Change) error {
+	for _, c := range changes {
+		text := diff.Diff(nameIfExists(c.Old, c.Path), c.Old, nameIfExists(c.New, c.Path), c.New)
+		if err := w.say("%s", bytes.ReplaceAll(text, []byte("\r\n"), []byte("\n"))); err != nil {
 			return err
 		}
 	}
@@ -222,8 +230,8 @@ func plural(n int, noun string) string {
 	return noun + "s"
 }
 
-// agree reports whether n files may be changed.
-func (w workplace) agree(n int) (bool, error) {
+// agree reports whether changes may be made. Whoever is asked can see their lines first.
+func (w workplace) agree(changes []setup.Change) (bool, error) {
 	switch {
 	case *w.dryRun:
 		return false, w.say("Nothing was changed: this was a dry run.\n")
@@ -232,25 +240,42 @@ func (w workplace) agree(n int) (bool, error) {
 	case !w.canAsk():
 		return false, usageError{errors.New("nothing was changed: standard input is not a terminal, so nobody can be asked; pass -yes to make these changes, or -dry-run to only see them")}
 	}
-	agreed, err := w.ask(fmt.Sprintf("Change %d %s?", n, plural(n, "file")))
-	if !agreed && err == nil {
-		err = w.say("Nothing was changed.\n")
+	question := fmt.Sprintf("Change %d %s? [y/N, or d to see every line] ", len(changes), plural(len(changes), "file"))
+	for answers := bufio.NewReader(w.Stdin); ; {
+		answer, err := w.answer(answers, question)
+		switch {
+		case err != nil:
+			return false, err
+		case isYes(answer):
+			return true, nil
+		case answer != "d":
+			return false, w.say("Nothing was changed.\n")
+		}
+		if err := w.showLines(changes); err != nil {
+			return false, err
+		}
 	}
-	return agreed, err
 }
 
 // ask asks a question, and reports whether the answer is yes.
 func (w workplace) ask(question string) (bool, error) {
-	if err := w.say("%s [y/N] ", question); err != nil {
-		return false, err
-	}
-	answer, err := bufio.NewReader(w.Stdin).ReadString('\n')
-	if err != nil && err != io.EOF {
-		return false, err
-	}
-	answer = strings.ToLower(strings.TrimSpace(answer))
-	return answer == "y" || answer == "yes", nil
+	answer, err := w.answer(bufio.NewReader(w.Stdin), question+" [y/N] ")
+	return isYes(answer), err
 }
+
+// answer asks a question, and returns the answer in lower case. The end of the input is the answer "".
+func (w workplace) answer(answers *bufio.Reader, question string) (string, error) {
+	if err := w.say("%s", question); err != nil {
+		return "", err
+	}
+	answer, err := answers.ReadString('\n')
+	if err != nil && err != io.EOF {
+		return "", err
+	}
+	return strings.ToLower(strings.TrimSpace(answer)), nil
+}
+
+func isYes(answer string) bool { return answer == "y" || answer == "yes" }
 
 // canAsk reports whether there is somebody who can answer a question.
 func (p Program) canAsk() bool {

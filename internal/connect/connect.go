@@ -65,12 +65,15 @@ func (c *Client) Merge() string {
 // Lines returns the lines to paste. They form a complete file and end with a newline.
 func (c *Client) Lines(s Server) string { return c.lines(s) }
 
+// claudeCodeSince is the first version of Claude Code that knows all the events of the hooks.
+const claudeCodeSince = "2.1.101"
+
 // Clients are all supported clients, in the order in which they are shown.
 var Clients = []Client{
 	{
-		Name: "claude-code", Title: "Claude Code", Since: "2.1.101",
+		Name: "claude-code", Title: "Claude Code", Since: claudeCodeSince,
 		Paths: []Path{{"you", "~/.claude/settings.json"}, {"a project", ".claude/settings.json"}},
-		Note: "Check claude --version first: an older version ignores the whole settings file if it names an unknown event. " +
+		Note: "Check the version with claude --version: one before " + claudeCodeSince + " ignores the whole settings file, because it does not know all of these events. " +
 			"The commands print nothing, so they decide nothing: Claude Code asks for permission as it does without them.",
 		programs: []string{"claude"}, moved: folder{"CLAUDE_CONFIG_DIR", "~/.claude"},
 		lines: claudeCode,

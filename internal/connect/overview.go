@@ -10,7 +10,7 @@ import (
 func Overview(s Server, activity *Activity) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Run this command on the machine where your agents run, and their runs show up at %s:\n\n  %s\n\n", s.Address, s.Command())
-	b.WriteString("It finds the tools, shows what it changes in their settings, and asks first.\n")
+	b.WriteString("It finds the tools, shows which settings files it changes, and asks first.\n")
 	if s.Tokens {
 		fmt.Fprintf(&b, "Put a token with the scope \"report\" into the environment variable %s of your agents.\n", TokenVariable)
 	}
