@@ -103,7 +103,7 @@ type group struct {
 // row is a session in a group.
 type row struct {
 	models.FleetSession
-	Alike bool      // another agent in the group has the same name and host
+	Alike bool      // another agent in the group has the same name, host and source
 	Time  time.Time // by which the group is sorted
 	Age   string    // how long ago that was
 }
@@ -123,16 +123,16 @@ func newGroup(v view, id, title string, sessions []models.FleetSession) group {
 	return g
 }
 
-// namesakes returns the IDs of the agents whose name and host another agent in the list has as well.
+// namesakes returns the IDs of the agents whose name, host and source another agent in the list has as well.
 func namesakes(sessions []models.FleetSession) map[string]bool {
-	type name struct{ name, host string }
-	ids := map[name]map[string]bool{}
+	type look struct{ name, host, source string }
+	ids := map[look]map[string]bool{}
 	for _, se := range sessions {
-		n := name{cmp.Or(se.AgentName, se.AgentID), se.AgentHost}
-		if ids[n] == nil {
-			ids[n] = map[string]bool{}
+		shown := look{cmp.Or(se.AgentName, se.AgentID), se.AgentHost, se.AgentSource}
+		if ids[shown] == nil {
+			ids[shown] = map[string]bool{}
 		}
-		ids[n][se.AgentID] = true
+		ids[shown][se.AgentID] = true
 	}
 	alike := map[string]bool{}
 	for _, same := range ids {

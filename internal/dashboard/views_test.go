@@ -67,20 +67,29 @@ func TestGroupsAreCapped(t *testing.T) {
 	require.Empty(t, p.texts("[list=known-agent_id]"), "the API does not combine them")
 }
 
-// TestNamesakesShowTheirIDs checks that agents of the same name are told apart, by their hosts or else by their IDs.
+// TestNamesakesShowTheirIDs checks that agents of the same name are told apart, by their hosts, their
+// tools or else their IDs.
 func TestNamesakesShowTheirIDs(t *testing.T) {
 	in := openBrowser(t)
 	s := servePast(t, func(p past) {
-		for _, agent := range []struct{ id, name, host string }{{"one", "Anna", ""}, {"two", "Anna", ""}, {"three", "Anna", "laptop"}, {"four", "Berta", ""}} {
-			p.at(time.Minute, models.StatusReport{AgentID: agent.id, AgentName: agent.name, AgentHost: agent.host, SessionTopic: "t", Status: models.Pending})
+		for _, agent := range []struct{ id, name, host, source string }{{"one", "Anna", "", ""}, {"two", "Anna", "", ""}, {"three", "Anna", "laptop", ""},
+			{"four", "Berta", "", ""}, {"five", "Anna", "laptop", "codex"}} {
+			p.at(time.Minute, models.StatusReport{AgentID: agent.id, AgentName: agent.name, AgentHost: agent.host, AgentSource: agent.source,
+				SessionTopic: "t", Status: models.Pending})
 		}
 	})
 	p := open(in, t, s, "").live()
-	want := []string{"Annaone", "Annatwo", "Anna@laptop", "Berta"}
+	want := []string{"Annaone", "Annatwo", "Anna@laptop", "Berta", "Anna@laptop codex"}
 	require.ElementsMatch(t, want, p.names(".row .who"))
 	require.ElementsMatch(t, want, eval[[]string](p, "fetch('./').then((answer) => answer.text()).then((page) => new DOMParser().parseFromString(page, 'text/html')).then((of) => [...of.querySelectorAll('.who')].map((e) => e.textContent))"))
 	p.goTo("?view=agents", rows)
+	want[len(want)-1] = "Anna@laptop" // its source is beside the number of its sessions
 	require.ElementsMatch(t, want, p.names(".row .name"))
+	for _, view := range []string{"", "?view=sessions", "?view=board", "?view=agents"} {
+		p.run(resize(390))
+		p.goTo(view, rows)
+		require.True(t, eval[bool](p, "document.querySelector('.source').checkVisibility()"), view)
+	}
 }
 
 // TestEmptyViewsSayWhy checks views without sessions: because there are none, or because of the filters.

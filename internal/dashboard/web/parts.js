@@ -43,7 +43,7 @@ export const sinceOf = (row) => (row.lost ? row.expires_at : row.question?.asked
 
 /**
  * AgentName shows an agent's name with its host, which distinguishes agents of the same name, and with its ID if that is
- * given because the host does not distinguish them.
+ * given because neither the host nor the source distinguishes them.
  */
 export const AgentName = ({name, host, id}) => html`<span class="agent-name"><bdi>${name}</bdi>${host && html`<span class="host">@<bdi>${host}</bdi></span>`}</span>${id && html`<span class="agent-id"><bdi>${id}</bdi></span>`}`
 
@@ -81,21 +81,24 @@ export const SessionRow = ({row, gone, alike}) => html`<li class=${gone ? 'gone'
     <${Status} state=${stateOf(row)} />
     <span class="what">
       <span class="name" dir="auto">${titleOf(row)}</span>
-      <${Message} row=${row} />
+      ${row.current_message !== titleOf(row) && html`<${Message} row=${row} />`}
     </span>
     <${Who} row=${row} alike=${alike} />
     <${Ago} time=${row.last_updated} label="last report" after=" ago" />
   </a>
 </li>`
 
-/** namesakes returns the IDs of agents in a list of sessions or agents whose name and host another one has as well. */
+/** lookOf returns what a list of sessions or agents shows of an agent: its name, host and source. */
+const lookOf = (row) => JSON.stringify([(row.agent_name ?? row.name) || row.agent_id, row.agent_host ?? row.host, row.agent_source ?? row.source])
+
+/** namesakes returns the IDs of agents in a list of sessions or agents that look like another one: see lookOf. */
 function namesakes(rows) {
-  const byName = new Map()
+  const byLook = new Map()
   for (const row of rows) {
-    const name = nameAtHost((row.agent_name ?? row.name) || row.agent_id, row.agent_host ?? row.host)
-    byName.set(name, (byName.get(name) ?? new Set()).add(row.agent_id))
+    const look = lookOf(row)
+    byLook.set(look, (byLook.get(look) ?? new Set()).add(row.agent_id))
   }
-  return new Set([...byName.values()].filter((ids) => ids.size > 1).flatMap((ids) => [...ids]))
+  return new Set([...byLook.values()].filter((ids) => ids.size > 1).flatMap((ids) => [...ids]))
 }
 
 /**
