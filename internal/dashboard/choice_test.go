@@ -59,7 +59,7 @@ func (p *tab) requireChosen(topics ...string) {
 		return
 	}
 	require.Equal(p, topics, p.texts(".picked .name"))
-	require.Equal(p, fmt.Sprintf("%d chosen", len(topics)), p.texts(".chosen strong")[0])
+	require.Equal(p, fmt.Sprintf("%d selected", len(topics)), p.texts(".chosen strong")[0])
 }
 
 func (p *tab) awaitRows(topics string) {
@@ -171,7 +171,7 @@ func TestChooseWithTheKeyboard(t *testing.T) {
 	require.Contains(t, eval[string](p, "fetch('api/agents/a/sessions/w3').then((answer) => answer.text())"), `"until"`)
 	p.press("?")
 	p.await("document.querySelector('dialog[open]')")
-	require.Contains(t, p.texts("dialog")[0], "choose a session that needs you")
+	require.Contains(t, p.texts("dialog")[0], "select a session that needs you")
 }
 
 // TestTheChoiceFollowsChanges changes chosen sessions while a page is open: one that no longer needs attention, or for

@@ -146,10 +146,10 @@ export function Chosen({choice}) {
   if (!choice) return null
   const {chosen, news, act, clear} = choice
   return html`
-    <p class="unseen" role="status">${chosen.length > 0 ? `${chosen.length} chosen` : !news.fault && news.text}</p>
+    <p class="unseen" role="status">${chosen.length > 0 ? `${chosen.length} selected` : !news.fault && news.text}</p>
     <p class="unseen" role="alert">${news.fault && news.text}</p>
-    ${chosen.length > 0 && html`<section class="chosen" aria-label="Chosen sessions">
-      <strong>${chosen.length} chosen</strong>
+    ${chosen.length > 0 && html`<section class="chosen" aria-label="Selected sessions">
+      <strong>${chosen.length} selected</strong>
       <button type="button" title="Acknowledge (e)" onClick=${() => act(chosen, 0)}><${Icon} name="check" /><span>Acknowledge</span></button>
       ${chosen.some((id) => !id.startsWith('lost\n')) && html`<${Snooze} label="Snooze" icon onSnooze=${(minutes) => act(chosen, minutes)} />`}
       <button type="button" class="clear-choice" aria-label="Clear" title="Clear (Esc)" onClick=${clear}><${Icon} name="x" /><span>Clear</span></button>
@@ -169,7 +169,7 @@ const needRow = (Time) => ({row, gone, alike, choice}) => {
   if (!choice || gone) return html`<li class=${gone ? 'gone' : ''}>${link}</li>`
   const id = idOf(row), fault = choice.faults.get(id), chosen = choice.has(id)
   return html`<li class=${chosen ? 'picked' : ''} data-id=${id}>
-    <label class="choose"><input type="checkbox" aria-label=${`Choose ${titleOf(row)}`} checked=${chosen} onClick=${(event) => choice.toggle(id, event.shiftKey)} /></label>
+    <label class="choose"><input type="checkbox" aria-label=${`Select ${titleOf(row)}`} checked=${chosen} onClick=${(event) => choice.toggle(id, event.shiftKey)} /></label>
     ${link}
     <${Act} row=${row} onAct=${(minutes) => choice.act([id], minutes)} />
     ${fault && html`<p class="fault">${fault}</p>`}

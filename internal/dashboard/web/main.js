@@ -108,8 +108,8 @@ function Announcer() {
 }
 
 const keys = [['/', 'search'], ['j k', 'next and previous in a list'], ['Enter', 'open'],
-  ...(allowed ? [['x', 'choose a session that needs you'], ['Shift ↑ ↓', 'choose several'], ['e', 'acknowledge'], ['s', 'snooze']] : []),
-  ['Esc', 'leave the search, clear the choice or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'show this help']]
+  ...(allowed ? [['x', 'select a session that needs you'], ['Shift ↑ ↓', 'select several'], ['e', 'acknowledge'], ['s', 'snooze']] : []),
+  ['Esc', 'leave the search, clear the selection or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'show this help']]
 
 function useKeys(onHelp) {
   useEffect(() => {
