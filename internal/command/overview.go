@@ -138,9 +138,9 @@ func (o *overview) list(w *bytes.Buffer, f fleet) {
 			w.WriteByte('\n')
 		}
 		w.WriteString(o.attribute(bold+kind.colour, fmt.Sprint(kind.n, " ", kind.title)) + "\n")
-		rows := make([][3]string, len(kind.sessions))
+		rows := make([]tableRow, len(kind.sessions))
 		for i, se := range kind.sessions {
-			rows[i] = [3]string{age(o.now().Sub(kind.since(se))), clean(nameOf(se)), clean(detailOf(se))}
+			rows[i] = tableRow{age(o.now().Sub(kind.since(se))), clean(nameOf(se)), clean(se.AgentSource), clean(detailOf(se))}
 		}
 		o.table(w, rows)
 		if more := kind.n - len(kind.sessions); more > 0 {
@@ -152,26 +152,47 @@ func (o *overview) list(w *bytes.Buffer, f fleet) {
 	}
 }
 
-// maxName is the width at which names are cut, in columns.
-const maxName = 32
+// tableRow is a session in a table. source is the tool that its agent runs in.
+type tableRow struct{ age, name, source, detail string }
 
-// table writes rows of an age, a name and a detail, cut to the width of the terminal.
-func (o *overview) table(w *bytes.Buffer, rows [][3]string) {
-	width, names := 0, 0
+// The widths at which names and sources are cut, and the width of a terminal from which on there is room for sources, in
+// columns.
+const (
+	maxName        = 32
+	maxSource      = 12
+	minWithSources = 80
+)
+
+// table writes rows, cut to the width of the terminal.
+func (o *overview) table(w *bytes.Buffer, rows []tableRow) {
+	width, names, sources := 0, 0, 0
 	if o.size != nil {
 		width, _ = o.size()
 	}
 	for _, row := range rows {
-		names = max(names, min(maxName, runewidth.StringWidth(row[1])))
+		names = max(names, min(maxName, runewidth.StringWidth(row.name)))
+		if width == 0 || width >= minWithSources {
+			sources = max(sources, min(maxSource, runewidth.StringWidth(row.source)))
+		}
 	}
 	for _, row := range rows {
-		name := runewidth.FillRight(runewidth.Truncate(row[1], names, "…"), names)
-		detail := row[2]
-		if width > 0 {
-			detail = runewidth.Truncate(detail, max(0, width-names-10), "…")
+		columns := "  " + o.attribute(dim, runewidth.FillLeft(row.age, 4)) + "  " + cell(row.name, names) + "  "
+		used := names + 10
+		if sources > 0 {
+			columns += o.attribute(dim, cell(row.source, sources)) + "  "
+			used += sources + 2
 		}
-		w.WriteString(strings.TrimRight(fmt.Sprintf("  %s  %s  %s", o.attribute(dim, runewidth.FillLeft(row[0], 4)), name, detail), " ") + "\n")
+		detail := row.detail
+		if width > 0 {
+			detail = runewidth.Truncate(detail, max(0, width-used), "…")
+		}
+		w.WriteString(strings.TrimRight(columns+detail, " ") + "\n")
 	}
+}
+
+// cell returns text with this width, in columns.
+func cell(text string, width int) string {
+	return runewidth.FillRight(runewidth.Truncate(text, width, "…"), width)
 }
 
 func waitingSince(se models.FleetSession) time.Time {

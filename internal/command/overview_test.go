@@ -60,6 +60,17 @@ func TestOverview(t *testing.T) {
 	require.Equal(t, "No agent is running or waiting.\n", render(&overview{}, fleet{}))
 }
 
+// TestOverviewShowsTools checks that the tools of agents have a column, unless no agent has one or the terminal is narrow.
+func TestOverviewShowsTools(t *testing.T) {
+	sessions := []models.FleetSession{busy("a", "t", "Reading", 0), busy("b", "t", "", 0), busy("c", "u", "", 0)}
+	sessions[0].AgentSource, sessions[2].AgentSource = "codex", "an-unusually-long\x1bname"
+	f := fleet{Summary: models.Summary{Sessions: models.SessionCounts{ByStatus: models.StatusCounts{Running: 3}}}, Running: sessions}
+	wide := "3 running\n    0s  a  codex         t: Reading\n    0s  b                t\n    0s  c  an-unusuall…  u\n"
+	require.Equal(t, wide, render(&overview{}, f))
+	require.Equal(t, wide, render(&overview{size: func() (int, int) { return 80, 24 }}, f))
+	require.Equal(t, "3 running\n    0s  a  t: Reading\n    0s  b  t\n    0s  c  u\n", render(&overview{size: func() (int, int) { return 79, 24 }}, f))
+}
+
 // TestOverviewOnATerminal checks that no line is wider than the terminal, that a watched fleet is no higher, and that
 // nothing that an agent sent reaches the terminal as a command.
 func TestOverviewOnATerminal(t *testing.T) {
