@@ -199,7 +199,7 @@ export function FirstReport() {
   return html`<section class="first"><h2>No agent has reported yet</h2>
     <p><a class="go" href="connect">Connect your agent</a></p>
     ${reports === 'signature' ? html`<p>This server accepts only signed webhooks. <a href="connect">Connect your agent</a> says how to send them.</p>` : html`
-      <p>Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode only need a few lines in their settings.</p>
+      <p>Claude Code, Codex, Gemini CLI, Cursor, Copilot and OpenCode need only one command.</p>
       <p>Or try it first: an agent is registered by its first status report. This one waits for your answer.${reports === 'token' && ' Put a token with the scope “report” into the variable KUBEAGENTS_TOKEN first.'}</p>
       <${Copy} text=${firstReport(server, reports === 'token')} />`}
     <p>It appears here immediately. See <a href="openapi.yaml">openapi.yaml</a> for everything that a report can contain.</p></section>`
