@@ -17,6 +17,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/command"
+	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/internal/version"
 )
 
@@ -25,6 +26,15 @@ type result struct {
 	status         int
 	stdout, stderr string
 	served         *config.Config // nil if the server was not run
+}
+
+// everyTool returns the names of all tools, as messages list them.
+func everyTool() string {
+	var names []string
+	for _, tool := range connect.Tools() {
+		names = append(names, tool.Name)
+	}
+	return strings.Join(names, ", ")
 }
 
 // run runs a command line, with a server that returns serveErr immediately.
@@ -107,7 +117,7 @@ func TestMistakes(t *testing.T) {
 		"token":                  `token: NAME is missing: the command is kubeagents token NAME`,
 		"token -scopes":          `token: flag needs an argument: -scopes`,
 		"token a -agent b":       `token: flag provided but not defined: "-agent"`,
-		"connect codex mcp":      `connect: unknown tool "mcp": the tools are claude-code, codex, gemini-cli, cursor, copilot, opencode`,
+		"connect codex mcp":      `connect: unknown tool "mcp": the tools are ` + everyTool(),
 		"connect codx":           `connect: unknown tool "codx": did you mean codex?`,
 		"connect -server x":      `connect: "x" is not the address of a server, such as http://localhost:8080`,
 		"disconnect -check":      `disconnect: flag provided but not defined: "-check"`,

@@ -152,7 +152,7 @@ func TestConnectFindsTools(t *testing.T) {
 	d := newDesk(t, false)
 	r := d.run("connect", "-yes")
 	require.Equal(t, command.ExitFailure, r.status)
-	require.Contains(t, r.stderr, "none of these tools is installed: claude-code, codex, gemini-cli, cursor, copilot, opencode; if yours is in an unusual place, name it: kubeagents connect claude-code\n")
+	require.Contains(t, r.stderr, "none of these tools is installed: "+everyTool()+"; if yours is in an unusual place, name it: kubeagents connect claude-code\n")
 	for _, folder := range []string{".claude", ".gemini", ".config/opencode"} {
 		require.NoError(t, os.MkdirAll(filepath.Join(d.home, folder), 0o700))
 	}

@@ -69,7 +69,7 @@ func TestEvents(t *testing.T) {
 		r, effect, err := adapters.Named(tool.Name).Report(strings.NewReader(hookcheck.Event(tool.Name, "/w/payments")), adapters.Options{Event: map[bool]string{true: "sessionStart"}[tool.Name == "copilot"]})
 		require.NoError(t, err)
 		require.NotEqual(t, adapters.Ignored, effect, tool.Name)
-		require.NotEqual(t, adapters.Unknown, effect, tool.Name)
+		require.NotEqual(t, adapters.Unknown, effect, "the adapter of %s does not know this event: add one that it knows to Event", tool.Name)
 		require.Equal(t, tool.Name+":payments", r.AgentID)
 		require.Equal(t, hookcheck.SessionID, r.SessionTopic)
 	}
