@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"fmt"
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/internal/control"
@@ -27,5 +28,9 @@ func runBackup(ctx context.Context, p Program, arguments []string) error {
 	if cfg.DataDir == "" {
 		return usageError{errors.New("DATA_DIR is not set: set it to the same value as for the server")}
 	}
-	return control.Backup(ctx, datadir.Find(cfg.DataDir), arguments[0])
+	if err := control.Backup(ctx, datadir.Find(cfg.DataDir), arguments[0]); err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(p.Stdout, "The backup is complete: %s\n", printable(arguments[0]))
+	return err
 }

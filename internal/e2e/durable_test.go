@@ -197,6 +197,7 @@ func TestBackup(t *testing.T) {
 	}()
 	status, output := runProgram(t, []string{data}, "backup", copied)
 	require.Zero(t, status, output)
+	require.Equal(t, "The backup is complete: "+copied+"\n", output)
 	close(stop)
 	<-done
 	status, output = runProgram(t, []string{data}, "backup", copied)
