@@ -35,10 +35,17 @@ func rowOf(topic string) string {
 // clickIn clicks an element in the row of a session. keys are the modifier keys: 8 for shift.
 func (p *tab) clickIn(topic, selector string, keys int64) {
 	p.Helper()
+	p.rest()
 	at := eval[[]float64](p, fmt.Sprintf("(({x, y, width, height}) => [x + width / 2, y + height / 2])(%s.querySelector(%q).getBoundingClientRect())", rowOf(topic), selector))
 	for _, kind := range []input.DispatchMouseEventType{input.DispatchMouseEventTypeMouseMoved, input.DispatchMouseEventTypeMousePressed, input.DispatchMouseEventTypeMouseReleased} {
 		p.run(call(input.DispatchMouseEvent, input.DispatchMouseEventParams{Type: kind, X: at[0], Y: at[1], Button: input.MouseButtonLeft, ClickCount: 1, Modifiers: keys}))
 	}
+}
+
+// rest waits until the page has drawn what happened so far, and no longer moves.
+func (p *tab) rest() {
+	p.Helper()
+	eval[bool](p, "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => go(true))))")
 }
 
 // pressKey presses a key that types nothing. keys are the modifier keys.
@@ -308,7 +315,7 @@ func TestLayoutOfAChoice(t *testing.T) {
 	}
 	for _, width := range widths {
 		p.run(resize(width))
-		eval[bool](p, "new Promise((go) => requestAnimationFrame(() => requestAnimationFrame(() => go(true))))") // a resize closes menus
+		p.rest() // a resize closes menus
 		p.run(do("document.querySelector('.chosen .snooze').click()"))
 		p.await("document.querySelector('[role=menu]')")
 		if found := eval[[]string](p, measure); len(found) > 0 {
