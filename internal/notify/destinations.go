@@ -37,30 +37,48 @@ func (p *fileParser) destinations(top fields) {
 func (p *fileParser) destination(e entry) *Destination {
 	faults := len(p.faults)
 	p.resolve(&e.value)
-	f := p.fields(e.value, "a destination", "ntfy", "webhook", "command", "at_most")
+	kinds := p.destinationKinds()
+	var keys []string
+	for _, kind := range kinds {
+		keys = append(keys, kind.key)
+	}
+	f := p.fields(e.value, "a destination", append(keys, "at_most")...)
 	d := &Destination{Name: e.key, Limit: p.limit(f)}
-	var kinds []value
+	var given []value
 	var create func() (Sender, error)
-	for _, kind := range []struct {
-		key   string
-		parse func(value) func() (Sender, error)
-	}{{"ntfy", p.ntfy}, {"webhook", p.webhook}, {"command", p.command}} {
-		if v, given := f.values[kind.key]; given {
-			kinds = append(kinds, v)
+	for _, kind := range kinds {
+		if v, ok := f.values[kind.key]; ok {
+			given = append(given, v)
 			create = kind.parse(v)
 		}
 	}
-	if len(kinds) != 1 && f.ok {
-		p.add(f.line, "a destination must have one of the keys ntfy, webhook and command")
+	if len(given) != 1 && f.ok {
+		p.add(f.line, "a destination must have one of the keys %s", enumerate(keys, "and"))
 	}
 	if len(p.faults) > faults {
 		return d
 	}
 	var err error
 	if d.Sender, err = create(); err != nil {
-		p.add(kinds[0].line, "%v", err)
+		p.add(given[0].line, "%v", err)
 	}
 	return d
+}
+
+// destinationKind is a key of a destination that says what it is. parse returns what creates the sender if the file has
+// no faults.
+type destinationKind struct {
+	key   string
+	parse func(v value) (create func() (Sender, error))
+}
+
+func (p *fileParser) destinationKinds() []destinationKind {
+	return []destinationKind{
+		{"ntfy", p.ntfy},
+		{"slack", p.slack},
+		{"webhook", p.webhook},
+		{"command", p.command},
+	}
 }
 
 func (p *fileParser) ntfy(v value) func() (Sender, error) {
@@ -69,6 +87,14 @@ func (p *fileParser) ntfy(v value) func() (Sender, error) {
 	url := p.text(f, "url", "the URL of a topic, such as https://ntfy.sh/my-topic")
 	token := p.text(f, "token", "an access token")
 	return func() (Sender, error) { return NewNtfy(url, token) }
+}
+
+func (p *fileParser) slack(v value) func() (Sender, error) {
+	f := p.fields(v, "slack", "token", "channel")
+	p.require(f, "token", "channel")
+	token := p.text(f, "token", "the token of a bot, which begins with xoxb-")
+	channel := p.text(f, "channel", "the ID of a channel, such as C0123456789")
+	return func() (Sender, error) { return NewSlack(token, channel) }
 }
 
 func (p *fileParser) webhook(v value) func() (Sender, error) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -68,6 +69,20 @@ func newRequest(ctx context.Context, method string, u *url.URL, body []byte) (*h
 	return r, nil
 }
 
+// newJSONRequest returns a request to a destination whose body is a value as JSON.
+func newJSONRequest(ctx context.Context, method string, u *url.URL, value any) (*http.Request, error) {
+	body, err := json.Marshal(value)
+	if err != nil {
+		return nil, fmt.Errorf("encode a message: %w", err)
+	}
+	r, err := newRequest(ctx, method, u, body)
+	if err != nil {
+		return nil, err
+	}
+	r.Header.Set("Content-Type", "application/json; charset=utf-8")
+	return r, nil
+}
+
 // statusError is an answer other than 2xx.
 type statusError struct {
 	host   string
@@ -99,34 +114,55 @@ func (e *statusError) Unwrap() error {
 
 func (e *statusError) redirects() bool { return e.status >= 300 && e.status < 400 }
 
-// exchange sends a request, and returns nil if the answer is 2xx. The error names the host, and contains nothing else
-// of the request, and nothing of the response but its status: a destination may send back what it got. It is a
-// [*RetryError] if the destination says when it wants the request again, a *statusError for another answer, and wraps
-// the context's error if that has ended.
+// answer is what a destination answers to a request.
+type answer struct {
+	header http.Header
+	body   []byte // at most maxResponse bytes of it
+}
+
+// decode decodes the body as JSON, and reports whether it is JSON of that type.
+func (a answer) decode(into any) bool { return json.Unmarshal(a.body, into) == nil }
+
+// exchange sends a request, and returns nil if the answer is 2xx. The error is that of [ask].
 func exchange(client *http.Client, r *http.Request) error {
+	_, err := ask(client, r)
+	return err
+}
+
+// ask sends a request, and returns the answer, and a nil error if that is 2xx. The error names the host, and contains
+// nothing else of the request, and nothing of the response but its status: a destination may send back what it got. It
+// is a [*RetryError] if the destination says when it wants the request again, a *statusError for another answer, and
+// wraps the context's error if that has ended.
+func ask(client *http.Client, r *http.Request) (answer, error) {
 	response, err := client.Do(r)
 	if err != nil {
 		if cause := r.Context().Err(); cause != nil {
-			return fmt.Errorf("%s: %w", r.URL.Host, cause)
+			return answer{}, fmt.Errorf("%s: %w", r.URL.Host, cause)
 		}
-		return fmt.Errorf("%s: %s", r.URL.Host, explain(err))
+		return answer{}, fmt.Errorf("%s: %s", r.URL.Host, explain(err))
 	}
 	defer response.Body.Close()
-	io.CopyN(io.Discard, response.Body, maxResponse) //nolint:errcheck // only so that the connection can be used again
+	body, _ := io.ReadAll(io.LimitReader(response.Body, maxResponse)) // a part of the body is as good as another body
+	got := answer{header: response.Header, body: body}
 	if response.StatusCode >= 200 && response.StatusCode < 300 {
-		return nil
+		return got, nil
 	}
 	err = &statusError{host: r.URL.Host, status: response.StatusCode}
 	after := retryAfter(response.Header.Get("Retry-After"))
 	switch response.StatusCode {
 	case http.StatusTooManyRequests:
-		return &RetryError{Err: err, After: cmp.Or(after, tooManyPause)}
+		return got, &RetryError{Err: err, After: cmp.Or(after, tooManyPause)}
 	case http.StatusServiceUnavailable:
 		if after > 0 {
-			return &RetryError{Err: err, After: after}
+			return got, &RetryError{Err: err, After: after}
 		}
 	}
-	return err
+	return got, err
+}
+
+// notAPI is the error for an answer that is not what the destination's API documents.
+func notAPI(r *http.Request) error {
+	return fmt.Errorf("%s answers something else than its API should", r.URL.Host)
 }
 
 // tooManyPause is the pause after 429 Too Many Requests that doesn't say how long it should be. ntfy is one that

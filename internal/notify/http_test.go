@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -28,7 +29,7 @@ import (
 func newBody(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 // The secrets in the settings of secretSenders.
-var secrets = []string{"p4ssword", "s3cret-path", "s3cret-query", "tk_s3cret", "b3arer", secret}
+var secrets = []string{"p4ssword", "s3cret-path", "s3cret-query", "tk_s3cret", "b3arer", "xoxb-s3cret", secret}
 
 // secretSenders returns senders to a host by HTTP or HTTPS whose settings have secrets everywhere.
 func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
@@ -38,7 +39,21 @@ func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
 	require.NoError(t, err)
 	topic, err := notify.NewNtfy(base+"/s3cret-path", "tk_s3cret")
 	require.NoError(t, err)
-	return map[string]notify.Sender{"webhook": hook, "ntfy": topic}
+	root := &url.URL{Scheme: scheme, Host: host, Path: "/"}
+	channel, err := notify.NewSlack("xoxb-s3cret", "C0123456789")
+	require.NoError(t, err)
+	notify.UseAPI(channel, root)
+	return map[string]notify.Sender{"webhook": hook, "ntfy": topic, "slack": channel}
+}
+
+// needsResult are the senders to which a 2xx status is not enough.
+var needsResult = map[string]bool{"slack": true}
+
+// delivered returns a message as a sender gets it to withdraw it.
+func delivered(kind string) *notify.Message {
+	m := waiting()
+	m.Remote = map[string]string{"slack": "C0123456789/1503435956.000247"}[kind]
+	return m
 }
 
 func withoutSecrets(t *testing.T, err error) {
@@ -119,7 +134,11 @@ func TestAnswers(t *testing.T) {
 			host := server.Listener.Addr().String()
 			for name, sender := range secretSenders(t, "http", host) {
 				_, err := sender.Send(t.Context(), waiting())
-				if want.text == "" {
+				switch {
+				case want.text == "" && needsResult[name]:
+					require.EqualError(t, err, host+" answers something else than its API should", name)
+					continue
+				case want.text == "":
 					require.NoError(t, err, name)
 					continue
 				}
@@ -214,19 +233,23 @@ func TestReceiversThatNeverEnd(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var written atomic.Int64
 				client := pipeClient(t, func(conn net.Conn, r *http.Request) { test.serve(&countingConn{conn, &written}, r) })
-				for kind, sender := range secretSenders(t, "http", "hub.example.com") {
+				senders := secretSenders(t, "http", "hub.example.com")
+				for kind, sender := range senders {
 					notify.UseClient(sender, client)
 					start := time.Now()
 					_, err := sender.Send(t.Context(), waiting())
-					if test.want == "" {
+					switch {
+					case test.want == "" && needsResult[kind]:
+						require.EqualError(t, err, "hub.example.com answers something else than its API should", kind)
+					case test.want == "":
 						require.NoError(t, err, kind)
-					} else {
+					default:
 						require.EqualError(t, err, test.want, kind)
 						assert.NotErrorIs(t, err, notify.ErrRefused)
 					}
 					assert.Equal(t, test.takes, time.Since(start), kind)
 				}
-				assert.Less(t, written.Load(), int64(2*80<<10))
+				assert.Less(t, written.Load(), int64(len(senders)*80<<10))
 			})
 		})
 	}
@@ -274,7 +297,7 @@ func TestErrorsHaveNoSecrets(t *testing.T) {
 				notify.UseClient(sender, test.client)
 				_, err := sender.Send(t.Context(), waiting())
 				require.ErrorContains(t, err, test.want, kind)
-				require.ErrorContains(t, sender.Withdraw(t.Context(), waiting()), test.want, kind)
+				require.ErrorContains(t, sender.Withdraw(t.Context(), delivered(kind)), test.want, kind)
 				assert.True(t, strings.HasPrefix(err.Error(), "hub.example.com:8443"), "%v", err)
 				assert.NotErrorIs(t, err, notify.ErrRefused)
 				withoutSecrets(t, err)

@@ -115,17 +115,14 @@ func (n *ntfy) messageOf(m *Message) *ntfyMessage {
 	if out.Title, out.Message = textOf(m); out.Message == "" { // ntfy would write "triggered"
 		out.Title, out.Message = "", out.Title
 	}
-	label := "Open session"
-	if m.Summary != nil {
-		label = "Open dashboard"
-	} else {
+	if m.Summary == nil {
 		out.Tags = []string{ntfyTags[m.Change]}
 	}
 	if m.Change == Waits || m.Summary[Waits] > 0 {
 		out.Priority = ntfyHigh
 	}
 	if m.URL != "" {
-		out.Actions = []ntfyAction{{Action: "view", Label: label, URL: m.URL}}
+		out.Actions = []ntfyAction{{Action: "view", Label: linkLabelOf(m), URL: m.URL}}
 	}
 	return out
 }

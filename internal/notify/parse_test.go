@@ -201,20 +201,30 @@ func TestInvalidRules(t *testing.T) {
 	}
 }
 
+const (
+	oneKind         = "a destination must have one of the keys ntfy, slack, webhook and command"
+	destinationKeys = "ntfy, slack, webhook, command and at_most"
+)
+
 // TestInvalidDestinations checks the error for each destination, which begins on line 3 of a file.
 func TestInvalidDestinations(t *testing.T) {
 	for destination, want := range map[string]string{
-		"{}":                               "line 3: a destination must have one of the keys ntfy, webhook and command",
-		"":                                 "line 3: a destination must have the keys ntfy, webhook, command and at_most",
-		"{at_most: 1 per 1m}":              "line 3: a destination must have one of the keys ntfy, webhook and command",
-		"{email: x}":                       "line 3: unknown key email in a destination: the keys are ntfy, webhook, command and at_most\nline 3: a destination must have one of the keys ntfy, webhook and command",
-		"{ntfi: {url: https://ntfy.sh/x}}": "line 3: unknown key ntfi in a destination: did you mean ntfy?\nline 3: a destination must have one of the keys ntfy, webhook and command",
-		"{ntfy: {url: https://ntfy.sh/x}, webhook: {url: https://example.com}}": "line 3: a destination must have one of the keys ntfy, webhook and command",
+		"{}":                               "line 3: " + oneKind,
+		"":                                 "line 3: a destination must have the keys " + destinationKeys,
+		"{at_most: 1 per 1m}":              "line 3: " + oneKind,
+		"{email: x}":                       "line 3: unknown key email in a destination: the keys are " + destinationKeys + "\nline 3: " + oneKind,
+		"{ntfi: {url: https://ntfy.sh/x}}": "line 3: unknown key ntfi in a destination: did you mean ntfy?\nline 3: " + oneKind,
+		"{ntfy: {url: https://ntfy.sh/x}, webhook: {url: https://example.com}}": "line 3: " + oneKind,
 		"{ntfy: https://ntfy.sh/x}": "line 3: ntfy must have the keys url and token",
 		"{ntfy: {token: x}}":        "line 3: ntfy must have the key url",
 		"{ntfy: {url: }}":           "line 3: url must be the URL of a topic, such as https://ntfy.sh/my-topic",
-		"\n      ntfy:\n        url: https://ntfy.sh/x\n        token:":               "line 6: token must be an access token",
-		"{ntfy: {url: https://ntfy.sh/x, secret: x}}":                                 `line 3: unknown key secret in ntfy: the keys are url and token`,
+		"\n      ntfy:\n        url: https://ntfy.sh/x\n        token:": "line 6: token must be an access token",
+		"{ntfy: {url: https://ntfy.sh/x, secret: x}}":                   `line 3: unknown key secret in ntfy: the keys are url and token`,
+		"{slack: {token: x}}":                                                         "line 3: slack must have the key channel",
+		"{slack: {token: x, channel: [C1]}}":                                          "line 3: channel must be the ID of a channel, such as C0123456789",
+		"{slack: {token: , channel: C1}}":                                             "line 3: token must be the token of a bot, which begins with xoxb-",
+		"{slack: {token: x, chanel: C1}}":                                             "line 3: unknown key chanel in slack: did you mean channel?\nline 3: slack must have the key channel",
+		"{slack: {token: x, channel: C1, url: x}}":                                    "line 3: unknown key url in slack: the keys are token and channel",
 		"{webhook: {url: [x]}}":                                                       "line 3: url must be a URL such as https://hooks.example.com/x",
 		"{webhook: {url: https://example.com, format: xml}}":                          "line 3: format must be json or cloudevent",
 		"{webhook: {url: https://example.com, headers: X-Team}}":                      "line 3: headers must be 1 to 50 headers, such as {X-Team: a}",
@@ -268,12 +278,15 @@ func TestDestinationsThatCannotBeUsed(t *testing.T) {
       url: `+accessToken+`
   local:
     command: {program: bin/`+accessToken+`}
+  team:
+    slack: {token: "a b `+accessToken+`", channel: C1}
 rules: []
 `), lookup)
 	require.EqualError(t, err, `line 3: the URL of an ntfy topic must be a URL that begins with http:// or https://
 line 6: the URL of a webhook must be a URL that begins with http:// or https://
 line 9: program must be the absolute path of a program that can be run
-line 10: rules must be a list of 1 to 100 rules`)
+line 11: a Slack token must not contain spaces or special characters
+line 12: rules must be a list of 1 to 100 rules`)
 }
 
 func TestInvalidFiles(t *testing.T) {
@@ -373,14 +386,20 @@ func manual(t *testing.T) string {
 	return string(text)
 }
 
+// manualReferences is what the references in the manual stand for.
+var manualReferences = map[string]string{
+	"file:/run/secrets/hook": secret,
+	"SLACK_TOKEN":            "xoxb-1-x",
+}
+
 // TestManualExamples checks that every example in the manual can be used.
 func TestManualExamples(t *testing.T) {
 	examples := regexp.MustCompile("(?ms)^```yaml$(.*?)^```$").FindAllStringSubmatch(manual(t), -1)
 	require.NotEmpty(t, examples)
 	for _, example := range examples {
 		_, err := notify.Parse([]byte(example[1]), func(reference string) (string, error) {
-			if reference == "file:/run/secrets/hook" {
-				return secret, nil
+			if value, ok := manualReferences[reference]; ok {
+				return value, nil
 			}
 			return lookup(reference)
 		})
@@ -395,6 +414,7 @@ func TestManualListsEveryKey(t *testing.T) {
 		"":         "destinations: {d: x}",
 		"ntfy.":    "destinations: {d: {ntfy: x}}",
 		"webhook.": "destinations: {d: {webhook: x}}",
+		"slack.":   "destinations: {d: {slack: x}}",
 		"command.": "destinations: {d: {command: x}}",
 		"quiet.":   rule + "quiet: x}]",
 	} {
@@ -430,6 +450,8 @@ func everything(t testing.TB) string {
       secret: ` + secret + `
       format: json
       headers: {X-Team: a}
+  team:
+    slack: {token: "${NTFY_TOKEN}", channel: C0123456789}
   local:
     command: {program: '` + program(t) + `', args: [--loud]}
 rules:

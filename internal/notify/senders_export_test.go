@@ -1,6 +1,9 @@
 package notify
 
-import "net/http"
+import (
+	"net/http"
+	"net/url"
+)
 
 // What tests use of the senders.
 var (
@@ -15,6 +18,15 @@ func UseClient(sender Sender, client *http.Client) {
 		s.client = client
 	case *ntfy:
 		s.client = client
+	case *slack:
+		s.client = client
+	}
+}
+
+// UseAPI makes a sender use a stand-in for the API of its service.
+func UseAPI(sender Sender, root *url.URL) {
+	if s, ok := sender.(*slack); ok {
+		s.root = root
 	}
 }
 

@@ -29,6 +29,20 @@ func textOf(m *Message) (title, body string) {
 	return agentOf(m.Session) + " " + eventOf(m), bodyOf(m)
 }
 
+// resolvedOf returns what replaces a message that is taken back, as one line.
+func resolvedOf(m *Message) string {
+	title, _ := textOf(m)
+	return "Resolved: " + title
+}
+
+// linkLabelOf says where the message's URL leads.
+func linkLabelOf(m *Message) string {
+	if m.Summary != nil {
+		return "Open dashboard"
+	}
+	return "Open session"
+}
+
 // agentOf names the agent of a session as the dashboard does.
 func agentOf(session *models.FleetSession) string {
 	name := cmp.Or(session.AgentName, session.AgentID)
