@@ -76,6 +76,7 @@ func (p *fileParser) destinationKinds() []destinationKind {
 	return []destinationKind{
 		{"ntfy", p.ntfy},
 		{"slack", p.slack},
+		{"discord", p.discord},
 		{"webhook", p.webhook},
 		{"command", p.command},
 	}
@@ -95,6 +96,13 @@ func (p *fileParser) slack(v value) func() (Sender, error) {
 	token := p.text(f, "token", "the token of a bot, which begins with xoxb-")
 	channel := p.text(f, "channel", "the ID of a channel, such as C0123456789")
 	return func() (Sender, error) { return NewSlack(token, channel) }
+}
+
+func (p *fileParser) discord(v value) func() (Sender, error) {
+	f := p.fields(v, "discord", "url")
+	p.require(f, "url")
+	url := p.text(f, "url", "the URL of a webhook of Discord, such as https://discord.com/api/webhooks/ID/TOKEN")
+	return func() (Sender, error) { return NewDiscord(url) }
 }
 
 func (p *fileParser) webhook(v value) func() (Sender, error) {

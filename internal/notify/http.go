@@ -169,6 +169,16 @@ func notAPI(r *http.Request) error {
 // doesn't, and blocks the addresses of those who go on.
 const tooManyPause = time.Minute
 
+// retryIn returns err. If it is a [*RetryError], it asks for a pause of so many seconds instead, unless that is 0: the
+// body of an answer may say so more exactly than its header.
+func retryIn(err error, seconds float64) error {
+	var retry *RetryError
+	if seconds > 0 && errors.As(err, &retry) {
+		retry.After = time.Duration(min(seconds, maxRetryAfter.Seconds()) * float64(time.Second))
+	}
+	return err
+}
+
 // retryAfter returns the time in a Retry-After header (RFC 9110, section 10.2.3), and 0 if there is none.
 func retryAfter(value string) time.Duration {
 	if seconds, err := strconv.ParseUint(value, 10, 64); err == nil {

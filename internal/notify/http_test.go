@@ -43,7 +43,9 @@ func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
 	channel, err := notify.NewSlack("xoxb-s3cret", "C0123456789")
 	require.NoError(t, err)
 	notify.UseAPI(channel, root)
-	return map[string]notify.Sender{"webhook": hook, "ntfy": topic, "slack": channel}
+	chat, err := notify.NewDiscord(base + "/api/webhooks/77/s3cret-path")
+	require.NoError(t, err)
+	return map[string]notify.Sender{"webhook": hook, "ntfy": topic, "slack": channel, "discord": chat}
 }
 
 // needsResult are the senders to which a 2xx status is not enough.
@@ -52,7 +54,7 @@ var needsResult = map[string]bool{"slack": true}
 // delivered returns a message as a sender gets it to withdraw it.
 func delivered(kind string) *notify.Message {
 	m := waiting()
-	m.Remote = map[string]string{"slack": "C0123456789/1503435956.000247"}[kind]
+	m.Remote = map[string]string{"slack": "C0123456789/1503435956.000247", "discord": "1234"}[kind]
 	return m
 }
 

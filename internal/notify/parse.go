@@ -79,7 +79,7 @@ type fields struct {
 func (p *fileParser) fields(v value, what string, keys ...string) fields {
 	f := fields{what: what, line: v.line, ok: v.kind == mapping, values: map[string]value{}}
 	if !f.ok {
-		p.add(v.line, "%s must have the keys %s", what, enumerate(keys, "and"))
+		p.add(v.line, "%s must have the %s %s", what, either(len(keys), "key", "keys"), enumerate(keys, "and"))
 	}
 	for _, e := range v.entries {
 		_, repeated := f.values[e.key]
@@ -101,7 +101,7 @@ func (p *fileParser) unknownKey(e entry, what string, keys []string) {
 		p.add(e.line, "unknown key%s in %s: did you mean %s?", key, what, likely)
 		return
 	}
-	p.add(e.line, "unknown key%s in %s: the keys are %s", key, what, enumerate(keys, "and"))
+	p.add(e.line, "unknown key%s in %s: the %s %s", key, what, either(len(keys), "only key is", "keys are"), enumerate(keys, "and"))
 }
 
 // require reports which of some keys are missing.

@@ -202,8 +202,8 @@ func TestInvalidRules(t *testing.T) {
 }
 
 const (
-	oneKind         = "a destination must have one of the keys ntfy, slack, webhook and command"
-	destinationKeys = "ntfy, slack, webhook, command and at_most"
+	oneKind         = "a destination must have one of the keys ntfy, slack, discord, webhook and command"
+	destinationKeys = "ntfy, slack, discord, webhook, command and at_most"
 )
 
 // TestInvalidDestinations checks the error for each destination, which begins on line 3 of a file.
@@ -220,6 +220,9 @@ func TestInvalidDestinations(t *testing.T) {
 		"{ntfy: {url: }}":           "line 3: url must be the URL of a topic, such as https://ntfy.sh/my-topic",
 		"\n      ntfy:\n        url: https://ntfy.sh/x\n        token:": "line 6: token must be an access token",
 		"{ntfy: {url: https://ntfy.sh/x, secret: x}}":                   `line 3: unknown key secret in ntfy: the keys are url and token`,
+		"{discord: x}":                                                                "line 3: discord must have the key url",
+		"{discord: {url: }}":                                                          "line 3: url must be the URL of a webhook of Discord, such as https://discord.com/api/webhooks/ID/TOKEN",
+		"{discord: {adress: x}}":                                                      "line 3: unknown key adress in discord: the only key is url\nline 3: discord must have the key url",
 		"{slack: {token: x}}":                                                         "line 3: slack must have the key channel",
 		"{slack: {token: x, channel: [C1]}}":                                          "line 3: channel must be the ID of a channel, such as C0123456789",
 		"{slack: {token: , channel: C1}}":                                             "line 3: token must be the token of a bot, which begins with xoxb-",
@@ -278,6 +281,8 @@ func TestDestinationsThatCannotBeUsed(t *testing.T) {
       url: `+accessToken+`
   local:
     command: {program: bin/`+accessToken+`}
+  games:
+    discord: {url: "https://discord.com/`+accessToken+`"}
   team:
     slack: {token: "a b `+accessToken+`", channel: C1}
 rules: []
@@ -285,8 +290,9 @@ rules: []
 	require.EqualError(t, err, `line 3: the URL of an ntfy topic must be a URL that begins with http:// or https://
 line 6: the URL of a webhook must be a URL that begins with http:// or https://
 line 9: program must be the absolute path of a program that can be run
-line 11: a Slack token must not contain spaces or special characters
-line 12: rules must be a list of 1 to 100 rules`)
+line 11: the URL of a Discord webhook must be like https://discord.com/api/webhooks/ID/TOKEN
+line 13: a Slack token must not contain spaces or special characters
+line 14: rules must be a list of 1 to 100 rules`)
 }
 
 func TestInvalidFiles(t *testing.T) {
@@ -389,6 +395,7 @@ func manual(t *testing.T) string {
 // manualReferences is what the references in the manual stand for.
 var manualReferences = map[string]string{
 	"file:/run/secrets/hook": secret,
+	"DISCORD_URL":            "https://discord.com/api/webhooks/77/x",
 	"SLACK_TOKEN":            "xoxb-1-x",
 }
 
@@ -414,6 +421,7 @@ func TestManualListsEveryKey(t *testing.T) {
 		"":         "destinations: {d: x}",
 		"ntfy.":    "destinations: {d: {ntfy: x}}",
 		"webhook.": "destinations: {d: {webhook: x}}",
+		"discord.": "destinations: {d: {discord: x}}",
 		"slack.":   "destinations: {d: {slack: x}}",
 		"command.": "destinations: {d: {command: x}}",
 		"quiet.":   rule + "quiet: x}]",
@@ -433,7 +441,8 @@ func TestManualListsEveryKey(t *testing.T) {
 
 // keysIn returns the keys that an error lists.
 func keysIn(t *testing.T, err error) []string {
-	found := regexp.MustCompile(`must have the keys (.*)`).FindStringSubmatch(err.Error())
+	text := regexp.MustCompile(`the file must have the key \w+`).ReplaceAllString(err.Error(), "") // another part of it
+	found := regexp.MustCompile(`must have the keys? (.*)`).FindStringSubmatch(text)
 	require.NotNil(t, found, err)
 	return regexp.MustCompile(`, | and `).Split(found[1], -1)
 }
@@ -450,6 +459,8 @@ func everything(t testing.TB) string {
       secret: ` + secret + `
       format: json
       headers: {X-Team: a}
+  games:
+    discord: {url: "https://discord.com/api/webhooks/77/${NTFY_TOKEN}"}
   team:
     slack: {token: "${NTFY_TOKEN}", channel: C0123456789}
   local:

@@ -20,6 +20,8 @@ func UseClient(sender Sender, client *http.Client) {
 		s.client = client
 	case *slack:
 		s.client = client
+	case *discord:
+		s.client = client
 	}
 }
 
