@@ -77,6 +77,7 @@ func (p *fileParser) destinationKinds() []destinationKind {
 		{"ntfy", p.ntfy},
 		{"slack", p.slack},
 		{"discord", p.discord},
+		{"telegram", p.telegram},
 		{"webhook", p.webhook},
 		{"command", p.command},
 	}
@@ -103,6 +104,14 @@ func (p *fileParser) discord(v value) func() (Sender, error) {
 	p.require(f, "url")
 	url := p.text(f, "url", "the URL of a webhook of Discord, such as https://discord.com/api/webhooks/ID/TOKEN")
 	return func() (Sender, error) { return NewDiscord(url) }
+}
+
+func (p *fileParser) telegram(v value) func() (Sender, error) {
+	f := p.fields(v, "telegram", "token", "chat")
+	p.require(f, "token", "chat")
+	token := p.text(f, "token", "the token of a bot, such as 123456:ABC-DEF")
+	chat := p.text(f, "chat", `the ID of a chat, such as "-1001234567890"`)
+	return func() (Sender, error) { return NewTelegram(token, chat) }
 }
 
 func (p *fileParser) webhook(v value) func() (Sender, error) {

@@ -103,7 +103,8 @@ func (d *discord) Withdraw(ctx context.Context, m *Message) error {
 	if !discordID.MatchString(m.Remote) {
 		return nil
 	}
-	got, err := d.request(ctx, http.MethodPatch, d.url.JoinPath("messages", m.Remote), &discordMessage{Content: resolvedOf(m)})
+	posted := d.url.JoinPath("messages", m.Remote)
+	got, err := d.request(ctx, http.MethodPatch, posted, &discordMessage{Content: resolvedOf(m)})
 	var answer *statusError
 	if errors.As(err, &answer) && answer.status == http.StatusNotFound && got.Code == discordUnknownMessage {
 		return nil

@@ -29,7 +29,7 @@ import (
 func newBody(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 // The secrets in the settings of secretSenders.
-var secrets = []string{"p4ssword", "s3cret-path", "s3cret-query", "tk_s3cret", "b3arer", "xoxb-s3cret", secret}
+var secrets = []string{"p4ssword", "s3cret-path", "s3cret-query", "tk_s3cret", "b3arer", "xoxb-s3cret", "AAs3cret", secret}
 
 // secretSenders returns senders to a host by HTTP or HTTPS whose settings have secrets everywhere.
 func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
@@ -45,16 +45,19 @@ func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
 	notify.UseAPI(channel, root)
 	chat, err := notify.NewDiscord(base + "/api/webhooks/77/s3cret-path")
 	require.NoError(t, err)
-	return map[string]notify.Sender{"webhook": hook, "ntfy": topic, "slack": channel, "discord": chat}
+	bot, err := notify.NewTelegram("123:AAs3cret", "-100123")
+	require.NoError(t, err)
+	notify.UseAPI(bot, root)
+	return map[string]notify.Sender{"webhook": hook, "ntfy": topic, "slack": channel, "discord": chat, "telegram": bot}
 }
 
 // needsResult are the senders to which a 2xx status is not enough.
-var needsResult = map[string]bool{"slack": true}
+var needsResult = map[string]bool{"slack": true, "telegram": true}
 
 // delivered returns a message as a sender gets it to withdraw it.
 func delivered(kind string) *notify.Message {
 	m := waiting()
-	m.Remote = map[string]string{"slack": "C0123456789/1503435956.000247", "discord": "1234"}[kind]
+	m.Remote = map[string]string{"slack": "C0123456789/1503435956.000247", "discord": "1234", "telegram": "-100123/5"}[kind]
 	return m
 }
 

@@ -202,8 +202,8 @@ func TestInvalidRules(t *testing.T) {
 }
 
 const (
-	oneKind         = "a destination must have one of the keys ntfy, slack, discord, webhook and command"
-	destinationKeys = "ntfy, slack, discord, webhook, command and at_most"
+	oneKind         = "a destination must have one of the keys ntfy, slack, discord, telegram, webhook and command"
+	destinationKeys = "ntfy, slack, discord, telegram, webhook, command and at_most"
 )
 
 // TestInvalidDestinations checks the error for each destination, which begins on line 3 of a file.
@@ -223,6 +223,11 @@ func TestInvalidDestinations(t *testing.T) {
 		"{discord: x}":                                                                "line 3: discord must have the key url",
 		"{discord: {url: }}":                                                          "line 3: url must be the URL of a webhook of Discord, such as https://discord.com/api/webhooks/ID/TOKEN",
 		"{discord: {adress: x}}":                                                      "line 3: unknown key adress in discord: the only key is url\nline 3: discord must have the key url",
+		"{telegram: {chat: 5}}":                                                       "line 3: telegram must have the key token",
+		"{telegram: {token: 1:x}}":                                                    "line 3: telegram must have the key chat",
+		"{telegram: {token: 1:x, chat: [5]}}":                                         `line 3: chat must be the ID of a chat, such as "-1001234567890"`,
+		"{telegram: {token: [x], chat: 5}}":                                           "line 3: token must be the token of a bot, such as 123456:ABC-DEF",
+		"{telegram: {token: 1:x, chat_id: 5}}":                                        "line 3: unknown key chat_id in telegram: the keys are token and chat\nline 3: telegram must have the key chat",
 		"{slack: {token: x}}":                                                         "line 3: slack must have the key channel",
 		"{slack: {token: x, channel: [C1]}}":                                          "line 3: channel must be the ID of a channel, such as C0123456789",
 		"{slack: {token: , channel: C1}}":                                             "line 3: token must be the token of a bot, which begins with xoxb-",
@@ -283,6 +288,8 @@ func TestDestinationsThatCannotBeUsed(t *testing.T) {
     command: {program: bin/`+accessToken+`}
   games:
     discord: {url: "https://discord.com/`+accessToken+`"}
+  group:
+    telegram: {token: "`+accessToken+`", chat: 5}
   team:
     slack: {token: "a b `+accessToken+`", channel: C1}
 rules: []
@@ -291,8 +298,9 @@ rules: []
 line 6: the URL of a webhook must be a URL that begins with http:// or https://
 line 9: program must be the absolute path of a program that can be run
 line 11: the URL of a Discord webhook must be like https://discord.com/api/webhooks/ID/TOKEN
-line 13: a Slack token must not contain spaces or special characters
-line 14: rules must be a list of 1 to 100 rules`)
+line 13: a Telegram token must be like 123456:ABC-DEF
+line 15: a Slack token must not contain spaces or special characters
+line 16: rules must be a list of 1 to 100 rules`)
 }
 
 func TestInvalidFiles(t *testing.T) {
@@ -396,6 +404,7 @@ func manual(t *testing.T) string {
 var manualReferences = map[string]string{
 	"file:/run/secrets/hook": secret,
 	"DISCORD_URL":            "https://discord.com/api/webhooks/77/x",
+	"TELEGRAM_TOKEN":         "123:x",
 	"SLACK_TOKEN":            "xoxb-1-x",
 }
 
@@ -418,13 +427,14 @@ func TestManualExamples(t *testing.T) {
 func TestManualListsEveryKey(t *testing.T) {
 	const rule = "rules: [{name: x, on: [waits], to: [d], "
 	for prefix, file := range map[string]string{
-		"":         "destinations: {d: x}",
-		"ntfy.":    "destinations: {d: {ntfy: x}}",
-		"webhook.": "destinations: {d: {webhook: x}}",
-		"discord.": "destinations: {d: {discord: x}}",
-		"slack.":   "destinations: {d: {slack: x}}",
-		"command.": "destinations: {d: {command: x}}",
-		"quiet.":   rule + "quiet: x}]",
+		"":          "destinations: {d: x}",
+		"ntfy.":     "destinations: {d: {ntfy: x}}",
+		"webhook.":  "destinations: {d: {webhook: x}}",
+		"discord.":  "destinations: {d: {discord: x}}",
+		"telegram.": "destinations: {d: {telegram: x}}",
+		"slack.":    "destinations: {d: {slack: x}}",
+		"command.":  "destinations: {d: {command: x}}",
+		"quiet.":    rule + "quiet: x}]",
 	} {
 		_, err := notify.Parse([]byte(file), lookup)
 		for _, key := range keysIn(t, err) {
@@ -461,6 +471,8 @@ func everything(t testing.TB) string {
       headers: {X-Team: a}
   games:
     discord: {url: "https://discord.com/api/webhooks/77/${NTFY_TOKEN}"}
+  group:
+    telegram: {token: "123:${NTFY_TOKEN}", chat: "-100123"}
   team:
     slack: {token: "${NTFY_TOKEN}", channel: C0123456789}
   local:

@@ -22,12 +22,17 @@ func UseClient(sender Sender, client *http.Client) {
 		s.client = client
 	case *discord:
 		s.client = client
+	case *telegram:
+		s.client = client
 	}
 }
 
 // UseAPI makes a sender use a stand-in for the API of its service.
 func UseAPI(sender Sender, root *url.URL) {
-	if s, ok := sender.(*slack); ok {
+	switch s := sender.(type) {
+	case *slack:
+		s.root = root
+	case *telegram:
 		s.root = root
 	}
 }
