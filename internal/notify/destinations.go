@@ -78,6 +78,7 @@ func (p *fileParser) destinationKinds() []destinationKind {
 		{"slack", p.slack},
 		{"discord", p.discord},
 		{"telegram", p.telegram},
+		{"alertmanager", p.alertmanager},
 		{"webhook", p.webhook},
 		{"command", p.command},
 	}
@@ -112,6 +113,13 @@ func (p *fileParser) telegram(v value) func() (Sender, error) {
 	token := p.text(f, "token", "the token of a bot, such as 123456:ABC-DEF")
 	chat := p.text(f, "chat", `the ID of a chat, such as "-1001234567890"`)
 	return func() (Sender, error) { return NewTelegram(token, chat) }
+}
+
+func (p *fileParser) alertmanager(v value) func() (Sender, error) {
+	f := p.fields(v, "alertmanager", "url")
+	p.require(f, "url")
+	url := p.text(f, "url", "the URL of an Alertmanager, such as http://localhost:9093")
+	return func() (Sender, error) { return NewAlertmanager(url) }
 }
 
 func (p *fileParser) webhook(v value) func() (Sender, error) {

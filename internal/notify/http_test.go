@@ -48,7 +48,11 @@ func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
 	bot, err := notify.NewTelegram("123:AAs3cret", "-100123")
 	require.NoError(t, err)
 	notify.UseAPI(bot, root)
-	return map[string]notify.Sender{"webhook": hook, "ntfy": topic, "slack": channel, "discord": chat, "telegram": bot}
+	alerts, err := notify.NewAlertmanager(base + "/s3cret-path")
+	require.NoError(t, err)
+	return map[string]notify.Sender{
+		"webhook": hook, "ntfy": topic, "slack": channel, "discord": chat, "telegram": bot, "alertmanager": alerts,
+	}
 }
 
 // needsResult are the senders to which a 2xx status is not enough.

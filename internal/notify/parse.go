@@ -101,7 +101,8 @@ func (p *fileParser) unknownKey(e entry, what string, keys []string) {
 		p.add(e.line, "unknown key%s in %s: did you mean %s?", key, what, likely)
 		return
 	}
-	p.add(e.line, "unknown key%s in %s: the %s %s", key, what, either(len(keys), "only key is", "keys are"), enumerate(keys, "and"))
+	known := either(len(keys), "only key is", "keys are")
+	p.add(e.line, "unknown key%s in %s: the %s %s", key, what, known, enumerate(keys, "and"))
 }
 
 // require reports which of some keys are missing.

@@ -202,8 +202,8 @@ func TestInvalidRules(t *testing.T) {
 }
 
 const (
-	oneKind         = "a destination must have one of the keys ntfy, slack, discord, telegram, webhook and command"
-	destinationKeys = "ntfy, slack, discord, telegram, webhook, command and at_most"
+	oneKind         = "a destination must have one of the keys ntfy, slack, discord, telegram, alertmanager, webhook and command"
+	destinationKeys = "ntfy, slack, discord, telegram, alertmanager, webhook, command and at_most"
 )
 
 // TestInvalidDestinations checks the error for each destination, which begins on line 3 of a file.
@@ -228,6 +228,9 @@ func TestInvalidDestinations(t *testing.T) {
 		"{telegram: {token: 1:x, chat: [5]}}":                                         `line 3: chat must be the ID of a chat, such as "-1001234567890"`,
 		"{telegram: {token: [x], chat: 5}}":                                           "line 3: token must be the token of a bot, such as 123456:ABC-DEF",
 		"{telegram: {token: 1:x, chat_id: 5}}":                                        "line 3: unknown key chat_id in telegram: the keys are token and chat\nline 3: telegram must have the key chat",
+		"{alertmanager: http://x}":                                                    "line 3: alertmanager must have the key url",
+		"{alertmanager: {url: [x]}}":                                                  "line 3: url must be the URL of an Alertmanager, such as http://localhost:9093",
+		"{alertmanager: {token: x}}":                                                  "line 3: unknown key token in alertmanager: the only key is url\nline 3: alertmanager must have the key url",
 		"{slack: {token: x}}":                                                         "line 3: slack must have the key channel",
 		"{slack: {token: x, channel: [C1]}}":                                          "line 3: channel must be the ID of a channel, such as C0123456789",
 		"{slack: {token: , channel: C1}}":                                             "line 3: token must be the token of a bot, which begins with xoxb-",
@@ -288,6 +291,8 @@ func TestDestinationsThatCannotBeUsed(t *testing.T) {
     command: {program: bin/`+accessToken+`}
   games:
     discord: {url: "https://discord.com/`+accessToken+`"}
+  alerts:
+    alertmanager: {url: "http://localhost/?`+accessToken+`"}
   group:
     telegram: {token: "`+accessToken+`", chat: 5}
   team:
@@ -298,9 +303,10 @@ rules: []
 line 6: the URL of a webhook must be a URL that begins with http:// or https://
 line 9: program must be the absolute path of a program that can be run
 line 11: the URL of a Discord webhook must be like https://discord.com/api/webhooks/ID/TOKEN
-line 13: a Telegram token must be like 123456:ABC-DEF
-line 15: a Slack token must not contain spaces or special characters
-line 16: rules must be a list of 1 to 100 rules`)
+line 13: the URL of an Alertmanager must be that of its page, such as http://localhost:9093
+line 15: a Telegram token must be like 123456:ABC-DEF
+line 17: a Slack token must not contain spaces or special characters
+line 18: rules must be a list of 1 to 100 rules`)
 }
 
 func TestInvalidFiles(t *testing.T) {
@@ -427,14 +433,15 @@ func TestManualExamples(t *testing.T) {
 func TestManualListsEveryKey(t *testing.T) {
 	const rule = "rules: [{name: x, on: [waits], to: [d], "
 	for prefix, file := range map[string]string{
-		"":          "destinations: {d: x}",
-		"ntfy.":     "destinations: {d: {ntfy: x}}",
-		"webhook.":  "destinations: {d: {webhook: x}}",
-		"discord.":  "destinations: {d: {discord: x}}",
-		"telegram.": "destinations: {d: {telegram: x}}",
-		"slack.":    "destinations: {d: {slack: x}}",
-		"command.":  "destinations: {d: {command: x}}",
-		"quiet.":    rule + "quiet: x}]",
+		"":              "destinations: {d: x}",
+		"ntfy.":         "destinations: {d: {ntfy: x}}",
+		"webhook.":      "destinations: {d: {webhook: x}}",
+		"discord.":      "destinations: {d: {discord: x}}",
+		"telegram.":     "destinations: {d: {telegram: x}}",
+		"alertmanager.": "destinations: {d: {alertmanager: x}}",
+		"slack.":        "destinations: {d: {slack: x}}",
+		"command.":      "destinations: {d: {command: x}}",
+		"quiet.":        rule + "quiet: x}]",
 	} {
 		_, err := notify.Parse([]byte(file), lookup)
 		for _, key := range keysIn(t, err) {
@@ -471,6 +478,8 @@ func everything(t testing.TB) string {
       headers: {X-Team: a}
   games:
     discord: {url: "https://discord.com/api/webhooks/77/${NTFY_TOKEN}"}
+  alerts:
+    alertmanager: {url: "http://localhost:9093/${NTFY_TOKEN}"}
   group:
     telegram: {token: "123:${NTFY_TOKEN}", chat: "-100123"}
   team:

@@ -24,6 +24,8 @@ func UseClient(sender Sender, client *http.Client) {
 		s.client = client
 	case *telegram:
 		s.client = client
+	case *alertmanager:
+		s.client = client
 	}
 }
 
