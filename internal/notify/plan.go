@@ -96,7 +96,7 @@ func (n *Notifier) end(x *note, now time.Time) {
 	switch {
 	case x.job != nil:
 		x.queue.set(x.job, now) // it finds that the cause is over
-	case x.Delivered && x.Summary == "" && x.change != Finished:
+	case x.Delivered && x.change != Finished: // a summary is not withdrawn, but the message before it is
 		x.queue.add(&job{note: x}, now)
 	default:
 		n.unsave(x)
