@@ -98,7 +98,7 @@ func (n *Notifier) restore(r restored, now time.Time) {
 	}
 	x.queue = q
 	if x.Over {
-		q.add(&job{note: x, unsure: true}, now)
+		q.add(&job{note: x, unsure: true, over: now}, now)
 		return
 	}
 	for y := n.notesOf(x.session); y != nil; y = y.next {

@@ -212,7 +212,7 @@ func (n *Notifier) delivered(q *queue, j *job, m *Message, remote string, withdr
 	}
 	n.unsaved = append(n.unsaved, x.entry())
 	if x.Over && x.change != Finished {
-		j.attempts, x.Created = 0, now.UTC() // to be withdrawn
+		j.attempts, j.over = 0, now // to be withdrawn
 		q.set(j, now)
 		return
 	}
@@ -228,6 +228,7 @@ func (n *Notifier) delivered(q *queue, j *job, m *Message, remote string, withdr
 func (n *Notifier) giveUp(q *queue, j *job) {
 	if x := j.note; x != nil && !x.Over {
 		x.state, x.GivenUp = dropped, true
+		x.Delivered = x.Delivered || j.unsure
 		n.unsaved = append(n.unsaved, x.entry())
 		n.drop(q, j)
 		return

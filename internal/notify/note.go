@@ -44,7 +44,7 @@ type savedRecord struct {
 	Since     time.Time `json:"since"`              // when the change happened
 	Created   time.Time `json:"created"`            // when the newest message became due
 	Sent      time.Time `json:"sent,omitzero"`      // when the newest message was delivered; zero while it is not
-	Delivered bool      `json:"delivered,omitzero"` // a message was delivered
+	Delivered bool      `json:"delivered,omitzero"` // a message was delivered, or may have been before it was given up
 	Remote    string    `json:"remote,omitzero"`    // what the destination calls the first message
 	Over      bool      `json:"over,omitzero"`      // the cause is over: the message is to be withdrawn
 	GivenUp   bool      `json:"given_up,omitzero"`  // the newest message can't be delivered

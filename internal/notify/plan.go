@@ -95,9 +95,12 @@ func (n *Notifier) end(x *note, now time.Time) {
 	x.Over = true
 	switch {
 	case x.job != nil:
+		if x.Delivered {
+			x.job.over = now
+		}
 		x.queue.set(x.job, now) // it finds that the cause is over
 	case x.Delivered && x.change != Finished: // a summary is not withdrawn, but the message before it is
-		x.queue.add(&job{note: x}, now)
+		x.queue.add(&job{note: x, over: now}, now)
 	default:
 		n.unsave(x)
 	}

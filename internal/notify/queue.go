@@ -14,14 +14,19 @@ type job struct {
 	next     int64    // when it is due, in Unix nanoseconds
 	place    int32    // in the schedule of its queue
 	attempts int
-	unsure   bool // an attempt failed in a way that doesn't tell whether the message arrived
+	over     time.Time // from when on a message that was delivered is to be withdrawn; zero if it isn't
+	unsure   bool      // an attempt failed in a way that doesn't tell whether the message arrived
 }
 
 func (j *job) dueAt() int64            { return j.next }
 func (j *job) placeInSchedule() *int32 { return &j.place }
 
+// created returns when there was something to do: a message became due, or was to be withdrawn.
 func (j *job) created() time.Time {
-	if j.note != nil {
+	switch {
+	case !j.over.IsZero():
+		return j.over
+	case j.note != nil:
 		return j.note.Created
 	}
 	return j.summary.Created
