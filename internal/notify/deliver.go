@@ -60,10 +60,11 @@ func (n *Notifier) nextJob(q *queue) (*job, time.Duration) {
 
 // work makes one attempt at a job, and records the outcome.
 func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
-	sender, m, withdraw := n.prepare(q, j)
+	destination, m, withdraw := n.prepare(q, j)
 	if m == nil {
 		return
 	}
+	sender := destination.Sender
 	attempt, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	var remote string
@@ -76,16 +77,19 @@ func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
 	if err != nil && ctx.Err() != nil {
 		return // it is tried again after the next start
 	}
-	n.settle(q, j, m, remote, withdraw, err)
+	n.settle(q, j, destination, m, remote, withdraw, err)
 }
 
-// prepare returns the message of a job, after recording that it is about to be sent. m is nil if there is nothing to
-// send any more.
-func (n *Notifier) prepare(q *queue, j *job) (sender Sender, m *Message, withdraw bool) {
+// prepare returns the message of a job and where to send it, after recording that it is about to be sent. m is nil if
+// there is nothing to send any more.
+func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Message, withdraw bool) {
 	n.mu.Lock()
-	sender = q.destination.Sender
+	destination = q.destination
 	x := j.note
 	switch {
+	case n.queues[destination.Name] != q: // abandoned meanwhile
+		n.mu.Unlock()
+		return nil, nil, false
 	case x == nil:
 		m = &Message{ID: j.summary.ID, Thread: j.summary.ID, SentAt: j.summary.Created, Rule: j.summary.Rule, Summary: j.summary.Counts}
 		m.URL = n.Link(store.SessionKey{})
@@ -93,7 +97,7 @@ func (n *Notifier) prepare(q *queue, j *job) (sender Sender, m *Message, withdra
 		if j.attempts == 0 {
 			n.flush() // the summary, and the notes that it tells of
 		}
-		return sender, m, false
+		return destination, m, false
 	case x.Over && !x.Delivered && !j.unsure: // nobody was told
 		n.Metrics.CountSuppressed(metrics.SuppressedOver)
 		n.finish(q, j)
@@ -113,7 +117,7 @@ func (n *Notifier) prepare(q *queue, j *job) (sender Sender, m *Message, withdra
 	if j.attempts == 0 || withdraw {
 		n.save(entry)
 	}
-	return sender, m, withdraw
+	return destination, m, withdraw
 }
 
 // messageOf returns the message of a note. The caller holds n.mu.
@@ -157,11 +161,20 @@ func (t Text) apply(m *Message) {
 }
 
 // settle records the outcome of an attempt.
-func (n *Notifier) settle(q *queue, j *job, m *Message, remote string, withdrawn bool, err error) {
+func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remote string, withdrawn bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	defer n.interrupt() // so that Run writes the outcome to the box
 	name, now := q.destination.Name, time.Now()
+	switch {
+	case n.queues[name] != q: // abandoned meanwhile
+		return
+	case err != nil && tried != q.destination: // whose address or token may be right now
+		j.attempts++
+		j.unsure = true
+		q.set(j, now)
+		return
+	}
 	if err == nil {
 		q.failing = false
 		n.delivered(q, j, m, remote, withdrawn, now)

@@ -165,8 +165,7 @@ func (n *Notifier) adopt(ctx context.Context, now time.Time, senders *sync.WaitG
 	for name, q := range n.queues {
 		if n.config.Destinations[name] == nil {
 			n.Logger.Warn("notifications are dropped, because their destination is not in the rules any more", "destination", name, "count", len(q.jobs.items))
-			q.stop()
-			delete(n.queues, name)
+			n.abandon(q)
 		}
 	}
 	for name, destination := range n.config.Destinations {
@@ -202,6 +201,7 @@ func (n *Notifier) resume(x *note, now time.Time) {
 	case n.queues[x.queue.destination.Name] != x.queue, x.state == planned: // the latter is planned anew
 		n.forget(x)
 	case x.state == told && x.job == nil:
+		n.schedule.remove(x) // the rule may have no reminders any more
 		n.remind(x)
 	}
 }

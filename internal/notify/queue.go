@@ -53,6 +53,16 @@ func (n *Notifier) startQueue(ctx context.Context, destination *Destination, sen
 	return q
 }
 
+// abandon stops a queue whose destination is not in the rules any more, and drops what it has to do. The caller holds
+// n.mu.
+func (n *Notifier) abandon(q *queue) {
+	q.stop()
+	delete(n.queues, q.destination.Name)
+	for _, j := range slices.Clone(q.jobs.items) {
+		n.finish(q, j)
+	}
+}
+
 // use makes the queue send to another destination of the same name. What it could not send is tried again at once.
 func (q *queue) use(destination *Destination, now time.Time) {
 	q.destination, q.pausedUntil = destination, time.Time{}

@@ -1,6 +1,7 @@
 package notify_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"testing"
@@ -70,5 +71,84 @@ func TestAMessageThatMayHaveArrived(t *testing.T) {
 		o.answered("b", 1)
 		require.Equal(t, []string{"withdraw a waits"}, o.phone.got(), "b can't have arrived")
 		require.Len(t, o.box.entries, 1)
+	})
+}
+
+// TestADestinationThatReturns removes a destination that fails from the rules, and adds it again.
+func TestADestinationThatReturns(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rule(0, notify.Waits)
+		r.Every = time.Minute
+		o := open(t, r)
+		o.asks("a", 1)
+		require.Equal(t, []string{"a waits"}, o.phone.got())
+		o.phone.failWith(func(*notify.Message) error { return errors.New("away") })
+		o.asks("b", 1)
+		o.answered("a", 1)
+		o.n.SetConfig(&notify.Config{Destinations: map[string]*notify.Destination{"other": {Name: "other", Sender: &phone{}}}})
+		o.settle()
+		require.Empty(t, o.box.entries, "nothing is left to do")
+
+		o.phone.failWith(nil)
+		o.n.SetConfig(o.config)
+		o.crash()
+		o.wait(10 * time.Minute)
+		require.Empty(t, o.phone.got())
+	})
+}
+
+// TestADestinationThatGoesWhileItIsSentTo removes a destination while a message is being sent to it, which arrives.
+func TestADestinationThatGoesWhileItIsSentTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		slow := &deaf{phone{slow: time.Minute}}
+		o.config.Destinations["phone"].Sender = slow
+		o.asks("a", 1)
+		o.n.SetConfig(&notify.Config{Rules: []notify.Rule{}, Destinations: map[string]*notify.Destination{}})
+		o.wait(2 * time.Minute)
+		require.Equal(t, []string{"a waits"}, slow.got())
+		require.Empty(t, o.box.entries)
+	})
+}
+
+// deaf is a phone that sends on although it was told to stop.
+type deaf struct{ phone }
+
+func (d *deaf) Send(_ context.Context, m *notify.Message) (string, error) {
+	return d.phone.Send(context.Background(), m)
+}
+
+// TestADestinationThatIsMendedWhileItIsSentTo replaces the address of a destination while a message is sent to the
+// former one, which refuses it.
+func TestADestinationThatIsMendedWhileItIsSentTo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		wrong := &phone{slow: time.Second}
+		wrong.failWith(func(*notify.Message) error { return fmt.Errorf("no such topic: %w", notify.ErrRefused) })
+		right := o.config.Destinations["phone"]
+		o.config.Destinations = map[string]*notify.Destination{"phone": {Name: "phone", Sender: wrong}}
+		o.n.SetConfig(o.config)
+		o.settle()
+		o.asks("a", 1)
+		o.config = &notify.Config{Rules: o.config.Rules, Destinations: map[string]*notify.Destination{"phone": right}}
+		o.n.SetConfig(o.config)
+		o.wait(2 * time.Second)
+		require.Len(t, wrong.attempts(), 1)
+		require.Equal(t, []string{"a waits"}, o.phone.got())
+	})
+}
+
+// TestRemindersThatEnd takes the reminders out of a rule whose message was sent.
+func TestRemindersThatEnd(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rule(0, notify.Waits)
+		r.Every = time.Minute
+		o := open(t, r)
+		o.asks("a", 1)
+		require.Equal(t, []string{"a waits"}, o.phone.got())
+		o.config = &notify.Config{Rules: []notify.Rule{rule(0, notify.Waits)}, Destinations: o.config.Destinations}
+		o.n.SetConfig(o.config)
+		o.wait(10 * time.Minute)
+		require.Empty(t, o.phone.got())
 	})
 }
