@@ -2,6 +2,7 @@ package notify
 
 import (
 	"errors"
+	"slices"
 	"strings"
 	"time"
 
@@ -128,29 +129,48 @@ func (n *Notifier) unsave(x *note) {
 	}
 }
 
-// flush writes the changes to the box that are not urgent. If that fails, they are written with the next ones.
-func (n *Notifier) flush() {
+// flush writes the changes to the box, in their order, and returns once they are durable. Those that can't be written
+// are written with the next ones.
+func (n *Notifier) flush() error {
+	n.flushing <- struct{}{}
+	defer func() { <-n.flushing }()
 	n.mu.Lock()
 	unsaved := n.unsaved
 	n.unsaved = nil
 	n.mu.Unlock()
 	if len(unsaved) == 0 || n.Box == nil {
-		return
+		return nil
 	}
-	if err := n.Box.WriteNotes(unsaved); err != nil {
+	err := n.Box.WriteNotes(unsaved)
+	if err != nil {
 		n.mu.Lock()
 		defer n.mu.Unlock()
 		n.unsaved = append(unsaved, n.unsaved...)
+		if len(n.unsaved) > 2*n.distinct+1000 {
+			n.unsaved = newest(n.unsaved)
+			n.distinct = len(n.unsaved)
+		}
 	}
+	return err
 }
 
-// save writes a record of the box, and returns once it is durable. If that fails, messages are sent all the same: they
-// may be repeated after a crash, but none is lost.
-func (n *Notifier) save(entries ...journal.Note) {
-	if n.Box == nil {
-		return
+// newest returns the last entry with each key.
+func newest(entries []journal.Note) (kept []journal.Note) {
+	seen := make(map[string]bool, len(entries))
+	for _, e := range slices.Backward(entries) {
+		if !seen[e.Key] {
+			seen[e.Key] = true
+			kept = append(kept, e)
+		}
 	}
-	if err := n.Box.WriteNotes(entries); err != nil && !errors.Is(err, journal.ErrClosed) {
+	slices.Reverse(kept)
+	return kept
+}
+
+// save flushes before a message is sent. If that fails, messages are sent all the same: they may be repeated after a
+// crash, but none is lost.
+func (n *Notifier) save() {
+	if err := n.flush(); err != nil && !errors.Is(err, journal.ErrClosed) {
 		n.Logger.Warn("notifications can't be recorded: they may be repeated after a restart", "error", err.Error())
 	}
 }

@@ -95,7 +95,7 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		m.URL = n.Link(store.SessionKey{})
 		n.mu.Unlock()
 		if j.attempts == 0 {
-			n.flush() // the summary, and the notes that it tells of
+			n.save() // the summary, and the notes that it tells of
 		}
 		return destination, m, false
 	case x.Over && !x.Delivered && !j.unsure: // nobody was told
@@ -111,11 +111,14 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		return nil, nil, false
 	}
 	m, withdraw = n.messageOf(x), x.Over
-	x.saved = true
-	entry := x.entry()
+	record := j.attempts == 0 || withdraw
+	if record {
+		x.saved = true
+		n.unsaved = append(n.unsaved, x.entry())
+	}
 	n.mu.Unlock()
-	if j.attempts == 0 || withdraw {
-		n.save(entry)
+	if record {
+		n.save()
 	}
 	return destination, m, withdraw
 }

@@ -56,6 +56,8 @@ type Options struct {
 type Notifier struct {
 	Options
 
+	flushing chan struct{} // has room while nobody writes to the box, so that its entries are written in order
+
 	mu         sync.Mutex
 	config     *Config
 	configured time.Time            // when config was set
@@ -70,14 +72,15 @@ type Notifier struct {
 	schedule   schedule[*note]
 	restored   []restored        // from earlier runs, until the destinations are known
 	queues     map[string]*queue // by destination
-	unsaved    []journal.Note    // changes to the box that are not urgent
+	unsaved    []journal.Note    // changes to the box that are to be written
+	distinct   int               // number of unsaved when it last had only one entry per key
 	interrupt  func()            // ends the pause of Run
 }
 
 // New returns a notifier without rules. It does nothing until [Notifier.Run] is called.
 func New(o Options) *Notifier {
 	n := &Notifier{
-		Options: o, config: &Config{}, since: map[string]time.Time{},
+		Options: o, flushing: make(chan struct{}, 1), config: &Config{}, since: map[string]time.Time{},
 		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{}, interrupt: func() {},
 	}
 	o.Metrics.AddNotifications(n.pending)
@@ -100,14 +103,14 @@ func (n *Notifier) SetConfig(config *Config) {
 func (n *Notifier) Run(ctx context.Context) {
 	n.load()
 	var senders sync.WaitGroup
-	defer n.flush()
+	defer n.flush() //nolint:errcheck // they may be repeated after the next start
 	defer senders.Wait()
 	rest := time.NewTimer(0)
 	defer rest.Stop()
 	for ctx.Err() == nil {
 		pause, stop := context.WithCancel(ctx)
 		position, next := n.step(ctx, time.Now(), &senders, stop)
-		n.flush()
+		n.flush() //nolint:errcheck // the next step tries again
 		until, done := context.WithDeadline(pause, next)
 		n.Store.AwaitChange(until, position) //nolint:errcheck // whatever ended it, the next step finds out
 		done()

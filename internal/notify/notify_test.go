@@ -27,13 +27,22 @@ type box struct {
 	mu      sync.Mutex
 	entries map[string][]byte
 	gone    bool // the server that used it has crashed: nothing is stored any more
+	broken  bool // the disk is full
+	slow    time.Duration
 }
 
 func (b *box) WriteNotes(notes []journal.Note) error {
 	b.mu.Lock()
+	slow := b.slow
+	b.mu.Unlock()
+	time.Sleep(slow) // simulated
+	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.gone {
+	switch {
+	case b.gone:
 		return journal.ErrClosed
+	case b.broken:
+		return errors.New("disk full")
 	}
 	for _, n := range notes {
 		if n.Value == nil {
@@ -43,6 +52,20 @@ func (b *box) WriteNotes(notes []journal.Note) error {
 		}
 	}
 	return nil
+}
+
+// behave makes later writes fail, or take some time.
+func (b *box) behave(broken bool, slow time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.broken, b.slow = broken, slow
+}
+
+// copy returns what is stored now.
+func (b *box) copy() map[string][]byte {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return maps.Clone(b.entries)
 }
 
 func (b *box) Notes() (notes []journal.Note, err error) {

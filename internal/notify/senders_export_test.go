@@ -45,3 +45,10 @@ func (n *Notifier) Planned() int {
 	defer n.mu.Unlock()
 	return len(n.schedule.items)
 }
+
+// Unsaved returns the number of changes that are to be written to the box.
+func (n *Notifier) Unsaved() int {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return len(n.unsaved)
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,5 +151,56 @@ func TestRemindersThatEnd(t *testing.T) {
 		o.n.SetConfig(o.config)
 		o.wait(10 * time.Minute)
 		require.Empty(t, o.phone.got())
+	})
+}
+
+// TestASummaryIsRecordedBeforeItIsSent has a disk that is slow.
+func TestASummaryIsRecordedBeforeItIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		o.config.Destinations["phone"].Limit = notify.Limit{Messages: 1, Per: time.Minute}
+		o.wait(time.Second)
+		o.box.behave(false, 100*time.Millisecond)
+		recorded := 0
+		o.phone.failWith(func(m *notify.Message) error {
+			for key := range o.box.copy() {
+				if strings.Contains(key, m.ID) {
+					recorded++
+				}
+			}
+			return nil
+		})
+		for i := range 3 {
+			o.asks(fmt.Sprint(i), 1)
+		}
+		o.wait(2 * time.Minute)
+		require.Equal(t, []string{"0 waits", "summary: 2 waits"}, o.phone.got())
+		require.Equal(t, 2, recorded)
+	})
+}
+
+// TestADiskThatIsFull sends while nothing can be recorded, and records it afterwards.
+func TestADiskThatIsFull(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rule(0, notify.Waits)
+		r.Every = time.Minute
+		o := open(t, r)
+		o.box.behave(true, 0)
+		o.asks("a", 1)
+		o.asks("b", 1)
+		require.Equal(t, []string{"a waits", "b waits"}, o.phone.got())
+		o.wait(20 * time.Hour)
+		require.Len(t, o.phone.got(), 2*20*60-2)
+		require.Less(t, o.n.Unsaved(), 2000, "what is to be recorded doesn't grow with time")
+		o.answered("b", 1)
+		require.Equal(t, []string{"withdraw b waits"}, o.phone.got())
+		o.box.behave(false, 0)
+		o.wait(15 * time.Second)
+		require.Len(t, o.box.entries, 2)
+		o.crash()
+		o.wait(2 * time.Minute)
+		require.Subset(t, []string{"again a waits"}, o.phone.got(), "nothing but reminders")
+		o.answered("a", 1)
+		require.Equal(t, []string{"withdraw a waits"}, o.phone.got())
 	})
 }
