@@ -167,6 +167,15 @@ func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limi
 	return s.fleetView(se), questions, s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
 }
 
+// KnowsBegin reports whether memory certainly has the status with which a session's current one began. If not, the
+// session's StatusSince may be the timestamp of the oldest status that is left, which changes as statuses are dropped.
+func (s *Store) KnowsBegin(agentID, topic string) bool {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, se := s.lookup(agentID, topic)
+	return se != nil && (se.dropped == 0 || int(se.runLength) < len(se.history))
+}
+
 // historyPage copies one page of a history. If statuses are missing that a journal holds, dropped is the greatest
 // sequence and floor the greatest place among them. The caller holds the store's lock.
 func (s *Store) historyPage(history iter.Seq[*status], limit int, dropped uint64, floor ordered.Place) HistoryPage {

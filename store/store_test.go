@@ -338,3 +338,20 @@ func TestNeeds(t *testing.T) {
 	require.Equal(t, []string{"failed"}, topics(needs.Failed))
 	require.False(t, needs.More, "the other one has expired")
 }
+
+func TestKnowsBegin(t *testing.T) {
+	s := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 3, HistoryMaxBytes: 1 << 20, MaxSessions: 10})
+	report := func(status models.Status) {
+		s.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: status}}, time.Now(), nil)
+	}
+	require.False(t, s.KnowsBegin("a", "t"), "there is no session")
+	report(models.Running)
+	for range 2 {
+		report(models.Failed)
+		require.True(t, s.KnowsBegin("a", "t"))
+	}
+	report(models.Failed)
+	require.False(t, s.KnowsBegin("a", "t"), "what came before was dropped")
+	report(models.Running)
+	require.True(t, s.KnowsBegin("a", "t"))
+}

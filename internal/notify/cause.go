@@ -2,6 +2,7 @@ package notify
 
 import (
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -24,15 +25,24 @@ func (k *cause) isBefore(t time.Time) bool {
 	return k.since.Before(t) || k.dated.Before(t.Add(-clockTolerance))
 }
 
+// statusPrefix begins the IDs of causes that began with a status.
+const statusPrefix = "status "
+
+// beganWithStatus reports whether the cause with an ID began with a status, and not with a question.
+func beganWithStatus(change Change, id string) bool {
+	return change != Lost && strings.HasPrefix(id, statusPrefix)
+}
+
 // causesOf returns the changes of a session that hold. questions are its open questions.
 //
 // Questions and losses are dated by the server. For everything else, since is when the server last heard of the session.
 func causesOf(session *models.FleetSession, questions []models.Question) []cause {
-	begun := strconv.FormatInt(session.StatusSince.UnixNano(), 36)
+	begun := statusPrefix + strconv.FormatInt(session.StatusSince.UnixNano(), 36)
 	switch {
 	case session.Acknowledged != nil:
 	case session.Lost:
-		return []cause{{Lost, strconv.FormatInt(session.ExpiresAt.UnixNano(), 36), session.ExpiresAt, session.ExpiresAt}}
+		// ExpiresAt changes if the clock is set back, or if the default TTL changes.
+		return []cause{{Lost, strconv.FormatInt(session.LastUpdated.UnixNano(), 36), session.ExpiresAt, session.ExpiresAt}}
 	case session.Expired:
 	case session.CurrentStatus == models.Pending && len(questions) > 0:
 		causes := make([]cause, len(questions))

@@ -17,6 +17,7 @@ func (n *Notifier) look(key store.SessionKey, now time.Time) {
 	var causes []cause
 	if ok {
 		causes = causesOf(&session, questions)
+		n.recognize(key, causes)
 	}
 	for x := n.notesOf(key); x != nil; {
 		next := x.next
@@ -27,6 +28,23 @@ func (n *Notifier) look(key store.SessionKey, now time.Time) {
 	}
 	for _, k := range causes {
 		n.plan(key, &session, k)
+	}
+}
+
+// recognize gives a cause that began with a status the ID that it has in the notes, if the store has dropped that status
+// and dates the cause by a later one. The caller holds n.mu.
+func (n *Notifier) recognize(key store.SessionKey, causes []cause) {
+	if len(causes) != 1 || !beganWithStatus(causes[0].change, causes[0].id) {
+		return
+	}
+	k := &causes[0]
+	for x := n.notesOf(key); x != nil; x = x.next {
+		if x.session == key && x.change == k.change && x.cause != k.id && beganWithStatus(x.change, x.cause) {
+			if !n.Store.KnowsBegin(key.AgentID, key.Topic) {
+				k.id = x.cause
+			}
+			return
+		}
 	}
 }
 

@@ -204,3 +204,45 @@ func TestADiskThatIsFull(t *testing.T) {
 		require.Equal(t, []string{"withdraw a waits"}, o.phone.got())
 	})
 }
+
+// TestALongFailure reports a status so often that the store drops the entry with which it began.
+func TestALongFailure(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits, notify.Failed))
+		for _, again := range []func(){func() { o.n.SetConfig(o.config) }, o.crash} {
+			for agent, status := range map[string]models.Status{"a": models.Failed, "b": models.Pending} {
+				o.is(agent, models.Running)
+				o.is(agent, status)
+			}
+			require.Len(t, o.phone.got(), 2)
+			for range 15 {
+				o.wait(time.Minute)
+				o.is("a", models.Failed)
+				o.is("b", models.Pending)
+			}
+			again()
+			o.wait(time.Minute)
+			require.Empty(t, o.phone.got(), "it is the same failure")
+			o.is("a", models.Running)
+			o.is("a", models.Failed)
+			require.Equal(t, []string{"withdraw a failed", "a failed"}, o.phone.got(), "this is another one")
+			o.is("a", models.Running)
+			o.is("b", models.Running)
+			require.Len(t, o.phone.got(), 2)
+		}
+	})
+}
+
+// TestALossAndTheClock sets the clock back after a session was lost.
+func TestALossAndTheClock(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Lost))
+		o.is("a", models.Running)
+		o.wait(2 * time.Hour)
+		require.Equal(t, []string{"a lost"}, o.phone.got())
+		o.store.ClockSetBack(time.Minute)
+		o.n.SetConfig(o.config)
+		o.crash()
+		require.Empty(t, o.phone.got())
+	})
+}
