@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -141,6 +142,11 @@ rules:
 			p.report(t, reportOf(fmt.Sprint("agent ", round, " ", i), "t", "pending"))
 		}
 		total += count
+		if round == rounds-1 {
+			requireMetric(t, p, "kubeagents_notifications_pending [1-9]")
+			requireMetric(t, p, "kubeagents_notifications_oldest_seconds [1-9]")
+			requireMetric(t, p, `kubeagents_notifications_total{destination="bad",result="retried"} [1-9]`)
+		}
 		p.kill(t)
 	}
 	bad.mu.Lock()
@@ -164,5 +170,13 @@ rules:
 			require.Len(t, ids, 1, "%s of %s", agent, name)
 		}
 	}
+	requireMetric(t, p, "kubeagents_notifications_pending 0")
 	require.Zero(t, p.stop(t), "%s", p.stderr)
+}
+
+// requireMetric waits until a line of the metrics begins with a pattern.
+func requireMetric(t *testing.T, p *process, pattern string) {
+	t.Helper()
+	line := regexp.MustCompile("(?m)^" + strings.NewReplacer("{", `\{`, "}", `\}`).Replace(pattern))
+	require.Eventually(t, func() bool { return line.MatchString(p.do("GET", "/metrics", "").Body.String()) }, 10*time.Second, 10*time.Millisecond, pattern)
 }

@@ -270,17 +270,29 @@ func (n *Notifier) drop(q *queue, j *job) {
 	}
 }
 
-// pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due.
-func (n *Notifier) pending() (count int, oldest time.Time) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// backlog is what the destinations have to do.
+type backlog struct {
+	count  int
+	oldest time.Time // when the oldest message became due
+}
+
+// backlogOf counts the messages that are to be sent or withdrawn. The caller holds n.mu.
+func (n *Notifier) backlogOf() *backlog {
+	var b backlog
 	for _, q := range n.queues {
-		count += len(q.jobs.items)
+		b.count += len(q.jobs.items)
 		for _, j := range q.jobs.items {
-			if created := j.created(); oldest.IsZero() || created.Before(oldest) {
-				oldest = created
+			if created := j.created(); b.oldest.IsZero() || created.Before(b.oldest) {
+				b.oldest = created
 			}
 		}
 	}
-	return count, oldest
+	return &b
+}
+
+// pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due, as of the last
+// step. It waits for no step: scrapes must not.
+func (n *Notifier) pending() (count int, oldest time.Time) {
+	b := n.backlog.Load()
+	return b.count, b.oldest
 }

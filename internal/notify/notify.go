@@ -25,6 +25,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -58,6 +59,8 @@ type Notifier struct {
 
 	flushing chan struct{} // has room while nobody writes to the box, so that its entries are written in order
 
+	backlog atomic.Pointer[backlog] // as of the last step
+
 	mu         sync.Mutex
 	config     *Config
 	configured time.Time            // when config was set
@@ -83,6 +86,7 @@ func New(o Options) *Notifier {
 		Options: o, flushing: make(chan struct{}, 1), config: &Config{}, since: map[string]time.Time{},
 		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{}, interrupt: func() {},
 	}
+	n.backlog.Store(&backlog{})
 	o.Metrics.AddNotifications(n.pending)
 	return n
 }
@@ -132,6 +136,7 @@ func (n *Notifier) step(ctx context.Context, now time.Time, senders *sync.WaitGr
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.interrupt = interrupt
+	defer func() { n.backlog.Store(n.backlogOf()) }()
 	if n.rescan {
 		n.adopt(ctx, now, senders)
 		n.lookAtEverything(ctx, now)
