@@ -2,6 +2,7 @@ package notify
 
 import (
 	"crypto/rand"
+	"slices"
 	"strings"
 	"time"
 
@@ -31,6 +32,8 @@ func (n *Notifier) fireAt(q *queue, notes []*note, now time.Time) {
 	var held []*note
 	for _, x := range notes {
 		switch {
+		case x.record == nil && (n.isTold(x) || slices.ContainsFunc(held, x.same)):
+			n.remove(x)
 		case n.isQuiet(x, now):
 		case x.held:
 			x.held = false

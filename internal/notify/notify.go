@@ -206,7 +206,7 @@ func (n *Notifier) allNotes() (all []*note) {
 // resume goes on with a note under new rules. The caller holds n.mu.
 func (n *Notifier) resume(x *note, now time.Time) {
 	switch {
-	case n.queues[x.queue.destination.Name] != x.queue, x.state == planned: // the latter is planned anew
+	case n.queues[x.queue.destination.Name] != x.queue, x.record == nil: // the latter is planned anew
 		n.forget(x)
 	case x.state == told && x.job == nil:
 		n.schedule.remove(x) // the rule may have no reminders any more

@@ -526,6 +526,33 @@ func TestNewRules(t *testing.T) {
 	})
 }
 
+// TestQuietHoursOfOneRule has two rules for the same destination, only one of which has quiet hours.
+func TestQuietHoursOfOneRule(t *testing.T) {
+	for _, drop := range []bool{false, true} {
+		synctest.Test(t, func(t *testing.T) { // begins at midnight UTC
+			quiet, urgent := rule(0, notify.Waits), rule(15*time.Minute, notify.Waits)
+			quiet.Quiet = &notify.Quiet{From: 0, To: 7 * time.Hour, Zone: time.UTC, Drop: drop}
+			urgent.Name, urgent.Agents = "urgent", []string{"prod*"}
+			o := open(t, quiet, urgent)
+			o.asks("prod", 1)
+			o.asks("test", 1)
+			o.wait(14 * time.Minute)
+			require.Empty(t, o.phone.got())
+			o.n.SetConfig(o.config)
+			o.wait(2 * time.Minute)
+			require.Equal(t, []string{"prod waits"}, o.phone.got())
+			o.wait(7 * time.Hour)
+			if drop {
+				require.Empty(t, o.phone.got())
+			} else {
+				require.Equal(t, []string{"test waits"}, o.phone.got(), "prod is not told of again")
+			}
+			o.answered("prod", 1)
+			require.Equal(t, []string{"withdraw prod waits"}, o.phone.got())
+		})
+	}
+}
+
 // TestChangesThatWereMissed changes more sessions at once than the store keeps changes.
 func TestChangesThatWereMissed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -67,21 +67,35 @@ func (n *Notifier) plan(key store.SessionKey, session *models.FleetSession, k ca
 	}
 }
 
-// planNote adds a planned note, unless there is one already. It then moves that one to an earlier time if the new one is
-// due earlier. The caller holds n.mu.
+// planNote adds a planned note, unless its destination was told of the cause, or the rule has a note already, which it
+// then moves to an earlier time if the new one is due earlier. The caller holds n.mu.
 func (n *Notifier) planNote(x *note) {
 	for y := n.notesOf(x.session); y != nil; y = y.next {
-		if !y.same(x) {
-			continue
+		switch {
+		case !y.same(x):
+		case y.record != nil:
+			return
+		case y.rule == x.rule:
+			if y.state == planned && !y.held && x.due < y.due {
+				y.due = x.due
+				n.schedule.set(y)
+			}
+			return
 		}
-		if y.state == planned && !y.held && x.due < y.due {
-			y.rule, y.due = x.rule, x.due
-			n.schedule.set(y)
-		}
-		return
 	}
 	n.add(x)
 	n.schedule.set(x)
+}
+
+// isTold reports whether the destination of a planned note was told of its cause for another rule. The caller holds
+// n.mu.
+func (n *Notifier) isTold(x *note) bool {
+	for y := n.notesOf(x.session); y != nil; y = y.next {
+		if y.same(x) && y.record != nil {
+			return true
+		}
+	}
+	return false
 }
 
 // add adds a note to those of its session. The caller holds n.mu.
@@ -103,9 +117,10 @@ func keyOf(session *models.FleetSession) store.SessionKey {
 
 // end handles that the cause of a note is over. The caller holds n.mu.
 func (n *Notifier) end(x *note, now time.Time) {
+	first := x.record == nil && x.state == planned && !n.isTold(x)
 	n.remove(x)
 	if x.record == nil {
-		if x.state == planned {
+		if first {
 			n.Metrics.CountSuppressed(metrics.SuppressedOver)
 		}
 		return
