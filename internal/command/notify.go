@@ -12,7 +12,6 @@ import (
 	"strings"
 	"time"
 
-	"github.com/kubeagents/kubeagents/internal/nearest"
 	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/models"
 )
@@ -77,11 +76,7 @@ func describe(p Program, rules *notify.Config) error {
 func sendTest(ctx context.Context, p Program, rules *notify.Config, name string) error {
 	destination := rules.Destinations[name]
 	if destination == nil {
-		names := slices.Sorted(maps.Keys(rules.Destinations))
-		if meant, ok := nearest.To(name, names); ok {
-			return usageError{fmt.Errorf("unknown destination %q: did you mean %s?", name, meant)}
-		}
-		return usageError{fmt.Errorf("unknown destination %q: the destinations are %s", name, strings.Join(names, ", "))}
+		return unknownName("destination", name, slices.Sorted(maps.Keys(rules.Destinations)))
 	}
 	if _, err := destination.Sender.Send(ctx, notify.TestMessage(time.Now())); err != nil {
 		return fmt.Errorf("the test message could not be sent to %s: %w", name, err)
@@ -136,7 +131,7 @@ func (c *notifyCommand) findSession(ctx context.Context, p Program) (*models.Fle
 	}
 	page, err := hub.Sessions(ctx, parameters)
 	if err != nil {
-		return nil, statusError{ExitUnreachable, err}
+		return nil, unreachable(err)
 	}
 	for i := range page.Sessions {
 		if c.session == "" || page.Sessions[i].Topic == c.session {

@@ -81,6 +81,11 @@ all: selects it, for: failed
 	require.Equal(t, command.ExitFailure, r.status)
 	require.Contains(t, r.stderr, `the server has no such session of the agent "nobody"`)
 
+	server.Close()
+	r = run(t, nil, environment, "notify", "-agent", "team-b/x", file)
+	require.Equal(t, command.ExitUnreachable, r.status)
+	require.Contains(t, r.stderr, "start the server, or name another one with -server")
+
 	r = run(t, nil, nil, "notify", file)
 	require.Equal(t, command.ExitUsage, r.status)
 	require.Contains(t, r.stderr, file+": line 2: ")

@@ -72,16 +72,21 @@ func toolsNamed(names []string) (tools []*connect.Client, err error) {
 	for _, name := range names {
 		tool := connect.Tool(name)
 		if tool == nil {
-			if meant, ok := nearest.To(name, toolNames()); ok {
-				return nil, usageError{fmt.Errorf("unknown tool %q: did you mean %s?", name, meant)}
-			}
-			return nil, usageError{fmt.Errorf("unknown tool %q: the tools are %s", name, strings.Join(toolNames(), ", "))}
+			return nil, unknownName("tool", name, toolNames())
 		}
 		if !slices.Contains(tools, tool) {
 			tools = append(tools, tool)
 		}
 	}
 	return tools, nil
+}
+
+// unknownName returns the error for a name of something that is not among the known names.
+func unknownName(what, name string, known []string) error {
+	if meant, ok := nearest.To(name, known); ok {
+		return usageError{fmt.Errorf("unknown %s %q: did you mean %s?", what, name, meant)}
+	}
+	return usageError{fmt.Errorf("unknown %s %q: the %ss are %s", what, name, what, strings.Join(known, ", "))}
 }
 
 // files returns the settings files of tools. A tool that has none for projects is left out, unless it was named.

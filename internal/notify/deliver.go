@@ -98,13 +98,10 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 			n.save() // the summary, and the notes that it tells of
 		}
 		return destination, m, false
-	case x.Over && !x.Delivered && !j.unsure: // nobody was told
-		n.Metrics.CountSuppressed(metrics.SuppressedOver)
-		n.finish(q, j)
-		n.interrupt()
-		n.mu.Unlock()
-		return nil, nil, false
-	case x.Over && x.change == Finished:
+	case x.Over && (x.change == Finished || !x.Delivered && !j.unsure): // nothing to withdraw
+		if !x.Delivered {
+			n.Metrics.CountSuppressed(metrics.SuppressedOver)
+		}
 		n.finish(q, j)
 		n.interrupt()
 		n.mu.Unlock()

@@ -132,10 +132,7 @@ func (d *discord) request(ctx context.Context, method string, u *url.URL, m *dis
 		return discordAnswer{}, err
 	}
 	got, err := ask(d.client, r)
-	var answer discordAnswer
-	if !got.decode(&answer) {
-		answer = discordAnswer{}
-	}
+	answer := decoded[discordAnswer](got)
 	return answer, retryIn(err, answer.RetryAfter)
 }
 

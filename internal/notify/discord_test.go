@@ -165,15 +165,7 @@ func TestDiscordRemindersAndWithdrawal(t *testing.T) {
 			c := newDiscordChannel(t)
 			c.thread = test.thread
 			sender := c.sender(t, test.query)
-			_, err := sender.Send(t.Context(), changed(notify.Lost))
-			require.NoError(t, err)
-			first := waiting()
-			first.Remote, err = sender.Send(t.Context(), first)
-			require.NoError(t, err)
-			second := reminder(waiting(), 35*time.Minute)
-			second.Remote = first.Remote
-			_, err = sender.Send(t.Context(), second)
-			require.NoError(t, err)
+			first := sendThree(t, sender)
 
 			require.NoError(t, sender.Withdraw(t.Context(), first))
 			require.Len(t, c.posts, 3)

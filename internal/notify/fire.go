@@ -39,7 +39,7 @@ func (n *Notifier) fireAt(q *queue, notes []*note, now time.Time) {
 			x.held = false
 			held = append(held, x)
 		case !q.admit(now):
-			n.hold(x, q.fullUntil())
+			n.hold(x, q.intervalEnd)
 		default:
 			n.enqueue(x, now)
 		}

@@ -123,6 +123,14 @@ type answer struct {
 // decode decodes the body as JSON, and reports whether it is JSON of that type.
 func (a answer) decode(into any) bool { return json.Unmarshal(a.body, into) == nil }
 
+// decoded returns the body of an answer, decoded as JSON, or the zero value if it is not JSON of that type.
+func decoded[T any](a answer) (value T) {
+	if a.decode(&value) {
+		return value
+	}
+	return *new(T)
+}
+
 // exchange sends a request, and returns nil if the answer is 2xx. The error is that of [ask].
 func exchange(client *http.Client, r *http.Request) error {
 	_, err := ask(client, r)

@@ -6,7 +6,7 @@
 // A change (a session waits, is lost, failed, or finished) holds for some time. The notifier looks at a session whenever
 // one of its changes may have begun or ended, and compares what holds with its notes: a note is one cause (one question,
 // one loss) at one destination. It decides from the state of the store, not from events, so it can fall behind the store,
-// miss changes, or restart, and still notes the same.
+// miss changes, or restart, and still decides the same.
 //
 // # Invariants
 //
@@ -57,7 +57,7 @@ type Options struct {
 type Notifier struct {
 	Options
 
-	flushing chan struct{} // has room while nobody writes to the box, so that its entries are written in order
+	flushing chan struct{} // has room while nobody writes to the box: its entries are written in order
 
 	backlog atomic.Pointer[backlog] // as of the last step
 

@@ -149,16 +149,16 @@ func (n *Notifier) forget(x *note) {
 func (n *Notifier) remove(x *note) {
 	n.schedule.remove(x)
 	hash := n.hash(x.session)
-	for at := n.bySession[hash]; at != nil; at = at.next {
-		if at.next == x {
-			at.next = x.next
-			return
-		}
-	}
-	if n.bySession[hash] != x {
-		return
-	}
-	if n.bySession[hash] = x.next; x.next == nil {
+	first := n.bySession[hash]
+	switch {
+	case first == x && x.next == nil:
 		delete(n.bySession, hash)
+	case first == x:
+		n.bySession[hash] = x.next
+	}
+	for y := first; y != nil; y = y.next {
+		if y.next == x {
+			y.next = x.next
+		}
 	}
 }

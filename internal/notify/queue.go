@@ -105,5 +105,3 @@ func (q *queue) admit(now time.Time) bool {
 	q.sent++
 	return true
 }
-
-func (q *queue) fullUntil() time.Time { return q.intervalEnd }

@@ -223,24 +223,14 @@ func TestSlackMessages(t *testing.T) {
 func TestSlackRemindersAndWithdrawal(t *testing.T) {
 	w := newSlackWorkspace(t)
 	sender := w.sender(t)
-	first, second := waiting(), reminder(waiting(), 35*time.Minute)
-	other := changed(notify.Lost)
-	remote, err := sender.Send(t.Context(), first)
-	require.NoError(t, err)
-	_, err = sender.Send(t.Context(), other)
-	require.NoError(t, err)
-
-	second.Remote = remote
-	_, err = sender.Send(t.Context(), second)
-	require.NoError(t, err)
+	first := sendThree(t, sender)
 	require.Len(t, w.posts, 3)
-	assert.Equal(t, w.posts[0].TS, w.posts[2].ThreadTS)
+	assert.Equal(t, w.posts[1].TS, w.posts[2].ThreadTS)
 	assert.Contains(t, w.posts[2].shown(), "Payments@laptop still waits (for 35 minutes)")
 
-	first.Remote = remote
 	require.NoError(t, sender.Withdraw(t.Context(), first))
-	assert.Equal(t, "Resolved: Payments@laptop asks for permission", w.posts[0].shown())
-	assert.Contains(t, w.posts[1].shown(), "Payments@laptop is lost")
+	assert.Contains(t, w.posts[0].shown(), "Payments@laptop is lost")
+	assert.Equal(t, "Resolved: Payments@laptop asks for permission", w.posts[1].shown())
 
 	w.posts = nil
 	require.NoError(t, sender.Withdraw(t.Context(), first), "somebody deleted the message")

@@ -160,10 +160,7 @@ func (t *telegram) call(ctx context.Context, method string, m *telegramMessage) 
 		return telegramAnswer{}, err
 	}
 	got, err := ask(t.client, r)
-	var out telegramAnswer
-	if !got.decode(&out) {
-		out = telegramAnswer{}
-	}
+	out := decoded[telegramAnswer](got)
 	if err == nil && !out.OK {
 		return telegramAnswer{}, notAPI(r)
 	}

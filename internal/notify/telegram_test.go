@@ -163,15 +163,7 @@ func TestTelegramMessages(t *testing.T) {
 func TestTelegramRemindersAndWithdrawal(t *testing.T) {
 	g := newTelegramGroup(t)
 	sender := g.sender(t)
-	_, err := sender.Send(t.Context(), changed(notify.Lost))
-	require.NoError(t, err)
-	first := waiting()
-	first.Remote, err = sender.Send(t.Context(), first)
-	require.NoError(t, err)
-	second := reminder(waiting(), 35*time.Minute)
-	second.Remote = first.Remote
-	_, err = sender.Send(t.Context(), second)
-	require.NoError(t, err)
+	first := sendThree(t, sender)
 	require.Len(t, g.posts, 3)
 	assert.Nil(t, g.posts[1].Reply)
 	require.NotNil(t, g.posts[2].Reply)

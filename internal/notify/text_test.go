@@ -137,3 +137,18 @@ func TestTextForPeopleIsPlain(t *testing.T) {
 		}
 	})
 }
+
+// sendThree sends a loss, a question, and a reminder of the question, and returns the question's message as it was sent.
+func sendThree(t *testing.T, sender notify.Sender) (question *notify.Message) {
+	t.Helper()
+	_, err := sender.Send(t.Context(), changed(notify.Lost))
+	require.NoError(t, err)
+	question = waiting()
+	question.Remote, err = sender.Send(t.Context(), question)
+	require.NoError(t, err)
+	second := reminder(waiting(), 35*time.Minute)
+	second.Remote = question.Remote
+	_, err = sender.Send(t.Context(), second)
+	require.NoError(t, err)
+	return question
+}
