@@ -77,6 +77,7 @@ func withoutSecrets(t *testing.T, err error) {
 func pipeClient(t *testing.T, serve func(conn net.Conn, request *http.Request)) *http.Client {
 	t.Helper()
 	client := notify.NewHTTPClient()
+	client.Transport.(*http.Transport).DisableKeepAlives = true // each connection takes one request
 	var servers sync.WaitGroup
 	client.Transport.(*http.Transport).DialContext = func(context.Context, string, string) (net.Conn, error) {
 		here, there := net.Pipe()
