@@ -169,7 +169,7 @@ type app struct {
 	journal    *journal.Journal // nil if state is kept in memory only
 	recorder   *recorder.Recorder
 	hub        *live.Hub
-	notifier   *notify.Notifier // nil without rules
+	notifier   *notify.Notifier
 	handler    *handlers.Handler
 	encryption *tls.Config    // nil without TLS
 	watched    []*watch.Files // reloaded when they change
@@ -229,9 +229,7 @@ func (a *app) jobs() []func(context.Context) {
 		a.hub.Run,
 		func(ctx context.Context) { periodic.Expire(ctx, a.cfg.ExpiryInterval) },
 	}
-	if a.notifier != nil {
-		jobs = append(jobs, a.notifier.Run)
-	}
+	jobs = append(jobs, a.notifier.Run)
 	if a.journal == nil {
 		return jobs
 	}
@@ -318,16 +316,16 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 	return c.Config(), []*watch.Files{files}, nil
 }
 
-// openNotifier returns the notifier, and the rules file to watch. Both are nil without NOTIFY_FILE.
+// openNotifier returns the notifier, and the rules file to watch, nil without NOTIFY_FILE.
 func openNotifier(cfg config.Config, st *store.Store, j *journal.Journal, m *metrics.Metrics, logger *slog.Logger) (*notify.Notifier, []*watch.Files, error) {
-	if cfg.NotifyFile == "" {
-		return nil, nil, nil
-	}
 	o := notify.Options{Store: st, Metrics: m, Logger: logger, Link: func(key store.SessionKey) string { return linkTo(cfg, key) }}
 	if j != nil {
 		o.Box = j
 	}
 	notifier := notify.New(o)
+	if cfg.NotifyFile == "" {
+		return notifier, nil, nil
+	}
 	files, err := watch.Open("notification rules", []watch.File{{Setting: "NOTIFY_FILE", Path: cfg.NotifyFile}}, func(texts [][]byte) error {
 		rules, err := notify.Parse(texts[0], notify.Resolve(os.LookupEnv))
 		if err == nil {

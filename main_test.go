@@ -134,7 +134,9 @@ func TestJobs(t *testing.T) {
 		}
 		j, st := open(fs)
 		m := metrics.New(st, "test")
-		a := &app{logger: logger, store: st, metrics: m, journal: j, recorder: recorder.New(st, j, m),
+		notifier, _, err := openNotifier(config.Config{}, st, j, m, logger)
+		require.NoError(t, err)
+		a := &app{logger: logger, store: st, metrics: m, journal: j, recorder: recorder.New(st, j, m), notifier: notifier,
 			hub: live.New(st, m, live.Options{MaxSubscribers: 1, QueueSize: 10}),
 			cfg: config.Config{ExpiryInterval: time.Hour, HistoryRetention: time.Hour, DataDir: filepath.Join(t.TempDir(), "none")}} // without a control socket, which would stop the clock
 		report := func() store.Outcome {

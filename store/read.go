@@ -4,7 +4,9 @@ import (
 	"context"
 	"iter"
 	"math"
+	"strings"
 	"sync"
+	"time"
 
 	"github.com/kubeagents/kubeagents/internal/ordered"
 	"github.com/kubeagents/kubeagents/internal/textsearch"
@@ -165,6 +167,41 @@ func (s *Store) SessionInFull(agentID, topic string, after *StatusPosition, limi
 		questions = se.turn.questions()
 	}
 	return s.fleetView(se), questions, s.historyPage(se.historyFrom(after), limit, se.dropped, ordered.Place{Time: math.MinInt64}), true
+}
+
+// Closure is a question that closed, and when.
+type Closure struct {
+	models.ClosedQuestion
+	At time.Time // UTC; when the session was last updated, if no entry of the history mentions it yet
+}
+
+// Closures returns the questions of a session that closed lately: those that no entry of the history mentions yet, and
+// those that the newest entries mention.
+func (s *Store) Closures(agentID, topic string, entries int) (closures []Closure) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	_, se := s.lookup(agentID, topic)
+	if se == nil {
+		return nil
+	}
+	add := func(notes []models.ClosedQuestion, when int64) {
+		closed, _ := models.SplitNotes(notes)
+		for _, c := range closed {
+			c.Text, c.By, c.Answer = strings.Clone(c.Text), strings.Clone(c.By), strings.Clone(c.Answer)
+			closures = append(closures, Closure{c, at(when)})
+		}
+	}
+	if se.turn != nil {
+		add(se.turn.closed, se.updated)
+	}
+	for st := range se.historyFrom(nil) {
+		if entries--; entries < 0 {
+			break
+		}
+		_, _, notes := st.notes()
+		add(notes, st.received)
+	}
+	return closures
 }
 
 // KnowsBegin reports whether memory certainly has the status with which a session's current one began. If not, the

@@ -25,6 +25,10 @@ const (
 	SuppressedOver    Suppression = "over"    // the change no longer held when it was due
 	SuppressedQuiet   Suppression = "quiet"   // quiet hours
 	SuppressedSummary Suppression = "summary" // a summary told of it
+
+	// These are held back for now, and sent later if they still hold.
+	SuppressedMuted    Suppression = "muted"    // by a person, for a time
+	SuppressedKeyboard Suppression = "keyboard" // the device's owner looks at the dashboard
 )
 
 // notifications are the metrics of notifications.
@@ -38,10 +42,10 @@ func newNotifications() notifications {
 		}, []string{"destination", "result"}),
 		suppressed: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Namespace: namespace, Name: "notifications_suppressed_total",
-			Help: "Notifications not sent, by reason: the change no longer held (over), quiet hours (quiet), a summary was sent instead (summary).",
+			Help: "Notifications not sent, by reason: the change no longer held (over), quiet hours (quiet), a summary was sent instead (summary), held back because it was muted (muted) or because its device's owner was at the dashboard (keyboard).",
 		}, []string{"reason"}),
 	}
-	for _, reason := range []Suppression{SuppressedOver, SuppressedQuiet, SuppressedSummary} {
+	for _, reason := range []Suppression{SuppressedOver, SuppressedQuiet, SuppressedSummary, SuppressedMuted, SuppressedKeyboard} {
 		n.suppressed.WithLabelValues(string(reason)) // exposed as 0 before the first one
 	}
 	return n

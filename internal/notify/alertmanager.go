@@ -61,7 +61,7 @@ type alert struct {
 // Send implements [Sender]. Alertmanager has no name for an alert but its labels.
 func (a *alertmanager) Send(ctx context.Context, m *Message) (string, error) {
 	fires := alertFires
-	if m.Summary != nil || m.Change == Finished {
+	if m.Summary != nil || m.Change.stays() {
 		fires = alertShows
 	}
 	return "", a.post(ctx, alertOf(m, time.Now().Add(fires)))
@@ -82,7 +82,7 @@ func (a *alertmanager) post(ctx context.Context, out alert) error {
 
 // alertNames are the values of the label alertname.
 var alertNames = map[Change]string{
-	Waits: "KubeAgentsWaits", Lost: "KubeAgentsLost", Failed: "KubeAgentsFailed", Finished: "KubeAgentsFinished",
+	Waits: "KubeAgentsWaits", Lost: "KubeAgentsLost", Failed: "KubeAgentsFailed", Finished: "KubeAgentsFinished", Answered: "KubeAgentsAnswered",
 }
 
 // alertOf returns the alert of a message, which begins with the change or, if that is later, when it ends. Its labels

@@ -36,11 +36,18 @@ func (n *Notifier) load() {
 			n.Logger.Warn("a notification of an earlier run can't be read", "error", err.Error())
 		}
 	}
+	n.dropMutes(time.Now())
 }
 
 // read takes over an entry of the box. The caller holds n.mu.
 func (n *Notifier) read(e journal.Note) error {
 	switch {
+	case strings.HasPrefix(e.Key, mutePrefix):
+		var m Mute
+		if err := json.Unmarshal(e.Value, &m); err != nil {
+			return err
+		}
+		n.muted.byID[m.ID] = m
 	case strings.HasPrefix(e.Key, rulePrefix):
 		var since time.Time
 		if err := json.Unmarshal(e.Value, &since); err != nil {
@@ -104,7 +111,7 @@ func (n *Notifier) restore(r restored, now time.Time) {
 	}
 	for y := n.notesOf(x.session); y != nil; y = y.next {
 		if y.same(x) { // the older of the two: its cause was over for a while, and it could not be withdrawn in time
-			n.end(y, now)
+			n.end(y, "", "", now)
 			break
 		}
 	}

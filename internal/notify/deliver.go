@@ -78,6 +78,9 @@ func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
 		return // it is tried again after the next start
 	}
 	n.settle(q, j, destination, m, remote, withdraw, err)
+	if isGone(err) && destination.device != nil && destination.device.Gone != nil {
+		destination.device.Gone()
+	}
 }
 
 // prepare returns the message of a job and where to send it, after recording that it is about to be sent. m is nil if
@@ -90,6 +93,9 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 	case n.queues[destination.Name] != q: // abandoned meanwhile
 		n.mu.Unlock()
 		return nil, nil, false
+	case n.postpone(q, j, time.Now()):
+		n.mu.Unlock()
+		return nil, nil, false
 	case x == nil:
 		m = &Message{ID: j.summary.ID, Thread: j.summary.ID, SentAt: j.summary.Created, Rule: j.summary.Rule, Summary: j.summary.Counts}
 		m.URL = n.Link(store.SessionKey{})
@@ -98,12 +104,17 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 			n.save() // the summary, and the notes that it tells of
 		}
 		return destination, m, false
-	case x.Over && (x.change == Finished || !x.Delivered && !j.unsure): // nothing to withdraw
+	case !q.covers(x.session.AgentID): // any more
+		n.forget(x)
+		n.finish(q, j)
+		n.mu.Unlock()
+		return nil, nil, false
+	case x.Over && (!n.withdraws(x) || !x.Delivered && !j.unsure): // nothing to withdraw
 		if !x.Delivered {
 			n.Metrics.CountSuppressed(metrics.SuppressedOver)
 		}
 		n.finish(q, j)
-		n.interrupt()
+		n.wakeUp()
 		n.mu.Unlock()
 		return nil, nil, false
 	}
@@ -120,6 +131,24 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 	return destination, m, withdraw
 }
 
+// postpone makes a message wait that may not be sent now, although it was due: the destination failed until now. It
+// reports whether it did. The caller holds n.mu.
+func (n *Notifier) postpone(q *queue, j *job, now time.Time) bool {
+	x := j.note
+	if x == nil {
+		x = &note{record: &record{savedRecord: savedRecord{Rule: j.summary.Rule}}, queue: q} // about no agent in particular
+	}
+	if x.Over {
+		return false
+	}
+	until, why := n.silence(x, n.ruleOf(x), now)
+	if j.held = why; why == notHeld {
+		return false
+	}
+	q.set(j, until)
+	return true
+}
+
 // messageOf returns the message of a note. The caller holds n.mu.
 func (n *Notifier) messageOf(x *note) *Message {
 	key := x.session
@@ -131,14 +160,21 @@ func (n *Notifier) messageOf(x *note) *Message {
 		ID: x.ID, Thread: x.Thread, Remote: x.Remote, SentAt: x.Created,
 		Rule: x.Rule, Change: x.change, Since: x.Since, Session: &session, URL: n.Link(key),
 	}
+	rule := n.byName[x.Rule]
+	if rule != nil {
+		m.Rule = rule.inFile()
+	}
 	if x.Over {
-		m.ID = x.Thread
+		m.ID, m.Outcome, m.By = x.Thread, x.Outcome, x.By
+		if count := len(x.Later); count > 0 {
+			m.Remote = x.Later[count-1]
+		}
 	}
 	if i := slices.IndexFunc(questions, func(q models.Question) bool { return q.ID == x.cause }); i >= 0 {
 		m.Question = &questions[i]
 	}
 	text := NoText
-	if rule := n.rules[x.Rule]; rule != nil {
+	if rule != nil {
 		text = rule.Text
 	}
 	text.apply(m)
@@ -164,7 +200,7 @@ func (t Text) apply(m *Message) {
 func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remote string, withdrawn bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	defer n.interrupt() // so that Run writes the outcome to the box
+	defer n.wakeUp() // so that Run writes the outcome to the box
 	name, now := q.destination.Name, time.Now()
 	switch {
 	case n.queues[name] != q: // abandoned meanwhile
@@ -176,10 +212,11 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 		return
 	}
 	if err == nil {
-		q.failing = false
+		q.failing, q.worked = false, now
 		n.delivered(q, j, m, remote, withdrawn, now)
 		return
 	}
+	q.failure, q.failed = err.Error(), now
 	j.attempts++
 	j.unsure = j.unsure || !errors.Is(err, ErrRefused)
 	if !q.failing {
@@ -188,14 +225,15 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 	}
 	if created := j.created(); errors.Is(err, ErrRefused) || now.Sub(created) >= giveUpAfter {
 		n.Logger.Error("a notification was given up", "destination", name, "id", m.ID, "attempts", j.attempts, "error", err.Error())
-		n.Metrics.CountNotification(name, metrics.NotificationFailed)
+		n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationFailed)
+		n.note(q, j, ResultFailed, err.Error(), now)
 		n.giveUp(q, j)
 		return
 	}
-	n.Metrics.CountNotification(name, metrics.NotificationRetried)
+	n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationRetried)
 	var retry *RetryError
 	if errors.As(err, &retry) {
-		q.pausedUntil = now.Add(min(retry.After, lastRetry))
+		q.pausedUntil = now.Add(min(retry.After, giveUpAfter))
 	}
 	q.set(j, now.Add(retryDelay(j.attempts)))
 }
@@ -203,28 +241,39 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 // retryDelay returns how long to wait after a number of failed attempts.
 func retryDelay(attempts int) time.Duration {
 	delay := min(firstRetry<<min(attempts-1, 20), lastRetry)
-	return delay/2 + mathrand.N(delay)
+	return min(delay/2+mathrand.N(delay), lastRetry)
 }
 
 // delivered records that a message was delivered or withdrawn. The caller holds n.mu.
 func (n *Notifier) delivered(q *queue, j *job, m *Message, remote string, withdrawn bool, now time.Time) {
-	name, x := q.destination.Name, j.note
+	x := j.note
+	if withdrawn && len(x.Later) > 0 { // the first message and the other reminders are next
+		x.Later = x.Later[:len(x.Later)-1]
+		j.attempts = 0
+		q.set(j, now)
+		return
+	}
 	if withdrawn {
-		n.Metrics.CountNotification(name, metrics.NotificationWithdrawn)
+		n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationWithdrawn)
+		n.note(q, j, ResultWithdrawn, "", now)
 		n.finish(q, j)
 		return
 	}
-	n.Metrics.CountNotification(name, metrics.NotificationSent)
+	n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationSent)
+	n.note(q, j, ResultSent, "", now)
 	if x == nil {
 		n.finish(q, j)
 		return
 	}
 	x.state, x.Sent, x.Delivered = told, now.UTC(), true
-	if x.Remote == "" {
+	switch {
+	case x.Remote == "":
 		x.Remote = remote
+	case remote != "" && remote != x.Remote && !slices.Contains(x.Later, remote):
+		x.Later = append(x.Later[max(0, len(x.Later)+1-maxLater):], remote)
 	}
 	n.unsaved = append(n.unsaved, x.entry())
-	if x.Over && x.change != Finished {
+	if x.Over && n.withdraws(x) {
 		j.attempts, j.over = 0, now // to be withdrawn
 		q.set(j, now)
 		return
@@ -267,29 +316,17 @@ func (n *Notifier) drop(q *queue, j *job) {
 	}
 }
 
-// backlog is what the destinations have to do.
-type backlog struct {
-	count  int
-	oldest time.Time // when the oldest message became due
-}
-
-// backlogOf counts the messages that are to be sent or withdrawn. The caller holds n.mu.
-func (n *Notifier) backlogOf() *backlog {
-	var b backlog
+// pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due.
+func (n *Notifier) pending() (count int, oldest time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	for _, q := range n.queues {
-		b.count += len(q.jobs.items)
+		count += len(q.jobs.items)
 		for _, j := range q.jobs.items {
-			if created := j.created(); b.oldest.IsZero() || created.Before(b.oldest) {
-				b.oldest = created
+			if created := j.created(); oldest.IsZero() || created.Before(oldest) {
+				oldest = created
 			}
 		}
 	}
-	return &b
-}
-
-// pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due, as of the last
-// step. It waits for no step: scrapes must not.
-func (n *Notifier) pending() (count int, oldest time.Time) {
-	b := n.backlog.Load()
-	return b.count, b.oldest
+	return count, oldest
 }

@@ -92,7 +92,7 @@ func clockTime(d time.Duration) string {
 
 // TestMessage returns a message for trying out a destination.
 func TestMessage(now time.Time) *Message {
-	id := newID()
+	id := newID(messagePrefix)
 	return &Message{
 		ID: id, Thread: id, SentAt: now.UTC(), Since: now.UTC(), Rule: "test", Change: Waits,
 		Session:  &models.FleetSession{Session: models.Session{AgentID: "kubeagents", Topic: "test", Title: "A test: no agent is waiting", CurrentStatus: models.Pending}},

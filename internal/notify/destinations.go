@@ -49,7 +49,7 @@ func (p *fileParser) destination(e entry) *Destination {
 	for _, kind := range kinds {
 		if v, ok := f.values[kind.key]; ok {
 			given = append(given, v)
-			create = kind.parse(v)
+			create, d.Kind = kind.parse(v), kind.key
 		}
 	}
 	if len(given) != 1 && f.ok {

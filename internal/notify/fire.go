@@ -10,89 +10,152 @@ import (
 	"github.com/kubeagents/kubeagents/internal/metrics"
 )
 
-// fire handles the notes that are due. The caller holds n.mu.
+// reason is why a message waits longer than its rule says.
+type reason uint8
+
+const (
+	notHeld reason = iota
+	heldQuiet
+	heldLimit
+	heldMuted
+	heldPresent
+)
+
+// fire handles the notes that are due: it hands them to their destinations, those that were held as one summary for
+// each. The caller holds n.mu, which is released in between.
 func (n *Notifier) fire(now time.Time) {
-	due := map[*queue][]*note{}
-	for {
+	held := map[*queue][]*note{}
+	for i := 1; ; i++ {
 		x, ok := n.schedule.first()
 		if !ok || x.due > now.UnixNano() {
 			break
 		}
 		n.schedule.remove(x)
-		due[x.queue] = append(due[x.queue], x)
-	}
-	for q, notes := range due {
-		n.fireAt(q, notes, now)
-	}
-}
-
-// fireAt hands the notes that are due to their destination: alone or, if they were held, as one summary. The caller
-// holds n.mu.
-func (n *Notifier) fireAt(q *queue, notes []*note, now time.Time) {
-	var held []*note
-	for _, x := range notes {
-		switch {
-		case x.record == nil && (n.isTold(x) || slices.ContainsFunc(held, x.same)):
-			n.remove(x)
-		case n.isQuiet(x, now):
-		case x.held:
-			x.held = false
-			held = append(held, x)
-		case !q.admit(now):
-			n.hold(x, q.intervalEnd)
-		default:
-			n.enqueue(x, now)
+		if n.fireNote(x, now) {
+			held[x.queue] = append(held[x.queue], x)
+		}
+		if i%perBreath == 0 {
+			n.breathe()
 		}
 	}
-	switch len(held) {
-	case 0:
-	case 1:
-		n.enqueue(held[0], now)
-	default:
-		n.summarize(q, held, now)
+	for q, notes := range held {
+		if len(notes) == 1 {
+			n.enqueue(notes[0], now)
+		} else {
+			n.summarize(q, notes, now)
+		}
 	}
 }
 
-// isQuiet reports whether quiet hours keep a note from being sent now. It then holds or drops it. Reminders are never
-// dropped for good. The caller holds n.mu.
-func (n *Notifier) isQuiet(x *note, now time.Time) bool {
-	rule := n.ruleOf(x)
-	if rule == nil || rule.Quiet == nil {
+// fireNote handles a note that is due. It reports whether the note was held, and is to be sent now as part of a summary.
+// The caller holds n.mu.
+func (n *Notifier) fireNote(x *note, now time.Time) (collect bool) {
+	if x.record == nil && n.isTold(x) || !x.queue.covers(x.session.AgentID) {
+		n.forget(x)
 		return false
 	}
-	end, quiet := rule.Quiet.EndOf(now)
-	if rule.Quiet.Drop && x.state == planned {
-		if _, wasQuiet := rule.Quiet.EndOf(time.Unix(0, x.due)); quiet || wasQuiet && !x.held {
+	rule, due := n.ruleOf(x), time.Unix(0, x.due)
+	if rule != nil && rule.Quiet != nil {
+		_, quiet := rule.Quiet.EndOf(now)
+		_, wasQuiet := rule.Quiet.EndOf(due)
+		switch missed := quiet || wasQuiet && x.held != heldQuiet; {
+		case missed && rule.Quiet.Drop && x.state == planned: // a reminder is not dropped for good
 			x.state = dropped
 			n.Metrics.CountSuppressed(metrics.SuppressedQuiet)
-			return true
+			return false
+		case missed: // the server was not running when they ended, unless they go on
+			x.held = heldQuiet
 		}
 	}
-	if quiet {
-		n.hold(x, end)
+	if until, why := n.silence(x, rule, now); why != notHeld {
+		n.hold(x, why, until)
+		return false
 	}
-	return quiet
+	switch was := x.held; {
+	case was == heldPresent:
+		x.held = notHeld
+	case was != notHeld:
+		x.held, collect = notHeld, true
+		if x.state == planned {
+			x.state = collected
+		}
+		return true
+	}
+	if !x.queue.admit(now) {
+		n.hold(x, heldLimit, x.queue.intervalEnd)
+		return false
+	}
+	n.enqueue(x, now)
+	return false
+}
+
+// silence returns until when a message may not be sent now, and why; notHeld if it may. The caller holds n.mu.
+func (n *Notifier) silence(x *note, rule *Rule, now time.Time) (until time.Time, why reason) {
+	if rule != nil && rule.Quiet != nil {
+		if end, quiet := rule.Quiet.EndOf(now); quiet {
+			return end, heldQuiet
+		}
+	}
+	if until := n.muted.until(x.session.AgentID, rule); now.Before(until) {
+		return until, heldMuted
+	}
+	if d := x.queue.destination.device; d != nil && rule != nil && !rule.AtKeyboard {
+		if until := n.presentUntil(d.Owner, x.session); now.Before(until) {
+			return until, heldPresent
+		}
+	}
+	return time.Time{}, notHeld
+}
+
+// hold makes a note wait until a time. It counts the first time. The caller holds n.mu.
+func (n *Notifier) hold(x *note, why reason, until time.Time) {
+	if x.held != why {
+		switch why {
+		case heldMuted:
+			n.Metrics.CountSuppressed(metrics.SuppressedMuted)
+		case heldPresent:
+			n.Metrics.CountSuppressed(metrics.SuppressedKeyboard)
+		}
+	}
+	x.held, x.due = why, until.UnixNano()
+	n.schedule.set(x)
+}
+
+// lookAgain makes what is held back for a reason due, because the reason may be gone. The caller holds n.mu.
+func (n *Notifier) lookAgain(why reason, now time.Time) {
+	var found []*note
+	for _, x := range n.schedule.items {
+		if x.held == why && x.due > now.UnixNano() {
+			found = append(found, x)
+		}
+	}
+	for _, x := range found {
+		x.due = now.UnixNano()
+		n.schedule.set(x)
+	}
+	for _, q := range n.queues {
+		for _, j := range slices.Clone(q.jobs.items) {
+			if j.held == why {
+				q.set(j, now)
+			}
+		}
+	}
 }
 
 // ruleOf returns the rule of a note, nil if it is not in the rules any more. The caller holds n.mu.
 func (n *Notifier) ruleOf(x *note) *Rule {
 	if x.record != nil {
-		return n.rules[x.Rule]
+		return n.byName[x.Rule]
 	}
-	return &n.config.Rules[x.rule]
+	return x.rule
 }
 
 // nameOfRule returns the name of a note's rule. The caller holds n.mu.
-func (n *Notifier) nameOfRule(x *note) string {
+func nameOfRule(x *note) string {
 	if x.record != nil {
 		return x.Rule
 	}
-	return n.config.Rules[x.rule].Name
-}
-
-func (n *Notifier) hold(x *note, until time.Time) {
-	x.held, x.due = true, until.UnixNano()
-	n.schedule.set(x)
+	return x.rule.Name
 }
 
 // remind schedules the next reminder of a note whose message was sent, if its rule has one. The caller holds n.mu.
@@ -111,28 +174,31 @@ func (n *Notifier) remind(x *note) {
 
 // enqueue hands a note to its destination: its first message, or a reminder. The caller holds n.mu.
 func (n *Notifier) enqueue(x *note, now time.Time) {
-	x.begin(n.nameOfRule(x), now)
+	x.begin(nameOfRule(x), now)
 	x.state = pending
 	x.queue.add(&job{note: x}, now)
 }
 
-// newID returns an ID for a message.
-func newID() string { return "ntf_" + strings.ToLower(rand.Text()) }
+// newID returns an ID.
+func newID(prefix string) string { return prefix + strings.ToLower(rand.Text()) }
 
-// summarize replaces the messages of notes by one. The caller holds n.mu.
+// summarize replaces the messages of notes by one. The caller holds n.mu, which is released in between.
 func (n *Notifier) summarize(q *queue, notes []*note, now time.Time) {
 	q.admit(now)
-	s := &summary{ID: newID(), Destination: q.destination.Name, Created: now.UTC(), Rule: n.nameOfRule(notes[0]), Counts: map[Change]int{}}
-	first := len(n.unsaved)
-	n.unsaved = append(n.unsaved, journal.Note{})
-	for _, x := range notes {
+	s := &summary{ID: newID(messagePrefix), Destination: q.destination.Name, Created: now.UTC(), Rule: nameOfRule(notes[0]), Counts: map[Change]int{}}
+	entries := []journal.Note{{}}
+	for i, x := range notes {
 		s.Counts[x.change]++
-		x.begin(n.nameOfRule(x), now)
+		x.begin(nameOfRule(x), now)
 		x.state, x.Sent, x.Summary, x.saved = told, now.UTC(), s.ID, true
-		n.unsaved = append(n.unsaved, x.entry())
+		entries = append(entries, x.entry())
 		n.Metrics.CountSuppressed(metrics.SuppressedSummary)
 		n.remind(x)
+		if i%perBreath == perBreath-1 {
+			n.breathe()
+		}
 	}
-	n.unsaved[first] = encoded(summaryPrefix+s.ID, s)
+	entries[0] = encoded(summaryPrefix+s.ID, s)
+	n.unsaved = append(n.unsaved, entries...) // all at once: after a crash, either all of them are part of it or none is
 	q.add(&job{summary: s}, now)
 }

@@ -19,6 +19,10 @@ type Sender interface {
 	Withdraw(ctx context.Context, m *Message) error
 }
 
+// followsUp is a sender that can say that its Withdraw sends one more message, because the first one can't be taken
+// back. People get it only if the rule wants it.
+type followsUp interface{ FollowsUp() bool }
+
 // Message is what a destination gets: a notification about one session, or a summary of several.
 type Message struct {
 	ID     string    // unique; stays the same when the message is repeated because nobody knows whether it arrived
@@ -33,6 +37,9 @@ type Message struct {
 	Session  *models.FleetSession // as it is now, with as much text as the rule allows; nil for a summary
 	Question *models.Question     // the question that the session asks, nil for none; without text if the rule allows none
 	URL      string               // of the session, or of the fleet, on the dashboard; "" if PUBLIC_URL is not set
+
+	Outcome Outcome // how the change ended, in a withdrawal; "" if that is not known
+	By      string  // name of the token of whoever ended it, in a withdrawal, if it was a person
 
 	Summary map[Change]int // how many sessions changed in which way; nil unless it is a summary
 }

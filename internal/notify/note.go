@@ -22,11 +22,11 @@ type note struct {
 	*record       // nil while the note is planned
 	since   int64 // when the change happened, in Unix nanoseconds
 	due     int64 // next step: the first message, a reminder, or the end of quiet hours or of a full interval; Unix nanoseconds
+	rule    *Rule // while the note is planned
 	place   int32 // in the schedule, -1 if it isn't in it
-	rule    uint8 // index of the rule while the note is planned
 	change  Change
 	state   state
-	held    bool // it waited for quiet hours, or for the destination's limit
+	held    reason // why it waits longer than its rule says; zero if it doesn't
 }
 
 // record is what is known of a note from its first message on.
@@ -46,19 +46,26 @@ type savedRecord struct {
 	Sent      time.Time `json:"sent,omitzero"`      // when the newest message was delivered; zero while it is not
 	Delivered bool      `json:"delivered,omitzero"` // a message was delivered, or may have been before it was given up
 	Remote    string    `json:"remote,omitzero"`    // what the destination calls the first message
+	Later     []string  `json:"later,omitempty"`    // what it calls the reminders
 	Over      bool      `json:"over,omitzero"`      // the cause is over: the message is to be withdrawn
 	GivenUp   bool      `json:"given_up,omitzero"`  // the newest message can't be delivered
 	Summary   string    `json:"summary,omitzero"`   // ID of the summary that tells of it, instead of a message of its own
+	Outcome   Outcome   `json:"outcome,omitzero"`   // how the cause ended
+	By        string    `json:"by,omitzero"`        // name of the token of whoever ended it, if it was a person
 }
+
+// maxLater is the maximum number of reminders that can be withdrawn: the newest ones.
+const maxLater = 20
 
 // state is how far a note has come.
 type state uint8
 
 const (
-	planned state = iota // its message is due later
-	pending              // its message is to be sent
-	told                 // its message was sent, or is part of a summary that is to be sent
-	dropped              // it will not be sent: because of quiet hours, or the destination does not take it
+	planned   state = iota // its message is due later
+	pending                // its message is to be sent
+	collected              // it is to be part of a summary that is being made
+	told                   // its message was sent, or is part of a summary that is to be sent
+	dropped                // it will not be sent: because of quiet hours, or the destination does not take it
 )
 
 func (x *note) dueAt() int64            { return x.due }
@@ -71,7 +78,7 @@ func (x *note) same(y *note) bool {
 
 // begin gives a note a new message, for a rule.
 func (x *note) begin(rule string, now time.Time) {
-	id := newID()
+	id := newID(messagePrefix)
 	if x.record == nil {
 		x.record = &record{savedRecord: savedRecord{Thread: id, Rule: rule, Since: time.Unix(0, x.since).UTC()}}
 	}
@@ -92,6 +99,13 @@ const (
 	notePrefix    = "note\x00"
 	summaryPrefix = "summary\x00"
 	rulePrefix    = "rule\x00"
+	mutePrefix    = "mute\x00"
+)
+
+// Beginnings of IDs.
+const (
+	messagePrefix = "ntf_"
+	muteIDPrefix  = "mut_"
 )
 
 // boxKey returns the key of the note's record in the box. It differs from that of an earlier note of the same cause,

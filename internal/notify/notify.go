@@ -23,12 +23,11 @@ import (
 	"context"
 	"hash/maphash"
 	"log/slog"
+	"maps"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
-	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
@@ -57,50 +56,40 @@ type Options struct {
 type Notifier struct {
 	Options
 
+	requests requests
 	flushing chan struct{} // has room while nobody writes to the box: its entries are written in order
 
-	backlog atomic.Pointer[backlog] // as of the last step
-
-	mu         sync.Mutex
-	config     *Config
-	configured time.Time            // when config was set
-	rules      map[string]*Rule     // of config, by name
-	covered    map[string]bool      // whether the agents of a rule include an agent, by its ID
-	since      map[string]time.Time // from when on each rule applies: it is not about what happened before it existed
-	changes    []store.Change       // buffer for changes that are looked at
-	position   uint64               // number of the last change looked at
-	rescan     bool                 // look at every session that a rule may select
-	seed       maphash.Seed
-	bySession  map[uint64]*note // the first note of each session, by its hash; sessions with the same hash share a chain
-	schedule   schedule[*note]
-	restored   []restored        // from earlier runs, until the destinations are known
-	queues     map[string]*queue // by destination
-	unsaved    []journal.Note    // changes to the box that are to be written
-	distinct   int               // number of unsaved when it last had only one entry per key
-	interrupt  func()            // ends the pause of Run
+	mu        sync.Mutex            // not held for long: see breathe
+	rules     []*Rule               // in use: those of the file, and those of devices
+	byName    map[string]*Rule      // the same
+	wants     [changeCount + 1]bool // whether a rule selects a change
+	covered   map[string]bool       // whether the agents of a rule include an agent, by its ID
+	since     map[string]time.Time  // from when on each rule of the file applies: it is not about what happened earlier
+	changes   []store.Change        // buffer for changes that are looked at
+	position  uint64                // number of the last change looked at
+	rescan    bool                  // look at every session that a rule may select
+	seed      maphash.Seed
+	bySession map[uint64]*note // the first note of each session, by its hash; sessions with the same hash share a chain
+	schedule  schedule[*note]
+	restored  []restored        // from earlier runs, until the destinations are known
+	queues    map[string]*queue // by destination
+	unsaved   []journal.Note    // changes to the box that are to be written
+	distinct  int               // number of unsaved when it last had only one entry per key
+	muted     mutes
+	present   map[string]map[string]presence // pages in use, by owner and ID
+	recent    []Delivery                     // what was sent, withdrawn or given up lately, oldest first
 }
 
 // New returns a notifier without rules. It does nothing until [Notifier.Run] is called.
 func New(o Options) *Notifier {
 	n := &Notifier{
-		Options: o, flushing: make(chan struct{}, 1), config: &Config{}, since: map[string]time.Time{},
-		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{}, interrupt: func() {},
+		Options: o, flushing: make(chan struct{}, 1), since: map[string]time.Time{},
+		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{},
+		muted: mutes{byID: map[string]Mute{}}, present: map[string]map[string]presence{},
 	}
-	n.backlog.Store(&backlog{})
+	n.requests.wanted = wanted{config: &Config{}, devices: map[string]*Device{}}
 	o.Metrics.AddNotifications(n.pending)
 	return n
-}
-
-// SetConfig replaces the rules and destinations. What was sent stays known; what is due is planned anew.
-func (n *Notifier) SetConfig(config *Config) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.config, n.configured = config, time.Now()
-	for name := range config.Destinations {
-		n.Metrics.AddDestination(name)
-	}
-	n.rescan = true
-	n.interrupt()
 }
 
 // Run notifies until ctx is done. It must be called once, when the store has its state.
@@ -132,16 +121,22 @@ const idlePause = 10 * time.Second
 
 // step looks at what changed and plans or cancels messages, hands over those that are due, and returns the number of
 // the last change that it looked at, and when something is due again. Without rules, it looks at no changes.
-func (n *Notifier) step(ctx context.Context, now time.Time, senders *sync.WaitGroup, interrupt func()) (position uint64, next time.Time) {
+func (n *Notifier) step(ctx context.Context, now time.Time, senders *sync.WaitGroup, interrupt context.CancelFunc) (position uint64, next time.Time) {
+	w := n.requests.take(interrupt)
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.interrupt = interrupt
-	defer func() { n.backlog.Store(n.backlogOf()) }()
+	if w.newConfig || w.newDevices {
+		n.rescan = n.rescan || w.newConfig
+		n.adopt(ctx, &w, now, senders)
+	}
+	for why := range w.released {
+		n.lookAgain(why, now)
+	}
 	if n.rescan {
-		n.adopt(ctx, now, senders)
 		n.lookAtEverything(ctx, now)
 	}
-	if len(n.config.Rules) == 0 && len(n.bySession) == 0 {
+	if len(n.rules) == 0 && len(n.bySession) == 0 {
+		n.position = n.Store.EventPosition() // without rules, nothing is of interest
 		return ^uint64(0), now.Add(idlePause)
 	}
 	n.follow(ctx, now)
@@ -153,44 +148,90 @@ func (n *Notifier) step(ctx context.Context, now time.Time, senders *sync.WaitGr
 	return n.position, next
 }
 
-// adopt takes over the rules and destinations of the configuration. The caller holds n.mu.
-func (n *Notifier) adopt(ctx context.Context, now time.Time, senders *sync.WaitGroup) {
-	n.rules, n.covered = map[string]*Rule{}, map[string]bool{}
-	for i := range n.config.Rules {
-		rule := &n.config.Rules[i]
-		n.rules[rule.Name] = rule
-		if n.since[rule.Name].IsZero() {
-			n.since[rule.Name] = n.configured
-			n.unsaved = append(n.unsaved, encoded(rulePrefix+rule.Name, n.configured))
-		}
+// breathe lets those in who wait for n.mu: senders, scrapes and requests, whatever there is to do. The caller holds
+// n.mu, and has not left anything half done.
+func (n *Notifier) breathe() {
+	n.mu.Unlock()
+	n.mu.Lock()
+}
+
+// perBreath is how much is done under one hold of n.mu: so many sessions or notes are looked at.
+const perBreath = 64
+
+// adopt takes over the rules, destinations and devices that are wanted. The caller holds n.mu, which is released in
+// between.
+func (n *Notifier) adopt(ctx context.Context, w *wanted, now time.Time, senders *sync.WaitGroup) {
+	n.setRules(w, now)
+	destinations := map[string]*Destination{}
+	for name, d := range w.config.Destinations {
+		destinations[name] = d
 	}
-	for name := range n.since {
-		if n.rules[name] == nil {
-			delete(n.since, name)
-			n.unsaved = append(n.unsaved, journal.Note{Key: rulePrefix + name})
-		}
+	for _, d := range w.devices {
+		destinations[devicePrefix+d.ID] = d.destination()
 	}
 	for name, q := range n.queues {
-		if n.config.Destinations[name] == nil {
-			n.Logger.Warn("notifications are dropped, because their destination is not in the rules any more", "destination", name, "count", len(q.jobs.items))
+		if destinations[name] == nil {
+			if count := len(q.jobs.items); count > 0 {
+				n.Logger.Warn("notifications are dropped, because their destination is gone", "destination", name, "count", count)
+			}
 			n.abandon(q)
 		}
 	}
-	for name, destination := range n.config.Destinations {
+	for name, destination := range destinations {
+		n.Metrics.AddDestination(destination.inMetrics())
 		if q := n.queues[name]; q != nil {
 			q.use(destination, now)
 			continue
 		}
 		n.queues[name] = n.startQueue(ctx, destination, senders)
 	}
-	for _, x := range n.allNotes() {
-		n.resume(x, now)
+	for i, x := range n.allNotes() {
+		if i%perBreath == 0 {
+			n.breathe()
+		}
+		n.resume(x)
 	}
 	slices.SortFunc(n.restored, func(a, b restored) int { return a.created().Compare(b.created()) })
-	for _, r := range n.restored {
+	for i, r := range n.restored {
+		if i%perBreath == 0 {
+			n.breathe()
+		}
 		n.restore(r, now)
 	}
 	n.restored = nil
+}
+
+// setRules makes the rules of the file and those of devices the ones in use. The caller holds n.mu.
+func (n *Notifier) setRules(w *wanted, now time.Time) {
+	n.rules, n.byName, n.wants, n.covered = nil, map[string]*Rule{}, [changeCount + 1]bool{}, map[string]bool{}
+	use := func(r *Rule) {
+		n.rules = append(n.rules, r)
+		n.byName[r.Name] = r
+		for _, change := range r.Changes {
+			n.wants[change] = true
+		}
+	}
+	for i := range w.config.Rules {
+		r := w.config.Rules[i]
+		if since := n.since[r.Name]; since.IsZero() || since.After(now) { // the latter if the clock was ahead
+			n.since[r.Name] = w.configured
+			n.unsaved = append(n.unsaved, encoded(rulePrefix+r.Name, w.configured))
+		}
+		r.since = n.since[r.Name]
+		use(&r)
+	}
+	for name := range n.since {
+		if n.byName[name] == nil {
+			delete(n.since, name)
+			n.unsaved = append(n.unsaved, journal.Note{Key: rulePrefix + name})
+		}
+	}
+	file := maps.Clone(n.byName)
+	for _, id := range slices.Sorted(maps.Keys(w.devices)) {
+		if r := w.devices[id].rule(file); r != nil {
+			use(r)
+		}
+	}
 }
 
 // allNotes returns the notes of all sessions. The caller holds n.mu.
@@ -203,31 +244,43 @@ func (n *Notifier) allNotes() (all []*note) {
 	return all
 }
 
-// resume goes on with a note under new rules. The caller holds n.mu.
-func (n *Notifier) resume(x *note, now time.Time) {
+// resume goes on with a note under new rules. If n.rescan is set, what is planned is planned anew. The caller holds n.mu.
+func (n *Notifier) resume(x *note) {
 	switch {
-	case n.queues[x.queue.destination.Name] != x.queue, x.record == nil: // the latter is planned anew
+	case n.queues[x.queue.destination.Name] != x.queue, x.record == nil && n.rescan:
 		n.forget(x)
+	case x.record == nil:
+		if x.rule = n.byName[x.rule.Name]; x.rule == nil {
+			n.forget(x)
+		}
 	case x.state == told && x.job == nil:
 		n.schedule.remove(x) // the rule may have no reminders any more
 		n.remind(x)
 	}
 }
 
-// lookAtEverything looks at each session that needs attention, has finished, or has notes. The caller holds n.mu.
+// lookAtEverything looks at each session that needs attention, has notes, or may have brought about another change that
+// a rule selects. The caller holds n.mu, which is released in between.
 func (n *Notifier) lookAtEverything(ctx context.Context, now time.Time) {
 	n.position = n.Store.EventPosition()
 	unseen := map[store.SessionKey]struct{}{}
 	for _, x := range n.allNotes() {
 		unseen[x.session] = struct{}{}
 	}
+	looks := 0
 	look := func(key store.SessionKey) {
+		if looks++; looks%perBreath == 0 {
+			n.breathe()
+		}
 		delete(unseen, key)
 		n.look(key, now)
 	}
 	no := false
 	queries := []store.SessionQuery{{Need: models.NeedWaiting}, {Need: models.NeedLost}, {Need: models.NeedFailed}}
-	if slices.ContainsFunc(n.config.Rules, func(r Rule) bool { return slices.Contains(r.Changes, Finished) }) {
+	switch {
+	case n.wants[Answered]:
+		queries = append(queries, store.SessionQuery{Expired: &no})
+	case n.wants[Finished]:
 		queries = append(queries, store.SessionQuery{Status: models.Success, Idle: &no, Expired: &no})
 	}
 	for _, q := range queries {
@@ -236,7 +289,7 @@ func (n *Notifier) lookAtEverything(ctx context.Context, now time.Time) {
 		}
 	}
 	for key := range unseen {
-		n.look(key, now)
+		look(key)
 	}
 	n.rescan = false
 }
@@ -260,7 +313,7 @@ func (n *Notifier) eachSession(ctx context.Context, q store.SessionQuery, visit 
 
 // follow looks at the sessions that changed since the last step. The caller holds n.mu.
 func (n *Notifier) follow(ctx context.Context, now time.Time) {
-	for full := true; full; {
+	for full := true; full; n.breathe() {
 		changes, kept := n.Store.Changes(n.position, n.changes[:0])
 		if !kept {
 			n.lookAtEverything(ctx, now)
@@ -284,11 +337,14 @@ func (n *Notifier) concerns(c *store.Change) bool {
 	if n.notesOf(keyOf(&c.Session)) != nil {
 		return !goesOn
 	}
+	if n.wants[Answered] && len(c.Closed) > 0 {
+		return n.covers(c.Session.AgentID)
+	}
 	causes := causesOf(&c.Session, nil)
 	if len(causes) == 0 || !n.covers(c.Session.AgentID) {
 		return false
 	}
-	return slices.ContainsFunc(n.config.Rules, func(r Rule) bool { return r.Selects(causes[0].change, &c.Session) })
+	return slices.ContainsFunc(n.rules, func(r *Rule) bool { return r.Selects(causes[0].change, &c.Session) })
 }
 
 // maxCovered is the maximum number of agents whose coverage is kept.
@@ -299,9 +355,7 @@ const maxCovered = 100_000
 func (n *Notifier) covers(agentID string) bool {
 	covered, known := n.covered[agentID]
 	if !known {
-		covered = slices.ContainsFunc(n.config.Rules, func(r Rule) bool {
-			return len(r.Agents) == 0 || access.Matches(r.Agents, agentID)
-		})
+		covered = slices.ContainsFunc(n.rules, func(r *Rule) bool { return r.covers(agentID) })
 		if len(n.covered) >= maxCovered {
 			clear(n.covered)
 		}

@@ -88,6 +88,8 @@ type phone struct {
 	after error // of attempts whose message arrives all the same
 
 	deliveries []delivery
+	withdrawn  []string // remotes of the messages
+	outcomes   []string // of withdrawals
 }
 
 // failAfterwards makes the next attempt fail although its message arrives.
@@ -129,6 +131,9 @@ func (p *phone) Send(ctx context.Context, m *notify.Message) (string, error) {
 }
 
 func (p *phone) Withdraw(ctx context.Context, m *notify.Message) error {
+	p.mu.Lock()
+	p.withdrawn = append(p.withdrawn, m.Remote)
+	p.mu.Unlock()
 	return p.take(ctx, m, "withdraw ")
 }
 
@@ -149,6 +154,9 @@ func (p *phone) take(ctx context.Context, m *notify.Message, what string) error 
 		}
 	}
 	p.ids = append(p.ids, m.ID)
+	if what != "" {
+		p.outcomes = append(p.outcomes, strings.TrimSpace(string(m.Outcome)+" "+m.By))
+	}
 	if m.Session != nil {
 		p.deliveries = append(p.deliveries, deliveryOf(m, what != ""))
 	}
@@ -430,9 +438,13 @@ func TestReminders(t *testing.T) {
 		o.wait(10 * time.Hour)
 		require.Equal(t, []string{"again a waits", "again a waits"}, o.phone.got())
 		o.answered("a", 1)
-		require.Equal(t, []string{"withdraw a waits"}, o.phone.got())
-		require.Len(t, o.phone.ids, 5)
-		require.Equal(t, o.phone.ids[0], o.phone.ids[4], "what is withdrawn is the first message")
+		require.Equal(t, slices.Repeat([]string{"withdraw a waits"}, 4), o.phone.got())
+		require.Equal(t, slices.Repeat([]string{o.phone.ids[0]}, 4), o.phone.ids[4:], "by the ID of the first message")
+		var sent []string
+		for _, id := range o.phone.ids[:4] {
+			sent = append(sent, "remote "+id)
+		}
+		require.ElementsMatch(t, sent, o.phone.withdrawn, "each message")
 	})
 }
 

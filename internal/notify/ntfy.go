@@ -74,7 +74,7 @@ type ntfyAction struct {
 const ntfyHigh = 4
 
 // ntfyTags are the emojis of the changes. See https://docs.ntfy.sh/emojis/.
-var ntfyTags = map[Change]string{Waits: "raised_hand", Lost: "ghost", Failed: "x", Finished: "white_check_mark"}
+var ntfyTags = map[Change]string{Waits: "raised_hand", Lost: "ghost", Failed: "x", Finished: "white_check_mark", Answered: "speech_balloon"}
 
 // Send implements [Sender]. It returns the message's sequence ID.
 func (n *ntfy) Send(ctx context.Context, m *Message) (string, error) {

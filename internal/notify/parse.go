@@ -194,7 +194,7 @@ func (p *fileParser) rules(top fields) {
 }
 
 func (p *fileParser) rule(v value) Rule {
-	f := p.fields(v, "a rule", "name", "on", "agents", "sources", "title", "after", "to", "then", "every", "until", "quiet", "text")
+	f := p.fields(v, "a rule", "name", "on", "agents", "sources", "title", "after", "to", "then", "every", "until", "quiet", "text", "follow_up", "at_keyboard")
 	p.require(f, "name", "on", "to")
 	r := Rule{
 		Name:    p.ruleName(f),
@@ -205,6 +205,9 @@ func (p *fileParser) rule(v value) Rule {
 		Steps:   p.steps(f),
 		Quiet:   p.quiet(f),
 		Text:    Text(p.choice(f, "text", "full", "title", "nothing")),
+
+		FollowUp:   p.choice(f, "follow_up", "false", "true") == 1,
+		AtKeyboard: p.choice(f, "at_keyboard", "hold", "send") == 1,
 	}
 	r.Every, r.Until = p.reminders(f)
 	return r

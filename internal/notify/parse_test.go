@@ -139,21 +139,21 @@ func TestInvalidRules(t *testing.T) {
 	for rule, want := range map[string]string{
 		`{name: x, on: [waits]}`:                 "a rule must have the key to",
 		`{}`:                                     "a rule must have the key name\nline 4: a rule must have the key on\nline 4: a rule must have the key to",
-		`a text`:                                 "a rule must have the keys name, on, agents, sources, title, after, to, then, every, until, quiet and text",
-		``:                                       "a rule must have the keys name, on, agents, sources, title, after, to, then, every, until, quiet and text",
+		`a text`:                                 "a rule must have the keys name, on, agents, sources, title, after, to, then, every, until, quiet, text, follow_up and at_keyboard",
+		``:                                       "a rule must have the keys name, on, agents, sources, title, after, to, then, every, until, quiet, text, follow_up and at_keyboard",
 		`{` + good + `, evry: 30m}`:              `unknown key evry in a rule: did you mean every?`,
-		`{` + good + `, filter: x}`:              `unknown key filter in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet and text`,
-		`{` + good + `, ` + accessToken + `: x}`: `unknown key in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet and text`,
-		`{` + good + `, "": x}`:                  `unknown key in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet and text`,
+		`{` + good + `, filter: x}`:              `unknown key filter in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet, text, follow_up and at_keyboard`,
+		`{` + good + `, ` + accessToken + `: x}`: `unknown key in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet, text, follow_up and at_keyboard`,
+		`{` + good + `, "": x}`:                  `unknown key in a rule: the keys are name, on, agents, sources, title, after, to, then, every, until, quiet, text, follow_up and at_keyboard`,
 		`{` + good + `, name: y}`:                "a rule has name twice",
 		`{name: , on: [waits], to: [phone]}`:     "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
 		`{name: a b, on: [waits], to: [phone]}`:  "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
 		`{name: [x], on: [waits], to: [phone]}`:  "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
 		`{name: ` + accessToken + `, on: [waits], to: [phone]}`:                      "name must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
-		`{name: x, on: waits, to: [phone]}`:                                          "on must be a list of waits, lost, failed or finished, each at most once",
-		`{name: x, on: [], to: [phone]}`:                                             "on must be a list of waits, lost, failed or finished, each at most once",
-		`{name: x, on: [waiting], to: [phone]}`:                                      "on must be a list of waits, lost, failed or finished, each at most once",
-		`{name: x, on: [lost, lost], to: [phone]}`:                                   "on must be a list of waits, lost, failed or finished, each at most once",
+		`{name: x, on: waits, to: [phone]}`:                                          "on must be a list of waits, lost, failed, finished or answered, each at most once",
+		`{name: x, on: [], to: [phone]}`:                                             "on must be a list of waits, lost, failed, finished or answered, each at most once",
+		`{name: x, on: [waiting], to: [phone]}`:                                      "on must be a list of waits, lost, failed, finished or answered, each at most once",
+		`{name: x, on: [lost, lost], to: [phone]}`:                                   "on must be a list of waits, lost, failed, finished or answered, each at most once",
 		`{name: x, on: [waits], to: phone}`:                                          "to must be a list of destinations, such as [phone]",
 		`{name: x, on: [waits], to: [phon]}`:                                         "to: destination 1 is unknown: did you mean phone?",
 		`{name: x, on: [waits], to: [phone, ` + accessToken + `]}`:                   "to: destination 2 is unknown: the destinations are phone",
@@ -319,7 +319,7 @@ func TestInvalidFiles(t *testing.T) {
 		"- " + accessToken:            "line 1: the file must have the keys destinations and rules",
 		fileWith("{name: x, on: [waits], to: [phone]}") + "rule: x\n":                                       `line 5: unknown key rule in the file: did you mean rules?`,
 		fileWith("{name: x, on: [waits], to: [phone]}", "{name: x, on: [lost], to: [phone]}"):               "line 5: name is the same as on line 4",
-		fileWith("{name: x, on: [wait], to: [phone]}", "{name: y, to: [phone]}"):                            "line 4: on must be a list of waits, lost, failed or finished, each at most once\nline 5: a rule must have the key on",
+		fileWith("{name: x, on: [wait], to: [phone]}", "{name: y, to: [phone]}"):                            "line 4: on must be a list of waits, lost, failed, finished or answered, each at most once\nline 5: a rule must have the key on",
 		fileWith("{name: x, on: [waits], to: [phone]}") + "---\na: b\n":                                     "the file must have one YAML document, not several",
 		fileWith("{name: x, on: [waits], to: [phone]}", "{name: y, on: [waits], to: [phone], agents: [*]}"): "line 5: aliases (*) are not allowed; put a value that begins with * in quotes",
 		"a: &x [b]\nc: *x\n":                      "line 1: anchors (&) are not allowed; put a value that begins with & in quotes",
@@ -488,11 +488,13 @@ func everything(t testing.TB) string {
     command: {program: '` + program(t) + `', args: [--loud]}
 rules:
   - name: needs-me
-    on: [waits, lost, failed, finished]
+    on: [waits, lost, failed, finished, answered]
     agents: ["team-a/*"]
     sources: [claude-code]
     title: deploy
     after: 10s
+    follow_up: true
+    at_keyboard: send
     every: 30m
     until: 4h
     then: [{after: 15m, to: [oncall]}]

@@ -21,7 +21,9 @@ const (
 //	  "id": "n-17",                              // the same when the payload is sent again
 //	  "thread": "n-12",                          // ID of the first notification about this change
 //	  "withdraws": "n-17",                       // withdrawn only: ID of what no longer holds
-//	  "change": "waits",                         // or "lost", "failed", "finished"; not in a summary
+//	  "outcome": "answered",                     // withdrawn only: how it ended, if that is known; see Outcome
+//	  "by": "anna",                              // withdrawn only: who ended it, if it was a person with a token
+//	  "change": "waits",                         // or another of ChangeNames; not in a summary
 //	  "since": "2026-01-02T03:04:05Z",           // when it happened; not in a summary
 //	  "session": {                               // not in a summary
 //	    "agent_id": "payments",
@@ -51,6 +53,8 @@ type payload struct {
 	ID        string           `json:"id"`
 	Thread    string           `json:"thread"`
 	Withdraws string           `json:"withdraws,omitzero"`
+	Outcome   Outcome          `json:"outcome,omitzero"`
+	By        string           `json:"by,omitzero"`
 	Change    Change           `json:"change,omitzero"`
 	Since     time.Time        `json:"since,omitzero"`
 	Session   *payloadSession  `json:"session,omitempty"`
@@ -105,7 +109,7 @@ func payloadOf(m *Message) *payload {
 // is the same when the withdrawal is repeated.
 func withdrawalOf(m *Message) *payload {
 	p := payloadOf(m)
-	p.Type, p.ID, p.Withdraws = typeWithdrawn, m.ID+"-withdrawn", m.ID
+	p.Type, p.ID, p.Withdraws, p.Outcome, p.By = typeWithdrawn, m.ID+"-withdrawn", m.ID, m.Outcome, m.By
 	return p
 }
 

@@ -15,14 +15,24 @@ import (
 func (n *Notifier) look(key store.SessionKey, now time.Time) {
 	session, questions, _, ok := n.Store.SessionInFull(key.AgentID, key.Topic, nil, 1)
 	var causes []cause
+	var found *models.FleetSession
 	if ok {
+		found = &session
 		causes = causesOf(&session, questions)
 		n.recognize(key, causes)
+		if n.wants[Answered] {
+			causes = append(causes, n.answersOf(key)...)
+		}
 	}
 	for x := n.notesOf(key); x != nil; {
 		next := x.next
 		if x.session == key && !slices.ContainsFunc(causes, func(k cause) bool { return k.change == x.change && k.id == x.cause }) {
-			n.end(x, now)
+			var o Outcome
+			var by string
+			if x.record != nil {
+				o, by = n.outcomeOf(x, found)
+			}
+			n.end(x, o, by, now)
 		}
 		x = next
 	}
@@ -51,15 +61,14 @@ func (n *Notifier) recognize(key store.SessionKey, causes []cause) {
 // plan makes a note of a cause for each destination that a rule names, unless there is one already. The caller holds
 // n.mu.
 func (n *Notifier) plan(key store.SessionKey, session *models.FleetSession, k cause) {
-	for i := range n.config.Rules {
-		rule := &n.config.Rules[i]
-		if k.isBefore(n.since[rule.Name]) || !rule.Selects(k.change, session) {
+	for _, rule := range n.rules {
+		if k.isBefore(rule.since) || !rule.Selects(k.change, session) {
 			continue
 		}
 		for _, step := range rule.Steps {
 			for _, destination := range step.To {
 				n.planNote(&note{
-					session: key, cause: k.id, queue: n.queues[destination], change: k.change, place: -1, rule: uint8(i),
+					session: key, cause: k.id, queue: n.queues[destination], change: k.change, place: -1, rule: rule,
 					since: k.since.UnixNano(), due: k.since.Add(step.AfterChange(k.change)).UnixNano(),
 				})
 			}
@@ -76,7 +85,7 @@ func (n *Notifier) planNote(x *note) {
 		case y.record != nil:
 			return
 		case y.rule == x.rule:
-			if y.state == planned && !y.held && x.due < y.due {
+			if y.state == planned && y.held == notHeld && x.due < y.due {
 				y.due = x.due
 				n.schedule.set(y)
 			}
@@ -87,11 +96,11 @@ func (n *Notifier) planNote(x *note) {
 	n.schedule.set(x)
 }
 
-// isTold reports whether the destination of a planned note was told of its cause for another rule. The caller holds
-// n.mu.
+// isTold reports whether the destination of a planned note was told of its cause for another rule, or is about to be.
+// The caller holds n.mu.
 func (n *Notifier) isTold(x *note) bool {
 	for y := n.notesOf(x.session); y != nil; y = y.next {
-		if y.same(x) && y.record != nil {
+		if y.same(x) && y != x && (y.record != nil || y.state == collected) {
 			return true
 		}
 	}
@@ -115,8 +124,8 @@ func keyOf(session *models.FleetSession) store.SessionKey {
 	return store.SessionKey{AgentID: session.AgentID, Topic: session.Topic}
 }
 
-// end handles that the cause of a note is over. The caller holds n.mu.
-func (n *Notifier) end(x *note, now time.Time) {
+// end handles that the cause of a note is over: how, and who ended it. The caller holds n.mu.
+func (n *Notifier) end(x *note, o Outcome, by string, now time.Time) {
 	first := x.record == nil && x.state == planned && !n.isTold(x)
 	n.remove(x)
 	if x.record == nil {
@@ -125,18 +134,31 @@ func (n *Notifier) end(x *note, now time.Time) {
 		}
 		return
 	}
-	x.Over = true
+	x.Over, x.Outcome, x.By = true, o, by
 	switch {
 	case x.job != nil:
 		if x.Delivered {
 			x.job.over = now
 		}
 		x.queue.set(x.job, now) // it finds that the cause is over
-	case x.Delivered && x.change != Finished: // a summary is not withdrawn, but the message before it is
+	case x.Delivered && n.withdraws(x): // a summary is not withdrawn, but the message before it is
 		x.queue.add(&job{note: x, over: now}, now)
 	default:
 		n.unsave(x)
 	}
+}
+
+// withdraws reports whether the messages of a note are withdrawn once its cause is over. The caller holds n.mu.
+func (n *Notifier) withdraws(x *note) bool {
+	if x.change.stays() {
+		return false
+	}
+	f, ok := x.queue.destination.Sender.(followsUp)
+	if !ok || !f.FollowsUp() {
+		return true
+	}
+	rule := n.ruleOf(x)
+	return rule != nil && rule.FollowUp
 }
 
 // forget drops a note, whose message is neither sent nor withdrawn. The caller holds n.mu.

@@ -15,6 +15,7 @@ type job struct {
 	place    int32    // in the schedule of its queue
 	attempts int
 	over     time.Time // from when on a message that was delivered is to be withdrawn; zero if it isn't
+	held     reason    // why it is not tried now; zero if it is
 	unsure   bool      // an attempt failed in a way that doesn't tell whether the message arrived
 }
 
@@ -39,6 +40,9 @@ type queue struct {
 	wake        chan struct{}
 	stop        context.CancelFunc
 	failing     bool      // the last attempt failed
+	failure     string    // what the last attempt that failed said; "" if none did since the start
+	failed      time.Time // when that was
+	worked      time.Time // when the last attempt that succeeded ended; zero if none did since the start
 	pausedUntil time.Time // the destination asked for a pause
 
 	intervalEnd time.Time // of the interval that the limit counts in
@@ -61,6 +65,12 @@ func (n *Notifier) abandon(q *queue) {
 	for _, j := range slices.Clone(q.jobs.items) {
 		n.finish(q, j)
 	}
+}
+
+// covers reports whether the destination may be told of an agent.
+func (q *queue) covers(agentID string) bool {
+	d := q.destination.device
+	return d == nil || d.Covers == nil || d.Covers(agentID)
 }
 
 // use makes the queue send to another destination of the same name. What it could not send is tried again at once.

@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"slices"
 	"strings"
 	"time"
@@ -12,20 +13,28 @@ import (
 // Change is what happened to a session, as rules select it.
 type Change uint8
 
-// The changes. Each one holds for some time: a notification about one that no longer holds is not sent.
+// The changes. Most of them hold for some time: a notification about one that no longer holds is not sent. The last two
+// are events, which stay true.
 const (
 	Waits    Change = iota + 1 // the session waits for a person or a resource
 	Lost                       // the session is lost
 	Failed                     // the session failed
 	Finished                   // the session's turn ended well; an idle session has not finished anything
+	Answered                   // somebody answered a question of the session, or denied what it asked for
 )
 
 // ChangeNames are the names of the changes in rules and messages, in the order of their values, beginning with that of
 // Waits.
-var ChangeNames = [...]string{"waits", "lost", "failed", "finished"}
+var ChangeNames = [...]string{"waits", "lost", "failed", "finished", "answered"}
+
+const changeCount = Change(len(ChangeNames))
 
 // String returns the name of the change.
 func (c Change) String() string { return ChangeNames[c-1] }
+
+// stays reports whether the change is an event, which stays true whatever happens next: a message about it is never
+// withdrawn.
+func (c Change) stays() bool { return c == Finished || c == Answered }
 
 // parseChange returns the change with a name. ok is false if there is none.
 func parseChange(name string) (c Change, ok bool) {
@@ -45,8 +54,19 @@ type Config struct {
 // Destination is where notifications go.
 type Destination struct {
 	Name   string
+	Kind   string // the key in the file that says what it is, such as "ntfy"
 	Sender Sender
 	Limit  Limit // the zero value for no limit
+
+	device *Device // nil unless it is one
+}
+
+// inMetrics returns the name of the destination in metrics.
+func (d *Destination) inMetrics() string {
+	if d.device != nil {
+		return deviceDestination
+	}
+	return d.Name
 }
 
 // Limit is how many messages a destination gets in a time. The rest is sent as one summary at the end of that time.
@@ -68,7 +88,18 @@ type Rule struct {
 	Until time.Duration // how long it is repeated, from the change on; 0 for as long as it holds
 	Quiet *Quiet        // nil for no quiet hours
 	Text  Text          // how much of the session's text is sent
+
+	FollowUp   bool // destinations that can't take a message back get a further one when its change is over
+	AtKeyboard bool // devices are notified even of what their owner's dashboard shows
+
+	// Of a rule in use.
+	since    time.Time                 // it is not about what happened earlier
+	followed string                    // name of the rule in the file that a device follows; "" for none
+	within   func(agentID string) bool // the agents that the rule can be about; nil for all
 }
+
+// inFile returns the name of the rule in the file, if it is there or follows one.
+func (r *Rule) inFile() string { return cmp.Or(r.followed, r.Name) }
 
 // Step is a time at which a rule notifies destinations, unless the change no longer holds.
 type Step struct {
@@ -100,8 +131,13 @@ func (r *Rule) Selects(change Change, session *models.FleetSession) bool {
 	return slices.Contains(r.Changes, change) && r.selectsSession(session)
 }
 
+// covers reports whether the rule can be about an agent.
+func (r *Rule) covers(agentID string) bool {
+	return (len(r.Agents) == 0 || access.Matches(r.Agents, agentID)) && (r.within == nil || r.within(agentID))
+}
+
 func (r *Rule) selectsSession(session *models.FleetSession) bool {
-	if len(r.Agents) > 0 && !access.Matches(r.Agents, session.AgentID) || !r.selectsSource(session.AgentSource) {
+	if !r.covers(session.AgentID) || !r.selectsSource(session.AgentSource) {
 		return false
 	}
 	if r.Title == "" {

@@ -32,7 +32,21 @@ func textOf(m *Message) (title, body string) {
 // resolvedOf returns what replaces a message that is taken back, as one line.
 func resolvedOf(m *Message) string {
 	title, _ := textOf(m)
-	return "Resolved: " + title
+	what := cmp.Or(outcomeTexts[m.Outcome], "Resolved")
+	if m.By != "" {
+		what += " by " + lineOf(m.By, maxNotifiedAgent)
+	}
+	return what + ": " + title
+}
+
+var outcomeTexts = map[Outcome]string{
+	OutcomeAnswered:     "Answered",
+	OutcomeDenied:       "Denied",
+	OutcomeWithdrawn:    "No longer needed",
+	OutcomeExpired:      "Expired",
+	OutcomeAcknowledged: "Acknowledged",
+	OutcomeSnoozed:      "Snoozed",
+	OutcomeRemoved:      "Removed",
 }
 
 // linkLabelOf says where the message's URL leads.
@@ -64,6 +78,8 @@ func eventOf(m *Message) string {
 		return "is still lost (for " + since + ")"
 	case m.Change == Lost:
 		return "is lost"
+	case m.Change == Answered:
+		return "was answered"
 	case m.Reminder():
 		return m.Change.String() + " " + since + " ago"
 	}
@@ -106,10 +122,13 @@ func bodyOf(m *Message) string {
 // summaryOf returns the text of a summary, such as "3 sessions need you" and "2 wait, 1 is lost". A session that
 // finished needs nobody.
 func summaryOf(counts map[Change]int) (title, body string) {
-	finished := counts[Finished]
+	finished, answered := counts[Finished], counts[Answered]
 	need := counts[Waits] + counts[Lost] + counts[Failed]
-	if need == 0 {
-		return fmt.Sprintf("%s finished", countOf(finished, "session")), ""
+	switch {
+	case need+finished == 0:
+		return countOf(answered, "question") + " " + either(answered, "was", "were") + " answered", ""
+	case need+answered == 0:
+		return countOf(finished, "session") + " finished", ""
 	}
 	var parts []string
 	for _, part := range []struct {
@@ -120,10 +139,14 @@ func summaryOf(counts map[Change]int) (title, body string) {
 		{counts[Lost], "is lost", "are lost"},
 		{counts[Failed], "failed", "failed"},
 		{finished, "finished", "finished"},
+		{answered, "was answered", "were answered"},
 	} {
 		if part.count > 0 {
 			parts = append(parts, fmt.Sprintf("%d %s", part.count, either(part.count, part.one, part.many)))
 		}
+	}
+	if need == 0 {
+		return countOf(finished+answered, "session") + " went on", strings.Join(parts, ", ")
 	}
 	return countOf(need, "session") + " " + either(need, "needs", "need") + " you", strings.Join(parts, ", ")
 }

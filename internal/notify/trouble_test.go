@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -193,7 +194,7 @@ func TestADiskThatIsFull(t *testing.T) {
 		require.Len(t, o.phone.got(), 2*20*60-2)
 		require.Less(t, o.n.Unsaved(), 2000, "what is to be recorded doesn't grow with time")
 		o.answered("b", 1)
-		require.Equal(t, []string{"withdraw b waits"}, o.phone.got())
+		require.Equal(t, slices.Repeat([]string{"withdraw b waits"}, 21), o.phone.got(), "the first message and the newest reminders")
 		o.box.behave(false, 0)
 		o.wait(15 * time.Second)
 		require.Len(t, o.box.entries, 2)
@@ -201,7 +202,7 @@ func TestADiskThatIsFull(t *testing.T) {
 		o.wait(2 * time.Minute)
 		require.Subset(t, []string{"again a waits"}, o.phone.got(), "nothing but reminders")
 		o.answered("a", 1)
-		require.Equal(t, []string{"withdraw a waits"}, o.phone.got())
+		require.Equal(t, slices.Repeat([]string{"withdraw a waits"}, 21), o.phone.got())
 	})
 }
 

@@ -1,0 +1,135 @@
+package notify
+
+import (
+	"cmp"
+	"errors"
+	"slices"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+)
+
+// maxMutes is the maximum number of mutes at a time.
+const maxMutes = 1000
+
+// ErrTooManyMutes is the error of [Notifier.Mute] if there are as many mutes as there may be.
+var ErrTooManyMutes = errors.New("too many mutes")
+
+// Mute holds back notifications until a time: those about one agent, those of one rule, or all of them. What still holds
+// at that time is sent then, as one summary for each destination if there are several. What a mute holds back is not
+// lost, and withdrawals are not held back.
+type Mute struct {
+	ID      string    `json:"id"`
+	Agent   string    `json:"agent_id,omitzero"` // ID of the agent; "" for all
+	Rule    string    `json:"rule,omitzero"`     // name of the rule; "" for all
+	Until   time.Time `json:"until"`             // UTC
+	By      string    `json:"by,omitzero"`       // name of the token of whoever muted; "" without tokens
+	Created time.Time `json:"created"`           // UTC
+}
+
+// mutes are the mutes by ID, and what they say.
+type mutes struct {
+	byID       map[string]Mute
+	agents     map[string]time.Time // until when an agent is muted, by its ID
+	rules      map[string]time.Time // until when a rule is muted, by its name
+	everything time.Time
+}
+
+// index brings what the mutes say up to date. It drops those that are over, and returns their IDs.
+func (m *mutes) index(now time.Time) (over []string) {
+	m.agents, m.rules, m.everything = map[string]time.Time{}, map[string]time.Time{}, time.Time{}
+	for id, mute := range m.byID {
+		switch {
+		case !now.Before(mute.Until):
+			delete(m.byID, id)
+			over = append(over, id)
+		case mute.Agent != "":
+			m.agents[mute.Agent] = latest(m.agents[mute.Agent], mute.Until)
+		case mute.Rule != "":
+			m.rules[mute.Rule] = latest(m.rules[mute.Rule], mute.Until)
+		default:
+			m.everything = latest(m.everything, mute.Until)
+		}
+	}
+	return over
+}
+
+// until returns when the last mute ends that holds back messages about an agent for a rule. It is in the past, or zero,
+// if there is none.
+func (m *mutes) until(agentID string, rule *Rule) time.Time {
+	until := latest(m.everything, m.agents[agentID])
+	if rule != nil {
+		until = latest(until, m.rules[rule.inFile()])
+	}
+	return until
+}
+
+func latest(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
+
+// Mute adds a mute, and returns once that is durable. It sets the mute's ID and the time at which it was created.
+func (n *Notifier) Mute(m Mute) (Mute, error) {
+	now := time.Now().UTC()
+	m.ID, m.Created, m.Until = newID(muteIDPrefix), now, m.Until.UTC()
+	n.mu.Lock()
+	n.dropMutes(now)
+	if len(n.muted.byID) >= maxMutes {
+		n.mu.Unlock()
+		return Mute{}, ErrTooManyMutes
+	}
+	n.muted.byID[m.ID] = m
+	n.muted.index(now)
+	n.unsaved = append(n.unsaved, encoded(mutePrefix+m.ID, m))
+	n.mu.Unlock()
+	if err := n.flush(); err != nil {
+		n.deleteMute(m.ID)
+		return Mute{}, err
+	}
+	return m, nil
+}
+
+// Unmute removes a mute, and returns once that is durable. ok is false if there is none with this ID. What it held back
+// is sent, unless something else holds it back.
+func (n *Notifier) Unmute(id string) (ok bool, err error) {
+	if !n.deleteMute(id) {
+		return false, nil
+	}
+	n.release(heldMuted)
+	return true, n.flush()
+}
+
+func (n *Notifier) deleteMute(id string) (ok bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if _, ok = n.muted.byID[id]; ok {
+		delete(n.muted.byID, id)
+		n.muted.index(time.Now())
+		n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + id})
+	}
+	return ok
+}
+
+// dropMutes forgets the mutes that are over. The caller holds n.mu.
+func (n *Notifier) dropMutes(now time.Time) {
+	for _, id := range n.muted.index(now) {
+		n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + id})
+	}
+}
+
+// Mutes returns the mutes that are not over, those that end first before others.
+func (n *Notifier) Mutes() []Mute {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	mutes := []Mute{}
+	for _, m := range n.muted.byID {
+		if time.Now().Before(m.Until) {
+			mutes = append(mutes, m)
+		}
+	}
+	slices.SortFunc(mutes, func(a, b Mute) int { return cmp.Or(a.Until.Compare(b.Until), cmp.Compare(a.ID, b.ID)) })
+	return mutes
+}

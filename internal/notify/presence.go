@@ -1,0 +1,78 @@
+package notify
+
+import (
+	"time"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// maxPages is the maximum number of pages of one owner that count as being used at a time.
+const maxPages = 50
+
+// Page is a page of the dashboard that somebody looks at and uses.
+type Page struct {
+	ID string // unique for the page
+
+	// What it shows: one session, all sessions of an agent if Topic is "", or everything if AgentID is "" as well.
+	AgentID, Topic string
+}
+
+func (p *Page) shows(key store.SessionKey) bool {
+	return (p.AgentID == "" || p.AgentID == key.AgentID) && (p.Topic == "" || p.Topic == key.Topic)
+}
+
+// presence is a page that is being used until a time.
+type presence struct {
+	page  Page
+	until time.Time
+}
+
+// Present says that the owner of devices uses a page of the dashboard until a time. Until then, the devices are not
+// notified of what the page shows.
+func (n *Notifier) Present(owner string, page Page, until time.Time) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	for o, pages := range n.present {
+		for id, p := range pages {
+			if !now.Before(p.until) {
+				delete(pages, id)
+			}
+		}
+		if len(pages) == 0 {
+			delete(n.present, o)
+		}
+	}
+	pages := n.present[owner]
+	if pages == nil {
+		pages = map[string]presence{}
+		n.present[owner] = pages
+	}
+	_, known := pages[page.ID]
+	if known || len(pages) < maxPages {
+		pages[page.ID] = presence{page, until}
+	}
+}
+
+// Absent says that the owner of devices does not use a page any more. What the devices were not notified of is sent now,
+// if it still holds.
+func (n *Notifier) Absent(owner, pageID string) {
+	n.mu.Lock()
+	_, known := n.present[owner][pageID]
+	delete(n.present[owner], pageID)
+	n.mu.Unlock()
+	if known {
+		n.release(heldPresent)
+	}
+}
+
+// presentUntil returns until when the owner of devices uses a page that shows a session. It is in the past, or zero, if
+// there is none. The caller holds n.mu.
+func (n *Notifier) presentUntil(owner string, key store.SessionKey) (until time.Time) {
+	for _, p := range n.present[owner] {
+		if p.page.shows(key) {
+			until = latest(until, p.until)
+		}
+	}
+	return until
+}

@@ -1,0 +1,77 @@
+package notify
+
+import (
+	"context"
+	"maps"
+	"sync"
+	"time"
+)
+
+// requests are what others want of Run, which takes it over at its next step. Nobody waits for that.
+type requests struct {
+	mu        sync.Mutex
+	wanted    wanted
+	interrupt context.CancelFunc // ends the pause of Run; nil while it is not running
+}
+
+// wanted is the configuration that Run is to use.
+type wanted struct {
+	config     *Config
+	configured time.Time // when config was set
+	devices    map[string]*Device
+
+	newConfig, newDevices bool            // since it was last taken over
+	released              map[reason]bool // what was held back for these reasons may be due now
+}
+
+// add changes what is wanted.
+func (r *requests) add(change func(*wanted)) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	change(&r.wanted)
+	if r.interrupt != nil {
+		r.interrupt()
+	}
+}
+
+// take returns what is wanted. From now on, new requests call interrupt.
+func (r *requests) take(interrupt context.CancelFunc) wanted {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := r.wanted
+	w.devices = maps.Clone(w.devices)
+	r.wanted.newConfig, r.wanted.newDevices, r.wanted.released = false, false, nil
+	r.interrupt = interrupt
+	return w
+}
+
+// SetConfig replaces the rules and destinations of the file. What was sent stays known; what is due is planned anew.
+func (n *Notifier) SetConfig(config *Config) {
+	n.requests.add(func(w *wanted) { w.config, w.configured, w.newConfig = config, time.Now(), true })
+}
+
+// AddDevice adds a device, or replaces the one with the same ID.
+func (n *Notifier) AddDevice(d *Device) {
+	n.requests.add(func(w *wanted) { w.devices[d.ID], w.newDevices = d, true })
+}
+
+// RemoveDevice removes a device. What was to be sent to it is dropped.
+func (n *Notifier) RemoveDevice(id string) {
+	n.requests.add(func(w *wanted) {
+		delete(w.devices, id)
+		w.newDevices = true
+	})
+}
+
+// release lets what was held back for a reason be looked at again.
+func (n *Notifier) release(why reason) {
+	n.requests.add(func(w *wanted) {
+		if w.released == nil {
+			w.released = map[reason]bool{}
+		}
+		w.released[why] = true
+	})
+}
+
+// wakeUp lets Run make its next step now.
+func (n *Notifier) wakeUp() { n.requests.add(func(*wanted) {}) }

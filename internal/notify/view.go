@@ -1,0 +1,267 @@
+package notify
+
+import (
+	"cmp"
+	"container/heap"
+	"context"
+	"errors"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// View is what the notifier does, for people.
+type View struct {
+	Rules        []RuleView        // those of the file, in its order
+	Destinations []DestinationView // those of the file and devices, by name
+	Pending      []PendingView     // what is to be sent, withdrawn, or is planned: what is next, at most so many as were wanted
+	Planned      int               // notifications that are not due yet
+	ToSend       int               // messages that are to be sent or withdrawn now
+	Oldest       time.Time         // when the oldest of those became due; zero if there is none
+	Recent       []Delivery        // what was sent, withdrawn or given up since the start, newest first
+}
+
+// RuleView is a rule of the file.
+type RuleView struct {
+	*Rule
+	MutedUntil time.Time // zero if it is not muted; by a mute for the rule or for everything
+}
+
+// DestinationView is the state of a destination.
+type DestinationView struct {
+	Name        string
+	Kind        string // the key in the file, such as "ntfy"; "device"
+	DeviceID    string // "" unless it is a device
+	Limit       Limit
+	ToSend      int       // messages that are to be sent or withdrawn
+	Worked      time.Time // when a message was last delivered; zero if none was since the start
+	Failure     string    // what the last attempt that failed said, without secrets; "" if none did since the start
+	Failed      time.Time // when that was
+	Failing     bool      // the last attempt failed
+	PausedUntil time.Time // it asked for a pause until then; zero, or in the past, if there is none
+}
+
+// PendingView is a notification that is to be sent.
+type PendingView struct {
+	Session     store.SessionKey // zero for a summary
+	Change      Change           // zero for a summary
+	Destination string
+	Rule        string // in the file; "" for what a device is notified of by itself
+	Due         time.Time
+	Attempts    int    // so far
+	Withdrawal  bool   // it is to be withdrawn
+	Held        string // why it waits longer than its rule says: "quiet", "limit", "muted" or "keyboard"; "" if it doesn't
+}
+
+// Result is what became of a message.
+type Result string
+
+// The values of Result.
+const (
+	ResultSent      Result = "sent"
+	ResultWithdrawn Result = "withdrawn"
+	ResultFailed    Result = "failed" // it was given up
+)
+
+// Delivery is a message that was sent, withdrawn or given up.
+type Delivery struct {
+	At          time.Time
+	ID          string
+	Destination string
+	Rule        string           // as in a PendingView
+	Session     store.SessionKey // zero for a summary
+	Change      Change           // zero for a summary
+	Summary     map[Change]int   // nil unless it is a summary
+	Result      Result
+	Failure     string // why it was given up, without secrets
+}
+
+// maxRecent is how many deliveries are remembered.
+const maxRecent = 200
+
+// note remembers what became of a message. The caller holds n.mu.
+func (n *Notifier) note(q *queue, j *job, result Result, failure string, now time.Time) {
+	d := Delivery{At: now.UTC(), Destination: q.destination.Name, Result: result, Failure: failure}
+	if x := j.note; x != nil {
+		d.ID, d.Rule, d.Session, d.Change = x.ID, n.ruleInFile(x), x.session, x.change
+	} else {
+		d.ID, d.Rule, d.Summary = j.summary.ID, j.summary.Rule, j.summary.Counts
+	}
+	if len(n.recent) >= 2*maxRecent {
+		n.recent = append([]Delivery(nil), n.recent[maxRecent+1:]...)
+	}
+	n.recent = append(n.recent, d)
+}
+
+// ruleInFile returns the name that the rule of a note has in the file, "" if it is not there. The caller holds n.mu.
+func (n *Notifier) ruleInFile(x *note) string {
+	rule := n.ruleOf(x)
+	switch {
+	case rule == nil:
+		return ""
+	case x.queue.destination.device != nil:
+		return rule.followed
+	}
+	return rule.Name
+}
+
+var heldNames = [...]string{notHeld: "", heldQuiet: "quiet", heldLimit: "limit", heldMuted: "muted", heldPresent: "keyboard"}
+
+// maxExamined is how many planned notifications are examined for a view.
+const maxExamined = 10_000
+
+// View returns what the notifier does: at most limit notifications that are to be sent, and those alone whose agents
+// covers includes, nil for all.
+func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	now := time.Now()
+	var v View
+	for _, r := range n.rules {
+		if n.since[r.Name].IsZero() {
+			continue // of a device
+		}
+		muted := latest(n.muted.everything, n.muted.rules[r.Name])
+		if !now.Before(muted) {
+			muted = time.Time{}
+		}
+		v.Rules = append(v.Rules, RuleView{r, muted})
+	}
+	includes := func(key store.SessionKey) bool { return covers == nil || key.AgentID != "" && covers(key.AgentID) }
+	for _, name := range slices.Sorted(maps.Keys(n.queues)) {
+		q := n.queues[name]
+		v.Destinations = append(v.Destinations, q.view())
+		for _, j := range q.jobs.items {
+			p := n.pendingJob(q, j)
+			if !includes(p.Session) {
+				continue
+			}
+			v.ToSend++
+			if created := j.created(); v.Oldest.IsZero() || created.Before(v.Oldest) {
+				v.Oldest = created
+			}
+			v.Pending = append(v.Pending, p)
+		}
+	}
+	slices.SortStableFunc(v.Pending, func(a, b PendingView) int { return a.Due.Compare(b.Due) })
+	v.Pending = v.Pending[:min(len(v.Pending), limit)]
+	if covers == nil {
+		v.Planned = len(n.schedule.items)
+	}
+	n.schedule.inOrder(maxExamined, func(x *note) bool {
+		if includes(x.session) {
+			if covers != nil {
+				v.Planned++
+			}
+			if len(v.Pending) < limit {
+				v.Pending = append(v.Pending, PendingView{
+					Session: x.session, Change: x.change, Destination: x.queue.destination.Name, Rule: n.ruleInFile(x),
+					Due: time.Unix(0, x.due).UTC(), Held: heldNames[x.held],
+				})
+			}
+		}
+		return covers != nil || len(v.Pending) < limit
+	})
+	for _, d := range slices.Backward(n.recent) {
+		if len(v.Recent) < maxRecent && includes(d.Session) {
+			v.Recent = append(v.Recent, d)
+		}
+	}
+	return v
+}
+
+func (n *Notifier) pendingJob(q *queue, j *job) PendingView {
+	p := PendingView{Destination: q.destination.Name, Due: time.Unix(0, j.next).UTC(), Attempts: j.attempts, Held: heldNames[j.held]}
+	if x := j.note; x != nil {
+		p.Session, p.Change, p.Rule, p.Withdrawal = x.session, x.change, n.ruleInFile(x), x.Over
+	} else {
+		p.Rule = j.summary.Rule
+	}
+	return p
+}
+
+func (q *queue) view() DestinationView {
+	d := q.destination
+	v := DestinationView{
+		Name: d.Name, Kind: d.Kind, Limit: d.Limit, ToSend: len(q.jobs.items),
+		Worked: q.worked, Failure: q.failure, Failed: q.failed, Failing: q.failing, PausedUntil: q.pausedUntil,
+	}
+	if d.device != nil {
+		v.Kind, v.DeviceID = "device", d.device.ID
+	}
+	return v
+}
+
+// inOrder calls visit for at most limit items, in the order in which they are due, until it returns false.
+func (s *schedule[T]) inOrder(limit int, visit func(T) bool) {
+	next := &places[T]{items: s.items}
+	if len(s.items) > 0 {
+		next.places = append(next.places, 0)
+	}
+	for ; limit > 0 && len(next.places) > 0; limit-- {
+		place := heap.Pop(next).(int)
+		if !visit(s.items[place]) {
+			return
+		}
+		for child := 2*place + 1; child <= 2*place+2 && child < len(s.items); child++ {
+			heap.Push(next, child)
+		}
+	}
+}
+
+// places is a heap of places in a schedule, by the time at which their items are due.
+type places[T scheduled] struct {
+	items  items[T]
+	places []int
+}
+
+func (p *places[T]) Len() int           { return len(p.places) }
+func (p *places[T]) Less(i, j int) bool { return p.items.Less(p.places[i], p.places[j]) }
+func (p *places[T]) Swap(i, j int)      { p.places[i], p.places[j] = p.places[j], p.places[i] }
+
+// Push implements heap.Interface.
+func (p *places[T]) Push(x any) { p.places = append(p.places, x.(int)) }
+
+// Pop implements heap.Interface.
+func (p *places[T]) Pop() any {
+	last := p.places[len(p.places)-1]
+	p.places = p.places[:len(p.places)-1]
+	return last
+}
+
+// ErrUnknownDestination is the error of [Notifier.Test] for a destination that doesn't exist.
+var ErrUnknownDestination = errors.New("unknown destination")
+
+// Test sends a message to a destination, which says that it is a test, and returns what became of it. name is that of a
+// destination in the file, or "device:" and the ID of a device.
+func (n *Notifier) Test(ctx context.Context, name string) error {
+	n.mu.Lock()
+	q := n.queues[name]
+	var destination *Destination
+	if q != nil {
+		destination = q.destination
+	}
+	n.mu.Unlock()
+	if destination == nil {
+		return ErrUnknownDestination
+	}
+	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
+	defer cancel()
+	m := TestMessage(time.Now())
+	m.URL = n.Link(store.SessionKey{})
+	_, err := destination.Sender.Send(ctx, m)
+	now := time.Now()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if q.destination == destination {
+		if err == nil {
+			q.worked = now
+		} else {
+			q.failure, q.failed = cmp.Or(err.Error(), "it fails"), now
+		}
+		q.failing = err != nil
+	}
+	return err
+}
