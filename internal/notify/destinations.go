@@ -79,6 +79,7 @@ func (p *fileParser) destinationKinds() []destinationKind {
 		{"discord", p.discord},
 		{"telegram", p.telegram},
 		{"alertmanager", p.alertmanager},
+		{"shoutrrr", p.shoutrrr},
 		{"webhook", p.webhook},
 		{"command", p.command},
 	}
@@ -120,6 +121,13 @@ func (p *fileParser) alertmanager(v value) func() (Sender, error) {
 	p.require(f, "url")
 	url := p.text(f, "url", "the URL of an Alertmanager, such as http://localhost:9093")
 	return func() (Sender, error) { return NewAlertmanager(url) }
+}
+
+func (p *fileParser) shoutrrr(v value) func() (Sender, error) {
+	f := p.fields(v, "shoutrrr", "url")
+	p.require(f, "url")
+	url := p.text(f, "url", "the URL of a service, such as gotify://HOST/TOKEN")
+	return func() (Sender, error) { return NewShoutrrr(url) }
 }
 
 func (p *fileParser) webhook(v value) func() (Sender, error) {

@@ -116,6 +116,7 @@ func (e *statusError) redirects() bool { return e.status >= 300 && e.status < 40
 
 // answer is what a destination answers to a request.
 type answer struct {
+	status int
 	header http.Header
 	body   []byte // at most maxResponse bytes of it
 }
@@ -151,7 +152,7 @@ func ask(client *http.Client, r *http.Request) (answer, error) {
 	}
 	defer response.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxResponse)) // a part of the body is as good as another body
-	got := answer{header: response.Header, body: body}
+	got := answer{status: response.StatusCode, header: response.Header, body: body}
 	if response.StatusCode >= 200 && response.StatusCode < 300 {
 		return got, nil
 	}

@@ -50,13 +50,19 @@ func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
 	notify.UseAPI(bot, root)
 	alerts, err := notify.NewAlertmanager(base + "/s3cret-path")
 	require.NoError(t, err)
+	plain := map[string]string{"http": "yes", "https": "no"}[scheme]
+	app, err := notify.NewShoutrrr("gotify://" + host + "/A1s3cret-path22?disabletls=" + plain)
+	require.NoError(t, err)
+	room, err := notify.NewShoutrrr("matrix://:p4ssword@" + host + "/?rooms=!s3cret-path&disabletls=" + plain)
+	require.NoError(t, err)
 	return map[string]notify.Sender{
 		"webhook": hook, "ntfy": topic, "slack": channel, "discord": chat, "telegram": bot, "alertmanager": alerts,
+		"gotify": app, "matrix": room,
 	}
 }
 
 // needsResult are the senders to which a 2xx status is not enough.
-var needsResult = map[string]bool{"slack": true, "telegram": true}
+var needsResult = map[string]bool{"slack": true, "telegram": true, "gotify": true, "matrix": true}
 
 // delivered returns a message as a sender gets it to withdraw it.
 func delivered(kind string) *notify.Message {

@@ -202,8 +202,8 @@ func TestInvalidRules(t *testing.T) {
 }
 
 const (
-	oneKind         = "a destination must have one of the keys ntfy, slack, discord, telegram, alertmanager, webhook and command"
-	destinationKeys = "ntfy, slack, discord, telegram, alertmanager, webhook, command and at_most"
+	oneKind         = "a destination must have one of the keys ntfy, slack, discord, telegram, alertmanager, shoutrrr, webhook and command"
+	destinationKeys = "ntfy, slack, discord, telegram, alertmanager, shoutrrr, webhook, command and at_most"
 )
 
 // TestInvalidDestinations checks the error for each destination, which begins on line 3 of a file.
@@ -236,6 +236,8 @@ func TestInvalidDestinations(t *testing.T) {
 		"{slack: {token: , channel: C1}}":                                             "line 3: token must be the token of a bot, which begins with xoxb-",
 		"{slack: {token: x, chanel: C1}}":                                             "line 3: unknown key chanel in slack: did you mean channel?\nline 3: slack must have the key channel",
 		"{slack: {token: x, channel: C1, url: x}}":                                    "line 3: unknown key url in slack: the keys are token and channel",
+		"{shoutrrr: {url: [x]}}":                                                      "line 3: url must be the URL of a service, such as gotify://HOST/TOKEN",
+		"{shoutrrr: {host: x}}":                                                       "line 3: unknown key host in shoutrrr: the only key is url\nline 3: shoutrrr must have the key url",
 		"{webhook: {url: [x]}}":                                                       "line 3: url must be a URL such as https://hooks.example.com/x",
 		"{webhook: {url: https://example.com, format: xml}}":                          "line 3: format must be json or cloudevent",
 		"{webhook: {url: https://example.com, headers: X-Team}}":                      "line 3: headers must be 1 to 50 headers, such as {X-Team: a}",
@@ -297,6 +299,8 @@ func TestDestinationsThatCannotBeUsed(t *testing.T) {
     telegram: {token: "`+accessToken+`", chat: 5}
   team:
     slack: {token: "a b `+accessToken+`", channel: C1}
+  push:
+    shoutrrr: {url: "gotify://localhost/`+accessToken+`"}
 rules: []
 `), lookup)
 	require.EqualError(t, err, `line 3: the URL of an ntfy topic must be a URL that begins with http:// or https://
@@ -306,7 +310,8 @@ line 11: the URL of a Discord webhook must be like https://discord.com/api/webho
 line 13: the URL of an Alertmanager must be that of its page, such as http://localhost:9093
 line 15: a Telegram token must be like 123456:ABC-DEF
 line 17: a Slack token must not contain spaces or special characters
-line 18: rules must be a list of 1 to 100 rules`)
+line 19: the URL for gotify must be like gotify://HOST/TOKEN
+line 20: rules must be a list of 1 to 100 rules`)
 }
 
 func TestInvalidFiles(t *testing.T) {
@@ -412,6 +417,7 @@ var manualReferences = map[string]string{
 	"DISCORD_URL":            "https://discord.com/api/webhooks/77/x",
 	"TELEGRAM_TOKEN":         "123:x",
 	"SLACK_TOKEN":            "xoxb-1-x",
+	"TEAMS_URL":              workflow,
 }
 
 // TestManualExamples checks that every example in the manual can be used.
@@ -440,6 +446,7 @@ func TestManualListsEveryKey(t *testing.T) {
 		"telegram.":     "destinations: {d: {telegram: x}}",
 		"alertmanager.": "destinations: {d: {alertmanager: x}}",
 		"slack.":        "destinations: {d: {slack: x}}",
+		"shoutrrr.":     "destinations: {d: {shoutrrr: x}}",
 		"command.":      "destinations: {d: {command: x}}",
 		"quiet.":        rule + "quiet: x}]",
 	} {
@@ -484,6 +491,8 @@ func everything(t testing.TB) string {
     telegram: {token: "123:${NTFY_TOKEN}", chat: "-100123"}
   team:
     slack: {token: "${NTFY_TOKEN}", channel: C0123456789}
+  room:
+    shoutrrr: {url: "matrix://:${NTFY_TOKEN}@matrix.example.com/?rooms=!x"}
   local:
     command: {program: '` + program(t) + `', args: [--loud]}
 rules:

@@ -26,6 +26,8 @@ func UseClient(sender Sender, client *http.Client) {
 		s.client = client
 	case *alertmanager:
 		s.client = client
+	case *shoutrrr:
+		s.client = client
 	}
 }
 
@@ -37,6 +39,11 @@ func UseAPI(sender Sender, root *url.URL) {
 	case *telegram:
 		s.root = root
 	}
+}
+
+// BreakLibrary makes the library that a sender uses panic.
+func BreakLibrary(sender Sender) {
+	sender.(*shoutrrr).service.create = func() librarySender { panic("a fault of the library") }
 }
 
 // Planned returns the number of notifications that are not due yet.
