@@ -64,6 +64,7 @@ fuzz: ## fuzz each decoder (FUZZTIME=100000x, or a duration such as 10m)
 	$(GO) test ./internal/adapters -run '^$$' -fuzz FuzzScanner -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/access -run '^$$' -fuzz FuzzTokens -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/notify -run '^$$' -fuzz FuzzParse -fuzztime $(FUZZTIME)
+	$(GO) test ./internal/notify -run '^$$' -fuzz FuzzShoutrrrURL -fuzztime $(FUZZTIME)
 	$(GO) test ./internal/journal -run '^$$' -fuzz FuzzDecode -fuzztime $(FUZZTIME)
 
 lint: ## check formatting, vet, staticcheck and go.mod

@@ -154,7 +154,8 @@ func errUnknownService() error {
 	return fmt.Errorf("the URL must begin with the name of a service: %s", enumerate(schemes, "or"))
 }
 
-// accepts reports whether the library accepts a URL, and understands all of it. Nothing is sent.
+// accepts reports whether the library accepts a URL, and understands all of it. Nothing is sent: every request that the
+// library makes is answered with {}. So it can't log in, and a URL with which it would have to is not accepted.
 func (s *shoutrrrService) accepts(u *url.URL) bool {
 	query, err := url.ParseQuery(u.RawQuery)
 	if err != nil || u.Opaque != "" || u.User != nil && !s.login {
@@ -171,7 +172,7 @@ func (s *shoutrrrService) accepts(u *url.URL) bool {
 			return false
 		}
 	}
-	if s.check != nil && !s.check(u, query) {
+	if s.check != nil && !s.check(query) {
 		return false
 	}
 	reachable := true

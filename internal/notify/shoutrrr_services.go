@@ -25,9 +25,9 @@ type shoutrrrService struct {
 	login    bool     // its URLs may have a user and a password
 	required []string // parameters of its URLs
 	optional []string
-	check    func(u *url.URL, query url.Values) bool // what else is checked about a URL; nil for nothing
-	titled   bool                                    // its messages have a title
-	inert    func(text string) string                // makes a text mean what it says
+	check    func(query url.Values) bool // what else is checked about the parameters; nil for nothing
+	titled   bool                        // its messages have a title
+	inert    func(text string) string    // makes a text mean what it says
 	link     func(l shoutrrrLink) string
 	maxURL   int // length of the longest link, in bytes, so that a message is not too long
 }
@@ -59,7 +59,7 @@ var shoutrrrServices = []shoutrrrService{
 	}, {
 		scheme: "matrix", create: func() librarySender { return &matrix.Service{} },
 		form:  "matrix://:TOKEN@HOST/?rooms=!ROOM",
-		login: true, required: []string{"rooms"}, optional: []string{"disabletls"}, check: isMatrixRoom,
+		login: true, required: []string{"rooms"}, optional: []string{"disabletls"}, check: isOneRoom,
 		inert: plainText, link: plainLink, maxURL: maxShoutrrrURL,
 	}, {
 		scheme: "mattermost", create: func() librarySender { return &mattermost.Service{} },
@@ -100,11 +100,9 @@ var ownDestinations = map[string]string{
 	"generic": "webhook", "generic+http": "webhook", "generic+https": "webhook",
 }
 
-// isMatrixRoom reports whether a URL has an access token and names one room. With a user name, the library would log in
-// for each message; with several rooms, a message that is repeated would arrive twice in some of them.
-func isMatrixRoom(u *url.URL, query url.Values) bool {
-	return u.User.Username() == "" && !strings.Contains(query.Get("rooms"), ",")
-}
+// isOneRoom reports whether a URL names one room of Matrix. With several, a message that is sent again because one of
+// them failed would appear twice in the other ones.
+func isOneRoom(query url.Values) bool { return !strings.Contains(query.Get("rooms"), ",") }
 
 // isTeamsWorkflow reports whether a URL is that of a workflow of Teams, as Teams shows it.
 func isTeamsWorkflow(address string) bool { return teams.ValidateWebhookURL(address) == nil }

@@ -468,3 +468,23 @@ func TestManualListsEveryService(t *testing.T) {
 		assert.Contains(t, manual(t), "`"+strings.TrimSuffix(form, " followed by the URL of the workflow, percent-encoded"), kind)
 	}
 }
+
+// FuzzShoutrrrURL checks that no URL makes the library panic, or leaks into an error.
+func FuzzShoutrrrURL(f *testing.F) {
+	for _, s := range services {
+		f.Add(s.url)
+	}
+	f.Add("teams://?host=" + url.QueryEscape(workflow))
+	f.Fuzz(func(t *testing.T, address string) {
+		sender, err := notify.NewShoutrrr(address)
+		if err != nil {
+			require.NotContains(t, err.Error(), "s3cret")
+			return
+		}
+		n := &internet{service: service{status: 200, answer: "{}"}}
+		notify.UseClient(sender, &http.Client{Transport: n})
+		_, err = sender.Send(t.Context(), waiting())
+		require.NotErrorIs(t, err, notify.ErrRefused, "a URL that was accepted can't be used")
+		require.NotEmpty(t, n.requests)
+	})
+}
