@@ -74,6 +74,10 @@ func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
 	} else {
 		remote, err = sender.Send(attempt, m)
 	}
+	if errors.Is(err, ErrIncomplete) {
+		n.Logger.Warn("a notification did not reach everybody", "destination", destination.Name, "id", m.ID, "error", err.Error())
+		err = nil
+	}
 	if err != nil && ctx.Err() != nil {
 		return // it is tried again after the next start
 	}

@@ -78,6 +78,7 @@ func (p *fileParser) destinationKinds() []destinationKind {
 		{"slack", p.slack},
 		{"discord", p.discord},
 		{"telegram", p.telegram},
+		{"email", p.email},
 		{"alertmanager", p.alertmanager},
 		{"shoutrrr", p.shoutrrr},
 		{"webhook", p.webhook},
@@ -114,6 +115,35 @@ func (p *fileParser) telegram(v value) func() (Sender, error) {
 	token := p.text(f, "token", "the token of a bot, such as 123456:ABC-DEF")
 	chat := p.text(f, "chat", `the ID of a chat, such as "-1001234567890"`)
 	return func() (Sender, error) { return NewTelegram(token, chat) }
+}
+
+func (p *fileParser) email(v value) func() (Sender, error) {
+	f := p.fields(v, "email", "host", "port", "tls", "user", "password", "from", "to")
+	p.require(f, "host", "from", "to")
+	o := Email{
+		Host:     p.text(f, "host", "the name of a mail server, such as smtp.example.com"),
+		Port:     p.port(f),
+		TLS:      []EmailTLS{StartTLS, ImplicitTLS, NoTLS}[p.choice(f, "tls", string(StartTLS), string(ImplicitTLS), string(NoTLS))],
+		User:     p.text(f, "user", "the name of a user of the mail server"),
+		Password: p.text(f, "password", "the password of that user"),
+		From:     p.text(f, "from", "an address such as ops@example.com or Ops <ops@example.com>"),
+		To:       p.texts(f, "to", "a list of addresses, such as [ops@example.com]"),
+	}
+	return func() (Sender, error) { return NewEmail(o) }
+}
+
+// port returns the value of the key port, and 0 if there is none.
+func (p *fileParser) port(f fields) int {
+	const allowed = "a number from 1 to 65535"
+	written := p.text(f, "port", allowed)
+	if written == "" {
+		return 0
+	}
+	port, err := strconv.ParseUint(written, 10, 16)
+	if err != nil || port == 0 {
+		p.add(f.values["port"].line, "port must be %s", allowed)
+	}
+	return int(port)
 }
 
 func (p *fileParser) alertmanager(v value) func() (Sender, error) {

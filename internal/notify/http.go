@@ -148,7 +148,7 @@ func ask(client *http.Client, r *http.Request) (answer, error) {
 		if cause := r.Context().Err(); cause != nil {
 			return answer{}, fmt.Errorf("%s: %w", r.URL.Host, cause)
 		}
-		return answer{}, fmt.Errorf("%s: %s", r.URL.Host, explain(err))
+		return answer{}, fmt.Errorf("%s: %s", r.URL.Host, explain(err, "HTTP"))
 	}
 	defer response.Body.Close()
 	body, _ := io.ReadAll(io.LimitReader(response.Body, maxResponse)) // a part of the body is as good as another body
@@ -202,9 +202,15 @@ func retryAfter(value string) time.Duration {
 	return max(0, min(time.Until(date), maxRetryAfter))
 }
 
-// explain says why a request got no answer, in words of our own: the text of err may contain the URL, or what the
-// destination sent.
-func explain(err error) string {
+// ownError is why a request failed, in words of our own, which come after the name of the host.
+type ownError string
+
+// Error implements error.
+func (e ownError) Error() string { return string(e) }
+
+// explain says why a request in a protocol got no answer, in words of our own: the text of err may contain the URL, or
+// what the destination sent.
+func explain(err error, protocol string) string {
 	var (
 		timeout     net.Error
 		name        *net.DNSError
@@ -212,6 +218,8 @@ func explain(err error) string {
 		authority   x509.UnknownAuthorityError
 		hostname    x509.HostnameError
 		certificate *tls.CertificateVerificationError
+		record      tls.RecordHeaderError
+		own         ownError
 	)
 	switch {
 	case errors.As(err, &name):
@@ -226,10 +234,14 @@ func explain(err error) string {
 		return "its certificate is not valid"
 	case errors.Is(err, http.ErrSchemeMismatch):
 		return "it speaks HTTP, not HTTPS"
+	case errors.As(err, &record):
+		return "it does not speak TLS"
+	case errors.As(err, &own):
+		return own.Error()
 	case errors.As(err, &errno):
 		return errno.Error()
 	case errors.Is(err, io.EOF):
 		return "it closes the connection without an answer"
 	}
-	return "the connection fails, or the answer is not HTTP"
+	return "the connection fails, or the answer is not " + protocol
 }

@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -29,10 +30,26 @@ import (
 func newBody(body []byte) io.ReadCloser { return io.NopCloser(bytes.NewReader(body)) }
 
 // The secrets in the settings of secretSenders.
-var secrets = []string{"p4ssword", "s3cret-path", "s3cret-query", "tk_s3cret", "b3arer", "xoxb-s3cret", "AAs3cret", secret}
+var secrets = []string{"p4ssword", "s3cret-path", "s3cret-query", "tk_s3cret", "b3arer", "xoxb-s3cret", "AAs3cret", "s3cret-box", secret}
 
-// secretSenders returns senders to a host by HTTP or HTTPS whose settings have secrets everywhere.
+// secretSenders returns senders to a host whose settings have secrets everywhere.
 func secretSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
+	t.Helper()
+	senders := httpSenders(t, scheme, host)
+	o := notify.Email{Host: host, TLS: notify.StartTLS, User: "s3cret-box", Password: "p4ssword", From: "s3cret-box@x.test", To: []string{"s3cret-box@y.test"}}
+	if name, port, err := net.SplitHostPort(host); err == nil {
+		o.Host = name
+		o.Port, err = strconv.Atoi(port)
+		require.NoError(t, err)
+	}
+	var err error
+	senders["email"], err = notify.NewEmail(o)
+	require.NoError(t, err)
+	return senders
+}
+
+// httpSenders returns those of secretSenders that use HTTP or HTTPS.
+func httpSenders(t *testing.T, scheme, host string) map[string]notify.Sender {
 	t.Helper()
 	base := scheme + "://user:p4ssword@" + host
 	hook, err := notify.NewWebhook(base+"/s3cret-path?key=s3cret-query", secret, notify.JSON, map[string]string{"Authorization": "Bearer b3arer"})
@@ -148,7 +165,7 @@ func TestAnswers(t *testing.T) {
 			}))
 			defer server.Close()
 			host := server.Listener.Addr().String()
-			for name, sender := range secretSenders(t, "http", host) {
+			for name, sender := range httpSenders(t, "http", host) {
 				_, err := sender.Send(t.Context(), waiting())
 				switch {
 				case want.text == "" && needsResult[name]:
@@ -195,7 +212,7 @@ func TestRetryAfter(t *testing.T) {
 				client := pipeClient(t, func(conn net.Conn, _ *http.Request) {
 					fmt.Fprintf(conn, "HTTP/1.1 %d No\r\nRetry-After: %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", test.status, test.value)
 				})
-				for _, sender := range secretSenders(t, "http", "hub.example.com") {
+				for _, sender := range httpSenders(t, "http", "hub.example.com") {
 					notify.UseClient(sender, client)
 					_, err := sender.Send(t.Context(), waiting())
 					require.Error(t, err)
@@ -249,7 +266,7 @@ func TestReceiversThatNeverEnd(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				var written atomic.Int64
 				client := pipeClient(t, func(conn net.Conn, r *http.Request) { test.serve(&countingConn{conn, &written}, r) })
-				senders := secretSenders(t, "http", "hub.example.com")
+				senders := httpSenders(t, "http", "hub.example.com")
 				for kind, sender := range senders {
 					notify.UseClient(sender, client)
 					start := time.Now()
@@ -297,19 +314,20 @@ func TestErrorsHaveNoSecrets(t *testing.T) {
 		})
 	}
 	for name, test := range map[string]struct {
-		client *http.Client
-		want   string
+		client  *http.Client
+		want    string
+		senders func(t *testing.T, scheme, host string) map[string]notify.Sender
 	}{
-		"refused connection":       {dial(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), "connection refused"},
-		"unknown host":             {dial(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "s3cret-path", IsNotFound: true}}), "its name can't be resolved"},
-		"closed connection":        {echo("%.0s"), "it closes the connection without an answer"},
-		"no HTTP":                  {echo("%s\r\n\r\n"), "the connection fails, or the answer is not HTTP"},
-		"status that is no number": {echo("HTTP/1.1 %s\r\n\r\n"), "the connection fails, or the answer is not HTTP"},
-		"wrong length":             {echo("HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n"), "the connection fails, or the answer is not HTTP"},
-		"reason":                   {echo("HTTP/1.1 500 %s\r\nContent-Length: 0\r\n\r\n"), "answers 500 Internal Server Error"},
+		"refused connection":       {dial(&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}), "connection refused", secretSenders},
+		"unknown host":             {dial(&net.OpError{Op: "dial", Err: &net.DNSError{Err: "no such host", Name: "s3cret-path", IsNotFound: true}}), "its name can't be resolved", secretSenders},
+		"closed connection":        {echo("%.0s"), "it closes the connection without an answer", httpSenders},
+		"no HTTP":                  {echo("%s\r\n\r\n"), "the connection fails, or the answer is not HTTP", httpSenders},
+		"status that is no number": {echo("HTTP/1.1 %s\r\n\r\n"), "the connection fails, or the answer is not HTTP", httpSenders},
+		"wrong length":             {echo("HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n"), "the connection fails, or the answer is not HTTP", httpSenders},
+		"reason":                   {echo("HTTP/1.1 500 %s\r\nContent-Length: 0\r\n\r\n"), "answers 500 Internal Server Error", httpSenders},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for kind, sender := range secretSenders(t, "http", "hub.example.com:8443") {
+			for kind, sender := range test.senders(t, "http", "hub.example.com:8443") {
 				notify.UseClient(sender, test.client)
 				_, err := sender.Send(t.Context(), waiting())
 				require.ErrorContains(t, err, test.want, kind)
@@ -346,7 +364,7 @@ func TestCertificates(t *testing.T) {
 		"trusted":           {trusting, encrypted.Listener.Addr().String(), " answers 404 Not Found"},
 	} {
 		t.Run(name, func(t *testing.T) {
-			for kind, sender := range secretSenders(t, "https", test.host) {
+			for kind, sender := range httpSenders(t, "https", test.host) {
 				notify.UseClient(sender, test.client)
 				_, err := sender.Send(t.Context(), waiting())
 				require.EqualError(t, err, test.host+test.want, kind)

@@ -61,3 +61,7 @@ func (e *RetryError) Unwrap() error { return e.Err }
 
 // ErrRefused is wrapped by errors after which a message is not sent again, because the destination will refuse it again.
 var ErrRefused = errors.New("the destination refuses the message")
+
+// ErrIncomplete is wrapped by errors of messages that were delivered, but not to all recipients of the destination. They
+// are not sent again.
+var ErrIncomplete = errors.New("the message was sent, but not to everybody")

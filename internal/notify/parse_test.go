@@ -202,8 +202,8 @@ func TestInvalidRules(t *testing.T) {
 }
 
 const (
-	oneKind         = "a destination must have one of the keys ntfy, slack, discord, telegram, alertmanager, shoutrrr, webhook and command"
-	destinationKeys = "ntfy, slack, discord, telegram, alertmanager, shoutrrr, webhook, command and at_most"
+	oneKind         = "a destination must have one of the keys ntfy, slack, discord, telegram, email, alertmanager, shoutrrr, webhook and command"
+	destinationKeys = "ntfy, slack, discord, telegram, email, alertmanager, shoutrrr, webhook, command and at_most"
 )
 
 // TestInvalidDestinations checks the error for each destination, which begins on line 3 of a file.
@@ -212,7 +212,7 @@ func TestInvalidDestinations(t *testing.T) {
 		"{}":                               "line 3: " + oneKind,
 		"":                                 "line 3: a destination must have the keys " + destinationKeys,
 		"{at_most: 1 per 1m}":              "line 3: " + oneKind,
-		"{email: x}":                       "line 3: unknown key email in a destination: the keys are " + destinationKeys + "\nline 3: " + oneKind,
+		"{pager: x}":                       "line 3: unknown key pager in a destination: the keys are " + destinationKeys + "\nline 3: " + oneKind,
 		"{ntfi: {url: https://ntfy.sh/x}}": "line 3: unknown key ntfi in a destination: did you mean ntfy?\nline 3: " + oneKind,
 		"{ntfy: {url: https://ntfy.sh/x}, webhook: {url: https://example.com}}": "line 3: " + oneKind,
 		"{ntfy: https://ntfy.sh/x}": "line 3: ntfy must have the keys url and token",
@@ -256,6 +256,20 @@ func TestInvalidDestinations(t *testing.T) {
 		"{ntfy: {url: https://ntfy.sh/x}}\n  phone: {ntfy: {url: https://ntfy.sh/y}}": "line 4: destinations has phone twice",
 		"{ntfy: {url: https://ntfy.sh/x}}\n  my phone: {}":                            "line 4: the name of a destination must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
 		"{ntfy: {url: https://ntfy.sh/x}}\n  " + accessToken + ": {}":                 "line 4: the name of a destination must be 1 to 30 letters, digits, hyphens, underscores or dots, beginning with a letter or a digit",
+		"{email: x}":             "line 3: email must have the keys host, port, tls, user, password, from and to",
+		"{email: {to: [a@x.y]}}": "line 3: email must have the key host\nline 3: email must have the key from",
+		"{email: {host: x, from: a@x.y, to: a@x.y}}":                                    "line 3: to must be a list of addresses, such as [ops@example.com]",
+		"{email: {host: x, from: a@x.y, to: []}}":                                       "line 3: to must be a list of addresses, such as [ops@example.com]",
+		"{email: {host: x, from: [a@x.y], to: [a@x.y]}}":                                "line 3: from must be an address such as ops@example.com or Ops <ops@example.com>",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], tls: yes}}":                        "line 3: tls must be starttls, implicit or none",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], port: 0}}":                         "line 3: port must be a number from 1 to 65535",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], port: 65536}}":                     "line 3: port must be a number from 1 to 65535",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], port: smtp}}":                      "line 3: port must be a number from 1 to 65535",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], pasword: x}}":                      "line 3: unknown key pasword in email: did you mean password?",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], user: }}":                          "line 3: user must be the name of a user of the mail server",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], user: x}}":                         "line 3: user and password need each other",
+		"{email: {host: x, from: a@x.y, to: [a@x.y], user: x, password: y, tls: none}}": "line 3: tls: none can't be used with a password, which everybody on the way to the mail server could read",
+		"\n      email:\n        host: x:25\n        from: a@x.y\n        to: [a@x.y]":  "line 4: host must be the name of a mail server, such as smtp.example.com, without a port",
 
 		`{ntfy: {url: https://ntfy.sh/x, token: "${UNSET}"}}`:                      "line 3: the environment variable UNSET is not set",
 		`{ntfy: {url: "${UNSET}", token: "${OTHER}"}}`:                             "line 3: the environment variable UNSET is not set\nline 3: the environment variable OTHER is not set",
@@ -301,6 +315,10 @@ func TestDestinationsThatCannotBeUsed(t *testing.T) {
     slack: {token: "a b `+accessToken+`", channel: C1}
   push:
     shoutrrr: {url: "gotify://localhost/`+accessToken+`"}
+  mail:
+    email: {host: localhost, from: "`+accessToken+`", to: [a@x.y]}
+  mails:
+    email: {host: localhost, from: a@x.y, to: [a@x.y, "`+accessToken+`@x y"]}
 rules: []
 `), lookup)
 	require.EqualError(t, err, `line 3: the URL of an ntfy topic must be a URL that begins with http:// or https://
@@ -311,7 +329,9 @@ line 13: the URL of an Alertmanager must be that of its page, such as http://loc
 line 15: a Telegram token must be like 123456:ABC-DEF
 line 17: a Slack token must not contain spaces or special characters
 line 19: the URL for gotify must be like gotify://HOST/TOKEN
-line 20: rules must be a list of 1 to 100 rules`)
+line 21: from must be an address such as ops@example.com or Ops <ops@example.com>
+line 23: to: address 2 must be an address such as ops@example.com or Ops <ops@example.com>
+line 24: rules must be a list of 1 to 100 rules`)
 }
 
 func TestInvalidFiles(t *testing.T) {
@@ -418,6 +438,7 @@ var manualReferences = map[string]string{
 	"TELEGRAM_TOKEN":         "123:x",
 	"SLACK_TOKEN":            "xoxb-1-x",
 	"TEAMS_URL":              workflow,
+	"MAIL_PASSWORD":          "x",
 }
 
 // TestManualExamples checks that every example in the manual can be used.
@@ -447,6 +468,7 @@ func TestManualListsEveryKey(t *testing.T) {
 		"alertmanager.": "destinations: {d: {alertmanager: x}}",
 		"slack.":        "destinations: {d: {slack: x}}",
 		"shoutrrr.":     "destinations: {d: {shoutrrr: x}}",
+		"email.":        "destinations: {d: {email: x}}",
 		"command.":      "destinations: {d: {command: x}}",
 		"quiet.":        rule + "quiet: x}]",
 	} {
@@ -493,6 +515,15 @@ func everything(t testing.TB) string {
     slack: {token: "${NTFY_TOKEN}", channel: C0123456789}
   room:
     shoutrrr: {url: "matrix://:${NTFY_TOKEN}@matrix.example.com/?rooms=!x"}
+  mail:
+    email:
+      host: smtp.example.com
+      port: 465
+      tls: implicit
+      user: agents
+      password: ${NTFY_TOKEN}
+      from: KubeAgents <agents@example.com>
+      to: [ops@example.com, "Ann <ann@example.com>"]
   local:
     command: {program: '` + program(t) + `', args: [--loud]}
 rules:

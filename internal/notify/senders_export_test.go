@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"crypto/x509"
 	"net/http"
 	"net/url"
 )
@@ -11,7 +12,7 @@ var (
 	TextOf        = textOf
 )
 
-// UseClient makes a sender use another HTTP client.
+// UseClient makes a sender use another HTTP client. A sender of mail uses only what connects it.
 func UseClient(sender Sender, client *http.Client) {
 	switch s := sender.(type) {
 	case *webhook:
@@ -28,7 +29,14 @@ func UseClient(sender Sender, client *http.Client) {
 		s.client = client
 	case *shoutrrr:
 		s.client = client
+	case *email:
+		s.dial = client.Transport.(*http.Transport).DialContext
 	}
+}
+
+// UseAuthority makes a sender of mail trust an authority.
+func UseAuthority(sender Sender, authority *x509.CertPool) {
+	sender.(*email).tls.RootCAs = authority
 }
 
 // UseAPI makes a sender use a stand-in for the API of its service.

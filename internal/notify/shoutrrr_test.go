@@ -155,8 +155,8 @@ func form(t *testing.T, body string) url.Values {
 	return values
 }
 
-// connect returns a sender to a service, which answers as it does if all is well.
-func connect(t *testing.T, s service) (notify.Sender, *internet) {
+// senderTo returns a sender to a service, which answers as it does if all is well.
+func senderTo(t *testing.T, s service) (notify.Sender, *internet) {
 	t.Helper()
 	sender, err := notify.NewShoutrrr(s.url)
 	require.NoError(t, err)
@@ -172,7 +172,7 @@ func connect(t *testing.T, s service) (notify.Sender, *internet) {
 func TestShoutrrrMessages(t *testing.T) {
 	for name, s := range services {
 		t.Run(name, func(t *testing.T) {
-			sender, n := connect(t, s)
+			sender, n := senderTo(t, s)
 			remote, err := sender.Send(t.Context(), waiting())
 			require.NoError(t, err)
 			assert.Empty(t, remote)
@@ -200,7 +200,7 @@ func TestShoutrrrMessages(t *testing.T) {
 func TestShoutrrrWithdrawal(t *testing.T) {
 	for name, s := range services {
 		t.Run(name, func(t *testing.T) {
-			sender, n := connect(t, s)
+			sender, n := senderTo(t, s)
 			followsUp, ok := sender.(interface{ FollowsUp() bool })
 			require.True(t, ok && followsUp.FollowsUp())
 			m := waiting()
@@ -271,7 +271,7 @@ func TestShoutrrrTexts(t *testing.T) {
 	} {
 		for kind, want := range test.want {
 			t.Run(kind+" "+name, func(t *testing.T) {
-				sender, n := connect(t, services[kind])
+				sender, n := senderTo(t, services[kind])
 				_, err := sender.Send(t.Context(), test.message)
 				require.NoError(t, err)
 				title, text := shownBy(t, kind, n)
@@ -335,7 +335,7 @@ func TestShoutrrrErrors(t *testing.T) {
 	} {
 		for kind, s := range services {
 			t.Run(kind+" "+name, func(t *testing.T) {
-				sender, n := connect(t, s)
+				sender, n := senderTo(t, s)
 				n.status, n.answer = test.status, echo
 				_, err := sender.Send(t.Context(), waiting())
 				require.Error(t, err)
@@ -354,7 +354,7 @@ func TestShoutrrrErrors(t *testing.T) {
 // message.
 func TestShoutrrrAnswersThatAreNotDocumented(t *testing.T) {
 	for kind, status := range map[string]int{"gotify": 200, "matrix": 200, "mattermost": 204, "teams": 204, "zulip": 201} {
-		sender, n := connect(t, services[kind])
+		sender, n := senderTo(t, services[kind])
 		n.status, n.answer = status, "s3cret-path"
 		_, err := sender.Send(t.Context(), waiting())
 		require.EqualError(t, err, n.requests[0].URL.Host+" answers something else than its API should", kind)
@@ -364,7 +364,7 @@ func TestShoutrrrAnswersThatAreNotDocumented(t *testing.T) {
 
 // TestShoutrrrLibraryFault checks that a fault of the library does not stop the server.
 func TestShoutrrrLibraryFault(t *testing.T) {
-	sender, n := connect(t, services["gotify"])
+	sender, n := senderTo(t, services["gotify"])
 	notify.BreakLibrary(sender)
 	_, err := sender.Send(t.Context(), waiting())
 	require.ErrorIs(t, err, notify.ErrRefused)
@@ -376,7 +376,7 @@ func TestMatrixRoomByName(t *testing.T) {
 	s := services["matrix"]
 	s.url = "matrix://:x@matrix.example.com/?rooms=%23agents:example.com"
 	s.answer = `{"room_id": "!abc:example.com", "event_id": "$x"}`
-	sender, n := connect(t, s)
+	sender, n := senderTo(t, s)
 	_, err := sender.Send(t.Context(), waiting())
 	require.NoError(t, err)
 	require.Len(t, n.requests, 2)

@@ -76,6 +76,27 @@ func TestAMessageThatMayHaveArrived(t *testing.T) {
 	})
 }
 
+// TestAMessageThatDoesNotReachEverybody checks that a message counts as sent if some recipients of its destination got
+// it, and that it is taken back.
+func TestAMessageThatDoesNotReachEverybody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rule(0, notify.Waits)
+		r.Every = time.Hour
+		o := open(t, r)
+		o.phone.failAfterwards(fmt.Errorf("%w: ann is away", notify.ErrIncomplete))
+		o.asks("a", 1)
+		o.wait(59 * time.Minute)
+		require.Equal(t, []string{"a waits"}, o.phone.got())
+		require.Len(t, o.phone.attempts(), 1)
+		o.wait(2 * time.Minute)
+		require.Equal(t, []string{"again a waits"}, o.phone.got())
+		o.phone.failAfterwards(fmt.Errorf("%w: ann is away", notify.ErrIncomplete))
+		o.answered("a", 1)
+		o.wait(24 * time.Hour)
+		require.Equal(t, []string{"withdraw a waits", "withdraw a waits"}, o.phone.got(), "the reminder and the first message")
+	})
+}
+
 // TestADestinationThatReturns removes a destination that fails from the rules, and adds it again.
 func TestADestinationThatReturns(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
