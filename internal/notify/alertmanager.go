@@ -1,6 +1,7 @@
 package notify
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,6 +47,7 @@ func NewAlertmanager(address string) (Sender, error) {
 	if u.RawQuery != "" || u.Fragment != "" || strings.HasSuffix(strings.TrimSuffix(u.Path, "/"), "/api/v2/alerts") {
 		return nil, errors.New("the URL of an Alertmanager must be that of its page, such as http://localhost:9093")
 	}
+	u.Path = cmp.Or(u.Path, "/") // else JoinPath returns a relative path
 	return &alertmanager{client: httpClient, alerts: u.JoinPath("api", "v2", "alerts")}, nil
 }
 

@@ -209,6 +209,20 @@ func TestAlertsThatAreOverAtOnce(t *testing.T) {
 	})
 }
 
+// TestAlertmanagerByItsAddress checks that requests arrive whether or not the address ends with a slash.
+func TestAlertmanagerByItsAddress(t *testing.T) {
+	for _, path := range []string{"", "/", "/alerts", "/alerts/"} {
+		a := newAlerting(t, strings.TrimSuffix(path, "/"))
+		server := httptest.NewServer(a)
+		sender, err := notify.NewAlertmanager(server.URL + path)
+		require.NoError(t, err)
+		_, err = sender.Send(t.Context(), now(waiting()))
+		require.NoError(t, err, "%q", path)
+		assert.Len(t, a.firing(), 1)
+		server.Close()
+	}
+}
+
 func TestAlertmanagerSettings(t *testing.T) {
 	const notPage = "the URL of an Alertmanager must be that of its page, such as http://localhost:9093"
 	for address, want := range map[string]string{
