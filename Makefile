@@ -9,7 +9,7 @@ PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients crash attack bench demo fuzz lint cold platforms build
+.PHONY: help run token test test-dashboard test-clients test-receivers crash attack bench demo fuzz lint cold platforms build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ test-clients: ## install agents' tools from npm into a scratch folder and test t
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	npm install --prefix "$$scratch" --no-fund --no-audit --loglevel=error $(CLIENTS) && \
 	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test ./internal/e2e -count=1 -run TestReal -timeout 10m -v
+
+test-receivers: ## test notifications with a real Alertmanager and mail server (on Debian, prometheus-alertmanager and python3-aiosmtpd)
+	KUBEAGENTS_RECEIVERS=1 $(GO) test ./internal/e2e -count=1 -run TestReceiver -v
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test ./internal/e2e -count=1 -run TestProgramKilled -v
