@@ -217,7 +217,7 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 	a.handler = handlers.New(handlers.Options{
 		Store: a.store, Recorder: a.recorder, Journal: a.journal, Hub: a.hub, Metrics: a.metrics, Logger: logger,
 		Version: version.String(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
-		Dashboard: page, PublicURL: cfg.PublicURL.URL,
+		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, HasRules: cfg.NotifyFile != "",
 	})
 	return a, nil
 }
@@ -548,6 +548,8 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Get("/api/agents/{agent_id}/sessions/{session_topic}", h.Read(h.Session))
 		r.Get("/api/sessions", h.Read(h.Sessions))
 		r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
+		r.Get("/api/notifications", h.AfterReplay(h.WithoutParameters(h.Notifications)))
+		r.Get("/api/notifications/mutes", h.AfterReplay(h.WithoutParameters(h.Mutes)))
 		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	})
@@ -555,6 +557,12 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Use(h.CheckHost, h.SameOrigin, h.Require(access.Acknowledge))
 		r.Post("/api/acknowledge", h.AfterReplay(h.WithoutParameters(h.Acknowledge)))
 		r.Post("/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", h.AfterReplay(h.WithoutParameters(h.AcknowledgeSession)))
+	})
+	r.Group(func(r chi.Router) {
+		r.Use(h.CheckHost, h.SameOrigin)
+		r.With(h.RequireMuting).Post("/api/notifications/mutes", h.AfterReplay(h.WithoutParameters(h.Mute)))
+		r.With(h.RequireMuting).Delete("/api/notifications/mutes/{mute_id}", h.AfterReplay(h.WithoutParameters(h.Unmute)))
+		r.With(h.RequireManaging).Post("/api/notifications/test", h.AfterReplay(h.WithoutParameters(h.TestDestination)))
 	})
 	r.Group(func(r chi.Router) {
 		r.Use(h.CheckHost, h.SameOrigin, h.Require(access.Admin))

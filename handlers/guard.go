@@ -82,11 +82,38 @@ func (h *Handler) Require(scopes ...access.Scope) func(http.Handler) http.Handle
 func (h *Handler) RequireEveryAgent(next http.Handler) http.Handler {
 	return h.before(next, func(w http.ResponseWriter, _ *http.Request) error {
 		if grantOf(w).Team() != nil {
-			return models.Forbidden("this needs a token for all agents")
+			return errNotAllAgents
 		}
 		return nil
 	})
 }
+
+// RequireMuting is like [Handler.Require] for clients that may mute notifications of some agents: those with
+// access.Acknowledge, and those that manage notifications.
+func (h *Handler) RequireMuting(next http.Handler) http.Handler {
+	return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error {
+		if err := h.recognizeAndCount(w, r, access.Acknowledge); err != nil || grantOf(w).ManagesNotifications() {
+			return err
+		}
+		return h.allow(w, grantOf(w), []access.Scope{access.Acknowledge})
+	})
+}
+
+// RequireManaging is like [Handler.Require] for clients that manage notifications.
+func (h *Handler) RequireManaging(next http.Handler) http.Handler {
+	return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error {
+		if err := h.recognizeAndCount(w, r, access.Acknowledge); err != nil || grantOf(w).ManagesNotifications() {
+			return err
+		}
+		if err := h.allow(w, grantOf(w), []access.Scope{access.Admin}); err != nil {
+			return err
+		}
+		return errNotAllAgents
+	})
+}
+
+// errNotAllAgents is the response to clients that may do something, but not for every agent.
+var errNotAllAgents = models.Forbidden("this needs a token for all agents")
 
 // grantOf returns what the client may do.
 func grantOf(w http.ResponseWriter) *access.Grant {
@@ -109,14 +136,19 @@ func readerOf(w http.ResponseWriter) reader { return reader{grant: grantOf(w), h
 // enter identifies the client, counts the request and checks that the client has one of scopes. The error is a
 // *models.Error.
 func (h *Handler) enter(w http.ResponseWriter, r *http.Request, scopes ...access.Scope) error {
-	if err := h.recognize(w, r, scopes[0]); err != nil {
+	if err := h.recognizeAndCount(w, r, scopes[0]); err != nil {
 		return err
 	}
-	env := envelopeOf(w)
-	if err := h.count(w.Header(), env, scopes[0]); err != nil {
+	return h.allow(w, grantOf(w), scopes)
+}
+
+// recognizeAndCount identifies the client of a request that needs scope, and counts the request. The error is a
+// *models.Error.
+func (h *Handler) recognizeAndCount(w http.ResponseWriter, r *http.Request, scope access.Scope) error {
+	if err := h.recognize(w, r, scope); err != nil {
 		return err
 	}
-	return h.allow(w, env.grant, scopes)
+	return h.count(w.Header(), envelopeOf(w), scope)
 }
 
 // Identify is like [Handler.Require], for endpoints that count requests against the rate limits themselves.

@@ -15,6 +15,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/go-json-experiment/json"
+	"golang.org/x/time/rate"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/budget"
@@ -22,6 +23,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -41,6 +43,8 @@ type Handler struct {
 	faults    logLimiter // for other failed requests of strangers
 
 	sameOrigin *http.CrossOriginProtection
+
+	notificationTests *rate.Limiter
 }
 
 // Options are the dependencies and settings of a handler.
@@ -59,6 +63,8 @@ type Options struct {
 	Access    Access
 	Capture   adapters.Capture // how much of the events of agents' tools is kept; "" for everything
 	Dashboard *dashboard.Dashboard
+	Notifier  *notify.Notifier
+	HasRules  bool // there is a file with rules for the notifier
 }
 
 // New returns a handler. If there is a journal, the handler is not ready until [Handler.SetReady] is called.
@@ -77,6 +83,7 @@ func New(p Options) *Handler {
 		h.Metrics.CountBound(bound)
 	}
 	h.Metrics.AddStrangers(h.strangers.count)
+	h.notificationTests = rate.NewLimiter(rate.Every(testEvery), testBurst)
 	h.replayed.Store(p.Journal == nil)
 	return h
 }
@@ -136,6 +143,7 @@ var statusOfCode = map[models.Code]int{
 	models.CodeUnsupportedMediaType: http.StatusUnsupportedMediaType,
 	models.CodeMisdirectedRequest:   http.StatusMisdirectedRequest,
 	models.CodeTooManyRequests:      http.StatusTooManyRequests,
+	models.CodeBadGateway:           http.StatusBadGateway,
 	models.CodeUnavailable:          http.StatusServiceUnavailable,
 	models.CodeInternal:             http.StatusInternalServerError,
 }

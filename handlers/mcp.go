@@ -168,6 +168,19 @@ type (
 		Minutes      int       `json:"minutes,omitempty" jsonschema:"how long to snooze; 0 for no end"`
 		AsOf         time.Time `json:"as_of,omitzero" jsonschema:"the time up to which the session was seen: it is left alone if something new has happened to it later"`
 	}
+	muteArgs struct {
+		AgentID string `json:"agent_id"`
+		Minutes int    `json:"minutes" jsonschema:"for how long, at most 30 days"`
+	}
+	mutedResult struct {
+		Until time.Time `json:"until" jsonschema:"when the mute ends by itself"`
+	}
+	unmuteArgs struct {
+		AgentID string `json:"agent_id"`
+	}
+	unmutedResult struct {
+		Unmuted int `json:"unmuted" jsonschema:"the number of mutes of the agent that were removed"`
+	}
 )
 
 // mcpServer returns the MCP server with its tools.
@@ -230,6 +243,14 @@ func (h *Handler) mcpServer() *mcp.Server {
 	addTool(h, s, access.Acknowledge, reports("acknowledge", "Acknowledge or snooze", "Take a session off the list of those that need attention, until something new happens to it or the snooze ends.", true),
 		func(_ context.Context, c caller, in acknowledgeArgs) (acknowledgeResult, error) {
 			return h.acknowledgeFor(c, in)
+		})
+	addTool(h, s, access.Acknowledge, reports("mute", "Mute an agent", "Hold back the notifications about an agent for some minutes. What still holds then is sent.", true),
+		func(_ context.Context, c caller, in muteArgs) (mutedResult, error) {
+			return h.muteFor(c, in)
+		})
+	addTool(h, s, access.Acknowledge, reports("unmute", "Unmute an agent", "Send the notifications about an agent again that a mute of this agent holds back.", true),
+		func(_ context.Context, c caller, in unmuteArgs) (unmutedResult, error) {
+			return h.unmuteFor(c, in)
 		})
 
 	s.AddResourceTemplate(&mcp.ResourceTemplate{

@@ -184,7 +184,7 @@ func (h *Handler) recovered(env *envelope, r *http.Request, p any) {
 func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	level := slog.LevelDebug
 	switch {
-	case env.status >= http.StatusInternalServerError && env.status != http.StatusServiceUnavailable:
+	case env.status >= http.StatusInternalServerError && env.status != http.StatusServiceUnavailable && env.status != http.StatusBadGateway:
 		level = slog.LevelError
 	case env.status >= http.StatusBadRequest && env.status != statusClientGone:
 		level = slog.LevelWarn

@@ -15,6 +15,7 @@ const (
 	CodeUnsupportedMediaType Code = "unsupported_media_type"
 	CodeMisdirectedRequest   Code = "misdirected_request"
 	CodeTooManyRequests      Code = "too_many_requests"
+	CodeBadGateway           Code = "bad_gateway"
 	CodeUnavailable          Code = "unavailable"
 	CodeInternal             Code = "internal_error"
 )
@@ -79,6 +80,11 @@ func PayloadTooLarge(message string) *Error {
 // be.
 func UnsupportedMediaType(field, message string) *Error {
 	return &Error{Code: CodeUnsupportedMediaType, Message: field + " " + message, Field: field}
+}
+
+// BadGateway returns a bad_gateway error, for another server that failed. The message is what that server said.
+func BadGateway(message string) *Error {
+	return &Error{Code: CodeBadGateway, Message: message}
 }
 
 // Unavailable returns an unavailable error, for what the server can't do now but may be able to do later.

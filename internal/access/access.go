@@ -20,7 +20,7 @@ const (
 	Report Scope = 1 << iota
 	// Read allows reading the state: the API, the event stream, the dashboard.
 	Read
-	// Acknowledge allows acknowledging and snoozing sessions that need attention.
+	// Acknowledge allows acknowledging and snoozing sessions that need attention, and muting their notifications.
 	Acknowledge
 	// Admin allows removing sessions and agents, backing up the state, and profiling the server.
 	Admin
@@ -62,6 +62,7 @@ type Grant struct {
 	reports *rate.Limiter   // nil for no limit
 	reads   *rate.Limiter
 	person  bool // a person who signed in
+	manages bool // see ManagesNotifications
 }
 
 // Name returns the name of the grant's token, "" for a nil grant.
@@ -74,6 +75,11 @@ func (g *Grant) Name() string {
 
 // SignedIn reports whether the grant belongs to a person who signed in.
 func (g *Grant) SignedIn() bool { return g != nil && g.person }
+
+// ManagesNotifications reports whether the client may see the rules and destinations of notifications, test destinations,
+// and mute rules, every agent, or all notifications. The token must have Admin for every agent. Unlike Admin itself, a
+// person who signed in with it keeps this.
+func (g *Grant) ManagesNotifications() bool { return g == nil || g.manages }
 
 // Allows reports whether the grant includes scope.
 func (g *Grant) Allows(scope Scope) bool { return g == nil || g.scopes&scope == scope }

@@ -143,6 +143,7 @@ func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team, share
 	return &key{sum, e, &Grant{
 		name: e.Name, scopes: e.scopes(), team: team, share: share, expires: e.Expires, ended: ended,
 		reports: k.limits.Reports.limiter(), reads: k.limits.Reads.limiter(),
+		manages: team == nil && e.scopes()&Admin != 0,
 	}, end}
 }
 

@@ -35,8 +35,8 @@ func NewSignIns() *SignIns {
 }
 
 // Add signs in a person who has a token with this grant, and returns the secret for the browser to keep. The secret
-// only allows reading the state and, if the token does, acknowledging what needs attention. It is valid as long as the
-// token is, but no longer than [SignedInFor].
+// only allows reading the state and, if the token does, acknowledging what needs attention and managing notifications.
+// It is valid as long as the token is, but no longer than [SignedInFor].
 func (s *SignIns) Add(token *Grant) (secret string) {
 	secret = rand.Text() + rand.Text()
 	ended, end := context.WithTimeout(token.ended, SignedInFor)

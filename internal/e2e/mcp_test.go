@@ -84,7 +84,7 @@ func TestMCP(t *testing.T) {
 		}
 	}
 	require.Equal(t, map[string]bool{"start_session": false, "report_status": false, "end_session": false,
-		"list_agents": true, "list_sessions": true, "get_session": true, "who_needs_me": true, "acknowledge": false}, names)
+		"list_agents": true, "list_sessions": true, "get_session": true, "who_needs_me": true, "acknowledge": false, "mute": false, "unmute": false}, names)
 
 	var reported struct {
 		Status    string
@@ -116,6 +116,18 @@ func TestMCP(t *testing.T) {
 	require.Empty(t, call(t, session, "who_needs_me", nil, &needs))
 	require.Empty(t, needs.Pending)
 	require.Contains(t, call(t, session, "acknowledge", object{"agent_id": "worker/1", "session_topic": "tidy up", "minutes": -1}, nil), "minutes must be 1 to 10080")
+
+	var unmuted struct{ Unmuted int }
+	for range 2 { // the second one takes the place of the first
+		require.Empty(t, call(t, session, "mute", object{"agent_id": "worker/1", "minutes": 10}, nil))
+	}
+	require.Contains(t, call(t, session, "mute", object{"agent_id": "worker/1", "minutes": 0}, nil), "minutes or until is required")
+	require.Contains(t, call(t, session, "mute", object{"agent_id": "nobody", "minutes": 1}, nil), "no such agent")
+	require.Contains(t, call(t, session, "mute", object{"agent_id": "", "minutes": 1}, nil), "agent_id is required")
+	require.Contains(t, s.do("GET", "/api/notifications/mutes", "").Body.String(), `"agent_id":"worker/1","until":"`)
+	require.Empty(t, call(t, session, "unmute", object{"agent_id": "worker/1"}, &unmuted))
+	require.Equal(t, 1, unmuted.Unmuted)
+	require.Contains(t, s.do("GET", "/api/notifications/mutes", "").Body.String(), `"mutes":[]`)
 
 	require.Empty(t, call(t, session, "end_session", object{"agent_id": "worker/1", "session_topic": "tidy up", "message": "tidy"}, &reported))
 	require.Equal(t, "success", reported.Status)

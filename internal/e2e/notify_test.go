@@ -119,6 +119,55 @@ func TestNotifications(t *testing.T) {
 	require.Contains(t, output, "NOTIFY_FILE="+rules+": line 1: ")
 }
 
+// TestMutesSurviveKills mutes everything and an agent, kills the program, and unmutes.
+func TestMutesSurviveKills(t *testing.T) {
+	rc, dir := newReceiver(t), t.TempDir()
+	rules := filepath.Join(dir, "rules.yaml")
+	require.NoError(t, os.WriteFile(rules, fmt.Appendf(nil, "destinations:\n  hook: {webhook: {url: %q}}\nrules:\n  - {name: all, on: [waits], after: 0s, to: [hook]}\n", rc.URL), 0o600))
+	settings := []string{"DATA_DIR=" + filepath.Join(dir, "data"), "NOTIFY_FILE=" + rules}
+	p := start(t, settings...)
+	p.report(t, reportOf("quiet", "t", "running"))
+	type mute struct {
+		ID    string
+		Agent string `json:"agent_id"`
+	}
+	add := func(body string) (added mute) {
+		w := p.do("POST", "/api/notifications/mutes", body)
+		require.Equal(t, http.StatusOK, w.Code, w.Body)
+		require.NoError(t, json.Unmarshal(w.Body.Bytes(), &added))
+		return added
+	}
+	everything, agent := add(`{"minutes":600}`), add(`{"agent_id":"quiet","minutes":60}`)
+	p.kill(t)
+	p = start(t, settings...)
+	var list struct{ Mutes []mute }
+	require.Eventually(t, func() bool {
+		p.get(t, "/api/notifications/mutes", &list)
+		return len(list.Mutes) == 2
+	}, 10*time.Second, 10*time.Millisecond, "they are read after the journal")
+	require.Equal(t, []mute{agent, everything}, list.Mutes, "the one that ends first")
+	p.report(t, reportOf("quiet", "t", "pending"))
+	p.report(t, reportOf("loud", "t", "pending"))
+	held := func(count int) bool {
+		return strings.Count(p.do("GET", "/api/notifications", "").Body.String(), `"held":"muted"`) == count
+	}
+	require.Eventually(t, func() bool { return held(2) }, 10*time.Second, 10*time.Millisecond)
+	require.Equal(t, http.StatusNoContent, p.do("DELETE", "/api/notifications/mutes/"+everything.ID, "").Code)
+	require.Equal(t, "loud", rc.await(t, 1)[0].Session.AgentID)
+	require.True(t, held(1), "the agent is still muted")
+	p.kill(t)
+	p = start(t, settings...)
+	require.Eventually(t, func() bool {
+		p.get(t, "/api/notifications/mutes", &list)
+		return len(list.Mutes) == 1
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Equal(t, http.StatusNoContent, p.do("DELETE", "/api/notifications/mutes/"+agent.ID, "").Code)
+	require.Eventually(t, func() bool {
+		return slices.ContainsFunc(rc.arrived(), func(m received) bool { return m.Session.AgentID == "quiet" })
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Zero(t, p.stop(t))
+}
+
 // TestNotificationsSurviveKills kills the program at random moments while sessions start to wait. One of three
 // destinations fails until the end. Each destination gets each notification, and repeats have the same ID.
 func TestNotificationsSurviveKills(t *testing.T) {

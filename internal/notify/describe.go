@@ -45,7 +45,7 @@ func (r *Rule) Describe() string {
 		if q.Drop {
 			what = "drops what is due"
 		}
-		lines = append(lines, fmt.Sprintf("from %s to %s (%s): %s", clockTime(q.From), clockTime(q.To), q.Zone, what))
+		lines = append(lines, fmt.Sprintf("from %s to %s (%s): %s", ClockTime(q.From), ClockTime(q.To), q.Zone, what))
 	}
 	if r.Text != FullText {
 		lines = append(lines, map[Text]string{TitleOnly: "sends only the title of the session's text", NoText: "sends nothing of the session's text"}[r.Text])
@@ -85,8 +85,8 @@ func shortDuration(d time.Duration) string {
 	return text
 }
 
-// clockTime returns the time on a clock that a duration since midnight stands for.
-func clockTime(d time.Duration) string {
+// ClockTime returns the time on a clock that a duration since midnight stands for.
+func ClockTime(d time.Duration) string {
 	return fmt.Sprintf("%02d:%02d", int(d.Hours()), int(d.Minutes())%60)
 }
 

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/store"
@@ -181,6 +182,9 @@ func (n *Notifier) pendingJob(q *queue, j *job) PendingView {
 	}
 	return p
 }
+
+// IsDevice reports whether the name of a destination is that of a device.
+func IsDevice(destination string) bool { return strings.HasPrefix(destination, devicePrefix) }
 
 func (q *queue) view() DestinationView {
 	d := q.destination

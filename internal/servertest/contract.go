@@ -176,6 +176,21 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		{"POST", "/api/acknowledge", `{"needs":"lost"}`, "", "/api/acknowledge", 200},
 		{"POST", "/api/acknowledge", "{}", "", "/api/acknowledge", 400},
 		{"POST", "/api/acknowledge", strings.Repeat(" ", 65<<10), "", "/api/acknowledge", 413},
+		{"GET", "/api/notifications", "", "", "/api/notifications", 200},
+		{"GET", "/api/notifications", "", "If-None-Match: *", "/api/notifications", 304},
+		{"GET", "/api/notifications?limit=1", "", "", "/api/notifications", 400},
+		{"GET", "/api/notifications/mutes", "", "", "/api/notifications/mutes", 200},
+		{"GET", "/api/notifications/mutes", "", "If-None-Match: *", "/api/notifications/mutes", 304},
+		{"GET", "/api/notifications/mutes?limit=1", "", "", "/api/notifications/mutes", 400},
+		{"POST", "/api/notifications/mutes", `{"minutes":5,"agent_id":"b"}`, "", "/api/notifications/mutes", 200},
+		{"POST", "/api/notifications/mutes", `{}`, "", "/api/notifications/mutes", 400},
+		{"POST", "/api/notifications/mutes", `{"minutes":5,"agent_id":"nobody"}`, "", "/api/notifications/mutes", 404},
+		{"POST", "/api/notifications/mutes", strings.Repeat(" ", 9<<10), "", "/api/notifications/mutes", 413},
+		{"DELETE", "/api/notifications/mutes/none?force=true", "", "", "/api/notifications/mutes/{mute_id}", 400},
+		{"DELETE", "/api/notifications/mutes/none", "", "", "/api/notifications/mutes/{mute_id}", 404},
+		{"POST", "/api/notifications/test", `{}`, "", "/api/notifications/test", 400},
+		{"POST", "/api/notifications/test", `{"destination":"phone"}`, "", "/api/notifications/test", 404},
+		{"POST", "/api/notifications/test", strings.Repeat(" ", 9<<10), "", "/api/notifications/test", 413},
 		{"GET", "/api/agents/b/sessions/2", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 200},
 		{"GET", "/api/sessions?needs=waiting&limit=1", "", "", "/api/sessions", 200},
 		{"GET", "/api/sessions?needs=rest", "", "", "/api/sessions", 400},
@@ -235,6 +250,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 	c.checkWebhooks(t)
 	c.checkJournal(t)
 	c.checkEvents(t)
+	c.checkNotifications(t)
 
 	inRouter := map[string]bool{}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
@@ -310,6 +326,8 @@ func (c *contract) checkJournal(t *testing.T) {
 	check("POST", "/webhook/status", report, 503, "the disk of DATA_DIR is full")
 	check("POST", "/webhook/status", report, 503, "nothing of this request was stored")
 	check("POST", "/webhook/status", report+report+"{}", 503, `"accepted":0,"rejected":3`)
+	check("POST", "/api/notifications/mutes", `{"minutes":5}`, 503, "the disk of DATA_DIR is full")
+	check("GET", "/api/notifications/mutes", "", 200, `"mutes":[]`)
 	check("GET", "/health", "", 503, `"cause":"the disk of DATA_DIR is full: `)
 	check("GET", "/health/ready", "", 200, "ok")
 	check("GET", "/health/live", "", 200, "ok")
@@ -470,7 +488,7 @@ func (c *contract) checkWebhooks(t *testing.T) {
 func (c *contract) checkAccess(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	request := func(s *server, method, route, holder string) int {
-		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex").Replace(route)
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{client}", "codex", "{mute_id}", "none").Replace(route)
 		r := httptest.NewRequest(method, target, strings.NewReader(reportOf("a", "t", "running")))
 		if h := holders[holder]; h.Token != "" {
 			r.Header.Set("Authorization", "Bearer "+h.Token)
@@ -522,7 +540,7 @@ func (c *contract) checkAccess(t *testing.T) {
 			without["report"] = "reads"
 			require.Equal(t, 429, exceedLimit(method, route, with[scope]), route)
 			require.Equal(t, 503, request(busy, method, route, ""), route)
-			if method == "DELETE" {
+			if method == "DELETE" && strings.HasPrefix(route, "/api/agents/") {
 				request(open, "POST", "/webhook/status", "reports")
 				require.Equal(t, 204, request(open, method, route, "admin"), route)
 				require.Equal(t, 404, request(open, method, route, "admin"), route)

@@ -19,6 +19,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -37,7 +38,7 @@ func (wiring Wiring) newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s
 	m.AddJournal(j)
 	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000})
 	h := handlers.New(handlers.Options{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test",
-		Dashboard: newDashboard(t, st)})
+		Dashboard: newDashboard(t, st), Notifier: notify.New(notify.Options{Store: st, Box: j, Metrics: m, Logger: logger})})
 	require.NoError(t, j.Replay(t.Context(), st, 100, time.Now(), func(journal.Progress) {}))
 	if replayed {
 		h.SetReady()

@@ -25,6 +25,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -67,7 +68,8 @@ func (wiring Wiring) newGuardedServer(t testing.TB, changeOptions func(*store.Op
 		guard.Hosts.Names = append(guard.Hosts.Names, "example.com") // the host of httptest's requests
 	}
 	parts := handlers.Options{PublicURL: cfg.PublicURL.URL, Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
-		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: guard, Capture: cfg.Capture}
+		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: guard, Capture: cfg.Capture,
+		Notifier: notify.New(notify.Options{Store: st, Metrics: m, Logger: logger, Link: func(store.SessionKey) string { return "" }})}
 	if changeParts != nil {
 		changeParts(&parts)
 	}
