@@ -216,7 +216,7 @@ func release(b *bytes.Buffer) {
 
 // encode writes v as JSON with a final newline, so that it reads well in a terminal.
 func encode(body *bytes.Buffer, v any) error {
-	if err := json.MarshalWrite(body, v); err != nil {
+	if err := json.MarshalWrite(body, v, json.Deterministic(true)); err != nil { // so that an ETag stands for the content
 		return err
 	}
 	return body.WriteByte('\n')
