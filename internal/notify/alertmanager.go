@@ -79,7 +79,7 @@ func (a *alertmanager) post(ctx context.Context, out alert) error {
 	if err != nil {
 		return err
 	}
-	return exchange(a.client, r)
+	return Exchange(a.client, r)
 }
 
 // alertNames are the values of the label alertname.

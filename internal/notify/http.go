@@ -33,9 +33,11 @@ const (
 
 // httpClient sends every request to destinations. It follows no redirects: they would take the message, and perhaps a
 // token, to a place that the operator does not know of.
-var httpClient = newHTTPClient()
+var httpClient = NewHTTPClient()
 
-func newHTTPClient() *http.Client {
+// NewHTTPClient returns a client for requests to destinations: bounded in time and in what it reads of the header, and
+// without redirects.
+func NewHTTPClient() *http.Client {
 	transport := http.DefaultTransport.(*http.Transport).Clone()
 	transport.MaxResponseHeaderBytes = maxResponse
 	return &http.Client{
@@ -112,6 +114,14 @@ func (e *statusError) Unwrap() error {
 	return nil
 }
 
+// StatusOf returns the status of the answer that an error of [Exchange] is about, 0 if there was none.
+func StatusOf(err error) int {
+	if answer, ok := errors.AsType[*statusError](err); ok {
+		return answer.status
+	}
+	return 0
+}
+
 func (e *statusError) redirects() bool { return e.status >= 300 && e.status < 400 }
 
 // answer is what a destination answers to a request.
@@ -132,8 +142,10 @@ func decoded[T any](a answer) (value T) {
 	return *new(T)
 }
 
-// exchange sends a request, and returns nil if the answer is 2xx. The error is that of [ask].
-func exchange(client *http.Client, r *http.Request) error {
+// Exchange sends a request to a destination, and returns nil if the answer is 2xx. The error names the host, and
+// contains nothing else of the request. It is a [*RetryError] if the destination says when it wants the request again,
+// and wraps [ErrRefused] if it would refuse it again.
+func Exchange(client *http.Client, r *http.Request) error {
 	_, err := ask(client, r)
 	return err
 }
@@ -147,6 +159,9 @@ func ask(client *http.Client, r *http.Request) (answer, error) {
 	if err != nil {
 		if cause := r.Context().Err(); cause != nil {
 			return answer{}, fmt.Errorf("%s: %w", r.URL.Host, cause)
+		}
+		if refusal, ok := errors.AsType[Refusal](err); ok {
+			return answer{}, fmt.Errorf("%s: %w", r.URL.Host, refusal)
 		}
 		return answer{}, fmt.Errorf("%s: %s", r.URL.Host, explain(err, "HTTP"))
 	}
@@ -168,6 +183,16 @@ func ask(client *http.Client, r *http.Request) (answer, error) {
 	}
 	return got, err
 }
+
+// Refusal is the error of a dialer that never connects to an address, and says why. It is part of the errors of
+// [Exchange].
+type Refusal string
+
+// Error implements error.
+func (r Refusal) Error() string { return string(r) }
+
+// Unwrap returns [ErrRefused].
+func (r Refusal) Unwrap() error { return ErrRefused }
 
 // notAPI is the error for an answer that is not what the destination's API documents.
 func notAPI(r *http.Request) error {

@@ -107,7 +107,7 @@ func (n *ntfy) request(ctx context.Context, method string, u *url.URL, body []by
 	if n.token != "" {
 		r.Header.Set("Authorization", "Bearer "+n.token)
 	}
-	return exchange(n.client, r)
+	return Exchange(n.client, r)
 }
 
 func (n *ntfy) messageOf(m *Message) *ntfyMessage {

@@ -6,11 +6,8 @@ import (
 	"net/url"
 )
 
-// What tests use of the senders.
-var (
-	NewHTTPClient = newHTTPClient
-	TextOf        = textOf
-)
+// TextOf is what tests use of the senders.
+var TextOf = textOf
 
 // UseClient makes a sender use another HTTP client. A sender of mail uses only what connects it.
 func UseClient(sender Sender, client *http.Client) {

@@ -19,6 +19,13 @@ const (
 	maxNotifiedTitle = 120
 )
 
+// Words returns what the message tells people: a title such as "payments@laptop asks for permission", and further lines,
+// "" for none. Both are plain text without invisible or control characters, and may still contain markup.
+func (m *Message) Words() (title, body string) { return textOf(m) }
+
+// Resolution returns what replaces the message when it is taken back, as one line.
+func (m *Message) Resolution() string { return resolvedOf(m) }
+
 // textOf returns what a message tells people: a title such as "payments@laptop asks for permission", and further lines,
 // "" for none. Both are plain text without invisible or control characters. What agents sent may still contain markup,
 // so a destination that interprets markup has to escape it.

@@ -94,7 +94,7 @@ func (w *webhook) post(ctx context.Context, p *payload) error {
 	if err := w.sign(r.Header, p.ID, body); err != nil {
 		return err
 	}
-	return exchange(w.client, r)
+	return Exchange(w.client, r)
 }
 
 func (w *webhook) encode(p *payload) (body []byte, contentType string, err error) {
