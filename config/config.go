@@ -55,6 +55,9 @@ type Config struct {
 	TLSKeyFile         string           `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
 	TLSClientCAFile    string           `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the CA certificates that sign client certificates, in PEM, along with TLS_CERT_FILE; if unset, clients need no certificate"`
 	NotifyFile         string           `env:"NOTIFY_FILE" allowed:"a file of notification rules; if unset, nobody is notified"`
+	VAPIDPrivateKey    VAPIDKey         `env:"VAPID_PRIVATE_KEY" allowed:"a private key as npx web-push generate-vapid-keys prints it: 32 bytes as base64url; if unset, one is made and kept in DATA_DIR"`
+	VAPIDSubject       VAPIDSubject     `env:"VAPID_SUBJECT" allowed:"a URL such as mailto:ops@example.com or https://example.com/contact; if unset, PUBLIC_URL if it begins with https://"`
+	PushAllowPrivate   bool             `env:"PUSH_ALLOW_PRIVATE" envDefault:"false" allowed:"true or false"`
 	LogLevel           LogLevel         `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
 	LogFormat          LogFormat        `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
 	ShutdownTimeout    time.Duration    `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
@@ -81,6 +84,9 @@ func Load(environment map[string]string) (Config, error) {
 	if environment["HISTORY_RETENTION"] == "" {
 		c.HistoryRetention = max(c.SessionRetention, models.MaxTTLMinutes*time.Minute)
 	}
+	if c.VAPIDSubject == "" && c.PublicURL.URL != nil && c.PublicURL.Scheme == "https" {
+		c.VAPIDSubject = VAPIDSubject(c.PublicURL.String())
+	}
 	c.outOfRange(func(field string) { faulty[field] = true })
 
 	var faults []error
@@ -88,7 +94,7 @@ func Load(environment map[string]string) (Config, error) {
 		if faulty[field.Name] {
 			name := field.Tag.Get("env")
 			problem := "is " + strconv.Quote(environment[name]) + ", but"
-			if field.Type == reflect.TypeFor[Secret]() {
+			if field.Type == reflect.TypeFor[Secret]() || field.Type == reflect.TypeFor[VAPIDKey]() {
 				problem = "(value not shown)"
 			}
 			faults = append(faults, fmt.Errorf("%s %s must be %s", name, problem, field.Tag.Get("allowed")))

@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/push"
 )
 
 func TestDefaults(t *testing.T) {
@@ -35,10 +36,14 @@ func TestEverySettingIsRead(t *testing.T) {
 		"EXPIRY_INTERVAL": "10ms", "SESSION_RETENTION": "0s", "HISTORY_LIMIT": "1", "HISTORY_MAX_BYTES": "2GiB", "MAX_SESSIONS": "5",
 		"DATA_DIR": "/d", "HISTORY_RETENTION": "36h", "EVENT_WINDOW": "100", "MAX_SUBSCRIBERS": "0", "TOKENS_FILE": "/t", "METRICS_PUBLIC": "true",
 		"WEBHOOK_SECRET": secret, "RATE_LIMIT_REPORTS": "0", "RATE_LIMIT_READS": "7", "MAX_IN_FLIGHT": "8", "ANSWERS_MAX_BYTES": "16MiB", "BODIES_MAX_BYTES": "32MiB", "TRUSTED_PROXIES": "10.1.2.3/8, ::1,192.0.2.1", "TLS_CERT_FILE": "/c",
+		"VAPID_PRIVATE_KEY": vapidKey, "VAPID_SUBJECT": "mailto:ops@example.com", "PUSH_ALLOW_PRIVATE": "true",
 		"TLS_KEY_FILE": "/k", "TLS_CLIENT_CA_FILE": "/a", "CAPTURE": "Titles", "TEAM_SHARE": "0.25", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", "SHUTDOWN_TIMEOUT": "1m",
 	})
 	require.NoError(t, err)
+	keys, err := push.ParseKeys(vapidKey)
+	require.NoError(t, err)
 	require.Equal(t, config.Config{
+		VAPIDPrivateKey: config.VAPIDKey{Keys: keys}, VAPIDSubject: "mailto:ops@example.com", PushAllowPrivate: true,
 		Port: 9, Host: "::1", PublicURL: config.PublicURL{URL: &url.URL{Scheme: "https", Host: "hub.example", Path: "/Team-a"}}, CORSAllowedOrigins: config.Origins{"https://a.example", "http://localhost:3000", "https://*.b.example"}, DefaultTTLMinutes: 1440,
 		ExpiryInterval: 10 * time.Millisecond, DataDir: "/d", HistoryRetention: 36 * time.Hour, HistoryLimit: 1, HistoryMaxBytes: 2 << 30, MaxSessions: 5,
 		EventWindow: 100, MaxSubscribers: 0, Capture: "titles", TeamShare: 0.25, TokensFile: "/t", MetricsPublic: true, WebhookSecret: secret, RateLimitReads: 7, MaxInFlight: 8, AnswersMaxBytes: 16 << 20, BodiesMaxBytes: 32 << 20,
@@ -54,6 +59,18 @@ func TestEverySettingIsRead(t *testing.T) {
 	require.False(t, config.Origins{"*"}.Lists("https://a.example"), "* allows every origin, but names none")
 	for _, verb := range []string{"%v", "%+v", "%#v", "%s", "%q"} {
 		require.NotContains(t, fmt.Sprintf(verb, c), "AAAA", "a secret is never shown")
+		require.NotContains(t, fmt.Sprintf(verb, c), vapidKey, "a private key is never shown")
+	}
+}
+
+const vapidKey = "8LN5azNlkwX_F33Z0CeErpr9iFjMW9CSkvM3sNFE9_M"
+
+// TestVAPIDSubjectDefaultsToPublicURL checks that push services get an address that they can use, or none.
+func TestVAPIDSubjectDefaultsToPublicURL(t *testing.T) {
+	for public, want := range map[string]config.VAPIDSubject{"": "", "https://hub.example.com/team": "https://hub.example.com/team", "http://hub:8080": ""} {
+		c, err := config.Load(map[string]string{"PUBLIC_URL": public})
+		require.NoError(t, err)
+		require.Equal(t, want, c.VAPIDSubject, public)
 	}
 }
 
@@ -116,6 +133,14 @@ func TestAnInvalidSecretIsNotShown(t *testing.T) {
 	}
 }
 
+func TestAnInvalidPrivateKeyIsNotShown(t *testing.T) {
+	for _, value := range []string{"topsecret", vapidKey + "topsecret", strings.Repeat("A", 43)} {
+		_, err := config.Load(map[string]string{"VAPID_PRIVATE_KEY": value})
+		require.ErrorContains(t, err, "VAPID_PRIVATE_KEY (value not shown) must be a private key as npx web-push generate-vapid-keys prints it")
+		require.NotContains(t, err.Error(), value)
+	}
+}
+
 func TestErrorsNameTheSettingAndWhatIsAllowed(t *testing.T) {
 	for name, values := range map[string][]string{
 		"PORT":                 {"http", "-1", "65536", "80.5"},
@@ -141,6 +166,8 @@ func TestErrorsNameTheSettingAndWhatIsAllowed(t *testing.T) {
 		"BODIES_MAX_BYTES":    {"15MiB", "2TiB", "some", "-1"},
 		"TRUSTED_PROXIES":     {"proxy.example", "10.0.0.0/33", "1.2.3.4,"},
 		"TLS_CLIENT_CA_FILE":  {"/ca"},
+		"VAPID_SUBJECT":       {"ops@example.com", "mailto:ops", "mailto:Ops <ops@example.com>", "http://a.example", "https://", "https:a", "tel:1", "https://u:p@a.example", "https://a.example/b c"},
+		"PUSH_ALLOW_PRIVATE":  {"maybe"},
 		"LOG_LEVEL":           {"loud", "info+2"},
 		"LOG_FORMAT":          {"xml"},
 		"CAPTURE":             {"some"},

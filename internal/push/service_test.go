@@ -13,6 +13,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"io"
+	"log"
 	"math/big"
 	"net/http"
 	"net/http/httptest"
@@ -136,6 +137,7 @@ func newService(t *testing.T) *service {
 	s := &service{t: t, keys: keys, browser: newBrowser(t), subject: subject}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.take))
 	s.EnableHTTP2 = true
+	s.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests end connections
 	s.StartTLS()
 	t.Cleanup(s.Close)
 	return s
