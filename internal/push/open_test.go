@@ -12,6 +12,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/push"
+	"github.com/kubeagents/kubeagents/internal/push/pushtest"
 )
 
 func openJournal(t *testing.T, fs vfs.FS) *journal.Journal {
@@ -27,7 +28,7 @@ func TestKeysAreMadeOnce(t *testing.T) {
 	var public string
 	for range 3 {
 		j := openJournal(t, fs)
-		s, reason, err := push.Open(j, push.Settings{Subject: subject})
+		s, reason, err := push.Open(j, push.Settings{Subject: pushtest.Subject})
 		require.NoError(t, err)
 		require.Empty(t, reason)
 		if public == "" {
@@ -45,13 +46,13 @@ func TestKeysOfTheSettings(t *testing.T) {
 	defer j.Close() //nolint:errcheck // a test
 	keys, err := push.NewKeys()
 	require.NoError(t, err)
-	s, _, err := push.Open(j, push.Settings{Keys: keys, Subject: subject})
+	s, _, err := push.Open(j, push.Settings{Keys: keys, Subject: pushtest.Subject})
 	require.NoError(t, err)
 	require.Equal(t, keys.Public(), s.PublicKey())
 	notes, err := j.Notes()
 	require.NoError(t, err)
 	require.Empty(t, notes)
-	s, reason, err := push.Open(nil, push.Settings{Keys: keys, Subject: subject})
+	s, reason, err := push.Open(nil, push.Settings{Keys: keys, Subject: pushtest.Subject})
 	require.NoError(t, err)
 	require.Empty(t, reason)
 	require.Equal(t, keys.Public(), s.PublicKey())
@@ -60,7 +61,7 @@ func TestKeysOfTheSettings(t *testing.T) {
 func TestWithoutKeysOrSubjectWebPushIsOff(t *testing.T) {
 	j := openJournal(t, vfs.NewMem())
 	defer j.Close() //nolint:errcheck // a test
-	s, reason, err := push.Open(nil, push.Settings{Subject: subject})
+	s, reason, err := push.Open(nil, push.Settings{Subject: pushtest.Subject})
 	require.NoError(t, err)
 	require.Nil(t, s)
 	require.Equal(t, "set DATA_DIR, where the server then keeps its keys, or VAPID_PRIVATE_KEY", reason)
@@ -89,22 +90,22 @@ func TestKeysThatCantBeKept(t *testing.T) {
 		"keep the keys of Web Push: disk full":                                                       {writes: full},
 		"the kept key of Web Push is invalid: it must be the base64url of a private key of 32 bytes": {notes: []journal.Note{{Key: "vapid", Value: []byte("s3cret")}}},
 	} {
-		_, _, err := push.Open(box, push.Settings{Subject: subject})
+		_, _, err := push.Open(box, push.Settings{Subject: pushtest.Subject})
 		require.EqualError(t, err, want)
 	}
 }
 
 // TestService checks that the service uses its settings.
 func TestService(t *testing.T) {
-	s := newService(t)
-	subscription := s.browser.subscription(s.URL + secretPath)
-	strict, _, err := push.Open(nil, push.Settings{Keys: s.keys, Subject: subject})
+	s := pushtest.NewService(t)
+	subscription := s.Subscription()
+	strict, _, err := push.Open(nil, push.Settings{Keys: s.Keys, Subject: pushtest.Subject})
 	require.NoError(t, err)
 	require.EqualError(t, strict.Check(subscription), "endpoint must not be at an address that is not public")
 	_, err = strict.Sender(subscription).Send(t.Context(), waiting())
 	require.ErrorContains(t, err, "its address is not public")
 
-	lenient, _, err := push.Open(nil, push.Settings{Keys: s.keys, Subject: subject, AllowPrivate: true})
+	lenient, _, err := push.Open(nil, push.Settings{Keys: s.Keys, Subject: pushtest.Subject, AllowPrivate: true})
 	require.NoError(t, err)
 	require.NoError(t, lenient.Check(subscription))
 	_, err = lenient.Sender(subscription).Send(t.Context(), waiting())

@@ -1,6 +1,7 @@
 package push_test
 
 import (
+	"encoding/base64"
 	"fmt"
 	"net/http"
 	"net/netip"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/push"
+	"github.com/kubeagents/kubeagents/internal/push/pushtest"
 )
 
 // TestKeys checks a pair of keys that npx web-push generate-vapid-keys made.
@@ -42,11 +44,11 @@ func TestInvalidKeys(t *testing.T) {
 		"":        length,
 		"s3cret":  length,
 		"s3cret!": length,
-		"cl91VhfJSMgaPHS9bBtKx4bYAHwRG4xcu/sLCaAObGg":                length, // base64
-		base64url.EncodeToString(make([]byte, 32)):                   "must be a private key of the curve P-256",
-		base64url.EncodeToString([]byte(strings.Repeat("\xff", 32))): "must be a private key of the curve P-256",
-		base64url.EncodeToString(make([]byte, 33)):                   length,
-		base64url.EncodeToString(make([]byte, 65)):                   "must be the private key, not the public key",
+		"cl91VhfJSMgaPHS9bBtKx4bYAHwRG4xcu/sLCaAObGg":                            length, // base64
+		base64.RawURLEncoding.EncodeToString(make([]byte, 32)):                   "must be a private key of the curve P-256",
+		base64.RawURLEncoding.EncodeToString([]byte(strings.Repeat("\xff", 32))): "must be a private key of the curve P-256",
+		base64.RawURLEncoding.EncodeToString(make([]byte, 33)):                   length,
+		base64.RawURLEncoding.EncodeToString(make([]byte, 65)):                   "must be the private key, not the public key",
 	} {
 		_, err := push.ParseKeys(text)
 		require.EqualError(t, err, want, text)
@@ -54,13 +56,13 @@ func TestInvalidKeys(t *testing.T) {
 }
 
 func TestSubscriptions(t *testing.T) {
-	b := newBrowser(t)
+	b := pushtest.NewBrowser(t)
 	for _, endpoint := range []string{
 		"https://fcm.googleapis.com/fcm/send/abc:DEF-_", "https://updates.push.services.mozilla.com/wpush/v2/gAAAA", "https://web.push.apple.com/QGx",
 		"https://wns2-par02p.notify.windows.com/w/?token=BQ%3d%3d", "https://push.example.com:8443/up?x=1", "https://1.1.1.1/x", "https://[2606:4700::1111]/x",
 		"https://push.example.com/" + strings.Repeat("x", 2048-25), "https://xn--bcher-kva.example/x",
 	} {
-		assert.NoError(t, b.subscription(endpoint).Check(false), endpoint)
+		assert.NoError(t, b.Subscription(endpoint).Check(false), endpoint)
 	}
 	const (
 		scheme  = "endpoint must be a URL that begins with https://"
@@ -99,24 +101,24 @@ func TestSubscriptions(t *testing.T) {
 		"https://[::ffff:10.0.0.1]/x":                        address,
 		"https://[fe80::1%25eth0]/x":                         address,
 	} {
-		err := b.subscription(endpoint).Check(false)
+		err := b.Subscription(endpoint).Check(false)
 		require.EqualError(t, err, want, endpoint)
 		allowed := want == private || want == address
-		assert.Equal(t, allowed, b.subscription(endpoint).Check(true) == nil, "in a private network: %s", endpoint)
+		assert.Equal(t, allowed, b.Subscription(endpoint).Check(true) == nil, "in a private network: %s", endpoint)
 	}
 }
 
 func TestKeysOfSubscriptions(t *testing.T) {
-	good := newBrowser(t).subscription("https://push.example.com/x")
+	good := pushtest.NewBrowser(t).Subscription("https://push.example.com/x")
 	require.NoError(t, good.Check(false))
-	compressed := newBrowser(t).private.PublicKey().Bytes()[:33]
+	compressed := pushtest.NewBrowser(t).Private.PublicKey().Bytes()[:33]
 	compressed[0] = 2
-	off := newBrowser(t).private.PublicKey().Bytes()
+	off := pushtest.NewBrowser(t).Private.PublicKey().Bytes()
 	off[64] ^= 1
 	const length, point = "p256dh must be the base64url of a public key of 65 bytes", "p256dh must be a point of the curve P-256, uncompressed"
 	for key, want := range map[string]string{
-		"": length, "s3cret": length, base64url.EncodeToString(compressed): length, base64url.EncodeToString(off): point,
-		base64url.EncodeToString(make([]byte, 65)): point, good.P256dh + "=": "", good.P256dh[:10] + "+" + good.P256dh[11:]: length,
+		"": length, "s3cret": length, base64.RawURLEncoding.EncodeToString(compressed): length, base64.RawURLEncoding.EncodeToString(off): point,
+		base64.RawURLEncoding.EncodeToString(make([]byte, 65)): point, good.P256dh + "=": "", good.P256dh[:10] + "+" + good.P256dh[11:]: length,
 	} {
 		s := good
 		s.P256dh = key
@@ -126,7 +128,7 @@ func TestKeysOfSubscriptions(t *testing.T) {
 			assert.EqualError(t, err, want)
 		}
 	}
-	for _, auth := range []string{"", "s3cret", base64url.EncodeToString(make([]byte, 15)), base64url.EncodeToString(make([]byte, 17))} {
+	for _, auth := range []string{"", "s3cret", base64.RawURLEncoding.EncodeToString(make([]byte, 15)), base64.RawURLEncoding.EncodeToString(make([]byte, 17))} {
 		s := good
 		s.Auth = auth
 		assert.EqualError(t, s.Check(false), "auth must be the base64url of 16 bytes")
@@ -151,7 +153,7 @@ func TestAddresses(t *testing.T) {
 		if strings.Contains(address, ":") {
 			host = "[" + address + "]"
 		}
-		err := newBrowser(t).subscription("https://" + host + "/x").Check(false)
+		err := pushtest.NewBrowser(t).Subscription("https://" + host + "/x").Check(false)
 		assert.Equal(t, public, err == nil, "%s: %v", address, err)
 	}
 }
@@ -159,13 +161,13 @@ func TestAddresses(t *testing.T) {
 // TestEmbeddedAddresses checks that an IPv4 address is refused in each form in which IPv6 contains it, if it is refused
 // by itself.
 func TestEmbeddedAddresses(t *testing.T) {
-	b := newBrowser(t)
+	b := pushtest.NewBrowser(t)
 	allowed := func(address netip.Addr) bool {
 		host := address.String()
 		if address.Is6() {
 			host = "[" + host + "]"
 		}
-		return b.subscription("https://"+host+"/x").Check(false) == nil
+		return b.Subscription("https://"+host+"/x").Check(false) == nil
 	}
 	rapid.Check(t, func(t *rapid.T) {
 		bytes := [4]byte(rapid.SliceOfN(rapid.Byte(), 4, 4).Draw(t, "address"))
@@ -189,16 +191,16 @@ func TestEmbeddedAddresses(t *testing.T) {
 
 // TestPrivateAddressesAreNotConnectedTo checks the address that a name resolves to, not only the name.
 func TestPrivateAddressesAreNotConnectedTo(t *testing.T) {
-	s := newService(t)
+	s := pushtest.NewService(t)
 	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
-		subscription := s.browser.subscription("https://" + host + ":" + port + secretPath)
-		_, err := push.NewSender(s.keys, subject, subscription, s.client(false)).Send(t.Context(), waiting())
+		subscription := s.Browser.Subscription("https://" + host + ":" + port + "/s3cret")
+		_, err := push.NewSender(s.Keys, pushtest.Subject, subscription, s.PushClient(false)).Send(t.Context(), waiting())
 		require.EqualError(t, err, host+":"+port+": its address is not public: see PUSH_ALLOW_PRIVATE")
 		require.ErrorIs(t, err, notify.ErrRefused)
 	}
-	assert.Empty(t, s.taken)
-	_, err := s.sender().Send(t.Context(), waiting())
+	assert.Empty(t, s.Taken())
+	_, err := s.Sender().Send(t.Context(), waiting())
 	require.NoError(t, err, "it can be reached if that is allowed")
 }
 

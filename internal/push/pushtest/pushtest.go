@@ -1,4 +1,6 @@
-package push_test
+// Package pushtest is a push service and a browser, for tests. It decrypts and verifies by itself what package push
+// encrypts and signs with a library.
+package pushtest
 
 import (
 	"crypto/aes"
@@ -33,30 +35,31 @@ import (
 
 var base64url = base64.RawURLEncoding
 
-// browser is what a browser keeps of a subscription.
-type browser struct {
-	private *ecdh.PrivateKey
-	auth    []byte
+// Browser is what a browser keeps of a subscription.
+type Browser struct {
+	Private *ecdh.PrivateKey
+	Auth    []byte
 }
 
-func newBrowser(t *testing.T) browser {
+// NewBrowser returns a browser with new keys.
+func NewBrowser(t testing.TB) Browser {
 	t.Helper()
 	private, err := ecdh.P256().GenerateKey(rand.Reader)
 	require.NoError(t, err)
 	auth := make([]byte, 16)
 	rand.Read(auth) //nolint:errcheck // never fails
-	return browser{private, auth}
+	return Browser{private, auth}
 }
 
-func (b browser) subscription(endpoint string) push.Subscription {
+// Subscription returns the browser's subscription at an endpoint.
+func (b Browser) Subscription(endpoint string) push.Subscription {
 	return push.Subscription{
-		Endpoint: endpoint, P256dh: base64url.EncodeToString(b.private.PublicKey().Bytes()), Auth: base64url.EncodeToString(b.auth),
+		Endpoint: endpoint, P256dh: base64url.EncodeToString(b.Private.PublicKey().Bytes()), Auth: base64url.EncodeToString(b.Auth),
 	}
 }
 
-// decrypt returns the content of a body that consists of one record of aes128gcm (RFC 8188), as RFC 8291 describes it.
-// It does not use the library that encrypts.
-func (b browser) decrypt(t testing.TB, body []byte) []byte {
+// Decrypt returns the content of a body that consists of one record of aes128gcm (RFC 8188), as RFC 8291 describes it.
+func (b Browser) Decrypt(t testing.TB, body []byte) []byte {
 	t.Helper()
 	require.Greater(t, len(body), 21+65)
 	salt, size, length := body[:16], binary.BigEndian.Uint32(body[16:20]), int(body[20])
@@ -67,14 +70,14 @@ func (b browser) decrypt(t testing.TB, body []byte) []byte {
 
 	serverKey, err := ecdh.P256().NewPublicKey(server)
 	require.NoError(t, err)
-	shared, err := b.private.ECDH(serverKey)
+	shared, err := b.Private.ECDH(serverKey)
 	require.NoError(t, err)
 	derive := func(secret, salt []byte, info string, n int) []byte {
 		key, err := hkdf.Key(sha256.New, secret, salt, info, n)
 		require.NoError(t, err)
 		return key
 	}
-	input := derive(shared, b.auth, "WebPush: info\x00"+string(b.private.PublicKey().Bytes())+string(server), 32)
+	input := derive(shared, b.Auth, "WebPush: info\x00"+string(b.Private.PublicKey().Bytes())+string(server), 32)
 	block, err := aes.NewCipher(derive(input, salt, "Content-Encoding: aes128gcm\x00", 16))
 	require.NoError(t, err)
 	gcm, err := cipher.NewGCM(block)
@@ -86,55 +89,43 @@ func (b browser) decrypt(t testing.TB, body []byte) []byte {
 	return []byte(strings.TrimSuffix(content, "\x02"))
 }
 
-// TestDecryptionOfTheTests checks decrypt with the example of RFC 8291, appendix A.
-func TestDecryptionOfTheTests(t *testing.T) {
-	of := func(text string) []byte {
-		b, err := base64url.DecodeString(text)
-		require.NoError(t, err)
-		return b
-	}
-	private, err := ecdh.P256().NewPrivateKey(of("q1dXpw3UpT5VOmu_cf_v6ih07Aems3njxI-JWgLcM94"))
-	require.NoError(t, err)
-	b := browser{private, of("BTBZMqHH6r4Tts7J_aSIgg")}
-	body := of("DGv6ra1nlYgDCS1FRnbzlwAAEABBBP4z9KsN6nGRTbVYI_c7VJSPQTBtkgcy27mlmlMoZIIgDll6e3vCYLocInmYWAmS6TlzAC8wEqKK6PBru3jl7A_yl95bQpu6cVPTpK4Mqgkf1CXztLVBSt2Ks3oZwbuwXPXLWyouBWLVWGNWQexSgSxsj_Qulcy4a-fN")
-	assert.Equal(t, "When I grow up, I want to be a watermelon", string(b.decrypt(t, body)))
-}
-
-// shown is a payload as the service worker reads it.
-type shown struct {
+// Message is a payload as the service worker reads it.
+type Message struct {
 	ID, Tag, Kind, Title, Body, URL string
 	Timestamp                       int64
 	Renotify, Withdrawn             bool
 }
 
-// pushed is a message that a push service took.
-type pushed struct {
-	shown
-	ttl            int
-	urgency, topic string
-	raw            string
+// Pushed is a message that a push service took.
+type Pushed struct {
+	Message
+	TTL            int // seconds
+	Urgency, Topic string
+	Raw            string // the payload
 }
 
-const subject = "mailto:ops@example.com"
+// Subject is the one that requests to a [Service] must have, unless it says another.
+const Subject = "mailto:ops@example.com"
 
-// service is a push service on this machine, with one browser that is subscribed. A request that the RFCs do not allow
+// Service is a push service on this machine, with one browser that is subscribed. A request that the RFCs do not allow
 // fails the test.
-type service struct {
+type Service struct {
 	*httptest.Server
-	t       *testing.T
-	keys    *push.Keys
-	browser browser
-	subject string // that the requests must name
+	Keys    *push.Keys // that the requests must be signed with
+	Browser Browser
+	Subject string // that the requests must name
 
+	t     testing.TB
 	mu    sync.Mutex
-	taken []pushed
+	taken []Pushed
 }
 
-func newService(t *testing.T) *service {
+// NewService returns a service with HTTPS on a port of this machine, which is closed at the end of the test.
+func NewService(t testing.TB) *Service {
 	t.Helper()
 	keys, err := push.NewKeys()
 	require.NoError(t, err)
-	s := &service{t: t, keys: keys, browser: newBrowser(t), subject: subject}
+	s := &Service{t: t, Keys: keys, Browser: NewBrowser(t), Subject: Subject}
 	s.Server = httptest.NewUnstartedServer(http.HandlerFunc(s.take))
 	s.EnableHTTP2 = true
 	s.Config.ErrorLog = log.New(io.Discard, "", 0) // some tests end connections
@@ -143,35 +134,46 @@ func newService(t *testing.T) *service {
 	return s
 }
 
-const secretPath = "/s3cret-endpoint"
+const path = "/s3cret-endpoint"
 
-// sender returns a sender to the browser. It may connect to this machine.
-func (s *service) sender() notify.Sender {
-	subscription := s.browser.subscription(s.URL + secretPath)
-	require.NoError(s.t, subscription.Check(true))
-	return push.NewSender(s.keys, s.subject, subscription, s.client(true))
+// Subscription returns the browser's subscription at this service.
+func (s *Service) Subscription() push.Subscription { return s.Browser.Subscription(s.URL + path) }
+
+// Sender returns a sender to the browser. It may connect to this machine.
+func (s *Service) Sender() notify.Sender {
+	require.NoError(s.t, s.Subscription().Check(true))
+	return push.NewSender(s.Keys, s.Subject, s.Subscription(), s.PushClient(true))
 }
 
-func (s *service) client(allowPrivate bool) *http.Client {
+// PushClient returns [push.NewClient], which trusts the service's certificate.
+func (s *Service) PushClient(allowPrivate bool) *http.Client {
 	client := push.NewClient(allowPrivate)
 	client.Transport.(*http.Transport).TLSClientConfig = s.Client().Transport.(*http.Transport).TLSClientConfig.Clone()
 	s.t.Cleanup(client.CloseIdleConnections)
 	return client
 }
 
-// one returns the only message that the service took.
-func (s *service) one() pushed {
-	s.t.Helper()
+// Taken returns the messages that the service took since it was last called.
+func (s *Service) Taken() []Pushed {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	require.Len(s.t, s.taken, 1)
-	return s.taken[0]
+	taken := s.taken
+	s.taken = nil
+	return taken
 }
 
-func (s *service) take(w http.ResponseWriter, r *http.Request) {
+// One is like Taken, for a single message.
+func (s *Service) One() Pushed {
+	s.t.Helper()
+	taken := s.Taken()
+	require.Len(s.t, taken, 1)
+	return taken[0]
+}
+
+func (s *Service) take(w http.ResponseWriter, r *http.Request) {
 	body, err := io.ReadAll(r.Body)
 	assert.NoError(s.t, err)
-	assert.Equal(s.t, "POST "+secretPath, r.Method+" "+r.URL.Path)
+	assert.Equal(s.t, "POST "+path, r.Method+" "+r.URL.Path)
 	assert.Equal(s.t, 2, r.ProtoMajor, "HTTP/2, as RFC 8030 asks for")
 	assert.Equal(s.t, "aes128gcm", r.Header.Get("Content-Encoding"))
 	assert.Regexp(s.t, "^KubeAgents/", r.Header.Get("User-Agent"))
@@ -179,10 +181,10 @@ func (s *service) take(w http.ResponseWriter, r *http.Request) {
 	assert.Regexp(s.t, `^[A-Za-z0-9_-]{1,32}$`, r.Header.Get("Topic"))
 	s.checkVAPID(r)
 
-	p := pushed{urgency: r.Header.Get("Urgency"), topic: r.Header.Get("Topic"), raw: string(s.browser.decrypt(s.t, body))}
-	p.ttl, err = strconv.Atoi(r.Header.Get("TTL"))
+	p := Pushed{Urgency: r.Header.Get("Urgency"), Topic: r.Header.Get("Topic"), Raw: string(s.Browser.Decrypt(s.t, body))}
+	p.TTL, err = strconv.Atoi(r.Header.Get("TTL"))
 	assert.NoError(s.t, err)
-	assert.NoError(s.t, json.Unmarshal([]byte(p.raw), &p.shown), p.raw)
+	assert.NoError(s.t, json.Unmarshal([]byte(p.Raw), &p.Message), p.Raw)
 	s.mu.Lock()
 	s.taken = append(s.taken, p)
 	s.mu.Unlock()
@@ -192,7 +194,7 @@ func (s *service) take(w http.ResponseWriter, r *http.Request) {
 var vapid = regexp.MustCompile(`^vapid t=([\w-]+)\.([\w-]+)\.([\w-]+), k=([\w-]+)$`)
 
 // checkVAPID checks the Authorization header, as RFC 8292 describes it.
-func (s *service) checkVAPID(r *http.Request) {
+func (s *Service) checkVAPID(r *http.Request) {
 	parts := vapid.FindStringSubmatch(r.Header.Get("Authorization"))
 	if !assert.NotNil(s.t, parts, r.Header.Get("Authorization")) {
 		return
@@ -209,11 +211,11 @@ func (s *service) checkVAPID(r *http.Request) {
 	}
 	assert.Equal(s.t, "ES256", header.Alg)
 	assert.Equal(s.t, s.URL, claims.Aud)
-	assert.Equal(s.t, s.subject, claims.Sub)
+	assert.Equal(s.t, s.Subject, claims.Sub)
 	left := time.Until(time.Unix(claims.Exp, 0))
 	assert.True(s.t, 0 < left && left <= 24*time.Hour, "expires in %s", left)
 
-	assert.Equal(s.t, s.keys.Public(), parts[4])
+	assert.Equal(s.t, s.Keys.Public(), parts[4])
 	point, err := base64url.DecodeString(parts[4])
 	assert.NoError(s.t, err)
 	public, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), point)
