@@ -533,6 +533,9 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		}
 		r.With(handlers.Compress).Get("/", h.Handle(h.Page)) // shows the sign-in form to clients without access.Read
 		r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
+		r.Get("/manifest.webmanifest", h.Handle(h.Dashboard.AppFile))
+		r.Get("/icons/{name}", h.Handle(h.Dashboard.AppFile))
+		r.Get("/sw.js", h.Handle(h.Dashboard.AppFile))
 		r.With(handlers.Compress).Get("/connect/assets/*", h.Handle(h.Dashboard.PublicAsset))
 		r.With(handlers.Compress).Get("/connect", h.Handle(h.Connect))
 		r.Get("/connect/{client}", h.Handle(h.ConnectClient))

@@ -105,8 +105,11 @@ var contentTypes = map[string]string{
 	".css":  "text/css; charset=utf-8",
 	".html": "text/html; charset=utf-8",
 	".js":   "text/javascript; charset=utf-8",
+	".png":  "image/png",
 	".svg":  "image/svg+xml",
 	"":      "text/plain; charset=utf-8",
+
+	".webmanifest": "application/manifest+json",
 }
 
 // Asset serves a file of the page: GET /assets/*. Its URL changes when the file does, so browsers may cache it forever.

@@ -141,9 +141,9 @@ func TestAssetsAreImmutable(t *testing.T) {
 		require.Equal(t, "no-store", w.Header().Get("Cache-Control"))
 	}
 
-	// All modules that the page imports are preloaded. The others belong to a worker and to another page.
+	// All modules that the page imports are preloaded. The others belong to workers and to another page.
 	require.NoError(t, fs.WalkDir(os.DirFS("web"), ".", func(name string, _ fs.DirEntry, err error) error {
-		if filepath.Ext(name) == ".js" && name != "worker.js" && name != "connect.js" {
+		if filepath.Ext(name) == ".js" && name != "worker.js" && name != "sw.js" && name != "connect.js" {
 			assert.True(t, preloaded[name], "the page does not preload %s", name)
 		}
 		return err

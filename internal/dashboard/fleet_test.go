@@ -73,6 +73,8 @@ func routes(h *handlers.Handler) chi.Router {
 	r.Get("/", h.Handle(h.Page))
 	r.Get("/connect", h.Handle(h.Connect))
 	r.Get("/favicon.svg", h.Handle(h.Dashboard.Icon))
+	r.Get("/manifest.webmanifest", h.Handle(h.Dashboard.AppFile))
+	r.Get("/icons/{name}", h.Handle(h.Dashboard.AppFile))
 	r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	r.Get("/connect/assets/*", h.Handle(h.Dashboard.PublicAsset))
 	r.Get("/api/agents", h.Read(h.Agents))

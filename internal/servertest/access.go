@@ -76,19 +76,22 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 		"DELETE /api/notifications/mutes/{mute_id}": {"/api/notifications/mutes/none", []int{401, 401, 401, 403, 403, 404, 404, 404}},
 		"POST /api/notifications/test":              {"/api/notifications/test", []int{401, 401, 401, 403, 403, 400, 403, 403}},
 
-		"GET /api/backup":       {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no journal
-		"GET /debug/pprof/*":    {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
-		"GET /":                 {"/", reads},
-		"GET /assets/*":         {"/" + strings.TrimPrefix(asset, "/"), reads},
-		"GET /favicon.svg":      {"/favicon.svg", open},
-		"GET /connect/assets/*": {"/" + public, open},
-		"GET /connect":          {"/connect", open},
-		"GET /connect/{client}": {"/connect/claude-code", open},
-		"GET /health":           {"/health", open},
-		"GET /health/live":      {"/health/live", open},
-		"GET /health/ready":     {"/health/ready", open},
-		"POST /sign-in":         {"/sign-in", []int{401, 401, 401, 401, 401, 401, 401, 401}},  // takes a form, no header
-		"POST /sign-out":        {"/sign-out", []int{303, 303, 303, 303, 303, 303, 303, 303}}, // nobody is signed in
+		"GET /api/backup":           {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no journal
+		"GET /debug/pprof/*":        {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
+		"GET /":                     {"/", reads},
+		"GET /assets/*":             {"/" + strings.TrimPrefix(asset, "/"), reads},
+		"GET /favicon.svg":          {"/favicon.svg", open},
+		"GET /connect/assets/*":     {"/" + public, open},
+		"GET /connect":              {"/connect", open},
+		"GET /connect/{client}":     {"/connect/claude-code", open},
+		"GET /health":               {"/health", open},
+		"GET /health/live":          {"/health/live", open},
+		"GET /health/ready":         {"/health/ready", open},
+		"POST /sign-in":             {"/sign-in", []int{401, 401, 401, 401, 401, 401, 401, 401}},  // takes a form, no header
+		"POST /sign-out":            {"/sign-out", []int{303, 303, 303, 303, 303, 303, 303, 303}}, // nobody is signed in
+		"GET /sw.js":                {"/sw.js", open},
+		"GET /icons/{name}":         {"/icons/192.png", open},
+		"GET /manifest.webmanifest": {"/manifest.webmanifest", open},
 	}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		_, ok := routes[method+" "+route]
@@ -767,7 +770,7 @@ func (wiring Wiring) TestUnusualRequestsBypassNoTokens(t *testing.T) {
 // guardedRoutes returns the routes that need a token, each as a method and a path.
 func (s *server) guardedRoutes(t *testing.T) (routes [][2]string) {
 	t.Helper()
-	public := regexp.MustCompile(`^/($|health|favicon\.svg|connect|sign-)`)
+	public := regexp.MustCompile(`^/($|health|favicon\.svg|connect|icons|manifest\.webmanifest|sw\.js|sign-)`)
 	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t", "{mute_id}", "none", "{client}", "codex", "*", "heap")
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if !public.MatchString(route) {
@@ -937,7 +940,7 @@ func (wiring Wiring) TestAudit(t *testing.T) {
 
 func (wiring Wiring) TestSecurityHeaders(t *testing.T) {
 	s := wiring.newTestServer(t, nil)
-	for _, target := range []string{"/", "/health", "/api/agents", "/nothing", "/metrics", "/openapi.yaml", "/favicon.svg"} {
+	for _, target := range []string{"/", "/health", "/api/agents", "/nothing", "/metrics", "/openapi.yaml", "/favicon.svg", "/sw.js", "/icons/192.png"} {
 		header := s.do("GET", target, "").Header()
 		require.Equal(t, "nosniff", header.Get("X-Content-Type-Options"), target)
 		require.Equal(t, "no-referrer", header.Get("Referrer-Policy"), target)
@@ -948,8 +951,8 @@ func (wiring Wiring) TestSecurityHeaders(t *testing.T) {
 }
 
 // TestSharedCachesStoreNothing sends a GET request to every route, as clients with and without access, and checks that
-// the response forbids shared caches to store it. Only the icon and the public scripts, which are the same for everyone,
-// may be stored.
+// the response forbids shared caches to store it. Only the icon, the app's files and the public scripts, which are the
+// same for everyone, may be stored.
 func (wiring Wiring) TestSharedCachesStoreNothing(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	s := wiring.newGuardedServer(t, nil, config.Config{TokensFile: path, CORSAllowedOrigins: config.Origins{"https://app.example"}}, nil)
@@ -959,13 +962,18 @@ func (wiring Wiring) TestSharedCachesStoreNothing(t *testing.T) {
 	cookie := "Cookie: " + signIn(t, s, holders["reads"].Token)
 	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.do("GET", "/", "", cookie).Body.String())
 	public := regexp.MustCompile(`connect/assets/[^"]+`).FindString(s.do("GET", "/connect", "", "Accept: text/html").Body.String())
-	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{mute_id}", "none", "{client}", "codex", "/connect/assets/*", "/"+public, "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
+	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{mute_id}", "none", "{name}", "192.png", "{client}", "codex", "/connect/assets/*", "/"+public, "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
+
 	check := func(route string, w *httptest.ResponseRecorder) {
 		t.Helper()
 		control, vary := w.Header().Values("Cache-Control"), strings.Join(w.Header().Values("Vary"), ", ")
 		require.Len(t, control, 1, route)
 		if route == "/favicon.svg" {
 			require.Equal(t, "public, max-age=86400", control[0])
+			return
+		}
+		if route == "/sw.js" || route == "/manifest.webmanifest" || route == "/icons/{name}" {
+			require.Equal(t, "no-cache", control[0], route)
 			return
 		}
 		if route == "/connect/assets/*" {

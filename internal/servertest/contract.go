@@ -257,7 +257,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		inRouter[method+" "+route] = true
 		return nil
 	}))
-	for _, page := range []string{"GET /", "GET /assets/*", "GET /connect/assets/*", "GET /favicon.svg", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not part of the API
+	for _, page := range []string{"GET /", "GET /assets/*", "GET /connect/assets/*", "GET /favicon.svg", "GET /sw.js", "GET /manifest.webmanifest", "GET /icons/{name}", "POST /sign-in", "POST /sign-out", "GET /debug/pprof/*"} { // not part of the API
 		delete(inRouter, page)
 	}
 	for path, item := range c.doc.Paths.Map() {

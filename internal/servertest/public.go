@@ -45,7 +45,7 @@ func (wiring Wiring) TestPublicURLWithPath(t *testing.T) {
 	for _, prefix := range []string{"", "/team/hub"} {
 		require.Equal(t, 200, s.do("POST", prefix+"/webhook/status", reportOf("a/b", "t", "running")+reportOf("c", "t", "running"), holders["reports"].Header()...).Code)
 	}
-	for _, target := range []string{"/", "/health", "/api/agents?limit=1", "/api/agents/a%2Fb", "/api/sessions/", "/openapi.yaml", "/favicon.svg", "/connect", "/connect/codex", "/nowhere", "/team/hubs/api/agents"} {
+	for _, target := range []string{"/", "/health", "/api/agents?limit=1", "/api/agents/a%2Fb", "/api/sessions/", "/openapi.yaml", "/favicon.svg", "/sw.js", "/manifest.webmanifest", "/icons/192.png", "/icons/none.png", "/connect", "/connect/codex", "/nowhere", "/team/hubs/api/agents"} {
 		bare, prefixed := s.do("GET", target, "", reads...), s.do("GET", "/team/hub"+target, "", reads...)
 		require.Equal(t, bare.Code, prefixed.Code, target)
 		if target != "/health" && target != "/" { // these contain the current time
