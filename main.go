@@ -36,10 +36,12 @@ import (
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/datadir"
+	"github.com/kubeagents/kubeagents/internal/devices"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/notify"
+	"github.com/kubeagents/kubeagents/internal/push"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/sockets"
 	"github.com/kubeagents/kubeagents/internal/upkeep"
@@ -170,6 +172,7 @@ type app struct {
 	recorder   *recorder.Recorder
 	hub        *live.Hub
 	notifier   *notify.Notifier
+	devices    *devices.Registry
 	handler    *handlers.Handler
 	encryption *tls.Config    // nil without TLS
 	watched    []*watch.Files // reloaded when they change
@@ -209,6 +212,9 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 		return nil, err
 	}
 	a.watched = append(a.watched, watched...)
+	if a.devices, err = openDevices(cfg, a.notifier, guard.Tokens, a.journal, logger); err != nil {
+		return nil, err
+	}
 	a.recorder = recorder.New(a.store, a.journal, a.metrics)
 	a.hub = live.New(a.store, a.metrics, live.Options{MaxSubscribers: cfg.MaxSubscribers, QueueSize: cfg.EventWindow / 2})
 	responses, bodies := budget.New(int64(cfg.AnswersMaxBytes)), budget.New(int64(cfg.BodiesMaxBytes))
@@ -217,7 +223,7 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 	a.handler = handlers.New(handlers.Options{
 		Store: a.store, Recorder: a.recorder, Journal: a.journal, Hub: a.hub, Metrics: a.metrics, Logger: logger,
 		Version: version.String(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
-		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, HasRules: cfg.NotifyFile != "",
+		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, Devices: a.devices, HasRules: cfg.NotifyFile != "",
 	})
 	return a, nil
 }
@@ -229,7 +235,7 @@ func (a *app) jobs() []func(context.Context) {
 		a.hub.Run,
 		func(ctx context.Context) { periodic.Expire(ctx, a.cfg.ExpiryInterval) },
 	}
-	jobs = append(jobs, a.notifier.Run)
+	jobs = append(jobs, a.notifier.Run, func(ctx context.Context) { upkeep.Every(ctx, refreshEvery, func(time.Time) { a.devices.Refresh() }) })
 	if a.journal == nil {
 		return jobs
 	}
@@ -338,6 +344,37 @@ func openNotifier(cfg config.Config, st *store.Store, j *journal.Journal, m *met
 	}
 	return notifier, []*watch.Files{files}, nil
 }
+
+// openDevices returns the devices that are notified by Web Push.
+func openDevices(cfg config.Config, notifier *notify.Notifier, tokens *access.Keyring, j *journal.Journal, logger *slog.Logger) (*devices.Registry, error) {
+	o := devices.Options{Notifier: notifier, Logger: logger, Grant: func(token string) (*access.Grant, bool) {
+		if tokens == nil {
+			return nil, token == ""
+		}
+		grant := tokens.Known(token)
+		return grant, grant != nil
+	}}
+	if j != nil {
+		o.Box = j
+	}
+	service, reason, err := push.Open(o.Box, push.Settings{
+		Keys: cfg.VAPIDPrivateKey.Keys, Subject: string(cfg.VAPIDSubject), AllowPrivate: cfg.PushAllowPrivate,
+	})
+	if err != nil {
+		return nil, err
+	}
+	if o.Reason = reason; service != nil {
+		o.Push = service
+	}
+	registry, err := devices.Open(o)
+	if err == nil && tokens != nil {
+		tokens.AfterLoad(registry.Refresh)
+	}
+	return registry, err
+}
+
+// refreshEvery is how often devices are checked for tokens that have expired. Until then, they are not notified either.
+const refreshEvery = time.Hour
 
 // linkTo returns the URL of a session on the dashboard, or of the dashboard itself for the zero key. It is "" without
 // PUBLIC_URL.
@@ -553,8 +590,16 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
 		r.Get("/api/notifications", h.AfterReplay(h.WithoutParameters(h.Notifications)))
 		r.Get("/api/notifications/mutes", h.AfterReplay(h.WithoutParameters(h.Mutes)))
+		r.Get("/api/notifications/devices", h.AfterReplay(h.WithoutParameters(h.Devices)))
 		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
+	})
+	r.Group(func(r chi.Router) { // of the client's own devices
+		r.Use(h.CheckHost, h.SameOrigin, h.RequireOwner)
+		r.Post("/api/notifications/devices", h.AfterReplay(h.WithoutParameters(h.AddDevice)))
+		r.Delete("/api/notifications/devices/{device_id}", h.AfterReplay(h.WithoutParameters(h.RemoveDevice)))
+		r.Post("/api/notifications/devices/{device_id}/test", h.AfterReplay(h.WithoutParameters(h.TestDevice)))
+		r.Post("/api/presence", h.AfterReplay(h.WithoutParameters(h.Presence)))
 	})
 	r.Group(func(r chi.Router) {
 		r.Use(h.CheckHost, h.SameOrigin, h.Require(access.Acknowledge))

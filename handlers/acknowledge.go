@@ -2,14 +2,10 @@ package handlers
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"strings"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/recorder"
@@ -106,17 +102,8 @@ func (h *Handler) Acknowledge(w http.ResponseWriter, r *http.Request) error {
 
 // readAcknowledgement reads the body of a request, which may be empty.
 func (h *Handler) readAcknowledgement(w http.ResponseWriter, r *http.Request) (in acknowledgeRequest, err error) {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAcknowledgeBody))
-	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return in, models.PayloadTooLarge("the body must be at most 64 KiB")
-		}
-		return in, models.BadRequest("", "the body could not be read")
-	}
-	if len(body) > 0 {
-		if err := json.Unmarshal(body, &in, json.RejectUnknownMembers(true)); err != nil {
-			return in, models.BadRequest("", "the body must be a JSON object with sessions (a list of agent_id and session_topic) or needs, and optionally minutes and as_of (a time such as 2026-01-02T15:04:05Z)")
-		}
+	if err := readObject(w, r, maxAcknowledgeBody, &in, "a JSON object with sessions (a list of agent_id and session_topic) or needs, and optionally minutes and as_of (a time such as 2026-01-02T15:04:05Z)"); err != nil {
+		return in, err
 	}
 	return in, checkMinutes(in.Minutes)
 }

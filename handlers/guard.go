@@ -88,6 +88,17 @@ func (h *Handler) RequireEveryAgent(next http.Handler) http.Handler {
 	})
 }
 
+// RequireOwner is like [Handler.Require] for clients with access.Read that change what is their own, such as devices. It
+// must come after [Handler.SameOrigin], since people who are signed in may do so as well.
+func (h *Handler) RequireOwner(next http.Handler) http.Handler {
+	return h.admitted(next, func(w http.ResponseWriter, r *http.Request) error {
+		if err := h.recognizeAndCount(w, r, access.Acknowledge); err != nil {
+			return err
+		}
+		return h.allow(w, grantOf(w), []access.Scope{access.Read})
+	})
+}
+
 // RequireMuting is like [Handler.Require] for clients that may mute notifications of some agents: those with
 // access.Acknowledge, and those that manage notifications.
 func (h *Handler) RequireMuting(next http.Handler) http.Handler {

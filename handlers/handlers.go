@@ -20,6 +20,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
+	"github.com/kubeagents/kubeagents/internal/devices"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -65,6 +66,7 @@ type Options struct {
 	Dashboard *dashboard.Dashboard
 	Notifier  *notify.Notifier
 	HasRules  bool // there is a file with rules for the notifier
+	Devices   *devices.Registry
 }
 
 // New returns a handler. If there is a journal, the handler is not ready until [Handler.SetReady] is called.

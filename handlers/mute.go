@@ -3,11 +3,8 @@ package handlers
 import (
 	"errors"
 	"fmt"
-	"io"
 	"net/http"
 	"time"
-
-	"github.com/go-json-experiment/json"
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/notify"
@@ -73,7 +70,7 @@ func removesMute(grant *access.Grant, m notify.Mute) bool {
 func (h *Handler) Mute(w http.ResponseWriter, r *http.Request) error {
 	var in muteRequest
 	const allowed = "a JSON object with minutes or until (a time such as 2026-01-02T15:04:05Z), and optionally agent_id or rule"
-	if err := readObject(w, r, &in, allowed); err != nil {
+	if err := readObject(w, r, maxMuteBody, &in, allowed); err != nil {
 		return err
 	}
 	m, err := h.mute(grantOf(w), in)
@@ -221,21 +218,6 @@ func targetOf(m notify.Mute) string {
 		return "rule " + m.Rule
 	}
 	return "everything"
-}
-
-// readObject reads the body of a request into v. allowed says what the body must be.
-func readObject(w http.ResponseWriter, r *http.Request, v any, allowed string) error {
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxMuteBody))
-	if err != nil {
-		if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-			return models.PayloadTooLarge("the body must be at most 8 KiB")
-		}
-		return models.BadRequest("", "the body could not be read")
-	}
-	if err := json.Unmarshal(body, v, json.RejectUnknownMembers(true)); err != nil {
-		return models.BadRequest("", "the body must be "+allowed)
-	}
-	return nil
 }
 
 // auditDone logs what a request changed.

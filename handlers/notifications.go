@@ -280,7 +280,7 @@ func (h *Handler) TestDestination(w http.ResponseWriter, r *http.Request) error 
 	var in struct {
 		Destination string `json:"destination"`
 	}
-	if err := readObject(w, r, &in, "a JSON object with destination, the name of one"); err != nil {
+	if err := readObject(w, r, maxMuteBody, &in, "a JSON object with destination, the name of one"); err != nil {
 		return err
 	}
 	names := []string{}
@@ -293,10 +293,8 @@ func (h *Handler) TestDestination(w http.ResponseWriter, r *http.Request) error 
 	case !slices.Contains(names, in.Destination):
 		return models.NotFound("destination: " + listOf("destinations", names))
 	}
-	if now := time.Now(); !h.notificationTests.AllowN(now, 1) {
-		after := time.Duration((1 - h.notificationTests.TokensAt(now)) * float64(testEvery))
-		setRateLimit(w.Header(), testBurst, after)
-		return models.TooManyRequests("too many test messages: try again later")
+	if err := h.admitTest(w); err != nil {
+		return err
 	}
 	err := h.testDestination(r.Context(), in.Destination)
 	if err != nil {
@@ -306,6 +304,17 @@ func (h *Handler) TestDestination(w http.ResponseWriter, r *http.Request) error 
 	}
 	h.auditDone(r, w, "tested", "destination "+in.Destination)
 	return nil
+}
+
+// admitTest counts a test message. The error says that there were too many.
+func (h *Handler) admitTest(w http.ResponseWriter) error {
+	now := time.Now()
+	if h.notificationTests.AllowN(now, 1) {
+		return nil
+	}
+	after := time.Duration((1 - h.notificationTests.TokensAt(now)) * float64(testEvery))
+	setRateLimit(w.Header(), testBurst, after)
+	return models.TooManyRequests("too many test messages: try again later")
 }
 
 type testResult struct {

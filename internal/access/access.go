@@ -54,6 +54,7 @@ func parseScope(name string) (Scope, bool) {
 // Grant is what a client may do. A nil grant allows everything. A grant is immutable, except that it ends.
 type Grant struct {
 	name    string
+	token   string // of the token, see [Grant.Token]
 	scopes  Scope
 	team    *store.Team     // nil for every agent
 	share   store.Share     // of each limit
@@ -71,6 +72,15 @@ func (g *Grant) Name() string {
 		return ""
 	}
 	return g.name
+}
+
+// Token identifies the grant's token: it stays the same through restarts, and says nothing about the token itself. It is
+// "" for a nil grant.
+func (g *Grant) Token() string {
+	if g == nil {
+		return ""
+	}
+	return g.token
 }
 
 // SignedIn reports whether the grant belongs to a person who signed in.

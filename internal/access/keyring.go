@@ -8,6 +8,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"reflect"
+	"strings"
 	"sync"
 	"sync/atomic"
 
@@ -26,8 +27,9 @@ type Keyring struct {
 
 	current atomic.Pointer[map[uint64]*key] // by the first eight bytes of their hashes
 
-	mu    sync.Mutex             // serializes Load; guards teams
-	teams map[string]*store.Team // by name
+	mu        sync.Mutex             // serializes Load; guards what follows
+	teams     map[string]*store.Team // by name
+	afterLoad func()                 // nil for nothing
 }
 
 // key is a known token.
@@ -86,7 +88,17 @@ func (k *Keyring) Load(text []byte) (int, error) {
 		k.store.SetTeams(teamsOf(teams))
 	}
 	k.teams = teams
+	if k.afterLoad != nil {
+		k.afterLoad()
+	}
 	return len(known), nil
+}
+
+// AfterLoad makes f be called after each later Load that succeeds.
+func (k *Keyring) AfterLoad(f func()) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.afterLoad = f
 }
 
 func sumOf(text string) (sum [sha256.Size]byte) {
@@ -135,16 +147,34 @@ func Matches(patterns []string, agentID string) bool {
 	return false
 }
 
+// Exactly returns the pattern that covers one ID.
+func Exactly(agentID string) string { return special.Replace(agentID) }
+
+var special = strings.NewReplacer(`*`, `\*`, `?`, `\?`, `\`, `\\`)
+
 func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team, share store.Share) *key {
 	ended, end := context.WithCancel(context.Background())
 	if !e.Expires.IsZero() {
 		ended, end = context.WithDeadline(context.Background(), e.Expires)
 	}
 	return &key{sum, e, &Grant{
-		name: e.Name, scopes: e.scopes(), team: team, share: share, expires: e.Expires, ended: ended,
+		name: e.Name, token: e.prefix(), scopes: e.scopes(), team: team, share: share, expires: e.Expires, ended: ended,
 		reports: k.limits.Reports.limiter(), reads: k.limits.Reads.limiter(),
 		manages: team == nil && e.scopes()&Admin != 0,
 	}, end}
+}
+
+// Known returns the grant of the token with this [Grant.Token], nil if there is no such token any more.
+func (k *Keyring) Known(token string) *Grant {
+	prefix, err := hex.DecodeString(token)
+	if err != nil || len(prefix) != 8 {
+		return nil
+	}
+	known := (*k.current.Load())[binary.LittleEndian.Uint64(prefix)]
+	if known == nil || !known.grant.valid() {
+		return nil
+	}
+	return known.grant
 }
 
 // The errors of [Keyring.Grant].

@@ -36,20 +36,20 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 		if !strings.HasPrefix(route, "/api/") {
 			continue
 		}
-		route = strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{mute_id}", "none").Replace(route)
+		route = strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{mute_id}", "none", "{device_id}", "none").Replace(route)
 		for method := range item.Operations() {
 			routes++
 			status, body := request(method, route+"?_=1&xyzzy=2")
 			require.Equal(t, http.StatusBadRequest, status, "%s %s: %s", method, route, body)
 			require.Contains(t, body, `"field":"xyzzy"`, route)
 			require.Contains(t, body, "xyzzy is not a parameter of this route", route)
-			if route != "/api/events" && route != "/api/backup" && route != "/api/acknowledge" && !strings.HasPrefix(route, "/api/notifications/") { // which go on, or want a body
+			if route != "/api/events" && route != "/api/backup" && route != "/api/acknowledge" && route != "/api/presence" && !strings.HasPrefix(route, "/api/notifications/") { // which go on, or want a body
 				status, body = request(method, route+"?_=1")
 				require.NotEqual(t, http.StatusBadRequest, status, "%s %s: %s", method, route, body)
 			}
 		}
 	}
-	require.Equal(t, 18, routes)
+	require.Equal(t, 23, routes)
 	for target, want := range map[string]string{
 		"/api/sessions?statsu=failed":         "statsu is not a parameter of this route: did you mean status?",
 		"/api/agents?lim=1":                   "the parameters are active, cursor, limit, search, sort, source, status, waiting",

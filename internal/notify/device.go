@@ -12,7 +12,7 @@ var ErrGone = goneError{}
 type goneError struct{}
 
 // Error implements error.
-func (goneError) Error() string { return "the device is gone" }
+func (goneError) Error() string { return "the browser has ended the subscription" }
 
 // Unwrap returns [ErrRefused].
 func (goneError) Unwrap() error { return ErrRefused }
@@ -25,9 +25,9 @@ type Device struct {
 	Sender Sender
 	Gone   func() // is called after the sender fails with ErrGone
 
-	// What the device is notified of: what the rule with the name Follows of the file selects, at the times of that
-	// rule's first step, or what Rule selects if Follows is "". The steps of Rule name no destinations.
-	Follows string
+	// What the device is notified of: what the rules of the file with these names select, each at the time of its first
+	// step, or what Rule selects if there are no names. The steps of Rule name no destinations.
+	Follows []string
 	Rule    Rule
 
 	Added time.Time // it is not notified of what happened earlier
@@ -39,22 +39,34 @@ const deviceDestination = "devices"
 // devicePrefix begins the names of devices as destinations, and of their rules. Those of a file can't begin with it.
 const devicePrefix = "device:"
 
+// DeviceDestination returns the name of a device as a destination.
+func DeviceDestination(id string) string { return devicePrefix + id }
+
 func (d *Device) destination() *Destination {
 	return &Destination{Name: devicePrefix + d.ID, Sender: d.Sender, Limit: defaultLimit, device: d}
 }
 
-// rule returns the device's rule. It is nil if the device follows a rule that is not among those of the file.
-func (d *Device) rule(file map[string]*Rule) *Rule {
-	r := d.Rule
-	if d.Follows != "" {
-		if file[d.Follows] == nil {
-			return nil
-		}
-		r = *file[d.Follows]
+// rules returns the device's rules. Those of the file that it follows are left out if they are not there.
+func (d *Device) rules(file map[string]*Rule) (rules []*Rule) {
+	name := devicePrefix + d.ID
+	if len(d.Follows) == 0 {
+		return []*Rule{d.own(d.Rule, name)}
 	}
+	for _, followed := range d.Follows {
+		if r := file[followed]; r != nil {
+			own := d.own(*r, name+"/"+followed)
+			own.followed = followed
+			rules = append(rules, own)
+		}
+	}
+	return rules
+}
+
+// own makes a rule one of the device.
+func (d *Device) own(r Rule, name string) *Rule {
 	step := r.Steps[0]
 	step.To = []string{devicePrefix + d.ID}
-	r.Name, r.followed, r.Steps, r.within, r.since = devicePrefix+d.ID, d.Follows, []Step{step}, d.Covers, d.Added
+	r.Name, r.Steps, r.within, r.since = name, []Step{step}, d.Covers, d.Added
 	return &r
 }
 

@@ -197,7 +197,7 @@ func TestADeviceThatFollowsARule(t *testing.T) {
 		o := open(t, rule(10*time.Second, notify.Failed))
 		tablet := &phone{}
 		d := device(tablet)
-		d.Follows = "rule"
+		d.Follows = []string{"rule", "none"}
 		o.n.AddDevice(d)
 		o.settle()
 		o.is("a", models.Failed)
@@ -303,7 +303,12 @@ func TestAtTheKeyboard(t *testing.T) {
 		o.settle()
 		require.Equal(t, []string{"a waits"}, tablet.got(), "as soon as the page is left")
 
+		use(notify.Page{ID: "p1"})
+		o.asks("b", 3)
+		require.Empty(t, tablet.got())
 		use(notify.Page{ID: "p1", AgentID: "a", Topic: "other"})
+		o.settle()
+		require.Equal(t, []string{"b waits"}, tablet.got(), "as soon as the page shows something else")
 		o.asks("a", 3)
 		require.Equal(t, []string{"a waits"}, tablet.got(), "another session is on the page")
 		use(notify.Page{ID: "p1", AgentID: "a", Topic: "t"})

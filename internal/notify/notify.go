@@ -228,7 +228,7 @@ func (n *Notifier) setRules(w *wanted, now time.Time) {
 	}
 	file := maps.Clone(n.byName)
 	for _, id := range slices.Sorted(maps.Keys(w.devices)) {
-		if r := w.devices[id].rule(file); r != nil {
+		for _, r := range w.devices[id].rules(file) {
 			use(r)
 		}
 	}

@@ -21,11 +21,12 @@ const (
 	maxPerTime      = 1_000
 )
 
-// What applies unless the file says otherwise.
-var (
-	defaultLimit  = Limit{Messages: 10, Per: time.Minute}
-	defaultSettle = 10 * time.Second // a session that waits often goes on soon, because somebody is there
-)
+// defaultLimit applies unless the file says otherwise.
+var defaultLimit = Limit{Messages: 10, Per: time.Minute}
+
+// DefaultSettle is how long a session must have waited before anybody is notified, unless a rule says otherwise: it
+// often goes on soon, because somebody is there.
+const DefaultSettle = 10 * time.Second
 
 // name matches names of rules and destinations. They are shown in errors, in the log and in metrics. The usual tokens and
 // secrets are longer.
@@ -204,7 +205,7 @@ func (p *fileParser) rule(v value) Rule {
 		Title:   p.title(f),
 		Steps:   p.steps(f),
 		Quiet:   p.quiet(f),
-		Text:    Text(p.choice(f, "text", "full", "title", "nothing")),
+		Text:    Text(p.choice(f, "text", TextNames[:]...)),
 
 		FollowUp:   p.choice(f, "follow_up", "false", "true") == 1,
 		AtKeyboard: p.choice(f, "at_keyboard", "hold", "send") == 1,
@@ -273,7 +274,7 @@ func (p *fileParser) title(f fields) string {
 
 // steps returns the steps of a rule: that of the rule itself, and those in then.
 func (p *fileParser) steps(f fields) []Step {
-	first := Step{Settle: defaultSettle, To: p.to(f)}
+	first := Step{Settle: DefaultSettle, To: p.to(f)}
 	if after, ok := p.duration(f, "after", 0, longest, allowedAfter); ok {
 		first.After, first.Settle = after, 0
 	}

@@ -31,7 +31,16 @@ type presence struct {
 // notified of what the page shows.
 func (n *Notifier) Present(owner string, page Page, until time.Time) {
 	n.mu.Lock()
-	defer n.mu.Unlock()
+	before, known := n.present[owner][page.ID]
+	n.noteUse(owner, presence{page, until})
+	n.mu.Unlock()
+	if known && before.page != page {
+		n.release(heldPresent)
+	}
+}
+
+// noteUse notes that a page is used, and forgets those that are not used any more. The caller holds n.mu.
+func (n *Notifier) noteUse(owner string, used presence) {
 	now := time.Now()
 	for o, pages := range n.present {
 		for id, p := range pages {
@@ -48,9 +57,8 @@ func (n *Notifier) Present(owner string, page Page, until time.Time) {
 		pages = map[string]presence{}
 		n.present[owner] = pages
 	}
-	_, known := pages[page.ID]
-	if known || len(pages) < maxPages {
-		pages[page.ID] = presence{page, until}
+	if _, known := pages[used.page.ID]; known || len(pages) < maxPages {
+		pages[used.page.ID] = used
 	}
 }
 

@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"maps"
+	"strings"
 	"sync"
 	"time"
 )
@@ -43,6 +44,22 @@ func (r *requests) take(interrupt context.CancelFunc) wanted {
 	r.wanted.newConfig, r.wanted.newDevices, r.wanted.released = false, false, nil
 	r.interrupt = interrupt
 	return w
+}
+
+// sender returns the sender of a destination, nil if there is none with this name.
+func (r *requests) sender(destination string) Sender {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if id, isDevice := strings.CutPrefix(destination, devicePrefix); isDevice {
+		if d := r.wanted.devices[id]; d != nil {
+			return d.Sender
+		}
+		return nil
+	}
+	if d := r.wanted.config.Destinations[destination]; d != nil {
+		return d.Sender
+	}
+	return nil
 }
 
 // SetConfig replaces the rules and destinations of the file. What was sent stays known; what is due is planned anew.

@@ -45,6 +45,16 @@ func parseChange(name string) (c Change, ok bool) {
 // MarshalText implements encoding.TextMarshaler.
 func (c Change) MarshalText() ([]byte, error) { return []byte(c.String()), nil }
 
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (c *Change) UnmarshalText(text []byte) error {
+	change, ok := parseChange(string(text))
+	if !ok {
+		return models.BadRequest("on", "must be a list of "+enumerate(ChangeNames[:], "or"))
+	}
+	*c = change
+	return nil
+}
+
 // Config is what a rules file contains. It is not modified after it was parsed.
 type Config struct {
 	Rules        []Rule
@@ -98,7 +108,7 @@ type Rule struct {
 	within   func(agentID string) bool // the agents that the rule can be about; nil for all
 }
 
-// inFile returns the name of the rule in the file, if it is there or follows one.
+// inFile returns the name that the rule has in the file, or that of the rule which it follows.
 func (r *Rule) inFile() string { return cmp.Or(r.followed, r.Name) }
 
 // Step is a time at which a rule notifies destinations, unless the change no longer holds.
@@ -125,6 +135,22 @@ const (
 	TitleOnly             // title alone
 	NoText                // neither: that a session waits, is lost, failed or finished, and a link to it
 )
+
+// TextNames are the names of the values of Text, in their order.
+var TextNames = [...]string{"full", "title", "nothing"}
+
+// MarshalText implements encoding.TextMarshaler.
+func (t Text) MarshalText() ([]byte, error) { return []byte(TextNames[t]), nil }
+
+// UnmarshalText implements encoding.TextUnmarshaler.
+func (t *Text) UnmarshalText(text []byte) error {
+	i := slices.Index(TextNames[:], string(text))
+	if i < 0 {
+		return models.BadRequest("text", "must be "+enumerate(TextNames[:], "or"))
+	}
+	*t = Text(i)
+	return nil
+}
 
 // Selects reports whether the rule is about a change of a session.
 func (r *Rule) Selects(change Change, session *models.FleetSession) bool {

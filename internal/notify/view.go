@@ -241,25 +241,19 @@ var ErrUnknownDestination = errors.New("unknown destination")
 // Test sends a message to a destination, which says that it is a test, and returns what became of it. name is that of a
 // destination in the file, or "device:" and the ID of a device.
 func (n *Notifier) Test(ctx context.Context, name string) error {
-	n.mu.Lock()
-	q := n.queues[name]
-	var destination *Destination
-	if q != nil {
-		destination = q.destination
-	}
-	n.mu.Unlock()
-	if destination == nil {
+	sender := n.requests.sender(name)
+	if sender == nil {
 		return ErrUnknownDestination
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	m := TestMessage(time.Now())
 	m.URL = n.Link(store.SessionKey{})
-	_, err := destination.Sender.Send(ctx, m)
+	_, err := sender.Send(ctx, m)
 	now := time.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if q.destination == destination {
+	if q := n.queues[name]; q != nil && q.destination.Sender == sender {
 		if err == nil {
 			q.worked = now
 		} else {

@@ -30,17 +30,6 @@ const (
 	keepOther     = 4 * time.Hour
 )
 
-// ErrGone is wrapped by the error for a subscription that has ended: the browser unsubscribed, or its user took back the
-// permission. It should be forgotten. It wraps [notify.ErrRefused].
-var ErrGone error = goneError{}
-
-type goneError struct{}
-
-func (goneError) Error() string { return "the browser has ended the subscription" }
-
-// Unwrap returns [notify.ErrRefused].
-func (goneError) Unwrap() error { return notify.ErrRefused }
-
 // sender sends messages to a browser.
 type sender struct {
 	client       *http.Client
@@ -87,7 +76,7 @@ func (s *sender) push(ctx context.Context, m *notify.Message, p *payload) error 
 	}
 	err = notify.Exchange(s.client, r)
 	if status := notify.StatusOf(err); status == http.StatusNotFound || status == http.StatusGone {
-		return fmt.Errorf("%s: %w", err, ErrGone)
+		return fmt.Errorf("%s: %w", err, notify.ErrGone)
 	}
 	return err
 }

@@ -212,7 +212,7 @@ func TestAnswers(t *testing.T) {
 			for _, err := range []error{sendErr, s.Sender().Withdraw(t.Context(), waiting())} {
 				require.EqualError(t, err, s.Listener.Addr().String()+test.text)
 				assert.Equal(t, test.refused, errors.Is(err, notify.ErrRefused))
-				assert.Equal(t, test.gone, errors.Is(err, push.ErrGone))
+				assert.Equal(t, test.gone, errors.Is(err, notify.ErrGone))
 				var retry *notify.RetryError
 				if test.after == 0 {
 					assert.NotErrorAs(t, err, &retry)

@@ -18,6 +18,15 @@ type Subscription struct {
 	Auth     string `json:"auth"`     // secret that the browser shares with the server, as base64url
 }
 
+// Host returns the host of the push service.
+func (s Subscription) Host() string {
+	u, err := url.Parse(s.Endpoint)
+	if err != nil {
+		return ""
+	}
+	return u.Host
+}
+
 const (
 	maxEndpoint = 2048 // length of an endpoint, in bytes
 	authLength  = 16   // of the shared secret, in bytes

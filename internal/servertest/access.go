@@ -70,11 +70,16 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 		"DELETE /api/agents/{agent_id}/sessions/{session_topic}": {session, removes},
 		"POST /api/acknowledge":                                  {"/api/acknowledge", []int{401, 401, 401, 403, 403, 403, 400, 400}}, // a status report
 		"POST /api/agents/{agent_id}/sessions/{session_topic}/acknowledge": {session + "/acknowledge", []int{401, 401, 401, 403, 403, 403, 400, 400}},
-		"GET /api/notifications":                    {"/api/notifications", reads},
-		"GET /api/notifications/mutes":              {"/api/notifications/mutes", reads},
-		"POST /api/notifications/mutes":             {"/api/notifications/mutes", []int{401, 401, 401, 403, 403, 400, 400, 400}}, // a status report
-		"DELETE /api/notifications/mutes/{mute_id}": {"/api/notifications/mutes/none", []int{401, 401, 401, 403, 403, 404, 404, 404}},
-		"POST /api/notifications/test":              {"/api/notifications/test", []int{401, 401, 401, 403, 403, 400, 403, 403}},
+		"GET /api/notifications":                           {"/api/notifications", reads},
+		"GET /api/notifications/mutes":                     {"/api/notifications/mutes", reads},
+		"POST /api/notifications/mutes":                    {"/api/notifications/mutes", []int{401, 401, 401, 403, 403, 400, 400, 400}}, // a status report
+		"DELETE /api/notifications/mutes/{mute_id}":        {"/api/notifications/mutes/none", []int{401, 401, 401, 403, 403, 404, 404, 404}},
+		"GET /api/notifications/devices":                   {allDevices, reads},
+		"POST /api/notifications/devices":                  {allDevices, []int{401, 401, 401, 403, 400, 403, 400, 400}}, // a status report
+		"DELETE /api/notifications/devices/{device_id}":    {allDevices + "/none", []int{401, 401, 401, 403, 404, 403, 404, 404}},
+		"POST /api/notifications/devices/{device_id}/test": {allDevices + "/none/test", []int{401, 401, 401, 403, 404, 403, 404, 404}},
+		"POST /api/presence":                               {"/api/presence", []int{401, 401, 401, 403, 400, 403, 400, 400}},
+		"POST /api/notifications/test":                     {"/api/notifications/test", []int{401, 401, 401, 403, 403, 400, 403, 403}},
 
 		"GET /api/backup":           {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no journal
 		"GET /debug/pprof/*":        {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
@@ -771,7 +776,7 @@ func (wiring Wiring) TestUnusualRequestsBypassNoTokens(t *testing.T) {
 func (s *server) guardedRoutes(t *testing.T) (routes [][2]string) {
 	t.Helper()
 	public := regexp.MustCompile(`^/($|health|favicon\.svg|connect|icons|manifest\.webmanifest|sw\.js|sign-)`)
-	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t", "{mute_id}", "none", "{client}", "codex", "*", "heap")
+	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t", "{mute_id}", "none", "{device_id}", "none", "{client}", "codex", "*", "heap")
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
 		if !public.MatchString(route) {
 			routes = append(routes, [2]string{method, replace.Replace(route)})
@@ -870,7 +875,7 @@ func (wiring Wiring) TestNoSecretIsLogged(t *testing.T) {
 	}
 	cookies := 0
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
-		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{mute_id}", "none", "*", "heap").Replace(route)
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{mute_id}", "none", "{device_id}", "none", "*", "heap").Replace(route)
 		if route == "/api/events" {
 			method = "HEAD"
 		}
@@ -962,7 +967,7 @@ func (wiring Wiring) TestSharedCachesStoreNothing(t *testing.T) {
 	cookie := "Cookie: " + signIn(t, s, holders["reads"].Token)
 	asset := regexp.MustCompile(`/?assets/[^"]+`).FindString(s.do("GET", "/", "", cookie).Body.String())
 	public := regexp.MustCompile(`connect/assets/[^"]+`).FindString(s.do("GET", "/connect", "", "Accept: text/html").Body.String())
-	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{mute_id}", "none", "{name}", "192.png", "{client}", "codex", "/connect/assets/*", "/"+public, "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
+	replace := strings.NewReplacer("{agent_id}", "team%2Fa", "{session_topic}", "t1", "{mute_id}", "none", "{device_id}", "none", "{name}", "192.png", "{client}", "codex", "/connect/assets/*", "/"+public, "/assets/*", "/"+strings.TrimPrefix(asset, "/"), "*", "heap")
 
 	check := func(route string, w *httptest.ResponseRecorder) {
 		t.Helper()
@@ -1022,7 +1027,7 @@ func (wiring Wiring) TestEveryRouteChecksTheHost(t *testing.T) {
 	require.Contains(t, open.handlers.Access.Hosts.Names, strings.ToLower(machine))
 	open.report(t, reportOf("a", "t", "running"))
 	attack := func(s *server, method, route string) *httptest.ResponseRecorder {
-		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{mute_id}", "none", "{client}", "codex", "*", "x").Replace(route)
+		target := strings.NewReplacer("{agent_id}", "a", "{session_topic}", "t", "{mute_id}", "none", "{device_id}", "none", "{client}", "codex", "*", "x").Replace(route)
 		return s.do(method, target, reportOf("stolen", "t", "running"), "Host: evil.example:8080", "Sec-Fetch-Site: same-origin", "Origin: http://evil.example:8080")
 	}
 	routes := [][2]string{{"GET", "/nowhere"}, {"PUT", "/api/agents"}}

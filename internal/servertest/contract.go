@@ -251,6 +251,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 	c.checkJournal(t)
 	c.checkEvents(t)
 	c.checkNotifications(t)
+	c.checkDevices(t)
 
 	inRouter := map[string]bool{}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {
@@ -327,6 +328,7 @@ func (c *contract) checkJournal(t *testing.T) {
 	check("POST", "/webhook/status", report, 503, "nothing of this request was stored")
 	check("POST", "/webhook/status", report+report+"{}", 503, `"accepted":0,"rejected":3`)
 	check("POST", "/api/notifications/mutes", `{"minutes":5}`, 503, "the disk of DATA_DIR is full")
+	check("POST", allDevices, subscription("a", ""), 503, "the disk of DATA_DIR is full")
 	check("GET", "/api/notifications/mutes", "", 200, `"mutes":[]`)
 	check("GET", "/health", "", 503, `"cause":"the disk of DATA_DIR is full: `)
 	check("GET", "/health/ready", "", 200, "ok")

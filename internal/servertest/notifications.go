@@ -97,6 +97,7 @@ func (wiring Wiring) newNotifyingServer(t *testing.T, entries map[string]access.
 		cfg.TokensFile, s.holders = accesstest.TokensFile(t, entries)
 	}
 	s.server = wiring.newGuardedServer(t, nil, cfg, func(p *handlers.Options) {
+		p.Devices = newDevices(t, p.Notifier, nil, p.Access.Tokens, browsers{s.phone})
 		p.HasRules, p.Access.Audit = true, slog.New(slog.NewTextHandler(s.log, nil))
 	})
 	limit := notify.Limit{Messages: 10, Per: time.Minute}
@@ -113,7 +114,7 @@ func (wiring Wiring) newNotifyingServer(t *testing.T, entries map[string]access.
 			{Name: "nights", Changes: []notify.Change{notify.Failed}, Agents: []string{"secret/*"}, Steps: steps[:1], Text: notify.NoText, AtKeyboard: true},
 		},
 	})
-	n.AddDevice(&notify.Device{ID: "d1", Owner: "ada", Sender: &phone{}, Follows: "needs-me", Added: time.Now()})
+	n.AddDevice(&notify.Device{ID: "d1", Owner: "ada", Sender: &phone{}, Follows: []string{"needs-me"}, Added: time.Now()})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { n.Run(ctx) })
@@ -386,8 +387,8 @@ func (wiring Wiring) TestMuting(t *testing.T) {
 		s := wiring.newNotifyingServer(t, tokensOfNotifications)
 		at := func(d time.Duration) string { return time.Now().Add(d).UTC().Format(time.RFC3339) }
 		for body, want := range map[string]string{
-			``:              "the body must be a JSON object with minutes or until",
-			`[]`:            "the body must be",
+			``:              "minutes or until is required, and not both",
+			`[]`:            "the body must be a JSON object with minutes or until",
 			`{"minuets":5}`: "the body must be",
 			`{}`:            "minutes or until is required, and not both",
 			`{"minutes":5,"until":"` + at(time.Hour) + `"}`: "minutes or until is required, and not both",
@@ -465,7 +466,8 @@ func (wiring Wiring) TestTestMessages(t *testing.T) {
 		require.Equal(t, 403, s.do("POST", "/api/notifications/test", toPhone, append(s.as("signed in: admin"), "Sec-Fetch-Site: cross-site")...).Code)
 		require.Empty(t, s.phone.arrived())
 		for body, want := range map[string]string{
-			``:                            "the body must be a JSON object with destination",
+			``:                            "destination is required",
+			`[]`:                          "the body must be a JSON object with destination",
 			`{}`:                          "destination is required",
 			`{"destination":"phon"}`:      "no such destination: the destinations are oncall, phone",
 			`{"destination":"device:d1"}`: "no such destination: the destinations are oncall, phone",

@@ -70,6 +70,8 @@ func (wiring Wiring) newGuardedServer(t testing.TB, changeOptions func(*store.Op
 	parts := handlers.Options{PublicURL: cfg.PublicURL.URL, Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
 		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: guard, Capture: cfg.Capture,
 		Notifier: notify.New(notify.Options{Store: st, Metrics: m, Logger: logger, Link: func(store.SessionKey) string { return "" }})}
+	pusher := &phone{}
+	parts.Devices = newDevices(t, parts.Notifier, nil, guard.Tokens, browsers{pusher})
 	if changeParts != nil {
 		changeParts(&parts)
 	}
