@@ -685,6 +685,8 @@ func TestKeys(t *testing.T) {
 	p.await("document.querySelector('h1').innerText == 'Needs you'")
 	p.press("3")
 	p.await("document.querySelector('.board')")
+	p.press("5")
+	p.await("document.querySelector('h1').innerText == 'Notifications'")
 }
 
 // TestRowsDoNotMoveUnderThePointer changes sessions while the pointer is over their list.

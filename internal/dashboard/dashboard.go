@@ -49,7 +49,7 @@ type file struct {
 
 // modules are preloaded with the page. Otherwise the browser would fetch them one after another, as each imports the
 // next.
-var modules = []string{"main.js", "html.js", "data.js", "acknowledge.js", "choice.js", "live.js", "stream.js", "route.js", "time.js", "theme.js", "copy.js", "parts.js", "notify.js",
+var modules = []string{"main.js", "html.js", "data.js", "acknowledge.js", "choice.js", "live.js", "stream.js", "route.js", "time.js", "theme.js", "copy.js", "parts.js", "notify.js", "mute.js", "notifications.js",
 	"needs.js", "sessions.js", "agents.js", "session.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"}
 
 // New returns the dashboard of st. The error says which embedded file is invalid.

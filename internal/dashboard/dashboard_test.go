@@ -178,7 +178,7 @@ func TestPublicFiles(t *testing.T) {
 func TestEveryIconExists(t *testing.T) {
 	icons, err := os.ReadFile("web/vendor/icons.svg")
 	require.NoError(t, err)
-	for _, file := range []string{"parts.js", "main.js", "notify.js", "needs.js", "sessions.js", "agents.js", "session.js", "acknowledge.js", "choice.js"} {
+	for _, file := range []string{"parts.js", "main.js", "notify.js", "needs.js", "sessions.js", "agents.js", "session.js", "acknowledge.js", "choice.js", "mute.js", "notifications.js"} {
 		source, err := os.ReadFile(filepath.Join("web", file))
 		require.NoError(t, err)
 		for _, use := range regexp.MustCompile(`\$\{Icon\} name="([^"]+)"`).FindAllSubmatch(source, -1) {

@@ -18,6 +18,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -41,6 +42,14 @@ func (p past) at(ago time.Duration, reports ...models.StatusReport) {
 // servePast serves the dashboard of a server without tokens, in the process of the test, with what fill reports.
 func servePast(t testing.TB, fill func(past)) *server {
 	t.Helper()
+	s, _ := servePastAndNotify(t, fill, nil)
+	return s
+}
+
+// servePastAndNotify is like servePast, and notifies of what is reported afterwards by the rules in config, if that is not
+// nil. It returns the server's notifier and store as well.
+func servePastAndNotify(t testing.TB, fill func(past), config *notify.Config) (*server, notified) {
+	t.Helper()
 	st := store.New(store.Options{DefaultTTL: 30 * time.Minute, SessionRetention: 168 * time.Hour, HistoryLimit: 100,
 		HistoryMaxBytes: 64 << 20, MaxSessions: 10_000, EventWindow: 10_000})
 	fill(past{t, st, time.Now()})
@@ -52,8 +61,14 @@ func servePast(t testing.TB, fill func(past)) *server {
 	running.Go(func() { hub.Run(ctx) })
 	page, err := dashboard.New(st)
 	require.NoError(t, err)
+	logger := slog.New(slog.DiscardHandler)
+	notifier := notify.New(notify.Options{Store: st, Metrics: m, Logger: logger, Link: func(store.SessionKey) string { return "" }})
+	if config != nil {
+		notifier.SetConfig(config)
+		running.Go(func() { notifier.Run(ctx) })
+	}
 	h := handlers.New(handlers.Options{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m, Dashboard: page,
-		Logger: slog.New(slog.DiscardHandler), Version: "test"})
+		Logger: logger, Version: "test", Notifier: notifier, HasRules: config != nil})
 	h.SetReady()
 	web := httptest.NewServer(routes(h))
 	t.Cleanup(func() {
@@ -63,7 +78,10 @@ func servePast(t testing.TB, fill func(past)) *server {
 		cancel()
 		running.Wait()
 	})
-	return &server{address: web.Listener.Addr().String()}
+	if config != nil {
+		require.Eventually(t, func() bool { return len(notifier.View(0, nil).Rules) > 0 }, 10*time.Second, time.Millisecond)
+	}
+	return &server{address: web.Listener.Addr().String()}, notified{past{t, st, time.Now()}, notifier}
 }
 
 // routes returns a handler for what the dashboard requests. The program's own router is in package main.
@@ -84,6 +102,11 @@ func routes(h *handlers.Handler) chi.Router {
 	r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
 	r.Get("/api/events", h.AfterReplay(h.Events))
 	r.Post("/api/acknowledge", h.AfterReplay(h.WithoutParameters(h.Acknowledge)))
+	r.Get("/api/notifications", h.AfterReplay(h.WithoutParameters(h.Notifications)))
+	r.Get("/api/notifications/mutes", h.AfterReplay(h.WithoutParameters(h.Mutes)))
+	r.Post("/api/notifications/mutes", h.AfterReplay(h.WithoutParameters(h.Mute)))
+	r.Delete("/api/notifications/mutes/{mute_id}", h.AfterReplay(h.WithoutParameters(h.Unmute)))
+	r.Post("/api/notifications/test", h.AfterReplay(h.WithoutParameters(h.TestDestination)))
 	r.Post("/api/agents/{agent_id}/sessions/{session_topic}/acknowledge", h.AfterReplay(h.WithoutParameters(h.AcknowledgeSession)))
 	return r
 }

@@ -145,7 +145,7 @@ const focusable = `[...document.querySelectorAll('a[href], button, input, select
 func TestKeyboardAlone(t *testing.T) {
 	in, s := openBrowser(t), servePast(t, typical)
 	p := openAt(in, t, s, "connect", "h1")
-	for _, page := range append(pagesOf("claude-code:payments@laptop-anna", "migrate")[:6], screen{"connect", "connect", ".expand:not([hidden])"}) {
+	for _, page := range append(pagesOf("claude-code:payments@laptop-anna", "migrate")[:6], screen{"connect", "connect", ".expand:not([hidden])"}, screen{"notifications", "?view=notifications", ".verdict"}) {
 		p.run(resize(760), chromedp.Navigate(s.url(page.query)))
 		p.await(fmt.Sprintf("document.querySelector(%q) && !document.querySelector('.skeleton')", page.selector))
 		all := eval[int](p, "window.left = new Set("+focusable+"), left.size")

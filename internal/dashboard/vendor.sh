@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/web/vendor"
 PREACT=11.2.0 HTM=3.1.1 LUCIDE=1.62.0
 ICONS=(activity arrow-left bell bell-off bot check circle-alert circle-check circle-help circle-x clock columns-3 copy ghost
-    hourglass inbox list loader log-out monitor moon plug radio search sun terminal unplug x)
+    hourglass inbox list loader log-out monitor moon plug radio search send sun terminal unplug x)
 
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT

@@ -88,8 +88,8 @@ func tabOf(query url.Values) string {
 		return "agents"
 	case view == "board":
 		return "sessions"
-	case view == "sessions" || view == "agents":
-		return view
+	case view == "sessions" || view == "agents" || view == "notifications":
+		return view // the last one has no tab
 	}
 	return "needs"
 }

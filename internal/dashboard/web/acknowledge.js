@@ -12,10 +12,11 @@ const snoozes = [[30, '30 minutes'], [60, '1 hour'], [240, '4 hours'], [1440, '1
 
 const together = 25 // sessions in a request: with the longest names, they fit into the server's limit for a body
 
-async function send(path, body) {
+/** send sends a request to the API. It returns {result}, or {fault} if that failed. */
+export async function send(path, body, method = 'POST') {
   try {
-    const answer = await fetch(path, {method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify(body)})
-    const result = await answer.json()
+    const answer = await fetch(path, {method, headers: {'Content-Type': 'application/json'}, body: body && JSON.stringify(body)})
+    const result = answer.status === 204 ? {} : await answer.json()
     return answer.ok ? {result} : {fault: result.message}
   } catch {
     return {fault: "The server can't be reached."}
@@ -65,8 +66,8 @@ export function Snooze({label, name, icon, forever, disabled, onSnooze}) {
     ${open && html`<${Menu} label=${name ?? label} button=${button} items=${snoozes.filter(([minutes]) => minutes || forever)} onClose=${close} onChoose=${(minutes) => { close(false); onSnooze(minutes) }} />`}`
 }
 
-/** Menu is a menu below its button, or above it if there is no room below. */
-function Menu({label, button, items, onClose, onChoose}) {
+/** Menu is a menu below its button, or above it if there is no room below. items are pairs of a value and its text. */
+export function Menu({label, button, items, onClose, onChoose}) {
   const menu = useRef()
   useLayoutEffect(() => {
     const {style} = menu.current
@@ -104,7 +105,7 @@ function Menu({label, button, items, onClose, onChoose}) {
     event.preventDefault()
   }
   return html`<div class="durations" popover="manual" role="menu" aria-label=${label} ref=${menu} onKeyDown=${press}>
-    ${items.map(([minutes, text]) => html`<button type="button" role="menuitem" tabindex="-1" onClick=${() => onChoose(minutes)}>${text}</button>`)}
+    ${items.map(([value, text]) => html`<button type="button" role="menuitem" tabindex="-1" onClick=${() => onChoose(value)}>${text}</button>`)}
   </div>`
 }
 

@@ -1,6 +1,7 @@
 // The list of agents, and the page of one agent.
 import {html, useEffect} from './html.js'
 import {useList, useQuery} from './data.js'
+import {MuteAgent} from './mute.js'
 import {agentHref, href} from './route.js'
 import {Ago} from './time.js'
 import {Filters, None} from './sessions.js'
@@ -78,6 +79,7 @@ export function Agent({params, onName}) {
         <div><dt>Last seen</dt><dd><${Ago} time=${agent.last_seen} after=" ago" /></dd></div>
       </dl>
       ${agent.latest_message && html`<p class="current-message" dir="auto">${agent.latest_message}</p>`}
+      <${MuteAgent} agent=${id} />
       <h2>Sessions</h2>`}
     ${!missing && (list.rows ? html`<${Rows} rows=${list.rows} label="Sessions" />` : !list.error && html`<${Loading} />`)}
     ${!missing && html`<${More} ...${list} />`}

@@ -68,6 +68,11 @@ function remember(path, value) {
   if (cache.size > remembered) cache.delete(cache.keys().next().value)
 }
 
+const refreshers = new Set()
+
+/** readAgain reads everything again that the page shows, because the person has changed something that causes no event. */
+export const readAgain = () => { for (const refresh of refreshers) refresh() }
+
 /**
  * useRefresh calls load now, again after each change for which relevant returns true and, if every is set, every so many
  * milliseconds while the page is visible. load gets an AbortSignal.
@@ -99,6 +104,8 @@ function useRefresh(load, relevant, key, every) {
     const leave = subscribe((changes) => {
       if (!changes || changes.some((change) => latest.current.relevant(change))) soon(document.hidden ? hiddenMs : 0)
     })
+    const refresh = () => soon(0)
+    refreshers.add(refresh)
     const shown = () => {
       if (!timer || document.hidden) return
       clearTimeout(timer)
@@ -113,6 +120,7 @@ function useRefresh(load, relevant, key, every) {
       clearTimeout(timer)
       clearInterval(beat)
       leave()
+      refreshers.delete(refresh)
       removeEventListener('visibilitychange', shown)
     }
   }, [key])

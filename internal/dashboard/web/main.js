@@ -10,9 +10,10 @@ import {Needs, paths, useCounts} from './needs.js'
 import {Board, Sessions} from './sessions.js'
 import {Agent, Agents} from './agents.js'
 import {Session} from './session.js'
+import {Notifications} from './notifications.js'
 import {currentTheme, nextTheme, themeNames} from './theme.js'
 
-const shown = {needs: Needs, sessions: Sessions, board: Board, agents: Agents, agent: Agent, session: Session}
+const shown = {needs: Needs, sessions: Sessions, board: Board, agents: Agents, agent: Agent, session: Session, notifications: Notifications}
 
 function App() {
   const {view, params} = useRoute()
@@ -53,6 +54,7 @@ function Bar({view, counts: {waiting, lost, earlier, failed}, onHelp}) {
     <div class="tools">
       <${Connection} />
       <${Bell} />
+      <a class="plain" href=${href({view: 'notifications'})} aria-current=${view === 'notifications' ? 'page' : undefined} title="Rules and delivery of notifications" aria-label="Rules and delivery of notifications"><${Icon} name="send" /></a>
       <${Theme} />
       <${SignOut} />
       <button type="button" class="plain help-button" onClick=${onHelp} title="Keyboard shortcuts (?)" aria-label="Keyboard shortcuts"><${Icon} name="circle-help" /></button>
@@ -85,7 +87,7 @@ function SignOut() {
 
 /** useTab shows in the tab's title and icon what needs attention. name is the name of the current session or agent. */
 function useTab({waiting, lost, failed, summary}, view, name) {
-  const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', agent: `${name} · `, session: `${name} · `}
+  const names = {needs: '', sessions: 'Sessions · ', board: 'Board · ', agents: 'Agents · ', notifications: 'Notifications · ', agent: `${name} · `, session: `${name} · `}
   useEffect(() => {
     document.title = inOrder(`${waiting ? `(${waiting}) ` : ''}${names[view]}KubeAgents`)
     if (!summary) return
@@ -109,7 +111,7 @@ function Announcer() {
 
 const keys = [['/', 'search'], ['j k', 'next and previous in a list'], ['Enter', 'open'],
   ...(allowed ? [['x', 'select a session that needs you'], ['Shift ↑ ↓', 'select several'], ['e', 'acknowledge'], ['s', 'snooze']] : []),
-  ['Esc', 'leave the search, clear the selection or go back'], ['1 2 3 4', 'needs you, sessions, board, agents'], ['?', 'show this help']]
+  ['Esc', 'leave the search, clear the selection or go back'], ['1 2 3 4 5', 'needs you, sessions, board, agents, notifications'], ['?', 'show this help']]
 
 function useKeys(onHelp) {
   useEffect(() => {

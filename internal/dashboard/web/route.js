@@ -1,7 +1,7 @@
 // Routing: the query of the URL determines the view completely, so that a link shows the same view.
 import {useEffect, useState} from './html.js'
 
-export const views = ['needs', 'sessions', 'board', 'agents']
+export const views = ['needs', 'sessions', 'board', 'agents', 'notifications']
 
 /** read returns {view, params}. view is one of views, or 'session' or 'agent'. */
 export function read(search = location.search) {
