@@ -50,6 +50,12 @@ func (r *Rule) Describe() string {
 	if r.Text != FullText {
 		lines = append(lines, map[Text]string{TitleOnly: "sends only the title of the session's text", NoText: "sends nothing of the session's text"}[r.Text])
 	}
+	if r.FollowUp {
+		lines = append(lines, "sends a further message when a change is over, where the first one can't be taken back")
+	}
+	if r.AtKeyboard {
+		lines = append(lines, "notifies devices even of what their owner's dashboard shows")
+	}
 	return strings.Join(lines, "\n")
 }
 

@@ -75,16 +75,9 @@ func latest(a, b time.Time) time.Time {
 func (n *Notifier) Mute(m Mute) (Mute, error) {
 	now := time.Now().UTC()
 	m.ID, m.Created, m.Until = newID(muteIDPrefix), now, m.Until.UTC()
-	n.mu.Lock()
-	n.dropMutes(now)
-	if len(n.muted.byID) >= maxMutes {
-		n.mu.Unlock()
+	if !n.addMute(m, now) {
 		return Mute{}, ErrTooManyMutes
 	}
-	n.muted.byID[m.ID] = m
-	n.muted.index(now)
-	n.unsaved = append(n.unsaved, encoded(mutePrefix+m.ID, m))
-	n.mu.Unlock()
 	if err := n.flush(); err != nil {
 		n.deleteMute(m.ID)
 		return Mute{}, err
@@ -92,25 +85,45 @@ func (n *Notifier) Mute(m Mute) (Mute, error) {
 	return m, nil
 }
 
+// addMute adds a mute to those in memory. It returns false if there are too many.
+func (n *Notifier) addMute(m Mute, now time.Time) bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.dropMutes(now)
+	if len(n.muted.byID) >= maxMutes {
+		return false
+	}
+	n.muted.byID[m.ID] = m
+	n.muted.index(now)
+	n.unsaved = append(n.unsaved, encoded(mutePrefix+m.ID, m))
+	return true
+}
+
 // Unmute removes a mute, and returns once that is durable. ok is false if there is none with this ID. What it held back
 // is sent, unless something else holds it back.
 func (n *Notifier) Unmute(id string) (ok bool, err error) {
-	if !n.deleteMute(id) {
+	n.mu.Lock()
+	m, ok := n.muted.byID[id]
+	n.mu.Unlock()
+	if !ok {
 		return false, nil
 	}
+	n.deleteMute(id)
+	if err := n.flush(); err != nil {
+		n.addMute(m, time.Now())
+		return true, err
+	}
 	n.release(heldMuted)
-	return true, n.flush()
+	return true, nil
 }
 
-func (n *Notifier) deleteMute(id string) (ok bool) {
+// deleteMute removes a mute from memory.
+func (n *Notifier) deleteMute(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if _, ok = n.muted.byID[id]; ok {
-		delete(n.muted.byID, id)
-		n.muted.index(time.Now())
-		n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + id})
-	}
-	return ok
+	delete(n.muted.byID, id)
+	n.muted.index(time.Now())
+	n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + id})
 }
 
 // dropMutes forgets the mutes that are over. The caller holds n.mu.

@@ -493,6 +493,21 @@ func keysIn(t *testing.T, err error) []string {
 	return regexp.MustCompile(`, | and `).Split(found[1], -1)
 }
 
+// TestDescribe checks what people read of a rule that uses every key.
+func TestDescribe(t *testing.T) {
+	config, err := notify.Parse([]byte(everything(t)), lookup)
+	require.NoError(t, err)
+	require.Equal(t, `notifies phone and local of: waits (after 10s), lost (after 10s), failed (after 10s), finished (after 10s), answered (after 10s)
+notifies oncall of: waits (after 15m), lost (after 15m), failed (after 15m), finished (after 15m), answered (after 15m)
+agents: team-a/*
+sources: claude-code
+title: contains "deploy"
+repeats every 30m, until 4h after the change
+from 22:00 to 07:00 (Europe/Berlin): holds what is due, and sends a summary afterwards
+sends a further message when a change is over, where the first one can't be taken back
+notifies devices even of what their owner's dashboard shows`, config.Rules[0].Describe())
+}
+
 // everything is a file that uses every key.
 func everything(t testing.TB) string {
 	return `destinations:
