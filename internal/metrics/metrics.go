@@ -104,9 +104,10 @@ func New(st *store.Store, version string) *Metrics {
 // maxScrapes is the maximum number of scrapes served at a time.
 const maxScrapes = 16
 
-// Handler serves the metrics. It answers 503 when [maxScrapes] scrapes are in progress.
+// Handler serves the metrics: as OpenMetrics to clients that ask for it, and otherwise in Prometheus' text format. It
+// answers 503 when [maxScrapes] scrapes are in progress.
 func (m *Metrics) Handler() http.Handler {
-	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: maxScrapes})
+	return promhttp.HandlerFor(m.registry, promhttp.HandlerOpts{Registry: m.registry, MaxRequestsInFlight: maxScrapes, EnableOpenMetrics: true})
 }
 
 // Reports counts the reports of one request, by outcome.

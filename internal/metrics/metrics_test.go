@@ -1,6 +1,8 @@
 package metrics_test
 
 import (
+	"compress/gzip"
+	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -65,6 +67,50 @@ func TestScrape(t *testing.T) {
 	}
 	require.Contains(t, text, "go_goroutines ")
 	require.Contains(t, text, "process_resident_memory_bytes ")
+}
+
+// TestFormats scrapes in the formats that clients ask for, compressed and not.
+func TestFormats(t *testing.T) {
+	m := metrics.New(store.New(store.Options{}), "test")
+	m.CountReports(metrics.Reports{Stored: 3})
+	const text, openMetrics = "text/plain; version=0.0.4; ", "application/openmetrics-text; version=1.0.0; "
+	for name, test := range map[string]struct{ accept, want string }{
+		"any format":             {"", text},
+		"a browser":              {"text/html,*/*;q=0.8", text},
+		"OpenMetrics":            {"application/openmetrics-text", "application/openmetrics-text; version=0.0.1; "},
+		"Prometheus":             {"application/openmetrics-text;version=1.0.0;q=0.5,application/openmetrics-text;version=0.0.1;q=0.4,text/plain;version=0.0.4;q=0.3,*/*;q=0.2", openMetrics},
+		"OpenMetrics as a guess": {"text/plain;version=0.0.4,application/openmetrics-text;version=1.0.0;q=0.1", text},
+	} {
+		for _, encoding := range []string{"", "gzip"} {
+			t.Run(strings.TrimSpace(name+" "+encoding), func(t *testing.T) {
+				r := httptest.NewRequest(http.MethodGet, "/metrics", nil)
+				r.Header.Set("Accept", test.accept)
+				r.Header.Set("Accept-Encoding", encoding)
+				w := httptest.NewRecorder()
+				m.Handler().ServeHTTP(w, r)
+				require.Equal(t, http.StatusOK, w.Code)
+				require.True(t, strings.HasPrefix(w.Header().Get("Content-Type"), test.want), w.Header())
+				require.Equal(t, encoding, w.Header().Get("Content-Encoding"))
+				require.Contains(t, strings.Join(w.Header().Values("Vary"), ", "), "Accept")
+				body := io.Reader(w.Body)
+				if encoding == "gzip" {
+					unzipped, err := gzip.NewReader(w.Body)
+					require.NoError(t, err)
+					body = unzipped
+				}
+				scraped, err := io.ReadAll(body)
+				require.NoError(t, err)
+				family := "# TYPE kubeagents_reports_total counter\n"
+				if test.want != text {
+					family = "# TYPE kubeagents_reports counter\n"
+				}
+				require.Contains(t, string(scraped), family)
+				require.Regexp(t, `(?m)^kubeagents_reports_total\{outcome="stored"\} 3(\.0)?$`, string(scraped))
+				require.Equal(t, test.want != text, strings.HasSuffix(string(scraped), "\n# EOF\n"))
+				require.NotContains(t, string(scraped), "_created")
+			})
+		}
+	}
 }
 
 // TestNoLabelIsChosenByAClient sends values of every kind that a client chooses, none of which may show in a scrape.

@@ -212,6 +212,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		{"GET", "/health/live", "", "", "/health/live", 200},
 		{"GET", "/health/ready", "", "", "/health/ready", 200},
 		{"GET", "/metrics", "", "", "/metrics", 200},
+		{"GET", "/metrics", "", "Accept: application/openmetrics-text", "/metrics", 200},
 		{"GET", "/openapi.yaml", "", "", "/openapi.yaml", 200},
 		{"GET", "/openapi.yaml", "", "If-None-Match: *", "/openapi.yaml", 304},
 		{"GET", "/nowhere", "", "", "", 404},
