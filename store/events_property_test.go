@@ -113,6 +113,9 @@ func requireAgreement(t *rapid.T, st *store.Store) {
 	for need := models.NeedWaiting; need <= models.NeedFailed; need++ {
 		needing := slices.DeleteFunc(slices.Clone(sessions), func(se models.FleetSession) bool { return needOf(&se) != need })
 		requireNeeds(t, need, needing, allSessions(t, st, store.SessionQuery{Need: need}, all))
+		if need == models.NeedWaiting {
+			requireWaits(t, needing, st)
+		}
 	}
 	for _, a := range allAgents(t, st, store.AgentQuery{}, all) {
 		require.Equal(t, waiting[a.ID], a.WaitingSessionCount)
@@ -123,6 +126,27 @@ func requireAgreement(t *rapid.T, st *store.Store) {
 		delete(waiting, a.ID)
 	}
 	require.Empty(t, waiting, "every waiting agent is found")
+}
+
+// requireWaits requires that a store knows how long the sessions wait that do, at several times.
+func requireWaits(t *rapid.T, waiting []models.FleetSession, st *store.Store) {
+	over := []time.Duration{0, time.Minute, time.Hour, 8 * time.Hour}
+	for _, now := range []time.Time{epoch.Add(-time.Hour), epoch.Add(time.Hour), epoch.Add(30 * time.Hour)} {
+		var longest time.Duration
+		counts := make([]int, len(over))
+		for _, se := range waiting {
+			waited := now.Sub(timeOfNeed(models.NeedWaiting, &se))
+			longest = max(longest, waited)
+			for i := range over {
+				if waited > over[i] {
+					counts[i]++
+				}
+			}
+		}
+		gotLongest, gotCounts := st.Waits(now, over...)
+		require.Equal(t, longest, gotLongest)
+		require.Equal(t, counts, gotCounts)
+	}
 }
 
 // TestAdmittedRecordsApplyInAnyOrder lets one store admit reports and events, and applies the records to another one in

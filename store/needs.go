@@ -181,6 +181,21 @@ func (r *roster) lostBefore(instant int64) int {
 	return lost.Len() - lost.Before(&session{attention: &attention{order: -instant + 1}})
 }
 
+// Waits returns the age of the longest wait among the sessions that need attention because they wait, and how many of
+// these have waited for longer than each of some durations.
+func (s *Store) Waits(now time.Time, longerThan ...time.Duration) (longest time.Duration, counts []int) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	waiting := s.fleet.needing(models.NeedWaiting)
+	if first := waiting.First(); first != nil {
+		longest = max(0, now.Sub(time.Unix(0, first.attention.order)))
+	}
+	for _, d := range longerThan {
+		counts = append(counts, waiting.Before(&session{attention: &attention{order: nanosOf(now.Add(-d))}}))
+	}
+	return longest, counts
+}
+
 // needPosition returns the position of se, which needs attention, among those with the same reason.
 func (se *session) needPosition() SessionPosition {
 	return SessionPosition{Updated: se.attention.order, Sequence: se.attention.sequence}

@@ -2,6 +2,7 @@ package metrics
 
 import (
 	"iter"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -22,6 +23,8 @@ var (
 	lostDesc     = desc("sessions_lost_total", "Sessions that expired while running or pending.")
 	needingDesc  = desc("sessions_needing_attention", "Sessions that need attention, by reason: waiting, lost or failed. Without those that were acknowledged or snoozed.", "need")
 	setAsideDesc = desc("sessions_acknowledged", "Sessions that would need attention if nobody had acknowledged or snoozed them, by reason: waiting, lost or failed.", "need")
+	waitingDesc  = desc("sessions_waiting", "Sessions that need attention because they have waited for longer than a time: 1m, 10m, 1h or 8h.", "longer_than")
+	longestDesc  = desc("longest_wait_seconds", "How long the session has waited that has waited the longest, of those that need attention; 0 if none waits.")
 	ackDesc      = desc("acknowledgements_total", "Sessions that a person acknowledged or snoozed, by kind (acknowledged, snoozed) and by reason: waiting, lost or failed.", "kind", "need")
 	boundsDesc   = desc("bound_hits_total", "How often a bound took effect: statuses dropped (history_limit, history_max_bytes), "+
 		"contents of current statuses dropped (content), sessions forgotten early (max_sessions, history_max_bytes) or at the end of their retention (session_retention), "+
@@ -34,7 +37,7 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 
 // Describe implements prometheus.Collector.
 func (fleet) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{agentsDesc, sessionsDesc, statusesDesc, bytesDesc, expiredDesc, lostDesc, needingDesc, setAsideDesc, ackDesc, boundsDesc} {
+	for _, d := range []*prometheus.Desc{agentsDesc, sessionsDesc, statusesDesc, bytesDesc, expiredDesc, lostDesc, needingDesc, waitingDesc, longestDesc, setAsideDesc, ackDesc, boundsDesc} {
 		ch <- d
 	}
 }
@@ -70,6 +73,7 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	for need, n := range byNeed(stats.Needs) {
 		gauge(needingDesc, int64(n), need)
 	}
+	f.collectWaits(ch)
 	for need, n := range byNeed(stats.Acknowledged) {
 		gauge(setAsideDesc, int64(n), need)
 	}
@@ -86,6 +90,20 @@ func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	counter(boundsDesc, stats.Bounds.MaxSessions, "max_sessions")
 	counter(boundsDesc, stats.Bounds.SessionRetention, "session_retention")
 	counter(boundsDesc, stats.Bounds.Refused, "refused")
+}
+
+// longerThan are the values of the label longer_than.
+var (
+	longerThan      = []time.Duration{time.Minute, 10 * time.Minute, time.Hour, 8 * time.Hour}
+	longerThanNames = []string{"1m", "10m", "1h", "8h"}
+)
+
+func (f fleet) collectWaits(ch chan<- prometheus.Metric) {
+	longest, counts := f.store.Waits(time.Now(), longerThan...)
+	ch <- prometheus.MustNewConstMetric(longestDesc, prometheus.GaugeValue, longest.Seconds())
+	for i, n := range counts {
+		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(n), longerThanNames[i])
+	}
 }
 
 // byNeed yields the counts, each with its reason as it appears on the wire.

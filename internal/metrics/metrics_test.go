@@ -2,11 +2,14 @@ package metrics_test
 
 import (
 	"compress/gzip"
+	"fmt"
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"regexp"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/stretchr/testify/require"
@@ -67,6 +70,37 @@ func TestScrape(t *testing.T) {
 	}
 	require.Contains(t, text, "go_goroutines ")
 	require.Contains(t, text, "process_resident_memory_bytes ")
+}
+
+// TestWaits scrapes while sessions wait, and when they don't any more.
+func TestWaits(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		st := store.New(store.Options{DefaultTTL: 24 * time.Hour, HistoryLimit: 2, HistoryMaxBytes: 1 << 20, MaxSessions: 3})
+		m := metrics.New(st, "test")
+		report := func(topic string, status models.Status) {
+			st.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: topic, Status: status}}, time.Now(), nil)
+		}
+		waits := func() (all []string) {
+			return regexp.MustCompile(`(?m)^kubeagents_(?:longest|sessions_waiting).* (\S+)$`).FindAllString(scrape(t, m), -1)
+		}
+		want := func(longest string, counts ...int) (all []string) {
+			all = []string{"kubeagents_longest_wait_seconds " + longest}
+			for i, name := range []string{"10m", "1h", "1m", "8h"} {
+				all = append(all, fmt.Sprintf(`kubeagents_sessions_waiting{longer_than=%q} %d`, name, counts[i]))
+			}
+			return all
+		}
+		require.Equal(t, want("0", 0, 0, 0, 0), waits())
+		report("long", models.Pending)
+		time.Sleep(50 * time.Minute)
+		report("shorter", models.Pending)
+		time.Sleep(10 * time.Minute)
+		require.Equal(t, want("3600", 1, 0, 2, 0), waits(), "an hour is not longer than an hour")
+		time.Sleep(time.Second)
+		require.Equal(t, want("3601", 2, 1, 2, 0), waits())
+		report("long", models.Running)
+		require.Equal(t, want("601", 1, 0, 1, 0), waits())
+	})
 }
 
 // TestFormats scrapes in the formats that clients ask for, compressed and not.
