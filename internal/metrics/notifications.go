@@ -69,7 +69,7 @@ func (m *Metrics) CountSuppressed(reason Suppression) {
 }
 
 // AddNotifications adds the gauges of messages that are to be sent or withdrawn. pending returns their number, and when
-// the oldest one became due; it must be safe for concurrent use.
+// the oldest one became due that is not held back, zero if there is none; it must be safe for concurrent use.
 func (m *Metrics) AddNotifications(pending func() (count int, oldest time.Time)) {
 	gauge := func(name, help string, value func() float64) prometheus.Collector {
 		return prometheus.NewGaugeFunc(prometheus.GaugeOpts{Namespace: namespace, Name: name, Help: help}, value)
@@ -79,8 +79,8 @@ func (m *Metrics) AddNotifications(pending func() (count int, oldest time.Time))
 			count, _ := pending()
 			return float64(count)
 		}),
-		gauge("notifications_oldest_seconds", "Age of the oldest message that is to be sent or withdrawn; 0 if there is none.", func() float64 {
-			if count, oldest := pending(); count > 0 {
+		gauge("notifications_oldest_seconds", "Age of the oldest message that is to be sent or withdrawn, without those that are held back for now; 0 if there is none.", func() float64 {
+			if _, oldest := pending(); !oldest.IsZero() {
 				return time.Since(oldest).Seconds()
 			}
 			return 0

@@ -320,14 +320,15 @@ func (n *Notifier) drop(q *queue, j *job) {
 	}
 }
 
-// pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due.
+// pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due that is not held
+// back. The time is zero if there is none.
 func (n *Notifier) pending() (count int, oldest time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	for _, q := range n.queues {
 		count += len(q.jobs.items)
 		for _, j := range q.jobs.items {
-			if created := j.created(); oldest.IsZero() || created.Before(oldest) {
+			if created := j.created(); j.held == notHeld && (oldest.IsZero() || created.Before(oldest)) {
 				oldest = created
 			}
 		}

@@ -4,6 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"regexp"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -142,12 +145,41 @@ func TestARetryInSilence(t *testing.T) {
 				o.phone.failWith(nil)
 				o.wait(2 * time.Hour)
 				require.Empty(t, o.phone.got())
+				require.Equal(t, []string{"oldest_seconds 0", "pending 1"}, o.backlog(), "what is held back is not late")
 				end()
 				o.wait(time.Hour)
 				require.Equal(t, []string{"a waits"}, o.phone.got())
+				require.Equal(t, []string{"oldest_seconds 0", "pending 0"}, o.backlog())
 			})
 		})
 	}
+}
+
+// TestABacklogGetsOld has a destination that fails.
+func TestABacklogGetsOld(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		o.phone.failWith(func(*notify.Message) error { return errors.New("away") })
+		o.asks("a", 1)
+		o.asks("b", 1)
+		before := o.backlog()
+		o.wait(time.Hour)
+		var oldest, later float64
+		_, err := fmt.Sscanf(before[0]+" "+o.backlog()[0], "oldest_seconds %g oldest_seconds %g", &oldest, &later)
+		require.NoError(t, err)
+		require.InDelta(t, oldest+3600, later, 1)
+		require.Equal(t, "pending 2", o.backlog()[1])
+	})
+}
+
+// backlog returns the metrics of the messages that are to be sent.
+func (o *office) backlog() (lines []string) {
+	w := httptest.NewRecorder()
+	o.n.Metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+	for _, found := range regexp.MustCompile(`(?m)^kubeagents_notifications_((?:pending|oldest).*)$`).FindAllStringSubmatch(w.Body.String(), -1) {
+		lines = append(lines, found[1])
+	}
+	return lines
 }
 
 // TestQuietHoursThatEndWhileTheServerIsDown sends one summary all the same.
