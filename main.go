@@ -225,7 +225,25 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 		Version: version.String(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
 		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, Devices: a.devices, HasRules: cfg.NotifyFile != "",
 	})
+	a.metrics.AddReady(a.handler.IsReady)
+	a.metrics.AddLimits(limitsOf(cfg))
 	return a, nil
+}
+
+// limitsOf returns the limits in effect, by setting. 0 stands for none.
+func limitsOf(cfg config.Config) map[string]int64 {
+	limits := map[string]int64{
+		"HISTORY_MAX_BYTES": int64(cfg.HistoryMaxBytes),
+		"MAX_SESSIONS":      int64(cfg.MaxSessions),
+		"MAX_SUBSCRIBERS":   int64(cfg.MaxSubscribers),
+		"MAX_IN_FLIGHT":     int64(cfg.MaxInFlight),
+		"ANSWERS_MAX_BYTES": int64(cfg.AnswersMaxBytes),
+		"BODIES_MAX_BYTES":  int64(cfg.BodiesMaxBytes),
+	}
+	if cfg.DataDir != "" {
+		limits["DATA_MAX_BYTES"] = int64(cfg.DataMaxBytes)
+	}
+	return limits
 }
 
 // jobs returns what runs in the background while the server is ready. Each job ends with its context.
@@ -286,6 +304,7 @@ func openAccess(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *
 	if err != nil {
 		return guard, nil, &config.SettingError{Err: err}
 	}
+	m.AddShares(guard.Tokens.Shares)
 	return guard, []*watch.Files{files}, nil
 }
 
@@ -319,6 +338,7 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 	if err != nil {
 		return nil, nil, &config.SettingError{Err: err}
 	}
+	m.AddCertificate(c.Expires)
 	return c.Config(), []*watch.Files{files}, nil
 }
 

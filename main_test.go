@@ -117,6 +117,34 @@ func TestBudgetsHaveTheirSettings(t *testing.T) {
 	require.Equal(t, map[string]bool{"answers_bytes 1000": true, "bodies_bytes 2000": true}, matches(`(?m)^kubeagents_((?:answers|bodies)_bytes .*)$`, w.Body.String()))
 }
 
+// TestGaugesOfTheServer checks that the metrics show the settings' limits, and whether the server is ready.
+func TestGaugesOfTheServer(t *testing.T) {
+	settings := map[string]string{"DATA_DIR": t.TempDir(), "DATA_MAX_BYTES": "300MiB", "HISTORY_MAX_BYTES": "3MiB", "MAX_SESSIONS": "7",
+		"MAX_SUBSCRIBERS": "8", "MAX_IN_FLIGHT": "0", "ANSWERS_MAX_BYTES": "17MiB", "BODIES_MAX_BYTES": "18MiB"}
+	cfg, err := config.Load(settings)
+	require.NoError(t, err)
+	logger := slog.New(slog.DiscardHandler)
+	a, err := assemble(cfg, logger, logger)
+	require.NoError(t, err)
+	gauges := func() map[string]bool {
+		w := httptest.NewRecorder()
+		a.metrics.Handler().ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/metrics", nil))
+		return matches(`(?m)^kubeagents_((?:ready|limit).*)$`, w.Body.String())
+	}
+	limits := []string{`{setting="DATA_MAX_BYTES"} 3.145728e+08`, `{setting="HISTORY_MAX_BYTES"} 3.145728e+06`, `{setting="MAX_SESSIONS"} 7`,
+		`{setting="MAX_SUBSCRIBERS"} 8`, `{setting="ANSWERS_MAX_BYTES"} 1.7825792e+07`, `{setting="BODIES_MAX_BYTES"} 1.8874368e+07`}
+	want := map[string]bool{"ready 0": true}
+	for _, limit := range limits {
+		want["limit"+limit] = true
+	}
+	require.Equal(t, want, gauges(), "the journal has not been read")
+	a.handler.SetReady()
+	require.True(t, gauges()["ready 1"])
+	a.handler.Drain()
+	require.True(t, gauges()["ready 0"])
+	require.NoError(t, a.journal.Close())
+}
+
 // TestJobs runs the server's background jobs on a journal for ten minutes, and then lets it crash. The use of the disk
 // must be measured. A session that was lost while the server was running must still be lost after the restart, although
 // no expiry run has seen it.

@@ -93,6 +93,9 @@ func New(p Options) *Handler {
 // SetReady makes the handler ready for reports and reads. Call it when the store has loaded the journal.
 func (h *Handler) SetReady() { h.replayed.Store(true) }
 
+// IsReady reports whether reports and reads are accepted: the journal has been read, and the server is not stopping.
+func (h *Handler) IsReady() bool { return h.replayed.Load() && !h.draining.Load() }
+
 // errReplaying is the response to reports and reads until then.
 var errReplaying = models.Unavailable("the server is starting: it is reading its journal")
 

@@ -30,6 +30,26 @@ func shown(t require.TestingT, st *store.Store, team *store.Team) (all []any) {
 	return all
 }
 
+// TestShareUses compares the use of shares with what the teams have.
+func TestShareUses(t *testing.T) {
+	st := newStore(func(o *store.Options) { o.MaxSessions, o.HistoryMaxBytes, o.DataMaxBytes = 40, 100_000, 1000 })
+	half, whole := teamOf("half", 0.5), teamOf("whole", 1)
+	st.SetTeams([]*store.Team{half, whole})
+	require.Equal(t, []store.ShareUse{{Team: half}}, st.ShareUses(), "who may use everything has no share")
+	for i := range 5 {
+		accept(st, epoch, running("half", fmt.Sprint(i)), running("whole", fmt.Sprint(i)), running("nobody", fmt.Sprint(i)))
+	}
+	st.SetEveryone(store.Share{Fraction: 0.25})
+	st.SetDiskUse(store.DiskUse{Total: 1000, Everyone: 25, Teams: map[*store.Team]int64{half: 500}})
+	uses := st.ShareUses()
+	require.Len(t, uses, 2)
+	require.Nil(t, uses[0].Team)
+	require.Equal(t, half, uses[1].Team)
+	require.Equal(t, []float64{0.5, 0.25, 0.1, 1}, []float64{uses[0].Sessions, uses[1].Sessions, uses[0].Disk, uses[1].Disk})
+	both := uses[0].Memory*25_000 + 2*uses[1].Memory*50_000 // the third team has as much as the second
+	require.InEpsilon(t, float64(st.Stats().HistoryBytes), both, 0.1)
+}
+
 // TestACappedTeamTakesNothingFromOthers lets one team do anything, and checks that another team, which stays within its
 // own share, sees what it would see in a separate store.
 func TestACappedTeamTakesNothingFromOthers(t *testing.T) {

@@ -25,7 +25,8 @@ type Keyring struct {
 	store  *store.Store
 	limits Limits
 
-	current atomic.Pointer[map[uint64]*key] // by the first eight bytes of their hashes
+	current atomic.Pointer[map[uint64]*key]        // by the first eight bytes of their hashes
+	labels  atomic.Pointer[map[*store.Team]string] // the name of the first token of each team; nil is all agents
 
 	mu        sync.Mutex             // serializes Load; guards what follows
 	teams     map[string]*store.Team // by name
@@ -44,6 +45,7 @@ type key struct {
 func NewKeyring(st *store.Store, limits Limits) *Keyring {
 	k := &Keyring{store: st, limits: limits, teams: map[string]*store.Team{}}
 	k.current.Store(&map[uint64]*key{})
+	k.labels.Store(&map[*store.Team]string{})
 	return k
 }
 
@@ -58,11 +60,15 @@ func (k *Keyring) Load(text []byte) (int, error) {
 	defer k.mu.Unlock()
 	old, known := *k.current.Load(), make(map[uint64]*key, len(entries))
 	teams, shares := map[string]*store.Team{}, sharesOf(entries)
+	labels := map[*store.Team]string{}
 	for _, e := range entries {
 		sum := sumOf(e.SHA256)
 		name := teamName(e.patterns())
 		share := shares.of(name, k.limits.TeamShare)
 		team := k.team(e.patterns(), share, teams)
+		if _, named := labels[team]; !named {
+			labels[team] = e.Name
+		}
 		prefix := binary.LittleEndian.Uint64(sum[:])
 		if before := old[prefix]; before != nil && reflect.DeepEqual(before.entry, e) && before.grant.share == share {
 			known[prefix] = before
@@ -79,6 +85,7 @@ func (k *Keyring) Load(text []byte) (int, error) {
 	k.store.SetTeams(both)
 	k.store.SetEveryone(shares.of(everyone, 1))
 	k.current.Store(&known)
+	k.labels.Store(&labels)
 	for prefix, before := range old {
 		if known[prefix] != before {
 			before.end()

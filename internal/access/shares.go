@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"strings"
 
+	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -43,6 +44,24 @@ func (s statedShares) of(name string, part float64) store.Share {
 		part = 1
 	}
 	return store.Share{Fraction: cmp.Or(stated.share, part), DropHistory: stated.diskFull == DropOldest}
+}
+
+// Shares returns the shares of limits that teams use at least to a part of 1, for the metrics.
+func (k *Keyring) Shares(atLeast float64) (all []metrics.Share) {
+	labels := *k.labels.Load()
+	for _, use := range k.store.ShareUses() {
+		label, known := labels[use.Team]
+		if !known { // the tokens are being replaced
+			continue
+		}
+		for _, share := range []metrics.Share{{Team: label, Setting: "MAX_SESSIONS", Used: use.Sessions},
+			{Team: label, Setting: "HISTORY_MAX_BYTES", Used: use.Memory}, {Team: label, Setting: "DATA_MAX_BYTES", Used: use.Disk}} {
+			if share.Used >= atLeast {
+				all = append(all, share)
+			}
+		}
+	}
+	return all
 }
 
 // everyone is the name of the team that covers every agent.

@@ -7,11 +7,15 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"time"
 )
 
 // Certs is a certificate with its key, and optionally the authorities that sign client certificates. Its methods are
 // safe for concurrent use.
-type Certs struct{ current atomic.Pointer[tls.Config] }
+type Certs struct {
+	current atomic.Pointer[tls.Config]
+	expires atomic.Pointer[time.Time]
+}
 
 // Load replaces the certificate for new connections. All arguments are PEM: cert is the certificate, followed by its
 // chain of intermediate certificates; key is its private key; clientCA holds the authorities that must have signed a
@@ -21,6 +25,10 @@ func (c *Certs) Load(cert, key, clientCA []byte) error {
 	pair, err := tls.X509KeyPair(cert, key)
 	if err != nil {
 		return fmt.Errorf("the certificate and its key can't be used: %w", err)
+	}
+	expires, err := firstExpiry(pair)
+	if err != nil {
+		return fmt.Errorf("the certificate's chain can't be used: %w", err)
 	}
 	config := &tls.Config{
 		Certificates: []tls.Certificate{pair},
@@ -36,8 +44,27 @@ func (c *Certs) Load(cert, key, clientCA []byte) error {
 		config.ClientAuth = tls.RequireAndVerifyClientCert
 	}
 	c.current.Store(config)
+	c.expires.Store(&expires)
 	return nil
 }
+
+// firstExpiry returns when the first certificate of a chain expires.
+func firstExpiry(chain tls.Certificate) (first time.Time, err error) {
+	for _, der := range chain.Certificate {
+		cert, err := x509.ParseCertificate(der)
+		if err != nil {
+			return first, err
+		}
+		if first.IsZero() || cert.NotAfter.Before(first) {
+			first = cert.NotAfter
+		}
+	}
+	return first, nil
+}
+
+// Expires returns when the certificate that was last passed to [Certs.Load] expires, or the one in its chain that
+// expires first. Load must have been called before.
+func (c *Certs) Expires() time.Time { return *c.expires.Load() }
 
 // safeSuites are the cipher suites of TLS 1.2 with forward secrecy and authenticated encryption (RFC 9325, section
 // 4.2). All suites of TLS 1.3 have both.

@@ -83,17 +83,18 @@ func TestManualLinks(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(pages["README.md"], "\n"), maxREADMELines)
 }
 
-// TestManualListsEveryMetric compares the metrics of a server with a journal, tokens and notifications with those in the
-// manual.
+// TestManualListsEveryMetric compares the metrics of a server with a journal, tokens, a certificate and notifications with
+// those in the manual.
 func TestManualListsEveryMetric(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	rules := filepath.Join(t.TempDir(), "rules.yaml")
 	require.NoError(t, os.WriteFile(rules, []byte("destinations: {a: {command: {program: /bin/true}}}\nrules: [{name: a, on: [lost], to: [a]}]\n"), 0o600))
-	p := start(t, "DATA_DIR="+t.TempDir(), "TOKENS_FILE="+path, "NOTIFY_FILE="+rules)
+	s := startTLS(t, "DATA_DIR="+t.TempDir(), "TOKENS_FILE="+path, "NOTIFY_FILE="+rules, "MAX_SESSIONS=3")
 	// Some metrics are only exposed after they have counted something.
-	require.Equal(t, http.StatusUnauthorized, p.do(http.MethodGet, "/metrics", "").Code)
-	require.Equal(t, http.StatusOK, p.do(http.MethodPost, "/webhook/codex", `{"hook_event_name":"Stop","session_id":"t"}`, holders["reports"].Header()...).Code)
-	scraped := p.do(http.MethodGet, "/metrics", "", holders["reads"].Header()...).Body.String()
+	require.Equal(t, http.StatusUnauthorized, s.do(t, http.MethodGet, "/metrics", "").Code)
+	require.Equal(t, http.StatusOK, s.do(t, http.MethodPost, "/webhook/codex", `{"hook_event_name":"Stop","session_id":"t"}`, holders["reports"].Header()...).Code)
+	require.Equal(t, http.StatusOK, s.do(t, http.MethodPost, "/webhook/status", reportOf("team/a", "t", "running"), holders["team"].Header()...).Code)
+	scraped := s.do(t, http.MethodGet, "/metrics", "", holders["reads"].Header()...).Body.String()
 	exposed := map[string]bool{}
 	pages := manual(t)
 	for _, found := range regexp.MustCompile(`(?m)^# TYPE (kubeagents_\w+) `).FindAllStringSubmatch(scraped, -1) {
@@ -106,7 +107,7 @@ func TestManualListsEveryMetric(t *testing.T) {
 			require.True(t, exposed[named], "%s names %s, which is not a metric", path, named)
 		}
 	}
-	require.Zero(t, p.stop(t))
+	require.Zero(t, s.stop(t))
 }
 
 // requireTools skips the test if the machine lacks one of the tools.

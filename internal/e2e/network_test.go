@@ -16,6 +16,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
@@ -37,7 +38,7 @@ type authority struct {
 	pem  []byte
 }
 
-func newAuthority(t *testing.T) authority {
+func newAuthority(t testing.TB) authority {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(1), Subject: pkix.Name{CommonName: "test authority"}, NotAfter: time.Now().Add(time.Hour),
@@ -50,7 +51,7 @@ func newAuthority(t *testing.T) authority {
 }
 
 // sign returns a certificate for 127.0.0.1 with the given serial number, and its key, both in PEM.
-func (a authority) sign(t *testing.T, serial int64) (cert, key []byte) {
+func (a authority) sign(t testing.TB, serial int64) (cert, key []byte) {
 	pair, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	require.NoError(t, err)
 	template := &x509.Certificate{SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: "test"}, NotAfter: time.Now().Add(time.Hour),
@@ -62,7 +63,7 @@ func (a authority) sign(t *testing.T, serial int64) (cert, key []byte) {
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: private})
 }
 
-func writeFile(t *testing.T, path string, text []byte) string {
+func writeFile(t testing.TB, path string, text []byte) string {
 	t.Helper()
 	require.NoError(t, os.WriteFile(path, text, 0o600))
 	return path
@@ -148,6 +149,46 @@ func TestTLS(t *testing.T) {
 	require.Equal(t, 200, resp.StatusCode)
 	require.Zero(t, p.stop(t))
 	require.NotContains(t, p.stderr.String(), "PRIVATE")
+}
+
+// encrypted is a running instance of the program with a certificate, and a client that trusts it.
+type encrypted struct {
+	*process
+	client *http.Client
+	caFile string // of the authority that signed the certificate, in PEM
+}
+
+// startTLS starts the program with a certificate for 127.0.0.1.
+func startTLS(t testing.TB, environment ...string) encrypted {
+	t.Helper()
+	ca, dir := newAuthority(t), t.TempDir()
+	cert, key := ca.sign(t, 100)
+	roots := x509.NewCertPool()
+	roots.AddCert(ca.cert)
+	s := encrypted{caFile: writeFile(t, filepath.Join(dir, "ca"), ca.pem)}
+	s.process = start(t, append(environment, "TLS_CERT_FILE="+writeFile(t, filepath.Join(dir, "cert"), cert),
+		"TLS_KEY_FILE="+writeFile(t, filepath.Join(dir, "key"), key))...)
+	s.client = &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, ForceAttemptHTTP2: true}}
+	return s
+}
+
+// do sends a request and returns the response. Header lines have the form "Name: value".
+func (s encrypted) do(t testing.TB, method, target, body string, header ...string) *httptest.ResponseRecorder {
+	t.Helper()
+	r, err := http.NewRequestWithContext(t.Context(), method, "https://"+s.address+target, strings.NewReader(body))
+	require.NoError(t, err)
+	for _, line := range header {
+		name, value, _ := strings.Cut(line, ": ")
+		r.Header.Set(name, value)
+	}
+	resp, err := s.client.Do(r)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
+	w := httptest.NewRecorder()
+	w.Code = resp.StatusCode
+	_, err = io.Copy(w.Body, resp.Body)
+	require.NoError(t, err)
+	return w
 }
 
 // metricsOf returns the text of /metrics, or an error text, because it is called in goroutines that must not end the

@@ -103,6 +103,44 @@ func TestWaits(t *testing.T) {
 	})
 }
 
+// TestShares scrapes the shares of more teams than are exposed.
+func TestShares(t *testing.T) {
+	m := metrics.New(store.New(store.Options{}), "test")
+	var all []metrics.Share
+	m.AddShares(func(atLeast float64) []metrics.Share {
+		require.Equal(t, 0.5, atLeast)
+		return all
+	})
+	exposed := func() []string {
+		return regexp.MustCompile(`(?m)^kubeagents_team_share_used_ratio\{.*$`).FindAllString(scrape(t, m), -1)
+	}
+	require.Empty(t, exposed())
+	for i := range 60 {
+		all = append(all, metrics.Share{Team: fmt.Sprintf("team %d", i), Setting: "MAX_SESSIONS", Used: 0.5 + float64(i)/128})
+	}
+	require.Len(t, exposed(), 50)
+	require.Contains(t, exposed(), `kubeagents_team_share_used_ratio{setting="MAX_SESSIONS",team="team 59"} 0.9609375`)
+	require.NotContains(t, strings.Join(exposed(), "\n"), `team 9"`, "ten others use more")
+}
+
+// TestServerGauges scrapes what the server tells about itself.
+func TestServerGauges(t *testing.T) {
+	m := metrics.New(store.New(store.Options{}), "test")
+	ready, expires := false, time.Unix(1_800_000_000, 0)
+	m.AddReady(func() bool { return ready })
+	m.AddCertificate(func() time.Time { return expires })
+	m.AddLimits(map[string]int64{"MAX_SESSIONS": 10, "MAX_IN_FLIGHT": 0})
+	text := scrape(t, m)
+	require.Contains(t, text, "kubeagents_ready 0\n")
+	require.Contains(t, text, "kubeagents_certificate_expiry_timestamp_seconds 1.8e+09\n")
+	require.Contains(t, text, `kubeagents_limit{setting="MAX_SESSIONS"} 10`+"\n")
+	require.NotContains(t, text, `setting="MAX_IN_FLIGHT"`, "0 is no limit")
+	ready, expires = true, expires.Add(time.Hour)
+	text = scrape(t, m)
+	require.Contains(t, text, "kubeagents_ready 1\n")
+	require.Contains(t, text, "kubeagents_certificate_expiry_timestamp_seconds 1.8000036e+09\n")
+}
+
 // TestFormats scrapes in the formats that clients ask for, compressed and not.
 func TestFormats(t *testing.T) {
 	m := metrics.New(store.New(store.Options{}), "test")
