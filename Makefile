@@ -9,7 +9,7 @@ PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers crash attack bench demo fuzz lint cold platforms build
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts crash attack bench demo fuzz lint cold platforms build
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,6 +33,9 @@ test-clients: ## install agents' tools from npm into a scratch folder and test t
 
 test-receivers: ## test notifications with a real Alertmanager and mail server (on Debian, prometheus-alertmanager and python3-aiosmtpd)
 	KUBEAGENTS_RECEIVERS=1 $(GO) test ./internal/e2e -count=1 -run TestReceiver -v
+
+test-alerts: ## test the alerts and the Grafana dashboard's queries with a real Prometheus (on Debian, prometheus)
+	KUBEAGENTS_PROMETHEUS=1 $(GO) test ./internal/e2e -count=1 -run TestPrometheus -v
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test ./internal/e2e -count=1 -run TestProgramKilled -v

@@ -109,6 +109,12 @@ receivers: [{name: hook, webhook_configs: [{url: %q}]}]
 `, webhook))
 	_, stderr := startReceiver(t, alertmanagerProgram, "--config.file="+config, "--storage.path="+dir,
 		"--web.listen-address=127.0.0.1:0", "--cluster.listen-address=")
+	return addressIn(t, stderr)
+}
+
+// addressIn returns the address at which a program of the Prometheus project listens, as it logs it.
+func addressIn(t *testing.T, stderr *bufio.Reader) (address string) {
+	t.Helper()
 	for log := ""; ; {
 		line, err := stderr.ReadString('\n')
 		log += line
