@@ -44,6 +44,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/push"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/sockets"
+	"github.com/kubeagents/kubeagents/internal/tracing"
 	"github.com/kubeagents/kubeagents/internal/upkeep"
 	"github.com/kubeagents/kubeagents/internal/version"
 	"github.com/kubeagents/kubeagents/internal/watch"
@@ -111,7 +112,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	if err != nil {
 		return err
 	}
-	server := newServer(router(a.handler, a.metrics, cfg), a.encryption, logger)
+	server := newServer(a.tracer.Trace(router(a.handler, a.metrics, cfg)), a.encryption, logger)
 
 	var background sync.WaitGroup
 	defer background.Wait()
@@ -158,6 +159,9 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	logger.Info("stopping", "timeout", cfg.ShutdownTimeout)
 	a.handler.Drain()
 	err = stop(server, a.handler, cfg.ShutdownTimeout, logger)
+	closing, done := context.WithTimeout(context.Background(), time.Second)
+	defer done()
+	a.tracer.Close(closing)
 	logger.Info("stopped", "accepted", a.metrics.Acknowledged())
 	return err
 }
@@ -174,8 +178,9 @@ type app struct {
 	notifier   *notify.Notifier
 	devices    *devices.Registry
 	handler    *handlers.Handler
-	encryption *tls.Config    // nil without TLS
-	watched    []*watch.Files // reloaded when they change
+	tracer     *tracing.Tracer // nil if nothing is traced
+	encryption *tls.Config     // nil without TLS
+	watched    []*watch.Files  // reloaded when they change
 }
 
 // assemble creates the parts of the server, each with the settings for it. Nothing runs yet.
@@ -201,6 +206,9 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 		return nil, err
 	}
 	a.encryption, a.watched = encryption, append(watched, watchedCerts...)
+	if a.tracer, err = openTracer(logger); err != nil {
+		return nil, err
+	}
 	page, err := dashboard.New(a.store)
 	if err != nil {
 		return nil, err
@@ -223,7 +231,7 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 	a.handler = handlers.New(handlers.Options{
 		Store: a.store, Recorder: a.recorder, Journal: a.journal, Hub: a.hub, Metrics: a.metrics, Logger: logger,
 		Version: version.String(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
-		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, Devices: a.devices, HasRules: cfg.NotifyFile != "",
+		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, Devices: a.devices, Tracing: a.tracer != nil, HasRules: cfg.NotifyFile != "",
 	})
 	a.metrics.AddReady(a.handler.IsReady)
 	a.metrics.AddLimits(limitsOf(cfg))
@@ -340,6 +348,18 @@ func openCerts(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*tls
 	}
 	m.AddCertificate(c.Expires)
 	return c.Config(), []*watch.Files{files}, nil
+}
+
+// openTracer returns what sends traces to a collector, nil if the environment names none.
+func openTracer(logger *slog.Logger) (*tracing.Tracer, error) {
+	enabled, err := tracing.Enabled(os.Getenv)
+	if err != nil {
+		return nil, &config.SettingError{Err: err}
+	}
+	if !enabled {
+		return nil, nil
+	}
+	return tracing.Open(context.Background(), version.String(), logger)
 }
 
 // openNotifier returns the notifier, and the rules file to watch, nil without NOTIFY_FILE.

@@ -65,6 +65,7 @@ type Options struct {
 	Capture   adapters.Capture // how much of the events of agents' tools is kept; "" for everything
 	Dashboard *dashboard.Dashboard
 	Notifier  *notify.Notifier
+	Tracing   bool // requests may have spans
 	HasRules  bool // there is a file with rules for the notifier
 	Devices   *devices.Registry
 }

@@ -366,7 +366,7 @@ func (h *Handler) reportFor(c caller, args sessionArgs, status models.Status) (r
 		Status: status, Message: args.Message, Content: args.Content, TTLMinutes: args.TTLMinutes,
 	})
 	in.faults = append(in.faults[:0], nil)
-	h.accept(in, c.grant)
+	h.accept(in, c.grant, nil)
 	if in.faults[0] != nil {
 		return result, in.faults[0]
 	}

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/go-chi/chi/v5"
+	"go.opentelemetry.io/otel/trace"
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/budget"
@@ -40,7 +41,8 @@ type envelope struct {
 	webhookID string // ID of a signed webhook, once its signature is checked
 	repeated  bool   // a webhook with this ID was accepted before
 
-	id [1]string // the value of the X-Request-Id header
+	id   [1]string  // the value of the X-Request-Id header
+	span trace.Span // nil if the request is not traced
 }
 
 func (e *envelope) WriteHeader(status int) {
@@ -139,6 +141,9 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		started := time.Now()
 		env := &envelope{ResponseWriter: w, started: started, id: [1]string{ids.of(r)}}
+		if h.Tracing {
+			env.span = spanOf(r)
+		}
 		header := w.Header()
 		header["X-Request-Id"] = env.id[:]
 		setSecurity(header, r.TLS != nil)
@@ -155,6 +160,9 @@ func (h *Handler) Observe(next http.Handler) http.Handler {
 				answered = env.began.Sub(started)
 			}
 			route := chi.RouteContext(r.Context()).RoutePattern()
+			if env.span != nil {
+				nameSpan(env, r.Method, route)
+			}
 			h.Metrics.ObserveRequest(route, r.Method, env.status, answered)
 			if env.late {
 				h.Metrics.CountAnswerCutOff()
@@ -223,6 +231,9 @@ func (h *Handler) log(r *http.Request, env *envelope, took time.Duration) {
 	}
 	if env.grant != nil {
 		attrs = append(attrs, slog.String("token", env.grant.Name()))
+	}
+	if env.span != nil {
+		attrs = append(attrs, slog.String("trace_id", env.span.SpanContext().TraceID().String()))
 	}
 	if env.cause != nil {
 		attrs = append(attrs, slog.Any("error", env.cause))

@@ -11,6 +11,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -86,8 +87,16 @@ func (h *Handler) DeduplicateWebhooks(next http.Handler) http.Handler {
 
 // take accepts the reports of a request, unless it repeats a webhook that was accepted before.
 func (h *Handler) take(w http.ResponseWriter, in *intake) {
-	if env := envelopeOf(w); env == nil || !env.repeated {
-		h.accept(in, grantOf(w))
+	env := envelopeOf(w)
+	switch {
+	case env != nil && env.repeated:
+	case env != nil && env.span != nil && env.span.IsRecording():
+		count, decoded, steps := len(in.reports), time.Now(), &recorder.Steps{}
+		h.accept(in, grantOf(w), steps)
+		traceReports(env, count, decoded, steps)
+		return
+	default:
+		h.accept(in, grantOf(w), nil)
 		return
 	}
 	count := metrics.Reports{}

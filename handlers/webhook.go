@@ -13,6 +13,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -93,7 +94,9 @@ func (in *intake) decodeRequest(r *http.Request) (several bool, err error) {
 
 // accept validates the reports of in, and records the valid ones of agents that the grant covers. Afterwards, the
 // faults hold the outcome of each report, and the reports must not be used any more.
-func (h *Handler) accept(in *intake, grant *access.Grant) {
+//
+// It notes in steps, unless that is nil, when they reached each step.
+func (h *Handler) accept(in *intake, grant *access.Grant, steps *recorder.Steps) {
 	now := time.Now()
 	valid := in.reports[:0]
 	for i := range in.reports {
@@ -106,7 +109,7 @@ func (h *Handler) accept(in *intake, grant *access.Grant) {
 	}
 	count := metrics.Reports{Invalid: len(in.reports) - len(valid)}
 	var err error
-	if in.outcomes, err = h.Recorder.Accept(grant.Team(), valid, now, in.outcomes[:0]); err != nil {
+	if in.outcomes, err = h.Recorder.AcceptInSteps(grant.Team(), valid, now, in.outcomes[:0], steps); err != nil {
 		count.Unavailable = len(valid)
 		h.Metrics.CountReports(count)
 		in.refuse(recordingError(err))

@@ -53,6 +53,7 @@ type call struct {
 	now      time.Time
 	outcomes []store.Outcome
 	removal  *removal // nil if the call is not a removal
+	steps    *Steps   // nil if nobody wants to know
 	err      error
 	lead     chan bool // receives true if the call must lead its group, false if the group is done
 }
@@ -75,8 +76,20 @@ func New(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Recorder {
 //
 // Accept keeps no reference to the reports or their strings.
 func (r *Recorder) Accept(team *store.Team, reports []models.StatusReport, now time.Time, outcomes []store.Outcome) ([]store.Outcome, error) {
+	return r.AcceptInSteps(team, reports, now, outcomes, nil)
+}
+
+// AcceptInSteps is [Recorder.Accept], and notes in steps, unless that is nil, when the reports reached each step.
+func (r *Recorder) AcceptInSteps(team *store.Team, reports []models.StatusReport, now time.Time, outcomes []store.Outcome, steps *Steps) ([]store.Outcome, error) {
+	if steps != nil {
+		steps.Submitted = time.Now()
+	}
 	if r.journal == nil {
-		return r.store.Accept(team, reports, now, outcomes), nil
+		outcomes = r.store.Accept(team, reports, now, outcomes)
+		if steps != nil {
+			steps.Applied = time.Now()
+		}
+		return outcomes, nil
 	}
 	if f := r.journal.Failure(); f != nil {
 		return outcomes, f
@@ -84,10 +97,34 @@ func (r *Recorder) Accept(team *store.Team, reports []models.StatusReport, now t
 	if len(reports) == 0 {
 		return outcomes, nil
 	}
-	c := &call{team: team, reports: reports, now: now, outcomes: outcomes, lead: make(chan bool, 1)}
+	c := &call{team: team, reports: reports, now: now, outcomes: outcomes, steps: steps, lead: make(chan bool, 1)}
 	r.submit(c)
 	return c.outcomes, c.err
 }
+
+// Steps are when the reports of a call reached each step. A step that they did not reach, or that the server skips, as
+// it has no journal, is zero.
+type Steps struct {
+	Submitted time.Time // they wait for their group
+	Grouped   time.Time // they are in a group that is being recorded
+	Admitted  time.Time // it is settled what they change
+	Durable   time.Time // the journal has them
+	Applied   time.Time // the store has them
+}
+
+// note notes that the calls of a group have reached a step, for those who want to know.
+func note(group []*call, step func(*Steps) *time.Time) {
+	for _, c := range group {
+		if c.steps != nil {
+			*step(c.steps) = time.Now()
+		}
+	}
+}
+
+func grouped(s *Steps) *time.Time  { return &s.Grouped }
+func admitted(s *Steps) *time.Time { return &s.Admitted }
+func durable(s *Steps) *time.Time  { return &s.Durable }
+func applied(s *Steps) *time.Time  { return &s.Applied }
 
 // Expire brings the store to the time now, and records in the journal which sessions the store forgot.
 func (r *Recorder) Expire(now time.Time) store.Expiry {
@@ -272,6 +309,7 @@ func (r *Recorder) record(group []*call) []*call {
 		first.err = r.recordRemoval(first.removal)
 		return group
 	}
+	note(group, grouped)
 	if err := r.recall(group); err != nil {
 		for _, c := range group {
 			c.err = err
@@ -289,8 +327,13 @@ func (r *Recorder) record(group []*call) []*call {
 		r.journal.FileSoon()
 	}
 	err := r.removeDuplicates(ad)
+	note(group, admitted)
 	if err == nil {
-		err = r.append(nil, ad.Records, func() { r.store.Apply(ad.Records...) })
+		err = r.append(nil, ad.Records, func() {
+			note(group, durable)
+			r.store.Apply(ad.Records...)
+			note(group, applied)
+		})
 	}
 	clear(ad.Records) // they reference the memory of requests
 
