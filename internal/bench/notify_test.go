@@ -24,12 +24,17 @@ func rulesFile(b *testing.B, text string) string {
 }
 
 // BenchmarkNotificationRules measures one report per request with 100 rules that select no session, compared with no
-// rules. A tenth of the reports say that a session waits or has finished, which the rules are about.
+// rules. A tenth of the reports say that a session waits or has finished, which the rules are about. Half of the rules
+// are about agents that don't exist, the others about titles that no session of any agent has.
 func BenchmarkNotificationRules(b *testing.B) {
 	var rules strings.Builder
 	rules.WriteString("destinations: {a: {command: {program: /bin/true}}}\nrules:\n")
 	for i := range 100 {
-		fmt.Fprintf(&rules, "  - {name: rule-%d, on: [waits, lost, failed, finished], agents: [\"team-%d/*\", \"*:nobody-%d\"], to: [a]}\n", i, i, i)
+		which := fmt.Sprintf("agents: [\"team-%d/*\", \"*:nobody-%d\"]", i, i)
+		if i%2 == 1 {
+			which = fmt.Sprintf("title: nowhere-%d", i)
+		}
+		fmt.Fprintf(&rules, "  - {name: rule-%d, on: [waits, lost, failed, finished], %s, to: [a]}\n", i, which)
 	}
 	with, without := startServer(b, "NOTIFY_FILE="+rulesFile(b, rules.String())), startServer(b)
 	requests := workload(1, nil)

@@ -30,6 +30,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/textsearch"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -217,7 +218,8 @@ func (n *Notifier) setRules(w *wanted, now time.Time) {
 			n.since[r.Name] = w.configured
 			n.unsaved = append(n.unsaved, encoded(rulePrefix+r.Name, w.configured))
 		}
-		r.since = n.since[r.Name]
+		title := textsearch.Compile(r.Title)
+		r.since, r.title = n.since[r.Name], &title
 		use(&r)
 	}
 	for name := range n.since {

@@ -3,10 +3,10 @@ package notify
 import (
 	"cmp"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/textsearch"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -103,6 +103,7 @@ type Rule struct {
 	AtKeyboard bool // devices are notified even of what their owner's dashboard shows
 
 	// Of a rule in use.
+	title    *textsearch.Pattern       // Title; nil while it is not compiled
 	since    time.Time                 // it is not about what happened earlier
 	followed string                    // name of the rule in the file that a device follows; "" for none
 	within   func(agentID string) bool // the agents that the rule can be about; nil for all
@@ -169,8 +170,12 @@ func (r *Rule) selectsSession(session *models.FleetSession) bool {
 	if r.Title == "" {
 		return true
 	}
-	text := strings.ToLower(r.Title)
-	return strings.Contains(strings.ToLower(session.Title), text) || strings.Contains(strings.ToLower(session.Topic), text)
+	title := r.title
+	if title == nil {
+		compiled := textsearch.Compile(r.Title)
+		title = &compiled
+	}
+	return title.MatchAny(session.Title, session.Topic)
 }
 
 func (r *Rule) selectsSource(source string) bool {
