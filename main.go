@@ -230,7 +230,7 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 	a.metrics.AddBodies(bodies)
 	a.handler = handlers.New(handlers.Options{
 		Store: a.store, Recorder: a.recorder, Journal: a.journal, Hub: a.hub, Metrics: a.metrics, Logger: logger,
-		Version: version.String(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
+		Version: version.String(), Commit: version.Commit(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
 		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, Devices: a.devices, Tracing: a.tracer != nil, HasRules: cfg.NotifyFile != "",
 	})
 	a.metrics.AddReady(a.handler.IsReady)

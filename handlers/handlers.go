@@ -56,7 +56,8 @@ type Options struct {
 	Hub      *live.Hub
 	Metrics  *metrics.Metrics
 	Logger   *slog.Logger
-	Version  string // shown by /health
+	Version  string // shown by /health, like Commit
+	Commit   string // "" if it is not known
 
 	PublicURL *url.URL       // the address that people and agents use, without a trailing slash; nil for the address of each request
 	Responses *budget.Budget // for the memory of responses; nil for [DefaultResponseBytes]

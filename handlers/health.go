@@ -11,6 +11,7 @@ type health struct {
 	Status        string    `json:"status"`
 	Timestamp     time.Time `json:"timestamp"`
 	Version       string    `json:"version"`
+	Commit        string    `json:"commit,omitzero"` // the revision that the program was built from
 	UptimeSeconds int64     `json:"uptime_seconds"`
 	Storage       string    `json:"storage"`             // memory or journal
 	DiskBytes     int64     `json:"disk_bytes,omitzero"` // size of the journal
@@ -38,6 +39,7 @@ func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 	answer := health{
 		Timestamp:     now.UTC(),
 		Version:       h.Version,
+		Commit:        h.Commit,
 		UptimeSeconds: int64(now.Sub(h.started).Seconds()),
 		Storage:       "memory",
 	}

@@ -33,7 +33,10 @@ type Client struct {
 
 // New returns a client of the server at an address such as http://localhost:8080 or https://example.com/kubeagents. It
 // sends the token, unless that is "". The error says that the address is not one of a server.
-func New(server, token string) (*Client, error) {
+func New(server, token string) (*Client, error) { return NewWith(server, token, nil) }
+
+// NewWith is like [New], with a transport of its own, nil for the default one.
+func NewWith(server, token string, transport http.RoundTripper) (*Client, error) {
 	u, err := url.Parse(strings.TrimRight(server, "/"))
 	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
 		return nil, fmt.Errorf("%q is not the address of a server, such as http://localhost:8080", server)
@@ -41,7 +44,7 @@ func New(server, token string) (*Client, error) {
 	refuse := func(r *http.Request, _ []*http.Request) error {
 		return fmt.Errorf("the server redirects to %s: use that address", r.URL.Redacted())
 	}
-	return &Client{server: u, token: token, http: &http.Client{CheckRedirect: refuse}}, nil
+	return &Client{server: u, token: token, http: &http.Client{CheckRedirect: refuse, Transport: transport}}, nil
 }
 
 // Server returns the server's address.
@@ -67,6 +70,21 @@ func (c *Client) RequiresToken(ctx context.Context) (bool, error) {
 		return false, fmt.Errorf("%s does not answer like a KubeAgents server", c.Server())
 	}
 	return bytes.Contains(lines, []byte(connect.TokenVariable)), nil
+}
+
+// Ready returns nil if the server can take requests. While the server starts or stops, the error is a
+// *Refusal with status 503.
+func (c *Client) Ready(ctx context.Context) error {
+	ready := struct {
+		Status string `json:"status"`
+	}{}
+	if _, err := c.get(ctx, "/health/ready", nil, &ready); err != nil {
+		return err
+	}
+	if ready.Status != "ok" {
+		return fmt.Errorf("%s does not answer like a KubeAgents server", c.Server())
+	}
+	return nil
 }
 
 // Page is a page of a list of sessions.

@@ -22,7 +22,7 @@ const (
 	ExitUsage   = 2 // invalid setting or argument
 
 	ExitWaiting     = 1 // status: an agent is waiting
-	ExitUnreachable = 3 // status, connect, notify: the server can't be reached, or refuses
+	ExitUnreachable = 3 // status, connect, notify, health: the server can't be reached, or refuses
 )
 
 // Program is the environment that a command runs in.
@@ -52,8 +52,10 @@ type command struct {
 // failed.
 type action func(ctx context.Context, p Program, arguments []string) error
 
-// commands are the commands, in the order in which the help lists them. The first one is the default.
-var commands = []command{serve, connectTools, disconnectTools, status, backup, token, notifyPeople, postEvent, showVersion}
+// commands returns the commands, in the order in which the help lists them. The first one is the default.
+func commands() []command {
+	return []command{serve, connectTools, disconnectTools, status, health, backup, token, notifyPeople, postEvent, completion(), showVersion}
+}
 
 var serve = command{
 	name:    "serve",
@@ -80,10 +82,14 @@ var serve = command{
 
 var showVersion = command{
 	name:    "version",
-	summary: "print the version",
+	summary: "print the version and the commit",
 	define: func(*flag.FlagSet) action {
 		return func(_ context.Context, p Program, _ []string) error {
-			_, err := fmt.Fprintln(p.Stdout, version.String())
+			line := version.String()
+			if commit := version.Commit(); commit != "" {
+				line += " (commit " + commit + ")"
+			}
+			_, err := fmt.Fprintln(p.Stdout, line)
 			return err
 		}
 	},
@@ -171,11 +177,11 @@ func prefixed(name string, err error) error {
 }
 
 func commandNamed(name string) (command, error) {
-	if i := slices.IndexFunc(commands, func(c command) bool { return c.name == name }); i >= 0 {
-		return commands[i], nil
-	}
 	names := []string{"help"}
-	for _, c := range commands {
+	for _, c := range commands() {
+		if c.name == name {
+			return c, nil
+		}
 		names = append(names, c.name)
 	}
 	slices.Sort(names)

@@ -79,7 +79,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}} {
 		require.Equal(t, want, run(t, nil, nil, args...), args)
 	}
-	for _, name := range []string{"serve", "connect", "disconnect", "status", "backup", "token", "notify", "version"} {
+	for _, name := range []string{"serve", "connect", "disconnect", "status", "health", "backup", "token", "notify", "completion", "version"} {
 		help := run(t, nil, nil, "help", name)
 		require.Equal(t, command.ExitOK, help.status, name)
 		require.True(t, strings.HasPrefix(help.stdout, "Usage: kubeagents "+name), help.stdout)
@@ -97,14 +97,20 @@ func TestHelp(t *testing.T) {
 
 func TestVersion(t *testing.T) {
 	for _, args := range [][]string{{"version"}, {"-version"}, {"--version"}, {"-v"}} {
-		require.Equal(t, result{stdout: version.String() + "\n"}, run(t, nil, nil, args...))
+		r := run(t, nil, nil, args...)
+		require.Equal(t, command.ExitOK, r.status)
+		require.Empty(t, r.stderr)
+		line, commit, known := strings.Cut(strings.TrimSuffix(r.stdout, ")\n"), " (commit ")
+		require.Equal(t, version.String(), strings.TrimSuffix(line, "\n"))
+		require.Equal(t, version.Commit(), commit)
+		require.Equal(t, version.Commit() != "", known)
 	}
 }
 
 // TestMistakes checks that the error for an invalid command line says what is wrong and what is allowed.
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
-		"restore x":              `unknown command "restore": the commands are backup, connect, disconnect, help, hook, notify, serve, status, token, version; settings come from environment variables`,
+		"restore x":              `unknown command "restore": the commands are backup, completion, connect, disconnect, health, help, hook, notify, serve, status, token, version; settings come from environment variables`,
 		"backups x":              `unknown command "backups": did you mean backup?`,
 		"-port 80":               `unknown flag "-port": the commands are`,
 		"help restore":           `unknown command "restore"`,
@@ -124,6 +130,8 @@ func TestMistakes(t *testing.T) {
 		"notify":                 `notify: FILE is missing: the command is kubeagents notify FILE`,
 		"notify /nonexistent":    `notify: open /nonexistent: no such file or directory`,
 		"notify x -session t":    `notify: -session needs -agent`,
+		"completion":             `completion: SHELL is missing: the command is kubeagents completion SHELL`,
+		"health -server x":       `health: "x" is not the address of a server, such as http://localhost:8080`,
 		"token a b":              `token: unexpected argument "b" after NAME "a"`,
 		"token a -scopes own":    `token: scopes must be`,
 		"token a -expires 90d":   `token: invalid value "90d" for flag -expires: must be a duration such as 2160h`,

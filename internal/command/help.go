@@ -27,10 +27,10 @@ func writeHelp(w io.Writer) error {
 	var text bytes.Buffer
 	text.WriteString("KubeAgents is a status hub for AI agents.\n\nUsage: kubeagents [command]\n\nCommands:\n")
 	width := 0
-	for _, c := range commands {
+	for _, c := range commands() {
 		width = max(width, len(c.title()))
 	}
-	for _, c := range commands {
+	for _, c := range commands() {
 		fmt.Fprintf(&text, "  %-*s  %s\n", width, c.title(), c.summary)
 	}
 	text.WriteString(`

@@ -1,0 +1,88 @@
+package command
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"flag"
+	"fmt"
+	"net"
+	"net/http"
+	"net/netip"
+	"strconv"
+
+	"github.com/kubeagents/kubeagents/config"
+	"github.com/kubeagents/kubeagents/internal/client"
+)
+
+var health = command{
+	name:    "health",
+	summary: "check whether a server is ready, as for a container's health check",
+	help: "Without -server and " + serverVariable + ", it checks the server on this machine that has the same settings: HOST, PORT and\n" +
+		"TLS_CERT_FILE. It then accepts any certificate, since it sends no secrets.\n" +
+		"The exit status is 0 if the server is ready, 1 if it is starting or stopping, and 3 if it can't be reached.",
+	define: func(flags *flag.FlagSet) action {
+		address := flags.String("server", "", "the `URL` of the server (default the one with these settings)")
+		return func(ctx context.Context, p Program, _ []string) error { return p.checkHealth(ctx, *address) }
+	},
+}
+
+func (p Program) checkHealth(ctx context.Context, address string) error {
+	address = cmp.Or(address, p.Environment[serverVariable])
+	newClient := func(address string) (*client.Client, error) { return client.New(address, "") }
+	if address == "" {
+		cfg, err := config.Load(p.Environment)
+		if err != nil {
+			return usageError{fmt.Errorf("invalid settings:\n%w", err)}
+		}
+		if address, err = ownAddress(cfg); err != nil {
+			return usageError{err}
+		}
+		newClient = newOwnClient
+	}
+	c, err := newClient(address)
+	if err != nil {
+		return usageError{err}
+	}
+	err = c.Ready(ctx)
+	if refusal, ok := errors.AsType[*client.Refusal](err); ok && refusal.Status == http.StatusServiceUnavailable {
+		return fmt.Errorf("%s is not ready: it is starting or stopping", c.Server())
+	}
+	if err != nil {
+		return statusError{ExitUnreachable, err}
+	}
+	_, err = fmt.Fprintf(p.Stdout, "%s is ready\n", c.Server())
+	return err
+}
+
+// ownAddress returns the address at which this machine reaches the server with these settings.
+func ownAddress(cfg config.Config) (string, error) {
+	if cfg.Port == 0 {
+		return "", errors.New("PORT is 0, which takes any port: name the server with -server")
+	}
+	scheme := "http"
+	if cfg.TLSCertFile != "" {
+		scheme = "https"
+	}
+	host, _, err := net.SplitHostPort(cfg.Addresses()[0])
+	if err != nil {
+		return "", err
+	}
+	switch ip, err := netip.ParseAddr(host); {
+	case host == "", err == nil && ip == netip.IPv4Unspecified():
+		host = "127.0.0.1"
+	case err == nil && ip == netip.IPv6Unspecified():
+		host = "::1"
+	}
+	return scheme + "://" + net.JoinHostPort(host, strconv.Itoa(cfg.Port)), nil
+}
+
+// newOwnClient returns a client of the server on this machine. The server's certificate is for the name that people
+// use, so it is not checked. No proxy is used.
+func newOwnClient(address string) (*client.Client, error) {
+	return client.NewWith(address, "", &http.Transport{
+		TLSClientConfig:   &tls.Config{InsecureSkipVerify: true}, //nolint:gosec // nothing secret is sent
+		DisableKeepAlives: true,
+	})
+}

@@ -1,0 +1,45 @@
+//go:build unix
+
+package e2e
+
+import (
+	"net"
+	"path/filepath"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/command"
+)
+
+// TestHealthCommand checks a server with the server's own settings: before it starts, while it runs, with a
+// certificate that this machine does not trust, and after it has stopped.
+func TestHealthCommand(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	dir := t.TempDir()
+	cert, key := newAuthority(t).sign(t, 7)
+	encrypted := []string{"TLS_CERT_FILE=" + writeFile(t, filepath.Join(dir, "cert"), cert), "TLS_KEY_FILE=" + writeFile(t, filepath.Join(dir, "key"), key)}
+	for name, environment := range map[string][]string{
+		"without TLS": nil,
+		"with TLS":    encrypted,
+	} {
+		t.Run(name, func(t *testing.T) {
+			environment := append([]string{"HOST=127.0.0.1", "PORT=" + port}, environment...)
+			check := func(want int, output string) {
+				t.Helper()
+				status, out := runProgram(t, environment, "health")
+				require.Equal(t, want, status, out)
+				require.Contains(t, out, output)
+			}
+			check(command.ExitUnreachable, "can't be reached")
+			p := start(t, environment...)
+			check(command.ExitOK, "127.0.0.1:"+port+" is ready\n")
+			require.Zero(t, p.stop(t))
+			check(command.ExitUnreachable, "can't be reached")
+		})
+	}
+}
