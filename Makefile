@@ -1,15 +1,17 @@
 GO ?= go
+GORELEASER = github.com/goreleaser/goreleaser/v2@v2.14.3
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The tools that make test-clients runs, each at a version whose events are known. Claude Code also runs at the oldest
 # version that /connect names.
 CLIENTS ?= @anthropic-ai/claude-code@2.1.332 oldest-claude-code@npm:@anthropic-ai/claude-code@2.1.101 \
 	@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @github/copilot@1.0.102
+VERSION_PACKAGE = github.com/kubeagents/kubeagents/internal/version
 BROWSER ?= chromium
 PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts crash attack bench demo fuzz lint cold platforms build
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts crash attack bench demo fuzz lint cold platforms build release test-release image
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -95,6 +97,23 @@ platforms: ## build and vet the program for each platform, without cgo, and prin
 		$(GO) build -trimpath -ldflags='-s -w' -o "$$scratch/kubeagents" . && $(GO) vet -trimpath ./... || exit 1; \
 		echo "$$platform: $$(wc -c <"$$scratch/kubeagents") bytes, built and vetted in $$(($$(date +%s) - started)) s"; \
 	done
+
+release: ## build archives, packages and checksums of a release for all platforms into dist, without publishing them
+	CGO_ENABLED=0 $(GO) run $(GORELEASER) release --snapshot --clean
+
+test-release: ## test a release for this platform, and its package with systemd (on Debian, systemd-container; needs root)
+	KUBEAGENTS_RELEASE=1 $(GO) test ./internal/e2e -count=1 -run 'TestRelease|TestUnit' -v -timeout 20m
+
+image: ## build the container image for amd64 and arm64, as an OCI layout in bin/image, and test it (needs root to run it)
+	@commit=$$(git rev-parse HEAD) && version=$$(git describe --tags --always) && created=$$(git log -1 --format=%cI) && \
+	for arch in amd64 arm64; do \
+		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -o bin/linux-$$arch/kubeagents \
+			-ldflags="-s -w -X $(VERSION_PACKAGE).release=$$version -X $(VERSION_PACKAGE).commit=$$commit" . || exit 1; \
+	done && \
+	cd deploy/image && \
+	$(GO) run . -out ../../bin/image -version "$$version" -commit "$$commit" -created "$$created" \
+		amd64=../../bin/linux-amd64/kubeagents arm64=../../bin/linux-arm64/kubeagents && \
+	KUBEAGENTS_IMAGE="$$PWD/../../bin/image" $(GO) test -count=1 -v .
 
 build: ## build the program into bin/kubeagents, as a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/kubeagents .

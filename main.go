@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"github.com/caarlos0/env/v11"
+	"github.com/coreos/go-systemd/v22/daemon"
 	"github.com/go-chi/chi/v5"
 	"github.com/go-chi/chi/v5/middleware"
 	"github.com/go-chi/cors"
@@ -144,6 +145,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	}
 	a.handler.SetReady()
 	logger.Info("ready")
+	tellSystemd(daemon.SdNotifyReady, logger)
 	if a.journal != nil {
 		defer func() { a.journal.MarkAlive(time.Now()) }()
 	}
@@ -157,6 +159,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	case <-ctx.Done():
 	}
 	logger.Info("stopping", "timeout", cfg.ShutdownTimeout)
+	tellSystemd(daemon.SdNotifyStopping, logger)
 	a.handler.Drain()
 	err = stop(server, a.handler, cfg.ShutdownTimeout, logger)
 	closing, done := context.WithTimeout(context.Background(), time.Second)
@@ -164,6 +167,13 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	a.tracer.Close(closing)
 	logger.Info("stopped", "accepted", a.metrics.Acknowledged())
 	return err
+}
+
+// tellSystemd tells systemd what the server does, if systemd waits for it (Type=notify).
+func tellSystemd(state string, logger *slog.Logger) {
+	if _, err := daemon.SdNotify(false, state); err != nil {
+		logger.Warn("can't tell systemd what the server does", "state", state, "error", err)
+	}
 }
 
 // app is what the server consists of.
