@@ -184,6 +184,9 @@ func TestReleasePackage(t *testing.T) {
 	writeFile(t, filepath.Join(dir, "package.sh"), []byte(strings.Replace(string(script), "MANUAL\n", commands.String(), 1)))
 	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "bash", must(filepath.Abs("testdata/boot.sh")), r.file(t, "*.deb"), dir)
 	booted, err := cmd.CombinedOutput()
+	if cmd.ProcessState.ExitCode() == 3 {
+		t.Skipf("systemd-nspawn can't boot a container on this machine, so the package is not tried: %s", booted)
+	}
 	require.NoError(t, err, "%s", booted)
 	out, err := os.ReadFile(filepath.Join(dir, "output"))
 	require.NoError(t, err, "%s", booted)

@@ -1,5 +1,5 @@
 # Boots the systemd of this machine in a container, which runs package.sh in the directory $2 with the package $1. It
-# writes what that prints to $2/output. It must run in a mount namespace of its own: see TestReleasePackage.
+# writes what that prints to $2/output. The exit status is 3 if the container does not boot as far as that. It must run in a mount namespace of its own: see TestReleasePackage.
 set -e
 mount -t tmpfs none /run
 mount -t tmpfs none /mnt
@@ -29,4 +29,5 @@ ln -s ../package-test.service etc/systemd/system/multi-user.target.wants/
 echo '127.0.0.1 localhost hub.example' >etc/hosts
 timeout 120 systemd-nspawn --directory=. --boot --register=no --keep-unit --private-network --link-journal=no \
     --console=read-only </dev/null || true
+[ -e srv/output ] || exit 3
 cp srv/output "$2/output"
