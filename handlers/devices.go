@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/dashboard"
 	"github.com/kubeagents/kubeagents/internal/devices"
 	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/push"
@@ -89,6 +90,12 @@ func (h *Handler) Devices(w http.ResponseWriter, _ *http.Request) error {
 	}
 	writeJSON(w, http.StatusOK, view)
 	return nil
+}
+
+// pushFor returns what the dashboard's page needs to know of Web Push.
+func (h *Handler) pushFor(grant *access.Grant) dashboard.Push {
+	registry := h.Options.Devices
+	return dashboard.Push{On: registry.Push != nil, Devices: len(registry.Of(grant.Token())) > 0}
 }
 
 // mayFollowRules reports whether devices of a client may get what rules of the file select: these tell what others are

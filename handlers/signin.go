@@ -32,7 +32,7 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
 	if !h.replayed.Load() {
 		return errReplaying
 	}
-	return h.Dashboard.Page(w, r, grantOf(w), h.serverAt(""), h.base(r))
+	return h.Dashboard.Page(w, r, grantOf(w), h.serverAt(""), h.pushFor(grantOf(w)), h.base(r))
 }
 
 // SignIn accepts the form with a token, and signs the browser in for reading: POST /sign-in.

@@ -66,11 +66,13 @@ func TestAppFiles(t *testing.T) {
 	}
 }
 
-// TestServiceWorkerCachesNothing checks that the service worker neither answers requests nor stores anything.
+// TestServiceWorkerCachesNothing checks that the service worker neither answers requests nor stores anything, and requests
+// nothing but another subscription.
 func TestServiceWorkerCachesNothing(t *testing.T) {
 	script := get(newDashboard(t).AppFile, "/sw.js").Body.String()
-	require.NotRegexp(t, `'fetch'|onfetch|caches\.|indexedDB|importScripts|fetch\(`, script)
-	require.Equal(t, []string{"install", "activate", "push", "notificationclick"}, eventsIn(script))
+	require.NotRegexp(t, `'fetch'|onfetch|caches\.|indexedDB|importScripts`, script)
+	require.Equal(t, []string{"fetch(new URL('api/notifications/devices', registration.scope)"}, regexp.MustCompile(`fetch\(.*\)`).FindAllString(script, -1))
+	require.Equal(t, []string{"install", "activate", "push", "notificationclick", "pushsubscriptionchange"}, eventsIn(script))
 }
 
 func eventsIn(script string) (names []string) {

@@ -49,7 +49,7 @@ type file struct {
 
 // modules are preloaded with the page. Otherwise the browser would fetch them one after another, as each imports the
 // next.
-var modules = []string{"main.js", "html.js", "data.js", "acknowledge.js", "choice.js", "live.js", "stream.js", "route.js", "time.js", "theme.js", "copy.js", "parts.js", "notify.js", "mute.js", "notifications.js",
+var modules = []string{"main.js", "html.js", "data.js", "acknowledge.js", "choice.js", "live.js", "stream.js", "route.js", "time.js", "theme.js", "copy.js", "parts.js", "notify.js", "devices.js", "presence.js", "mute.js", "notifications.js",
 	"needs.js", "sessions.js", "agents.js", "session.js", "vendor/preact.js", "vendor/hooks.js", "vendor/htm.js"}
 
 // New returns the dashboard of st. The error says which embedded file is invalid.
@@ -182,15 +182,21 @@ const mark = `<rect width="32" height="32" rx="8" fill="#4f46e5"/><g stroke="#ff
 	`<path d="M16 16 8 9M16 16l8-7M16 16v9"/></g><circle cx="16" cy="16" r="4.4" fill="#fff"/><circle cx="8" cy="9" r="2.8" fill="#c7d2fe"/>` +
 	`<circle cx="24" cy="9" r="2.8" fill="#c7d2fe"/><circle cx="16" cy="25" r="2.8" fill="#c7d2fe"/>`
 
+// Push is what the page needs to know of Web Push from the beginning, so that it asks for nothing without need.
+type Push struct {
+	On      bool // whether the server sends notifications by Web Push
+	Devices bool // whether the client's token has devices, which should not be notified of what the page shows
+}
+
 // Page serves the page of a server to a client that may read what grant allows. Unless the request selects another
 // view, the HTML already shows the waiting sessions. The page's links are relative to base, a path that ends with a
 // slash; "" means the address of the page.
-func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant, server connect.Server, base string) error {
+func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant, server connect.Server, push Push, base string) error {
 	view, err := d.view(r, grant, server)
 	if err != nil {
 		return err
 	}
-	view.Base = base
+	view.Base, view.Push = base, push
 	return d.render(w, http.StatusOK, d.page, view)
 }
 

@@ -35,7 +35,9 @@ func newDashboard(t *testing.T, reports ...models.StatusReport) *dashboard.Dashb
 
 // pageOf returns the endpoint of the page, without access control.
 func pageOf(d *dashboard.Dashboard) func(http.ResponseWriter, *http.Request) error {
-	return func(w http.ResponseWriter, r *http.Request) error { return d.Page(w, r, nil, connect.Server{}, "") }
+	return func(w http.ResponseWriter, r *http.Request) error {
+		return d.Page(w, r, nil, connect.Server{}, dashboard.Push{}, "")
+	}
 }
 
 // get sends a GET request to an endpoint. Header lines are "Name: value".
@@ -178,7 +180,7 @@ func TestPublicFiles(t *testing.T) {
 func TestEveryIconExists(t *testing.T) {
 	icons, err := os.ReadFile("web/vendor/icons.svg")
 	require.NoError(t, err)
-	for _, file := range []string{"parts.js", "main.js", "notify.js", "needs.js", "sessions.js", "agents.js", "session.js", "acknowledge.js", "choice.js", "mute.js", "notifications.js"} {
+	for _, file := range []string{"parts.js", "main.js", "notify.js", "needs.js", "sessions.js", "agents.js", "session.js", "acknowledge.js", "choice.js", "devices.js", "mute.js", "notifications.js"} {
 		source, err := os.ReadFile(filepath.Join("web", file))
 		require.NoError(t, err)
 		for _, use := range regexp.MustCompile(`\$\{Icon\} name="([^"]+)"`).FindAllSubmatch(source, -1) {

@@ -16,6 +16,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
+	"github.com/kubeagents/kubeagents/internal/devices"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/notify"
@@ -67,8 +68,10 @@ func servePastAndNotify(t testing.TB, fill func(past), config *notify.Config) (*
 		notifier.SetConfig(config)
 		running.Go(func() { notifier.Run(ctx) })
 	}
+	registry, err := devices.Open(devices.Options{Notifier: notifier, Reason: "set DATA_DIR"})
+	require.NoError(t, err)
 	h := handlers.New(handlers.Options{Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m, Dashboard: page,
-		Logger: logger, Version: "test", Notifier: notifier, HasRules: config != nil})
+		Logger: logger, Version: "test", Notifier: notifier, Devices: registry, HasRules: config != nil})
 	h.SetReady()
 	web := httptest.NewServer(routes(h))
 	t.Cleanup(func() {
@@ -101,6 +104,7 @@ func routes(h *handlers.Handler) chi.Router {
 	r.Get("/api/sessions", h.Read(h.Sessions))
 	r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
 	r.Get("/api/events", h.AfterReplay(h.Events))
+	r.Get("/api/notifications/devices", h.AfterReplay(h.WithoutParameters(h.Devices)))
 	r.Post("/api/acknowledge", h.AfterReplay(h.WithoutParameters(h.Acknowledge)))
 	r.Get("/api/notifications", h.AfterReplay(h.WithoutParameters(h.Notifications)))
 	r.Get("/api/notifications/mutes", h.AfterReplay(h.WithoutParameters(h.Mutes)))

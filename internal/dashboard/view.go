@@ -33,6 +33,7 @@ type view struct {
 	Current string // the tab of the requested view
 
 	Acknowledges bool // whether the user may acknowledge sessions
+	Push         Push
 
 	Needs   bool // whether the requested view is "Needs you"
 	Summary models.Summary

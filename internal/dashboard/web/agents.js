@@ -1,6 +1,7 @@
 // The list of agents, and the page of one agent.
 import {html, useEffect} from './html.js'
 import {useList, useQuery} from './data.js'
+import {NotifyOfAgent} from './devices.js'
 import {MuteAgent} from './mute.js'
 import {agentHref, href} from './route.js'
 import {Ago} from './time.js'
@@ -79,7 +80,7 @@ export function Agent({params, onName}) {
         <div><dt>Last seen</dt><dd><${Ago} time=${agent.last_seen} after=" ago" /></dd></div>
       </dl>
       ${agent.latest_message && html`<p class="current-message" dir="auto">${agent.latest_message}</p>`}
-      <${MuteAgent} agent=${id} />
+      <div class="own-notices"><${NotifyOfAgent} agent=${id} /><${MuteAgent} agent=${id} /></div>
       <h2>Sessions</h2>`}
     ${!missing && (list.rows ? html`<${Rows} rows=${list.rows} label="Sessions" />` : !list.error && html`<${Loading} />`)}
     ${!missing && html`<${More} ...${list} />`}

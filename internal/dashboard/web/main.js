@@ -6,6 +6,7 @@ import {connect, subscribe, useConnection} from './live.js'
 import {followLinks, go, href, read, useRoute, views} from './route.js'
 import {Icon, Trouble, agentOf, askedOf, iconOf, titleOf} from './parts.js'
 import {Bell, kindOf} from './notify.js'
+import {usePresence} from './presence.js'
 import {Needs, paths, useCounts} from './needs.js'
 import {Board, Sessions} from './sessions.js'
 import {Agent, Agents} from './agents.js'
@@ -24,6 +25,7 @@ function App() {
   const [named, setNamed] = useState({})
   useTab(counts, view, named.at === at ? named.name : params.session ?? params.agent)
   useKeys(() => setHelp(true))
+  usePresence(view, params)
   return html`
     <a class="skip" href="#content" onClick=${(event) => { event.preventDefault(); document.querySelector('h1')?.focus() }}>Skip to content</a>
     <${Bar} view=${view} counts=${counts} onHelp=${() => setHelp(true)} />

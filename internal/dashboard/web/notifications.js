@@ -2,6 +2,7 @@
 import {html, useRef, useState} from './html.js'
 import {allowed, send} from './acknowledge.js'
 import {readAgain, useQuery} from './data.js'
+import {Devices, useDevices} from './devices.js'
 import {agentHref, sessionHref} from './route.js'
 import {Ago, brief, exact, useNow} from './time.js'
 import {AgentName, Empty, Heading, Icon, Loading, Trouble} from './parts.js'
@@ -10,7 +11,7 @@ import {Left, MuteMenu, Unmute, mute, spans} from './mute.js'
 const manual = 'https://github.com/kubeagents/kubeagents/blob/main/docs/notifications.md'
 
 // The parts of the page, in their order. Each gets the response of the API as data.
-const sections = [Mutes, Destinations, Rules, Pending, Recent]
+const sections = [Mutes, Devices, Destinations, Rules, Pending, Recent]
 
 export function Notifications() {
   const {data, error} = useQuery('api/notifications', () => false, 3000)
@@ -25,9 +26,10 @@ const messages = (n) => `${n.toLocaleString()} ${n === 1 ? 'message' : 'messages
 
 /**
  * verdictOf returns in one line whether people are notified: {state, icon, text}, with the error of the only destination
- * that fails, the mute of everything, or setUp if there is nothing that could notify.
+ * that fails, the mute of everything, or setUp if there is nothing that could notify. devices is how many devices the
+ * person has.
  */
-export function verdictOf({rules_file, manages, destinations = [], pending, to_send, recent, mutes}) {
+export function verdictOf({rules_file, manages, destinations = [], pending, to_send, recent, mutes}, devices = 0) {
   const failing = destinations.filter((one) => one.failing)
   const waiting = failing.filter((one) => one.to_send > 0)
   const names = (of) => of.map(({name}) => name).join(', ')
@@ -40,13 +42,14 @@ export function verdictOf({rules_file, manages, destinations = [], pending, to_s
   if (tried && !manages) return {state: 'failed', icon: 'circle-alert', text: `${messages(tried)} about your agents could not be delivered yet`}
   const muted = mutes.findLast(({agent_id, rule}) => !agent_id && !rule)
   if (muted) return {state: 'pending', icon: 'bell-off', text: 'Everything is muted', muted}
-  if (!rules_file && !recent.length && !pending.length) return {state: 'idle', icon: 'bell-off', text: 'No rules: nobody is notified.', setUp: true}
+  if (!rules_file && !recent.length && !pending.length && !devices) return {state: 'idle', icon: 'bell-off', text: 'No rules: nobody is notified.', setUp: true}
   if (to_send) return {state: 'pending', icon: 'hourglass', text: `${messages(to_send)} ${to_send === 1 ? 'waits' : 'wait'} to be sent`}
   return {state: 'success', icon: 'circle-check', text: recent.length ? 'All delivered' : 'Nothing to deliver yet'}
 }
 
 function Verdict({data}) {
-  const {state, icon, text, error, muted, setUp} = verdictOf(data)
+  const {list} = useDevices()
+  const {state, icon, text, error, muted, setUp} = verdictOf(data, list?.devices.length)
   return html`<p class=${`verdict ${state}`} role="status"><${Icon} name=${icon} /><span><strong>${text}</strong>${muted && html` <${Left} until=${muted.until} />`}${error && html`: <bdi>${error}</bdi>`}${setUp && html` <a href=${manual}>How to set up</a>`}</span></p>`
 }
 

@@ -1,7 +1,9 @@
-// Browser notifications, on request: when a session starts waiting, fails, or is lost. Each can be switched on and off.
+// The bell: notifications of this device by Web Push and, where those are off, of the page itself: when a session starts
+// waiting, fails, or is lost. Each can be switched on and off.
 import {html, inOrder, useEffect, useLayoutEffect, useRef, useState} from './html.js'
 import {subscribe} from './live.js'
 import {go, sessionHref} from './route.js'
+import {ThisDevice, blocked, isOn, pushes, unsupportedBecause, useDevices} from './devices.js'
 import {Icon, agentOf, askedOf} from './parts.js'
 
 const kinds = {
@@ -28,16 +30,26 @@ export function kindOf(change) {
   return change.status === 'pending' || change.status === 'failed' ? change.status : null
 }
 
-function notify(kind, change) {
-  const note = new Notification(inOrder(`${agentOf(change)}${change.agent_host ? ` on ${change.agent_host}` : ''} ${kinds[kind].label}`), {
+async function notify(kind, change) {
+  const title = inOrder(`${agentOf(change)}${change.agent_host ? ` on ${change.agent_host}` : ''} ${kinds[kind].label}`)
+  const url = sessionHref(change.agent_id, change.session_topic)
+  const options = {
     body: inOrder([change.title || change.session_topic, change.asked ? askedOf(change.asked) : change.message].filter(Boolean).join('\n')).slice(0, 300),
     tag: `${kind}\n${change.agent_id}\n${change.session_topic}`, // one notification, however many tabs are open
     icon: new URL('favicon.svg', document.baseURI).href,
-  })
-  note.onclick = () => {
-    window.focus()
-    go(sessionHref(change.agent_id, change.session_topic))
-    note.close()
+  }
+  try {
+    const note = new Notification(title, options)
+    note.onclick = () => {
+      window.focus()
+      go(url)
+      note.close()
+    }
+  } catch {
+    // Browsers on Android show only notifications of service workers.
+    await navigator.serviceWorker?.register('sw.js')
+    const registration = await navigator.serviceWorker?.ready
+    await registration?.showNotification(title, {...options, data: {url}})
   }
 }
 
@@ -53,7 +65,7 @@ export function Bell() {
   const choice = useRef(wanted) // takes effect with the click, not with the next rendering
 
   useEffect(() => subscribe((changes) => {
-    if (!supported || Notification.permission !== 'granted') return
+    if (!supported || Notification.permission !== 'granted' || pushes()) return
     for (const change of changes ?? []) {
       const kind = kindOf(change)
       if (kind && choice.current[kind]) notify(kind, change)
@@ -85,13 +97,25 @@ export function Bell() {
     localStorage.setItem(stored, JSON.stringify(choice.current))
     want(choice.current)
   }
-  const on = granted && some
+  const device = useDevices()
+  const pushed = isOn(device)
+  const on = pushed || granted && some
   return html`<div class="menu" ref=${menu}>
     <button type="button" class="plain" ref=${button} aria-expanded=${open} aria-haspopup="true" onClick=${() => setOpen(!open)} title="Notifications" aria-label=${`Notifications: ${on ? 'on' : 'off'}`}><${Icon} name=${on ? 'bell' : 'bell-off'} /></button>
-    ${open && html`<div class="sheet" role="group" aria-label="Notify me when">
-      <p>Notify me when</p>
-      ${Object.entries(kinds).map(([kind, {option}]) => html`<label><input type="checkbox" checked=${granted && Boolean(wanted[kind])} disabled=${!supported} onChange=${(event) => choose(kind, event.target.checked)} />${option}</label>`)}
-      ${!supported ? html`<p class="quiet">Browsers show notifications only for pages served over HTTPS or from this machine.</p>` : Notification.permission === 'denied' && html`<p class="quiet">This browser blocks notifications from this page. Allow them in its settings.</p>`}
+    ${open && html`<div class="sheet" role="group" aria-label="Notify me">
+      <${ThisDevice} />
+      ${!pushed && html`<fieldset><legend>While a page is open, notify me when</legend>
+        ${Object.entries(kinds).map(([kind, {option}]) => html`<label><input type="checkbox" checked=${granted && Boolean(wanted[kind])} disabled=${!supported} onChange=${(event) => choose(kind, event.target.checked)} />${option}</label>`)}
+        <${WhyNot} off=${device.list?.off} />
+      </fieldset>`}
     </div>`}
   </div>`
+}
+
+/** WhyNot says why notifications can't be shown, or only while a page is open. off is why the server has no Web Push. */
+function WhyNot({off}) {
+  const unsupported = unsupportedBecause()
+  if (!supported) return html`<p class="quiet">${unsupported}</p>`
+  return html`${(unsupported || off) && html`<p class="quiet">Only while a page is open${unsupported ? `. ${unsupported}` : `: ${off}`}</p>`}
+    ${Notification.permission === 'denied' && (unsupported || off) && html`<p class="quiet">${blocked}</p>`}`
 }

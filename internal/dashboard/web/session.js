@@ -2,6 +2,7 @@
 import {html, useEffect, useMemo, useRef} from './html.js'
 import {Acknowledge} from './acknowledge.js'
 import {useList} from './data.js'
+import {NotifyOfAgent} from './devices.js'
 import {MuteAgent} from './mute.js'
 import {agentHref, href} from './route.js'
 import {Ago, brief, clockTime, dayOf, exact, useNow} from './time.js'
@@ -29,7 +30,7 @@ export function Session({params: {agent, session: topic}, onName}) {
       <${Questions} questions=${list.page.questions ?? []} />
       ${session.current_message && !session.question && html`<p class=${`current-message ${stateOf(session)}`} dir="auto">${session.current_message}</p>`}
       <${Acknowledge} session=${session} />
-      <${MuteAgent} agent=${agent} />
+      <div class="own-notices"><${NotifyOfAgent} agent=${agent} /><${MuteAgent} agent=${agent} /></div>
       <${CurrentState} session=${session} entries=${list.rows} />
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}

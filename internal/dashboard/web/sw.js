@@ -1,5 +1,5 @@
-// The service worker shows the notifications that the server pushes, even if no page is open. It caches nothing and
-// answers no requests, so that every page is the server's newest.
+// The service worker shows the notifications that the server pushes, even if no page is open, and tells the server when
+// the browser has a new subscription. It caches nothing and answers no requests, so that every page is the server's newest.
 
 const generic = {tag: 'kubeagents', title: 'KubeAgents', body: 'Something happened. Open the dashboard to see what.'}
 const resolvedFor = 5000 // how long a notification says that it is resolved, in milliseconds
@@ -11,6 +11,17 @@ addEventListener('notificationclick', (event) => {
   event.notification.close()
   event.waitUntil(open(addressOf(event.notification.data?.url)))
 })
+
+addEventListener('pushsubscriptionchange', (event) => event.waitUntil(renew(event)))
+
+/** renew gives this device its new subscription. Without the old one, the next page that is opened does it: devices.js. */
+async function renew({oldSubscription: old, newSubscription: given}) {
+  if (!old) return
+  const subscription = given ?? await registration.pushManager.subscribe(old.options)
+  await fetch(new URL('api/notifications/devices', registration.scope), {
+    method: 'POST', headers: {'Content-Type': 'application/json'}, body: JSON.stringify({subscription: subscription.toJSON(), renews: old.endpoint}),
+  })
+}
 
 /** read returns what a push says (internal/push/payload.go), or something generic: a browser must show every push. */
 function read(data) {
