@@ -69,13 +69,14 @@ type devicesView struct {
 	PublicKey string       `json:"public_key,omitzero"` // with which browsers subscribe: applicationServerKey
 	Off       string       `json:"off,omitzero"`        // why Web Push is off, and what to do about it
 	Devices   []deviceView `json:"devices"`
-	Rules     []string     `json:"rules"` // that a device may follow
+	Removed   []string     `json:"removed,omitempty"` // IDs of devices that their browsers must not add again
+	Rules     []string     `json:"rules"`             // that a device may follow
 }
 
 // Devices lists the devices of the client's token: GET /api/notifications/devices.
 func (h *Handler) Devices(w http.ResponseWriter, _ *http.Request) error {
 	grant := grantOf(w)
-	view := devicesView{Off: h.Options.Devices.Reason, Devices: []deviceView{}, Rules: []string{}}
+	view := devicesView{Off: h.Options.Devices.Reason, Devices: []deviceView{}, Rules: []string{}, Removed: h.Options.Devices.Removed(grant.Token())}
 	if service := h.Options.Devices.Push; service != nil {
 		view.PublicKey, view.Off = service.PublicKey(), ""
 	}

@@ -452,7 +452,7 @@ func TestListOfDevices(t *testing.T) {
 	require.Contains(t, texts[1], "a, b")
 	p.run(click(".devices li:first-child .try button"))
 	require.Equal(t, "kubeagents asks a question", service.awaitMessage(t).Title)
-	p.await("document.querySelector('.devices .fine')")
+	p.await("document.querySelector('.devices .fine') && document.querySelector('.devices li').innerText.includes('last delivery')")
 
 	p.run(click("[aria-label='Remove Old <b>phone</b>']"), shown(".danger"))
 	require.Len(t, devicesOf(t, s, ""), 2, "it asks first")
@@ -463,6 +463,13 @@ func TestListOfDevices(t *testing.T) {
 	p.run(click(".devices .acts > button"), click(".danger"))
 	p.await("document.querySelector('.devices .nothing') && !localStorage.getItem('test.key')")
 	require.Empty(t, devicesOf(t, s, ""))
+
+	p.run(click(bell), shown(toggle), click(toggle))
+	p.await(deviceOn)
+	require.Equal(t, 204, requestJSON(t, http.MethodDelete, s.url(allDevices+"/"+devicesOf(t, s, "")[0].ID), "", "", nil))
+	p.run(chromedp.Navigate(s.url("?view=agents")), shown("main#content h1"))
+	p.await("!localStorage.getItem('test.key')")
+	require.Empty(t, devicesOf(t, s, ""), "what was removed elsewhere is not added again")
 }
 
 // TestDevicesAreAccessible checks the menu and the list with axe-core, at several widths, in light and dark. With

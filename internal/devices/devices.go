@@ -79,7 +79,11 @@ type Registry struct {
 
 	mu      sync.Mutex
 	devices map[string]Device // by ID
+	removed []removal         // the newest ones of all tokens, oldest first
 }
+
+// removal is a device that a person removed.
+type removal struct{ token, id string }
 
 // boxPrefix begins the keys of devices in the box.
 const boxPrefix = "device\x00"
@@ -250,7 +254,23 @@ func (r *Registry) Remove(token, id string) (ok bool, err error) {
 		return true, err
 	}
 	r.drop(id)
+	if r.removed = append(r.removed, removal{token, id}); len(r.removed) > maxDevices {
+		r.removed = r.removed[1:]
+	}
 	return true, nil
+}
+
+// Removed returns the IDs of devices of a token that were removed since the registry was opened, the newest of them: their
+// browsers must not add them again.
+func (r *Registry) Removed(token string) (ids []string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for _, one := range r.removed {
+		if one.token == token {
+			ids = append(ids, one.id)
+		}
+	}
+	return ids
 }
 
 // Of returns the devices of a token, those that were added first before others.

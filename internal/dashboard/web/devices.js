@@ -134,6 +134,11 @@ async function repair() {
   }
   const registration = await navigator.serviceWorker.register('sw.js')
   const before = await registration.pushManager.getSubscription()
+  if (!known && list.removed?.includes(own.id)) {
+    await before?.unsubscribe()
+    keep(null)
+    return
+  }
   const current = own.key === list.public_key
   if (known && current && before?.endpoint === own.endpoint) {
     keep({...own, ...withoutLosingAgents(own, choicesOf(known))})
@@ -360,7 +365,7 @@ function Device({of, own}) {
   return html`<li>
     <div class="line-of"><span class="name"><bdi>${name}</bdi></span><span class="source">${of.push_service}</span>${own && html`<span class="badge">this device</span>`}</div>
     <p class="details">${mode === 'rules' ? html`<span>Follows the rules <bdi>${rules.join(', ')}</bdi></span>` : html`<span>${when}</span><span>${mode === 'all' ? 'all agents' : agents.map((agent, i) => html`${i > 0 && ', '}<a href=${agentHref(agent)}><bdi>${agent}</bdi></a>`)}</span>`}
-      <span>added <${Ago} time=${of.added} after=" ago" /></span>
+      <span>set up <${Ago} time=${of.added} after=" ago" /></span>
       <span>${of.delivered_at ? html`last delivery <${Ago} time=${of.delivered_at} after=" ago" />` : 'no delivery since the server started'}</span></p>
     ${of.failure && html`<p class="fault">The last message failed: <bdi>${of.failure}</bdi> <${Ago} time=${of.failed_at} after=" ago" /></p>`}
     <div class="acts"><${Test} id=${of.id} label=${`Send a test to ${name}`} /><${Remove} id=${of.id} name=${name} /></div>
