@@ -373,6 +373,23 @@ func TestWhyThisDeviceIsNotNotified(t *testing.T) {
 	require.Equal(t, "Edge on Windows", evalIn[string](p.tab, "devices.js", "(devices) => devices.nameOf({userAgent: '', userAgentData: {platform: 'Windows', brands: [{brand: 'Not;A=Brand'}, {brand: 'Chromium'}, {brand: 'Microsoft Edge'}]}})"))
 }
 
+// TestNotificationsOfTheServiceWorker checks that a page shows its own notifications also in browsers that allow only
+// those of service workers, as those on Android do.
+func TestNotificationsOfTheServiceWorker(t *testing.T) {
+	s := serve(t)
+	p := openPushTab(t, s, "")
+	p.live().run(do(`const real = Notification
+		window.Notification = class { static permission = 'granted'; static requestPermission = () => real.requestPermission(); constructor() { throw new TypeError('Illegal constructor') } }`),
+		click(bell), click(".sheet label:nth-of-type(1)"))
+	p.await("document.querySelector('[aria-label=\"Notifications: on\"]')")
+	s.report(t, reportOf("a", "t", "pending", `"message":"May I?"`))
+	require.Eventually(t, func() bool { return len(p.shown()) == 1 }, 20*time.Second, 10*time.Millisecond)
+	note := p.shown()[0]
+	require.Equal(t, "a is waiting for you", note.Title)
+	require.Equal(t, "t\nMay I?", note.Body)
+	require.Equal(t, "?agent=a&session=t", eval[string](p.tab, "navigator.serviceWorker.ready.then((r) => r.getNotifications()).then(([note]) => note.data.url)"))
+}
+
 // TestPresence checks when a page says what it shows.
 func TestPresence(t *testing.T) {
 	service := newPushService(t)
@@ -440,7 +457,7 @@ func TestListOfDevices(t *testing.T) {
 	p.run(click(bell), shown(toggle), click(toggle))
 	p.await(deviceOn)
 	other := service.Subscription()
-	other.Endpoint = strings.Replace(other.Endpoint, "/s3cret", "/other", 1)
+	other.Endpoint = "https://127.0.0.1:1/other"
 	require.Equal(t, 201, requestJSON(t, http.MethodPost, s.url(allDevices), `{"name":"Old <b>phone</b>","on":["finished"],"agent_ids":["a","b"],"subscription":`+subscriptionJSON(other)+`}`, "", nil))
 	p.run(chromedp.Navigate(s.url("?view=notifications")), shown(".devices li"))
 	p.await("document.querySelectorAll('.devices li').length == 2")
@@ -454,6 +471,8 @@ func TestListOfDevices(t *testing.T) {
 	require.Equal(t, "kubeagents asks a question", service.awaitMessage(t).Title)
 	p.await("document.querySelector('.devices .fine') && document.querySelector('.devices li').innerText.includes('last delivery')")
 
+	p.run(click(".devices li:last-child .try button"))
+	p.await("document.querySelector('.devices li:last-child .try .fault') && document.querySelector('.devices li:last-child > .fault')?.innerText.startsWith('The last message failed: 127.0.0.1:1: ')")
 	p.run(click("[aria-label='Remove Old <b>phone</b>']"), shown(".danger"))
 	require.Len(t, devicesOf(t, s, ""), 2, "it asks first")
 	p.run(click(".danger"))
