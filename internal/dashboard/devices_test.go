@@ -149,7 +149,9 @@ func TestNotifyThisDevice(t *testing.T) {
 	s := serve(t, service.settings...)
 	p := openSubscribing(t, s, service, "")
 	require.Empty(t, eval[string](p.tab, "performance.getEntries().filter(({name}) => /devices$|presence$/.test(name)).map(({name}) => name).join()"), "nothing is asked before")
-	p.run(click(bell), shown(toggle), click(toggle))
+	p.run(do(`const real = Notification; window.notes = []
+		window.Notification = class extends real { constructor(title, options) { super(title, options); notes.push(title) } }`))
+	p.run(click(bell), shown(toggle), click(".sheet fieldset label:nth-of-type(2)"), click(toggle))
 	p.await(deviceOn)
 	require.Equal(t, []string{"on"}, eval[[]string](p.tab, "[document.querySelector('[aria-label^=Notifications]').getAttribute('aria-label').split(': ')[1]]"))
 	require.Equal(t, service.Keys.Public(), eval[string](p.tab, "localStorage.getItem('test.key')"))
@@ -173,14 +175,16 @@ func TestNotifyThisDevice(t *testing.T) {
 	message := service.awaitMessage(t)
 	require.Equal(t, "a failed", message.Title)
 	shown := p.deliver(message.Raw)
-	require.Len(t, shown, 1, "and the page shows none of its own")
+	require.Len(t, shown, 1)
 	require.Equal(t, "a failed", shown[0].Title)
 
 	p.hide(false)
 	p.run(click(toggle))
 	p.await("!document.querySelector('.sheet [role=switch]').checked && !localStorage.getItem('test.key')")
 	require.Empty(t, devicesOf(t, s, ""))
-	p.await("document.querySelector('[aria-label=\"Notifications: off\"]')")
+	require.Empty(t, eval[[]string](p.tab, "notes"), "the page shows none of its own while the device is on")
+	s.report(t, reportOf("a", "t2", "failed", ""))
+	p.await("notes.join() == 'a failed'")
 }
 
 // TestNotifyOfOneAgent chooses agents on their pages, on a device that was off.
@@ -262,6 +266,7 @@ func TestSubscriptionChanges(t *testing.T) {
 		}); undefined`, subscriptionJSON(renewed))))
 	require.Empty(t, eval[string](p.worker, "change(null)"))
 	require.Empty(t, eval[string](p.worker, fmt.Sprintf("change({endpoint: %q, options: {applicationServerKey: 'key'}})", service.Subscription().Endpoint)))
+	require.Len(t, devicesOf(t, s, ""), 1)
 	again := fmt.Sprintf(`{"subscription":%s,"renews":%q}`, subscriptionJSON(service.Subscription()), renewed.Endpoint)
 	require.Equal(t, 201, requestJSON(t, http.MethodPost, s.url(allDevices), again, "", nil))
 	require.Equal(t, id, devicesOf(t, s, "")[0].ID)
