@@ -1,5 +1,6 @@
 # Boots the systemd of this machine in a container, which runs package.sh in the directory $2 with the package $1. It
-# writes what that prints to $2/output. The exit status is 3 if the container does not boot as far as that. It must run in a mount namespace of its own: see TestReleasePackage.
+# writes what that prints to $2/output. The exit status is 3 if the container does not boot as far as that. It must run
+# in a mount namespace of its own: see TestReleasePackage.
 set -e
 mount -t tmpfs none /run
 mount -t tmpfs none /mnt
