@@ -78,8 +78,9 @@ type Registry struct {
 	Options
 
 	mu      sync.Mutex
-	devices map[string]Device // by ID
-	removed []removal         // the newest ones of all tokens, oldest first
+	devices map[string]Device         // by ID
+	handed  map[string]*notify.Device // what the notifier has of them, by ID
+	removed []removal                 // the newest ones of all tokens, oldest first
 }
 
 // removal is a device that a person removed.
@@ -90,7 +91,7 @@ const boxPrefix = "device\x00"
 
 // Open returns the registry with the devices that are in the box, and hands them to the notifier.
 func Open(o Options) (*Registry, error) {
-	r := &Registry{Options: o, devices: map[string]Device{}}
+	r := &Registry{Options: o, devices: map[string]Device{}, handed: map[string]*notify.Device{}}
 	if o.Box == nil || o.Push == nil {
 		return r, nil
 	}
@@ -121,12 +122,21 @@ func (r *Registry) Refresh() {
 	defer r.mu.Unlock()
 	for id, d := range r.devices {
 		if _, ok := r.Grant(d.Token); ok {
-			r.Notifier.AddDevice(r.deviceOf(d))
+			r.hand(d)
 			continue
 		}
 		r.Logger.Info("a device is not notified any more, because its token has ended", "device", id)
 		r.forget(id)
 	}
+}
+
+// hand gives the notifier a device. One that it has already stays the same, so that messages which could not be sent to
+// it are not tried again before their time. The caller holds r.mu.
+func (r *Registry) hand(d Device) {
+	if r.handed[d.ID] == nil {
+		r.handed[d.ID] = r.deviceOf(d)
+	}
+	r.Notifier.AddDevice(r.handed[d.ID])
 }
 
 // deviceOf returns the notifier's view of a device.
@@ -165,6 +175,7 @@ func (r *Registry) forget(id string) {
 // drop removes a device from memory. The caller holds r.mu.
 func (r *Registry) drop(id string) {
 	delete(r.devices, id)
+	delete(r.handed, id)
 	r.Notifier.RemoveDevice(id)
 }
 
@@ -239,7 +250,8 @@ func (r *Registry) add(d Device) (Device, error) {
 		r.drop(replaced)
 	}
 	r.devices[d.ID] = d
-	r.Notifier.AddDevice(r.deviceOf(d))
+	delete(r.handed, d.ID)
+	r.hand(d)
 	return d, nil
 }
 

@@ -29,6 +29,7 @@ type screens struct {
 	mu    sync.Mutex
 	shown []string
 	gone  map[string]bool // endpoints of subscriptions that have ended
+	busy  map[string]int  // how often endpoints answered that they want no more messages for an hour
 }
 
 func (s *screens) PublicKey() string             { return "key" }
@@ -64,6 +65,10 @@ func (s screen) Send(_ context.Context, m *notify.Message) (string, error) {
 	defer s.mu.Unlock()
 	if s.gone[s.endpoint] {
 		return "", fmt.Errorf("push.example.com: %w", notify.ErrGone)
+	}
+	if count, ok := s.busy[s.endpoint]; ok {
+		s.busy[s.endpoint] = count + 1
+		return "", &notify.RetryError{Err: errors.New("too many"), After: time.Hour}
 	}
 	s.shown = append(s.shown, fmt.Sprint(s.endpoint, ": ", m.Session.AgentID, " ", m.Change))
 	return "", nil
@@ -302,6 +307,24 @@ func TestASubscriptionThatHasEnded(t *testing.T) {
 		require.Len(t, h.Of(""), 1)
 		h.restart()
 		require.Len(t, h.Of(""), 1)
+	})
+}
+
+// TestAPushServiceThatIsBusy is left alone for as long as it says, even if the tokens change meanwhile.
+func TestAPushServiceThatIsBusy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tokens, anna := line("anna")
+		other, _ := line("bob")
+		h := open(t, tokens)
+		h.adds(anna, "phone", nil)
+		h.busy = map[string]int{"phone": 0}
+		h.is("a", models.Pending)
+		for _, text := range []string{tokens + other, tokens} {
+			h.load(text)
+			time.Sleep(time.Second) // simulated
+			synctest.Wait()
+		}
+		require.Equal(t, map[string]int{"phone": 1}, h.busy)
 	})
 }
 

@@ -181,7 +181,9 @@ func (n *Notifier) adopt(ctx context.Context, w *wanted, now time.Time, senders 
 	for name, destination := range destinations {
 		n.Metrics.AddDestination(destination.inMetrics())
 		if q := n.queues[name]; q != nil {
-			q.use(destination, now)
+			if !q.destination.isUnchanged(destination) {
+				q.use(destination, now)
+			}
 			continue
 		}
 		n.queues[name] = n.startQueue(ctx, destination, senders)

@@ -67,7 +67,8 @@ func (n *Notifier) SetConfig(config *Config) {
 	n.requests.add(func(w *wanted) { w.config, w.configured, w.newConfig = config, time.Now(), true })
 }
 
-// AddDevice adds a device, or replaces the one with the same ID.
+// AddDevice adds a device, or replaces the one with the same ID. What could not be sent to that one is tried again at
+// once, unless d is the same: then only what it covers is looked at anew.
 func (n *Notifier) AddDevice(d *Device) {
 	n.requests.add(func(w *wanted) { w.devices[d.ID], w.newDevices = d, true })
 }

@@ -71,6 +71,11 @@ type Destination struct {
 	device *Device // nil unless it is one
 }
 
+// isUnchanged reports whether a destination that is to replace d is the same one. A device is, unless it was added anew.
+func (d *Destination) isUnchanged(by *Destination) bool {
+	return d == by || d.device != nil && d.device == by.device
+}
+
 // inMetrics returns the name of the destination in metrics.
 func (d *Destination) inMetrics() string {
 	if d.device != nil {

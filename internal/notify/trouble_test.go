@@ -161,6 +161,38 @@ func TestADestinationThatIsMendedWhileItIsSentTo(t *testing.T) {
 	})
 }
 
+// TestAPauseThatADestinationAskedFor goes on while devices come and go, and ends when the destination is changed.
+func TestAPauseThatADestinationAskedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		busy := func(*notify.Message) error { return &notify.RetryError{Err: errors.New("busy"), After: time.Hour} }
+		tablet := &phone{}
+		d := device(tablet)
+		o.n.AddDevice(d)
+		o.settle()
+		o.phone.failWith(busy)
+		tablet.failWith(busy)
+		o.asks("a", 1)
+		for i := range 10 {
+			other := device(&phone{})
+			other.ID = fmt.Sprint("other ", i)
+			o.n.AddDevice(other)
+			o.n.AddDevice(d) // as after a change of the tokens
+			o.wait(time.Second)
+			o.n.RemoveDevice(other.ID)
+			o.wait(time.Second)
+		}
+		require.Len(t, o.phone.attempts(), 1)
+		require.Len(t, tablet.attempts(), 1)
+		o.config = &notify.Config{Rules: o.config.Rules, Destinations: map[string]*notify.Destination{"phone": {Name: "phone", Sender: o.phone}}}
+		o.n.SetConfig(o.config)
+		o.n.AddDevice(device(tablet))
+		o.settle()
+		require.Len(t, o.phone.attempts(), 2)
+		require.Len(t, tablet.attempts(), 2)
+	})
+}
+
 // TestRemindersThatEnd takes the reminders out of a rule whose message was sent.
 func TestRemindersThatEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
