@@ -30,7 +30,7 @@ type Device struct {
 	Follows []string
 	Rule    Rule
 
-	Added time.Time // it is not notified of what happened earlier
+	Added time.Time // it is not notified of what happened earlier, or before a rule that it follows was in the file
 }
 
 // deviceDestination is what all devices are called in metrics.
@@ -66,7 +66,7 @@ func (d *Device) rules(file map[string]*Rule) (rules []*Rule) {
 func (d *Device) own(r Rule, name string) *Rule {
 	step := r.Steps[0]
 	step.To = []string{devicePrefix + d.ID}
-	r.Name, r.Steps, r.within, r.since = name, []Step{step}, d.Covers, d.Added
+	r.Name, r.Steps, r.within, r.since = name, []Step{step}, d.Covers, latest(d.Added, r.since)
 	return &r
 }
 

@@ -267,6 +267,13 @@ func TestADeviceThatFollowsARule(t *testing.T) {
 		o.is("b", models.Failed)
 		o.wait(time.Minute)
 		require.Equal(t, []string{"withdraw b failed"}, tablet.got(), "the rule is gone")
+		o.config = &notify.Config{Rules: []notify.Rule{rule(0, notify.Failed)}, Destinations: map[string]*notify.Destination{"phone": {Name: "phone", Sender: o.phone}}}
+		o.n.SetConfig(o.config)
+		o.settle()
+		require.Empty(t, tablet.got(), "it happened before the rule came back")
+		o.is("b", models.Running)
+		o.is("b", models.Failed)
+		require.Equal(t, []string{"b failed"}, tablet.got())
 	})
 }
 
