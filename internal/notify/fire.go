@@ -40,6 +40,7 @@ func (n *Notifier) fire(now time.Time) {
 	}
 	for q, notes := range held {
 		if len(notes) == 1 {
+			q.admit(now)
 			n.enqueue(notes[0], now)
 		} else {
 			n.summarize(q, notes, now)

@@ -514,6 +514,22 @@ func TestALimit(t *testing.T) {
 	})
 }
 
+// TestALimitAndOneMessage counts a single message that waited for the end of an interval toward the next one.
+func TestALimitAndOneMessage(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		o.config.Destinations["phone"].Limit = notify.Limit{Messages: 1, Per: time.Minute}
+		o.asks("a", 1)
+		o.asks("b", 1)
+		o.wait(time.Minute)
+		require.Equal(t, []string{"a waits", "b waits"}, o.phone.got())
+		o.asks("c", 1)
+		require.Empty(t, o.phone.got())
+		o.wait(time.Minute)
+		require.Equal(t, []string{"c waits"}, o.phone.got())
+	})
+}
+
 // TestNewRules adds a rule, takes one away, and changes a destination.
 func TestNewRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
