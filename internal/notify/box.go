@@ -97,7 +97,7 @@ func (n *Notifier) restore(r restored, now time.Time) {
 		n.unsaved = append(n.unsaved, journal.Note{Key: summaryPrefix + r.summary.ID})
 		return
 	case x == nil:
-		q.add(&job{summary: r.summary}, now)
+		n.addSummary(q, r.summary, now)
 		return
 	case q == nil:
 		x.queue = &queue{destination: &Destination{Name: r.destination}}

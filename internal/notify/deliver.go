@@ -3,6 +3,7 @@ package notify
 import (
 	"context"
 	"errors"
+	"maps"
 	mathrand "math/rand/v2"
 	"slices"
 	"time"
@@ -97,11 +98,17 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 	case n.queues[destination.Name] != q: // abandoned meanwhile
 		n.mu.Unlock()
 		return nil, nil, false
+	case x == nil && len(j.summary.Counts) == 0: // all of it is over
+		n.Metrics.CountSuppressed(metrics.SuppressedOver)
+		n.finish(q, j)
+		n.wakeUp()
+		n.mu.Unlock()
+		return nil, nil, false
 	case n.postpone(q, j, time.Now()):
 		n.mu.Unlock()
 		return nil, nil, false
 	case x == nil:
-		m = &Message{ID: j.summary.ID, Thread: j.summary.ID, SentAt: j.summary.Created, Rule: j.summary.Rule, Summary: j.summary.Counts}
+		m = &Message{ID: j.summary.ID, Thread: j.summary.ID, SentAt: j.summary.Created, Rule: j.summary.Rule, Summary: maps.Clone(j.summary.Counts)}
 		m.URL = n.Link(store.SessionKey{})
 		n.mu.Unlock()
 		if j.attempts == 0 {
@@ -230,7 +237,7 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 	if created := j.created(); errors.Is(err, ErrRefused) || now.Sub(created) >= giveUpAfter {
 		n.Logger.Error("a notification was given up", "destination", name, "id", m.ID, "attempts", j.attempts, "error", err.Error())
 		n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationFailed)
-		n.note(q, j, ResultFailed, err.Error(), now)
+		n.note(q, j, m, ResultFailed, err.Error(), now)
 		n.giveUp(q, j)
 		return
 	}
@@ -259,12 +266,12 @@ func (n *Notifier) delivered(q *queue, j *job, m *Message, remote string, withdr
 	}
 	if withdrawn {
 		n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationWithdrawn)
-		n.note(q, j, ResultWithdrawn, "", now)
+		n.note(q, j, m, ResultWithdrawn, "", now)
 		n.finish(q, j)
 		return
 	}
 	n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationSent)
-	n.note(q, j, ResultSent, "", now)
+	n.note(q, j, m, ResultSent, "", now)
 	if x == nil {
 		n.finish(q, j)
 		return
@@ -309,6 +316,7 @@ func (n *Notifier) finish(q *queue, j *job) {
 		n.unsave(j.note)
 		return
 	}
+	delete(n.summaries, j.summary.ID)
 	n.unsaved = append(n.unsaved, journal.Note{Key: summaryPrefix + j.summary.ID})
 }
 

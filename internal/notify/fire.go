@@ -201,5 +201,29 @@ func (n *Notifier) summarize(q *queue, notes []*note, now time.Time) {
 	}
 	entries[0] = encoded(summaryPrefix+s.ID, s)
 	n.unsaved = append(n.unsaved, entries...) // all at once: after a crash, either all of them are part of it or none is
-	q.add(&job{summary: s}, now)
+	n.addSummary(q, s, now)
+}
+
+// addSummary hands a summary to its destination. The caller holds n.mu.
+func (n *Notifier) addSummary(q *queue, s *summary, now time.Time) {
+	j := &job{summary: s}
+	n.summaries[s.ID] = j
+	q.add(j, now)
+}
+
+// leaveSummary takes a note whose cause is over out of the summary that is to tell of it, if that was not sent yet. The
+// caller holds n.mu.
+func (n *Notifier) leaveSummary(x *note, now time.Time) {
+	j := n.summaries[x.Summary]
+	if x.Summary = ""; j == nil || x.change.stays() {
+		return
+	}
+	s := j.summary
+	if s.Counts[x.change]--; s.Counts[x.change] == 0 {
+		delete(s.Counts, x.change)
+	}
+	n.unsaved = append(n.unsaved, encoded(summaryPrefix+s.ID, s))
+	if len(s.Counts) == 0 {
+		x.queue.set(j, now) // it finds that there is nothing to tell
+	}
 }

@@ -74,6 +74,7 @@ type Notifier struct {
 	schedule  schedule[*note]
 	restored  []restored        // from earlier runs, until the destinations are known
 	queues    map[string]*queue // by destination
+	summaries map[string]*job   // those that are to be sent, by their IDs
 	unsaved   []journal.Note    // changes to the box that are to be written
 	distinct  int               // number of unsaved when it last had only one entry per key
 	muted     mutes
@@ -85,7 +86,7 @@ type Notifier struct {
 func New(o Options) *Notifier {
 	n := &Notifier{
 		Options: o, flushing: make(chan struct{}, 1), since: map[string]time.Time{},
-		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{},
+		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{}, summaries: map[string]*job{},
 		muted: mutes{byID: map[string]Mute{}}, present: map[string]map[string]presence{},
 	}
 	n.requests.wanted = wanted{config: &Config{}, devices: map[string]*Device{}}

@@ -530,6 +530,89 @@ func TestALimitAndOneMessage(t *testing.T) {
 	})
 }
 
+// TestASummaryOfWhatIsOver leaves out what is over before the summary is sent, through restarts. If all of it is, nothing
+// is sent.
+func TestASummaryOfWhatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits, notify.Failed))
+		o.config.Destinations["phone"].Limit = notify.Limit{Messages: 1, Per: time.Minute}
+		held := func() {
+			o.asks("0", 1)
+			for _, agent := range []string{"a", "b", "c"} {
+				o.asks(agent, 1)
+			}
+			o.is("d", models.Failed)
+			require.Equal(t, []string{"0 waits"}, o.phone.got())
+			o.phone.failWith(func(*notify.Message) error { return errors.New("away") })
+			o.wait(2 * time.Minute)
+			o.answered("0", 1)
+			o.answered("a", 1)
+			o.crash()
+			o.answered("b", 1)
+			o.is("d", models.Running)
+			o.crash()
+		}
+		held()
+		o.phone.failWith(nil)
+		o.wait(10 * time.Minute)
+		require.ElementsMatch(t, []string{"withdraw 0 waits", "summary: 1 waits"}, o.phone.got())
+		o.answered("c", 1)
+		held()
+		o.answered("c", 1)
+		o.phone.failWith(nil)
+		o.wait(10 * time.Minute)
+		require.Equal(t, []string{"withdraw 0 waits"}, o.phone.got())
+		require.Len(t, o.box.copy(), 1, "only the rule")
+	})
+}
+
+// TestASummaryOfReminders leaves each of them out once, although their first messages are still to be withdrawn when the
+// server crashes.
+func TestASummaryOfReminders(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := rule(0, notify.Waits)
+		r.Every = 10 * time.Minute
+		o := open(t, r)
+		o.asks("a", 1)
+		o.asks("b", 1)
+		o.asks("c", 1)
+		require.Len(t, o.phone.got(), 3)
+		m, err := o.n.Mute(notify.Mute{Until: time.Now().Add(15 * time.Minute)})
+		require.NoError(t, err)
+		o.wait(14 * time.Minute)
+		o.phone.failWith(func(*notify.Message) error { return &notify.RetryError{Err: errors.New("busy"), After: time.Minute} })
+		_, err = o.n.Unmute(m.ID)
+		require.NoError(t, err)
+		o.settle()
+		o.answered("a", 1)
+		o.crash()
+		o.phone.failWith(nil)
+		o.wait(2 * time.Minute)
+		require.ElementsMatch(t, []string{"summary: 2 waits", "withdraw a waits"}, o.phone.got())
+	})
+}
+
+// TestASummaryThatEndsWhileItIsSent is neither sent again nor kept.
+func TestASummaryThatEndsWhileItIsSent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		m, err := o.n.Mute(notify.Mute{Until: time.Now().Add(time.Minute)})
+		require.NoError(t, err)
+		o.asks("a", 1)
+		o.asks("b", 1)
+		o.phone.slow = 10 * time.Second
+		o.phone.failWith(func(*notify.Message) error { return errors.New("away") })
+		_, err = o.n.Unmute(m.ID)
+		require.NoError(t, err)
+		o.settle()
+		o.answered("a", 1)
+		o.answered("b", 1)
+		o.wait(10 * time.Minute)
+		require.Len(t, o.phone.attempts(), 1)
+		require.Len(t, o.box.copy(), 1, "only the rule")
+	})
+}
+
 // TestNewRules adds a rule, takes one away, and changes a destination.
 func TestNewRules(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -135,6 +135,7 @@ func (n *Notifier) end(x *note, o Outcome, by string, now time.Time) {
 		return
 	}
 	x.Over, x.Outcome, x.By = true, o, by
+	n.leaveSummary(x, now)
 	switch {
 	case x.job != nil:
 		if x.Delivered {
@@ -143,6 +144,7 @@ func (n *Notifier) end(x *note, o Outcome, by string, now time.Time) {
 		x.queue.set(x.job, now) // it finds that the cause is over
 	case x.Delivered && n.withdraws(x): // a summary is not withdrawn, but the message before it is
 		x.queue.add(&job{note: x, over: now}, now)
+		n.unsaved = append(n.unsaved, x.entry()) // with the summary, which does not tell of it any more
 	default:
 		n.unsave(x)
 	}

@@ -83,12 +83,12 @@ type Delivery struct {
 const maxRecent = 200
 
 // note remembers what became of a message. The caller holds n.mu.
-func (n *Notifier) note(q *queue, j *job, result Result, failure string, now time.Time) {
+func (n *Notifier) note(q *queue, j *job, m *Message, result Result, failure string, now time.Time) {
 	d := Delivery{At: now.UTC(), Destination: q.destination.Name, Result: result, Failure: failure}
 	if x := j.note; x != nil {
 		d.ID, d.Rule, d.Session, d.Change = x.ID, n.ruleInFile(x), x.session, x.change
 	} else {
-		d.ID, d.Rule, d.Summary = j.summary.ID, j.summary.Rule, j.summary.Counts
+		d.ID, d.Rule, d.Summary = j.summary.ID, j.summary.Rule, m.Summary
 	}
 	if len(n.recent) >= 2*maxRecent {
 		n.recent = append([]Delivery(nil), n.recent[maxRecent+1:]...)
