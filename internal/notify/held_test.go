@@ -406,6 +406,39 @@ func TestAnswered(t *testing.T) {
 	})
 }
 
+// TestAnsweredLongAgo tells of an answer that was held back, or could not be sent, although much has happened since.
+func TestAnsweredLongAgo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Answered))
+		goesOn := func() {
+			for i := range 30 {
+				o.is("a", []models.Status{models.Pending, models.Running}[i%2])
+			}
+		}
+		m, err := o.n.Mute(notify.Mute{Until: time.Now().Add(time.Hour)})
+		require.NoError(t, err)
+		o.asks("a", 1)
+		o.answered("a", 1)
+		goesOn()
+		_, err = o.n.Unmute(m.ID)
+		require.NoError(t, err)
+		o.settle()
+		require.Equal(t, []string{"a answered"}, o.phone.got())
+		o.phone.failWith(func(*notify.Message) error { return errors.New("away") })
+		o.asks("a", 2)
+		o.answered("a", 2)
+		goesOn()
+		o.crash()
+		goesOn()
+		o.phone.failWith(nil)
+		o.wait(time.Minute)
+		require.Equal(t, []string{"a answered"}, o.phone.got())
+		goesOn()
+		require.Empty(t, o.phone.got())
+		require.Len(t, o.box.copy(), 1, "only the rule")
+	})
+}
+
 // TestOutcomes says how each change ended.
 func TestOutcomes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

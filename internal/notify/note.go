@@ -76,6 +76,12 @@ func (x *note) same(y *note) bool {
 	return x.session == y.session && x.change == y.change && x.cause == y.cause && x.queue == y.queue
 }
 
+// isOwed reports whether the note is about an event that is still to be told of. It stays true, however much has happened
+// since, and may be too long ago for the history in which it is looked for.
+func (x *note) isOwed() bool {
+	return x.change == Answered && (x.state == planned || x.state == pending)
+}
+
 // begin gives a note a new message, for a rule.
 func (x *note) begin(rule string, now time.Time) {
 	id := newID(messagePrefix)

@@ -26,7 +26,8 @@ func (n *Notifier) look(key store.SessionKey, now time.Time) {
 	}
 	for x := n.notesOf(key); x != nil; {
 		next := x.next
-		if x.session == key && !slices.ContainsFunc(causes, func(k cause) bool { return k.change == x.change && k.id == x.cause }) {
+		holds := slices.ContainsFunc(causes, func(k cause) bool { return k.change == x.change && k.id == x.cause })
+		if x.session == key && !holds && !(ok && x.isOwed()) {
 			var o Outcome
 			var by string
 			if x.record != nil {
