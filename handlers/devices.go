@@ -80,12 +80,12 @@ func (h *Handler) Devices(w http.ResponseWriter, _ *http.Request) error {
 	if service := h.Options.Devices.Push; service != nil {
 		view.PublicKey, view.Off = service.PublicKey(), ""
 	}
-	state := h.Notifier.View(0, nil)
+	destinations := h.Notifier.Destinations()
 	for _, d := range h.Options.Devices.Of(grant.Token()) {
-		view.Devices = append(view.Devices, viewOfDevice(d, state.Destinations))
+		view.Devices = append(view.Devices, viewOfDevice(d, destinations))
 	}
 	if mayFollowRules(grant) {
-		for _, r := range state.Rules {
+		for _, r := range h.Notifier.Rules() {
 			view.Rules = append(view.Rules, r.Name)
 		}
 	}
@@ -177,7 +177,7 @@ func (h *Handler) checkDevice(d *devices.Device, grant *access.Grant) error {
 	case len(d.Rules) > 0 && (d.Changes != nil || d.AgentIDs != nil):
 		return models.BadRequest("rules", "must be absent, or on and agent_ids: a device follows rules, or is notified of changes of its own")
 	}
-	known := h.Notifier.View(0, nil).Rules
+	known := h.Notifier.Rules()
 	for _, name := range d.Rules {
 		if !slices.ContainsFunc(known, func(r notify.RuleView) bool { return r.Name == name }) {
 			return models.BadRequest("rules", "must be names of rules in NOTIFY_FILE")

@@ -146,7 +146,7 @@ func (h *Handler) Notifications(w http.ResponseWriter, r *http.Request) error {
 		result.Recent = append(result.Recent, s.sent(d))
 	}
 	if s.manages {
-		result.Rules, result.Destinations = rulesOf(view), destinationsOf(view, time.Now())
+		result.Rules, result.Destinations = rulesOf(view.Rules), destinationsOf(view.Destinations, time.Now())
 	}
 	return respond(w, r, result)
 }
@@ -212,9 +212,9 @@ func (s *shownNotifications) by(destination, rule string) notifiedBy {
 var textNames = [...]string{notify.FullText: "full", notify.TitleOnly: "title", notify.NoText: "nothing"}
 
 // rulesOf returns the rules of the file.
-func rulesOf(view notify.View) []notificationRule {
+func rulesOf(views []notify.RuleView) []notificationRule {
 	rules := []notificationRule{}
-	for _, r := range view.Rules {
+	for _, r := range views {
 		shown := notificationRule{
 			Name: r.Name, Description: strings.Split(r.Describe(), "\n"), On: r.Changes, Agents: r.Agents, Sources: r.Sources, Title: r.Title,
 			EverySeconds: r.Every.Seconds(), UntilSeconds: r.Until.Seconds(), Text: textNames[r.Text], FollowUp: r.FollowUp,
@@ -242,9 +242,9 @@ func rulesOf(view notify.View) []notificationRule {
 }
 
 // destinationsOf returns the destinations of the file.
-func destinationsOf(view notify.View, now time.Time) []destination {
+func destinationsOf(views []notify.DestinationView, now time.Time) []destination {
 	destinations := []destination{}
-	for _, d := range view.Destinations {
+	for _, d := range views {
 		if d.Kind == kindDevice {
 			continue
 		}
@@ -284,7 +284,7 @@ func (h *Handler) TestDestination(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	names := []string{}
-	for _, d := range destinationsOf(h.Notifier.View(0, nil), time.Now()) {
+	for _, d := range destinationsOf(h.Notifier.Destinations(), time.Now()) {
 		names = append(names, d.Name)
 	}
 	switch {
@@ -348,7 +348,7 @@ func listOf(what string, names []string) string {
 // ruleNames returns the names of the rules of the file.
 func (h *Handler) ruleNames() []string {
 	names := map[string]bool{}
-	for _, r := range h.Notifier.View(0, nil).Rules {
+	for _, r := range h.Notifier.Rules() {
 		names[r.Name] = true
 	}
 	return slices.Sorted(maps.Keys(names))

@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"regexp"
+	"slices"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -546,5 +547,28 @@ func TestView(t *testing.T) {
 		o.phone.failWith(func(*notify.Message) error { return errors.New("wrong") })
 		require.EqualError(t, o.n.Test(context.Background(), "phone"), "wrong")
 		require.Equal(t, "wrong", o.n.View(0, nil).Destinations[0].Failure)
+	})
+}
+
+// TestViewOfMany shows those that are next among many.
+func TestViewOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		o.phone.failWith(func(*notify.Message) error { return &notify.RetryError{Err: errors.New("busy"), After: time.Hour} })
+		for i := range 300 {
+			o.asks(fmt.Sprintf("%c%d", 'a'+i%2, i), 1)
+		}
+		all := o.n.View(1000, nil).Pending
+		require.Len(t, all, 300)
+		require.True(t, slices.IsSortedFunc(all, func(a, b notify.PendingView) int { return a.Due.Compare(b.Due) }))
+		for _, limit := range []int{0, 1, 7, 149, 150, 299} {
+			v := o.n.View(limit, nil)
+			require.Equal(t, 300, v.ToSend)
+			require.ElementsMatch(t, all[:limit], v.Pending)
+		}
+		v := o.n.View(2, func(agentID string) bool { return agentID[0] == 'b' })
+		require.Equal(t, 150, v.ToSend)
+		require.Equal(t, "b1", v.Pending[0].Session.AgentID)
+		require.Equal(t, "b3", v.Pending[1].Session.AgentID)
 	})
 }

@@ -5,6 +5,8 @@ import (
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/kubeagents/kubeagents/store"
 )
 
 // job is a message that a destination has to send, or to withdraw.
@@ -21,6 +23,14 @@ type job struct {
 
 func (j *job) dueAt() int64            { return j.next }
 func (j *job) placeInSchedule() *int32 { return &j.place }
+
+// session returns the session that the job is about, the zero key for a summary.
+func (j *job) session() (key store.SessionKey) {
+	if j.note != nil {
+		key = j.note.session
+	}
+	return key
+}
 
 // created returns when there was something to do: a message became due, or was to be withdrawn.
 func (j *job) created() time.Time {

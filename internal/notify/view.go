@@ -118,36 +118,36 @@ const maxExamined = 10_000
 func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	now := time.Now()
-	var v View
-	for _, r := range n.rules {
-		if n.since[r.Name].IsZero() {
-			continue // of a device
+	v := View{Rules: n.viewRules(), Destinations: n.viewDestinations()}
+	first := earliest{limit: limit}
+	covered := map[string]bool{"": false} // by agent, since it takes time to find out
+	includes := func(key store.SessionKey) bool {
+		if covers == nil {
+			return true
 		}
-		muted := latest(n.muted.everything, n.muted.rules[r.Name])
-		if !now.Before(muted) {
-			muted = time.Time{}
+		c, known := covered[key.AgentID]
+		if !known {
+			c = covers(key.AgentID)
+			covered[key.AgentID] = c
 		}
-		v.Rules = append(v.Rules, RuleView{r, muted})
+		return c
 	}
-	includes := func(key store.SessionKey) bool { return covers == nil || key.AgentID != "" && covers(key.AgentID) }
-	for _, name := range slices.Sorted(maps.Keys(n.queues)) {
-		q := n.queues[name]
-		v.Destinations = append(v.Destinations, q.view())
+	for _, d := range v.Destinations {
+		q := n.queues[d.Name]
 		for _, j := range q.jobs.items {
-			p := n.pendingJob(q, j)
-			if !includes(p.Session) {
+			if !includes(j.session()) {
 				continue
 			}
 			v.ToSend++
 			if created := j.created(); v.Oldest.IsZero() || created.Before(v.Oldest) {
 				v.Oldest = created
 			}
-			v.Pending = append(v.Pending, p)
+			first.add(q, j)
 		}
 	}
-	slices.SortStableFunc(v.Pending, func(a, b PendingView) int { return a.Due.Compare(b.Due) })
-	v.Pending = v.Pending[:min(len(v.Pending), limit)]
+	for _, e := range first.kept() {
+		v.Pending = append(v.Pending, n.pendingJob(e.queue, e.job))
+	}
 	if covers == nil {
 		v.Planned = len(n.schedule.items)
 	}
@@ -171,6 +171,67 @@ func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
 		}
 	}
 	return v
+}
+
+// Rules returns the rules of the file.
+func (n *Notifier) Rules() []RuleView {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.viewRules()
+}
+
+// viewRules returns the rules of the file. The caller holds n.mu.
+func (n *Notifier) viewRules() (rules []RuleView) {
+	now := time.Now()
+	for _, r := range n.rules {
+		if n.since[r.Name].IsZero() {
+			continue // of a device
+		}
+		muted := latest(n.muted.everything, n.muted.rules[r.Name])
+		if !now.Before(muted) {
+			muted = time.Time{}
+		}
+		rules = append(rules, RuleView{r, muted})
+	}
+	return rules
+}
+
+// Destinations returns the destinations of the file and devices, by name.
+func (n *Notifier) Destinations() []DestinationView {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.viewDestinations()
+}
+
+// viewDestinations returns the destinations of the file and devices, by name. The caller holds n.mu.
+func (n *Notifier) viewDestinations() (destinations []DestinationView) {
+	for _, name := range slices.Sorted(maps.Keys(n.queues)) {
+		destinations = append(destinations, n.queues[name].view())
+	}
+	return destinations
+}
+
+// earliest keeps those of many jobs that are due first.
+type earliest struct {
+	limit int // how many
+	jobs  []queuedJob
+}
+
+type queuedJob struct {
+	queue *queue
+	job   *job
+}
+
+func (e *earliest) add(q *queue, j *job) {
+	if e.jobs = append(e.jobs, queuedJob{q, j}); len(e.jobs) >= 2*e.limit {
+		e.jobs = e.kept()
+	}
+}
+
+// kept returns them in the order in which they are due.
+func (e *earliest) kept() []queuedJob {
+	slices.SortStableFunc(e.jobs, func(a, b queuedJob) int { return cmp.Compare(a.job.next, b.job.next) })
+	return e.jobs[:min(len(e.jobs), e.limit)]
 }
 
 func (n *Notifier) pendingJob(q *queue, j *job) PendingView {
