@@ -237,6 +237,33 @@ func TestDevices(t *testing.T) {
 	})
 }
 
+// TestADeviceAfterARestart notifies a device of what had not held for long enough before the restart, on a server without
+// a file of rules.
+func TestADeviceAfterARestart(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t)
+		o.stop()
+		tablet := &phone{}
+		o.config, o.tablet = nil, device(tablet)
+		o.tablet.Rule.Steps[0].Settle = 10 * time.Second
+		o.start()
+		asked := models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Pending}
+		o.report(asked)
+		o.stop()
+		require.Empty(t, tablet.got())
+		o.store = store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 10, HistoryMaxBytes: 64 << 20, MaxSessions: 1000, EventWindow: 100, Journaled: true})
+		asked.Timestamp = time.Now()
+		o.store.Restore(&store.Restored{
+			SessionKey: store.SessionKey{AgentID: "a", Topic: "t"}, Records: []models.Record{{StatusReport: asked, Sequence: 1, Received: time.Now()}},
+		}, time.Now())
+		o.start()
+		o.wait(10 * time.Second)
+		require.Equal(t, []string{"a waits"}, tablet.got())
+		o.wait(time.Minute)
+		require.Empty(t, tablet.got())
+	})
+}
+
 // TestADeviceThatFollowsARule gets what the rule selects, at its time, and what its owner may read.
 func TestADeviceThatFollowsARule(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

@@ -89,6 +89,7 @@ func New(o Options) *Notifier {
 		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{}, summaries: map[string]*job{},
 		muted: mutes{byID: map[string]Mute{}}, present: map[string]map[string]presence{},
 	}
+	n.rescan = true // what the store has from earlier runs is not among its changes
 	n.requests.wanted = wanted{config: &Config{}, devices: map[string]*Device{}}
 	o.Metrics.AddNotifications(n.pending)
 	return n
@@ -134,12 +135,12 @@ func (n *Notifier) step(ctx context.Context, now time.Time, senders *sync.WaitGr
 	for why := range w.released {
 		n.lookAgain(why, now)
 	}
+	if len(n.rules) == 0 && len(n.bySession) == 0 {
+		n.position, n.rescan = n.Store.EventPosition(), false // without rules, nothing is of interest
+		return ^uint64(0), now.Add(idlePause)
+	}
 	if n.rescan {
 		n.lookAtEverything(ctx, now)
-	}
-	if len(n.rules) == 0 && len(n.bySession) == 0 {
-		n.position = n.Store.EventPosition() // without rules, nothing is of interest
-		return ^uint64(0), now.Add(idlePause)
 	}
 	n.follow(ctx, now)
 	n.fire(now)

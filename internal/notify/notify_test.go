@@ -198,7 +198,8 @@ type office struct {
 	store  *store.Store
 	box    *box
 	phone  *phone
-	config *notify.Config
+	config *notify.Config // nil without a file
+	tablet *notify.Device // nil for none
 	stop   func()
 	n      *notify.Notifier
 }
@@ -220,7 +221,12 @@ func (o *office) start() {
 		Store: o.store, Box: o.box, Metrics: metrics.New(o.store, "test"), Logger: slog.New(slog.DiscardHandler),
 		Link: func(key store.SessionKey) string { return "https://hub.example.com/?session=" + key.Topic },
 	})
-	o.n.SetConfig(o.config)
+	if o.config != nil {
+		o.n.SetConfig(o.config)
+	}
+	if o.tablet != nil {
+		o.n.AddDevice(o.tablet)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { o.n.Run(ctx) })
