@@ -138,8 +138,10 @@ func (h *Handler) AddDevice(w http.ResponseWriter, r *http.Request) error {
 		return models.BadRequest("subscription", err.Error())
 	}
 	var err error
+	outcome := "added"
 	if in.Renews != "" {
 		var ok bool
+		outcome = "renewed"
 		if d, ok, err = h.Options.Devices.Renew(d.Token, in.Renews, d.Subscription); !ok {
 			return models.NotFound("subscription that this one renews")
 		}
@@ -153,6 +155,7 @@ func (h *Handler) AddDevice(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	writeJSON(w, http.StatusCreated, viewOfDevice(d, nil))
+	h.auditDone(r, w, outcome, fmt.Sprintf("device %s at %s", d.ID, d.Subscription.Host()))
 	return nil
 }
 
@@ -193,7 +196,8 @@ func (h *Handler) checkDevice(d *devices.Device, grant *access.Grant) error {
 
 // RemoveDevice removes a device of the client's token: DELETE /api/notifications/devices/{device_id}.
 func (h *Handler) RemoveDevice(w http.ResponseWriter, r *http.Request) error {
-	ok, err := h.Options.Devices.Remove(grantOf(w).Token(), pathParam(r, "device_id"))
+	id := pathParam(r, "device_id")
+	ok, err := h.Options.Devices.Remove(grantOf(w).Token(), id)
 	if err == nil && !ok {
 		err = models.NotFound("device")
 	}
@@ -201,6 +205,7 @@ func (h *Handler) RemoveDevice(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	w.WriteHeader(http.StatusNoContent)
+	h.auditDone(r, w, "removed", "device "+id)
 	return nil
 }
 

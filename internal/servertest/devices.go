@@ -135,6 +135,16 @@ func (wiring Wiring) TestDevicesOfOthers(t *testing.T) {
 			require.NoError(t, json.Unmarshal(s.do("GET", allDevices, "", s.as(name)...).Body.Bytes(), &list))
 			require.Equal(t, want == 201, len(list.Rules) > 0, name)
 		}
+		device := idOf(t, add("everything", "watch", ""))
+		require.Equal(t, device, idOf(t, add("everything", "watch2", `,"renews":"https://push.example.com/watch"`)))
+		require.Equal(t, 204, s.do("DELETE", allDevices+"/"+device, "", s.as("everything")...).Code)
+		for _, line := range []string{
+			`what="POST /api/notifications/devices" outcome=added status=201 detail="device ` + device + ` at push.example.com"`,
+			`what="POST /api/notifications/devices" outcome=renewed status=201 detail="device ` + device + ` at push.example.com"`,
+			`what="DELETE /api/notifications/devices/` + device + `" outcome=removed status=204 detail="device ` + device + `"`,
+		} {
+			require.Contains(t, s.log.String(), line)
+		}
 		for _, header := range [][]string{{"Sec-Fetch-Site: cross-site"}, {"Origin: https://evil.example"}} {
 			require.Equal(t, 403, s.do("POST", allDevices, subscription("x", ""), append(s.as("team"), header...)...).Code)
 			require.Equal(t, 403, s.do("POST", "/api/presence", `{"page":"p"}`, append(s.as("team"), header...)...).Code)
