@@ -20,8 +20,12 @@ const (
 	lastRetry  = time.Hour
 )
 
-// giveUpAfter is how long a message is tried to be sent.
-const giveUpAfter = 24 * time.Hour
+// A message is given up once it could not be sent for giveUpAfter, and not before leastAttempts since the last start,
+// which take some minutes: the machine may have been asleep, or the message held back, for most of that time.
+const (
+	giveUpAfter   = 24 * time.Hour
+	leastAttempts = 8
+)
 
 // sendTimeout is how long an attempt may take, whatever the sender.
 const sendTimeout = time.Minute
@@ -234,7 +238,7 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 		q.failing = true
 		n.Logger.Warn("a notification could not be sent", "destination", name, "id", m.ID, "error", err.Error())
 	}
-	if created := j.created(); errors.Is(err, ErrRefused) || now.Sub(created) >= giveUpAfter {
+	if created := j.created(); errors.Is(err, ErrRefused) || now.Sub(created) >= giveUpAfter && j.attempts >= leastAttempts {
 		n.Logger.Error("a notification was given up", "destination", name, "id", m.ID, "attempts", j.attempts, "error", err.Error())
 		n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationFailed)
 		n.note(q, j, m, ResultFailed, err.Error(), now)

@@ -259,6 +259,44 @@ func TestADiskThatIsFull(t *testing.T) {
 	})
 }
 
+// TestAMessageThatWaitedForLong is tried for some minutes even if it became due more than a day ago: it was held back, or
+// the server did not run.
+func TestAMessageThatWaitedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Failed))
+		away := func(*notify.Message) error { return errors.New("away") }
+		for _, waits := range []func(){
+			func() {
+				_, err := o.n.Mute(notify.Mute{Until: time.Now().Add(25 * time.Hour)})
+				require.NoError(t, err)
+				for range 25 * 2 {
+					o.wait(30 * time.Minute)
+					o.is("a", models.Failed)
+				}
+			},
+			func() {
+				o.stop()
+				for range 25 * 2 {
+					o.wait(30 * time.Minute)
+					o.is("a", models.Failed)
+				}
+				o.start()
+			},
+		} {
+			o.phone.failWith(away)
+			o.is("a", models.Failed)
+			waits()
+			o.wait(30 * time.Second)
+			require.Empty(t, o.phone.got())
+			o.phone.failWith(nil)
+			o.wait(3 * time.Minute)
+			require.Equal(t, []string{"a failed"}, o.phone.got())
+			o.is("a", models.Running)
+			require.Equal(t, []string{"withdraw a failed"}, o.phone.got())
+		}
+	})
+}
+
 // TestALongFailure reports a status so often that the store drops the entry with which it began.
 func TestALongFailure(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
