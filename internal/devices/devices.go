@@ -189,8 +189,8 @@ func (r *Registry) write(notes ...journal.Note) error {
 // errOff is the error of [Registry.Add] and [Registry.Renew] if Web Push is off.
 var errOff = errors.New("web push is off")
 
-// Add adds a device, and returns it with its ID. One with the same subscription is replaced: it keeps its ID if it
-// belongs to the same token. The subscription must have passed [push.Service.Check].
+// Add adds a device, and returns it with its ID. One with the same subscription is replaced, and so is
+// one of the same token with the same endpoint, which keeps its ID. The subscription must have passed [push.Service.Check].
 func (r *Registry) Add(d Device) (Device, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -225,7 +225,7 @@ func (r *Registry) add(d Device) (Device, error) {
 		case id == d.ID:
 		case other.Subscription.Endpoint == d.Subscription.Endpoint && other.Token == d.Token:
 			d.ID = id
-		case other.Subscription.Endpoint == d.Subscription.Endpoint: // somebody else uses the browser now
+		case other.Subscription == d.Subscription: // somebody else uses the browser now, and not only knows its endpoint
 			replaced = id
 			notes = append(notes, journal.Note{Key: boxPrefix + id})
 		case other.Token == d.Token:

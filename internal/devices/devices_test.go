@@ -286,6 +286,8 @@ func TestASubscriptionBelongsToOneDevice(t *testing.T) {
 		h.restart()
 		h.is("a", models.Failed)
 		require.Equal(t, []string{"phone 2: a failed"}, h.got())
+		h.adds(bob, "phone 2", func(d *devices.Device) { d.Subscription.Auth = "made up" })
+		require.Len(t, h.Of(anna), 1, "it is not enough to know the endpoint")
 		h.adds(bob, "phone 2", nil)
 		require.Empty(t, h.Of(anna))
 		h.restart()
