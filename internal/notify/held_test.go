@@ -81,6 +81,21 @@ func TestUnmute(t *testing.T) {
 	})
 }
 
+// TestMutesThatAreOver are not kept in the box, whatever is removed next.
+func TestMutesThatAreOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		_, err := o.n.Mute(notify.Mute{Until: time.Now().Add(time.Minute)})
+		require.NoError(t, err)
+		m, err := o.n.Mute(notify.Mute{Until: time.Now().Add(time.Hour)})
+		require.NoError(t, err)
+		o.wait(2 * time.Minute)
+		_, err = o.n.Unmute(m.ID)
+		require.NoError(t, err)
+		require.Len(t, o.box.copy(), 1, "only the rule")
+	})
+}
+
 // TestAMuteThatCantBeStored is not in effect, and neither is one too many.
 func TestAMuteThatCantBeStored(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

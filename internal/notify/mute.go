@@ -122,7 +122,7 @@ func (n *Notifier) deleteMute(id string) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	delete(n.muted.byID, id)
-	n.muted.index(time.Now())
+	n.dropMutes(time.Now())
 	n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + id})
 }
 
