@@ -131,7 +131,7 @@ func (h *Handler) Notifications(w http.ResponseWriter, r *http.Request) error {
 	if err := h.reserveItems(r.Context(), heldOf(w), len(view.Pending)+len(view.Recent)+len(view.Rules)+len(view.Destinations)); err != nil {
 		return err
 	}
-	s := &shownNotifications{h: h, manages: grant.ManagesNotifications(), kinds: map[string]string{}, sessions: map[store.SessionKey]aboutSession{}}
+	s := &shownNotifications{h: h, token: grant.Token(), manages: grant.ManagesNotifications(), kinds: map[string]string{}, sessions: map[store.SessionKey]aboutSession{}}
 	for _, d := range view.Destinations {
 		s.kinds[d.Name] = d.Kind
 	}
@@ -162,6 +162,7 @@ func coveredBy(grant *access.Grant) func(agentID string) bool {
 // shownNotifications makes the notifications of a response.
 type shownNotifications struct {
 	h        *Handler
+	token    string // of the client, see [access.Grant.Token]
 	manages  bool
 	kinds    map[string]string                 // of destinations, by name
 	sessions map[store.SessionKey]aboutSession // those that were looked up
@@ -169,6 +170,9 @@ type shownNotifications struct {
 
 func (s *shownNotifications) pending(p notify.PendingView) pendingNotification {
 	shown := pendingNotification{aboutSession: s.session(p.Session), notifiedBy: s.by(p.Destination, p.Rule), Due: utc(p.Due), Attempts: p.Attempts, Withdrawal: p.Withdrawal, Held: p.Held}
+	if p.Held == notify.AtKeyboard && p.Owner != s.token {
+		shown.Held = "" // who is at the dashboard is nobody else's business
+	}
 	if p.Change != 0 {
 		shown.Change = p.Change.String()
 	}
@@ -208,16 +212,13 @@ func (s *shownNotifications) by(destination, rule string) notifiedBy {
 	return notifiedBy{destination, s.kinds[destination], rule}
 }
 
-// textNames are the values of the key text of a rule.
-var textNames = [...]string{notify.FullText: "full", notify.TitleOnly: "title", notify.NoText: "nothing"}
-
 // rulesOf returns the rules of the file.
 func rulesOf(views []notify.RuleView) []notificationRule {
 	rules := []notificationRule{}
 	for _, r := range views {
 		shown := notificationRule{
 			Name: r.Name, Description: strings.Split(r.Describe(), "\n"), On: r.Changes, Agents: r.Agents, Sources: r.Sources, Title: r.Title,
-			EverySeconds: r.Every.Seconds(), UntilSeconds: r.Until.Seconds(), Text: textNames[r.Text], FollowUp: r.FollowUp,
+			EverySeconds: r.Every.Seconds(), UntilSeconds: r.Until.Seconds(), Text: notify.TextNames[r.Text], FollowUp: r.FollowUp,
 			AtKeyboard: "hold", MutedUntil: utc(r.MutedUntil),
 		}
 		if r.AtKeyboard {

@@ -83,6 +83,14 @@ func (q *queue) covers(agentID string) bool {
 	return d == nil || d.Covers == nil || d.Covers(agentID)
 }
 
+// owner returns the owner of the device that the destination is, "" for one of the file.
+func (q *queue) owner() string {
+	if d := q.destination.device; d != nil {
+		return d.Owner
+	}
+	return ""
+}
+
 // use makes the queue send to another destination of the same name. What it could not send is tried again at once.
 func (q *queue) use(destination *Destination, now time.Time) {
 	q.destination, q.pausedUntil = destination, time.Time{}

@@ -53,6 +53,7 @@ type PendingView struct {
 	Due         time.Time
 	Attempts    int    // so far
 	Withdrawal  bool   // it is to be withdrawn
+	Owner       string // of the device; "" for a destination of the file
 	Held        string // why it waits longer than its rule says: "quiet", "limit", "muted" or "keyboard"; "" if it doesn't
 }
 
@@ -108,7 +109,10 @@ func (n *Notifier) ruleInFile(x *note) string {
 	return rule.Name
 }
 
-var heldNames = [...]string{notHeld: "", heldQuiet: "quiet", heldLimit: "limit", heldMuted: "muted", heldPresent: "keyboard"}
+// AtKeyboard is the value of Held for what is held back because its device's owner uses the dashboard.
+const AtKeyboard = "keyboard"
+
+var heldNames = [...]string{notHeld: "", heldQuiet: "quiet", heldLimit: "limit", heldMuted: "muted", heldPresent: AtKeyboard}
 
 // maxExamined is how many planned notifications are examined for a view.
 const maxExamined = 10_000
@@ -159,7 +163,7 @@ func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
 			if len(v.Pending) < limit {
 				v.Pending = append(v.Pending, PendingView{
 					Session: x.session, Change: x.change, Destination: x.queue.destination.Name, Rule: n.ruleInFile(x),
-					Due: time.Unix(0, x.due).UTC(), Held: heldNames[x.held],
+					Due: time.Unix(0, x.due).UTC(), Owner: x.queue.owner(), Held: heldNames[x.held],
 				})
 			}
 		}
@@ -235,7 +239,7 @@ func (e *earliest) kept() []queuedJob {
 }
 
 func (n *Notifier) pendingJob(q *queue, j *job) PendingView {
-	p := PendingView{Destination: q.destination.Name, Due: time.Unix(0, j.next).UTC(), Attempts: j.attempts, Held: heldNames[j.held]}
+	p := PendingView{Destination: q.destination.Name, Due: time.Unix(0, j.next).UTC(), Attempts: j.attempts, Owner: q.owner(), Held: heldNames[j.held]}
 	if x := j.note; x != nil {
 		p.Session, p.Change, p.Rule, p.Withdrawal = x.session, x.change, n.ruleInFile(x), x.Over
 	} else {

@@ -150,6 +150,13 @@ func (wiring Wiring) TestDevicesOfOthers(t *testing.T) {
 			require.Equal(t, 403, s.do("POST", "/api/presence", `{"page":"p"}`, append(s.as("team"), header...)...).Code)
 			require.Equal(t, 403, s.do("DELETE", allDevices+"/"+id, "", append(s.as("team"), header...)...).Code)
 		}
+		require.Equal(t, 204, s.do("POST", "/api/presence", `{"page":"p"}`, s.as("team")...).Code)
+		s.reports(reportOf("team/d", "t", "failed"))
+		require.Contains(t, s.do("GET", "/api/notifications", "", s.as("team")...).Body.String(), `"held":"keyboard"`)
+		for _, name := range []string{"team reads", "everything", "signed in: everything"} {
+			require.NotContains(t, s.do("GET", "/api/notifications", "", s.as(name)...).Body.String(), `"held":"keyboard"`, "%s is not told who is at the dashboard", name)
+		}
+		time.Sleep(time.Minute)
 		s.reports(reportOf("team/b", "t", "failed"), reportOf("other/c", "t", "failed"))
 		time.Sleep(time.Minute)
 		got := s.phone.arrived() // with those of other devices and of the rules, which are about other changes
