@@ -114,6 +114,7 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 	case x == nil:
 		m = &Message{ID: j.summary.ID, Thread: j.summary.ID, SentAt: j.summary.Created, Rule: j.summary.Rule, Summary: maps.Clone(j.summary.Counts)}
 		m.URL = n.Link(store.SessionKey{})
+		j.trying = true
 		n.mu.Unlock()
 		if j.attempts == 0 {
 			n.save() // the summary, and the notes that it tells of
@@ -134,6 +135,7 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		return nil, nil, false
 	}
 	m, withdraw = n.messageOf(x), x.Over
+	j.trying = true
 	record := j.attempts == 0 || withdraw
 	if record {
 		x.saved = true
@@ -217,6 +219,7 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 	defer n.mu.Unlock()
 	defer n.wakeUp() // so that Run writes the outcome to the box
 	name, now := q.destination.Name, time.Now()
+	j.trying = false
 	switch {
 	case n.queues[name] != q: // abandoned meanwhile
 		return
@@ -239,7 +242,7 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 		n.Logger.Warn("a notification could not be sent", "destination", name, "id", m.ID, "error", err.Error())
 	}
 	if created := j.created(); errors.Is(err, ErrRefused) || now.Sub(created) >= giveUpAfter && j.attempts >= leastAttempts {
-		n.Logger.Error("a notification was given up", "destination", name, "id", m.ID, "attempts", j.attempts, "error", err.Error())
+		n.logGivenUp(q, j, m, err, now)
 		n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationFailed)
 		n.note(q, j, m, ResultFailed, err.Error(), now)
 		n.giveUp(q, j)
@@ -251,6 +254,20 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 		q.pausedUntil = now.Add(min(retry.After, giveUpAfter))
 	}
 	q.set(j, now.Add(retryDelay(j.attempts)))
+}
+
+// logGivenUp logs that a message was given up, at most once a minute for each destination. The caller holds n.mu.
+func (n *Notifier) logGivenUp(q *queue, j *job, m *Message, err error, now time.Time) {
+	if now.Sub(q.gaveUp) < time.Minute {
+		q.unlogged++
+		return
+	}
+	attrs := []any{"destination", q.destination.Name, "id", m.ID, "attempts", j.attempts, "error", err.Error()}
+	if q.unlogged > 0 {
+		attrs = append(attrs, "others_not_logged", q.unlogged)
+	}
+	n.Logger.Error("a notification was given up", attrs...)
+	q.gaveUp, q.unlogged = now, 0
 }
 
 // retryDelay returns how long to wait after a number of failed attempts.

@@ -202,11 +202,12 @@ type office struct {
 	tablet *notify.Device // nil for none
 	stop   func()
 	n      *notify.Notifier
+	logger *slog.Logger
 }
 
 func open(t testingT, rules ...notify.Rule) *office {
 	o := &office{
-		t: t, box: &box{entries: map[string][]byte{}}, phone: &phone{},
+		t: t, box: &box{entries: map[string][]byte{}}, phone: &phone{}, logger: slog.New(slog.DiscardHandler),
 		store: store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: 24 * time.Hour, HistoryLimit: 10, HistoryMaxBytes: 64 << 20, MaxSessions: 1000, EventWindow: 100}),
 	}
 	o.config = &notify.Config{Rules: rules, Destinations: map[string]*notify.Destination{"phone": {Name: "phone", Sender: o.phone}}}
@@ -218,7 +219,7 @@ func open(t testingT, rules ...notify.Rule) *office {
 // start starts a notifier, as a server does that starts on the same state.
 func (o *office) start() {
 	o.n = notify.New(notify.Options{
-		Store: o.store, Box: o.box, Metrics: metrics.New(o.store, "test"), Logger: slog.New(slog.DiscardHandler),
+		Store: o.store, Box: o.box, Metrics: metrics.New(o.store, "test"), Logger: o.logger,
 		Link: func(key store.SessionKey) string { return "https://hub.example.com/?session=" + key.Topic },
 	})
 	if o.config != nil {

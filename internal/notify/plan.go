@@ -138,6 +138,9 @@ func (n *Notifier) end(x *note, o Outcome, by string, now time.Time) {
 	x.Over, x.Outcome, x.By = true, o, by
 	n.leaveSummary(x, now)
 	switch {
+	case x.job != nil && !x.job.trying && !x.job.unsure && !x.Delivered: // it never arrived
+		n.Metrics.CountSuppressed(metrics.SuppressedOver)
+		n.finish(x.queue, x.job)
 	case x.job != nil:
 		if x.Delivered {
 			x.job.over = now

@@ -18,6 +18,7 @@ type job struct {
 	attempts int
 	over     time.Time // from when on a message that was delivered is to be withdrawn; zero if it isn't
 	held     reason    // why it is not tried now; zero if it is
+	trying   bool      // an attempt is being made
 	unsure   bool      // an attempt failed in a way that doesn't tell whether the message arrived
 }
 
@@ -52,6 +53,8 @@ type queue struct {
 	failing     bool      // the last attempt failed
 	failure     string    // what the last attempt that failed said; "" if none did since the start
 	failed      time.Time // when that was
+	gaveUp      time.Time // when the log last said that a message was given up
+	unlogged    int       // messages that were given up since then
 	worked      time.Time // when the last attempt that succeeded ended; zero if none did since the start
 	pausedUntil time.Time // the destination asked for a pause
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -336,5 +337,45 @@ func TestALossAndTheClock(t *testing.T) {
 		o.n.SetConfig(o.config)
 		o.crash()
 		require.Empty(t, o.phone.got())
+	})
+}
+
+// TestAQueueThatIsOver drops what is over before its destination, which is slow, has come to it.
+func TestAQueueThatIsOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Waits))
+		slow := &phone{slow: 30 * time.Second}
+		o.config.Destinations["phone"].Sender = slow
+		for i := range 100 {
+			o.asks(fmt.Sprint(i), 1)
+		}
+		require.Equal(t, 100, o.n.View(0, nil).ToSend)
+		for i := range 99 {
+			o.answered(fmt.Sprint(i), 1)
+		}
+		require.Equal(t, 2, o.n.View(0, nil).ToSend, "the one that is being sent, and the one that is open")
+		o.wait(2 * time.Minute)
+		require.Equal(t, []string{"0 waits", "99 waits", "withdraw 0 waits"}, slow.got())
+		require.Len(t, o.box.copy(), 2)
+	})
+}
+
+// TestALogOfRefusals has a destination that refuses everything.
+func TestALogOfRefusals(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := open(t, rule(0, notify.Failed))
+		o.stop()
+		var log strings.Builder
+		o.logger = slog.New(slog.NewTextHandler(&log, nil))
+		o.start()
+		o.phone.failWith(func(*notify.Message) error { return fmt.Errorf("no such topic: %w", notify.ErrRefused) })
+		for i := range 100 {
+			o.is(fmt.Sprint(i), models.Failed)
+		}
+		o.wait(2 * time.Minute)
+		o.is("a", models.Failed)
+		o.stop()
+		require.Equal(t, 2, strings.Count(log.String(), "a notification was given up"))
+		require.Contains(t, log.String(), "others_not_logged=99")
 	})
 }
