@@ -11,7 +11,7 @@ PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts crash attack bench demo fuzz lint cold platforms build release test-release image
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies crash attack bench demo fuzz lint cold platforms build release test-release image
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ test-receivers: ## test notifications with a real Alertmanager and mail server (
 
 test-alerts: ## test the alerts and the Grafana dashboard's queries with a real Prometheus (on Debian, prometheus)
 	KUBEAGENTS_PROMETHEUS=1 $(GO) test ./internal/e2e -count=1 -run TestPrometheus -v
+
+test-proxies: ## test the manual's configurations of reverse proxies (on Debian, nginx-light, caddy, haproxy and apache2)
+	KUBEAGENTS_PROXIES=1 $(GO) test ./internal/e2e -count=1 -run TestProxies -parallel 16 -v
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test ./internal/e2e -count=1 -run TestProgramKilled -v

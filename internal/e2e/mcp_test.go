@@ -15,15 +15,18 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 )
 
-// bearer is an http.RoundTripper that adds a token to requests.
-type bearer struct{ token string }
+// bearer is an http.RoundTripper that adds a token to requests, and sends them through another one.
+type bearer struct {
+	token string
+	next  http.RoundTripper
+}
 
 func (b bearer) RoundTrip(r *http.Request) (*http.Response, error) {
 	if b.token != "" {
 		r = r.Clone(r.Context())
 		r.Header.Set("Authorization", "Bearer "+b.token)
 	}
-	return http.DefaultTransport.RoundTrip(r)
+	return b.next.RoundTrip(r)
 }
 
 // connectMCP connects the client of the MCP SDK to a server over HTTP.
@@ -31,7 +34,7 @@ func connectMCP(t testing.TB, s *process, token string) *mcp.ClientSession {
 	t.Helper()
 	client := mcp.NewClient(&mcp.Implementation{Name: "test", Version: "1"}, nil)
 	session, err := client.Connect(t.Context(), &mcp.StreamableClientTransport{Endpoint: "http://" + s.address + "/mcp",
-		HTTPClient: &http.Client{Transport: bearer{token}}, DisableStandaloneSSE: true}, nil)
+		HTTPClient: &http.Client{Transport: bearer{token, http.DefaultTransport}}, DisableStandaloneSSE: true}, nil)
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, session.Close()) })
 	return session
