@@ -8,6 +8,18 @@
 // one loss) at one destination. It decides from the state of the store, not from events, so it can fall behind the store,
 // miss changes, or restart, and still decides the same.
 //
+// Destinations are those of the file of rules, and devices that people add. What is due is held back by quiet hours, by a
+// mute, by the destination's limit and, for devices, while their owner looks at the dashboard.
+//
+// # How to read it
+//
+// rules.go, device.go and message.go have the nouns; parse.go, yaml.go, destinations.go and resolve.go read the file. A
+// change goes through notify.go (what to look at), cause.go and plan.go (what holds, and notes of it), fire.go (what is
+// due, and what holds it back: quiet.go, mute.go, presence.go), queue.go and deliver.go (attempts), and box.go (what
+// survives a restart). Run, in one goroutine, does all of it except for the attempts; requests.go has what others want of
+// it, and view.go what people see of it. The other files are the senders, one for each kind of destination, with what
+// they share in text.go, payload.go, http.go and smtp.go.
+//
 // # Invariants
 //
 //   - A destination gets at most one first message about a cause, whatever number of rules select it, and none if the
@@ -16,6 +28,8 @@
 //     most the messages that were being sent are repeated, with the same IDs.
 //   - Once its cause is over, a message that was sent, or may have been, is withdrawn if its destination can do that.
 //     Nothing is sent after it was withdrawn.
+//   - What is held back is not lost: it is looked at again when nothing holds it back any more.
+//   - A device is told only of what its owner may read at that moment.
 //   - Destinations don't wait for one another, and the store waits for none of them.
 package notify
 
