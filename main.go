@@ -99,7 +99,10 @@ const heapFloor = 32 << 20
 // serve sets up the server, runs it until ctx is done, and shuts it down. Requests that are open by then may finish
 // within the shutdown timeout.
 func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (err error) {
-	floor := make([]byte, heapFloor)
+	var floor [heapFloor >> 20][]byte
+	for i := range floor {
+		floor[i] = make([]byte, 1<<20) // in pieces: Go clears, and so uses, a whole one of which it used a part before
+	}
 	defer runtime.KeepAlive(floor)
 
 	a, err := assemble(cfg, logger, audit)
