@@ -91,18 +91,15 @@ func (c *notifyCommand) explain(ctx context.Context, p Program, rules *notify.Co
 	if err != nil {
 		return err
 	}
-	changes := []string{}
-	for _, change := range notify.ChangesOf(session) {
-		changes = append(changes, change.String())
+	changes := notify.ChangesOf(session)
+	state := strings.Join(changeNames(changes), ", ")
+	if len(changes) == 0 {
+		state = "nothing to notify of now: it does not wait, and is not lost, failed or finished"
 	}
-	state := "nothing that a rule can be about (waits, lost, failed or finished)"
-	if len(changes) > 0 {
-		state = strings.Join(changes, ", ")
-	}
-	_, err = fmt.Fprintf(p.Stdout, "%s of %s is in this state: %s\n", printable(session.Topic), printable(session.AgentID), state)
+	_, err = fmt.Fprintf(p.Stdout, "%s of %s: %s\n", printable(session.Topic), printable(session.AgentID), state)
 	for i := range rules.Rules {
 		rule := &rules.Rules[i]
-		text := "selects it, for: " + strings.Join(changeNames(rule.Changes), ", ")
+		text := "selects it, and notifies of: " + strings.Join(changeNames(rule.Changes), ", ")
 		if why := rule.WhyNot(session); why != "" {
 			text = "does not select it, because " + why
 		}
@@ -138,5 +135,8 @@ func (c *notifyCommand) findSession(ctx context.Context, p Program) (*models.Fle
 			return &page.Sessions[i], nil
 		}
 	}
-	return nil, fmt.Errorf("the server has no such session of the agent %q", c.agent)
+	if c.session != "" {
+		return nil, fmt.Errorf("the server has no session %q of the agent %q", c.session, c.agent)
+	}
+	return nil, fmt.Errorf("the server has no session of the agent %q", c.agent)
 }

@@ -26,6 +26,8 @@ func TestNotify(t *testing.T) {
 		case r.URL.Path == "/hook/secret":
 			w.WriteHeader(status)
 			json.NewDecoder(r.Body).Decode(&posted) //nolint:errcheck // posted is checked
+		case r.URL.Query().Get("agent_id") == "team-b/busy":
+			w.Write([]byte(`{"sessions":[{"agent_id":"team-b/busy","session_topic":"t","current_status":"running"}]}`)) //nolint:errcheck
 		case r.URL.Query().Get("agent_id") == "team-b/x":
 			w.Write([]byte(`{"sessions":[{"agent_id":"team-b/x","session_topic":"t\u001b[31m","current_status":"pending","agent_source":"codex"}]}`)) //nolint:errcheck
 		default:
@@ -73,13 +75,18 @@ all
 	require.Contains(t, r.stderr, `unknown destination "hok": did you mean hook?`)
 
 	r = run(t, nil, environment, "notify", "-agent", "team-b/x", file)
-	require.Equal(t, result{stdout: `t\x1b[31m of team-b/x is in this state: waits
+	require.Equal(t, result{stdout: `t\x1b[31m of team-b/x: waits
 mine: does not select it, because its agent is not one of team-a/*
-all: selects it, for: failed
+all: selects it, and notifies of: failed
 `}, r)
+	r = run(t, nil, environment, "notify", "-agent", "team-b/busy", file)
+	require.Contains(t, r.stdout, "t of team-b/busy: nothing to notify of now: it does not wait, and is not lost, failed or finished\n")
 	r = run(t, nil, environment, "notify", "-agent", "nobody", file)
 	require.Equal(t, command.ExitFailure, r.status)
-	require.Contains(t, r.stderr, `the server has no such session of the agent "nobody"`)
+	require.Contains(t, r.stderr, `the server has no session of the agent "nobody"`)
+	r = run(t, nil, environment, "notify", "-agent", "team-b/x", "-session", "none", file)
+	require.Equal(t, command.ExitFailure, r.status)
+	require.Contains(t, r.stderr, `the server has no session "none" of the agent "team-b/x"`)
 
 	server.Close()
 	r = run(t, nil, environment, "notify", "-agent", "team-b/x", file)
