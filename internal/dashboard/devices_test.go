@@ -341,7 +341,7 @@ func TestWhyThisDeviceIsNotNotified(t *testing.T) {
 		require.NotEmpty(t, list.Off)
 		p := open(openBrowser(t), t, s, "")
 		p.run(click(bell), shown(".sheet .quiet"))
-		p.await(fmt.Sprintf("document.querySelector('.sheet .quiet').innerText == %q", "Only while a page is open: "+list.Off))
+		p.await(fmt.Sprintf("document.querySelector('.sheet .quiet').innerText == %q", "Only while a page is open, because Web Push is off: "+list.Off))
 		require.Zero(t, eval[int](p, "document.querySelectorAll('.sheet [role=switch]').length"))
 	})
 	service := newPushService(t)

@@ -266,7 +266,7 @@ func TestVerdicts(t *testing.T) {
 	p := open(openBrowser(t), t, serve(t), "")
 	for given, want := range map[string]string{
 		"{}":                         "Nothing to deliver yet",
-		"{rules_file: false}":        "No rules: nobody is notified.",
+		"{rules_file: false}":        "No rules and no devices: nobody is notified.",
 		"{recent: [{}]}":             "All delivered",
 		"{to_send: 1}":               "1 message waits to be sent",
 		"{to_send: 1200}":            "1,200 messages wait to be sent",

@@ -57,11 +57,11 @@ const keysKey = "vapid"
 // what to do about it. box is nil if state is kept in memory only.
 func Open(box notify.Box, settings Settings) (s *Service, reason string, err error) {
 	if settings.Subject == "" {
-		return nil, "set PUBLIC_URL to an address that begins with https://, or VAPID_SUBJECT", nil
+		return nil, "set PUBLIC_URL on the server to an address that begins with https://, or set VAPID_SUBJECT", nil
 	}
 	keys := settings.Keys
 	if keys == nil && box == nil {
-		return nil, "set DATA_DIR, where the server then keeps its keys, or VAPID_PRIVATE_KEY", nil
+		return nil, "set DATA_DIR on the server, so that it can keep its keys, or set VAPID_PRIVATE_KEY", nil
 	}
 	if keys == nil {
 		if keys, err = keptKeys(box); err != nil {

@@ -42,7 +42,7 @@ export function verdictOf({rules_file, manages, destinations = [], pending, to_s
   if (tried && !manages) return {state: 'failed', icon: 'circle-alert', text: `${messages(tried)} about your agents could not be delivered yet`}
   const muted = mutes.findLast(({agent_id, rule}) => !agent_id && !rule)
   if (muted) return {state: 'pending', icon: 'bell-off', text: 'Everything is muted', muted}
-  if (!rules_file && !recent.length && !pending.length && !devices) return {state: 'idle', icon: 'bell-off', text: 'No rules: nobody is notified.', setUp: true}
+  if (!rules_file && !recent.length && !pending.length && !devices) return {state: 'idle', icon: 'bell-off', text: 'No rules and no devices: nobody is notified.', setUp: true}
   if (to_send) return {state: 'pending', icon: 'hourglass', text: `${messages(to_send)} ${to_send === 1 ? 'waits' : 'wait'} to be sent`}
   return {state: 'success', icon: 'circle-check', text: recent.length ? 'All delivered' : 'Nothing to deliver yet'}
 }

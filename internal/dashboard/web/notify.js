@@ -116,6 +116,6 @@ export function Bell() {
 function WhyNot({off}) {
   const unsupported = unsupportedBecause()
   if (!supported) return html`<p class="quiet">${unsupported}</p>`
-  return html`${(unsupported || off) && html`<p class="quiet">Only while a page is open${unsupported ? `. ${unsupported}` : `: ${off}`}</p>`}
+  return html`${(unsupported || off) && html`<p class="quiet">Only while a page is open${unsupported ? `. ${unsupported}` : `, because Web Push is off: ${off}`}</p>`}
     ${Notification.permission === 'denied' && (unsupported || off) && html`<p class="quiet">${blocked}</p>`}`
 }
