@@ -54,7 +54,7 @@ type Config struct {
 	TLSCertFile        string           `env:"TLS_CERT_FILE" allowed:"a file with a certificate in PEM, along with TLS_KEY_FILE; if both are unset, TLS is off"`
 	TLSKeyFile         string           `env:"TLS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with TLS_CERT_FILE"`
 	TLSClientCAFile    string           `env:"TLS_CLIENT_CA_FILE" allowed:"a file with the CA certificates that sign client certificates, in PEM, along with TLS_CERT_FILE; if unset, clients need no certificate"`
-	NotifyFile         string           `env:"NOTIFY_FILE" allowed:"a file of notification rules; if unset, nobody is notified"`
+	NotifyFile         string           `env:"NOTIFY_FILE" allowed:"a file of notification rules; if unset, only devices are notified"`
 	VAPIDPrivateKey    VAPIDKey         `env:"VAPID_PRIVATE_KEY" allowed:"a private key as npx web-push generate-vapid-keys prints it: 32 bytes as base64url; if unset, one is made and kept in DATA_DIR"`
 	VAPIDSubject       VAPIDSubject     `env:"VAPID_SUBJECT" allowed:"a URL such as mailto:ops@example.com or https://example.com/contact; if unset, PUBLIC_URL if it begins with https://"`
 	PushAllowPrivate   bool             `env:"PUSH_ALLOW_PRIVATE" envDefault:"false" allowed:"true or false"`
