@@ -28,6 +28,7 @@ pid=$(show MainPID)
 grep -q '^CapEff:.0*$' "/proc/$pid/status"
 [[ $(stat -c %a /var/lib/private/kubeagents) == 700 ]]
 [[ $(curl -s -o /dev/null -w '%{http_code}' https://hub.example:8080/api/sessions) == 401 ]]
+curl -fsS -H "$header" https://hub.example:8080/api/notifications | grep -q '"rules_file":true'
 
 # A report outlives a crash, after which systemd starts the server again.
 report crash
@@ -55,7 +56,7 @@ systemctl restart kubeagents
 dpkg -r kubeagents
 ! pgrep -x kubeagents
 [[ -s /etc/kubeagents/tokens ]]
-rm -r /etc/systemd/system/kubeagents.service.d /etc/kubeagents/tls.*
+rm -r /etc/systemd/system/kubeagents.service.d /etc/kubeagents/tls.* /etc/kubeagents/rules.yaml
 dpkg --purge kubeagents
 traces >traces-after
 diff traces-before traces-after >traces || true
