@@ -319,7 +319,7 @@ func (p *fileParser) unknownDestination(line, number int, name string) {
 	case ok:
 		p.add(line, "to: destination %d is unknown: did you mean %s?", number, likely)
 	case len(p.names) > 0 && len(p.names) <= 10:
-		p.add(line, "to: destination %d is unknown: the destinations are %s", number, enumerate(p.names, "and"))
+		p.add(line, "to: destination %d is unknown: it must be %s", number, enumerate(p.names, "or"))
 	default:
 		p.add(line, "to: destination %d is unknown: it must be one of those under destinations", number)
 	}

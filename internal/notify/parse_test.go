@@ -156,7 +156,7 @@ func TestInvalidRules(t *testing.T) {
 		`{name: x, on: [lost, lost], to: [phone]}`:                                   "on must be a list of waits, lost, failed, finished or answered, each at most once",
 		`{name: x, on: [waits], to: phone}`:                                          "to must be a list of destinations, such as [phone]",
 		`{name: x, on: [waits], to: [phon]}`:                                         "to: destination 1 is unknown: did you mean phone?",
-		`{name: x, on: [waits], to: [phone, ` + accessToken + `]}`:                   "to: destination 2 is unknown: the destinations are phone",
+		`{name: x, on: [waits], to: [phone, ` + accessToken + `]}`:                   "to: destination 2 is unknown: it must be phone",
 		`{name: x, on: [waits], to: [phone, phone]}`:                                 "to: destination 2 is there twice",
 		`{` + good + `, agents: team-a/*}`:                                           `agents must be a list of patterns of agent IDs, such as ["team-a/*"]`,
 		`{` + good + `, agents: []}`:                                                 `agents must be a list of patterns of agent IDs, such as ["team-a/*"]`,
