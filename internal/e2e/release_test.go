@@ -182,6 +182,7 @@ func TestReleasePackage(t *testing.T) {
 	script, err := os.ReadFile("testdata/package.sh")
 	require.NoError(t, err)
 	writeFile(t, filepath.Join(dir, "package.sh"), []byte(strings.Replace(string(script), "MANUAL\n", commands.String(), 1)))
+	require.NoError(t, os.CopyFS(filepath.Join(dir, "formats"), os.DirFS(filepath.Join(root, "internal/journal/testdata"))))
 	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "bash", must(filepath.Abs("testdata/boot.sh")), r.file(t, "*.deb"), dir)
 	booted, err := cmd.CombinedOutput()
 	if cmd.ProcessState.ExitCode() == 3 {

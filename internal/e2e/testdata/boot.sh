@@ -9,7 +9,7 @@ mount -t overlay overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work /mn
 cd /mnt/root
 rm -rf srv tmp/* etc/machine-id
 mkdir srv
-cp "$1" "$2/package.sh" srv/
+cp -r "$1" "$2/package.sh" "$2/formats" srv/
 # The container has the units of the package, and as few others as possible.
 rm -rf etc/systemd/system/*.wants
 for unit in systemd-networkd-wait-online NetworkManager-wait-online; do # it has no network but loopback

@@ -45,6 +45,25 @@ cmp /etc/kubeagents/kubeagents.env env-before
 report upgrade
 [[ $(known) == '"session_topic":"crash""session_topic":"upgrade"' ]]
 
+# An upgrade takes over the data of each format of the journal. What it holds is older than a server keeps it by default.
+echo SESSION_RETENTION=87600h >>/etc/kubeagents/kubeagents.env
+for format in formats/*; do
+    systemctl stop kubeagents
+    mv /var/lib/private/kubeagents/data newest
+    cp -r "$format/data" /var/lib/private/kubeagents/data
+    chown -R --reference=newest /var/lib/private/kubeagents/data
+    dpkg -i ./*.deb
+    systemctl start kubeagents
+    [[ $(show ActiveState) == active ]]
+    curl -fsS -H "$header" https://hub.example:8080/api/sessions | grep -q '"session_topic":"topic '
+    systemctl stop kubeagents
+    rm -r /var/lib/private/kubeagents/data
+    mv newest /var/lib/private/kubeagents/data
+done
+sed -i '$d' /etc/kubeagents/kubeagents.env
+systemctl start kubeagents
+[[ $(known) == '"session_topic":"crash""session_topic":"upgrade"' ]]
+
 # A setting that can't work is not tried again and again.
 echo HOST=203.0.113.1 >>/etc/kubeagents/kubeagents.env
 ! systemctl restart kubeagents
