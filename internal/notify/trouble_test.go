@@ -15,6 +15,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
 )
 
 // TestAReminderInASummary withdraws the messages whose reminders became part of a summary.
@@ -377,5 +378,47 @@ func TestALogOfRefusals(t *testing.T) {
 		o.stop()
 		require.Equal(t, 2, strings.Count(log.String(), "a notification was given up"))
 		require.Contains(t, log.String(), "others_not_logged=99")
+	})
+}
+
+// TestAFleetThatIsLost loses 100,000 sessions at once: a few messages, and one summary, through a restart.
+func TestAFleetThatIsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		sessions := 100_000
+		if underRace {
+			sessions /= 10
+		}
+		o := open(t, rule(0, notify.Lost))
+		o.store = store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: 24 * time.Hour, HistoryLimit: 1, HistoryMaxBytes: 1 << 30, MaxSessions: sessions, EventWindow: 100})
+		o.config.Destinations["phone"].Limit = notify.Limit{Messages: 10, Per: time.Minute}
+		o.stop()
+		o.start()
+		reports := make([]models.StatusReport, sessions)
+		for i := range reports {
+			reports[i] = models.StatusReport{AgentID: fmt.Sprint(i), SessionTopic: "t", Status: models.Running}
+		}
+		o.store.Accept(nil, reports, time.Now(), nil)
+		time.Sleep(2 * time.Hour) // simulated; none of it is noticed meanwhile
+		o.store.Expire(time.Now())
+		o.settle()
+		got := o.phone.got()
+		require.Len(t, got, 10)
+		o.stop()
+		o.start()
+		o.wait(2 * time.Minute)
+		got = append(got, o.phone.got()...)
+		total, summaries := 0, 0
+		for _, line := range got {
+			var count int
+			if n, _ := fmt.Sscanf(line, "summary: %d lost", &count); n == 1 {
+				total += count
+				summaries++
+			} else {
+				total++
+			}
+		}
+		require.Equal(t, sessions, total, "%v", got)
+		require.Equal(t, 1, summaries)
+		require.Less(t, len(got), 25)
 	})
 }
