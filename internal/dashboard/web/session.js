@@ -30,8 +30,8 @@ export function Session({params: {agent, session: topic}, onName}) {
       <${Questions} questions=${list.page.questions ?? []} />
       ${session.current_message && !session.question && html`<p class=${`current-message ${stateOf(session)}`} dir="auto">${session.current_message}</p>`}
       <${Acknowledge} session=${session} />
-      <div class="own-notices"><${NotifyOfAgent} agent=${agent} /><${MuteAgent} agent=${agent} /></div>
       <${CurrentState} session=${session} entries=${list.rows} />
+      <div class="own-notices"><${NotifyOfAgent} agent=${agent} /><${MuteAgent} agent=${agent} /></div>
       ${list.rows && html`<${Timeline} session=${session} entries=${list.rows} whole=${!list.more} />`}
       <h2>History</h2>`}
     ${!missing && (list.rows ? html`<${History} entries=${list.rows} questions=${list.page.questions ?? []} />` : !error && html`<${Loading} />`)}
