@@ -85,9 +85,7 @@ func (h *Handler) Devices(w http.ResponseWriter, _ *http.Request) error {
 		view.Devices = append(view.Devices, viewOfDevice(d, destinations))
 	}
 	if mayFollowRules(grant) {
-		for _, r := range h.Notifier.Rules() {
-			view.Rules = append(view.Rules, r.Name)
-		}
+		view.Rules = append(view.Rules, h.ruleNames()...)
 	}
 	writeJSON(w, http.StatusOK, view)
 	return nil
@@ -180,9 +178,9 @@ func (h *Handler) checkDevice(d *devices.Device, grant *access.Grant) error {
 	case len(d.Rules) > 0 && (d.Changes != nil || d.AgentIDs != nil):
 		return models.BadRequest("rules", "must be absent, or on and agent_ids: a device follows rules, or is notified of changes of its own")
 	}
-	known := h.Notifier.Rules()
+	known := h.ruleNames()
 	for _, name := range d.Rules {
-		if !slices.ContainsFunc(known, func(r notify.RuleView) bool { return r.Name == name }) {
+		if !slices.Contains(known, name) {
 			return models.BadRequest("rules", "must be names of rules in NOTIFY_FILE")
 		}
 	}

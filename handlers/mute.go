@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -147,13 +148,9 @@ func (h *Handler) mayMute(grant *access.Grant, in muteRequest) error {
 			return models.NotFound("agent")
 		}
 	case in.Rule != "":
-		names := h.ruleNames()
-		for _, name := range names {
-			if name == in.Rule {
-				return nil
-			}
+		if names := h.ruleNames(); !slices.Contains(names, in.Rule) {
+			return models.NotFound("rule: " + listOf("rules", names))
 		}
-		return models.NotFound("rule: " + listOf("rules", names))
 	}
 	return nil
 }

@@ -1,11 +1,9 @@
 package handlers
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"net/http"
 	"slices"
 	"strings"
@@ -335,7 +333,7 @@ func (h *Handler) testDestination(ctx context.Context, name string) error {
 	case ctx.Err() != nil:
 		return models.BadGateway(fmt.Sprintf("the destination did not answer within %d seconds", testTimeout/time.Second))
 	}
-	return models.BadGateway(cmp.Or(err.Error(), "it failed"))
+	return models.BadGateway(err.Error())
 }
 
 // listOf says which of some things there are, as in "the rules are a and b".
@@ -347,10 +345,9 @@ func listOf(what string, names []string) string {
 }
 
 // ruleNames returns the names of the rules of the file.
-func (h *Handler) ruleNames() []string {
-	names := map[string]bool{}
+func (h *Handler) ruleNames() (names []string) {
 	for _, r := range h.Notifier.Rules() {
-		names[r.Name] = true
+		names = append(names, r.Name)
 	}
-	return slices.Sorted(maps.Keys(names))
+	return names
 }

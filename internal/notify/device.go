@@ -43,12 +43,12 @@ const devicePrefix = "device:"
 func DeviceDestination(id string) string { return devicePrefix + id }
 
 func (d *Device) destination() *Destination {
-	return &Destination{Name: devicePrefix + d.ID, Sender: d.Sender, Limit: defaultLimit, device: d}
+	return &Destination{Name: DeviceDestination(d.ID), Sender: d.Sender, Limit: defaultLimit, device: d}
 }
 
 // rules returns the device's rules. Those of the file that it follows are left out if they are not there.
 func (d *Device) rules(file map[string]*Rule) (rules []*Rule) {
-	name := devicePrefix + d.ID
+	name := DeviceDestination(d.ID)
 	if len(d.Follows) == 0 {
 		return []*Rule{d.own(d.Rule, name)}
 	}
@@ -65,7 +65,7 @@ func (d *Device) rules(file map[string]*Rule) (rules []*Rule) {
 // own makes a rule one of the device.
 func (d *Device) own(r Rule, name string) *Rule {
 	step := r.Steps[0]
-	step.To = []string{devicePrefix + d.ID}
+	step.To = []string{DeviceDestination(d.ID)}
 	r.Name, r.Steps, r.within, r.since = name, []Step{step}, d.Covers, latest(d.Added, r.since)
 	return &r
 }

@@ -50,7 +50,7 @@ func (n *Notifier) fire(now time.Time) {
 
 // fireNote handles a note that is due. It reports whether the note was held, and is to be sent now as part of a summary.
 // The caller holds n.mu.
-func (n *Notifier) fireNote(x *note, now time.Time) (collect bool) {
+func (n *Notifier) fireNote(x *note, now time.Time) bool {
 	if x.record == nil && n.isTold(x) || !x.queue.covers(x.session.AgentID) {
 		n.forget(x)
 		return false
@@ -72,11 +72,9 @@ func (n *Notifier) fireNote(x *note, now time.Time) (collect bool) {
 		n.hold(x, why, until)
 		return false
 	}
-	switch was := x.held; {
-	case was == heldPresent:
-		x.held = notHeld
-	case was != notHeld:
-		x.held, collect = notHeld, true
+	was := x.held
+	x.held = notHeld
+	if was != notHeld && was != heldPresent {
 		if x.state == planned {
 			x.state = collected
 		}
@@ -151,7 +149,7 @@ func (n *Notifier) ruleOf(x *note) *Rule {
 	return x.rule
 }
 
-// nameOfRule returns the name of a note's rule. The caller holds n.mu.
+// nameOfRule returns the name of a note's rule. The caller holds the notifier's mutex.
 func nameOfRule(x *note) string {
 	if x.record != nil {
 		return x.Rule

@@ -184,7 +184,7 @@ func (n *Notifier) adopt(ctx context.Context, w *wanted, now time.Time, senders 
 		destinations[name] = d
 	}
 	for _, d := range w.devices {
-		destinations[devicePrefix+d.ID] = d.destination()
+		destinations[DeviceDestination(d.ID)] = d.destination()
 	}
 	for name, q := range n.queues {
 		if destinations[name] == nil {

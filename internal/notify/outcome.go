@@ -10,7 +10,7 @@ import (
 // Outcome says how a change ended that a message told of. The zero value means that it is not known.
 type Outcome string
 
-// The values of Outcome.
+// The values of Outcome. The first four are those of models.QuestionOutcome, by the same names.
 const (
 	OutcomeAnswered     Outcome = "answered"     // the question, whoever answered it
 	OutcomeDenied       Outcome = "denied"       // the question
@@ -21,10 +21,6 @@ const (
 	OutcomeContinued    Outcome = "continued"    // the session reported again, or went on
 	OutcomeRemoved      Outcome = "removed"      // the session
 )
-
-var questionOutcomes = map[models.QuestionOutcome]Outcome{
-	models.Answered: OutcomeAnswered, models.Denied: OutcomeDenied, models.Withdrawn: OutcomeWithdrawn, models.Expired: OutcomeExpired,
-}
 
 // outcomeOf says how the cause of a note ended, and who ended it, if that was a person. session is nil if there is no
 // such session any more.
@@ -43,7 +39,7 @@ func (n *Notifier) outcomeOf(x *note, session *models.FleetSession) (o Outcome, 
 	}
 	closures := n.closuresOf(x.session)
 	if i := slices.IndexFunc(closures, func(c store.Closure) bool { return c.ID == x.cause }); i >= 0 {
-		return questionOutcomes[closures[i].Outcome], ""
+		return Outcome(closures[i].Outcome.String()), ""
 	}
 	return "", ""
 }

@@ -188,8 +188,8 @@ func (n *Notifier) Rules() []RuleView {
 func (n *Notifier) viewRules() (rules []RuleView) {
 	now := time.Now()
 	for _, r := range n.rules {
-		if n.since[r.Name].IsZero() {
-			continue // of a device
+		if IsDevice(r.Name) {
+			continue
 		}
 		muted := latest(n.muted.everything, n.muted.rules[r.Name])
 		if !now.Before(muted) {
@@ -248,7 +248,7 @@ func (n *Notifier) pendingJob(q *queue, j *job) PendingView {
 	return p
 }
 
-// IsDevice reports whether the name of a destination is that of a device.
+// IsDevice reports whether the name of a destination, or of a rule, is that of a device.
 func IsDevice(destination string) bool { return strings.HasPrefix(destination, devicePrefix) }
 
 func (q *queue) view() DestinationView {
@@ -322,7 +322,7 @@ func (n *Notifier) Test(ctx context.Context, name string) error {
 		if err == nil {
 			q.worked = now
 		} else {
-			q.failure, q.failed = cmp.Or(err.Error(), "it fails"), now
+			q.failure, q.failed = err.Error(), now
 		}
 		q.failing = err != nil
 	}
