@@ -22,7 +22,7 @@ const (
 	ExitUsage   = 2 // invalid setting or argument
 
 	ExitWaiting     = 1 // status: an agent is waiting
-	ExitUnreachable = 3 // status, connect, notify, health: the server can't be reached, or refuses
+	ExitUnreachable = 3 // status, connect, notify, health, backup: the server can't be reached, or refuses
 )
 
 // Program is the environment that a command runs in.
@@ -54,7 +54,7 @@ type action func(ctx context.Context, p Program, arguments []string) error
 
 // commands returns the commands, in the order in which the help lists them. The first one is the default.
 func commands() []command {
-	return []command{serve, connectTools, disconnectTools, status, health, backup, token, notifyPeople, postEvent, completion(), showVersion}
+	return []command{serve, connectTools, disconnectTools, status, health, backup, restore, token, notifyPeople, postEvent, completion(), showVersion}
 }
 
 var serve = command{

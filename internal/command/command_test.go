@@ -79,7 +79,7 @@ func TestHelp(t *testing.T) {
 	for _, args := range [][]string{{"-h"}, {"-help"}, {"--help"}} {
 		require.Equal(t, want, run(t, nil, nil, args...), args)
 	}
-	for _, name := range []string{"serve", "connect", "disconnect", "status", "health", "backup", "token", "notify", "completion", "version"} {
+	for _, name := range []string{"serve", "connect", "disconnect", "status", "health", "backup", "restore", "token", "notify", "completion", "version"} {
 		help := run(t, nil, nil, "help", name)
 		require.Equal(t, command.ExitOK, help.status, name)
 		require.True(t, strings.HasPrefix(help.stdout, "Usage: kubeagents "+name), help.stdout)
@@ -110,16 +110,22 @@ func TestVersion(t *testing.T) {
 // TestMistakes checks that the error for an invalid command line says what is wrong and what is allowed.
 func TestMistakes(t *testing.T) {
 	for line, want := range map[string]string{
-		"restore x":              `unknown command "restore": the commands are backup, completion, connect, disconnect, health, help, hook, notify, serve, status, token, version; settings come from environment variables`,
+		"rollback x":             `unknown command "rollback": the commands are backup, completion, connect, disconnect, health, help, hook, notify, restore, serve, status, token, version; settings come from environment variables`,
 		"backups x":              `unknown command "backups": did you mean backup?`,
 		"-port 80":               `unknown flag "-port": the commands are`,
-		"help restore":           `unknown command "restore"`,
+		"help rollback":          `unknown command "rollback"`,
 		"help token backup":      `help: unexpected argument "backup" after "token"`,
 		"serve now":              `serve: unexpected argument "now"`,
 		"version 2":              `version: unexpected argument "2"`,
 		"backup":                 `backup: DIR is missing: the command is kubeagents backup DIR`,
 		"backup a b":             `backup: unexpected argument "b" after DIR "a"`,
 		"backup a":               `backup: DATA_DIR is not set: set it to the same value as for the server`,
+		"backup a -keep 0":       `backup: -keep must be at least 1`,
+		"backup a -keep x":       `backup: invalid value "x" for flag -keep`,
+		"backup a -server x":     `backup: "x" is not the address of a server, such as http://localhost:8080`,
+		"backup -token-file f a": `backup: -token-file needs -server`,
+		"restore":                `restore: BACKUP is missing: the command is kubeagents restore BACKUP`,
+		"restore a":              `restore: DATA_DIR is not set: set it to the directory for the server's state`,
 		"token":                  `token: NAME is missing: the command is kubeagents token NAME`,
 		"token -scopes":          `token: flag needs an argument: -scopes`,
 		"token a -agent b":       `token: flag provided but not defined: "-agent"`,

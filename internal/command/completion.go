@@ -4,6 +4,7 @@ import (
 	"context"
 	"flag"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/kubeagents/kubeagents/internal/connect"
@@ -63,7 +64,7 @@ type completableFlag struct {
 func completables() (all []completable) {
 	names := []string{}
 	for _, c := range commands() {
-		one := completable{name: c.name, summary: c.summary, files: c.argument == "DIR" || c.argument == "FILE"}
+		one := completable{name: c.name, summary: c.summary, files: slices.Contains([]string{"DIR", "FILE", "BACKUP"}, c.argument)}
 		switch c.argument {
 		case "TOOL":
 			for _, tool := range connect.Tools() {

@@ -23,6 +23,8 @@ var completions = map[string][]string{
 	"kubeagents status -":            {"-json", "-line", "-n", "-server", "-token-file", "-watch"},
 	"kubeagents help vers":           {"version"},
 	"kubeagents notify rep":          {"report.txt"},
+	"kubeagents restore rep":         {"report.txt"},
+	"kubeagents backup -":            {"-keep", "-server", "-token-file"},
 	"kubeagents status -token-file ": {"report.txt"},
 }
 

@@ -71,6 +71,8 @@ func notOwned(path, problem string) error {
 // home afterwards. Prepare moves the state that an earlier version kept in a directory open to others, and removes the
 // permissions of other users.
 //
+// Prepare refuses a directory into which a restore broke off: see [Restore].
+//
 // Prepare calls lock before it moves anything out of a directory. lock returns a function that releases the lock, or an
 // error if another program uses the directory.
 func Prepare(dir string, lock func(dir string) (unlock func() error, err error)) (home string, err error) {
@@ -81,6 +83,9 @@ func Prepare(dir string, lock func(dir string) (unlock func() error, err error))
 		return "", err
 	case !info.IsDir():
 		return "", &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
+	}
+	if err := checkRestored(dir); err != nil {
+		return "", err
 	}
 	for _, name := range []string{Folder, movingFolder} {
 		if err := checkOwned(filepath.Join(dir, name)); err != nil {
@@ -132,7 +137,7 @@ func chooseHome(dir string, lock func(dir string) (func() error, error)) (home s
 	if err := os.Rename(staging, home); err != nil {
 		return "", err
 	}
-	return home, syncDir(dir)
+	return home, SyncDir(dir)
 }
 
 // stateIn returns the names of the files that an earlier version kept directly in a directory.
@@ -151,7 +156,7 @@ func stateIn(dir string) (names []string, err error) {
 
 // isState reports whether a name is that of a file of the journal or of its storage engine.
 func isState(name string) bool {
-	known := []string{"LOCK", "CURRENT", "control.sock"}
+	known := []string{lockFile, "CURRENT", "control.sock"}
 	begin := []string{"MANIFEST-", "OPTIONS-", "marker.", "sent-backup-"}
 	end := []string{".sst", ".log", ".blob"}
 	return slices.Contains(known, name) ||
@@ -189,14 +194,4 @@ func makePrivate(home string) error {
 		}
 		return os.Chmod(path, mode)
 	})
-}
-
-// syncDir makes the renames in a directory durable.
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	err = d.Sync()
-	return errors.Join(err, d.Close())
 }

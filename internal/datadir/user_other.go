@@ -17,3 +17,6 @@ const KeepsOthersOut = false
 func isPrivate(string) bool { return true }
 
 func isMine(fs.FileInfo) bool { return true }
+
+// SyncDir does nothing: this system has no way to sync a directory.
+func SyncDir(string) error { return nil }

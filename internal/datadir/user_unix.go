@@ -3,6 +3,7 @@
 package datadir
 
 import (
+	"errors"
 	"io/fs"
 	"os"
 	"os/signal"
@@ -33,4 +34,14 @@ func isPrivate(dir string) bool {
 func isMine(info fs.FileInfo) bool {
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	return ok && int(stat.Uid) == os.Geteuid()
+}
+
+// SyncDir makes the names in a directory durable.
+func SyncDir(dir string) error {
+	d, err := os.Open(dir)
+	if err != nil {
+		return err
+	}
+	err = d.Sync()
+	return errors.Join(err, d.Close())
 }

@@ -203,7 +203,7 @@ func TestBackup(t *testing.T) {
 	status, output = runProgram(t, []string{data}, "backup", copied)
 	require.Equal(t, command.ExitFailure, status)
 	require.Contains(t, output, copied+" already exists")
-	for _, usage := range [][]string{{"backup"}, {"backup", "a", "b"}, {"restore", "x"}} {
+	for _, usage := range [][]string{{"backup"}, {"backup", "a", "b"}, {"restore"}} {
 		status, _ = runProgram(t, []string{data}, usage...)
 		require.Equal(t, command.ExitUsage, status)
 	}

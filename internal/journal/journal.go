@@ -225,21 +225,29 @@ func (j *Journal) continueFrom(end logEnd) {
 
 // checkFormat refuses an unknown format. It initializes an empty engine, and upgrades the version of an earlier format.
 func (e *engine) checkFormat() error {
-	value, err := e.get(formatKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return e.initialize()
-	}
-	if err != nil {
-		return err
-	}
-	version, n := binary.Uvarint([]byte(value))
+	version, err := e.formatVersion()
 	switch {
-	case n != len(value) || version == 0 || version > formatVersion:
-		return fmt.Errorf("its format is version %d, but this program reads versions 1 to %d: run the version of the program that wrote it, or a later one", version, formatVersion)
+	case errors.Is(err, pebble.ErrNotFound):
+		return e.initialize()
+	case err != nil:
+		return err
 	case version < formatVersion:
 		return e.writeFormat()
 	}
 	return nil
+}
+
+// formatVersion returns the version of the journal's format, or pebble.ErrNotFound. It refuses an unknown one.
+func (e *engine) formatVersion() (uint64, error) {
+	value, err := e.get(formatKey)
+	if err != nil {
+		return 0, err
+	}
+	version, n := binary.Uvarint([]byte(value))
+	if n != len(value) || version == 0 || version > formatVersion {
+		return 0, fmt.Errorf("its format is version %d, but this program reads versions 1 to %d: run the version of the program that wrote it, or a later one", version, formatVersion)
+	}
+	return version, nil
 }
 
 // writeFormat marks the journal as having the current format. Data in earlier formats is valid in the current one, too.
