@@ -16,7 +16,7 @@ func noLock(string) (func() error, error) { return func() error { return nil }, 
 
 // TestFoldersOfOthersAreRefused puts something of another user, or a link, where the state would be kept.
 func TestFoldersOfOthersAreRefused(t *testing.T) {
-	for _, name := range []string{Folder, movingFolder} {
+	for _, name := range []string{Folder, movingFolder, restoringFolder} {
 		for kind, put := range map[string]func(t *testing.T, path string){
 			"a link to a directory": func(t *testing.T, path string) { require.NoError(t, os.Symlink(t.TempDir(), path)) },
 			"a dangling link":       func(t *testing.T, path string) { require.NoError(t, os.Symlink("nowhere", path)) },
@@ -34,6 +34,9 @@ func TestFoldersOfOthersAreRefused(t *testing.T) {
 				require.NoError(t, os.Mkdir(dir, 0o755))
 				put(t, filepath.Join(dir, name))
 				_, err := Prepare(dir, noLock)
+				if name == restoringFolder {
+					err = Restore(dir, noLock, func(string) error { return nil })
+				}
 				require.ErrorAs(t, err, new(*config.SettingError))
 				require.ErrorContains(t, err, "remove it, or set DATA_DIR to a directory that only the server's user can write to")
 			})

@@ -228,3 +228,50 @@ func TestBackupBrokenOff(t *testing.T) {
 	require.Zero(t, status, output)
 	requireRestored(t, dataDir, 100)
 }
+
+// TestRestoreKilled kills restores at random points. After each, the server either refuses to start, or has everything.
+func TestRestoreKilled(t *testing.T) {
+	backup := filepath.Join(t.TempDir(), "backup")
+	p := start(t, "DATA_DIR="+backup)
+	content := strings.Repeat("x", 9_000)
+	teamClient{p: p}.batch(t, 500, func(i int) string {
+		return fmt.Sprintf(`{"agent_id":"a","session_topic":"%d","status":"running","content":%q}`, i, content)
+	})
+	require.Zero(t, p.stop(t))
+	files := len(namesIn(t, backup))
+	for range rounds(t, "KUBEAGENTS_KILL_ROUNDS", killRounds) {
+		dir := t.TempDir()
+		environment := []string{"DATA_DIR=" + dir}
+		staging := filepath.Join(dir, ".kubeagents.restoring")
+		cmd := exec.CommandContext(t.Context(), program(), "restore", backup)
+		cmd.Env = append(os.Environ(), environment...)
+		require.NoError(t, cmd.Start())
+		ended := make(chan struct{})
+		go func() { defer close(ended); cmd.Wait() }() //nolint:errcheck // it is killed, or has ended
+		for at := rand.IntN(files); ; {
+			if begun, err := os.ReadDir(staging); err == nil && len(begun) >= at || isClosed(ended) {
+				break
+			}
+		}
+		cmd.Process.Kill() //nolint:errcheck // it may have ended
+		<-ended
+		if _, err := os.Stat(staging); err == nil {
+			status, output := runProgram(t, append(environment, "HOST=127.0.0.1", "PORT=0"))
+			require.Equal(t, command.ExitUsage, status, output)
+			require.Contains(t, output, "a restore into DATA_DIR "+dir+" is under way or broke off: run kubeagents restore again, or remove "+staging)
+		}
+		status, output := runProgram(t, environment, "restore", "-if-empty", backup)
+		require.Zero(t, status, output)
+		require.NoDirExists(t, staging)
+		requireRestored(t, dir, 500)
+	}
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}

@@ -17,6 +17,8 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -347,6 +349,33 @@ func TestProgramOnAFullDisk(t *testing.T) {
 	check()
 	require.Zero(t, p.stop(t), "%s", p.stderr)
 	require.NotContains(t, p.stderr.String(), "panic")
+}
+
+// TestBackupAndRestoreOnAFullDisk fetches and restores a backup on disks that are too small for it. Nothing is left.
+func TestBackupAndRestoreOnAFullDisk(t *testing.T) {
+	tokens, holders := accesstest.TokensFile(t, accesstest.EveryKind())
+	whole := filepath.Join(t.TempDir(), "backup")
+	p := start(t, "TOKENS_FILE="+tokens, "DATA_DIR="+filepath.Join(t.TempDir(), "data"))
+	content := strings.Repeat("x", 9_000)
+	teamClient{holders["reports"], p}.batch(t, 500, func(i int) string {
+		return fmt.Sprintf(`{"agent_id":"a","session_topic":"%d","status":"running","content":%q}`, i, content)
+	})
+	fetch := []string{"KUBEAGENTS_TOKEN=" + holders["admin"].Token}
+	status, output := runProgram(t, fetch, "backup", "-server", "http://"+p.address, whole)
+	require.Zero(t, status, output)
+	for options, want := range map[string]string{"size=2m": "the disk of ", "size=16m,nr_inodes=5": "no space left on device"} {
+		small := mountTemporary(t, options)
+		status, output = runProgram(t, fetch, "backup", "-server", "http://"+p.address, "-keep", "1", small)
+		require.Equal(t, command.ExitFailure, status, output)
+		require.Contains(t, output, want)
+		require.Equal(t, []string{".lock"}, namesIn(t, small))
+		require.NoError(t, os.Remove(filepath.Join(small, ".lock")))
+		status, output = runProgram(t, []string{"DATA_DIR=" + small}, "restore", whole)
+		require.Equal(t, command.ExitFailure, status, output)
+		require.Contains(t, output, "no space left on device")
+		require.Empty(t, namesIn(t, small))
+	}
+	require.Zero(t, p.stop(t))
 }
 
 // TestProgramAtAFileSizeLimit lets a file in the data directory reach the limit RLIMIT_FSIZE.

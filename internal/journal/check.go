@@ -29,7 +29,17 @@ func Check(ctx context.Context, dir string) error {
 }
 
 func check(ctx context.Context, dir string) (err error) {
-	db, err := pebble.Open(dir, &pebble.Options{FS: withoutLocks{vfs.Default}, ReadOnly: true, Logger: silentLogger{}})
+	defer func() { // the engine panics at some damage
+		if p := recover(); p != nil {
+			err = fmt.Errorf("%w: %v", errMalformed, p)
+		}
+	}()
+	db, err := pebble.Open(dir, &pebble.Options{
+		FS:            withoutLocks{vfs.Default},
+		ReadOnly:      true,
+		Logger:        silentLogger{},
+		EventListener: &pebble.EventListener{DataCorruption: func(pebble.DataCorruptionInfo) {}}, // the error is returned
+	})
 	if err != nil {
 		return err
 	}
