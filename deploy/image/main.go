@@ -1,7 +1,8 @@
-// Image writes the container image of KubeAgents as an OCI layout, without a container engine and without a registry. It
-// contains the program and the certificates of public authorities, and nothing else: no shell and no package manager.
+// Image writes the container image of one of our programs as an OCI layout, without a container engine and without a
+// registry. It contains the program and the certificates of public authorities, and nothing else: no shell and no
+// package manager.
 //
-//	image -out DIR -version v1.2.3 -commit 0123abcd -created 2026-01-02T03:04:05Z -certs FILE amd64=FILE arm64=FILE
+//	image -program kubeagents -out DIR -version v1.2.3 -commit 0123abcd -created 2026-01-02T03:04:05Z -certs FILE amd64=FILE arm64=FILE
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -29,6 +31,7 @@ const user = 65532
 
 // release is what an image is made of.
 type release struct {
+	program
 	version, commit string
 	created         time.Time // also the time of all files, so that the same release gives the same image
 	certs           []byte    // certificates of authorities, in PEM
@@ -44,6 +47,7 @@ func main() {
 func run(args []string) error {
 	var r release
 	flags := flag.NewFlagSet("image", flag.ExitOnError)
+	name := flags.String("program", "kubeagents", "the program: "+strings.Join(names(), " or "))
 	out := flags.String("out", "", "the directory to write, which is replaced")
 	certs := flags.String("certs", "/etc/ssl/certs/ca-certificates.crt", "the file of authorities' certificates")
 	created := flags.String("created", "", "the time of the commit, as in RFC 3339")
@@ -53,6 +57,11 @@ func run(args []string) error {
 	if *out == "" || r.version == "" || flags.NArg() == 0 {
 		return errors.New("-out, -version and an argument such as amd64=bin/kubeagents are needed")
 	}
+	i := slices.Index(names(), *name)
+	if i < 0 {
+		return fmt.Errorf("unknown program %q: the programs are %s", *name, strings.Join(names(), " and "))
+	}
+	r.program = programs[i]
 	var err error
 	if r.created, err = time.Parse(time.RFC3339, *created); err != nil {
 		return err
@@ -63,11 +72,11 @@ func run(args []string) error {
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	for _, arg := range flags.Args() {
 		arch, path, _ := strings.Cut(arg, "=")
-		program, err := os.ReadFile(path)
+		binary, err := os.ReadFile(path)
 		if err != nil {
 			return err
 		}
-		image, err := r.image(arch, program)
+		image, err := r.image(arch, binary)
 		if err != nil {
 			return err
 		}
@@ -87,13 +96,13 @@ func run(args []string) error {
 }
 
 // image returns the image for an architecture.
-func (r release) image(arch string, program []byte) (v1.Image, error) {
+func (r release) image(arch string, binary []byte) (v1.Image, error) {
 	certs, err := r.layer([]file{{name: "etc/"}, {name: "etc/ssl/"}, {name: "etc/ssl/certs/"},
 		{name: "etc/ssl/certs/ca-certificates.crt", mode: 0o644, content: r.certs}})
 	if err != nil {
 		return nil, err
 	}
-	files, err := r.layer([]file{{name: "data/", mode: 0o700, owner: user}, {name: "kubeagents", mode: 0o755, content: program}})
+	files, err := r.layer(append(r.directories, file{name: r.name, mode: 0o755, content: binary}))
 	if err != nil {
 		return nil, err
 	}
@@ -109,28 +118,23 @@ func (r release) image(arch string, program []byte) (v1.Image, error) {
 
 // config says how to run the image.
 func (r release) config() v1.Config {
-	return v1.Config{
-		Entrypoint:   []string{"/kubeagents"},
-		User:         fmt.Sprintf("%d:%d", user, user),
-		Env:          []string{"DATA_DIR=/data", "HOST=0.0.0.0"},
-		WorkingDir:   "/data",
-		ExposedPorts: map[string]struct{}{"8080/tcp": {}},
-		Volumes:      map[string]struct{}{"/data": {}},
-		StopSignal:   "SIGTERM",
-		Healthcheck: &v1.HealthConfig{Test: []string{"CMD", "/kubeagents", "health"}, Interval: 30 * time.Second,
-			Timeout: 15 * time.Second, StartPeriod: time.Minute},
-		Labels: map[string]string{
-			"org.opencontainers.image.title":         "KubeAgents",
-			"org.opencontainers.image.description":   "Status hub for AI agents",
-			"org.opencontainers.image.url":           "https://github.com/kubeagents/kubeagents",
-			"org.opencontainers.image.source":        "https://github.com/kubeagents/kubeagents",
-			"org.opencontainers.image.documentation": "https://github.com/kubeagents/kubeagents/blob/main/docs/operate.md",
-			"org.opencontainers.image.licenses":      "Apache-2.0",
-			"org.opencontainers.image.version":       r.version,
-			"org.opencontainers.image.revision":      r.commit,
-			"org.opencontainers.image.created":       r.created.UTC().Format(time.RFC3339),
-		},
+	config := r.program.config
+	config.Entrypoint = []string{"/" + r.name}
+	config.User = fmt.Sprintf("%d:%d", user, user)
+	config.ExposedPorts = map[string]struct{}{"8080/tcp": {}}
+	config.StopSignal = "SIGTERM"
+	config.Labels = map[string]string{
+		"org.opencontainers.image.title":         r.title,
+		"org.opencontainers.image.description":   r.description,
+		"org.opencontainers.image.url":           repository,
+		"org.opencontainers.image.source":        repository,
+		"org.opencontainers.image.documentation": repository + "/blob/main/docs/" + r.page,
+		"org.opencontainers.image.licenses":      "Apache-2.0",
+		"org.opencontainers.image.version":       r.version,
+		"org.opencontainers.image.revision":      r.commit,
+		"org.opencontainers.image.created":       r.created.UTC().Format(time.RFC3339),
 	}
+	return config
 }
 
 // file is a file in a layer, or a directory if its name ends with a slash.
