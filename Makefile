@@ -107,16 +107,21 @@ release: ## build archives, packages and checksums of a release for all platform
 test-release: ## test a release for this platform, and its package with systemd (on Debian, systemd-container; needs root)
 	KUBEAGENTS_RELEASE=1 $(GO) test ./internal/e2e -count=1 -run 'TestRelease|TestUnit' -v -timeout 20m
 
-image: ## build the container image for amd64 and arm64, as an OCI layout in bin/image, and test it (needs root to run it)
-	@commit=$$(git rev-parse HEAD) && version=$$(git describe --tags --always) && created=$$(git log -1 --format=%cI) && \
-	for arch in amd64 arm64; do \
-		CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false -o bin/linux-$$arch/kubeagents \
-			-ldflags="-s -w -X $(VERSION_PACKAGE).release=$$version -X $(VERSION_PACKAGE).commit=$$commit" . || exit 1; \
-	done && \
-	cd deploy/image && \
-	$(GO) run . -out ../../bin/image -version "$$version" -commit "$$commit" -created "$$created" \
-		amd64=../../bin/linux-amd64/kubeagents arm64=../../bin/linux-arm64/kubeagents && \
-	KUBEAGENTS_IMAGE="$$PWD/../../bin/image" $(GO) test -count=1 -v .
+image: ## build the container images of the server and the watcher as OCI layouts in bin, and test them (needs root to run them)
+	@commit=$$(git rev-parse HEAD) && version=$$(git describe --tags --always) && created=$$(git log -1 --format=%cI) && bin=$$PWD/bin && \
+	image() { \
+		program=$$1 && layout=$$2 && folder=$$3 && variables=$$4 && \
+		for arch in amd64 arm64; do \
+			(cd "$$folder" && CGO_ENABLED=0 GOOS=linux GOARCH=$$arch $(GO) build -trimpath -buildvcs=false \
+				-o "$$bin/linux-$$arch/$$program" -ldflags="-s -w $$variables" .) || return 1; \
+		done && \
+		(cd deploy/image && $(GO) run . -program "$$program" -out "$$layout" -version "$$version" -commit "$$commit" -created "$$created" \
+			amd64="$$bin/linux-amd64/$$program" arm64="$$bin/linux-arm64/$$program"); \
+	} && \
+	image kubeagents "$$bin/image" . "-X $(VERSION_PACKAGE).release=$$version -X $(VERSION_PACKAGE).commit=$$commit" && \
+	image kubeagents-watcher "$$bin/image-watcher" deploy/watcher "-X main.release=$$version" && \
+	cd deploy/image && $(GO) vet . && \
+	KUBEAGENTS_IMAGE="$$bin/image" KUBEAGENTS_WATCHER_IMAGE="$$bin/image-watcher" $(GO) test -count=1 -v .
 
 build: ## build the program into bin/kubeagents, as a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/kubeagents .
