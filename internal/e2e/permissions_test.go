@@ -129,3 +129,39 @@ func TestAnAddressThatIsTaken(t *testing.T) {
 	require.Contains(t, output, "DATA_DIR "+dir+" is in use by another process (is a server running already?): stop it, or set DATA_DIR to another directory")
 	require.Zero(t, p.stop(t))
 }
+
+// TestRestoreIntoAVolume restores a backup as a Pod does: as a user who may write to the volume as a member of its group,
+// but does not own it. It also restores into directories that this user may not write to.
+func TestRestoreIntoAVolume(t *testing.T) {
+	u := newUnprivileged(t)
+	if u.user == nil {
+		t.Skip("needs root, to make a volume of another user")
+	}
+	p := startAs(t, u.program, u.user, "DATA_DIR="+u.mkdir(t, "data", 0o700))
+	p.report(t, reportOf("a", "t", "running"))
+	backups, volume, closed := u.mkdir(t, "backups", 0o700), filepath.Join(u.dir, "volume"), u.mkdir(t, "closed", 0o500)
+	status, output := u.run(t, []string{"DATA_DIR=" + filepath.Join(u.dir, "data")}, "backup", "-keep", "1", backups)
+	require.Zero(t, status, output)
+	backup := completed.FindStringSubmatch(output)[1]
+	require.Zero(t, p.stop(t))
+
+	require.NoError(t, os.Mkdir(volume, 0o700))
+	require.NoError(t, os.Mkdir(filepath.Join(volume, "lost+found"), 0o700))
+	require.NoError(t, os.Chown(volume, 0, nobody))
+	require.NoError(t, os.Chmod(volume, 0o775|os.ModeSetgid))
+	status, output = u.run(t, []string{"DATA_DIR=" + volume}, "restore", "-if-empty", backup)
+	require.Zero(t, status, output)
+	p = startAs(t, u.program, u.user, "DATA_DIR="+volume)
+	require.Len(t, p.statusesOf(t, "a", "t"), 1)
+	require.Zero(t, p.stop(t))
+
+	for _, dir := range []string{closed, filepath.Join(closed, "data")} {
+		status, output = u.run(t, []string{"DATA_DIR=" + dir}, "restore", backup)
+		require.Equal(t, command.ExitUsage, status, output)
+		require.Contains(t, output, "this user may not use DATA_DIR "+dir+" (permission denied: ")
+	}
+	require.NoError(t, os.Chmod(backup, 0))
+	status, output = u.run(t, []string{"DATA_DIR=" + filepath.Join(u.dir, "new")}, "restore", backup)
+	require.Equal(t, command.ExitFailure, status, output)
+	require.Contains(t, output, "the backup can't be read: ")
+}
