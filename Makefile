@@ -11,7 +11,7 @@ PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies crash attack bench demo fuzz lint cold platforms build release test-release image
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -122,6 +122,13 @@ image: ## build the container images of the server and the watcher as OCI layout
 	image kubeagents-watcher "$$bin/image-watcher" deploy/watcher "-X main.release=$$version" && \
 	cd deploy/image && $(GO) vet . && \
 	KUBEAGENTS_IMAGE="$$bin/image" KUBEAGENTS_WATCHER_IMAGE="$$bin/image-watcher" $(GO) test -count=1 -v .
+
+cluster: ## build a Kubernetes control plane for tests into bin/cluster (takes minutes, once)
+	cd deploy/cluster && version=$$($(GO) list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+	$(GO) build -ldflags="-s -w -X k8s.io/component-base/version.gitVersion=$$version" -o ../../bin/cluster .
+
+test-cluster: cluster ## test that control plane, and that it accepts the recorded statuses of Pods and Jobs
+	cd deploy/cluster && $(GO) vet ./... && KUBEAGENTS_CLUSTER="$$PWD/../../bin/cluster" $(GO) test -count=1 -parallel 32 -v ./internal/e2e
 
 build: ## build the program into bin/kubeagents, as a static binary
 	CGO_ENABLED=0 $(GO) build -trimpath -o bin/kubeagents .
