@@ -346,11 +346,12 @@ const (
 	fieldContent
 	fieldTTLMinutes
 	fieldReportID
+	fieldRenew
 	fieldCount
 )
 
 var fieldNames = [fieldCount]string{"", "agent_id", "agent_name", "agent_source", "agent_host", "session_topic", "session_title",
-	"status", "timestamp", "message", "content", "ttl_minutes", "report_id"}
+	"status", "timestamp", "message", "content", "ttl_minutes", "report_id", "renew"}
 
 // fieldNamed returns the field that a JSON string names.
 func fieldNamed(name jsontext.Value) field {

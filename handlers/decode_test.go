@@ -66,6 +66,7 @@ func TestFaultsNameTheField(t *testing.T) {
 		`{"timestamp":"yesterday"}`:                "timestamp must be a time in RFC 3339, such as 2026-11-20T07:01:18Z",
 		`{"timestamp":1700000000}`:                 "timestamp must be a string, not a number",
 		`{"ttl_minutes":"5"}`:                      "ttl_minutes must be a number, not a string",
+		`{"renew":"yes"}`:                          "renew must be true or false, not a string",
 		`{"ttl_minutes":1.5}`:                      "ttl_minutes must be a whole number",
 		`{"agent_id":"` + over(1<<20) + `"}`:       "one report must be at most 1 MiB",
 		`[{"agent_id":"a"},"b"]`:                   "a report must be an object, not a string",

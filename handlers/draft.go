@@ -35,6 +35,9 @@ func (d *draft) set(f field, value jsontext.Value) (fault error) {
 	case f == fieldTTLMinutes:
 		d.report.TTLMinutes, fault = parseTTL(value)
 		return fault
+	case f == fieldRenew:
+		d.report.Renew, fault = parseRenew(kind)
+		return fault
 	case kind != jsontext.KindString:
 		return models.BadRequest(fieldNames[f], "must be a string, not "+nameOfKind(kind))
 	}
@@ -93,6 +96,14 @@ func parseTimestamp(text []byte) (t time.Time, err error) {
 		return time.Time{}, models.BadRequest("timestamp", "must be a time in RFC 3339, such as 2026-11-20T07:01:18Z")
 	}
 	return t, nil
+}
+
+// parseRenew parses true or false.
+func parseRenew(kind jsontext.Kind) (bool, error) {
+	if kind != jsontext.KindTrue && kind != jsontext.KindFalse {
+		return false, models.BadRequest("renew", "must be true or false, not "+nameOfKind(kind))
+	}
+	return kind == jsontext.KindTrue, nil
 }
 
 // parseTTL parses a whole number of minutes. It does not check the range.

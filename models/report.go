@@ -40,6 +40,7 @@ type StatusReport struct {
 	Content      string
 	TTLMinutes   int    // the session's TTL from now on
 	ReportID     string // the same for every retry of a report
+	Renew        bool   // the report only renews its session, if the session has its status and message
 
 	// Not on the wire.
 	Event *Event // the tool's event that the report was made from; nil for a plain status report

@@ -13,6 +13,10 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 	if record.Timestamp.After(at(received)) {
 		record.Timestamp = time.Time{}
 	}
+	if record.Event == nil && record.Renew && se.renewedBy(record) {
+		*record = se.renewal(record)
+		return Renewed
+	}
 	if se != nil && record.ReportID != "" && se.holds(record.ReportID) {
 		return Duplicate
 	}
@@ -26,6 +30,29 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 	var outcome Outcome
 	*record, outcome = settle(&record.StatusReport, se, received)
 	return outcome
+}
+
+// renewedBy reports whether a status report that asks for a renewal gets it: the session has its status and message, no
+// open question hides them, and no report that is being recorded changes them. se is nil if the session is not known.
+func (se *session) renewedBy(record *models.Record) bool {
+	if se == nil || se.unsettled || se.turn.hasOpen() {
+		return false
+	}
+	current := se.current()
+	return current.kind == record.Status && current.message() == record.Message
+}
+
+// renewal returns the record of a status report that renews the session.
+func (se *session) renewal(record *models.Record) models.Record {
+	d := decision{se: se, record: *record, before: se.turn, turn: se.turn.copyOf()}
+	if se.class.expired() {
+		d.expire()
+	}
+	d.renew()
+	if d.changed {
+		d.record.Turn = &d.turn
+	}
+	return d.record
 }
 
 // withdraw makes a record that was not made from an event withdraw the open questions of its session, and end its
