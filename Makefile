@@ -11,7 +11,7 @@ PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-watcher crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -41,6 +41,10 @@ test-alerts: ## test the alerts and the Grafana dashboard's queries with a real 
 
 test-proxies: ## test the manual's configurations of reverse proxies (on Debian, nginx-light, caddy, haproxy and apache2)
 	KUBEAGENTS_PROXIES=1 $(GO) test ./internal/e2e -count=1 -run TestProxies -parallel 16 -v
+
+test-watcher: ## vet and test the watcher of Kubernetes, a module of its own, also with the race detector
+	cd deploy/watcher && test -z "$$(gofmt -l .)" && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && \
+	$(GO) test ./... && $(GO) test -race ./...
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test ./internal/e2e -count=1 -run TestProgramKilled -v
