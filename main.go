@@ -282,7 +282,9 @@ func (a *app) jobs() []func(context.Context) {
 		func(ctx context.Context) { upkeep.Every(ctx, aliveEvery, a.journal.MarkAlive) },
 		func(ctx context.Context) { periodic.TrimHistory(ctx, a.cfg.HistoryRetention) },
 		periodic.MeasureDisk,
-		func(ctx context.Context) { serveControl(ctx, a.journal, datadir.Find(a.cfg.DataDir), a.logger) },
+		func(ctx context.Context) {
+			serveControl(ctx, a.journal, a.handler.IsReady, datadir.Find(a.cfg.DataDir), a.logger)
+		},
 	)
 }
 
@@ -572,7 +574,7 @@ func stop(server *http.Server, h *handlers.Handler, timeout time.Duration, logge
 
 // serveControl executes the commands, such as backup, that an operator on this machine sends to the control socket. It
 // returns when ctx is done.
-func serveControl(ctx context.Context, j *journal.Journal, dataDir string, logger *slog.Logger) {
+func serveControl(ctx context.Context, j *journal.Journal, ready func() bool, dataDir string, logger *slog.Logger) {
 	listener, err := control.Listen(dataDir)
 	if err == nil {
 		err = control.Serve(ctx, listener, func(dir string) error {
@@ -583,10 +585,10 @@ func serveControl(ctx context.Context, j *journal.Journal, dataDir string, logge
 				logger.Warn("backup failed", "directory", dir, "error", err.Error())
 			}
 			return err
-		})
+		}, ready)
 	}
 	if err != nil {
-		logger.Warn("the control socket can't be opened: kubeagents backup won't work", "error", err)
+		logger.Warn("the control socket can't be opened: kubeagents backup won't work, nor kubeagents health with TLS_CLIENT_CA_FILE", "error", err)
 	}
 }
 

@@ -14,13 +14,16 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/internal/client"
+	"github.com/kubeagents/kubeagents/internal/control"
+	"github.com/kubeagents/kubeagents/internal/datadir"
 )
 
 var health = command{
 	name:    "health",
 	summary: "check whether a server is ready, as for a container's health check",
 	help: "Without -server and " + serverVariable + ", it checks the server on this machine that has the same settings: HOST, PORT and\n" +
-		"TLS_CERT_FILE. It then accepts any certificate, since it sends no secrets.\n" +
+		"TLS_CERT_FILE. It then accepts any certificate, since it sends no secrets. If the server requires client certificates\n" +
+		"(TLS_CLIENT_CA_FILE), it asks over the control socket in DATA_DIR instead.\n" +
 		"The exit status is 0 if the server is ready, 1 if it is starting or stopping, and 3 if it can't be reached.",
 	define: func(flags *flag.FlagSet) action {
 		address := flags.String("server", "", "the `URL` of the server (default the one with these settings)")
@@ -35,6 +38,9 @@ func (p Program) checkHealth(ctx context.Context, address string) error {
 		cfg, err := config.Load(p.Environment)
 		if err != nil {
 			return usageError{fmt.Errorf("invalid settings:\n%w", err)}
+		}
+		if cfg.TLSClientCAFile != "" && cfg.DataDir != "" {
+			return p.checkOverSocket(ctx, cfg.DataDir)
 		}
 		if address, err = ownAddress(cfg); err != nil {
 			return usageError{err}
@@ -53,6 +59,22 @@ func (p Program) checkHealth(ctx context.Context, address string) error {
 		return statusError{ExitUnreachable, err}
 	}
 	_, err = fmt.Fprintf(p.Stdout, "%s is ready\n", c.Server())
+	return err
+}
+
+// checkOverSocket checks the server that uses a data directory, over its control socket. There is none while the server
+// starts.
+func (p Program) checkOverSocket(ctx context.Context, dataDir string) error {
+	ctx, cancel := context.WithTimeout(ctx, client.Timeout)
+	defer cancel()
+	ready, err := control.Ready(ctx, datadir.Find(dataDir))
+	if err != nil {
+		return statusError{ExitUnreachable, err}
+	}
+	if !ready {
+		return fmt.Errorf("the server of DATA_DIR %s is not ready: it is stopping", dataDir)
+	}
+	_, err = fmt.Fprintf(p.Stdout, "the server of DATA_DIR %s is ready\n", dataDir)
 	return err
 }
 

@@ -44,9 +44,16 @@ func Listen(dataDir string) (l net.Listener, err error) {
 }
 
 // Serve carries out the commands that arrive on l until ctx is done, and waits for a command under way to finish.
-// backup copies the state to a directory.
-func Serve(ctx context.Context, l net.Listener, backup func(dir string) error) error {
+// backup copies the state to a directory; ready reports whether the server takes requests.
+func Serve(ctx context.Context, l net.Listener, backup func(dir string) error, ready func() bool) error {
 	mux := http.NewServeMux()
+	mux.HandleFunc("GET /ready", func(w http.ResponseWriter, _ *http.Request) {
+		if !ready() {
+			w.WriteHeader(http.StatusServiceUnavailable)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	})
 	mux.HandleFunc("POST /backup", func(w http.ResponseWriter, r *http.Request) {
 		if err := backup(r.URL.Query().Get("dir")); err != nil {
 			http.Error(w, err.Error(), http.StatusConflict) // only the server's own user sees it
@@ -76,24 +83,9 @@ func Backup(ctx context.Context, dataDir, dir string) error {
 	if err != nil {
 		return err
 	}
-	path, done, err := socketPath(dataDir)
+	response, err := send(ctx, dataDir, http.MethodPost, "/backup?dir="+url.QueryEscape(dir))
 	if err != nil {
 		return err
-	}
-	defer done() //nolint:errcheck // only opened for reading
-	client := http.Client{Transport: &http.Transport{
-		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "unix", path)
-		},
-	}}
-	defer client.CloseIdleConnections()
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, "http://server/backup?dir="+url.QueryEscape(dir), nil)
-	if err != nil {
-		return err
-	}
-	response, err := client.Do(request)
-	if err != nil {
-		return unreachable(dataDir, errors.Unwrap(err))
 	}
 	defer response.Body.Close() //nolint:errcheck // only read
 	if response.StatusCode == http.StatusNoContent {
@@ -104,6 +96,39 @@ func Backup(ctx context.Context, dataDir, dir string) error {
 		return err
 	}
 	return errors.New(strings.TrimSpace(string(reason)))
+}
+
+// Ready reports whether the server that uses a data directory takes requests. The error says why it can't be asked.
+func Ready(ctx context.Context, dataDir string) (bool, error) {
+	response, err := send(ctx, dataDir, http.MethodGet, "/ready")
+	if err != nil {
+		return false, err
+	}
+	return response.StatusCode == http.StatusNoContent, response.Body.Close()
+}
+
+// send sends a request without a body to the server that uses a data directory. The caller closes the response's body.
+func send(ctx context.Context, dataDir, method, target string) (*http.Response, error) {
+	path, done, err := socketPath(dataDir)
+	if err != nil {
+		return nil, err
+	}
+	defer done() //nolint:errcheck // only opened for reading
+	client := http.Client{Transport: &http.Transport{
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", path)
+		},
+		DisableKeepAlives: true,
+	}}
+	request, err := http.NewRequestWithContext(ctx, method, "http://server"+target, nil)
+	if err != nil {
+		return nil, err
+	}
+	response, err := client.Do(request)
+	if err != nil {
+		return nil, unreachable(dataDir, errors.Unwrap(err))
+	}
+	return response, nil
 }
 
 // unreachable returns the error for a data directory whose server can't be reached, and what to do about it.

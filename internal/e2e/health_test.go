@@ -6,7 +6,9 @@ import (
 	"net"
 	"path/filepath"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/command"
@@ -42,4 +44,28 @@ func TestHealthCommand(t *testing.T) {
 			check(command.ExitUnreachable, "can't be reached")
 		})
 	}
+}
+
+// TestHealthCommandWithClientCertificates checks a server whose port the command can't use, because the server requires
+// a certificate of its clients.
+func TestHealthCommandWithClientCertificates(t *testing.T) {
+	dir := t.TempDir()
+	ca := newAuthority(t)
+	cert, key := ca.sign(t, 8)
+	environment := []string{"HOST=127.0.0.1", "TLS_CERT_FILE=" + writeFile(t, filepath.Join(dir, "cert"), cert),
+		"TLS_KEY_FILE=" + writeFile(t, filepath.Join(dir, "key"), key), "TLS_CLIENT_CA_FILE=" + writeFile(t, filepath.Join(dir, "ca"), ca.pem),
+		"DATA_DIR=" + filepath.Join(dir, "data")}
+	check := func(want int, output string) {
+		t.Helper()
+		require.EventuallyWithT(t, func(c *assert.CollectT) { // the socket opens just after the server is ready
+			status, out := runProgram(t, environment, "health")
+			require.Equal(c, want, status, out)
+			require.Contains(c, out, output)
+		}, time.Minute, 10*time.Millisecond)
+	}
+	check(command.ExitUnreachable, "does not exist")
+	p := start(t, environment...)
+	check(command.ExitOK, "is ready\n")
+	require.Zero(t, p.stop(t))
+	check(command.ExitUnreachable, "no server runs with DATA_DIR")
 }
