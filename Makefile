@@ -5,13 +5,18 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # version that /connect names.
 CLIENTS ?= @anthropic-ai/claude-code@2.1.332 oldest-claude-code@npm:@anthropic-ai/claude-code@2.1.101 \
 	@openai/codex@0.169.0 @google/gemini-cli@0.61.0 opencode-ai@1.18.33 @github/copilot@1.0.102
+# Where the schemas for the tests of the chart come from: the oldest and the newest Kubernetes that it supports, and the
+# kinds of others.
+KUBERNETES = k8s.io/kubernetes@v1.31.14 k8s.io/kubernetes@v1.37.2
+PROMETHEUS_OPERATOR = github.com/prometheus-operator/prometheus-operator@v0.85.0
+GATEWAY_API = sigs.k8s.io/gateway-api@v1.5.0
 VERSION_PACKAGE = github.com/kubeagents/kubeagents/internal/version
 BROWSER ?= chromium
 PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-watcher crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-watcher test-chart manifests schemas crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -45,6 +50,25 @@ test-proxies: ## test the manual's configurations of reverse proxies (on Debian,
 test-watcher: ## vet and test the watcher of Kubernetes, a module of its own, also with the race detector
 	cd deploy/watcher && test -z "$$(gofmt -l .)" && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && \
 	$(GO) test ./... && $(GO) test -race ./...
+
+test-chart: ## test the Helm chart and the manifests: with Helm, kubeconform and kustomize, and with the program
+	KUBEAGENTS_CHART=1 $(GO) test ./internal/e2e -count=1 -run TestChart -timeout 30m -v
+
+manifests: ## write the manifests and the other files that are held equal to what the chart renders
+	KUBEAGENTS_CHART=write $(GO) test ./internal/e2e -count=1 -run 'TestChart(Copies|ValuesAreDocumented|Golden|Manifests)' -timeout 30m
+
+schemas: ## write the schemas by which the chart's objects are tested
+	@$(foreach module,$(KUBERNETES) $(PROMETHEUS_OPERATOR) $(GATEWAY_API),GOFLAGS=-mod=mod $(GO) mod download $(module) && ) \
+	modules=$$($(GO) env GOMODCACHE) && cd internal/e2e/testdata/chart/schemas && \
+	for version in $(KUBERNETES); do \
+		minor=$${version#*@}; \
+		$(GO) run github.com/kubeagents/kubeagents/internal/kubeschema -out "$${minor%.*}" "$$modules/$$version/api/openapi-spec/swagger.json" || exit 1; \
+	done && \
+	$(GO) run github.com/kubeagents/kubeagents/internal/kubeschema -out custom \
+		"$$modules"/$(PROMETHEUS_OPERATOR)/example/prometheus-operator-crd/monitoring.coreos.com_servicemonitors.yaml \
+		"$$modules"/$(PROMETHEUS_OPERATOR)/example/prometheus-operator-crd/monitoring.coreos.com_prometheusrules.yaml \
+		"$$modules"/$(GATEWAY_API)/config/crd/standard/gateway.networking.k8s.io_httproutes.yaml \
+		"$$modules"/$(GATEWAY_API)/config/crd/standard/gateway.networking.k8s.io_backendtlspolicies.yaml
 
 crash: ## kill the program 20 times under load
 	KUBEAGENTS_KILL_ROUNDS=20 $(GO) test ./internal/e2e -count=1 -run TestProgramKilled -v

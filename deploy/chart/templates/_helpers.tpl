@@ -1,0 +1,266 @@
+{{/* The chart's part of names. */}}
+{{- define "kubeagents.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The names of objects. 46 characters leave room for the longest suffix within the 63 of a label, and for the hash that
+a StatefulSet's Pods carry. */}}
+{{- define "kubeagents.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 46 | trimSuffix "-" }}
+{{- else if contains (include "kubeagents.name" .) .Release.Name }}
+{{- .Release.Name | trunc 46 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name (include "kubeagents.name" .) | trunc 46 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{/* The labels that selectors use. They never change, because Kubernetes does not allow it. Takes a list of the context
+and the component. */}}
+{{- define "kubeagents.selectorLabels" -}}
+{{- $ := index . 0 -}}
+app.kubernetes.io/name: {{ include "kubeagents.name" $ }}
+app.kubernetes.io/instance: {{ $.Release.Name }}
+app.kubernetes.io/component: {{ index . 1 }}
+{{- end }}
+
+{{/* All labels of an object. Takes a list of the context, the component and further labels, which take precedence over
+those for all objects. */}}
+{{- define "kubeagents.labels" -}}
+{{- $ := index . 0 -}}
+{{- $own := dict "helm.sh/chart" (printf "%s-%s" $.Chart.Name ($.Chart.Version | replace "+" "_")) "app.kubernetes.io/version" (toString $.Chart.AppVersion)
+  "app.kubernetes.io/managed-by" $.Release.Service "app.kubernetes.io/part-of" "kubeagents" -}}
+{{- $selector := include "kubeagents.selectorLabels" (list $ (index . 1)) | fromYaml -}}
+{{- $further := dict -}}
+{{- if gt (len .) 2 }}{{ $further = index . 2 | default dict }}{{ end -}}
+{{- mustMergeOverwrite (dict) $own $.Values.commonLabels $further $selector | toYaml }}
+{{- end }}
+
+{{/* All labels of a Pod: without versions, so that a new chart alone does not restart it. Takes what kubeagents.labels
+takes. */}}
+{{- define "kubeagents.podLabels" -}}
+{{- omit (include "kubeagents.labels" . | fromYaml) "helm.sh/chart" "app.kubernetes.io/version" "app.kubernetes.io/managed-by" | toYaml }}
+{{- end }}
+
+{{/* The annotations of an object, with their key, or nothing. Takes a list of the context and further annotations. */}}
+{{- define "kubeagents.annotations" -}}
+{{- $ := index . 0 -}}
+{{- with mustMergeOverwrite (dict) $.Values.commonAnnotations (index . 1 | default dict) -}}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* An image. Takes a list of the context and the values of the image. Whatever runs has one, so all is checked here. */}}
+{{- define "kubeagents.image" -}}
+{{- $ := index . 0 -}}
+{{- $image := index . 1 -}}
+{{- include "kubeagents.validate" $ }}
+{{- if $image.digest -}}
+{{ $image.repository }}@{{ $image.digest }}
+{{- else -}}
+{{ $image.repository }}:{{ $image.tag | default $.Values.image.tag | default $.Chart.AppVersion }}
+{{- end }}
+{{- end }}
+
+{{- define "kubeagents.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}{{ .Values.serviceAccount.name | default (include "kubeagents.fullname" .) }}{{ else }}{{ .Values.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{- define "kubeagents.watcher.serviceAccountName" -}}
+{{- if .Values.watcher.serviceAccount.create }}{{ .Values.watcher.serviceAccount.name | default (printf "%s-watcher" (include "kubeagents.fullname" .)) }}{{ else }}{{ .Values.watcher.serviceAccount.name | default "default" }}{{ end }}
+{{- end }}
+
+{{- define "kubeagents.scheme" -}}
+{{ if .Values.tls.existingSecret }}https{{ else }}http{{ end }}
+{{- end }}
+
+{{/* The URL by which Pods of this chart reach the server. */}}
+{{- define "kubeagents.internalURL" -}}
+{{- .Values.internalURL | default (printf "%s://%s.%s.svc:%d" (include "kubeagents.scheme" .) (include "kubeagents.fullname" .) .Release.Namespace (int .Values.service.port)) }}
+{{- end }}
+
+{{/* The URL by which people and agents reach the server, or nothing. */}}
+{{- define "kubeagents.publicURL" -}}
+{{- if .Values.settings.PUBLIC_URL }}
+{{- .Values.settings.PUBLIC_URL }}
+{{- else if and .Values.gateway.enabled .Values.gateway.host }}
+{{- printf "%s://%s%s" (ternary "https" "http" .Values.gateway.https) .Values.gateway.host .Values.gateway.path | trimSuffix "/" }}
+{{- else if and .Values.ingress.enabled .Values.ingress.host }}
+{{- printf "%s://%s%s" (ternary "https" "http" .Values.ingress.tls.enabled) .Values.ingress.host .Values.ingress.path | trimSuffix "/" }}
+{{- end }}
+{{- end }}
+
+{{/* A value of a setting as text. YAML's numbers arrive as floating-point ones, and 1000000 must not become 1e+06. */}}
+{{- define "kubeagents.setting" -}}
+{{- if and (kindIs "float64" .) (eq (floor .) .) }}{{ printf "%.0f" . }}{{ else }}{{ toString . }}{{ end }}
+{{- end }}
+
+{{/* A size in bytes, written as the server does (512MiB, 1GB) or as Kubernetes does (512Mi, 1G). */}}
+{{- define "kubeagents.bytes" -}}
+{{- $size := . | toString | lower | replace " " "" -}}
+{{- $number := regexFind "^[0-9.]+" $size -}}
+{{- $unit := trimPrefix $number $size | trimSuffix "b" -}}
+{{- $units := dict "" 1 "k" 1000 "ki" 1024 "m" 1000000 "mi" 1048576 "g" 1000000000 "gi" 1073741824 "t" 1000000000000 "ti" 1099511627776 -}}
+{{- if or (not $number) (not (hasKey $units $unit)) }}{{ fail (printf "%q is not a size such as 512MiB" (toString .)) }}{{ end -}}
+{{- printf "%.0f" (mulf (float64 $number) (get $units $unit)) }}
+{{- end }}
+
+{{/* A duration such as 1m30s in seconds, rounded up. */}}
+{{- define "kubeagents.seconds" -}}
+{{- $epoch := toDate "2006-01-02" "2000-01-01" -}}
+{{- $end := mustDateModify (toString .) $epoch -}}
+{{- $end = mustDateModify "999ms" $end -}}
+{{- sub ($end | unixEpoch | int64) ($epoch | unixEpoch | int64) }}
+{{- end }}
+
+{{/* The seconds that the server has to stop. */}}
+{{- define "kubeagents.gracePeriod" -}}
+{{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}
+{{- add (include "kubeagents.seconds" (.Values.settings.SHUTDOWN_TIMEOUT | default "10s") | int64) (int64 .Values.preStopSleepSeconds) 15 }}
+{{- else }}
+{{- int64 .Values.terminationGracePeriodSeconds }}
+{{- end }}
+{{- end }}
+
+{{/* A storage class's line, or nothing. */}}
+{{- define "kubeagents.storageClass" -}}
+{{- if eq . "-" -}}
+storageClassName: ""
+{{- else if . -}}
+storageClassName: {{ . }}
+{{- end }}
+{{- end }}
+
+{{- define "kubeagents.backupClaim" -}}
+{{- .Values.backup.persistence.existingClaim | default (printf "%s-backup" (include "kubeagents.fullname" .)) }}
+{{- end }}
+
+{{/* The volume with the authority that clients of the server trust. The certificates in SSL_CERT_DIR add to those in the
+image. The key is optional: a certificate of a public authority has none. */}}
+{{- define "kubeagents.caVolume" -}}
+- name: ca
+  secret:
+    secretName: {{ .Values.tls.ca.existingSecret | default .Values.tls.existingSecret }}
+    optional: true
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.tls.ca.key }}
+        path: ca.crt
+{{- end }}
+
+{{/* The server's volumes, except one that the StatefulSet makes. */}}
+{{- define "kubeagents.volumes" -}}
+{{- if not .Values.persistence.enabled }}
+- name: data
+  emptyDir: {}
+{{- else if .Values.persistence.existingClaim }}
+- name: data
+  persistentVolumeClaim:
+    claimName: {{ .Values.persistence.existingClaim }}
+{{- end }}
+{{- if .Values.tokens.existingSecret }}
+- name: tokens
+  secret:
+    secretName: {{ .Values.tokens.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- if .Values.tls.existingSecret }}
+- name: tls
+  secret:
+    secretName: {{ .Values.tls.existingSecret }}
+    defaultMode: 0440
+{{- end }}
+{{- if .Values.tls.clientCA.existingSecret }}
+- name: client-ca
+  secret:
+    secretName: {{ .Values.tls.clientCA.existingSecret }}
+    defaultMode: 0440
+    items:
+      - key: {{ .Values.tls.clientCA.key }}
+        path: {{ .Values.tls.clientCA.key }}
+{{- end }}
+{{- if .Values.notify.existingSecret }}
+- name: notify
+  secret:
+    secretName: {{ .Values.notify.existingSecret }}
+    defaultMode: 0440
+{{- else if or .Values.notify.existingConfigMap .Values.notify.rules }}
+- name: notify
+  configMap:
+    name: {{ .Values.notify.existingConfigMap | default (printf "%s-notify" (include "kubeagents.fullname" .)) }}
+{{- end }}
+{{- if .Values.restore.from }}
+- name: backups
+  persistentVolumeClaim:
+    claimName: {{ .Values.restore.existingClaim | default (include "kubeagents.backupClaim" .) }}
+{{- end }}
+{{- with .Values.extraVolumes }}
+{{- toYaml . | nindent 0 }}
+{{- end }}
+{{- end }}
+
+{{/* What would not run, with what to do about it. */}}
+{{- define "kubeagents.validate" -}}
+{{- $problems := list -}}
+{{- $images := dict "image" .Values.image -}}
+{{- if .Values.watcher.enabled }}{{ $_ := set $images "watcher.image" .Values.watcher.image }}{{ end }}
+{{- range $name, $image := $images }}
+{{- if not $image.repository }}{{ $problems = append $problems (printf "%s.repository is not set. The project publishes no image yet: build it (make image), copy it to your registry, and name it here" $name) }}{{ end }}
+{{- end }}
+{{- $own := dict "PORT" "service.port" "HOST" "allowAnyone" "DATA_DIR" "persistence" "TOKENS_FILE" "tokens.existingSecret"
+  "TLS_CERT_FILE" "tls.existingSecret" "TLS_KEY_FILE" "tls.existingSecret" "TLS_CLIENT_CA_FILE" "tls.clientCA.existingSecret"
+  "NOTIFY_FILE" "notify" "WEBHOOK_SECRET" "webhookSecret.existingSecret" "VAPID_PRIVATE_KEY" "vapid.existingSecret" -}}
+{{- range $name, $value := .Values.settings }}
+{{- if hasKey $own $name }}{{- $problems = append $problems (printf "settings.%s is set by the chart: use %s instead" $name (get $own $name)) }}{{ end }}
+{{- end }}
+{{- if and .Values.allowAnyone .Values.tokens.existingSecret }}
+{{- $problems = append $problems "allowAnyone and tokens.existingSecret exclude each other: set one of them" }}
+{{- end }}
+{{- if not (or .Values.allowAnyone .Values.tokens.existingSecret) }}
+{{- $problems = append $problems "there are no tokens, so anyone in the cluster could report, read and remove. Set tokens.existingSecret to a Secret with a tokens file, or, if you want just that, allowAnyone=true" }}
+{{- end }}
+{{- if and .Values.tls.clientCA.existingSecret (not .Values.tls.existingSecret) }}
+{{- $problems = append $problems "tls.clientCA.existingSecret needs tls.existingSecret" }}
+{{- end }}
+{{- $sources := list }}
+{{- range $name := list "existingSecret" "existingConfigMap" "rules" }}{{ if get $.Values.notify $name }}{{ $sources = append $sources (printf "notify.%s" $name) }}{{ end }}{{ end }}
+{{- if gt (len $sources) 1 }}{{- $problems = append $problems (printf "%s exclude each other: set one of them" (join " and " $sources)) }}{{ end }}
+{{- with ((.Values.resources).limits).memory }}
+{{- $limit := include "kubeagents.bytes" . | int64 }}
+{{- $history := $.Values.settings.HISTORY_MAX_BYTES | default "2GiB" }}
+{{- $answers := $.Values.settings.ANSWERS_MAX_BYTES | default "64MiB" }}
+{{- $bodies := $.Values.settings.BODIES_MAX_BYTES | default "64MiB" }}
+{{- $need := add (div (mul (include "kubeagents.bytes" $history | int64) 4) 3) (include "kubeagents.bytes" $answers | int64) (include "kubeagents.bytes" $bodies | int64) 134217728 }}
+{{- if lt $limit $need }}
+{{- $problems = append $problems (printf "resources.limits.memory is %v, but HISTORY_MAX_BYTES=%v, ANSWERS_MAX_BYTES=%v and BODIES_MAX_BYTES=%v need %dMi: raise the limit, or lower settings.HISTORY_MAX_BYTES" . $history $answers $bodies (div (add $need 1048575) 1048576)) }}
+{{- end }}
+{{- end }}
+{{- if le (include "kubeagents.gracePeriod" . | int64) (add (include "kubeagents.seconds" (.Values.settings.SHUTDOWN_TIMEOUT | default "10s") | int64) (int64 .Values.preStopSleepSeconds)) }}
+{{- $problems = append $problems (printf "terminationGracePeriodSeconds is %v: it must be longer than settings.SHUTDOWN_TIMEOUT and preStopSleepSeconds together" .Values.terminationGracePeriodSeconds) }}
+{{- end }}
+{{- if and .Values.ingress.enabled (not .Values.ingress.host) }}{{- $problems = append $problems "ingress.host is not set" }}{{ end }}
+{{- if and .Values.gateway.enabled (not .Values.gateway.host) }}{{- $problems = append $problems "gateway.host is not set" }}{{ end }}
+{{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) }}{{- $problems = append $problems "gateway.parentRefs is empty: name the Gateway, such as [{name: public, namespace: gateways}]" }}{{ end }}
+{{- if and .Values.gateway.backendTLS.enabled (not .Values.tls.existingSecret) }}{{- $problems = append $problems "gateway.backendTLS needs tls.existingSecret: the server has no TLS" }}{{ end }}
+{{- if and .Values.podDisruptionBudget.enabled (not (kindIs "invalid" .Values.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" .Values.podDisruptionBudget.maxUnavailable)) }}
+{{- $problems = append $problems "podDisruptionBudget.minAvailable and maxUnavailable exclude each other: set maxUnavailable to null" }}
+{{- end }}
+{{- if and .Values.serviceMonitor.enabled .Values.tokens.existingSecret (not .Values.serviceMonitor.token.existingSecret) (ne (toString .Values.settings.METRICS_PUBLIC) "true") }}
+{{- $problems = append $problems "serviceMonitor.token.existingSecret is not set: Prometheus needs a token of scope read, or set settings.METRICS_PUBLIC=true" }}
+{{- end }}
+{{- if .Values.backup.enabled }}
+{{- if .Values.allowAnyone }}{{- $problems = append $problems "backup.enabled needs tokens: a server without tokens sends no backups" }}{{ end }}
+{{- if not .Values.backup.token.existingSecret }}{{- $problems = append $problems "backup.token.existingSecret is not set: the backup needs a token of scope admin" }}{{ end }}
+{{- if .Values.tls.clientCA.existingSecret }}{{- $problems = append $problems "backup.enabled and tls.clientCA exclude each other: kubeagents backup has no client certificate" }}{{ end }}
+{{- end }}
+{{- if and .Values.restore.from (not .Values.persistence.enabled) }}{{- $problems = append $problems "restore.from needs persistence.enabled" }}{{ end }}
+{{- if and .Values.restore.from (not .Values.restore.existingClaim) (not .Values.backup.enabled) }}
+{{- $problems = append $problems "restore.from needs a claim with backups: set restore.existingClaim, or backup.enabled" }}
+{{- end }}
+{{- if .Values.watcher.enabled }}
+{{- if and .Values.tokens.existingSecret (not .Values.watcher.token.existingSecret) }}{{- $problems = append $problems "watcher.token.existingSecret is not set: the watcher needs a token of scope report" }}{{ end }}
+{{- if .Values.tls.clientCA.existingSecret }}{{- $problems = append $problems "watcher.enabled and tls.clientCA exclude each other: the watcher has no client certificate" }}{{ end }}
+{{- end }}
+{{- with $problems }}{{ fail (printf "\n\n- %s\n" (join "\n- " .)) }}{{ end }}
+{{- end }}
