@@ -16,7 +16,7 @@ PAIRS ?= 11
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-watcher test-chart manifests schemas crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-watcher test-chart manifests schemas test-chart-cluster crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,7 +52,10 @@ test-watcher: ## vet and test the watcher of Kubernetes, a module of its own, al
 	$(GO) test ./... && $(GO) test -race ./...
 
 test-chart: ## test the Helm chart and the manifests: with Helm, kubeconform and kustomize, and with the program
-	KUBEAGENTS_CHART=1 $(GO) test ./internal/e2e -count=1 -run TestChart -timeout 30m -v
+	KUBEAGENTS_CHART=1 $(GO) test ./internal/e2e -count=1 -run TestChart -skip 'TestChart(Installs|VolumeGrows)' -timeout 30m -v
+
+test-chart-cluster: cluster ## install, upgrade and remove the chart on that control plane
+	KUBEAGENTS_CHART=1 KUBEAGENTS_CLUSTER="$$PWD/bin/cluster" $(GO) test ./internal/e2e -count=1 -run 'TestChart(Installs|VolumeGrows)' -timeout 30m -v
 
 manifests: ## write the manifests and the other files that are held equal to what the chart renders
 	KUBEAGENTS_CHART=write $(GO) test ./internal/e2e -count=1 -run 'TestChart(Copies|ValuesAreDocumented|Golden|Manifests)' -timeout 30m
