@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"reflect"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -57,6 +58,32 @@ func TestChartKnowsEverySetting(t *testing.T) {
 	require.Equal(t, want, got, "settings in values.schema.json")
 	require.NotNil(t, schema.Properties.Settings.AdditionalProperties)
 	require.False(t, *schema.Properties.Settings.AdditionalProperties)
+}
+
+// TestChartKnowsTheWatcher compares the settings of the watcher that the chart accepts or sets with those that the watcher
+// knows, and the Lease that its role is about with the one that it uses. The watcher is a module of its own.
+func TestChartKnowsTheWatcher(t *testing.T) {
+	var schema map[string]any
+	require.NoError(t, json.Unmarshal([]byte(readFile(t, chartDir+"/values.schema.json")), &schema))
+	template := readFile(t, chartDir+"/templates/watcher.yaml")
+	known := map[string]bool{}
+	for _, match := range regexp.MustCompile(`env:"(\w+)`).FindAllStringSubmatch(readFile(t, root+"/deploy/watcher/settings.go"), -1) {
+		known[match[1]] = true
+	}
+	require.Contains(t, known, "KUBEAGENTS_SERVER")
+	for name := range at[map[string]any](schema, "properties", "watcher", "properties", "settings", "properties") {
+		require.Contains(t, known, name, "values.schema.json")
+	}
+	set := regexp.MustCompile(`(?:- name: |dict |\$settings |\) )"?([A-Z]+(?:_[A-Z]+)*)"? ?`).FindAllStringSubmatch(template, -1)
+	require.NotEmpty(t, set)
+	for _, match := range set {
+		if match[1] != "SSL_CERT_DIR" { // of Go itself
+			require.Contains(t, known, match[1], "templates/watcher.yaml")
+		}
+	}
+	lease := regexp.MustCompile(`leaseName += "(.+)"`).FindStringSubmatch(readFile(t, root+"/deploy/watcher/main.go"))
+	require.NotNil(t, lease)
+	require.Contains(t, template, "resourceNames: ["+lease[1]+"]")
 }
 
 // TestChartValuesAreDocumented checks that each value has a comment in values.yaml, a place in the schema, and a row in the
