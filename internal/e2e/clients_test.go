@@ -86,10 +86,7 @@ func newWorkplace(t testing.TB) *workplace {
 // prepareWorkplace returns a workplace whose server is not listening yet.
 func prepareWorkplace(t testing.TB) *workplace {
 	t.Helper()
-	installed := os.Getenv(clientsVariable)
-	if installed == "" {
-		t.Skip("the clients are not installed: run make test-clients")
-	}
+	installed := requireClients(t)
 	path, holders := accesstest.TokensFile(t, map[string]access.Entry{"reports": {Scopes: []string{"report"}}, "reads": {Scopes: []string{"read"}}})
 	p := &workplace{t: t, server: start(t, "TOKENS_FILE="+path), reader: holders["reads"], token: holders["reports"].Token,
 		model: startModelAPI(t), home: t.TempDir(), bin: filepath.Join(installed, "node_modules", ".bin")}
@@ -97,6 +94,15 @@ func prepareWorkplace(t testing.TB) *workplace {
 	require.NoError(t, os.Mkdir(p.project, 0o700))
 	t.Cleanup(p.keepCaptures)
 	return p
+}
+
+// requireClients skips the test if the clients are not installed, and else returns the directory that they are in.
+func requireClients(t testing.TB) (installed string) {
+	t.Helper()
+	if installed = os.Getenv(clientsVariable); installed == "" {
+		t.Skip("the clients are not installed: run make test-clients")
+	}
+	return installed
 }
 
 // ServeHTTP passes requests on to the server, and records POST requests that are not dry runs.
@@ -370,14 +376,19 @@ func TestRealClaudeCodeMCP(t *testing.T) {
 	require.Equal(t, [][]string{{"pending|Which one?"}}, histories)
 }
 
+// codexConfig returns a config.toml of Codex for a model API, with the variable that has its key.
+func codexConfig(model, keyVariable string) string {
+	return strings.Join([]string{
+		`model = "gpt-5"`, `model_provider = "standin"`,
+		`[model_providers.standin]`, `name = "stand-in"`, `base_url = "` + model + `/v1"`, `wire_api = "responses"`, `env_key = "` + keyVariable + `"`,
+		"",
+	}, "\n")
+}
+
 func TestRealCodex(t *testing.T) {
 	t.Parallel()
 	p := newWorkplace(t)
-	p.write(filepath.Join(p.home, ".codex/config.toml"), strings.Join([]string{
-		`model = "gpt-5"`, `model_provider = "standin"`,
-		`[model_providers.standin]`, `name = "stand-in"`, `base_url = "` + p.model + `/v1"`, `wire_api = "responses"`, `env_key = "STANDIN_KEY"`,
-		"",
-	}, "\n"))
+	p.write(filepath.Join(p.home, ".codex/config.toml"), codexConfig(p.model, "STANDIN_KEY"))
 	p.requireReports(settings{path: ".codex/hooks.json"}, expectedRuns{client: "codex", tool: "Bash"}, func(prompt string) {
 		p.run([]string{"STANDIN_KEY=none"}, "codex", "exec", "--skip-git-repo-check", "--dangerously-bypass-approvals-and-sandbox", "--dangerously-bypass-hook-trust", prompt)
 	})
