@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
@@ -15,6 +16,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -25,6 +27,9 @@ import (
 
 // serviceName is the name of the server's Service in a cluster, as in docs/kubernetes.md.
 const serviceName = "kubeagents.kubeagents.svc"
+
+// servicePort is the port of that Service.
+const servicePort = 8080
 
 // jobExamples are the examples of deploy/examples, and the agents that report in them.
 var jobExamples = map[string]string{
@@ -48,8 +53,8 @@ func newCluster(t *testing.T) *cluster {
 		"data":  {Scopes: []string{"report"}, Agents: []string{"data/*"}},
 		"reads": {Scopes: []string{"read"}},
 	})
-	server := start(t, "TOKENS_FILE="+tokens, "HOST="+privateAddress, "PORT=8080")
-	c := &cluster{t: t, workplace: &workplace{t: t, server: server, reader: holders["reads"], address: "http://" + serviceName + ":8080"}}
+	server := start(t, "TOKENS_FILE="+tokens, "HOST="+privateAddress, fmt.Sprint("PORT=", servicePort))
+	c := &cluster{t: t, workplace: &workplace{t: t, server: server, reader: holders["reads"], address: fmt.Sprintf("http://%s:%d", serviceName, servicePort)}}
 	lines := map[string]string{"server": c.address}
 	for _, tool := range connect.Names() {
 		lines[tool] = c.linesOf(tool)
@@ -104,7 +109,7 @@ func (c *cluster) toolPod(example string, programs map[string]string) *pod {
 // linesOf returns what the server's /connect shows for a tool.
 func (c *cluster) linesOf(tool string) string {
 	c.t.Helper()
-	w := c.server.do(http.MethodGet, "/connect/"+tool, "", "Host: "+serviceName+":8080")
+	w := c.server.do(http.MethodGet, "/connect/"+tool, "", "Host: "+strings.TrimPrefix(c.address, "http://"))
 	require.Equal(c.t, http.StatusOK, w.Code)
 	require.Contains(c.t, w.Body.String(), c.address)
 	return w.Body.String()
@@ -149,13 +154,56 @@ func TestExamplesImage(t *testing.T) {
 	}
 }
 
+// TestExamplesNetworkPolicy checks that the example of a NetworkPolicy selects the Pods of the other examples, and lets
+// them reach the server.
+func TestExamplesNetworkPolicy(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join(root, "deploy/examples/network-policy.yaml"))
+	require.NoError(t, err)
+	type rule struct {
+		To []struct {
+			NamespaceSelector struct {
+				MatchLabels map[string]string `yaml:"matchLabels"`
+			} `yaml:"namespaceSelector"`
+			IPBlock struct{ CIDR string } `yaml:"ipBlock"`
+		}
+		Ports []struct {
+			Protocol string
+			Port     int
+		}
+	}
+	var policy struct {
+		APIVersion string `yaml:"apiVersion"`
+		Kind       string
+		Metadata   kubeMetadata
+		Spec       struct {
+			PodSelector struct {
+				MatchExpressions []struct{ Key, Operator string } `yaml:"matchExpressions"`
+			} `yaml:"podSelector"`
+			PolicyTypes []string `yaml:"policyTypes"`
+			Egress      []rule
+		}
+	}
+	require.NoError(t, yaml.UnmarshalWithOptions(text, &policy, yaml.Strict()))
+	require.Len(t, policy.Spec.PodSelector.MatchExpressions, 1)
+	require.Equal(t, "Exists", policy.Spec.PodSelector.MatchExpressions[0].Operator)
+	for example := range jobExamples {
+		job, _ := readExample(t, example)
+		require.Equal(t, job.Metadata.Namespace, policy.Metadata.Namespace)
+		require.Contains(t, job.Spec.Template.Metadata.Labels, policy.Spec.PodSelector.MatchExpressions[0].Key)
+	}
+	require.True(t, slices.ContainsFunc(policy.Spec.Egress, func(r rule) bool {
+		namespace := r.To[0].NamespaceSelector.MatchLabels["kubernetes.io/metadata.name"]
+		return strings.HasSuffix(serviceName, "."+namespace+".svc") && r.Ports[0].Protocol == "TCP" && r.Ports[0].Port == servicePort
+	}))
+}
+
 // requireToolRun fails the test unless a tool's run in a Pod is the only session of the only agent.
 func (c *cluster) requireToolRun(p *pod, agentID, source, prompt string) {
 	c.t.Helper()
 	var agent models.Agent
 	c.read("/api/agents/"+url.PathEscape(agentID), &agent)
 	require.Equal(c.t, source, agent.Source)
-	require.Equal(c.t, "payments", agent.Name)
+	require.Equal(c.t, agentID, p.metadata.Namespace+"/"+agent.Name)
 	require.Equal(c.t, p.name, agent.Host)
 	titles, histories := c.histories(agentID)
 	require.Equal(c.t, []string{prompt}, titles)
