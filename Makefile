@@ -33,7 +33,7 @@ test: ## run the tests
 test-dashboard: ## test the dashboard in a browser (BROWSER=chromium)
 	KUBEAGENTS_BROWSER=$(BROWSER) $(GO) test ./internal/dashboard -count=1
 
-test-clients: ## install agents' tools from npm into a scratch folder and test them (needs Node.js 20 or later, tmux, and root for one test)
+test-clients: ## install agents' tools from npm into a scratch folder and test them (needs Node.js 20 or later, tmux, and root for some tests)
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
 	npm install --prefix "$$scratch" --no-fund --no-audit --loglevel=error $(CLIENTS) && \
 	KUBEAGENTS_CLIENTS="$$scratch" $(GO) test ./internal/e2e -count=1 -run TestReal -timeout 10m -v
