@@ -27,6 +27,7 @@ rendered=0
 kubeagents() { "$PROGRAM" "$@"; }
 make() { :; }
 skopeo() { :; }
+kind() { :; }
 curl() { echo lines; }
 helm() {
 	local args=() argument
