@@ -3,16 +3,9 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
-	"io"
 	"net/http"
-	"os"
-	"os/exec"
-	"path/filepath"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -20,24 +13,10 @@ import (
 	"github.com/kubeagents/kubeagents/internal/connect"
 )
 
-// chartVariable is the environment variable with which the tests of the Helm chart run: see make test-chart.
-const chartVariable = "KUBEAGENTS_CHART"
-
-// helm is the module and version of the program that renders the chart.
-const helm = "helm.sh/helm/v4/cmd/helm@v4.3.1"
-
-// requireChart skips the test unless the tests of the chart are to run.
-func requireChart(t *testing.T) {
-	t.Helper()
-	if os.Getenv(chartVariable) == "" {
-		t.Skip("run make test-chart")
-	}
-}
-
 // TestChartConnect checks that the ConfigMaps with the lines for agents' tools have exactly what the server prints at
 // /connect under the same address.
 func TestChartConnect(t *testing.T) {
-	requireChart(t)
+	needChart(t)
 	tokens, _ := accesstest.TokensFile(t, map[string]access.Entry{"reports": {Scopes: []string{"report"}}})
 	const inCluster = serviceName + ":8080"
 	for name, test := range map[string]struct {
@@ -81,30 +60,21 @@ func TestChartConnect(t *testing.T) {
 // its namespace.
 func connectMaps(t *testing.T, values []string) map[string]map[string]string {
 	t.Helper()
-	args := []string{"run", helm, "template", "kubeagents", filepath.Join(root, "deploy/chart"), "--namespace", "kubeagents", "--set", "image.repository=registry.example/kubeagents"}
+	args := []string{"--set", "image.repository=registry.example/kubeagents"}
 	for _, value := range values {
 		args = append(args, "--set", value)
 	}
-	cmd := exec.CommandContext(t.Context(), "go", args...) //nolint:gosec // the test's own arguments
-	var stderr bytes.Buffer
-	cmd.Stderr = &stderr
-	rendered, err := cmd.Output()
-	require.NoError(t, err, "%s", &stderr)
 	found := map[string]map[string]string{}
-	for documents := yaml.NewDecoder(bytes.NewReader(rendered)); ; {
-		var object struct {
-			Kind     string
-			Metadata struct{ Name, Namespace string }
-			Data     map[string]string
+	for _, object := range objectsIn(t, render(t, args...)) {
+		if object.kind() != "ConfigMap" || object.name() != "kubeagents-connect" {
+			continue
 		}
-		if err := documents.Decode(&object); errors.Is(err, io.EOF) {
-			return found
-		} else if err != nil {
-			require.NoError(t, err)
-		}
-		if object.Kind == "ConfigMap" && object.Metadata.Name == "kubeagents-connect" {
-			require.NotContains(t, found, object.Metadata.Namespace)
-			found[object.Metadata.Namespace] = object.Data
+		namespace := at[string](object, "metadata", "namespace")
+		require.NotContains(t, found, namespace)
+		found[namespace] = map[string]string{}
+		for key, text := range at[map[string]any](object, "data") {
+			found[namespace][key] = text.(string)
 		}
 	}
+	return found
 }

@@ -3,10 +3,7 @@
 package e2e
 
 import (
-	"bytes"
-	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"os/exec"
@@ -15,7 +12,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/goccy/go-yaml"
 	"github.com/stretchr/testify/require"
 )
 
@@ -33,7 +29,7 @@ helm() {
 	local args=() argument
 	for argument; do [[ $argument == --install || $argument == --wait ]] || args+=("$argument"); done
 	case $1 in
-	upgrade) args[0]=template; rendered=$((rendered + 1)); go run "$HELM" "${args[@]}" >"rendered-$rendered.yaml" ;;
+	upgrade) args[0]=template; rendered=$((rendered + 1)); "$HELM" "${args[@]}" >"rendered-$rendered.yaml" ;;
 	test) [[ $* == 'test kubeagents --namespace kubeagents'* ]] ;;
 	*) return 1 ;;
 	esac
@@ -53,7 +49,7 @@ kubectl() {
 			[[ -s $file ]]
 			[[ -z $name || $(tail -c 1 "$file" | od -An -c) != *'\n'* ]] # a newline would be part of the token
 		fi
-		[[ -z $file || -e $file ]] || { echo "kubectl $*: $file does not exist" >&2; return 1; }
+		[[ -z $file || $file == - || -e $file ]] || { echo "kubectl $*: $file does not exist" >&2; return 1; }
 		[[ -z $name || $argument != --from-* ]] || {
 			argument=${argument#--from-*=}
 			echo "$namespace/$name ${argument%%=*}" >>secrets
@@ -65,7 +61,7 @@ kubectl() {
 // TestKubernetesPage runs the commands of docs/kubernetes.md in order, without a cluster. What Helm would install must
 // refer only to Secrets that the page has made by then.
 func TestKubernetesPage(t *testing.T) {
-	requireChart(t)
+	needChart(t)
 	requireTools(t, "bash", "od")
 	dir := t.TempDir()
 	deploy, err := filepath.Abs(filepath.Join(root, "deploy"))
@@ -83,7 +79,7 @@ func TestKubernetesPage(t *testing.T) {
 	}
 	cmd := exec.CommandContext(t.Context(), "bash", "-e", "-o", "pipefail", "-c", script)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "PROGRAM="+program(), "HELM="+helm)
+	cmd.Env = append(os.Environ(), "PROGRAM="+program(), "HELM="+helm())
 	out, err := cmd.CombinedOutput()
 	require.NoError(t, err, "%s", out)
 
@@ -95,7 +91,8 @@ func TestKubernetesPage(t *testing.T) {
 		1: {"StatefulSet kubeagents", "Ingress kubeagents", "CronJob kubeagents-backup", "Deployment kubeagents-watcher", "ConfigMap kubeagents-connect", "ConfigMap kubeagents-notify"},
 		2: {"StatefulSet kubeagents", "ServiceMonitor kubeagents", "PrometheusRule kubeagents"}, // with monitoring
 		3: {"StatefulSet kubeagents"},                                                           // an upgrade
-		4: {"StatefulSet kubeagents"},                                                           // a restore
+		4: {"StatefulSet kubeagents"},                                                           // a larger volume
+		5: {"StatefulSet kubeagents"},                                                           // a restore
 	}
 	for number, want := range kinds {
 		objects := readObjects(t, filepath.Join(dir, fmt.Sprintf("rendered-%d.yaml", number)))
@@ -106,29 +103,20 @@ func TestKubernetesPage(t *testing.T) {
 			}
 		}
 	}
-	restored, err := os.ReadFile(filepath.Join(dir, "rendered-4.yaml")) //nolint:gosec // a test file
+	restored, err := os.ReadFile(filepath.Join(dir, "rendered-5.yaml")) //nolint:gosec // a test file
 	require.NoError(t, err)
 	require.Contains(t, string(restored), "20260102T030405Z")
-	require.NoFileExists(t, filepath.Join(dir, "rendered-5.yaml"))
+	require.NoFileExists(t, filepath.Join(dir, "rendered-6.yaml"))
 }
 
 // readObjects returns the objects in a file by their kind and name.
 func readObjects(t *testing.T, path string) map[string]map[string]any {
 	t.Helper()
-	text, err := os.ReadFile(path) //nolint:gosec // a test file
-	require.NoError(t, err)
 	objects := map[string]map[string]any{}
-	for documents := yaml.NewDecoder(bytes.NewReader(text)); ; {
-		var object map[string]any
-		if err := documents.Decode(&object); errors.Is(err, io.EOF) {
-			return objects
-		} else if err != nil {
-			require.NoError(t, err, path)
-		}
-		if metadata, ok := object["metadata"].(map[string]any); ok {
-			objects[fmt.Sprintf("%s %s", object["kind"], metadata["name"])] = object
-		}
+	for _, object := range objectsIn(t, readFile(t, path)) {
+		objects[object.kind()+" "+object.name()] = object
 	}
+	return objects
 }
 
 // requireSecrets fails the test if an object refers to a Secret, or to a key of one, that is not among those made in the

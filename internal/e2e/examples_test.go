@@ -38,23 +38,23 @@ var jobExamples = map[string]string{
 	"script-job.yaml":      "data/nightly-import",
 }
 
-// cluster is what the Pods of the examples need: a server under the name of its Service, and a namespace with the
+// podPlace is what the Pods of the examples need: a server under the name of its Service, and a namespace with the
 // objects that docs/kubernetes.md says how to make.
-type cluster struct {
+type podPlace struct {
 	*workplace
 	t                   *testing.T
 	configMaps, secrets map[string]map[string]string
 }
 
-// newCluster starts a server in a private network.
-func newCluster(t *testing.T) *cluster {
+// newPodPlace starts a server in a private network.
+func newPodPlace(t *testing.T) *podPlace {
 	t.Helper()
 	tokens, holders := accesstest.TokensFile(t, map[string]access.Entry{
 		"data":  {Scopes: []string{"report"}, Agents: []string{"data/*"}},
 		"reads": {Scopes: []string{"read"}},
 	})
 	server := start(t, "TOKENS_FILE="+tokens, "HOST="+privateAddress, fmt.Sprint("PORT=", servicePort))
-	c := &cluster{t: t, workplace: &workplace{t: t, server: server, reader: holders["reads"], address: fmt.Sprintf("http://%s:%d", serviceName, servicePort)}}
+	c := &podPlace{t: t, workplace: &workplace{t: t, server: server, reader: holders["reads"], address: fmt.Sprintf("http://%s:%d", serviceName, servicePort)}}
 	lines := map[string]string{"server": c.address}
 	for _, tool := range connect.Names() {
 		lines[tool] = c.linesOf(tool)
@@ -69,7 +69,7 @@ func newCluster(t *testing.T) *cluster {
 }
 
 // pod returns a Pod of an example's Job.
-func (c *cluster) pod(example string) *pod {
+func (c *podPlace) pod(example string) *pod {
 	c.t.Helper()
 	job, configMaps := readExample(c.t, example)
 	for _, configMap := range configMaps {
@@ -82,7 +82,7 @@ func (c *cluster) pod(example string) *pod {
 // toolPod returns such a Pod with the image of the tools. They call stand-ins for their vendors' APIs.
 //
 // programs has the paths of programs in the image, from npm's directory of executables, by their names.
-func (c *cluster) toolPod(example string, programs map[string]string) *pod {
+func (c *podPlace) toolPod(example string, programs map[string]string) *pod {
 	c.t.Helper()
 	c.model = startModelAPI(c.t)
 	p := c.pod(example)
@@ -107,7 +107,7 @@ func (c *cluster) toolPod(example string, programs map[string]string) *pod {
 }
 
 // linesOf returns what the server's /connect shows for a tool.
-func (c *cluster) linesOf(tool string) string {
+func (c *podPlace) linesOf(tool string) string {
 	c.t.Helper()
 	w := c.server.do(http.MethodGet, "/connect/"+tool, "", "Host: "+strings.TrimPrefix(c.address, "http://"))
 	require.Equal(c.t, http.StatusOK, w.Code)
@@ -198,7 +198,7 @@ func TestExamplesNetworkPolicy(t *testing.T) {
 }
 
 // requireToolRun fails the test unless a tool's run in a Pod is the only session of the only agent.
-func (c *cluster) requireToolRun(p *pod, agentID, source, prompt string) {
+func (c *podPlace) requireToolRun(p *pod, agentID, source, prompt string) {
 	c.t.Helper()
 	var agent models.Agent
 	c.read("/api/agents/"+url.PathEscape(agentID), &agent)
@@ -223,7 +223,7 @@ func runPodClaudeCode(t *testing.T, program string) {
 	if !inPrivateNetwork(t, serviceName) {
 		return
 	}
-	c := newCluster(t)
+	c := newPodPlace(t)
 	p := c.toolPod("claude-code-job.yaml", map[string]string{"claude": program})
 	p.environment = map[string]string{"PROMPT": promptForTool, "ANTHROPIC_BASE_URL": c.model, "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1"}
 	output, status := p.run()
@@ -244,7 +244,7 @@ func TestRealPodCodex(t *testing.T) {
 	if !inPrivateNetwork(t, serviceName) {
 		return
 	}
-	c := newCluster(t)
+	c := newPodPlace(t)
 	p := c.toolPod("codex-job.yaml", map[string]string{"codex": "codex"})
 	p.environment = map[string]string{"PROMPT": promptForTool}
 	own := filepath.Join(p.volume("home"), ".codex")
@@ -266,7 +266,7 @@ const (
 )
 
 // script starts the container of the example for a script, and waits until it asks.
-func (c *cluster) script() (p *pod, running *container) {
+func (c *podPlace) script() (p *pod, running *container) {
 	c.t.Helper()
 	p = c.pod("script-job.yaml")
 	running = p.start()
@@ -279,7 +279,7 @@ func (c *cluster) script() (p *pod, running *container) {
 }
 
 // requireScript fails the test unless the script in a Pod reported this history, as the only session of its agent.
-func (c *cluster) requireScript(p *pod, history ...string) {
+func (c *podPlace) requireScript(p *pod, history ...string) {
 	c.t.Helper()
 	sessions := c.sessionsOf("data/nightly-import")
 	require.Len(c.t, sessions, 1)
@@ -295,7 +295,7 @@ func TestPodScript(t *testing.T) {
 	if !inPrivateNetwork(t, serviceName) {
 		return
 	}
-	c := newCluster(t)
+	c := newPodPlace(t)
 	p, running := c.script()
 	require.Equal(t, 24*60, c.sessionsOf("data/nightly-import")[0].TTLMinutes)
 	require.NoError(t, os.WriteFile(filepath.Join(p.volume("work"), "approved"), nil, 0o600))
@@ -312,7 +312,7 @@ func TestPodScriptFails(t *testing.T) {
 	if !inPrivateNetwork(t, serviceName) {
 		return
 	}
-	c := newCluster(t)
+	c := newPodPlace(t)
 	p, running := c.script()
 	require.NoError(t, os.Remove(filepath.Join(p.volume("work"), "orders.csv")))
 	require.NoError(t, os.WriteFile(filepath.Join(p.volume("work"), "approved"), nil, 0o600))
@@ -327,7 +327,7 @@ func TestPodScriptDeleted(t *testing.T) {
 	if !inPrivateNetwork(t, serviceName) {
 		return
 	}
-	c := newCluster(t)
+	c := newPodPlace(t)
 	p, running := c.script()
 	require.NoError(t, syscall.Kill(running.pid(), syscall.SIGTERM))
 	output, status := running.wait()
@@ -341,7 +341,7 @@ func TestPodScriptRefused(t *testing.T) {
 	if !inPrivateNetwork(t, serviceName) {
 		return
 	}
-	c := newCluster(t)
+	c := newPodPlace(t)
 	c.secrets["kubeagents-token"] = map[string]string{"token": "ka_wrong"}
 	p := c.pod("script-job.yaml")
 	require.NoError(t, os.WriteFile(filepath.Join(p.volume("work"), "approved"), nil, 0o600))
