@@ -13,6 +13,7 @@ GATEWAY_API = sigs.k8s.io/gateway-api@v1.5.0
 VERSION_PACKAGE = github.com/kubeagents/kubeagents/internal/version
 BROWSER ?= chromium
 PAIRS ?= 11
+PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
@@ -123,9 +124,9 @@ cold: ## build the program from an empty cache, with cgo and without, and print 
 		echo "CGO_ENABLED=$$cgo: $$(wc -c <"$$scratch/kubeagents") bytes, built in $$(($$(date +%s) - started)) s"; \
 	done
 
-platforms: ## build and vet the program for each platform, without cgo, and print the size of each binary
+platforms: ## build and vet the program for each of PLATFORMS, without cgo, and print the size of each binary
 	@scratch=$$(mktemp -d) && trap 'rm -rf "$$scratch"' EXIT && \
-	for platform in linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64; do \
+	for platform in $(PLATFORMS); do \
 		started=$$(date +%s); \
 		export CGO_ENABLED=0 GOOS=$${platform%/*} GOARCH=$${platform#*/}; \
 		$(GO) build -trimpath -ldflags='-s -w' -o "$$scratch/kubeagents" . && $(GO) vet -trimpath ./... || exit 1; \
