@@ -18,7 +18,10 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 		return Renewed
 	}
 	if se != nil && record.ReportID != "" && se.holds(record.ReportID) {
-		return Duplicate
+		if !se.revivedBy(record) {
+			return Duplicate
+		}
+		record.ReportID = "" // the entry that has it is an earlier one
 	}
 	if record.Event == nil {
 		s.withdraw(record, se, received)
@@ -32,19 +35,43 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 	return outcome
 }
 
-// renewedBy reports whether a status report that asks for a renewal gets it: the session has its status and message, no
-// open question hides them, and no report that is being recorded changes them. se is nil if the session is not known.
+// renewedBy reports whether a status report that asks for a renewal gets it: the session has its status and message, or
+// would have if no question were open, and no report that is being recorded changes them. se is nil if the session is not
+// known.
 func (se *session) renewedBy(record *models.Record) bool {
-	if se == nil || se.unsettled || se.turn.hasOpen() {
+	if se == nil || se.unsettled {
 		return false
+	}
+	if se.turn.hasOpen() {
+		return !se.class.expired() && se.askedWhile(record)
 	}
 	current := se.current()
 	return current.kind == record.Status && current.message() == record.Message
 }
 
-// renewal returns the record of a status report that renews the session.
+// revivedBy reports whether a status report that asks for a renewal makes the session again what it was before it asked
+// something and was then lost.
+func (se *session) revivedBy(record *models.Record) bool {
+	return record.Event == nil && record.Renew && !se.unsettled && se.turn.hasOpen() && se.class.expired() && se.askedWhile(record)
+}
+
+// askedWhile reports whether the session would have the record's status and message if no question were open.
+func (se *session) askedWhile(record *models.Record) bool {
+	return se.turn.beneath.Status == record.Status && se.turn.beneath.Message == record.Message
+}
+
+// renewal returns the record of a status report that renews the session. It changes no name that is known: other
+// reports of the same agent may have set it.
 func (se *session) renewal(record *models.Record) models.Record {
 	d := decision{se: se, record: *record, before: se.turn, turn: se.turn.copyOf()}
+	d.event = &models.Event{FirstTitle: true, FirstName: true}
+	d.dropKnownNames()
+	if se.agent.host != "" {
+		d.record.AgentHost = ""
+	}
+	if se.source != nil && se.source.name != "" {
+		d.record.AgentSource = ""
+	}
 	if se.class.expired() {
 		d.expire()
 	}

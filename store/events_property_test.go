@@ -67,6 +67,30 @@ func TestEverythingAgreesWithTheOpenQuestions(t *testing.T) {
 				now = now.Add(time.Duration(rapid.IntRange(0, 100).Draw(t, "seconds")) * time.Second)
 				accept(st, now, drawEvent(t, now))
 			},
+			"a renewal of a session as it is, or would be if nothing were asked": func(t *rapid.T) {
+				sessions := allSessions(t, st, store.SessionQuery{}, all)
+				if len(sessions) == 0 {
+					t.Skip("there are none")
+				}
+				se := rapid.SampledFrom(sessions).Draw(t, "session")
+				before, questions, page, _ := st.SessionInFull(se.AgentID, se.Topic, nil, all)
+				r := models.StatusReport{AgentID: se.AgentID, SessionTopic: se.Topic, Status: se.CurrentStatus, Message: se.CurrentMessage,
+					Renew: true, ReportID: rapid.SampledFrom([]string{"", "known"}).Draw(t, "report ID")}
+				if se.CurrentStatus == models.Pending {
+					r.Status, r.Message = models.Running, page.Items[min(1, len(page.Items)-1)].Message
+				}
+				now = now.Add(time.Second)
+				outcome := accept(st, now, r)[0]
+				require.Contains(t, []store.Outcome{store.Renewed, store.Stored}, outcome, "it is never without effect")
+				after, stillOpen, _, _ := st.SessionInFull(se.AgentID, se.Topic, nil, all)
+				require.False(t, after.Expired)
+				require.Equal(t, now, after.LastUpdated)
+				if outcome == store.Renewed && !before.Expired {
+					require.Equal(t, questions, stillOpen)
+					require.Equal(t, before.CurrentMessage, after.CurrentMessage)
+					require.Equal(t, before.Acknowledged, after.Acknowledged)
+				}
+			},
 			"time passes": func(t *rapid.T) {
 				now = now.Add(time.Duration(rapid.IntRange(1, 30).Draw(t, "hours")) * time.Hour)
 				st.Expire(now)
@@ -170,6 +194,7 @@ func TestAdmittedRecordsApplyInAnyOrder(t *testing.T) {
 					reports[n].Event, reports[n].Status = nil, rapid.SampledFrom(models.Statuses[:]).Draw(t, "status")
 					reports[n].ReportID = fmt.Sprint(i, n) // retries are dropped before they become records
 				}
+				reports[1].Renew = false // beside a report of the same session that is not applied yet, it would be a plain report
 			}
 			records = append(records, admit(t, first, reports, now, uint64(len(records)))...)
 			accept(atOnce, now, reports...)

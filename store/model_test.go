@@ -32,6 +32,9 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 		m.received = now
 	}
 	history := m.history(r.AgentID, r.SessionTopic)
+	if r.Event == nil && r.Renew && len(history) > 0 && history[0].Status == r.Status && history[0].Message == r.Message {
+		return m.renew(r, history[0])
+	}
 	if r.ReportID != "" && slices.ContainsFunc(history, func(held models.Record) bool { return held.ReportID == r.ReportID }) {
 		return store.Duplicate
 	}
@@ -58,6 +61,26 @@ func (m *model) accept(r models.StatusReport, now time.Time) store.Outcome {
 	m.records = append(m.records, record)
 	m.known[r.AgentID] = updateAttributes(m.known[r.AgentID], record)
 	return outcome
+}
+
+// renew records a status report that renews a session, whose current status is that of a record.
+func (m *model) renew(r models.StatusReport, current models.Record) store.Outcome {
+	a := m.known[r.AgentID]
+	se := m.session(id{r.AgentID, r.SessionTopic}, a)
+	for _, name := range []struct {
+		reported *string
+		known    string
+	}{{&r.AgentName, a.Name}, {&r.AgentHost, a.Host}, {&r.AgentSource, se.AgentSource}, {&r.SessionTitle, se.Title}} {
+		if name.known != "" {
+			*name.reported = ""
+		}
+	}
+	r.Timestamp, r.Content, r.ReportID, r.Renew = when(current), current.Content, current.ReportID, false
+	m.sequence++
+	m.records = append(m.records, models.Record{StatusReport: r, Sequence: m.sequence, Received: m.received, ByEvent: current.ByEvent,
+		Renews: models.RenewedRecord{Sequence: current.Sequence, Received: current.Received}})
+	m.known[r.AgentID] = updateAttributes(a, m.records[len(m.records)-1])
+	return store.Renewed
 }
 
 // settle returns what is recorded of an event that involves no question.

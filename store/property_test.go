@@ -43,6 +43,7 @@ func drawReport(t *rapid.T, now time.Time) models.StatusReport {
 		Content:      rapid.SampledFrom([]string{"", "c"}).Draw(t, "content"),
 		TTLMinutes:   rapid.SampledFrom([]int{0, 0, 1, 5, 60}).Draw(t, "ttl"),
 		ReportID:     rapid.SampledFrom([]string{"", "", "", "r1", "r2", "r3"}).Draw(t, "report"),
+		Renew:        rapid.IntRange(0, 2).Draw(t, "renew") == 0,
 	}
 	if rapid.Bool().Draw(t, "event") {
 		r.Event = &models.Event{

@@ -26,6 +26,9 @@ func TestReportsRenew(t *testing.T) {
 		"another session":                       {func(r *models.StatusReport) { r.SessionTopic = "t" }, 5 * time.Minute, store.Stored},
 		"another status with a known report ID": {func(r *models.StatusReport) { r.Status = models.Failed }, 5 * time.Minute, store.Duplicate},
 		"no renewal asked for":                  {func(r *models.StatusReport) { r.Renew = false }, 5 * time.Minute, store.Duplicate},
+		"the same, with an old timestamp":       {func(r *models.StatusReport) { r.Timestamp = epoch.Add(-time.Hour) }, 5 * time.Minute, store.Renewed},
+		"the same, with a timestamp to come":    {func(r *models.StatusReport) { r.Timestamp = epoch.Add(6 * time.Minute) }, 5 * time.Minute, store.Renewed},
+		"the same, with other content":          {func(r *models.StatusReport) { r.Content = "more" }, 5 * time.Minute, store.Renewed},
 	} {
 		t.Run(name, func(t *testing.T) {
 			st := newStore(nil)
@@ -42,6 +45,8 @@ func TestReportsRenew(t *testing.T) {
 				return
 			}
 			require.Len(t, history, 1, "a renewal adds no entry")
+			require.Equal(t, epoch, history[0].Timestamp)
+			require.Empty(t, history[0].Content)
 			require.Equal(t, now.Add(10*time.Minute), se.ExpiresAt)
 			require.False(t, se.Expired)
 			require.False(t, se.Lost)
@@ -77,6 +82,60 @@ func TestRenewalsKeepAcknowledgements(t *testing.T) {
 	require.Equal(t, []store.Outcome{store.Renewed}, accept(st, lost.Add(time.Minute), waits))
 	se, _ = sessionOf(t, st, "s")
 	require.Nil(t, se.Acknowledged, "it waits again, which is news")
+}
+
+// TestRenewalsSetTheTTLAndNoKnownName renews a session with other attributes: another reporter may have set them.
+func TestRenewalsSetTheTTLAndNoKnownName(t *testing.T) {
+	st := newStore(nil)
+	r := models.StatusReport{AgentID: "a", SessionTopic: "s", Status: models.Running, TTLMinutes: 10}
+	accept(st, epoch, r)
+	renews := func(name string) models.FleetSession {
+		again := r
+		again.Renew, again.TTLMinutes = true, 20
+		again.AgentName, again.AgentSource, again.AgentHost, again.SessionTitle = name, name, name, name
+		require.Equal(t, []store.Outcome{store.Renewed}, accept(st, epoch.Add(time.Minute), again))
+		return allSessions(t, st, store.SessionQuery{}, all)[0]
+	}
+	for _, name := range []string{"first", "second"} {
+		se := renews(name)
+		require.Equal(t, []string{"first", "first", "first", "first"}, []string{se.AgentName, se.AgentSource, se.AgentHost, se.Title}, name)
+		require.Equal(t, 20, se.TTLMinutes)
+	}
+}
+
+// TestRenewalsLeaveQuestionsOpen renews a session while a question hides its status: what the reporter renews, goes on.
+func TestRenewalsLeaveQuestionsOpen(t *testing.T) {
+	const agent = "claude-code:payments"
+	first := models.StatusReport{AgentID: agent, SessionTopic: "s", Status: models.Running, Message: "Go", ReportID: "1", TTLMinutes: 10}
+	renews, changed := first, first
+	renews.Renew, changed.Renew, changed.ReportID, changed.Message = true, true, "2", "Other"
+	begin := func() *store.Store {
+		st := newStore(nil)
+		accept(st, epoch, first)
+		accept(st, epoch.Add(time.Minute), asks("", "", "rm"))
+		return st
+	}
+	st := begin()
+	now := epoch.Add(2 * time.Minute)
+	require.Equal(t, []store.Outcome{store.Renewed}, accept(st, now, renews))
+	se, questions, page, _ := st.SessionInFull(agent, "s", nil, all)
+	require.Len(t, questions, 1)
+	require.Equal(t, models.Pending, se.CurrentStatus)
+	require.Equal(t, now.Add(24*time.Hour), se.ExpiresAt)
+	require.Len(t, page.Items, 2)
+
+	require.Equal(t, []store.Outcome{store.Stored}, accept(st, now.Add(time.Second), changed), "news ends the question")
+	_, questions, _, _ = st.SessionInFull(agent, "s", nil, all)
+	require.Empty(t, questions)
+
+	st = begin()
+	later := epoch.Add(26 * time.Hour)
+	require.Equal(t, []store.Outcome{store.Stored, store.Renewed}, accept(st, later, renews, renews), "its question expired, so its status is news")
+	se, questions, page, _ = st.SessionInFull(agent, "s", nil, all)
+	require.Empty(t, questions)
+	require.False(t, se.Lost)
+	require.Equal(t, "Go", se.CurrentMessage)
+	require.Len(t, page.Items, 3)
 }
 
 func sessionOf(t *testing.T, st *store.Store, topic string) (models.Session, []models.AgentStatus) {
