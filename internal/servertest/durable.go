@@ -139,3 +139,49 @@ func (wiring Wiring) TestStartAfterDowntimeOrClockChange(t *testing.T) {
 		})
 	}
 }
+
+// TestRenewalsSurviveARestart renews a session, alone and in a batch, before and after the server starts again. Each
+// renewal counts, and none adds an entry.
+func (wiring Wiring) TestRenewalsSurviveARestart(t *testing.T) {
+	fs := vfs.NewMem()
+	s, stop := wiring.newDurableServer(t, fs, true)
+	report := func(more string) string {
+		return `{"agent_id":"a","session_topic":"t","status":"running","message":"Go","report_id":"1"` + more + `}`
+	}
+	other := `{"agent_id":"a","session_topic":"other","status":"running"}`
+	requireRenewed := func(body string, ttl int) {
+		t.Helper()
+		before := s.inFull(t).Session.LastUpdated
+		w := s.do(http.MethodPost, "/webhook/status", body)
+		require.Equal(t, http.StatusOK, w.Code, w.Body)
+		require.Empty(t, w.Header().Get("X-Ignored-Fields"))
+		after := s.inFull(t)
+		require.True(t, after.Session.LastUpdated.After(before))
+		require.Equal(t, ttl, after.Session.TTLMinutes)
+		require.Len(t, after.StatusHistory, 1)
+	}
+	s.report(t, report(`,"ttl_minutes":10`))
+	requireRenewed(report(`,"renew":true,"ttl_minutes":20`), 20)
+	requireRenewed("["+other+","+report(`,"renew":true,"ttl_minutes":30,"timestamp":"2001-01-01T00:00:00Z"`)+"]", 30)
+	before := s.inFull(t)
+	stop()
+	s, _ = wiring.newDurableServer(t, fs, true)
+	require.Equal(t, before, s.inFull(t))
+	requireRenewed(report(`,"renew":true`), 30)
+	w := s.do(http.MethodPost, "/webhook/status", report(`,"renew":"yes"`))
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Contains(t, w.Body.String(), "renew must be true or false, not a string")
+}
+
+// sessionInFull is a session with its history.
+type sessionInFull struct {
+	Session       models.Session
+	StatusHistory []models.AgentStatus `json:"status_history"`
+}
+
+// inFull returns the session "t" of the agent "a".
+func (s *server) inFull(t testing.TB) (full sessionInFull) {
+	t.Helper()
+	s.get(t, "/api/agents/a/sessions/t", &full)
+	return full
+}
