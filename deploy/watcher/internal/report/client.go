@@ -50,6 +50,7 @@ type verdict struct {
 const (
 	codeUnavailable = "unavailable"
 	codeForbidden   = "forbidden"
+	codeBadRequest  = "bad_request"
 	codeUnknown     = "unknown" // the response does not say
 )
 

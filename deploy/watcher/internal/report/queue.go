@@ -97,6 +97,9 @@ func (q *Queue) shrink(w *waiting) {
 		}
 	}
 	at := len(w.reports) - 1 - w.droppable()
+	if next := &w.reports[at+1]; next.AgentName == "" {
+		next.AgentName = w.reports[at].AgentName
+	}
 	w.reports = append(w.reports[:at], w.reports[at+1:]...)
 	q.length--
 	q.dropped++
@@ -160,6 +163,16 @@ func (q *Queue) done(r Report) {
 		return
 	}
 	q.order.MoveToBack(w.place)
+	q.signal()
+}
+
+// undated settles a report that is to be sent again without its timestamp.
+func (q *Queue) undated(r Report) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	w := q.sessions[r.SessionTopic]
+	w.reports[0].Timestamp, w.sending = time.Time{}, false
+	q.note(w)
 	q.signal()
 }
 

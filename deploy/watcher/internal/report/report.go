@@ -7,6 +7,7 @@ import "time"
 // Report is a status report, as POST /webhook/status takes it.
 type Report struct {
 	AgentID      string    `json:"agent_id"`
+	AgentName    string    `json:"agent_name,omitempty"`
 	AgentSource  string    `json:"agent_source,omitempty"`
 	AgentHost    string    `json:"agent_host,omitempty"`
 	SessionTopic string    `json:"session_topic"`

@@ -37,6 +37,7 @@ type Sender struct {
 	limit    int    // of the next batch
 	failures int    // in a row
 	said     string // the failure that was logged last
+	skewed   bool   // it was logged that the clocks differ
 	outdated bool   // it was logged that the server does not know renewals
 }
 
@@ -146,6 +147,17 @@ func (s *Sender) settle(batch []Report, verdicts []verdict, wait time.Duration) 
 		case codeForbidden:
 			forbidden[r.AgentID] = v.message
 			s.Queue.again(r, time.Now().Add(forbiddenFor))
+		case codeBadRequest:
+			if v.field == "timestamp" && !r.Timestamp.IsZero() {
+				s.Queue.undated(r)
+				if s.skewed {
+					continue
+				}
+				s.skewed = true
+				s.Logger.Warn("the clock of this node is ahead of the server's: a report gets the time at which the server receives it", "agent_id", r.AgentID, "error", v.message)
+				continue
+			}
+			fallthrough
 		default:
 			rejected++
 			s.Queue.done(r)

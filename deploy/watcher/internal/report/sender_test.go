@@ -400,3 +400,44 @@ func TestSessionsTakeTurns(t *testing.T) {
 	}
 	require.Equal(t, []string{"a 0", "b 0", "a 1", "b 1"}, messages(sent))
 }
+
+// TestAClockThatIsAhead lets the server refuse timestamps, as it does if they are more than five minutes ahead of its
+// clock. The reports arrive without one.
+func TestAClockThatIsAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var taken []Report
+		f := &fake{}
+		f.respond = func(batch []Report) (int, http.Header, string) {
+			if !batch[0].Timestamp.IsZero() {
+				return 400, nil, `{"accepted":0,"rejected":2,"errors":[
+					{"index":0,"error":"bad_request","field":"timestamp","message":"timestamp must not be more than 5 minutes ahead of the server"},
+					{"index":1,"error":"bad_request","field":"timestamp","message":"timestamp must not be more than 5 minutes ahead of the server"}]}`
+			}
+			taken = append(taken, batch...)
+			return acceptAll(batch)
+		}
+		s, log := newSender(f, DefaultCapacity)
+		for _, session := range []string{"a", "b"} {
+			r := of(session, "1")
+			r.Timestamp = time.Now().Add(10 * time.Minute)
+			s.Queue.Put(r)
+		}
+		runDry(s)
+		require.Equal(t, []string{"a 1", "b 1"}, messages(taken))
+		require.Equal(t, 1, strings.Count(log.String(), "the clock of this node is ahead"))
+		require.Zero(t, s.Counts.(*counts).outcomes["rejected"])
+	})
+}
+
+// TestTheNameOfAnAgentSurvives drops the report that has it.
+func TestTheNameOfAnAgentSurvives(t *testing.T) {
+	q := NewQueue(1)
+	first := of("a", "1")
+	first.AgentName = "import"
+	q.Put(first)
+	q.Put(of("a", "2"))
+	require.Equal(t, 1, q.Dropped())
+	batch, _ := q.take(10, time.Now())
+	require.Equal(t, []string{"a 2"}, messages(batch))
+	require.Equal(t, "import", batch[0].AgentName)
+}

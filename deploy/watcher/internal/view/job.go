@@ -3,12 +3,14 @@ package view
 import (
 	"cmp"
 	"fmt"
+	"math"
 	"slices"
 	"strings"
 	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
 // endPatience is how long the end of a Job waits for the end of its Pods, which arrives by another stream.
@@ -63,7 +65,11 @@ func JobGone(j *batchv1.Job, pods, gone []*corev1.Pod, sure bool, now time.Time)
 	if !sure {
 		return View{Status: Running, Message: "Vanished while the watcher was not looking", Since: now, Ended: true, Lost: true, key: "gone"}
 	}
-	return View{Status: Failed, Message: "Deleted before it finished", Since: now, Ended: true, key: "gone"}
+	message := "Deleted before it finished"
+	if owner := metav1.GetControllerOf(j); owner != nil && owner.Kind == "CronJob" {
+		message += "; a CronJob with the concurrencyPolicy Replace does so when its next run is due"
+	}
+	return View{Status: Failed, Message: message, Since: now, Ended: true, key: "gone"}
 }
 
 // condition returns a condition of the Job that holds, nil if it does not.
@@ -91,6 +97,9 @@ func (k *job) view(now time.Time) View {
 	if c := k.condition(batchv1.JobFailureTarget); c != nil && c.Reason != batchv1.JobReasonBackoffLimitExceeded {
 		what, _ := k.reason(c)
 		return View{Status: Running, Message: "stopping: it " + what, Since: c.LastTransitionTime.Time}
+	}
+	if k.Spec.Parallelism != nil && *k.Spec.Parallelism == 0 {
+		return View{Status: Pending, Message: "paused: its parallelism is 0", Since: k.begun()}
 	}
 	if k.isParallel() {
 		return k.parallel()
@@ -143,7 +152,7 @@ func (k *job) failed(c *batchv1.JobCondition, now time.Time) (v View, known bool
 	case c.Reason == batchv1.JobReasonBackoffLimitExceeded && len(k.failures) == 0 && now.Before(c.LastTransitionTime.Add(endPatience)):
 		return View{}, false
 	case c.Reason == batchv1.JobReasonBackoffLimitExceeded && k.limit() > 0:
-		message += fmt.Sprintf("; attempt %d of %d", min(max(1, k.failedCount()), k.limit()+1), k.limit()+1)
+		message += "; " + k.attempt(min(max(1, k.failedCount()), k.limit()+1))
 	}
 	return k.ended(Failed, c, message, content), true
 }
@@ -204,8 +213,19 @@ func (k *job) isParallel() bool {
 	return k.Spec.Completions == nil && k.Spec.Parallelism != nil && *k.Spec.Parallelism > 1 || k.Spec.Completions != nil && *k.Spec.Completions > 1
 }
 
-// limit is how many Pods may fail before the Job does.
+// attempt names an attempt, and how many there may be unless that is practically unlimited.
+func (k *job) attempt(n int) string {
+	if k.limit() == math.MaxInt32 {
+		return fmt.Sprintf("attempt %d", n)
+	}
+	return fmt.Sprintf("attempt %d of %d", n, k.limit()+1)
+}
+
+// limit is how many Pods may fail before the Job does, or its only index.
 func (k *job) limit() int {
+	if each := k.Spec.BackoffLimitPerIndex; each != nil {
+		return int(*each)
+	}
 	if k.Spec.BackoffLimit == nil {
 		return 6
 	}
@@ -274,7 +294,9 @@ func (k *job) single() View {
 		return k.again(v, attempts, before)
 	}
 	switch {
-	case active != nil && active.kind != crashing:
+	case active != nil && active.kind == crashing: // not a container whose restarts are attempts
+		return viewOf(active.pod, active.state)
+	case active != nil:
 		v.Message, v.Since = active.what, latest(v.Since, active.since)
 	case len(k.failures) > 0: // the only attempt failed, and the Job is about to say so
 		v.Message, v.Since = "running", latest(v.Since, runningSince(k.failures[0].pod))
@@ -295,7 +317,7 @@ func runningSince(p *corev1.Pod) time.Time {
 
 // again returns the view of a Job whose first attempt failed, and whose latest failure is before.
 func (k *job) again(v View, n int, before attempt) View {
-	v.Message = fmt.Sprintf("attempt %d of %d", n, k.limit()+1)
+	v.Message = k.attempt(n)
 	if before.what != "" {
 		v.Message += ", the " + map[bool]string{true: "first ", false: "last "}[n == 2] + before.what
 	}

@@ -6,12 +6,12 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"time"
 
 	batchv1 "k8s.io/api/batch/v1"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/informers"
 	"k8s.io/client-go/kubernetes"
 	"k8s.io/client-go/tools/cache"
@@ -138,13 +138,24 @@ func explain(namespace, resource string, err error) string {
 	return fmt.Sprintf("can't list or watch %s %s: %v", resource, where, err)
 }
 
-// exists asks the API server whether a Pod exists.
-func (s *Source) exists(ctx context.Context, namespace, name string, uid types.UID) (bool, error) {
-	p, err := s.client.CoreV1().Pods(namespace).Get(ctx, name, metav1.GetOptions{})
+// existsTimeout is how long the API server may take to say whether an object exists. Other reports wait meanwhile.
+const existsTimeout = 5 * time.Second
+
+// exists asks the API server whether an object exists.
+func (s *Source) exists(ctx context.Context, kind string, meta *metav1.ObjectMeta) (bool, error) {
+	ctx, cancel := context.WithTimeout(ctx, existsTimeout)
+	defer cancel()
+	var found metav1.Object
+	var err error
+	if kind == "Job" {
+		found, err = s.client.BatchV1().Jobs(meta.Namespace).Get(ctx, meta.Name, metav1.GetOptions{})
+	} else {
+		found, err = s.client.CoreV1().Pods(meta.Namespace).Get(ctx, meta.Name, metav1.GetOptions{})
+	}
 	if apierrors.IsNotFound(err) {
 		return false, nil
 	}
-	return err == nil && p.UID == uid, err
+	return err == nil && found.GetUID() == meta.UID, err
 }
 
 type podHandler struct {

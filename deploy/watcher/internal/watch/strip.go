@@ -97,7 +97,7 @@ func stripJob(j *batchv1.Job) *batchv1.Job {
 	kept := &batchv1.Job{ObjectMeta: stripMeta(j.ObjectMeta), Status: j.Status}
 	s := &j.Spec
 	kept.Spec = batchv1.JobSpec{Parallelism: s.Parallelism, Completions: s.Completions, ActiveDeadlineSeconds: s.ActiveDeadlineSeconds,
-		BackoffLimit: s.BackoffLimit, CompletionMode: s.CompletionMode, Suspend: s.Suspend, ManagedBy: s.ManagedBy}
+		BackoffLimit: s.BackoffLimit, BackoffLimitPerIndex: s.BackoffLimitPerIndex, CompletionMode: s.CompletionMode, Suspend: s.Suspend, ManagedBy: s.ManagedBy}
 	if s.PodFailurePolicy != nil {
 		kept.Spec.PodFailurePolicy = &batchv1.PodFailurePolicy{}
 	}

@@ -3,12 +3,14 @@
 package watch
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -51,14 +53,15 @@ type Tracker struct {
 	TTL    time.Duration // of live sessions
 	Logger *slog.Logger
 
-	// Exists reports whether a Pod still exists. It is asked when a Pod is gone for no visible reason: its label may have
-	// been removed.
-	Exists func(ctx context.Context, namespace, name string, uid types.UID) (bool, error)
+	// Exists reports whether an object of a kind, Pod or Job, still exists. It is asked when one is gone for no visible
+	// reason: its label may have been removed.
+	Exists func(ctx context.Context, kind string, meta *metav1.ObjectMeta) (bool, error)
 
-	mu   sync.Mutex
-	pods map[types.UID]*pod
-	jobs map[types.UID]*job
-	term *term // nil while it does not lead
+	mu    sync.Mutex
+	pods  map[types.UID]*pod
+	jobs  map[types.UID]*job
+	ended map[types.UID]int // how many sessions of an object ended because its label changed or went
+	term  *term             // nil while it does not lead
 }
 
 // pod is a Pod that is watched, or was and is not settled yet.
@@ -76,6 +79,7 @@ type job struct {
 	pods         []types.UID // oldest first
 	removed      []*corev1.Pod
 	gone, sure   bool
+	unlabelled   bool // it is gone because its label is
 }
 
 // Sink takes reports.
@@ -91,14 +95,14 @@ type term struct {
 // session is what was reported of an object.
 type session struct {
 	last   view.View
-	report report.Report
+	report report.Report // the last one, without the agent's name
 	renew  time.Time
 	silent bool // it ended long before it was first seen
 }
 
 // NewTracker returns a tracker that knows nothing yet.
 func NewTracker(ttl time.Duration, logger *slog.Logger) *Tracker {
-	return &Tracker{TTL: ttl, Logger: logger, pods: map[types.UID]*pod{}, jobs: map[types.UID]*job{}}
+	return &Tracker{TTL: ttl, Logger: logger, pods: map[types.UID]*pod{}, jobs: map[types.UID]*job{}, ended: map[types.UID]int{}}
 }
 
 // jobOf returns the UID of the Job that controls a Pod, "" if there is none.
@@ -160,7 +164,7 @@ func (t *Tracker) PutJob(j *batchv1.Job) {
 		known = &job{}
 		t.jobs[j.UID] = known
 	}
-	known.Job, known.gone = j, false
+	known.Job, known.gone, known.unlabelled = j, false, false
 	t.add(j.UID)
 }
 
@@ -281,9 +285,14 @@ func (t *Tracker) look(ctx context.Context, uid types.UID) {
 	t.mu.Unlock()
 	unlabelled := false
 	if unexplained != nil {
-		exists, err := t.Exists(ctx, unexplained.Namespace, unexplained.Name, unexplained.UID)
+		kind := "Pod"
+		if t.isJob(uid) {
+			kind = "Job"
+		}
+		exists, err := t.Exists(ctx, kind, unexplained)
 		if err != nil {
-			t.Logger.Warn("can't tell whether a Pod still exists, so it counts as gone", "pod", unexplained.Namespace+"/"+unexplained.Name, "error", err)
+			t.Logger.Warn("can't tell whether an object still exists, so it counts as gone", "kind", kind,
+				"name", unexplained.Namespace+"/"+unexplained.Name, "error", err)
 		}
 		unlabelled = err == nil && exists
 	}
@@ -293,22 +302,45 @@ func (t *Tracker) look(ctx context.Context, uid types.UID) {
 		return
 	}
 	if j := t.jobs[uid]; j != nil && j.Job != nil {
-		t.lookAtJob(uid, j, now)
+		t.lookAtJob(uid, j, unlabelled && j.gone, now)
 	} else if p := t.pods[uid]; p != nil {
-		t.lookAtPod(uid, p, unlabelled, now)
+		t.lookAtPod(uid, p, unlabelled && p.gone, now)
 	}
 }
 
-// unexplained returns a Pod that is gone without an end, nil if the object is none.
-func (t *Tracker) unexplained(uid types.UID, now time.Time) *corev1.Pod {
-	p := t.pods[uid]
-	if p == nil || !p.gone || t.Exists == nil || p.DeletionTimestamp != nil || view.PodGone(p.Pod, p.sure, now).Status != view.Running {
+func (t *Tracker) isJob(uid types.UID) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.jobs[uid] != nil
+}
+
+// unexplained returns an object that is gone without an end, nil if there is none with the UID. The caller holds t.mu.
+func (t *Tracker) unexplained(uid types.UID, now time.Time) *metav1.ObjectMeta {
+	if t.Exists == nil {
 		return nil
 	}
-	return p.Pod
+	if p := t.pods[uid]; p != nil && p.gone && p.DeletionTimestamp == nil && !view.Pod(p.Pod, now).Ended {
+		return &p.ObjectMeta
+	}
+	if j := t.jobs[uid]; j != nil && j.gone && !j.unlabelled && j.DeletionTimestamp == nil && !view.Job(j.Job, nil, nil, now).Ended {
+		return &j.ObjectMeta
+	}
+	return nil
 }
 
-func (t *Tracker) lookAtJob(uid types.UID, j *job, now time.Time) {
+// withoutLabel is what a person sees of an object that goes on without its label, or with another one.
+func withoutLabel(what string, now time.Time) view.View {
+	return view.View{Status: view.Success, Message: "No longer watched: its label was " + what, Since: now, Ended: true}
+}
+
+// forget ends the session of an object that goes on without it. A later session of the object must not have its report
+// IDs. The caller holds t.mu.
+func (t *Tracker) forget(uid types.UID) {
+	delete(t.term.sessions, uid)
+	t.ended[uid]++
+}
+
+func (t *Tracker) lookAtJob(uid types.UID, j *job, unlabelled bool, now time.Time) {
 	var pods []*corev1.Pod
 	removed := slices.Clone(j.removed)
 	known := slices.Clone(j.pods)
@@ -319,13 +351,17 @@ func (t *Tracker) lookAtJob(uid types.UID, j *job, now time.Time) {
 			pods = append(pods, p.Pod)
 		}
 	}
-	var v view.View
-	if j.gone {
-		v = view.JobGone(j.Job, pods, removed, j.sure, now)
-	} else {
-		v = view.Job(j.Job, pods, removed, now)
+	switch {
+	case j.unlabelled:
+	case unlabelled:
+		j.unlabelled = true
+		t.show(uid, &j.ObjectMeta, "Job", withoutLabel("removed", now), now)
+		t.forget(uid)
+	case j.gone:
+		t.show(uid, &j.ObjectMeta, "Job", view.JobGone(j.Job, pods, removed, j.sure, now), now)
+	default:
+		t.show(uid, &j.ObjectMeta, "Job", view.Job(j.Job, pods, removed, now), now)
 	}
-	t.show(uid, &j.ObjectMeta, "Job", v, now)
 	for _, id := range known {
 		if t.pods[id].gone {
 			t.dropPod(id)
@@ -359,7 +395,8 @@ func (t *Tracker) lookAtPod(uid types.UID, p *pod, unlabelled bool, now time.Tim
 	}
 	switch {
 	case unlabelled:
-		t.show(uid, &p.ObjectMeta, "Pod", view.View{Status: view.Success, Message: "No longer watched: its label was removed", Since: now, Ended: true}, now)
+		t.show(uid, &p.ObjectMeta, "Pod", withoutLabel("removed", now), now)
+		t.forget(uid)
 	case p.gone:
 		t.show(uid, &p.ObjectMeta, "Pod", view.PodGone(p.Pod, p.sure, now), now)
 	default:
@@ -374,6 +411,13 @@ func (t *Tracker) lookAtPod(uid types.UID, p *pod, unlabelled bool, now time.Tim
 // t.mu.
 func (t *Tracker) show(uid types.UID, meta *metav1.ObjectMeta, kind string, v view.View, now time.Time) {
 	s := t.term.sessions[uid]
+	if s != nil && !s.silent && !s.last.Ended && s.report.AgentID != agentID(meta) {
+		last := t.reportOf(uid, meta, kind, withoutLabel("changed", now), s.report.Timestamp, now)
+		last.AgentID, last.AgentName = s.report.AgentID, ""
+		t.term.queue.Put(last)
+		t.forget(uid)
+		s = nil
+	}
 	first := s == nil
 	if first {
 		s = &session{silent: v.Ended && now.Sub(v.Since) > oldAfter}
@@ -387,7 +431,11 @@ func (t *Tracker) show(uid types.UID, meta *metav1.ObjectMeta, kind string, v vi
 	}
 	if first || !v.Same(s.last) {
 		s.report = t.reportOf(uid, meta, kind, v, s.report.Timestamp, now)
+		if !first { // a tool that runs in the Pod may have set another name since
+			s.report.AgentName = ""
+		}
 		t.term.queue.Put(s.report)
+		s.report.AgentName = ""
 		s.renew = now.Add(t.renewal())
 		t.Logger.Debug("seen", "agent_id", s.report.AgentID, "session", s.report.SessionTitle, "status", s.report.Status, "message", s.report.Message)
 	} else if !now.Before(s.renew) {
@@ -427,26 +475,33 @@ func (t *Tracker) reportOf(uid types.UID, meta *metav1.ObjectMeta, kind string, 
 	case v.Ended && v.Status == view.Failed:
 		ttl = failedTTL
 	}
+	id := v.ID(string(uid))
+	if n := t.ended[uid]; n > 0 {
+		id += "/" + strconv.Itoa(n)
+	}
 	return report.Report{
-		AgentID: agentID(meta), AgentSource: source, AgentHost: v.Host,
+		AgentID: agentID(meta), AgentName: cutName(agentName(meta), maxAgentName), AgentSource: source, AgentHost: cutName(v.Host, maxAgentHost),
 		SessionTopic: string(uid), SessionTitle: kind + " " + cutName(meta.Name, maxTitle),
 		Status: string(v.Status), Timestamp: at.UTC(), Message: v.Message, Content: v.Content,
-		TTLMinutes: int(ttl / time.Minute), ReportID: v.ID(string(uid)), Renew: !v.Ended,
+		TTLMinutes: int(ttl / time.Minute), ReportID: id, Renew: !v.Ended,
 	}
 }
 
 const (
-	maxAgentID = 100
-	maxTitle   = 190
+	maxAgentID   = 100
+	maxAgentName = 200
+	maxAgentHost = 200
+	maxTitle     = 190
 )
+
+// agentName returns the name of the agent that an object is: the label's value, or its own name.
+func agentName(meta *metav1.ObjectMeta) string {
+	return cmp.Or(meta.Labels[Label], meta.Name)
+}
 
 // agentID returns the ID of the agent that an object is: namespace/name.
 func agentID(meta *metav1.ObjectMeta) string {
-	name := meta.Labels[Label]
-	if name == "" {
-		name = meta.Name
-	}
-	return cutName(meta.Namespace+"/"+name, maxAgentID)
+	return cutName(meta.Namespace+"/"+agentName(meta), maxAgentID)
 }
 
 // cutName returns at most n characters of a name. A longer one ends with a part of its hash, so that names that differ

@@ -215,7 +215,7 @@ func TestWhatIsGone(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tracker := newTracker()
-				tracker.Exists = func(context.Context, string, string, types.UID) (bool, error) { return test.exists, nil }
+				tracker.Exists = func(context.Context, string, *metav1.ObjectMeta) (bool, error) { return test.exists, nil }
 				h := lead(t, tracker)
 				p := aPod("web-1")
 				tracker.PutPod(0, p)
@@ -316,4 +316,129 @@ func TestStrip(t *testing.T) {
 	want := aPod("web-1")
 	want.CreationTimestamp, want.Status.ContainerStatuses[0].State.Running.StartedAt = p.CreationTimestamp, p.Status.ContainerStatuses[0].State.Running.StartedAt
 	require.Equal(t, want, kept)
+}
+
+// TestLabelsChange takes the label from a Pod and a Job that go on, gives it back, and changes its value. Each time, a
+// session ends as such, and the next one has reports that the server does not know yet.
+func TestLabelsChange(t *testing.T) {
+	pod, job := aPod("web-1"), aJob("import", "")
+	labelled := func(value string) (*corev1.Pod, *batchv1.Job) {
+		p, j := pod.DeepCopy(), job.DeepCopy()
+		p.Labels, j.Labels = map[string]string{Label: value}, map[string]string{Label: value}
+		return p, j
+	}
+	synctest.Test(t, func(t *testing.T) {
+		tracker := newTracker()
+		tracker.Exists = func(context.Context, string, *metav1.ObjectMeta) (bool, error) { return true, nil }
+		h := lead(t, tracker)
+		known := map[string]bool{}
+		expect := func(want ...string) {
+			t.Helper()
+			time.Sleep(time.Second)
+			for _, r := range h.all() {
+				require.False(t, known[r.AgentID+r.ReportID], "%s: %s", r.AgentID, r.Message)
+				known[r.AgentID+r.ReportID] = true
+			}
+			require.ElementsMatch(t, want, h.seen())
+		}
+		put := func(value string) {
+			p, j := labelled(value)
+			tracker.PutPod(0, p)
+			tracker.PutJob(j)
+		}
+		put("")
+		expect("data/web-1 running: Running", "data/import running: Starting: waiting for a node")
+		for range 2 {
+			p, j := labelled("")
+			tracker.RemovePod(0, p, true)
+			tracker.RemoveJob(j, true)
+			expect("data/web-1 success: No longer watched: its label was removed", "data/import success: No longer watched: its label was removed")
+			put("")
+			expect("data/web-1 running: Running", "data/import running: Starting: waiting for a node")
+		}
+		put("other")
+		expect("data/web-1 success: No longer watched: its label was changed", "data/import success: No longer watched: its label was changed",
+			"data/other running: Running", "data/other running: Starting: waiting for a node")
+		put("")
+		expect("data/other success: No longer watched: its label was changed", "data/other success: No longer watched: its label was changed",
+			"data/web-1 running: Running", "data/import running: Starting: waiting for a node")
+	})
+}
+
+// TestTheLabelNamesTheAgent expects a name in the first report of each session only: a tool in the Pod may set another
+// one later.
+func TestTheLabelNamesTheAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracker := newTracker()
+		h := lead(t, tracker)
+		job, p := aJob("import-28811", "nightly-import"), aPod("web-1")
+		p.Spec.NodeName = strings.Repeat("n", 253)
+		tracker.PutJob(job)
+		tracker.PutPod(0, p)
+		time.Sleep(time.Hour)
+		tracker.PutJob(finished(job, batchv1.JobComplete, ""))
+		tracker.PutPod(0, ended(p, 0, "Completed"))
+		time.Sleep(time.Second)
+		names := map[string][]string{}
+		for _, r := range h.all() {
+			names[r.AgentID] = append(names[r.AgentID], r.AgentName)
+			require.LessOrEqual(t, len(r.AgentHost), 200)
+		}
+		for id, want := range map[string]string{"data/nightly-import": "nightly-import", "data/web-1": "web-1"} {
+			require.Greater(t, len(names[id]), 3)
+			require.Equal(t, want, names[id][0])
+			require.Empty(t, strings.Join(names[id][1:], ""))
+		}
+	})
+}
+
+// TestAJobIsCreatedAnew deletes a Job and creates another one with its name, and a Pod that has the same agent.
+func TestAJobIsCreatedAnew(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracker := newTracker()
+		tracker.Exists = func(_ context.Context, _ string, meta *metav1.ObjectMeta) (bool, error) {
+			return meta.UID == "second", nil
+		}
+		h := lead(t, tracker)
+		first, second, p := aJob("import", ""), aJob("import", ""), aPod("web-1")
+		second.UID, p.Labels[Label] = "second", "import"
+		tracker.PutJob(first)
+		tracker.PutPod(0, p)
+		time.Sleep(time.Second)
+		tracker.RemoveJob(first, true)
+		tracker.PutJob(second)
+		time.Sleep(time.Second)
+		topics := map[string][]string{}
+		for _, r := range h.all() {
+			require.Equal(t, "data/import", r.AgentID)
+			topics[r.SessionTopic] = append(topics[r.SessionTopic], r.Message)
+		}
+		require.Equal(t, map[string][]string{"uid-import": {"Starting: waiting for a node", "Deleted before it finished"},
+			"second": {"Starting: waiting for a node"}, "uid-web-1": {"Running"}}, topics)
+	})
+}
+
+// TestClocksDiffer reports on objects with times that are still to come.
+func TestClocksDiffer(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tracker := newTracker()
+		h := lead(t, tracker)
+		now, p := time.Now(), aPod("web-1")
+		ahead := metav1.NewTime(now.Add(time.Hour))
+		p.CreationTimestamp, p.Status.ContainerStatuses[0].State.Running.StartedAt = ahead, ahead
+		tracker.PutPod(0, p)
+		time.Sleep(time.Minute)
+		behind := ended(p, 3, "Error")
+		behind.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(now.Add(-time.Hour))
+		tracker.PutPod(0, behind)
+		time.Sleep(time.Second)
+		reports := h.all()
+		require.Len(t, reports, 2)
+		require.Equal(t, "failed", reports[1].Status)
+		for _, r := range reports {
+			require.False(t, r.Timestamp.After(time.Now()), "the server refuses times that are far ahead")
+			require.False(t, r.Timestamp.Before(now))
+		}
+		require.False(t, reports[1].Timestamp.Before(reports[0].Timestamp), "a late report would not be what is shown")
+	})
 }
