@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -527,4 +528,124 @@ func TestATokenForOtherAgents(t *testing.T) {
 	newRecording(t, client, "oom-killed").play(-1)
 	r.logs(t, "the token may not report for an agent")
 	r.logs(t, "agent_id="+importer)
+}
+
+// page returns the status and the body of a page of the watcher: a probe or its metrics.
+func (r *replica) page(t *testing.T, path string) (int, string) {
+	t.Helper()
+	match := regexp.MustCompile(`address=(\S+)`).FindStringSubmatch(r.log.String())
+	require.NotNil(t, match, "%s", r.log)
+	resp, err := http.Get("http://" + match[1] + path)
+	require.NoError(t, err)
+	defer resp.Body.Close() //nolint:errcheck // it is read
+	body, err := io.ReadAll(resp.Body)
+	require.NoError(t, err)
+	return resp.StatusCode, string(body)
+}
+
+// TestProbesAndMetrics asks two replicas of which one leads, before and after the server takes a report.
+func TestProbesAndMetrics(t *testing.T) {
+	h := startHub(t)
+	h.stop()
+	client := fake.NewClientset()
+	first := startWatcher(t, client, h, map[string]string{"POD_NAMESPACE": "kubeagents", "POD_NAME": "first"})
+	first.logs(t, "leader=first this=true")
+	second := startWatcher(t, client, h, map[string]string{"POD_NAMESPACE": "kubeagents", "POD_NAME": "second"})
+	second.logs(t, "leader=first this=false")
+	newRecording(t, client, "oom-killed").play(-1)
+	first.logs(t, "can't be reached")
+	for r, leads := range map[*replica]string{first: "1", second: "0"} {
+		for _, probe := range []string{"/health/live", "/health/ready"} {
+			code, body := r.page(t, probe)
+			require.Equal(t, http.StatusOK, code)
+			require.Equal(t, "ok\n", body)
+		}
+		_, metrics := r.page(t, "/metrics")
+		require.Contains(t, metrics, "kubeagents_watcher_leading "+leads+"\n")
+	}
+	_, metrics := first.page(t, "/metrics")
+	require.Regexp(t, `(?m)^kubeagents_watcher_waiting_reports [1-9]`, metrics)
+	require.Regexp(t, `(?m)^kubeagents_watcher_failed_requests_total [1-9]`, metrics)
+	require.Contains(t, metrics, `kubeagents_watcher_sessions{status="failed"} 1`)
+	require.Contains(t, metrics, "kubeagents_watcher_last_accepted_timestamp_seconds 0\n")
+	_, metrics = second.page(t, "/metrics")
+	require.Contains(t, metrics, `kubeagents_watcher_sessions{status="failed"} 0`, "those that it reports")
+
+	h.start()
+	first.logs(t, "takes reports again")
+	require.True(t, assertSoon(func() bool {
+		_, metrics := first.page(t, "/metrics")
+		return strings.Contains(metrics, "kubeagents_watcher_waiting_reports 0\n")
+	}))
+	_, metrics = first.page(t, "/metrics")
+	require.Regexp(t, `(?m)^kubeagents_watcher_reports_total\{outcome="accepted"\} [1-9]`, metrics)
+	require.Regexp(t, `(?m)^kubeagents_watcher_last_accepted_timestamp_seconds 1\.[0-9]+e\+09`, metrics)
+}
+
+// TestAStopSendsTheRest stops the watcher while reports wait for a server that is back. It sends them, and releases the
+// Lease, within the grace period of a Pod.
+func TestAStopSendsTheRest(t *testing.T) {
+	h := startHub(t)
+	client := fake.NewClientset()
+	r := startWatcher(t, client, h, map[string]string{"POD_NAMESPACE": "kubeagents", "POD_NAME": "first"})
+	r.logs(t, "leader=first this=true")
+	h.stop()
+	newRecording(t, client, "oom-killed").play(-1)
+	r.logs(t, "can't be reached")
+	require.True(t, assertSoon(func() bool {
+		_, text := r.page(t, "/metrics")
+		return strings.Contains(text, `sessions{status="failed"} 1`)
+	}))
+	h.start()
+	began := time.Now()
+	r.stop(t)
+	require.Less(t, time.Since(began), 30*time.Second, "the grace period that Kubernetes gives a Pod")
+	var agent struct {
+		Message string `json:"latest_message"`
+		Name    string `json:"name"`
+	}
+	require.True(t, h.get("/api/agents/data%2Fnightly-import", &agent))
+	require.Equal(t, "Ran out of memory (limit 512Mi)", agent.Message)
+	require.Equal(t, "nightly-import", agent.Name)
+	lease, err := client.CoordinationV1().Leases("kubeagents").Get(t.Context(), "kubeagents-watcher", metav1.GetOptions{})
+	require.NoError(t, err)
+	require.Empty(t, *lease.Spec.HolderIdentity)
+}
+
+// TestAToolInThePodKeepsItsName lets a tool report from the Pod of an agent. The folder that the tool runs in does not
+// name the agent; a name that somebody gave the tool does, whatever the watcher reports later.
+func TestAToolInThePodKeepsItsName(t *testing.T) {
+	h := startHub(t)
+	client := fake.NewClientset()
+	hook := func(name string) {
+		body := `{"hook_event_name":"UserPromptSubmit","session_id":"tool","cwd":"/work/checkout","prompt":"Go"}`
+		resp, err := http.Post(h.url+"/webhook/claude-code?agent_id="+url.QueryEscape(importer)+name, "application/json", strings.NewReader(body))
+		require.NoError(t, err)
+		require.NoError(t, resp.Body.Close())
+		require.Equal(t, http.StatusOK, resp.StatusCode)
+	}
+	name := func() string {
+		var agent struct{ Name string }
+		h.get("/api/agents/"+url.PathEscape(importer), &agent)
+		return agent.Name
+	}
+	hook("")
+	require.Equal(t, "checkout", name())
+	r := startWatcher(t, client, h, nil)
+	recorded := newRecording(t, client, "job-oom-killed")
+	recorded.play(6)
+	require.True(t, assertSoon(func() bool { return h.session(importer, oomJob).Session.Message == "Running" }))
+	require.Equal(t, "nightly-import", name())
+	hook("")
+	require.Equal(t, "nightly-import", name())
+
+	hook("&agent_name=Importer")
+	require.Equal(t, "Importer", name())
+	r.stop(t)
+	updated := h.session(importer, oomJob).Session.Updated
+	startWatcher(t, client, h, nil)
+	require.True(t, assertSoon(func() bool { return h.session(importer, oomJob).Session.Updated.After(updated) }), "the session is renewed")
+	recorded.play(-1)
+	require.True(t, assertSoon(func() bool { return h.session(importer, oomJob).Session.Status == "failed" }))
+	require.Equal(t, "Importer", name())
 }

@@ -48,7 +48,7 @@ func (s *Sender) Run(ctx context.Context, stop <-chan struct{}) {
 	for ctx.Err() == nil {
 		batch, next := s.Queue.take(s.limit, time.Now())
 		if len(batch) > 0 {
-			s.sleep(ctx, s.send(ctx, batch))
+			s.sleep(ctx, stop, s.send(ctx, batch))
 			continue
 		}
 		if isClosed(stop) && next.IsZero() {
@@ -86,14 +86,19 @@ func (s *Sender) wait(ctx context.Context, stop <-chan struct{}, next time.Time)
 	}
 }
 
-func (s *Sender) sleep(ctx context.Context, d time.Duration) {
+// sleep waits, but not beyond the moment at which stop is closed: that is the last chance to send.
+func (s *Sender) sleep(ctx context.Context, stop <-chan struct{}, d time.Duration) {
 	if d <= 0 {
 		return
+	}
+	if isClosed(stop) {
+		stop = nil
 	}
 	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():
+	case <-stop:
 	case <-timer.C:
 	}
 }

@@ -441,3 +441,32 @@ func TestTheNameOfAnAgentSurvives(t *testing.T) {
 	require.Equal(t, []string{"a 2"}, messages(batch))
 	require.Equal(t, "import", batch[0].AgentName)
 }
+
+// TestAStopDoesNotWait stops a sender that waits to try again, because the server was away for long. It tries at once.
+func TestAStopDoesNotWait(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		away, f := true, &fake{}
+		f.respond = func(batch []Report) (int, http.Header, string) {
+			if away {
+				return 0, nil, ""
+			}
+			return acceptAll(batch)
+		}
+		s, _ := newSender(f, DefaultCapacity)
+		s.Queue.Put(of("a", "1"))
+		stop, done := make(chan struct{}), make(chan struct{})
+		go func() {
+			s.Run(t.Context(), stop)
+			close(done)
+		}()
+		time.Sleep(10 * time.Minute)
+		synctest.Wait()
+		away = false
+		tries := len(f.at)
+		close(stop)
+		synctest.Wait()
+		require.Len(t, f.at, tries+1)
+		<-done
+		require.Zero(t, s.Queue.Length())
+	})
+}

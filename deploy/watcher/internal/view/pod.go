@@ -127,10 +127,16 @@ func stateOf(p *corev1.Pod, now time.Time) state {
 		return stateOfSuccess(p)
 	case p.Status.Phase == corev1.PodFailed:
 		return stateOfFailure(p)
-	case p.DeletionTimestamp != nil:
+	case p.DeletionTimestamp != nil && !isForced(p):
 		return stateOfStopping(p)
 	}
 	return stateOfLiving(p, now)
+}
+
+// isForced reports whether a Pod with a node is being deleted without waiting for its end. It is gone at once.
+func isForced(p *corev1.Pod) bool {
+	grace := p.DeletionGracePeriodSeconds
+	return p.Spec.NodeName != "" && grace != nil && *grace == 0
 }
 
 // hasEnded reports whether the kubelet reported the end of a main container.
@@ -319,6 +325,8 @@ func stateOfStopping(p *corev1.Pod) state {
 	requested, by := deletion(p)
 	s := state{kind: stopping, what: "stopping", since: latest(requested, acceptedAt(p))}
 	switch {
+	case p.Spec.NodeName == "":
+		s.kind, s.what = stopped, neverStarted(p)
 	case condition(p, corev1.DisruptionTarget).Reason == "DeletionByTaintManager":
 		s.what = "stopping: its node does not answer or has a taint"
 	case disruption(p) != "":
@@ -470,6 +478,14 @@ func stateOfStarting(p *corev1.Pod, now time.Time) state {
 	return s
 }
 
+// neverStarted says that a Pod was deleted before its first container started, as a predicate.
+func neverStarted(p *corev1.Pod) string {
+	if isReplaceable(p) {
+		return "stopped before it started: replaced or scaled down"
+	}
+	return "deleted before it started"
+}
+
 // PodGone returns what a person should see of a Pod that does not exist any more, from its last known state. sure says
 // that nothing happened to it between that and its end.
 func PodGone(p *corev1.Pod, sure bool, now time.Time) View {
@@ -482,10 +498,7 @@ func PodGone(p *corev1.Pod, sure bool, now time.Time) View {
 	case !sure:
 		s = state{kind: lost, what: "vanished while the watcher was not looking"}
 	case !began:
-		s = state{kind: stopped, what: "deleted before it started"}
-		if isReplaceable(p) {
-			s.what = "stopped before it started: replaced or scaled down"
-		}
+		s = state{kind: stopped, what: neverStarted(p)}
 	case s.kind == stopping:
 		s = state{kind: lost, what: "vanished while it was stopping: force-deleted, or its node is gone"}
 	default:

@@ -60,8 +60,8 @@ type Tracker struct {
 	mu    sync.Mutex
 	pods  map[types.UID]*pod
 	jobs  map[types.UID]*job
-	ended map[types.UID]int // how many sessions of an object ended because its label changed or went
-	term  *term             // nil while it does not lead
+	ended map[types.UID]endings // of the sessions of objects that go on
+	term  *term                 // nil while it does not lead
 }
 
 // pod is a Pod that is watched, or was and is not settled yet.
@@ -85,6 +85,12 @@ type job struct {
 // Sink takes reports.
 type Sink interface{ Put(report.Report) }
 
+// endings says how many sessions of an object ended because its label changed or was removed, and when the last one did.
+type endings struct {
+	n  int
+	at time.Time
+}
+
 // term is a time during which the tracker leads.
 type term struct {
 	queue    Sink
@@ -102,7 +108,7 @@ type session struct {
 
 // NewTracker returns a tracker that knows nothing yet.
 func NewTracker(ttl time.Duration, logger *slog.Logger) *Tracker {
-	return &Tracker{TTL: ttl, Logger: logger, pods: map[types.UID]*pod{}, jobs: map[types.UID]*job{}, ended: map[types.UID]int{}}
+	return &Tracker{TTL: ttl, Logger: logger, pods: map[types.UID]*pod{}, jobs: map[types.UID]*job{}, ended: map[types.UID]endings{}}
 }
 
 // jobOf returns the UID of the Job that controls a Pod, "" if there is none.
@@ -334,10 +340,10 @@ func withoutLabel(what string, now time.Time) view.View {
 }
 
 // forget ends the session of an object that goes on without it. A later session of the object must not have its report
-// IDs. The caller holds t.mu.
-func (t *Tracker) forget(uid types.UID) {
+// IDs, or reports from before its end. The caller holds t.mu.
+func (t *Tracker) forget(uid types.UID, now time.Time) {
 	delete(t.term.sessions, uid)
-	t.ended[uid]++
+	t.ended[uid] = endings{t.ended[uid].n + 1, now}
 }
 
 func (t *Tracker) lookAtJob(uid types.UID, j *job, unlabelled bool, now time.Time) {
@@ -356,7 +362,7 @@ func (t *Tracker) lookAtJob(uid types.UID, j *job, unlabelled bool, now time.Tim
 	case unlabelled:
 		j.unlabelled = true
 		t.show(uid, &j.ObjectMeta, "Job", withoutLabel("removed", now), now)
-		t.forget(uid)
+		t.forget(uid, now)
 	case j.gone:
 		t.show(uid, &j.ObjectMeta, "Job", view.JobGone(j.Job, pods, removed, j.sure, now), now)
 	default:
@@ -396,7 +402,7 @@ func (t *Tracker) lookAtPod(uid types.UID, p *pod, unlabelled bool, now time.Tim
 	switch {
 	case unlabelled:
 		t.show(uid, &p.ObjectMeta, "Pod", withoutLabel("removed", now), now)
-		t.forget(uid)
+		t.forget(uid, now)
 	case p.gone:
 		t.show(uid, &p.ObjectMeta, "Pod", view.PodGone(p.Pod, p.sure, now), now)
 	default:
@@ -415,12 +421,13 @@ func (t *Tracker) show(uid types.UID, meta *metav1.ObjectMeta, kind string, v vi
 		last := t.reportOf(uid, meta, kind, withoutLabel("changed", now), s.report.Timestamp, now)
 		last.AgentID, last.AgentName = s.report.AgentID, ""
 		t.term.queue.Put(last)
-		t.forget(uid)
+		t.forget(uid, now)
 		s = nil
 	}
 	first := s == nil
 	if first {
 		s = &session{silent: v.Ended && now.Sub(v.Since) > oldAfter}
+		s.report.Timestamp = t.ended[uid].at
 		t.term.sessions[uid] = s
 	}
 	switch {
@@ -476,7 +483,7 @@ func (t *Tracker) reportOf(uid types.UID, meta *metav1.ObjectMeta, kind string, 
 		ttl = failedTTL
 	}
 	id := v.ID(string(uid))
-	if n := t.ended[uid]; n > 0 {
+	if n := t.ended[uid].n; n > 0 {
 		id += "/" + strconv.Itoa(n)
 	}
 	return report.Report{

@@ -201,12 +201,17 @@ func TestWhatIsGone(t *testing.T) {
 		want   string
 		ttl    int
 	}{
-		"force-deleted":              {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, p, true) }, "running: Vanished: force-deleted, or its node is gone", 1},
-		"the watch was interrupted":  {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, p, false) }, "running: Vanished while the watcher was not looking", 1},
-		"gone while it was stopping": {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, deleted(p), true) }, "running: Vanished while it was stopping: force-deleted, or its node is gone", 1},
-		"its label was removed":      {true, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, p, true) }, "success: No longer watched: its label was removed", 30},
-		"deleted":                    {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, ended(deleted(p), 143, "Error"), true) }, "failed: Deleted before it finished", 24 * 60},
-		"moved to the other list":    {false, func(tr *Tracker, p *corev1.Pod) { tr.PutPod(1, p); tr.RemovePod(0, p, true) }, "", 0},
+		"force-deleted":                         {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, p, true) }, "running: Vanished: force-deleted, or its node is gone", 1},
+		"the watch was interrupted":             {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, p, false) }, "running: Vanished while the watcher was not looking", 1},
+		"force-deleted, as the API server says": {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, deleted(p), true) }, "running: Vanished: force-deleted, or its node is gone", 1},
+		"gone while it was stopping": {false, func(tr *Tracker, p *corev1.Pod) {
+			p = deleted(p)
+			*p.DeletionGracePeriodSeconds = 30
+			tr.RemovePod(0, p, true)
+		}, "running: Vanished while it was stopping: force-deleted, or its node is gone", 1},
+		"its label was removed":   {true, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, p, true) }, "success: No longer watched: its label was removed", 30},
+		"deleted":                 {false, func(tr *Tracker, p *corev1.Pod) { tr.RemovePod(0, ended(deleted(p), 143, "Error"), true) }, "failed: Deleted before it finished", 24 * 60},
+		"moved to the other list": {false, func(tr *Tracker, p *corev1.Pod) { tr.PutPod(1, p); tr.RemovePod(0, p, true) }, "", 0},
 		"ended, and then was removed": {false, func(tr *Tracker, p *corev1.Pod) {
 			tr.PutPod(0, ended(p, 0, "Completed"))
 			tr.RemovePod(0, ended(p, 0, "Completed"), true)
@@ -321,23 +326,27 @@ func TestStrip(t *testing.T) {
 // TestLabelsChange takes the label from a Pod and a Job that go on, gives it back, and changes its value. Each time, a
 // session ends as such, and the next one has reports that the server does not know yet.
 func TestLabelsChange(t *testing.T) {
-	pod, job := aPod("web-1"), aJob("import", "")
-	labelled := func(value string) (*corev1.Pod, *batchv1.Job) {
-		p, j := pod.DeepCopy(), job.DeepCopy()
-		p.Labels, j.Labels = map[string]string{Label: value}, map[string]string{Label: value}
-		return p, j
-	}
 	synctest.Test(t, func(t *testing.T) {
+		pod, job := aPod("web-1"), aJob("import", "")
+		labelled := func(value string) (*corev1.Pod, *batchv1.Job) {
+			p, j := pod.DeepCopy(), job.DeepCopy()
+			p.Labels, j.Labels = map[string]string{Label: value}, map[string]string{Label: value}
+			return p, j
+		}
 		tracker := newTracker()
 		tracker.Exists = func(context.Context, string, *metav1.ObjectMeta) (bool, error) { return true, nil }
 		h := lead(t, tracker)
 		known := map[string]bool{}
+		last := map[string]time.Time{}
 		expect := func(want ...string) {
 			t.Helper()
 			time.Sleep(time.Second)
 			for _, r := range h.all() {
 				require.False(t, known[r.AgentID+r.ReportID], "%s: %s", r.AgentID, r.Message)
 				known[r.AgentID+r.ReportID] = true
+				key := r.AgentID + r.SessionTopic
+				require.False(t, r.Timestamp.Before(last[key]), "%s: %s: a late report is not what is shown", r.AgentID, r.Message)
+				last[key] = r.Timestamp
 			}
 			require.ElementsMatch(t, want, h.seen())
 		}
@@ -423,13 +432,16 @@ func TestClocksDiffer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tracker := newTracker()
 		h := lead(t, tracker)
+		time.Sleep(time.Minute)
 		now, p := time.Now(), aPod("web-1")
+		p.CreationTimestamp = metav1.NewTime(now.Add(-time.Minute))
 		ahead := metav1.NewTime(now.Add(time.Hour))
-		p.CreationTimestamp, p.Status.ContainerStatuses[0].State.Running.StartedAt = ahead, ahead
+		p.Status.ContainerStatuses[0].State.Running.StartedAt = ahead
 		tracker.PutPod(0, p)
 		time.Sleep(time.Minute)
 		behind := ended(p, 3, "Error")
-		behind.Status.ContainerStatuses[0].State.Terminated.FinishedAt = metav1.NewTime(now.Add(-time.Hour))
+		end := behind.Status.ContainerStatuses[0].State.Terminated
+		end.StartedAt, end.FinishedAt = metav1.NewTime(now.Add(-2*time.Hour)), metav1.NewTime(now.Add(-time.Hour))
 		tracker.PutPod(0, behind)
 		time.Sleep(time.Second)
 		reports := h.all()
