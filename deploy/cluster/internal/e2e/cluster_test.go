@@ -45,7 +45,7 @@ type cluster struct {
 }
 
 // start starts a cluster, and stops it at the end of the test if the test has not.
-func start(t *testing.T) *cluster {
+func start(t testing.TB) *cluster {
 	t.Helper()
 	program := os.Getenv(clusterVariable)
 	if program == "" {
@@ -87,14 +87,14 @@ func start(t *testing.T) *cluster {
 }
 
 // eventually waits until done returns true.
-func eventually(t *testing.T, what string, done func(ctx context.Context) (bool, error)) {
+func eventually(t testing.TB, what string, done func(ctx context.Context) (bool, error)) {
 	t.Helper()
 	err := wait.PollUntilContextTimeout(t.Context(), 20*time.Millisecond, patience, true, done)
 	require.NoError(t, err, what)
 }
 
 // namespace creates a namespace that enforces the restricted profile, and waits until Pods can be created in it.
-func (c *cluster) namespace(t *testing.T, name string) {
+func (c *cluster) namespace(t testing.TB, name string) {
 	t.Helper()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{
 		Name:   name,
@@ -166,7 +166,11 @@ func TestCluster(t *testing.T) {
 	t.Run("runs the Pods of a StatefulSet and a Deployment", c.testWorkloads)
 	t.Run("serves a custom resource", c.testCustomResource)
 	t.Run("deletes a namespace with all that is in it", c.testNamespace)
-	t.Run("accepts every recorded status", c.testRecorded)
+	t.Run("accepts every recorded status, and the watcher reports it", c.testWatcherSeesEverything)
+	t.Run("is watched by two replicas", c.testWatcherReplicas)
+	t.Run("comes back while it is watched", c.testWatcherLosesTheCluster)
+	t.Run("forbids the watcher what it needs", c.testWatcherLacksPermission)
+	t.Run("runs Jobs that are watched", c.testWatcherSeesJobs)
 }
 
 // testVersion checks what charts compare with their kubeVersion.

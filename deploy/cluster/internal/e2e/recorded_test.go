@@ -29,9 +29,10 @@ const recordings = "../../../watcher/testdata/pods"
 // finalStates are the fields of a Job's status that a recording must share with a real Job. Its times are its own.
 var finalStates = []string{"active", "ready", "terminating", "failed", "succeeded"}
 
-// testRecorded plays every recording. The API server must accept each status of a Pod as it was recorded, and the real
-// Job controller must come to the recorded status of each Job by itself.
-func (c *cluster) testRecorded(t *testing.T) {
+// playRecordings plays every recording. The API server must accept each status of a Pod as it was recorded, and the real
+// Job controller must come to the recorded status of each Job by itself. After each step, the server shows what its golden
+// file says.
+func (c *cluster) playRecordings(t *testing.T, h *hub) {
 	files, err := filepath.Glob(filepath.Join(recordings, "*.yaml"))
 	require.NoError(t, err)
 	require.NotEmpty(t, files)
@@ -41,9 +42,12 @@ func (c *cluster) testRecorded(t *testing.T) {
 			t.Parallel()
 			c.namespace(t, "recorded-"+name)
 			p := &player{cluster: c, namespace: "recorded-" + name, objects: map[string]*object{}}
-			for _, document := range documents(t, file) {
+			seen := &scene{h: h, agent: "recorded-" + name + "/nightly-import", views: goldenViews(t, strings.TrimSuffix(file, "yaml")+"golden")}
+			for step, document := range documents(t, file) {
 				p.play(t, document)
+				seen.expect(t, step)
 			}
+			seen.end(t)
 		})
 	}
 }
@@ -234,18 +238,18 @@ func (o *object) advancePod(t *testing.T, p *player, patch map[string]any) {
 		}
 		require.NoError(t, p.client.CoreV1().Pods(p.namespace).Bind(t.Context(), binding, metav1.CreateOptions{}))
 	}
+	if status, ok := patch["status"]; ok { // before the deletion, as when a Pod is evicted
+		body, err := json.Marshal(map[string]any{"status": status})
+		require.NoError(t, err)
+		_, err = o.resource.Patch(t.Context(), o.name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
+		require.NoError(t, err)
+	}
 	metadata := patch["metadata"].(map[string]any)
 	if grace, ok := metadata["deletionGracePeriodSeconds"].(float64); ok && !o.ofJob {
 		seconds := int64(grace)
 		require.NoError(t, o.resource.Delete(t.Context(), o.name, metav1.DeleteOptions{GracePeriodSeconds: &seconds}))
 	} else if ok {
 		p.expireJobs(t)
-	}
-	if status, ok := patch["status"]; ok {
-		body, err := json.Marshal(map[string]any{"status": status})
-		require.NoError(t, err)
-		_, err = o.resource.Patch(t.Context(), o.name, types.MergePatchType, body, metav1.PatchOptions{}, "status")
-		require.NoError(t, err)
 	}
 	var pod *unstructured.Unstructured
 	eventually(t, "controllers have done their part", func(ctx context.Context) (done bool, err error) {
