@@ -15,6 +15,7 @@ import (
 	"os/signal"
 	"runtime/debug"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"time"
@@ -76,7 +77,7 @@ func run(ctx context.Context, args []string, environment map[string]string, stdo
 		fmt.Fprintln(stdout, version()) //nolint:errcheck // there is nowhere else to report it
 		return exitOK
 	case len(args) > 0:
-		fmt.Fprintln(stderr, "usage: kubeagents-watcher [version]\n\nWithout an argument, it watches. Its settings are environment variables.") //nolint:errcheck // as above
+		fmt.Fprintln(stderr, "usage: kubeagents-watcher [version]\n\nWithout an argument, it watches. docs/watcher.md lists its settings, which are environment variables.") //nolint:errcheck // as above
 		return exitUsage
 	}
 	s, err := loadSettings(environment)
@@ -168,7 +169,7 @@ func serve(ctx context.Context, s settings, client kubernetes.Interface, lease t
 	server := &http.Server{Handler: w.routes(ctx), ReadHeaderTimeout: 10 * time.Second, ErrorLog: slog.NewLogLogger(logger.Handler(), slog.LevelWarn)}
 	background.Go(func() { server.Serve(listener) }) //nolint:errcheck // it ends when the server is closed
 	defer server.Close()                             //nolint:errcheck // nobody reads any more
-	logger.Info("watching", "server", s.Server.String(), "namespaces", s.Namespaces, "address", listener.Addr().String(), "version", version())
+	logger.Info("watching", "server", s.Server.String(), "namespaces", cmp.Or(strings.Join(s.Namespaces, ","), "all"), "address", listener.Addr().String(), "version", version())
 
 	background.Go(func() { w.source.Run(running) })
 	if !w.source.WaitForSync(ctx) {

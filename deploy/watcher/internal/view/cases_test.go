@@ -84,6 +84,10 @@ func TestWhatIsSeen(t *testing.T) {
 	gated.Spec.NodeName, gated.Status = "", corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled,
 		Status: corev1.ConditionFalse, Reason: corev1.PodReasonSchedulingGated}}}
 	gated.Spec.SchedulingGates = []corev1.PodSchedulingGate{{Name: "kueue.x-k8s.io/admission"}, {Name: "example.com/quota"}}
+	tainted := onNode(corev1.ContainerState{})
+	tainted.Spec.NodeName, tainted.Status = "", corev1.PodStatus{Phase: corev1.PodPending, Conditions: []corev1.PodCondition{{Type: corev1.PodScheduled,
+		Status: corev1.ConditionFalse, Reason: corev1.PodReasonUnschedulable,
+		Message: "0/2 nodes are available: 1 Insufficient cpu, 1 node(s) had untolerated taint {node-role.kubernetes.io/control-plane: }. no new claims to deallocate"}}}
 	backwards := onNode(corev1.ContainerState{Terminated: &corev1.ContainerStateTerminated{StartedAt: after(9), FinishedAt: after(2)}})
 	backwards.Status.Phase = corev1.PodSucceeded
 	debugged := onNode(runs())
@@ -103,6 +107,7 @@ func TestWhatIsSeen(t *testing.T) {
 		"an init container crashes in a Job's Pod":    {view.Job(jobOf(none), []*corev1.Pod{onFailure(withInit(onNode(waits("PodInitializing")), "", waits("CrashLoopBackOff")))}, nil, now), "running: Attempt 4 of 7, the last ended with exit status 1 in init container proxy"},
 		"a Job's container is restarted in place":     {view.Job(jobOf(none), []*corev1.Pod{again(onFailure(onNode(runs())))}, nil, now), "running: Attempt 2 of 7, the first ended with exit status 3"},
 		"scheduling gates hold the Pod":               {view.Pod(gated, now), "running: Waiting to be scheduled: held by kueue.x-k8s.io/admission, example.com/quota"},
+		"no node fits":                                {view.Pod(tainted, now), "pending: No node for it: insufficient cpu, nodes had untolerated taint node-role.kubernetes.io/control-plane"},
 		"a debugging container fails":                 {view.Pod(debugged, now), "running: Running"},
 		"a container ended before it started":         {view.Pod(backwards, now), "success: Finished in less than a second"},
 		"the Job's retries are not limited":           {view.Job(jobOf(func(j *batchv1.Job) { j.Spec.BackoffLimit = new(int32(math.MaxInt32)) }), []*corev1.Pod{failedPod()}, nil, now), "running: Attempt 2, the first ended with exit status 3"},
@@ -125,6 +130,13 @@ func TestWhatIsSeen(t *testing.T) {
 func finished(p *corev1.Pod) *corev1.Pod {
 	p.Status.Phase = corev1.PodSucceeded
 	return p
+}
+
+// TestSuspendedJobsSayHowToResumeThem looks for the command in the content of a suspended Job.
+func TestSuspendedJobsSayHowToResumeThem(t *testing.T) {
+	seen := view.Job(jobOf(func(j *batchv1.Job) { j.Name, j.Namespace, j.Spec.Suspend = "import", "data", new(true) }), nil, nil, epoch)
+	require.Equal(t, "Suspended", seen.Message)
+	require.Contains(t, seen.Content, `kubectl patch job import -n data -p '{"spec":{"suspend":false}}'`)
 }
 
 // TestTextsFit ends a container with messages that are long or no text, and expects what the server accepts: lengths are

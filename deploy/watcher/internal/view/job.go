@@ -201,7 +201,8 @@ func lastEndOf(p *corev1.Pod) (container, *corev1.ContainerStateTerminated) {
 const queueLabel = "kueue.x-k8s.io/queue-name"
 
 func (k *job) suspended() View {
-	v := View{Status: Pending, Message: fmt.Sprintf("suspended; kubectl patch job %s -n %s -p '{\"spec\":{\"suspend\":false}}' resumes it", k.Name, k.Namespace)}
+	v := View{Status: Pending, Message: "suspended",
+		Content: fmt.Sprintf("To resume it, run:\n\nkubectl patch job %s -n %s -p '{\"spec\":{\"suspend\":false}}'", k.Name, k.Namespace)}
 	if k.Labels[queueLabel] != "" || k.Spec.ManagedBy != nil && *k.Spec.ManagedBy != batchv1.JobControllerName {
 		v = View{Status: Running, Message: "waiting in a queue"}
 	}

@@ -386,17 +386,19 @@ func stateOfUnscheduled(p *corev1.Pod, now time.Time) (state, bool) {
 var (
 	nodesAvailable = regexp.MustCompile(`^\d+/\d+ nodes are available: `)
 	nodeCount      = regexp.MustCompile(`^\d+ `)
+	taint          = regexp.MustCompile(`\{([^:{}]+): [^{}]*\}`) // its key and, if it has one, its value
 )
 
-// unschedulable is the scheduler's message without the numbers of nodes, which change with every node, and without what
-// it says on preemption.
+// unschedulable is the message of the scheduler without the numbers of nodes, which change with every node, and without its
+// further sentences, which are about preemption and claims of resources.
 func unschedulable(message string) string {
-	message, _, _ = strings.Cut(message, " preemption: ")
+	message, _, _ = strings.Cut(message, ". ")
 	message = nodesAvailable.ReplaceAllString(strings.TrimSpace(message), "")
 	var reasons []string
 	for reason := range strings.SplitSeq(strings.TrimSuffix(message, "."), ", ") {
 		reason = nodeCount.ReplaceAllString(reason, "")
 		reason = strings.NewReplacer("node(s) ", "nodes ", "taint(s)", "taints").Replace(reason)
+		reason = taint.ReplaceAllString(reason, "$1")
 		if first, rest, found := strings.Cut(reason, " "); found && first == "Insufficient" {
 			reason = "insufficient " + rest
 		}
