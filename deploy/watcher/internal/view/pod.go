@@ -389,8 +389,8 @@ var (
 	taint          = regexp.MustCompile(`\{([^:{}]+): [^{}]*\}`) // its key and, if it has one, its value
 )
 
-// unschedulable is the message of the scheduler without the numbers of nodes, which change with every node, and without its
-// further sentences, which are about preemption and claims of resources.
+// unschedulable is the message of the scheduler without the numbers of nodes, which change with every node, and without
+// its further sentences, which are about preemption and claims of resources.
 func unschedulable(message string) string {
 	message, _, _ = strings.Cut(message, ". ")
 	message = nodesAvailable.ReplaceAllString(strings.TrimSpace(message), "")
