@@ -405,7 +405,7 @@ func TestChartNotes(t *testing.T) {
 		"gateway":    {"https://hub.example.com/", "does not seem to have the Gateway API", "set settings.TRUSTED_PROXIES"},
 		"monitoring": {"does not seem to have the Prometheus operator"},
 		"backup":     {"create job --from=cronjob/kubeagents-backup"},
-		"watcher":    {"kubectl label pod NAME kubeagents.dev/agent="},
+		"watcher":    {"label job NAME kubeagents.dev/agent="},
 		"everything": {"blocks the drain of a node"},
 	} {
 		out, errs, ok := runTool(t, helm(), "install", "kubeagents", chartDir, "--namespace", "kubeagents", "--dry-run=client", "--values", valueSets(t)[name])

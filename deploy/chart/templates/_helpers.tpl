@@ -218,7 +218,7 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $problems = append $problems "allowAnyone and tokens.existingSecret exclude each other: set one of them" }}
 {{- end }}
 {{- if not (or .Values.allowAnyone .Values.tokens.existingSecret) }}
-{{- $problems = append $problems "there are no tokens, so anyone in the cluster could report, read and remove. Set tokens.existingSecret to a Secret with a tokens file, or, if you want just that, allowAnyone=true" }}
+{{- $problems = append $problems "there are no tokens, so anyone in the cluster could report, read and remove. Set tokens.existingSecret to a Secret with a tokens file, or allowAnyone=true to allow it" }}
 {{- end }}
 {{- if and .Values.tls.clientCA.existingSecret (not .Values.tls.existingSecret) }}
 {{- $problems = append $problems "tls.clientCA.existingSecret needs tls.existingSecret" }}
@@ -247,11 +247,11 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $problems = append $problems "podDisruptionBudget.minAvailable and maxUnavailable exclude each other: set maxUnavailable to null" }}
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled .Values.tokens.existingSecret (not .Values.serviceMonitor.token.existingSecret) (ne (toString .Values.settings.METRICS_PUBLIC) "true") }}
-{{- $problems = append $problems "serviceMonitor.token.existingSecret is not set: Prometheus needs a token of scope read, or set settings.METRICS_PUBLIC=true" }}
+{{- $problems = append $problems "serviceMonitor.token.existingSecret is not set: Prometheus needs a token with the scope read, or set settings.METRICS_PUBLIC=true" }}
 {{- end }}
 {{- if .Values.backup.enabled }}
 {{- if .Values.allowAnyone }}{{- $problems = append $problems "backup.enabled needs tokens: a server without tokens sends no backups" }}{{ end }}
-{{- if not .Values.backup.token.existingSecret }}{{- $problems = append $problems "backup.token.existingSecret is not set: the backup needs a token of scope admin" }}{{ end }}
+{{- if not .Values.backup.token.existingSecret }}{{- $problems = append $problems "backup.token.existingSecret is not set: the backup needs a token with the scope admin" }}{{ end }}
 {{- if .Values.tls.clientCA.existingSecret }}{{- $problems = append $problems "backup.enabled and tls.clientCA exclude each other: kubeagents backup has no client certificate" }}{{ end }}
 {{- end }}
 {{- if and .Values.restore.from (not .Values.persistence.enabled) }}{{- $problems = append $problems "restore.from needs persistence.enabled" }}{{ end }}
@@ -259,7 +259,7 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $problems = append $problems "restore.from needs a claim with backups: set restore.existingClaim, or backup.enabled" }}
 {{- end }}
 {{- if .Values.watcher.enabled }}
-{{- if and .Values.tokens.existingSecret (not .Values.watcher.token.existingSecret) }}{{- $problems = append $problems "watcher.token.existingSecret is not set: the watcher needs a token of scope report" }}{{ end }}
+{{- if and .Values.tokens.existingSecret (not .Values.watcher.token.existingSecret) }}{{- $problems = append $problems "watcher.token.existingSecret is not set: the watcher needs a token with the scope report" }}{{ end }}
 {{- if .Values.tls.clientCA.existingSecret }}{{- $problems = append $problems "watcher.enabled and tls.clientCA exclude each other: the watcher has no client certificate" }}{{ end }}
 {{- end }}
 {{- with $problems }}{{ fail (printf "\n\n- %s\n" (join "\n- " .)) }}{{ end }}
