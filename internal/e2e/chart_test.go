@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io"
 	"maps"
@@ -259,12 +260,145 @@ func TestChartRefuses(t *testing.T) {
 		"a watcher without a token":              {tokens + ",watcher.enabled=true,watcher.image.repository=r/w", "watcher.token.existingSecret is not set"},
 		"a watcher with client certificates":     {tokens + ",tls.existingSecret=a,tls.clientCA.existingSecret=b,watcher.enabled=true", "watcher.enabled and tls.clientCA exclude each other"},
 		"several things":                         {"settings.PORT=80", "- there are no tokens"},
+		"a section that is empty":                {tokens + ",ingress=null", "at '': missing property 'ingress'"},
+		"a value that is empty":                  {tokens + ",persistence.storageClass=null", "at '/persistence': missing property 'storageClass'"},
+		"a variable that the chart sets":         {tokens + ",extraEnv[0].name=PORT", "extraEnv sets PORT, which the chart sets: use service.port instead"},
+		"a variable that is a setting, too":      {tokens + ",extraEnv[0].name=LOG_FORMAT", "extraEnv and settings both set LOG_FORMAT: remove one of them"},
+		"a variable of the watcher":              {tokens + ",watcher.extraEnv[0].name=POD_NAME", "watcher.extraEnv sets POD_NAME, which the chart sets"},
+		"a name with a dot":                      {tokens + ",nameOverride=k,fullnameOverride=a.b", "at '/fullnameOverride'"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			out, errs, ok := runTool(t, helm(), "template", "kubeagents", chartDir, "--set", test.values)
 			require.False(t, ok, out)
 			require.Contains(t, errs, test.want)
 		})
+	}
+}
+
+// TestChartRefusesReleases checks what a person is told about releases whose names no Service can have.
+func TestChartRefusesReleases(t *testing.T) {
+	needChart(t)
+	for _, release := range []string{"12", "v1.2"} {
+		out, errs, ok := runTool(t, helm(), "template", release, chartDir, "--set", "image.repository=r/k,tokens.existingSecret=t")
+		require.False(t, ok, out)
+		require.Contains(t, errs, "the objects would be named "+release+"-kubeagents, but a Service's name begins with a letter, and has no dots: set fullnameOverride")
+		_, errs, ok = runTool(t, helm(), "template", release, chartDir, "--set", "image.repository=r/k,tokens.existingSecret=t,fullnameOverride=k")
+		require.True(t, ok, errs)
+	}
+}
+
+// TestChartTakesTextThatLooksLikeSomethingElse gives every value that is text one that YAML takes for something else, if
+// the schema of the values allows it, in a release and a namespace whose names look like numbers, too. The objects must
+// still be valid, and have the text.
+func TestChartTakesTextThatLooksLikeSomethingElse(t *testing.T) {
+	needChart(t)
+	var schema map[string]any
+	require.NoError(t, json.Unmarshal([]byte(readFile(t, chartDir+"/values.schema.json")), &schema))
+	var everything map[string]any
+	require.NoError(t, yaml.Unmarshal([]byte(readFile(t, valueSets(t)["everything"])), &everything))
+	keep := []string{"fullnameOverride", "resources.limits.memory", "notify.existingSecret", "notify.existingConfigMap", "notify.rules", "tls.clientCA.existingSecret"} // they have to fit others
+	for _, odd := range []string{"12", "1e3", "null", "true", "a: b #c", "/1: 2 #3"} {
+		t.Run(odd, func(t *testing.T) {
+			values := map[string]any{}
+			changed := 0
+			for path, property := range textsIn(schema, "") {
+				pattern, _ := property["pattern"].(string)
+				if property["enum"] != nil || slices.Contains(keep, path) || !regexp.MustCompile(pattern).MatchString(odd) {
+					continue
+				}
+				changed++
+				into := values
+				names := strings.Split(path, ".")
+				for _, name := range names[:len(names)-1] {
+					if into[name] == nil {
+						into[name] = map[string]any{}
+					}
+					into = into[name].(map[string]any)
+				}
+				into[names[len(names)-1]] = odd
+			}
+			require.Greater(t, changed, 5)
+			text, err := json.Marshal(values)
+			require.NoError(t, err)
+			file := writeFile(t, filepath.Join(t.TempDir(), "odd.yaml"), text)
+			out, errs, ok := runTool(t, helm(), "template", "12", chartDir, "--namespace", "34", "--values", valueSets(t)["everything"], "--values", file)
+			require.True(t, ok, "%s", errs)
+			out, errs, ok = conforms(t, "v1.37", writeFile(t, filepath.Join(t.TempDir(), "rendered.yaml"), []byte(out)))
+			require.True(t, ok, "%s%s", out, errs)
+		})
+	}
+}
+
+// textsIn returns the properties in a schema that are text, by path.
+func textsIn(schema map[string]any, path string) map[string]map[string]any {
+	texts := map[string]map[string]any{}
+	for name, p := range at[map[string]any](schema, "properties") {
+		property, at := p.(map[string]any), strings.TrimPrefix(path+"."+name, ".")
+		if property["type"] == "string" {
+			texts[at] = property
+		}
+		maps.Copy(texts, textsIn(property, at))
+	}
+	return texts
+}
+
+// TestChartTakesEmptyValues leaves empty all that may be: in a file of values, a key with nothing after it is null, and
+// null removes the default.
+func TestChartTakesEmptyValues(t *testing.T) {
+	needChart(t)
+	var schema map[string]any
+	require.NoError(t, json.Unmarshal([]byte(readFile(t, chartDir+"/values.schema.json")), &schema))
+	empty := nulls(schema)
+	require.Contains(t, empty, "commonLabels")
+	require.Contains(t, empty["settings"], "SHUTDOWN_TIMEOUT")
+	delete(empty["gateway"].(map[string]any), "parentRefs") // a route needs one
+	text, err := json.Marshal(empty)
+	require.NoError(t, err)
+	file := writeFile(t, filepath.Join(t.TempDir(), "empty.yaml"), text)
+	for _, name := range []string{"everything", "tokens"} {
+		out := render(t, "--values", valueSets(t)[name], "--values", file)
+		require.NotContains(t, out, "<nil>")
+		require.NotContains(t, out, "<no value>")
+		out, errs, ok := conforms(t, "v1.37", writeFile(t, filepath.Join(t.TempDir(), "rendered.yaml"), []byte(out)))
+		require.True(t, ok, "%s%s", out, errs)
+	}
+}
+
+// nulls returns values that are null wherever the schema does not require one.
+func nulls(schema map[string]any) map[string]any {
+	values := map[string]any{}
+	required := at[[]any](schema, "required")
+	for name, p := range at[map[string]any](schema, "properties") {
+		property := p.(map[string]any)
+		_, nullable := property["type"].([]any)
+		switch {
+		case slices.Contains(required, any(name)) && property["properties"] != nil:
+			values[name] = nulls(property)
+		case slices.Contains(required, any(name)), name == "global", name == "enabled" && schema["title"] != nil:
+		case nullable, property["type"] != "string": // of what has no default, Helm keeps the null
+			values[name] = nil
+		}
+	}
+	return values
+}
+
+// TestChartKeepsRules checks that notification rules reach the server as they are, whatever text they are.
+func TestChartKeepsRules(t *testing.T) {
+	needChart(t)
+	for name, rules := range map[string]string{
+		"plain":             "rules:\n  - {name: a}\n",
+		"without an end":    "rules: []",
+		"indented":          "  rules:\n    - {name: a}\n",
+		"an empty line":     "\nrules:\n\n\n  - a\n",
+		"a template":        "destinations: {a: {url: '{{ .Values.x }} ${TOKEN}'}}\n",
+		"quotes":            "a: \"b'c\\d\"\n",
+		"the end of a file": "a: b\n---\nc: d\n...\n",
+		"CRLF":              "a:\r\n  b\r\n",
+		"a tab":             "\ta: b\n",
+	} {
+		file := writeFile(t, filepath.Join(t.TempDir(), "rules.yaml"), []byte(rules))
+		objects := objectsIn(t, render(t, "--values", valueSets(t)["tokens"], "--set-file", "notify.rules="+file, "--set", "notify.key=1e3"))
+		require.Equal(t, map[string]any{"1e3": rules}, at[map[string]any](find(t, objects, "ConfigMap", "kubeagents-notify"), "data"), name)
 	}
 }
 
@@ -300,6 +434,12 @@ func TestChartRenders(t *testing.T) {
 		for name, value := range want {
 			require.Equal(t, value, got[name], "%s: %s", set, name)
 		}
+	}
+	numbers := writeFile(t, filepath.Join(t.TempDir(), "numbers.yaml"), []byte("settings: {HISTORY_MAX_BYTES: 536870912, MAX_SESSIONS: 2000000}\n"+
+		"backup: {activeDeadlineSeconds: 2000000, keep: 2000000}\n")) // a file's numbers are floating-point ones
+	rendered := render(t, "--values", valueSets(t)["backup"], "--values", numbers)
+	for _, want := range []string{`value: "536870912"`, `value: "2000000"`, "activeDeadlineSeconds: 2000000\n", `- "2000000"`} {
+		require.Contains(t, rendered, want)
 	}
 	for set, want := range map[string]uint64{
 		"settings.SHUTDOWN_TIMEOUT=10s":                       25,

@@ -19,9 +19,9 @@ a StatefulSet's Pods carry. */}}
 and the component. */}}
 {{- define "kubeagents.selectorLabels" -}}
 {{- $ := index . 0 -}}
-app.kubernetes.io/name: {{ include "kubeagents.name" $ }}
-app.kubernetes.io/instance: {{ $.Release.Name }}
-app.kubernetes.io/component: {{ index . 1 }}
+app.kubernetes.io/name: {{ include "kubeagents.name" $ | quote }}
+app.kubernetes.io/instance: {{ $.Release.Name | quote }}
+app.kubernetes.io/component: {{ index . 1 | quote }}
 {{- end }}
 
 {{/* All labels of an object. Takes a list of the context, the component and further labels, which take precedence over
@@ -33,7 +33,7 @@ those for all objects. */}}
 {{- $selector := include "kubeagents.selectorLabels" (list $ (index . 1)) | fromYaml -}}
 {{- $further := dict -}}
 {{- if gt (len .) 2 }}{{ $further = index . 2 | default dict }}{{ end -}}
-{{- mustMergeOverwrite (dict) $own $.Values.commonLabels $further $selector | toYaml }}
+{{- mustMergeOverwrite (dict) $own ($.Values.commonLabels | default dict) $further $selector | toYaml }}
 {{- end }}
 
 {{/* All labels of a Pod: without versions, so that a new chart alone does not restart it. Takes what kubeagents.labels
@@ -45,7 +45,7 @@ takes. */}}
 {{/* The annotations of an object, with their key, or nothing. Takes a list of the context and further annotations. */}}
 {{- define "kubeagents.annotations" -}}
 {{- $ := index . 0 -}}
-{{- with mustMergeOverwrite (dict) $.Values.commonAnnotations (index . 1 | default dict) -}}
+{{- with mustMergeOverwrite (dict) ($.Values.commonAnnotations | default dict) (index . 1 | default dict) -}}
 annotations:
   {{- toYaml . | nindent 2 }}
 {{- end }}
@@ -98,10 +98,10 @@ annotations:
 
 {{/* A size in bytes, written as the server does (512MiB, 1GB) or as Kubernetes does (512Mi, 1G). */}}
 {{- define "kubeagents.bytes" -}}
-{{- $size := . | toString | lower | replace " " "" -}}
+{{- $size := include "kubeagents.setting" . | lower | replace " " "" -}}
 {{- $number := regexFind "^[0-9.]+" $size -}}
 {{- $unit := trimPrefix $number $size | trimSuffix "b" -}}
-{{- $units := dict "" 1 "k" 1000 "ki" 1024 "m" 1000000 "mi" 1048576 "g" 1000000000 "gi" 1073741824 "t" 1000000000000 "ti" 1099511627776 -}}
+{{- $units := dict "" 1 "k" 1000 "ki" 1024 "m" 1000000 "mi" 1048576 "g" 1000000000 "gi" 1073741824 "t" 1000000000000 "ti" 1099511627776 "p" 1000000000000000 "pi" 1125899906842624 -}}
 {{- if or (not $number) (not (hasKey $units $unit)) }}{{ fail (printf "%q is not a size such as 512MiB" (toString .)) }}{{ end -}}
 {{- printf "%.0f" (mulf (float64 $number) (get $units $unit)) }}
 {{- end }}
@@ -128,7 +128,7 @@ annotations:
 {{- if eq . "-" -}}
 storageClassName: ""
 {{- else if . -}}
-storageClassName: {{ . }}
+storageClassName: {{ . | quote }}
 {{- end }}
 {{- end }}
 
@@ -141,11 +141,11 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- define "kubeagents.caVolume" -}}
 - name: ca
   secret:
-    secretName: {{ .Values.tls.ca.existingSecret | default .Values.tls.existingSecret }}
+    secretName: {{ .Values.tls.ca.existingSecret | default .Values.tls.existingSecret | quote }}
     optional: true
     defaultMode: 0440
     items:
-      - key: {{ .Values.tls.ca.key }}
+      - key: {{ .Values.tls.ca.key | quote }}
         path: ca.crt
 {{- end }}
 
@@ -157,43 +157,43 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- else if .Values.persistence.existingClaim }}
 - name: data
   persistentVolumeClaim:
-    claimName: {{ .Values.persistence.existingClaim }}
+    claimName: {{ .Values.persistence.existingClaim | quote }}
 {{- end }}
 {{- if .Values.tokens.existingSecret }}
 - name: tokens
   secret:
-    secretName: {{ .Values.tokens.existingSecret }}
+    secretName: {{ .Values.tokens.existingSecret | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if .Values.tls.existingSecret }}
 - name: tls
   secret:
-    secretName: {{ .Values.tls.existingSecret }}
+    secretName: {{ .Values.tls.existingSecret | quote }}
     defaultMode: 0440
 {{- end }}
 {{- if .Values.tls.clientCA.existingSecret }}
 - name: client-ca
   secret:
-    secretName: {{ .Values.tls.clientCA.existingSecret }}
+    secretName: {{ .Values.tls.clientCA.existingSecret | quote }}
     defaultMode: 0440
     items:
-      - key: {{ .Values.tls.clientCA.key }}
-        path: {{ .Values.tls.clientCA.key }}
+      - key: {{ .Values.tls.clientCA.key | quote }}
+        path: {{ .Values.tls.clientCA.key | quote }}
 {{- end }}
 {{- if .Values.notify.existingSecret }}
 - name: notify
   secret:
-    secretName: {{ .Values.notify.existingSecret }}
+    secretName: {{ .Values.notify.existingSecret | quote }}
     defaultMode: 0440
 {{- else if or .Values.notify.existingConfigMap .Values.notify.rules }}
 - name: notify
   configMap:
-    name: {{ .Values.notify.existingConfigMap | default (printf "%s-notify" (include "kubeagents.fullname" .)) }}
+    name: {{ .Values.notify.existingConfigMap | default (printf "%s-notify" (include "kubeagents.fullname" .)) | quote }}
 {{- end }}
 {{- if .Values.restore.from }}
 - name: backups
   persistentVolumeClaim:
-    claimName: {{ .Values.restore.existingClaim | default (include "kubeagents.backupClaim" .) }}
+    claimName: {{ .Values.restore.existingClaim | default (include "kubeagents.backupClaim" .) | quote }}
 {{- end }}
 {{- with .Values.extraVolumes }}
 {{- toYaml . | nindent 0 }}
@@ -208,11 +208,11 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- range $name, $image := $images }}
 {{- if not $image.repository }}{{ $problems = append $problems (printf "%s.repository is not set. The project publishes no image yet: build it (make image), copy it to your registry, and name it here" $name) }}{{ end }}
 {{- end }}
-{{- $own := dict "PORT" "service.port" "HOST" "allowAnyone" "DATA_DIR" "persistence" "TOKENS_FILE" "tokens.existingSecret"
+{{- $own := dict "PORT" "service.port" "GOMEMLIMIT" "resources.limits.memory" "HOST" "allowAnyone" "DATA_DIR" "persistence" "TOKENS_FILE" "tokens.existingSecret"
   "TLS_CERT_FILE" "tls.existingSecret" "TLS_KEY_FILE" "tls.existingSecret" "TLS_CLIENT_CA_FILE" "tls.clientCA.existingSecret"
   "NOTIFY_FILE" "notify" "WEBHOOK_SECRET" "webhookSecret.existingSecret" "VAPID_PRIVATE_KEY" "vapid.existingSecret" -}}
 {{- range $name, $value := .Values.settings }}
-{{- if hasKey $own $name }}{{- $problems = append $problems (printf "settings.%s is set by the chart: use %s instead" $name (get $own $name)) }}{{ end }}
+{{- if and (hasKey $own $name) (not (kindIs "invalid" $value)) }}{{- $problems = append $problems (printf "settings.%s is set by the chart: use %s instead" $name (get $own $name)) }}{{ end }}
 {{- end }}
 {{- if and .Values.allowAnyone .Values.tokens.existingSecret }}
 {{- $problems = append $problems "allowAnyone and tokens.existingSecret exclude each other: set one of them" }}
@@ -233,7 +233,7 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $bodies := $.Values.settings.BODIES_MAX_BYTES | default "64MiB" }}
 {{- $need := add (div (mul (include "kubeagents.bytes" $history | int64) 4) 3) (include "kubeagents.bytes" $answers | int64) (include "kubeagents.bytes" $bodies | int64) 134217728 }}
 {{- if lt $limit $need }}
-{{- $problems = append $problems (printf "resources.limits.memory is %v, but HISTORY_MAX_BYTES=%v, ANSWERS_MAX_BYTES=%v and BODIES_MAX_BYTES=%v need %dMi: raise the limit, or lower settings.HISTORY_MAX_BYTES" . $history $answers $bodies (div (add $need 1048575) 1048576)) }}
+{{- $problems = append $problems (printf "resources.limits.memory is %v, but HISTORY_MAX_BYTES=%s, ANSWERS_MAX_BYTES=%s and BODIES_MAX_BYTES=%s need %dMi: raise the limit, or lower settings.HISTORY_MAX_BYTES" . (include "kubeagents.setting" $history) (include "kubeagents.setting" $answers) (include "kubeagents.setting" $bodies) (div (add $need 1048575) 1048576)) }}
 {{- end }}
 {{- end }}
 {{- if le (include "kubeagents.gracePeriod" . | int64) (add (include "kubeagents.seconds" (.Values.settings.SHUTDOWN_TIMEOUT | default "10s") | int64) (int64 .Values.preStopSleepSeconds)) }}
@@ -261,6 +261,18 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- if .Values.watcher.enabled }}
 {{- if and .Values.tokens.existingSecret (not .Values.watcher.token.existingSecret) }}{{- $problems = append $problems "watcher.token.existingSecret is not set: the watcher needs a token with the scope report" }}{{ end }}
 {{- if .Values.tls.clientCA.existingSecret }}{{- $problems = append $problems "watcher.enabled and tls.clientCA exclude each other: the watcher has no client certificate" }}{{ end }}
+{{- end }}
+{{- if not (regexMatch "^[a-z]([-a-z0-9]*[a-z0-9])?$" (include "kubeagents.fullname" .)) }}
+{{- $problems = append $problems (printf "the objects would be named %s, but a Service's name begins with a letter, and has no dots: set fullnameOverride" (include "kubeagents.fullname" .)) }}
+{{- end }}
+{{- $ofWatcher := dict "PORT" "" "POD_NAME" "" "POD_NAMESPACE" "" "KUBEAGENTS_SERVER" "internalURL" "NAMESPACES" "watcher.namespaces" "KUBEAGENTS_TOKEN_FILE" "watcher.token" -}}
+{{- range list (list "" .Values.extraEnv (omit $own "WEBHOOK_SECRET" "VAPID_PRIVATE_KEY") .Values.settings) (list "watcher." .Values.watcher.extraEnv $ofWatcher .Values.watcher.settings) }}
+{{- $prefix := index . 0 }}{{ $set := index . 2 }}{{ $settings := index . 3 | default dict }}
+{{- range index . 1 }}
+{{- if hasKey $set .name }}{{ $problems = append $problems (printf "%sextraEnv sets %s, which the chart sets%s" $prefix .name (get $set .name | default "" | printf ": use %s instead" | trimSuffix ": use  instead")) }}
+{{- else if not (kindIs "invalid" (index $settings .name)) }}{{ $problems = append $problems (printf "%sextraEnv and %ssettings both set %s: remove one of them" $prefix $prefix .name) }}
+{{- end }}
+{{- end }}
 {{- end }}
 {{- with $problems }}{{ fail (printf "\n\n- %s\n" (join "\n- " .)) }}{{ end }}
 {{- end }}
