@@ -17,10 +17,12 @@ import (
 
 // Bytes of unfiled commits. The filer starts at fileThreshold, files about roundBytes in a round, and writes them in
 // batches of about batchBytes. At defaultMaxUnfiled, new commits wait for the filer. The larger a round, the more
-// entries of one history it files together.
+// entries of one history it files together. A round ends earlier if it has roundSessions: each takes about a kilobyte
+// of memory, however short its reports are, and a server that is stopping waits for the round.
 const (
 	fileThreshold     = 16 << 20
 	roundBytes        = 16 << 20
+	roundSessions     = 16 << 10
 	defaultMaxUnfiled = 256 << 20
 	batchBytes        = 1 << 20
 )
@@ -107,7 +109,7 @@ func (j *Journal) fileUpTo(sequence uint64) error {
 	}
 }
 
-// fileRound files about [roundBytes] of the oldest commits.
+// fileRound files about [roundBytes] of the oldest commits, or about [roundSessions].
 func (j *Journal) fileRound() (err error) {
 	defer notify(j.roundDone)
 	defer func() { j.noteFiling(err) }()
@@ -122,7 +124,7 @@ func (j *Journal) fileRound() (err error) {
 	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), sessions: map[store.SessionKey]*filing{},
 		topics: map[string][]entry{}, renewed: map[store.SessionKey]bool{}, agents: map[string]bool{}, forgotten: map[string]bool{}}
 	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
-		if position > applied || taken >= roundBytes {
+		if position > applied || taken >= roundBytes || r.size() >= roundSessions {
 			return errStop
 		}
 		taken += len(commit)
@@ -190,6 +192,9 @@ type round struct {
 	agents    map[string]bool // agents of forgotten sessions and of sessions in the round: their states are written
 	forgotten map[string]bool // prefixes of histories that this round deletes
 }
+
+// size returns the number of sessions in the round.
+func (r *round) size() int { return len(r.sessions) + len(r.renewed) }
 
 // filing is what a round files in the history of a session.
 type filing struct {

@@ -1,9 +1,11 @@
 package journal
 
 import (
+	"fmt"
 	"runtime"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
@@ -91,5 +93,53 @@ func TestMarkAliveDuringClose(t *testing.T) {
 		require.NoError(t, j.Close())
 		others.Wait()
 		j.MarkAlive(epoch) // does nothing
+	}
+}
+
+// TestARoundHasABoundedNumberOfSessions files many sessions whose reports are short. A round that had 16 MiB of them
+// would take hundreds of megabytes of memory, and keep a server from stopping.
+func TestARoundHasABoundedNumberOfSessions(t *testing.T) {
+	const commit = 1000
+	for name, test := range map[string]struct {
+		topics int  // the number of different sessions
+		renews bool // whether the reports only renew them
+		whole  bool // whether one round files all
+	}{
+		"many sessions":        {topics: 2 * roundSessions},
+		"many renewals":        {topics: 2 * roundSessions, renews: true},
+		"many of few sessions": {topics: 10, whole: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			j, st, err := openAndReplay(t, vfs.NewMem(), "data")
+			require.NoError(t, err)
+			j.filing.Lock() // keeps the log from being filed in the background
+			for from := 0; from < 2*roundSessions; from += commit {
+				records := make([]models.Record, 0, commit)
+				for n := from; n < from+commit; n++ {
+					topic := fmt.Sprint(n % test.topics)
+					r := models.Record{Received: epoch, Sequence: uint64(n + 1), StatusReport: models.StatusReport{
+						AgentID: "a" + topic, SessionTopic: topic, Status: models.Running, Timestamp: epoch.Add(time.Duration(n)), Message: "m"}}
+					if test.renews {
+						r.Renews.Sequence = r.Sequence
+					}
+					records = append(records, r)
+				}
+				record(t, j, st, records...)
+			}
+			j.filing.Unlock()
+			before, all := j.filedTo.Load().position, j.durable.Load()
+			require.NoError(t, j.fileRound())
+			if test.whole {
+				require.Equal(t, all, j.filedTo.Load().position)
+			} else {
+				commits := j.filedTo.Load().position - before
+				require.LessOrEqual(t, commits, uint64(roundSessions/commit+1))
+				require.Positive(t, commits)
+			}
+			require.NoError(t, j.File())
+			require.Equal(t, all, j.filedTo.Load().position)
+			require.Zero(t, j.Stats().UnfiledBytes)
+			require.NoError(t, j.Close())
+		})
 	}
 }
