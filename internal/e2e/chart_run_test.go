@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"crypto/tls"
 	"encoding/base64"
+	"encoding/pem"
 	"fmt"
 	"net"
 	"net/http"
@@ -335,6 +336,28 @@ func TestChartTokensAreReloaded(t *testing.T) {
 	require.Eventually(t, func() bool {
 		return n.do("GET", "https", "/api/summary", "", "Authorization: Bearer "+token) == http.StatusOK
 	}, time.Minute, 20*time.Millisecond)
+	stop()
+}
+
+// TestChartCertificatesAreReloaded renews the certificate in the Secret of a running server, as cert-manager and a kubelet
+// do.
+func TestChartCertificatesAreReloaded(t *testing.T) {
+	needChart(t)
+	n := newNode(t, "--values", valueSets(t)["tls"])
+	stop := n.start("kubeagents")
+	served := func() []byte {
+		conn, err := tls.Dial("tcp", "127.0.0.1:"+n.port, &tls.Config{InsecureSkipVerify: true}) //nolint:gosec,noctx // only which certificate it is counts
+		require.NoError(t, err)
+		defer conn.Close() //nolint:errcheck // nothing is sent
+		return conn.ConnectionState().PeerCertificates[0].Raw
+	}
+	secret := n.secrets["kubeagents-tls"]
+	first, _ := pem.Decode(secret["tls.crt"])
+	require.Equal(t, first.Bytes, served())
+	secret["tls.crt"], secret["tls.key"] = newAuthority(t).sign(t, 10)
+	renewed, _ := pem.Decode(secret["tls.crt"])
+	n.writeVolume(filepath.Join(n.root, "volumes", "tls"), secret)
+	require.Eventually(t, func() bool { return bytes.Equal(renewed.Bytes, served()) }, time.Minute, 20*time.Millisecond)
 	stop()
 }
 
