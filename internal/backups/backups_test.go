@@ -160,6 +160,7 @@ func TestReceiveRefusesWhatIsNoBackup(t *testing.T) {
 		"a pipe":                   {with(tar.Header{Name: "a", Typeflag: tar.TypeFifo}), `it contains "a"`},
 		"a file twice":             {with(tar.Header{Name: "000002.log"}), "exist"},
 		"a file beyond the disk":   {huge.Bytes(), "is full: it has room for"},
+		"more than an archive":     {append(archiveOf(t, whole...), make([]byte, 2<<20)...), "it goes on after the end of the archive"},
 		"nothing":                  {archiveOf(t), "empty archive"},
 		"text":                     {bytes.Repeat([]byte("<html>"), 1000), "something that is no backup"},
 		"other files":              {archiveOf(t, entry{tar.Header{Name: "notes.txt"}, "hello"}), "contains no journal"},

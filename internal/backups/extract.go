@@ -13,8 +13,9 @@ import (
 )
 
 const (
-	tarBlock = 512          // tar archives consist of blocks, in bytes
-	tarEnd   = 2 * tarBlock // at the end of an archive are two blocks of zeros
+	tarBlock   = 512          // tar archives consist of blocks, in bytes
+	tarEnd     = 2 * tarBlock // at the end of an archive are two blocks of zeros
+	tarPadding = 1 << 20      // at most, after these blocks, up to the end of a record
 )
 
 // extract writes the files of an archive to a directory and syncs them. The archive is a stranger's: it may contain
@@ -95,10 +96,14 @@ func (c *countingReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// drain reads up to the end, so that an archive that breaks off after its last block is noticed, too.
+// drain reads up to the end, so that an archive that breaks off after its last block is noticed, too. At most the
+// padding of the archive's last record may follow.
 func (c *countingReader) drain() error {
-	if _, err := io.Copy(io.Discard, c); err != nil {
+	switch n, err := io.Copy(io.Discard, io.LimitReader(c, tarPadding+1)); {
+	case err != nil:
 		return c.brokenOff(err)
+	case n > tarPadding:
+		return errors.New("the server sent something that is no backup: it goes on after the end of the archive")
 	}
 	return nil
 }

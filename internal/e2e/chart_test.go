@@ -223,6 +223,25 @@ func find(t testing.TB, objects []manifest, kind, name string) manifest {
 	return objects[i]
 }
 
+// TestChartTrustsTheAuthorityOfInternalURL checks that the chart's own clients trust the authority of a proxy that
+// terminates TLS.
+func TestChartTrustsTheAuthorityOfInternalURL(t *testing.T) {
+	needChart(t)
+	objects := objectsIn(t, render(t, "--values", chartDir+"/ci/backup-values.yaml", "--set",
+		"internalURL=https://hub.example.com,tls.ca.existingSecret=authority,watcher.enabled=true,watcher.image.repository=r/w,watcher.token.existingSecret=w"))
+	for name, pod := range map[string]map[string]any{
+		"backup":  at[map[string]any](find(t, objects, "CronJob", "kubeagents-backup"), "spec", "jobTemplate", "spec", "template", "spec"),
+		"watcher": at[map[string]any](find(t, objects, "Deployment", "kubeagents-watcher"), "spec", "template", "spec"),
+		"test":    at[map[string]any](find(t, objects, "Pod", "kubeagents-test"), "spec"),
+	} {
+		rendered, err := yaml.Marshal(pod)
+		require.NoError(t, err)
+		require.Contains(t, string(rendered), "secretName: authority", name)
+		require.Contains(t, string(rendered), "name: SSL_CERT_DIR", name)
+		require.Contains(t, string(rendered), "mountPath: /etc/kubeagents/ca", name)
+	}
+}
+
 // TestChartRefuses checks what a person is told about values that would not run.
 func TestChartRefuses(t *testing.T) {
 	needChart(t)
@@ -239,7 +258,7 @@ func TestChartRefuses(t *testing.T) {
 		"a secret among the settings":            {tokens + ",settings.WEBHOOK_SECRET=whsec_x", "settings.WEBHOOK_SECRET is set by the chart: use webhookSecret.existingSecret instead"},
 		"a duration that is none":                {tokens + ",settings.SHUTDOWN_TIMEOUT=ten", "at '/settings/SHUTDOWN_TIMEOUT'"},
 		"a size that is none":                    {tokens + ",settings.HISTORY_MAX_BYTES=much", "at '/settings/HISTORY_MAX_BYTES'"},
-		"too little memory":                      {tokens + ",resources.limits.memory=2Gi,settings.HISTORY_MAX_BYTES=2GiB", "HISTORY_MAX_BYTES=2GiB, ANSWERS_MAX_BYTES=64MiB and BODIES_MAX_BYTES=64MiB need 2987Mi: raise the limit"},
+		"too little memory":                      {tokens + ",resources.limits.memory=2Gi,settings.HISTORY_MAX_BYTES=2GiB", "HISTORY_MAX_BYTES=2GiB, ANSWERS_MAX_BYTES=64MiB and BODIES_MAX_BYTES=64MiB need 3584Mi: raise the limit"},
 		"too little memory for the default":      {tokens + ",resources.limits.memory=2Gi,settings.HISTORY_MAX_BYTES=null", "HISTORY_MAX_BYTES=2GiB"},
 		"too little time to stop":                {tokens + ",settings.SHUTDOWN_TIMEOUT=1m,terminationGracePeriodSeconds=60", "must be longer than settings.SHUTDOWN_TIMEOUT"},
 		"client certificates without TLS":        {tokens + ",tls.clientCA.existingSecret=c", "tls.clientCA.existingSecret needs tls.existingSecret"},

@@ -136,12 +136,17 @@ storageClassName: {{ . | quote }}
 {{- .Values.backup.persistence.existingClaim | default (printf "%s-backup" (include "kubeagents.fullname" .)) }}
 {{- end }}
 
+{{/* Not empty if the chart's own clients need an authority: for the server's own TLS, or for that of internalURL. */}}
+{{- define "kubeagents.hasCA" -}}
+{{- .Values.tls.ca.existingSecret | default .Values.tls.existingSecret }}
+{{- end }}
+
 {{/* The volume with the authority that clients of the server trust. The certificates in SSL_CERT_DIR add to those in the
 image. The key is optional: a certificate of a public authority has none. */}}
 {{- define "kubeagents.caVolume" -}}
 - name: ca
   secret:
-    secretName: {{ .Values.tls.ca.existingSecret | default .Values.tls.existingSecret | quote }}
+    secretName: {{ include "kubeagents.hasCA" . | quote }}
     optional: true
     defaultMode: 0440
     items:
@@ -231,7 +236,7 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $history := $.Values.settings.HISTORY_MAX_BYTES | default "2GiB" }}
 {{- $answers := $.Values.settings.ANSWERS_MAX_BYTES | default "64MiB" }}
 {{- $bodies := $.Values.settings.BODIES_MAX_BYTES | default "64MiB" }}
-{{- $need := add (div (mul (include "kubeagents.bytes" $history | int64) 4) 3) (include "kubeagents.bytes" $answers | int64) (include "kubeagents.bytes" $bodies | int64) 134217728 }}
+{{- $need := add (div (mul (include "kubeagents.bytes" $history | int64) 3) 2) (include "kubeagents.bytes" $answers | int64) (include "kubeagents.bytes" $bodies | int64) 402653184 }}
 {{- if lt $limit $need }}
 {{- $problems = append $problems (printf "resources.limits.memory is %v, but HISTORY_MAX_BYTES=%s, ANSWERS_MAX_BYTES=%s and BODIES_MAX_BYTES=%s need %dMi: raise the limit, or lower settings.HISTORY_MAX_BYTES" . (include "kubeagents.setting" $history) (include "kubeagents.setting" $answers) (include "kubeagents.setting" $bodies) (div (add $need 1048575) 1048576)) }}
 {{- end }}
