@@ -258,7 +258,7 @@ func TestChartRefuses(t *testing.T) {
 		"a secret among the settings":            {tokens + ",settings.WEBHOOK_SECRET=whsec_x", "settings.WEBHOOK_SECRET is set by the chart: use webhookSecret.existingSecret instead"},
 		"a duration that is none":                {tokens + ",settings.SHUTDOWN_TIMEOUT=ten", "at '/settings/SHUTDOWN_TIMEOUT'"},
 		"a size that is none":                    {tokens + ",settings.HISTORY_MAX_BYTES=much", "at '/settings/HISTORY_MAX_BYTES'"},
-		"too little memory":                      {tokens + ",resources.limits.memory=2Gi,settings.HISTORY_MAX_BYTES=2GiB", "HISTORY_MAX_BYTES=2GiB, ANSWERS_MAX_BYTES=64MiB and BODIES_MAX_BYTES=64MiB need 3584Mi: raise the limit"},
+		"too little memory":                      {tokens + ",resources.limits.memory=2Gi,settings.HISTORY_MAX_BYTES=2GiB", "HISTORY_MAX_BYTES=2GiB, ANSWERS_MAX_BYTES=64MiB and BODIES_MAX_BYTES=64MiB need 4736Mi: raise the limit"},
 		"too little memory for the default":      {tokens + ",resources.limits.memory=2Gi,settings.HISTORY_MAX_BYTES=null", "HISTORY_MAX_BYTES=2GiB"},
 		"too little time to stop":                {tokens + ",settings.SHUTDOWN_TIMEOUT=1m,terminationGracePeriodSeconds=60", "must be longer than settings.SHUTDOWN_TIMEOUT"},
 		"client certificates without TLS":        {tokens + ",tls.clientCA.existingSecret=c", "tls.clientCA.existingSecret needs tls.existingSecret"},
@@ -436,7 +436,7 @@ func TestChartRenders(t *testing.T) {
 		"settings.TEAM_SHARE=0.25":                                                          {"TEAM_SHARE": "0.25"},
 		"settings.METRICS_PUBLIC=true":                                                      {"METRICS_PUBLIC": "true"},
 		"settings.LOG_FORMAT=null":                                                          {"LOG_FORMAT": ""},
-		"resources.limits.memory=2Gi":                                                       {"GOMEMLIMIT": "1932735283"},
+		"resources.limits.memory=2Gi":                                                       {"GOMEMLIMIT": "1610612736"},
 		"resources.limits.memory=null":                                                      {"GOMEMLIMIT": ""},
 		"ingress.enabled=true,ingress.host=a.example":                                       {"PUBLIC_URL": "https://a.example"},
 		"ingress.enabled=true,ingress.host=a.example,ingress.path=/k/":                      {"PUBLIC_URL": "https://a.example/k"},
@@ -454,10 +454,10 @@ func TestChartRenders(t *testing.T) {
 			require.Equal(t, value, got[name], "%s: %s", set, name)
 		}
 	}
-	numbers := writeFile(t, filepath.Join(t.TempDir(), "numbers.yaml"), []byte("settings: {HISTORY_MAX_BYTES: 536870912, MAX_SESSIONS: 2000000}\n"+
+	numbers := writeFile(t, filepath.Join(t.TempDir(), "numbers.yaml"), []byte("settings: {HISTORY_MAX_BYTES: 268435456, MAX_SESSIONS: 2000000}\n"+
 		"backup: {activeDeadlineSeconds: 2000000, keep: 2000000}\n")) // a file's numbers are floating-point ones
 	rendered := render(t, "--values", valueSets(t)["backup"], "--values", numbers)
-	for _, want := range []string{`value: "536870912"`, `value: "2000000"`, "activeDeadlineSeconds: 2000000\n", `- "2000000"`} {
+	for _, want := range []string{`value: "268435456"`, `value: "2000000"`, "activeDeadlineSeconds: 2000000\n", `- "2000000"`} {
 		require.Contains(t, rendered, want)
 	}
 	for set, want := range map[string]uint64{

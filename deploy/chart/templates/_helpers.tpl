@@ -236,7 +236,7 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $history := $.Values.settings.HISTORY_MAX_BYTES | default "2GiB" }}
 {{- $answers := $.Values.settings.ANSWERS_MAX_BYTES | default "64MiB" }}
 {{- $bodies := $.Values.settings.BODIES_MAX_BYTES | default "64MiB" }}
-{{- $need := add (div (mul (include "kubeagents.bytes" $history | int64) 3) 2) (include "kubeagents.bytes" $answers | int64) (include "kubeagents.bytes" $bodies | int64) 402653184 }}
+{{- $need := add (mul (include "kubeagents.bytes" $history | int64) 2) (include "kubeagents.bytes" $answers | int64) (include "kubeagents.bytes" $bodies | int64) 536870912 }}
 {{- if lt $limit $need }}
 {{- $problems = append $problems (printf "resources.limits.memory is %v, but HISTORY_MAX_BYTES=%s, ANSWERS_MAX_BYTES=%s and BODIES_MAX_BYTES=%s need %dMi: raise the limit, or lower settings.HISTORY_MAX_BYTES" . (include "kubeagents.setting" $history) (include "kubeagents.setting" $answers) (include "kubeagents.setting" $bodies) (div (add $need 1048575) 1048576)) }}
 {{- end }}
