@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -84,6 +85,41 @@ func TestChartVolumeGrows(t *testing.T) {
 		return len(at[[]any](after, "metadata", "ownerReferences")) == 1
 	})
 	require.Equal(t, at[string](before, "metadata", "uid"), at[string](after, "metadata", "uid"), "the Pod stays")
+}
+
+// watcherProgram builds the watcher, once, and returns its path.
+var watcherProgram = sync.OnceValue(func() string {
+	path := filepath.Join(buildDir(), "kubeagents-watcher")
+	build := exec.Command("go", "build", "-C", root+"/deploy/watcher", "-o", path, ".") //nolint:noctx // the build ends by itself
+	if out, err := build.CombinedOutput(); err != nil {
+		panic("build the watcher: " + string(out))
+	}
+	return path
+})
+
+// TestChartWatcherRuns runs the watcher with the settings, files and probes that the chart renders, beside the server. A
+// Job that carries the label becomes an agent.
+func TestChartWatcherRuns(t *testing.T) {
+	needChart(t)
+	c := startCluster(t)
+	for _, namespace := range []string{"kubeagents", "data"} {
+		c.do(t, "POST", "/api/v1/namespaces", "metadata: {name: "+namespace+"}", http.StatusCreated)
+	}
+	n := newNode(t, "--values", valueSets(t)["watcher"])
+	stop := n.start("kubeagents")
+	watcher := *n
+	watcher.port = freePort(t)
+	pod := at[map[string]any](find(t, n.objects, "Deployment", "kubeagents-watcher"), "spec", "template", "spec")
+	stopWatcher := watcher.startContainer(pod, "KUBECONFIG="+c.kubeconfig, "HOST=127.0.0.1")
+	c.do(t, "POST", "/apis/batch/v1/namespaces/data/jobs", `{"metadata": {"name": "import", "labels": {"kubeagents.dev/agent": "nightly-import"}},
+		"spec": {"template": {"spec": {"restartPolicy": "Never", "containers": [{"name": "main", "image": "import"}]}}}}`, http.StatusCreated)
+	c.eventually(t, func() bool {
+		return n.do("GET", "http", "/api/agents/data%2Fnightly-import", "", "Authorization: Bearer "+n.tokens["reads"].Token) == http.StatusOK
+	})
+	log := stopWatcher()
+	require.NotContains(t, log, `"level":"ERROR"`)
+	require.NotContains(t, log, `"level":"WARN"`)
+	stop()
 }
 
 // cluster is a running control plane.

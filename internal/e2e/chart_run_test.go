@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"bytes"
+	"cmp"
 	"crypto/tls"
 	"encoding/base64"
 	"encoding/pem"
@@ -31,6 +32,7 @@ type node struct {
 	t       *testing.T
 	root    string // the directory with all volumes
 	port    string // the port that 8080 stands for
+	service string // the port of the server that the Service leads to
 	secrets map[string]map[string][]byte
 	objects []manifest
 	tokens  map[string]accesstest.Holder
@@ -38,16 +40,12 @@ type node struct {
 
 func newNode(t *testing.T, args ...string) *node {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
+	port := freePort(t)
 	tokens, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	ca := newAuthority(t)
 	cert, key := ca.sign(t, 9)
 	vapid := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
-	return &node{t: t, root: t.TempDir(), port: port, objects: objectsIn(t, render(t, args...)), tokens: holders, secrets: map[string]map[string][]byte{
+	return &node{t: t, root: t.TempDir(), port: port, service: port, objects: objectsIn(t, render(t, args...)), tokens: holders, secrets: map[string]map[string][]byte{
 		"kubeagents-tokens":  {"tokens": []byte(readFile(t, tokens)), "file": []byte(readFile(t, tokens))},
 		"kubeagents-tls":     {"tls.crt": cert, "tls.key": key, "ca.crt": ca.pem},
 		"internal-ca":        {"ca.crt": ca.pem},
@@ -57,7 +55,19 @@ func newNode(t *testing.T, args ...string) *node {
 		"kubeagents-webhook": {"WEBHOOK_SECRET": []byte("whsec_" + base64.StdEncoding.EncodeToString(make([]byte, 32)))},
 		"kubeagents-vapid":   {"VAPID_PRIVATE_KEY": []byte(vapid)},
 		"kubeagents-backup":  {"token": []byte(holders["admin"].Token + "\n")},
+		"kubeagents-watcher": {"token": []byte(holders["reports"].Token + "\n")},
 	}}
+}
+
+// freePort returns a port of the loopback interface that was free a moment ago.
+func freePort(t *testing.T) string {
+	t.Helper()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	_, port, err := net.SplitHostPort(listener.Addr().String())
+	require.NoError(t, err)
+	require.NoError(t, listener.Close())
+	return port
 }
 
 // mount writes the files of a Pod's volumes, and returns the directory of each.
@@ -135,13 +145,14 @@ func (n *node) writeVolume(dir string, files map[string][]byte) {
 func (n *node) command(pod, container map[string]any) *exec.Cmd {
 	n.t.Helper()
 	dirs := n.mount(pod)
-	var replace []string
+	var replace, services []string
 	for _, o := range n.objects { // the Service's name and port stand for the server's
 		if o.kind() == "Service" {
 			port := at[[]any](o, "spec", "ports")[0].(map[string]any)["port"]
-			replace = append(replace, fmt.Sprintf("://%s.kubeagents.svc:%v", o.name(), port), "://127.0.0.1:"+n.port)
+			replace = append(replace, fmt.Sprintf("://%s.kubeagents.svc:%v", o.name(), port), "://127.0.0.1:"+n.service)
 		}
 	}
+	services = slices.Clone(replace)
 	mounts := at[[]any](container, "volumeMounts")
 	for _, m := range mounts {
 		mount := m.(map[string]any)
@@ -149,13 +160,14 @@ func (n *node) command(pod, container map[string]any) *exec.Cmd {
 		require.True(n.t, ok, "%v", mount)
 		replace = append(replace, mount["mountPath"].(string), dir)
 	}
-	here := strings.NewReplacer(replace...)
+	here, serviceURL := strings.NewReplacer(replace...), strings.NewReplacer(services...)
 	var args []string
 	for _, arg := range at[[]any](container, "command") {
 		args = append(args, here.Replace(arg.(string)))
 	}
-	require.Equal(n.t, "/kubeagents", args[0])
-	cmd := exec.CommandContext(n.t.Context(), program(), args[1:]...)
+	programs := map[string]func() string{"/kubeagents": program, "/kubeagents-watcher": watcherProgram}
+	require.Contains(n.t, programs, args[0])
+	cmd := exec.CommandContext(n.t.Context(), programs[args[0]](), args[1:]...)
 	cmd.Env = []string{} // no variable of the test
 	for _, source := range at[[]any](container, "envFrom") {
 		name := at[string](source.(map[string]any), "secretRef", "name")
@@ -166,7 +178,10 @@ func (n *node) command(pod, container map[string]any) *exec.Cmd {
 	for _, v := range at[[]any](container, "env") {
 		variable := v.(map[string]any)
 		name, value := variable["name"].(string), at[string](variable, "value")
-		if variable["valueFrom"] != nil {
+		if field := at[string](variable, "valueFrom", "fieldRef", "fieldPath"); field != "" {
+			value = map[string]string{"metadata.namespace": "kubeagents", "metadata.name": "a-pod"}[field]
+			require.NotEmpty(n.t, value, field)
+		} else if variable["valueFrom"] != nil {
 			text, ok := n.secrets[at[string](variable, "valueFrom", "secretKeyRef", "name")][at[string](variable, "valueFrom", "secretKeyRef", "key")]
 			require.True(n.t, ok, "%v", variable)
 			value = string(text)
@@ -181,6 +196,7 @@ func (n *node) command(pod, container map[string]any) *exec.Cmd {
 		case "HTTPS_PROXY":
 			continue
 		}
+		value = serviceURL.Replace(value)
 		if strings.HasPrefix(value, "/") {
 			require.NotEqual(n.t, value, here.Replace(value), "%s=%s is in no volume", name, value)
 			value = here.Replace(value)
@@ -218,7 +234,7 @@ func (n *node) probe(pod, container map[string]any, name string) error {
 	}) {
 		return fmt.Errorf("no port %v in %v", get["port"], ports)
 	}
-	scheme := strings.ToLower(get["scheme"].(string))
+	scheme := strings.ToLower(cmp.Or(at[string](get, "scheme"), "HTTP"))
 	client := http.Client{Timeout: 10 * time.Second, Transport: &http.Transport{DisableKeepAlives: true,
 		TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // as a kubelet does
 	resp, err := client.Get(scheme + "://127.0.0.1:" + n.port + get["path"].(string))
@@ -242,8 +258,16 @@ func (n *node) start(name string) (stop func() string) {
 		status, out := n.run(pod, container)
 		require.Zero(n.t, status, "%s: %s", container["name"], out)
 	}
+	return n.startContainer(pod)
+}
+
+// startContainer starts the first container of a Pod with more variables, and waits until its probes succeed. stop is as
+// that of start.
+func (n *node) startContainer(pod map[string]any, variables ...string) (stop func() string) {
+	n.t.Helper()
 	container := at[[]any](pod, "containers")[0].(map[string]any)
 	cmd := n.command(pod, container)
+	cmd.Env = append(cmd.Env, variables...)
 	var log bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &log, &log
 	require.NoError(n.t, cmd.Start())
@@ -252,19 +276,23 @@ func (n *node) start(name string) (stop func() string) {
 	go func() { ended <- cmd.Wait() }()
 	limit := time.After(time.Minute)
 	for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
+		if container[probe] == nil {
+			require.Equal(n.t, "startupProbe", probe)
+			continue
+		}
 		for err := n.probe(pod, container, probe); err != nil; err = n.probe(pod, container, probe) {
 			select {
 			case <-limit:
-				require.FailNow(n.t, "the server does not start", "%s: %v", probe, err)
+				require.FailNow(n.t, "it does not start", "%s: %v", probe, err)
 			case err := <-ended:
-				require.FailNow(n.t, "the server ended while it started", "%v: %s", err, log.String())
+				require.FailNow(n.t, "it ended while it started", "%v: %s", err, log.String())
 			case <-time.After(20 * time.Millisecond):
 			}
 		}
 	}
 	return func() string {
 		n.t.Helper()
-		grace := time.Duration(at[uint64](pod, "terminationGracePeriodSeconds")) * time.Second
+		grace := time.Duration(cmp.Or(at[uint64](pod, "terminationGracePeriodSeconds"), 30)) * time.Second
 		require.NoError(n.t, cmd.Process.Signal(syscall.SIGTERM))
 		late := time.AfterFunc(grace, func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended already
 		defer late.Stop()
