@@ -21,7 +21,7 @@ func Restore(ctx context.Context, backup, dataDir string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := os.Stat(filepath.Join(backup, lockOfServer)); err == nil {
+	if _, err := os.Stat(filepath.Join(backup, datadir.LockFile)); err == nil {
 		unlock, err := journal.Lock(backup)
 		if err != nil {
 			return fmt.Errorf("%s is no backup, but the state of a server that may be running: make a backup with kubeagents backup, or stop that server", backup)
@@ -41,9 +41,6 @@ func Restore(ctx context.Context, backup, dataDir string) error {
 	})
 }
 
-// lockOfServer is the name of the file by which a server locks its state. Backups have none.
-const lockOfServer = "LOCK"
-
 // filesOf returns the names of the files in a backup.
 func filesOf(backup string) (names []string, err error) {
 	entries, err := os.ReadDir(backup)
@@ -55,7 +52,7 @@ func filesOf(backup string) (names []string, err error) {
 	}
 	found := false
 	for _, e := range entries {
-		if e.Type().IsRegular() && e.Name() != lockOfServer {
+		if e.Type().IsRegular() && e.Name() != datadir.LockFile {
 			names = append(names, e.Name())
 			found = found || strings.HasPrefix(e.Name(), "marker.manifest.")
 		}

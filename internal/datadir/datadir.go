@@ -156,7 +156,7 @@ func stateIn(dir string) (names []string, err error) {
 
 // isState reports whether a name is that of a file of the journal or of its storage engine.
 func isState(name string) bool {
-	known := []string{lockFile, "CURRENT", "control.sock"}
+	known := []string{LockFile, "CURRENT", "control.sock"}
 	begin := []string{"MANIFEST-", "OPTIONS-", "marker.", "sent-backup-"}
 	end := []string{".sst", ".log", ".blob"}
 	return slices.Contains(known, name) ||

@@ -14,8 +14,8 @@ import (
 // restoringFolder is the name of the folder in which [Restore] puts the state together.
 const restoringFolder = ".kubeagents.restoring"
 
-// lockFile is the name of the file by which a directory is locked.
-const lockFile = "LOCK"
+// LockFile is the name of the file by which a server, or a restore, locks a directory. Backups have none.
+const LockFile = "LOCK"
 
 // HoldsState reports whether a server has kept state in a directory that an operator named. The directory need not
 // exist.
@@ -47,7 +47,7 @@ func Restore(dir string, lock func(dir string) (unlock func() error, err error),
 		return err
 	}
 	defer func() {
-		os.Remove(filepath.Join(dir, lockFile)) //nolint:errcheck // where an open file can't be removed, it stays
+		os.Remove(filepath.Join(dir, LockFile)) //nolint:errcheck // where an open file can't be removed, it stays
 		err = errors.Join(err, unlock())
 	}()
 	if err := checkEmpty(dir); err != nil { // again, because another restore may have ended meanwhile
@@ -132,7 +132,7 @@ func entriesOf(dir string) (names []string, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		if !slices.Contains([]string{lockFile, restoringFolder, "lost+found"}, e.Name()) {
+		if !slices.Contains([]string{LockFile, restoringFolder, "lost+found"}, e.Name()) {
 			names = append(names, e.Name())
 		}
 	}

@@ -13,7 +13,7 @@ import (
 
 // lockAs locks a directory as the journal does, with a file in it.
 func lockAs(dir string) (func() error, error) {
-	return func() error { return nil }, os.WriteFile(filepath.Join(dir, lockFile), nil, 0o600)
+	return func() error { return nil }, os.WriteFile(filepath.Join(dir, LockFile), nil, 0o600)
 }
 
 // writeState writes a file of state.

@@ -263,13 +263,14 @@ func (r *round) finish(st *store.Store) error {
 		return cmp.Or(strings.Compare(a.AgentID, b.AgentID), strings.Compare(a.Topic, b.Topic))
 	})
 	st.File(filings)
-	r.putStates(st, filings)
+	r.putSessionStates(filings)
 	renewed := make([]store.Filing, 0, len(r.renewed))
 	for key := range r.renewed {
 		renewed = append(renewed, store.Filing{SessionKey: key})
 	}
 	st.File(renewed)
-	r.putStates(st, renewed)
+	r.putSessionStates(renewed)
+	r.putAgentStates(st)
 	for i := range filings {
 		f := &filings[i]
 		session := r.sessions[f.SessionKey]
@@ -293,8 +294,8 @@ func (r *round) finish(st *store.Store) error {
 	return nil
 }
 
-// putStates adds the states of the filed sessions, and of all agents concerned, to the batch.
-func (r *round) putStates(st *store.Store, filings []store.Filing) {
+// putSessionStates adds the states of the filed sessions to the batch.
+func (r *round) putSessionStates(filings []store.Filing) {
 	for i := range filings {
 		f := &filings[i]
 		if f.SessionKnown {
@@ -304,6 +305,10 @@ func (r *round) putStates(st *store.Store, filings []store.Filing) {
 			r.agents[f.AgentID] = true
 		}
 	}
+}
+
+// putAgentStates adds the states of all agents concerned to the batch.
+func (r *round) putAgentStates(st *store.Store) {
 	for id := range r.agents {
 		if state, ok := st.AgentState(id); ok {
 			r.batch.Set(agentStateKey(id), appendAgentState(nil, state), nil) //nolint:errcheck // see above
