@@ -56,6 +56,11 @@ func (s *sender) failWith(fault error) {
 
 var tenPerMinute = notify.Limit{Messages: 10, Per: time.Minute}
 
+// midday returns a zone in which it is about midday now, so that nothing in it is held back at night. Its name is UTC.
+func midday() *time.Location {
+	return time.FixedZone("UTC", int((12*time.Hour-time.Since(time.Now().UTC().Truncate(24*time.Hour)))/time.Second))
+}
+
 // rulesOf returns rules that notify a phone at once, and a team after 20 minutes.
 func rulesOf(phone *sender) *notify.Config {
 	steps := []notify.Step{{To: []string{"phone"}}, {After: 20 * time.Minute, To: []string{"team"}}}
@@ -67,7 +72,7 @@ func rulesOf(phone *sender) *notify.Config {
 		Rules: []notify.Rule{
 			{Name: "needs-me", Changes: []notify.Change{notify.Waits, notify.Lost, notify.Failed}, Steps: steps, Every: 30 * time.Minute, Until: 4 * time.Hour},
 			{Name: "deploys", Changes: []notify.Change{notify.Finished}, Agents: []string{"deploy", "release-*"}, Title: "production", Steps: []notify.Step{{To: []string{"team"}}},
-				Quiet: &notify.Quiet{From: 22 * time.Hour, To: 7 * time.Hour, Zone: time.UTC}, Text: notify.TitleOnly},
+				Quiet: &notify.Quiet{From: 22 * time.Hour, To: 7 * time.Hour, Zone: midday()}, Text: notify.TitleOnly},
 		},
 	}
 }
