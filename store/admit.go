@@ -167,7 +167,9 @@ func (s *Store) Settle() {
 	defer s.mu.Unlock()
 	for _, se := range s.admitted.pinned {
 		se.pinned, se.unsettled, se.reserved = false, false, 0
-		s.enqueue(se)
+		if s.sessions[sessionID{se.agent, se.topic}] == se { // otherwise it was removed
+			s.enqueue(se)
+		}
 	}
 	clear(s.admitted.pinned)
 	s.admitted.pinned = s.admitted.pinned[:0]

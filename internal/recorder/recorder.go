@@ -154,7 +154,7 @@ func (r *Recorder) RemoveSession(key store.SessionKey, now time.Time) (int, erro
 	return r.remove(&removal{
 		find: func() ([]store.Forgotten, error) { return r.sessionToForget(key, now) },
 		apply: func() int {
-			if r.store.RemoveSession(key, now) {
+			if r.store.RemoveSession(key, now) || r.journal != nil { // in the latter case, find has found it
 				return 1
 			}
 			return 0
@@ -210,8 +210,11 @@ func (r *Recorder) recordRemoval(m *removal) error {
 
 // sessionToForget returns the record of a forgotten session for the journal, or nil if there is no such session.
 func (r *Recorder) sessionToForget(key store.SessionKey, now time.Time) ([]store.Forgotten, error) {
-	if _, err := r.journal.Recall(key, now); err != nil || !r.store.Has(key) {
-		return nil, err
+	if !r.store.Has(key) {
+		cold, err := r.journal.Cold(key, 1)
+		if cold == nil || err != nil || !now.Before(r.store.RetainedUntil(cold.Session)) {
+			return nil, err
+		}
 	}
 	agent, _ := r.store.Agent(key.AgentID)
 	return []store.Forgotten{{SessionKey: key, LastOfAgent: agent.SessionCount <= 1 && !r.store.HasCold()}}, nil

@@ -322,3 +322,37 @@ func TestHistoriesOfAgentsAreTrimmed(t *testing.T) {
 	require.Less(t, space(), before/4)
 	require.NoError(t, h.journal.Close())
 }
+
+// TestARemovedColdSessionStaysRemoved removes a session that memory has evicted, also while memory has no room for it.
+// Nothing of it is left that would expire or be forgotten later.
+func TestARemovedColdSessionStaysRemoved(t *testing.T) {
+	opts := roomy
+	opts.MaxSessions = 1
+	for _, room := range []bool{true, false} {
+		h := &hub{now: epoch, fs: vfs.NewMem(), opts: opts}
+		h.open(t)
+		h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: "old", Status: models.Success, TTLMinutes: 1})
+		h.now = h.now.Add(2 * time.Minute)
+		h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: "new", Status: models.Success, TTLMinutes: 1})
+		require.True(t, h.store.HasCold(), "old was evicted")
+		if room {
+			h.now = h.now.Add(2 * time.Minute)
+			h.recorder.Expire(h.now)
+		}
+		for _, want := range []int{1, 0} {
+			removed, err := h.recorder.RemoveSession(store.SessionKey{AgentID: "a", Topic: "old"}, h.now)
+			require.NoError(t, err)
+			require.Equal(t, want, removed)
+		}
+		require.Len(t, h.state(t).Sessions, 1)
+		for range 3 {
+			h.now = h.now.Add(opts.SessionRetention)
+			h.recorder.Expire(h.now)
+		}
+		require.Empty(t, h.state(t).Sessions)
+		require.Zero(t, h.store.Stats().HistoryBytes)
+		h.accept(t, models.StatusReport{AgentID: "a", SessionTopic: "old", Status: models.Running})
+		require.Len(t, h.history(t, "a", "old", 10), 1)
+		require.NoError(t, h.journal.Close())
+	}
+}
