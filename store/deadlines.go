@@ -43,13 +43,21 @@ func (s *Store) enqueue(se *session) {
 }
 
 // deadline returns when the state of se changes by itself: when it expires or has expired or, if that is earlier, when
-// its snooze ends. The caller holds s.mu.
+// its snooze ends. It does not depend on the time. The caller holds s.mu.
 func (s *Store) deadline(se *session) int64 {
-	ack := s.acknowledged(se)
-	if ack == nil || ack.Until.IsZero() || se.class.expired() {
+	if se.class.expired() {
 		return se.expiry()
 	}
-	return min(se.expiry(), se.turn.snoozedUntil)
+	return min(se.expiry(), se.snoozeEnd())
+}
+
+// snoozeEnd returns when the snooze of se ends, or the maximum if there is none or its end has been dealt with.
+func (se *session) snoozeEnd() int64 {
+	t := se.turn
+	if t == nil || t.acknowledged == nil || t.snoozedUntil == 0 || t.snoozeOver || t.acknowledged.Need != se.class.need() {
+		return math.MaxInt64
+	}
+	return t.snoozedUntil
 }
 
 // unqueue takes se out of its queue. The caller holds s.mu.

@@ -28,28 +28,23 @@ func (s *Store) Expire(now time.Time) Expiry {
 	return total
 }
 
+// expireSome deals with sessions in the order of their deadlines. A session that is queued for an earlier instant than
+// its deadline is queued again.
 func (s *Store) expireSome(now int64) (e Expiry) {
 	s.lock()
 	defer s.mu.Unlock()
 	s.now = max(s.now, now)
-	for work := 0; work < workPerLock; {
+	for work := 0; work < workPerLock; work++ {
 		se := s.deadlines.First()
 		if se == nil || se.queuedAt > now {
 			s.forgetSome(now, workPerLock-work, &e)
 			break
 		}
-		s.unqueue(se)
-		neededAttention := se.attention != nil
-		s.moveSession(se, se.source, se.updated, se.updatedSeq)
-		s.enqueue(se)
-		work++
-		if se.attention != nil && !neededAttention && !se.class.expired() { // its snooze has ended
-			s.addChange(Acknowledged, se, s.wallTime(now))
+		if s.unqueue(se); s.deadline(se) > se.queuedAt {
+			s.enqueue(se)
+			continue
 		}
-		if se.class.expired() {
-			a := se.agent
-			s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
-			s.addChange(Expired, se, s.wallTime(now))
+		if s.reach(se, now); se.class.expired() {
 			work += 5
 			e.Expired++
 			if se.class.lost() {
@@ -61,6 +56,25 @@ func (s *Store) expireSome(now int64) (e Expiry) {
 	s.expiredTotal += uint64(e.Expired)
 	s.lostTotal += uint64(e.Lost)
 	return e
+}
+
+// reach deals with a session whose deadline is reached: it expires, or its snooze ends. The caller holds s.mu, and has
+// taken se out of its queue.
+func (s *Store) reach(se *session, now int64) {
+	snoozed := se.snoozeEnd() <= now
+	s.moveSession(se, se.source, se.updated, se.updatedSeq)
+	if snoozed {
+		se.turn.snoozeOver = true
+	}
+	s.enqueue(se)
+	switch {
+	case se.class.expired():
+		a := se.agent
+		s.moveAgent(a, a.source, a.lastSeen, a.seenSeq)
+		s.addChange(Expired, se, s.wallTime(now))
+	case snoozed && se.attention != nil:
+		s.addChange(Acknowledged, se, s.wallTime(now))
+	}
 }
 
 // forgetSome forgets sessions whose retention has ended, until the given amount of work is done or none is left. The

@@ -409,6 +409,7 @@ type turn struct {
 
 	acknowledged *models.Acknowledgement // nil if there is none; never modified
 	snoozedUntil int64                   // end of acknowledged on the expiry clock; 0 for none
+	snoozeOver   bool                    // the end of the snooze has been dealt with
 }
 
 // openQuestion is an open question. full and brief are nil until the record that asked it is applied.

@@ -126,10 +126,11 @@ func (s *Store) snooze(t, before *turn) {
 	}
 	ack := t.acknowledged
 	if before != nil && before.acknowledged != nil && before.acknowledged.Sequence == ack.Sequence {
-		t.snoozedUntil = before.snoozedUntil
+		t.snoozedUntil, t.snoozeOver = before.snoozedUntil, before.snoozeOver
 		return
 	}
 	t.snoozedUntil = s.renewedAt(unixNanos(ack.At)) + int64(ack.Until.Sub(ack.At))
+	t.snoozeOver = t.snoozedUntil <= s.now
 }
 
 // find returns the open question asked by the record with this sequence, nil if there is none.
