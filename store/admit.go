@@ -11,7 +11,10 @@ import (
 type Admission struct {
 	Outcomes           []Outcome           // one for each report; Stored or Renewed for those that have a record
 	Records            []models.Record     // to be made durable and applied; they have no sequence yet
-	PossibleDuplicates []PossibleDuplicate // records whose report ID may be a duplicate
+	PossibleDuplicates []PossibleDuplicate // records whose report ID may be a duplicate; not in a replicated store
+	Lookups            []Lookup            // to be answered before the rest can be admitted; only in a replicated store
+
+	stopped int // number of reports before which Admit stopped for lookups: they depend on nothing that is not settled
 }
 
 // PossibleDuplicate names a record whose report ID is not in memory but may be in the journal.
@@ -29,18 +32,27 @@ type PossibleDuplicate struct {
 // share one fate. A report made from an event needs its own call. Admit returns false and admits nothing if the
 // result depends on a report of the same session that is not settled: this holds for an event after any report, and for
 // any report after an event.
+//
+// A replicated store has no clock and makes no room: it ignores now, and refuses nothing. If its memory has dropped
+// something that a report depends on, Admit stops before that report, returns false, and adds to ad what to look up in
+// the journal. [Store.Answer] the lookups, clear them, and admit the reports that have no outcome yet with the same ad.
 func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) (ok bool) {
 	s.Expire(now)
 	if len(reports) > 1 && slices.ContainsFunc(reports, func(r models.StatusReport) bool { return r.Event != nil }) {
 		panic("store: a report made from an event must be admitted alone")
 	}
-	if s.dependOnUnsettled(team, reports) {
+	continues := ad.stopped > 0 && ad.stopped == len(reports)
+	if ad.stopped = 0; !continues && s.dependOnUnsettled(team, reports) {
 		return false
 	}
 	for {
 		reports = reports[s.admitSome(team, reports, now, ad):]
 		if len(reports) == 0 {
 			return true
+		}
+		if len(ad.Lookups) > 0 {
+			ad.stopped = len(reports)
+			return false
 		}
 		yieldToWaiters()
 	}
@@ -64,14 +76,19 @@ func (s *Store) dependOnUnsettled(team *Team, reports []models.StatusReport) boo
 	return false
 }
 
-// admitSome admits as many of the reports as fit into one hold of the lock, at least one, and returns how many.
+// admitSome admits as many of the reports as fit into one hold of the lock, at least one unless that depends on a lookup,
+// and returns how many.
 func (s *Store) admitSome(team *Team, reports []models.StatusReport, now time.Time, ad *Admission) (n int) {
 	s.lock()
 	defer s.mu.Unlock()
-	s.now = max(s.now, s.expiryTime(now))
+	s.advance(now)
 	for ; n < len(reports) && s.work < workPerLock; n++ {
 		s.work += workPerReport
-		s.received = max(s.received+1, unixNanos(now))
+		if s.opts.Replicated && s.lacksAnswer(team, reports[n]) {
+			s.addLookups(team, reports[n:], ad)
+			break
+		}
+		s.nextReceipt(now)
 		record := models.Record{StatusReport: reports[n], Received: at(s.received)}
 		outcome, dropped := s.admit(team, &record)
 		ad.add(outcome, dropped, &record)
@@ -119,10 +136,26 @@ func (s *Store) admit(team *Team, r *models.Record) (_ Outcome, dropped uint64) 
 	if !event && r.Turn != nil && r.Turn.Acknowledged == nil {
 		s.admitted.withdraw(se)
 	}
-	if outcome == Stored && r.ReportID != "" {
+	if outcome == Stored && r.ReportID != "" && !s.opts.Replicated {
 		dropped = se.dropped
 	}
 	return outcome, dropped
+}
+
+// advance moves the store's time to now, unless only [Store.Begin] does that. The caller holds s.mu.
+func (s *Store) advance(now time.Time) {
+	if !s.opts.Replicated {
+		s.now = max(s.now, s.expiryTime(now))
+	}
+}
+
+// nextReceipt assigns the next receipt time. The caller holds s.mu.
+func (s *Store) nextReceipt(now time.Time) {
+	if s.opts.Replicated {
+		s.received++ // Begin sets where it starts
+		return
+	}
+	s.received = max(s.received+1, unixNanos(now))
 }
 
 // admitRecord reserves room for a record. a and se are its agent and session, nil if not known. It returns 0 if there
@@ -167,9 +200,14 @@ func (s *Store) Settle() {
 	defer s.mu.Unlock()
 	for _, se := range s.admitted.pinned {
 		se.pinned, se.unsettled, se.reserved = false, false, 0
-		if s.sessions[sessionID{se.agent, se.topic}] == se { // otherwise it was removed
-			s.enqueue(se)
+		if s.sessions[sessionID{se.agent, se.topic}] != se { // it was removed
+			continue
 		}
+		if _, unused := s.admitted.recalled[se]; unused {
+			s.takeOut(se)
+			continue
+		}
+		s.enqueue(se)
 	}
 	clear(s.admitted.pinned)
 	s.admitted.pinned = s.admitted.pinned[:0]
@@ -180,7 +218,12 @@ func (s *Store) Settle() {
 	clear(s.cold.recalled)
 	s.admitted.events = false
 	clear(s.admitted.ids)
-	s.settleUsages()
+	clear(s.admitted.answers.reports)
+	clear(s.admitted.answers.contents)
+	clear(s.admitted.recalled)
+	if !s.opts.Replicated { // what is reserved there is held by a Reservation
+		s.settleUsages()
+	}
 }
 
 // Accept turns the reports of a team into records, in order, and applies them. A nil team is the whole fleet. The
@@ -212,13 +255,13 @@ func (s *Store) acceptSome(team *Team, reports []models.StatusReport, now time.T
 	s.lock()
 	defer s.mu.Unlock()
 	var moved []*agent
-	s.now = max(s.now, s.expiryTime(now))
+	s.advance(now)
 	for i := 0; i < len(reports) && s.work < workPerLock; i++ {
 		if len(reports) > 1 && i%prefetchSize == 0 {
 			s.prefetch(reports[i:min(i+prefetchSize, len(reports))])
 		}
 		s.work += workPerReport
-		s.received = max(s.received+1, unixNanos(now))
+		s.nextReceipt(now)
 		outcome, a := s.accept(team, &reports[i])
 		outcomes = append(outcomes, outcome)
 		if a != nil {

@@ -9,7 +9,7 @@ import (
 
 // Apply merges records into the state, in any order: see the package comment. Use it for records that were made durable
 // first: those admitted by [Store.Admit], and those of an earlier run. It makes room for them and refuses none. Safe
-// for concurrent use.
+// for concurrent use. In a replicated store, the order counts: see [Store.since].
 func (s *Store) Apply(records ...models.Record) {
 	for len(records) > 0 {
 		n, moved := s.applySome(records)
@@ -29,13 +29,15 @@ func (s *Store) Apply(records ...models.Record) {
 func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
 	s.lock()
 	defer s.mu.Unlock()
-	for ; n < len(records) && s.work < workPerLock; n++ {
+	for ; n < len(records) && s.workOf(n) < workPerLock; n++ {
 		s.work += workPerReport
 		r := &records[n]
 		s.sequence = max(s.sequence, r.Sequence)
-		s.received = max(s.received, unixNanos(r.Received))
 		a, se := s.lookup(r.AgentID, r.SessionTopic)
-		if se == nil && !s.takeReservation(&r.StatusReport) && !s.loading {
+		if s.opts.Replicated {
+			delete(s.admitted.recalled, se)
+			delete(s.evicted, keyOf(&r.StatusReport))
+		} else if s.received = max(s.received, unixNanos(r.Received)); se == nil && !s.takeReservation(&r.StatusReport) && !s.loading {
 			s.makeRoomFor(r, s.teamsOf(a, r.AgentID), a, nil)
 			a = a.live() // making room may have evicted its last session
 		}
@@ -44,6 +46,15 @@ func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
 		}
 	}
 	return n, moved
+}
+
+// workOf returns the work of applying some records under one hold of the lock. Where a hold ends decides the order of
+// changes, so in a replicated store it must not depend on what memory drops. The caller holds s.mu.
+func (s *Store) workOf(records int) int {
+	if s.opts.Replicated {
+		return records * workPerReport
+	}
+	return s.work
 }
 
 // apply merges a record into the state of a and se, which are nil if new. It also returns the agent if its source
@@ -55,7 +66,7 @@ func (s *Store) apply(r *models.Record, a *agent, se *session) (_ Outcome, moved
 	index, held := 0, false // index of the record's status in the history, and whether it is already there
 	if se != nil {
 		before = priorState{se.current().kind, se.class.expired()}
-		if index, held = se.find(placeOf(&r.StatusReport, e)); !held && r.ReportID != "" && se.holds(r.ReportID) {
+		if index, held = se.find(placeOf(&r.StatusReport, e)); !held && r.ReportID != "" && s.holdsReport(se, r.ReportID) {
 			return Duplicate, nil
 		}
 	}
@@ -215,6 +226,9 @@ func (s *Store) updateLists(se *session, ofAgent *source, own string, receipt en
 		moved = a
 	}
 	updated, updatedSeq := later(se.updated, se.updatedSeq, receipt.received, receipt.sequence)
+	if s.opts.Replicated {
+		se.renewed = s.pausedRenewal(se, updated)
+	}
 	s.moveSession(se, s.sourceOfSession(se, ofAgent, own), updated, updatedSeq)
 	s.enqueue(se)
 	seen, seenSeq := later(a.lastSeen, a.seenSeq, receipt.received, receipt.sequence)
@@ -243,9 +257,12 @@ const workPerReport = 4
 func (s *Store) newAgent(id string, received int64) *agent {
 	a := &agent{id: strings.Clone(id), registered: received}
 	a.teams = memberOf[agent](s.teams.of(a.id))
-	if earlier, ok := s.cold.earlier(id); ok {
+	if earlier, ok := s.earlierAgent(id); ok {
 		a.name, a.nameSeq, a.host, a.hostSeq = earlier.Name, earlier.NameSequence, earlier.Host, earlier.HostSequence
 		a.registered, a.filed = min(a.registered, earlier.Registered), earlier.Filed
+		if s.opts.Replicated { // as if the agent had been in memory all the time; its source: see sourceOf
+			a.sourceSeq, a.lastSeen, a.seenSeq = earlier.SourceSequence, earlier.LastSeen, earlier.LastSeenSequence
+		}
 	}
 	s.agents[a.id] = a
 	s.charge(a, a.size())

@@ -142,3 +142,40 @@ func BenchmarkAcceptAmong(b *testing.B) {
 		})
 	}
 }
+
+// BenchmarkRoom measures finding room for reports to random sessions of a fleet and giving it back, in batches of 100,
+// beside admitting and settling the same reports in a replicated store. It leaves out making them durable and applying
+// them.
+func BenchmarkRoom(b *testing.B) {
+	const sessions = 200_000
+	steps := map[string]func(st *store.Store, batch []models.StatusReport){
+		"room": func(st *store.Store, batch []models.StatusReport) {
+			_, reservation := st.Room(nil, batch, nil)
+			reservation.Release()
+		},
+		"admit": func(st *store.Store, batch []models.StatusReport) {
+			var ad store.Admission
+			st.Admit(nil, batch, epoch, &ad)
+			st.Settle()
+		},
+	}
+	for _, name := range []string{"room", "admit"} {
+		b.Run(name, func(b *testing.B) {
+			st := newReplicated(nil)
+			now := fill(st, scaled(sessions), 10)
+			batch := make([]models.StatusReport, 100)
+			n, found := 0, 0
+			for b.Loop() {
+				for i := range batch {
+					n = (n + 7919) % scaled(sessions) // far from the previous one
+					batch[i] = models.StatusReport{AgentID: fmt.Sprintf("host-%06d:claude", n/10),
+						SessionTopic: fmt.Sprintf("Fix flaky test in payment/checkout_test.go (%d)", n%10),
+						Status:       models.Running, Timestamp: now, Message: fmt.Sprint("Running go test ", found)}
+				}
+				steps[name](st, batch)
+				found += len(batch)
+			}
+			b.ReportMetric(float64(found)/b.Elapsed().Seconds(), "reports/s")
+		})
+	}
+}

@@ -65,15 +65,23 @@ func (set *teamSet) capped() bool {
 	return slices.ContainsFunc(set.list(), func(t *Team) bool { return t.share.IsLimited() })
 }
 
-// makeRoomIn makes room within a quota. It returns 0 if there is room, otherwise the refusal. The caller holds s.mu.
+// makeRoomIn makes room within a quota. A replicated store evicts nothing, but may exceed the quota: see [Store.Room]. It
+// returns 0 if there is room, otherwise the refusal. The caller holds s.mu.
 func (s *Store) makeRoomIn(q quota, n need) Outcome {
 	for n.sessions > 0 && !q.fitsSessions(s, n.sessions) {
-		if s.work >= maxDropped || !s.evictOne(q, &s.bounds.MaxSessions) {
+		if s.opts.Replicated && s.mayExceedSessions(q, n.sessions) {
+			break
+		}
+		if s.opts.Replicated || s.work >= maxDropped || !s.evictOne(q, &s.bounds.MaxSessions) {
 			return refusalAt(OutOfSessions, q)
 		}
 	}
 	for n.bytes > 0 && !q.fitsBytes(s, n.bytes) {
-		if s.work >= maxDropped || !s.dropOne(q) && !s.evictOne(q, &s.bounds.HistoryMaxBytes) {
+		dropped := s.work < maxDropped && s.dropOne(q)
+		if !dropped && s.opts.Replicated && s.mayExceedBytes(q, n.bytes) {
+			break
+		}
+		if !dropped && (s.opts.Replicated || s.work >= maxDropped || !s.evictOne(q, &s.bounds.HistoryMaxBytes)) {
 			return refusalAt(OutOfMemory, q)
 		}
 	}
@@ -231,8 +239,23 @@ func (s *Store) clearDroppable(se *session) {
 
 // admitRoom makes room for a record. a and se are its agent and session, nil if not known. If reserve is set, the
 // record is applied later, and the room is reserved for it. If the content of a question does not fit, it is dropped.
-// It returns 0 if there is room, otherwise the refusal. The caller holds s.mu.
+// It returns 0 if there is room or the store is replicated, otherwise the refusal. The caller holds s.mu.
 func (s *Store) admitRoom(r *models.Record, a *agent, se *session, reserve bool) Outcome {
+	if s.opts.Replicated {
+		return 0
+	}
+	n, outcome := s.roomFor(r, a, se)
+	switch {
+	case outcome != 0:
+		s.countRefusal(outcome)
+	case reserve:
+		s.reserve(s.teamsOf(a, r.AgentID), se, n)
+	}
+	return outcome
+}
+
+// roomFor makes room for a record as admitRoom does, and returns what it needs. The caller holds s.mu.
+func (s *Store) roomFor(r *models.Record, a *agent, se *session) (need, Outcome) {
 	set := s.teamsOf(a, r.AgentID)
 	if se != nil && se.queued == inExpired { // must not be evicted to make room for itself
 		s.unqueue(se)
@@ -243,13 +266,7 @@ func (s *Store) admitRoom(r *models.Record, a *agent, se *session, reserve bool)
 		withoutContent(r)
 		n, outcome = s.makeRoomFor(r, set, a, se)
 	}
-	switch {
-	case outcome != 0:
-		s.countRefusal(outcome)
-	case reserve:
-		s.reserve(set, se, n)
-	}
-	return outcome
+	return n, outcome
 }
 
 // makeRoomFor makes room for a record, and returns what it needs. Making room may evict the agent's last session, which

@@ -2,6 +2,8 @@ package store
 
 import (
 	"context"
+	"math"
+	"sort"
 	"strings"
 	"time"
 
@@ -28,6 +30,46 @@ func (s *Store) Changes(after uint64, buf []Change) (_ []Change, ok bool) {
 		}
 	}
 	return buf, true
+}
+
+// changeAt is a point among the changes: after the change with this index of a message.
+type changeAt struct {
+	message uint64
+	index   uint32
+}
+
+func (c *change) place() changeAt { return changeAt{c.messageSeq, c.index} }
+
+func (p changeAt) before(q changeAt) bool {
+	return p.message < q.message || p.message == q.message && p.index < q.index
+}
+
+func (p changeAt) later(q changeAt) changeAt {
+	if p.before(q) {
+		return q
+	}
+	return p
+}
+
+// ChangeAfter returns the number of the last change at or before a point of a replicated store: the change with this
+// index of a message, or the end of the message if the index is the maximum. So a subscriber can continue here where
+// another store left off. The point need not be that of a change.
+//
+// ok is false if changes after the point are no longer kept, or were made before the store was loaded. It is also false
+// if the point is not reached yet: the message was not begun, or has not made the change. For the end of the message
+// begun last, the caller must know that the message has been applied.
+func (s *Store) ChangeAfter(message uint64, index uint32) (number uint64, ok bool) {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	c, point := &s.changes, changeAt{message, index}
+	ahead := message > s.message || message == s.message && index >= c.next && index < math.MaxUint32
+	if s.message == 0 || ahead || point.before(c.whole) {
+		return 0, false
+	}
+	kept := int(c.count.Load() - c.first)
+	return c.first + uint64(sort.Search(kept, func(i int) bool {
+		return point.before(c.at(c.first + 1 + uint64(i)).place())
+	})), true
 }
 
 // AwaitChange returns nil once there is a change after the one with this number, or the error of ctx.
@@ -60,14 +102,16 @@ func (s *Store) addChange(kind ChangeKind, se *session, at time.Time) *change {
 	c := &s.changes
 	n := c.count.Load()
 	c.makeRoom()
-	current, since := se.current(), se.runStart()
+	current, since := se.current(), s.since(se)
 	added := c.at(n + 1)
 	*added = change{
 		agentID: se.agent.id, agentName: se.agent.name, agentHost: se.agent.host, source: se.source.name, topic: se.topic, title: se.title,
 		message: current.messageAlone(),
 		at:      unixNanos(at), created: se.created, updated: se.updated, expiry: unixNanos(s.wallTime(se.expiry())),
-		sec: current.sec, nsec: current.nsec, sinceSec: since.sec, sinceNsec: since.nsec, ttl: se.ttl, kind: kind, class: se.class, teams: se.agent.teams.of(),
+		sec: current.sec, nsec: current.nsec, sinceSec: since.Seconds, sinceNsec: since.Nanoseconds, ttl: se.ttl, kind: kind, class: se.class, teams: se.agent.teams.of(),
+		messageSeq: s.message, index: c.next,
 	}
+	c.next++
 	if se.turn.hasOpen() && !se.class.expired() {
 		added.question, added.open = se.turn.oldest(), int32(len(se.turn.open))
 	}
@@ -91,6 +135,7 @@ func (c *changes) makeRoom() {
 	}
 	for count-c.first == uint64(cap(c.ring)) || c.bytes > c.maxBytes && count-c.first > 1 {
 		c.first++
+		c.whole = c.whole.later(c.at(c.first).place())
 		c.bytes -= c.at(c.first).size()
 		*c.at(c.first) = change{}
 	}
@@ -116,9 +161,11 @@ func (st *status) messageAlone() string {
 // view returns c, which has number n, as the API shows it. The caller holds the store's lock.
 func (c *change) view(n uint64) Change {
 	v := Change{
-		Number: n,
-		Kind:   c.kind,
-		At:     at(c.at),
+		Number:  n,
+		Message: c.messageSeq,
+		Index:   c.index,
+		Kind:    c.kind,
+		At:      at(c.at),
 		Session: models.FleetSession{
 			Session: models.Session{
 				AgentID: c.agentID, Topic: c.topic, Title: c.title,

@@ -15,16 +15,23 @@ func (s *Store) expiryTime(now time.Time) int64 { return unixNanos(now) + s.shif
 func (s *Store) wallTime(t int64) time.Time { return at(t - s.shift.Load()) }
 
 // ClockSetBack tells the store that the clock was set back by this much. What would have expired in a minute still
-// does.
+// does. A replicated store has no clock of its own, and ignores it.
 func (s *Store) ClockSetBack(by time.Duration) {
+	if s.opts.Replicated {
+		return
+	}
 	s.lock()
 	defer s.mu.Unlock()
 	s.shift.Add(int64(by))
 }
 
 // renewedAt returns the start of a session's TTL, on the expiry clock, if its newest record was received at received:
-// that instant or, if it is in the future, the latest time known. The caller holds s.mu.
+// that instant or, if it is in the future, the latest time known. In a replicated store it is always that instant. The
+// caller holds s.mu.
 func (s *Store) renewedAt(received int64) int64 {
+	if s.opts.Replicated {
+		return received
+	}
 	received += s.shift.Load()
 	if s.now > 0 && received > s.now+clockTolerance {
 		return s.now

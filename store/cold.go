@@ -38,19 +38,39 @@ func (s *Store) ColdMark() uint64 { return s.cold.evicted.Load() }
 // ClearCold declares that the journal held no cold session. It has no effect if a session was evicted since the mark.
 func (s *Store) ClearCold(mark uint64) { s.cold.evicted.CompareAndSwap(mark, 0) }
 
-// cool counts se as evicted, and keeps its state if the journal has not filed all of it. The caller holds s.mu.
+// cool counts se as evicted, and keeps its state if the journal has not filed all of it. In a replicated store it never
+// has: the eviction is part of the state. The caller holds s.mu.
 func (s *Store) cool(se *session) {
 	s.cold.evicted.Add(1)
 	a := se.agent
-	if last := max(se.updatedSeq, se.current().sequence, se.turnSeq); last > s.cold.filedTo {
+	last := max(se.updatedSeq, se.current().sequence, se.turnSeq)
+	if s.opts.Replicated {
+		last = max(last, s.evictionSequence())
+	}
+	if last > s.cold.filedTo {
 		r := s.cold.round()
 		r.last = max(r.last, last, a.seenSeq)
-		r.sessions[SessionKey{a.id, se.topic}] = se.state()
+		state := se.state()
+		state.Cold = s.opts.Replicated
+		r.sessions[SessionKey{a.id, se.topic}] = state
 		r.agents[a.id] = a.state()
 		n := se.size() + a.size() + se.turn.size()
 		r.bytes += n
 		s.used.bytes += n
 	}
+}
+
+// coolAgent keeps the state of a, whose session was removed, if that was the last one in memory. A replicated store needs
+// it as long as a session of the agent is cold, and the journal may not have filed it. The caller holds s.mu.
+func (s *Store) coolAgent(a *agent) {
+	if !s.opts.Replicated || a.count > 0 || !s.HasCold() {
+		return
+	}
+	r := s.cold.round()
+	r.last = max(r.last, s.evictionSequence())
+	r.agents[a.id] = a.state()
+	r.bytes += a.size()
+	s.used.bytes += a.size()
 }
 
 // round returns the current round.
@@ -155,12 +175,17 @@ func (s *Store) IsCooling(key SessionKey) bool {
 }
 
 // RecallAgent tells the store what the journal knows of an agent that memory does not have, and that reports are about
-// to begin. It is in effect until [Store.Settle].
+// to begin. It is in effect until [Store.Settle]. In a replicated store, only this counts as known of an agent that
+// begins: recall it if and only if a session of the agent is cold. The state that the store keeps of an agent comes
+// before that of the journal, which may not have filed it.
 func (s *Store) RecallAgent(id string, state AgentState) {
 	s.lock()
 	defer s.mu.Unlock()
 	if s.cold.recalled == nil {
 		s.cold.recalled = map[string]AgentState{}
+	}
+	if known, ok := s.cold.agent(id); ok && s.opts.Replicated {
+		state = known
 	}
 	s.cold.recalled[id] = state
 }
@@ -184,22 +209,40 @@ func (s *Store) CoolingCount() (n int) {
 }
 
 // Preview returns what [Store.SessionInFull] would return at the time now for a session that the journal holds. ok is
-// false if the session's retention has ended.
+// false if the session's retention has ended. In a replicated store, the time is that of the store.
 func (s *Store) Preview(r *Restored, after *StatusPosition, limit int, now time.Time) (models.FleetSession, []models.Question, HistoryPage, bool) {
 	alone := New(Options{
-		DefaultTTL: s.opts.DefaultTTL, SessionRetention: s.opts.SessionRetention, Journaled: s.opts.Journaled,
+		DefaultTTL: s.opts.DefaultTTL, SessionRetention: s.opts.SessionRetention, Journaled: s.opts.Journaled, Replicated: s.opts.Replicated,
 		HistoryLimit: max(s.opts.HistoryLimit, len(r.Records)), HistoryMaxBytes: 1 << 40, MaxSessions: 1, EventWindow: 1,
 	})
+	if s.opts.Replicated {
+		now = s.Time()
+		alone.SetPauses(s.Pauses())
+		alone.BeginLoading(now)
+		warm := *r
+		warm.Session.Cold = false
+		if state, ok := s.AgentState(r.AgentID); ok { // the journal may not have filed it yet
+			warm.Agent = state
+		}
+		r = &warm
+	}
 	alone.Restore(r, now)
-	alone.Expire(now)
+	alone.expire(now)
 	return alone.SessionInFull(r.AgentID, r.Topic, after, limit)
 }
 
-// RetainedUntil returns when the retention of a session with this state ends.
+// RetainedUntil returns when the retention of a session with this state ends. The state does not say what status the
+// session has: in a replicated store, a pause counts as if it was running.
 func (s *Store) RetainedUntil(state SessionState) time.Time {
 	ttl := time.Duration(state.TTLMinutes) * time.Minute
 	if state.Turn != nil && len(state.Turn.Open) > 0 {
 		ttl = max(ttl, models.QuestionTTL)
 	}
-	return at(state.Updated).Add(ttl + s.opts.SessionRetention)
+	expiry := state.Updated + int64(ttl)
+	if s.opts.Replicated {
+		s.mu.RLock()
+		defer s.mu.RUnlock()
+		expiry = s.pausedExpiry(expiry, int64(ttl))
+	}
+	return at(expiry).Add(s.opts.SessionRetention)
 }

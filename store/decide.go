@@ -17,7 +17,7 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 		*record = se.renewal(record)
 		return Renewed
 	}
-	if se != nil && record.ReportID != "" && se.holds(record.ReportID) {
+	if se != nil && record.ReportID != "" && s.holdsReport(se, record.ReportID) {
 		if !se.revivedBy(record) {
 			return Duplicate
 		}
@@ -31,7 +31,7 @@ func (s *Store) decide(record *models.Record, se *session, received int64) Outco
 		return Ignored
 	}
 	var outcome Outcome
-	*record, outcome = settle(&record.StatusReport, se, received)
+	*record, outcome = settle(&record.StatusReport, se, received, s.droppedContent(se))
 	return outcome
 }
 

@@ -15,27 +15,39 @@ func sizeOnDisk(r *models.Record) int64 {
 	return int64(n)
 }
 
-// admitDisk counts a record of an agent with these teams toward the use of the disk, if it fits. It returns 0 if there
-// is room, otherwise the refusal. The caller holds s.mu.
+// admitDisk counts a record of an agent with these teams toward the use of the disk, if it fits or the store is
+// replicated. It returns 0 if there is room, otherwise the refusal. The caller holds s.mu.
 func (s *Store) admitDisk(r *models.Record, set *teamSet) Outcome {
 	bound := s.opts.DataMaxBytes
 	if bound == 0 {
 		return 0
 	}
 	n := sizeOnDisk(r)
-	for _, t := range set.list() {
-		if t.used.disk+n > t.share.Of(bound) && t.share.IsLimited() {
-			return OutOfDiskShare
+	if !s.opts.Replicated {
+		if outcome := s.fitsDisk(n, set); outcome != 0 {
+			return outcome
 		}
-	}
-	if set == nil && s.everyone.disk+n > s.share.Of(bound) && s.share.IsLimited() {
-		return OutOfDiskShare
-	}
-	if s.used.disk+n > bound {
-		return OutOfDisk
 	}
 	for u := range s.usages(set) {
 		u.disk += n
+	}
+	return 0
+}
+
+// fitsDisk returns 0 if n bytes of agents with these teams fit on the disk, otherwise the refusal. The caller holds
+// s.mu.
+func (s *Store) fitsDisk(n int64, set *teamSet) Outcome {
+	bound := s.opts.DataMaxBytes
+	for _, t := range set.list() {
+		if t.used.diskWith(n) > t.share.Of(bound) && t.share.IsLimited() {
+			return OutOfDiskShare
+		}
+	}
+	if set == nil && s.everyone.diskWith(n) > s.share.Of(bound) && s.share.IsLimited() {
+		return OutOfDiskShare
+	}
+	if s.used.diskWith(n) > bound {
+		return OutOfDisk
 	}
 	return 0
 }

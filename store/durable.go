@@ -38,6 +38,10 @@ type SessionState struct {
 	SourceSequence  uint64
 	ByEvent         bool       // begun by an event of a tool
 	Turn            *TurnState // nil if it never had anything under way
+
+	// Only a replicated store sets these.
+	Since Timestamp // with which its current status began: see [Store.since]; zero if not known
+	Cold  bool      // memory has evicted it
 }
 
 // Restored is a session of an earlier run: its newest statuses, newest first, and the state of the session and its
@@ -147,6 +151,7 @@ func (se *session) state() SessionState {
 		TTLMinutes: int(se.ttl), TTLSequence: se.ttlSeq,
 		Created: se.created, Updated: se.updated, UpdatedSequence: se.updatedSeq,
 		Filed: se.filed(), ByEvent: se.byEvent, Turn: se.turnState(),
+		Since: Timestamp{se.sinceSec, se.sinceNanos},
 	}
 	if se.sourceSeq > 0 {
 		state.Source, state.SourceSequence = se.source.name, se.sourceSeq
@@ -157,8 +162,14 @@ func (se *session) state() SessionState {
 // Restore adds a session of an earlier run, as if its records were applied. The store must not know the session yet.
 // now is the current time: what has expired by then expires at once. A session without records is skipped. There must
 // be at most HistoryLimit records. If there is no room for the session, only the journal holds it: see [Store.HasCold].
+//
+// A replicated store ignores now, skips cold sessions, and takes all others.
 func (s *Store) Restore(r *Restored, now time.Time) {
 	if len(r.Records) == 0 {
+		return
+	}
+	if r.Session.Cold {
+		s.cold.evicted.Add(1)
 		return
 	}
 	moved, outcome := s.restore(r, s.expiryTime(now), false)
@@ -171,7 +182,8 @@ func (s *Store) Restore(r *Restored, now time.Time) {
 }
 
 // Recall is [Store.Restore] for a session whose reports are about to be admitted. The session is not forgotten until
-// [Store.Settle]. If there is no room for it, its reports are refused.
+// [Store.Settle]. If there is no room for it, its reports are refused. In a replicated store there is always room; a
+// session to which no record is applied by then is cold again.
 func (s *Store) Recall(r *Restored, now time.Time) {
 	if len(r.Records) == 0 {
 		return
@@ -185,25 +197,21 @@ func (s *Store) Recall(r *Restored, now time.Time) {
 func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Outcome) {
 	s.lock()
 	defer s.mu.Unlock()
-	s.now = max(s.now, now)
-	a := s.agents[r.AgentID]
-	set := s.teamsOf(a, r.AgentID)
-	size := s.sizeOfRestored(r, set, a)
-	switch outcome := s.makeRoom(set, need{1, size}); {
-	case outcome == 0 || outcome.outOfMemory() && s.fitsAsBefore(r, size, now):
-	case recall:
-		s.admitted.refuse(r.SessionKey, outcome)
-		fallthrough
-	default:
+	if outcome := s.roomToRestore(r, now); outcome != 0 {
+		if recall {
+			s.admitted.refuse(r.SessionKey, outcome)
+		}
 		return nil, outcome
 	}
-	if a = s.agents[r.AgentID]; a == nil { // making room may have evicted its last session
+	a := s.agents[r.AgentID]
+	known := a != nil && s.opts.Replicated
+	if a == nil {
 		a = s.newAgent(r.AgentID, math.MaxInt64)
 	}
 	se := s.newSession(a, r.Topic, math.MaxInt64)
 	last := s.restoreHistory(se, r)
 	texts := a.sizeOfTexts() + se.sizeOfTexts()
-	ofAgent, own := restoreAttributes(se, r)
+	ofAgent, own := s.restoreAttributes(se, r, known)
 	s.snooze(se.turn, nil)
 	s.charge(a, a.sizeOfTexts()+se.sizeOfTexts()-texts+se.turn.size())
 	if r.Next != nil {
@@ -213,14 +221,34 @@ func (s *Store) restore(r *Restored, now int64, recall bool) (moved *agent, _ Ou
 	a.registered = min(a.registered, se.created)
 	se.renewed = s.renewedAt(unixNanos(last.Received))
 	moved = s.updateLists(se, s.sourceOf(a, ofAgent), own, entry{last.Sequence, unixNanos(last.Received)})
-	seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
-	s.moveAgent(a, a.source, seen, seenSeq)
+	if !known {
+		seen, seenSeq := later(a.lastSeen, a.seenSeq, r.Agent.LastSeen, r.Agent.LastSeenSequence)
+		s.moveAgent(a, a.source, seen, seenSeq)
+	}
 	s.sequence, s.received = max(s.sequence, a.seenSeq), max(s.received, a.lastSeen)
 	if recall {
 		s.pin(se)
+		s.noteRecalled(se)
 	}
 	s.trimFor(a.teams.of())
 	return moved, 0
+}
+
+// roomToRestore makes room for an earlier session at the time now. It returns 0 if there is room, otherwise the refusal.
+// The caller holds s.mu.
+func (s *Store) roomToRestore(r *Restored, now int64) Outcome {
+	if s.opts.Replicated {
+		return 0
+	}
+	s.now = max(s.now, now)
+	a := s.agents[r.AgentID]
+	set := s.teamsOf(a, r.AgentID)
+	size := s.sizeOfRestored(r, set, a)
+	outcome := s.makeRoom(set, need{1, size})
+	if outcome.outOfMemory() && s.fitsAsBefore(r, size, now) {
+		return 0
+	}
+	return outcome
 }
 
 // fitsAsBefore reports whether an earlier session of about this size was in memory before: it has not expired, and with
@@ -257,9 +285,13 @@ func (s *Store) restoreHistory(se *session, r *Restored) models.Record {
 }
 
 // restoreAttributes sets the attributes of se and its agent from the records and the states of r. It returns the names
-// of their new sources, "" if unchanged. The caller holds the store's lock.
-func restoreAttributes(se *session, r *Restored) (ofAgent, own string) {
+// of their new sources, "" if unchanged. If the agent is known, its own attributes count, and stay. The caller holds the
+// store's lock.
+func (s *Store) restoreAttributes(se *session, r *Restored, known bool) (ofAgent, own string) {
 	a := se.agent
+	if known {
+		a = new(agent)
+	}
 	for _, record := range slices.Backward(r.Records) {
 		of, its := updateAttributes(a, se, &record.StatusReport, record.Sequence)
 		ofAgent, own = cmp.Or(of, ofAgent), cmp.Or(its, own)
@@ -274,14 +306,19 @@ func restoreAttributes(se *session, r *Restored) (ofAgent, own string) {
 	if r.Agent.SourceSequence > a.sourceSeq {
 		ofAgent, a.sourceSeq = r.Agent.Source, r.Agent.SourceSequence
 	}
-	restoreState(se, r)
+	s.restoreState(se, a, r)
+	if known {
+		ofAgent = ""
+	}
 	return ofAgent, own
 }
 
-// restoreState sets what is under way in se, how far histories are filed, and when se and its agent began. The caller
+// restoreState sets what is under way in se, how far histories are filed, and when se and its agent a began. The caller
 // holds the store's lock.
-func restoreState(se *session, r *Restored) {
-	a := se.agent
+func (s *Store) restoreState(se *session, a *agent, r *Restored) {
+	if s.opts.Replicated {
+		s.restoreReplicated(se, &r.Session)
+	}
 	se.setFiled(r.Session.Filed)
 	a.filed = a.filed.newest(r.Agent.Filed)
 	se.turn, se.turnSeq = r.Session.Turn.restored()
@@ -312,8 +349,10 @@ func (s *Store) Remove(f Forgotten) {
 	a, se := s.lookup(f.AgentID, f.Topic)
 	if se != nil {
 		s.dropSession(se)
+		s.coolAgent(a)
 	}
 	s.cold.drop(f.SessionKey)
+	delete(s.evicted, f.SessionKey)
 	if f.LastOfAgent {
 		s.cold.dropAgent(f.AgentID)
 	}
@@ -339,7 +378,8 @@ func (s *Store) TrimHistory(key SessionKey, before time.Time) {
 const downtimeGrace = 10 * time.Minute
 
 // BeginLoading tells the store the current time before the records of an earlier run are applied. If the clock was set
-// back, some records were received later than now: the TTL of their sessions starts now.
+// back, some records were received later than now: the TTL of their sessions starts now. For a replicated store, now is
+// its time when the last of the records was applied: see [Store.Time].
 func (s *Store) BeginLoading(now time.Time) {
 	s.lock()
 	defer s.mu.Unlock()
@@ -350,9 +390,13 @@ func (s *Store) BeginLoading(now time.Time) {
 // EndLoading declares that all records of an earlier run are applied. lastRan is the latest time at which that run is
 // known to have been up, besides the receipts of its records. Sessions that were running or pending and expired since
 // then get their TTL from now on, at most 10 minutes. EndLoading returns how many sessions these are, and how many
-// sessions were updated at a time that is still in the future.
+// sessions were updated at a time that is still in the future. A replicated store extends nothing: see [Store.Pause].
 func (s *Store) EndLoading(lastRan, now time.Time) (extended, ahead int) {
+	if s.opts.Replicated {
+		s.Settle() // what was recalled while loading
+	}
 	extended, ahead = s.grantGrace(lastRan, now)
+	s.evictLoaded()
 	s.shrink()
 	return extended, ahead
 }
@@ -361,6 +405,9 @@ func (s *Store) grantGrace(lastRan, now time.Time) (extended, ahead int) {
 	s.lock()
 	defer s.mu.Unlock()
 	s.loading = false
+	if s.opts.Replicated {
+		return 0, 0
+	}
 	for se := range s.sessionsFrom(SessionQuery{}, nil) {
 		if se.updated <= unixNanos(now)+clockTolerance {
 			break

@@ -12,10 +12,18 @@ type Expiry struct {
 }
 
 // Expire brings the state up to the time now: sessions past their TTL expire, and sessions expired for longer than the
-// retention are forgotten. Its cost depends only on what is due; if nothing is, it does not take the lock.
+// retention are forgotten. Its cost depends only on what is due; if nothing is, it does not take the lock. It has no
+// effect on a replicated store, whose time is that of its messages.
 //
 // It releases the lock regularly, so that many sessions due at once don't block others. Safe for concurrent use.
 func (s *Store) Expire(now time.Time) Expiry {
+	if s.opts.Replicated {
+		return Expiry{}
+	}
+	return s.expire(now)
+}
+
+func (s *Store) expire(now time.Time) Expiry {
 	var total Expiry
 	for s.due.Load() <= s.expiryTime(now) {
 		some := s.expireSome(s.expiryTime(now))

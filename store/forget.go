@@ -4,6 +4,7 @@ package store
 // s.mu.
 func (s *Store) removeSession(se *session) {
 	s.dropSession(se)
+	s.coolAgent(se.agent)
 	if s.opts.Journaled {
 		s.cold.drop(SessionKey{se.agent.id, se.topic})
 		s.forgotten = append(s.forgotten, Forgotten{SessionKey{se.agent.id, se.topic}, se.agent.count == 0 && !s.HasCold()})
@@ -18,11 +19,17 @@ func (s *Store) evict(se *session) {
 	s.dropSession(se)
 }
 
-// dropSession takes se out of all of the store, and its agent if it was the last session. The caller holds s.mu.
+// dropSession takes se out of all of the store, and its agent if it was the last session, and adds the change. The
+// caller holds s.mu.
 func (s *Store) dropSession(se *session) {
+	s.addChange(Removed, se, s.wallTime(s.now)).lastOfAgent = se.agent.count == 1
+	s.takeOut(se)
+}
+
+// takeOut is dropSession without a change. The caller holds s.mu.
+func (s *Store) takeOut(se *session) {
 	a := se.agent
 	s.work += 5 + len(se.history)
-	s.addChange(Removed, se, s.wallTime(s.now)).lastOfAgent = a.count == 1
 	s.unqueue(se)
 	s.unlistSession(se)
 	s.unindexByTool(se)

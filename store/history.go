@@ -7,6 +7,9 @@ import "slices"
 // that the history has no gap. The caller holds s.mu.
 func (s *Store) add(st *status, i int, idHash uint32) {
 	se := st.session
+	if s.opts.Replicated && i == len(se.history) && (i == 0 || se.current().kind != st.kind) {
+		se.sinceSec, se.sinceNanos = st.sec, st.nsec
+	}
 	full := len(se.history) >= s.opts.HistoryLimit
 	switch older := i == 0 && len(se.history) > 0; {
 	case older && full:

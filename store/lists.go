@@ -6,11 +6,14 @@ import (
 	"github.com/kubeagents/kubeagents/internal/ordered"
 )
 
-// sourceOf returns the source with this name for a. If the name is "" and a has a source, it returns that. The caller
-// holds s.mu, and moves a.
+// sourceOf returns the source with this name for a. If the name is "" and a has a source, or had one that counts, it
+// returns that. The caller holds s.mu, and moves a.
 func (s *Store) sourceOf(a *agent, name string) *source {
 	if a.source != nil && (name == "" || a.source.name == name) {
 		return a.source
+	}
+	if name == "" && s.opts.Replicated {
+		name = s.cold.recalled[a.id].Source
 	}
 	return s.sourceNamed(name, a)
 }
@@ -224,16 +227,33 @@ func (s *Store) unlistAgent(a *agent) {
 // moveSessionsOf moves the sessions of a to its current teams and, unless they have their own, to its current source.
 // An agent can have any number of sessions, so it releases the lock regularly. Until a session is moved, lists by
 // source skip it.
-func (s *Store) moveSessionsOf(a *agent) {
+func (s *Store) moveSessionsOf(a *agent) { s.moveSessions(a, s.sourceForSession) }
+
+// sourceForSession returns the source of se: its own, or else its agent's. The caller holds s.mu, and moves se.
+func (s *Store) sourceForSession(se *session) *source {
+	return s.sourceOfSession(se, se.agent.source, "")
+}
+
+// sourceAfterRejoining returns the source that se has once its agent has other teams. In a replicated store it stays the
+// same, because only a message may change it. The caller holds s.mu, and moves se.
+func (s *Store) sourceAfterRejoining(se *session) *source {
+	if s.opts.Replicated {
+		return se.source
+	}
+	return s.sourceForSession(se)
+}
+
+// moveSessions moves the sessions of a to its current teams, and each to the source that sourceOf returns for it.
+func (s *Store) moveSessions(a *agent, sourceOf func(*session) *source) {
 	var after *ordered.Place
 	for more := true; more; {
-		after, more = s.moveSomeSessionsOf(a, after)
+		after, more = s.moveSomeSessions(a, sourceOf, after)
 		s.announce()
 		yieldToWaiters()
 	}
 }
 
-func (s *Store) moveSomeSessionsOf(a *agent, after *ordered.Place) (_ *ordered.Place, more bool) {
+func (s *Store) moveSomeSessions(a *agent, sourceOf func(*session) *source, after *ordered.Place) (_ *ordered.Place, more bool) {
 	s.lock()
 	defer s.mu.Unlock()
 	next := a.sessions.Before(&sessionInAgent, after)
@@ -247,7 +267,7 @@ func (s *Store) moveSomeSessionsOf(a *agent, after *ordered.Place) (_ *ordered.P
 	}
 	for _, se := range some {
 		old := se.source
-		s.moveSession(se, s.sourceOfSession(se, a.source, ""), se.updated, se.updatedSeq)
+		s.moveSession(se, sourceOf(se), se.updated, se.updatedSeq)
 		if se.source != old {
 			s.addChange(Reported, se, s.wallTime(s.now)).previous = se.current().kind
 		}

@@ -40,14 +40,17 @@ func (s *Store) attentionOf(se *session) attention {
 	if s.acknowledged(se) != nil {
 		return attention{}
 	}
-	first := se.runStart()
+	tie := se.runStart().sequence
+	if s.opts.Replicated {
+		tie = se.current().sequence // memory always has that one
+	}
 	switch reason := se.class.need(); reason {
 	case models.NeedWaiting:
-		return attention{reason, se.waitsSince(), first.sequence}
+		return attention{reason, s.waitsSince(se), tie}
 	case models.NeedLost:
 		return attention{reason, -se.expiry(), se.updatedSeq}
 	case models.NeedFailed:
-		return attention{reason, -nanosOf(first.timestamp()), first.sequence}
+		return attention{reason, -nanosOf(s.since(se).time()), tie}
 	}
 	return attention{}
 }
@@ -93,12 +96,12 @@ func (c *Acknowledgements) count(ack *models.Acknowledgement) {
 }
 
 // waitsSince returns when a pending session began to wait, in Unix nanoseconds: for the answer to its oldest question,
-// if it has one.
-func (se *session) waitsSince() int64 {
+// if it has one. The caller holds s.mu.
+func (s *Store) waitsSince(se *session) int64 {
 	if q := se.turn.oldest(); q != nil {
 		return nanosOf(q.AskedAt)
 	}
-	return nanosOf(se.runStart().timestamp())
+	return nanosOf(s.since(se).time())
 }
 
 // newsOf returns when something new happened to se last: when it was lost, entered a status, or asked a question. The

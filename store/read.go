@@ -205,12 +205,13 @@ func (s *Store) Closures(agentID, topic string, entries int) (closures []Closure
 }
 
 // KnowsBegin reports whether memory certainly has the status with which a session's current one began. If not, the
-// session's StatusSince may be the timestamp of the oldest status that is left, which changes as statuses are dropped.
+// session's StatusSince may be the timestamp of the oldest status that is left, which changes as statuses are dropped. A
+// replicated store always knows it.
 func (s *Store) KnowsBegin(agentID, topic string) bool {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	_, se := s.lookup(agentID, topic)
-	return se != nil && (se.dropped == 0 || int(se.runLength) < len(se.history))
+	return se != nil && (s.opts.Replicated || se.dropped == 0 || int(se.runLength) < len(se.history))
 }
 
 // historyPage copies one page of a history. If statuses are missing that a journal holds, dropped is the greatest

@@ -17,7 +17,7 @@ func (s *Store) SetTeams(all []*Team) {
 		var moved []*agent
 		moved, after, more = s.rejoinSome(after)
 		for _, a := range moved {
-			s.moveSessionsOf(a)
+			s.moveSessions(a, s.sourceAfterRejoining)
 		}
 		yieldToWaiters()
 	}
@@ -77,11 +77,13 @@ func (s *Store) shrinkSome() (more bool) {
 	return s.work >= workPerLock
 }
 
-// shrinkTo drops data until a quota is kept, as far as possible under one hold of the lock. The caller holds s.mu.
+// shrinkTo drops data until a quota is kept, as far as possible under one hold of the lock. A replicated store drops no
+// sessions: see [Store.Overflow]. The caller holds s.mu.
 func (s *Store) shrinkTo(q quota) {
-	for s.work < workPerLock && !q.fitsSessions(s, 0) && s.evictOne(q, &s.bounds.MaxSessions) {
+	evicts := !s.opts.Replicated
+	for evicts && s.work < workPerLock && !q.fitsSessions(s, 0) && s.evictOne(q, &s.bounds.MaxSessions) {
 	}
-	for s.work < workPerLock && !q.fitsBytes(s, 0) && (s.dropOne(q) || s.evictOne(q, &s.bounds.HistoryMaxBytes)) {
+	for s.work < workPerLock && !q.fitsBytes(s, 0) && (s.dropOne(q) || evicts && s.evictOne(q, &s.bounds.HistoryMaxBytes)) {
 	}
 }
 

@@ -1,9 +1,12 @@
 package store
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // RemoveSession forgets a session at the time now, whatever its state. ok is false if there is no such session. No
-// report may be between [Store.Admit] and [Store.Settle] during the call.
+// report may be between [Store.Admit] and [Store.Settle] during the call. A replicated store ignores now.
 func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 	defer s.announce()
 	s.lock()
@@ -12,20 +15,23 @@ func (s *Store) RemoveSession(key SessionKey, now time.Time) (ok bool) {
 	if se == nil {
 		return false
 	}
-	s.now = max(s.now, s.expiryTime(now))
+	s.advance(now)
 	s.removeSession(se)
 	return true
 }
 
 // RemoveAgent forgets an agent at the time now, with all the sessions that it has by then, and returns their number: 0
 // if there is no such agent. Sessions that begin meanwhile stay. It releases the lock regularly. No report may be
-// between [Store.Admit] and [Store.Settle] during the call.
+// between [Store.Admit] and [Store.Settle] during the call. A replicated store ignores now.
 func (s *Store) RemoveAgent(id string, now time.Time) (removed int) {
 	s.mu.RLock()
 	last := s.received
 	s.mu.RUnlock()
+	if s.opts.Replicated {
+		last = math.MaxInt64 // no session begins while a message is applied
+	}
 	for {
-		n := s.removeSome(id, s.expiryTime(now), last)
+		n := s.removeSome(id, now, last)
 		if n == 0 {
 			return removed
 		}
@@ -37,14 +43,14 @@ func (s *Store) RemoveAgent(id string, now time.Time) (removed int) {
 
 // removeSome forgets some sessions of an agent whose newest report was received at last or earlier, and returns their
 // number.
-func (s *Store) removeSome(id string, now, last int64) (removed int) {
+func (s *Store) removeSome(id string, now time.Time, last int64) (removed int) {
 	s.lock()
 	defer s.mu.Unlock()
 	a := s.agents[id]
 	if a == nil {
 		return 0
 	}
-	s.now = max(s.now, now)
+	s.advance(now)
 	var some []*session
 	next := a.sessions.Before(&sessionInAgent, nil)
 	for work := 0; work < workPerLock; {

@@ -35,6 +35,29 @@ func (se *session) current() *status { return se.history[len(se.history)-1].stat
 // runStart returns the oldest of the consecutive newest statuses that are of the same kind.
 func (se *session) runStart() *status { return se.history[len(se.history)-int(se.runLength)].status }
 
+// Timestamp is the timestamp of a status: seconds since the Unix epoch and nanoseconds, because RFC 3339 covers years
+// that nanoseconds can't.
+type Timestamp struct {
+	Seconds     int64
+	Nanoseconds int32
+}
+
+func (t Timestamp) time() time.Time { return time.Unix(t.Seconds, int64(t.Nanoseconds)).UTC() }
+
+// since returns the timestamp with which the current status of se began. Usually it is that of the oldest of the newest
+// statuses that are of the same kind.
+//
+// That depends on how many statuses memory holds, so a replicated store has another rule: a status that becomes the
+// newest one, and is of another kind than the one before, begins a new run; any other status, such as that of a late
+// report, leaves the beginning as it is. Records are applied in the same order everywhere. The caller holds s.mu.
+func (s *Store) since(se *session) Timestamp {
+	if s.opts.Replicated {
+		return Timestamp{se.sinceSec, se.sinceNanos}
+	}
+	first := se.runStart()
+	return Timestamp{first.sec, first.nsec}
+}
+
 // updateRun updates se.runLength after a status was inserted into the history at index i.
 func (se *session) updateRun(i int) {
 	newest := len(se.history) - 1
@@ -108,7 +131,7 @@ func (s *Store) view(se *session) models.Session {
 		CurrentStatus:  current.kind,
 		CurrentMessage: current.message(),
 		Idle:           current.kind == models.Idle,
-		StatusSince:    se.runStart().timestamp(),
+		StatusSince:    s.since(se).time(),
 	}
 	if v.Expired {
 		v.ExpiredAt = v.ExpiresAt

@@ -8,10 +8,11 @@ import (
 )
 
 // settle decides what the report of an event, received at the given time, does to its session, which is nil if not
-// known. The record is what is to be recorded, and no longer depends on the state. The outcome is Stored, Renewed or
-// Ignored. The caller holds the store's lock.
-func settle(r *models.StatusReport, se *session, received int64) (models.Record, Outcome) {
-	d := decision{event: r.Event, se: se, record: models.Record{StatusReport: *r, ByEvent: true}}
+// known. content is that of the session's current status if memory has dropped it and it was looked up. The record is
+// what is to be recorded, and no longer depends on the state. The outcome is Stored, Renewed or Ignored. The caller holds
+// the store's lock.
+func settle(r *models.StatusReport, se *session, received int64, content string) (models.Record, Outcome) {
+	d := decision{event: r.Event, se: se, content: content, record: models.Record{StatusReport: *r, ByEvent: true}}
 	d.record.Event = nil
 	if se == nil {
 		return d.record, d.begin()
@@ -42,6 +43,7 @@ func settle(r *models.StatusReport, se *session, received int64) (models.Record,
 type decision struct {
 	event   *models.Event
 	se      *session
+	content string // of the current status, if memory has dropped it
 	record  models.Record
 	before  *turn       // what was under way before the event
 	turn    models.Turn // what is under way after it
@@ -325,6 +327,9 @@ func (d *decision) beneath() models.UnderlyingStatus {
 	}
 	current := d.se.current()
 	message, content, _ := current.unpack()
+	if current.is(contentDropped) {
+		content = d.content
+	}
 	return models.UnderlyingStatus{Status: current.kind, Message: message, Content: content}
 }
 

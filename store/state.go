@@ -23,6 +23,10 @@ type Options struct {
 	// Journaled says that a journal holds what memory drops. The store then reports where a history continues in the
 	// journal, and which sessions it forgot; see [Store.AgentStatus], [Store.Session] and [Store.TakeForgotten].
 	Journaled bool
+
+	// Replicated says that the store is one of several that apply the same messages: see replicated.go. It needs
+	// Journaled.
+	Replicated bool
 }
 
 // Store is the state of the fleet. All its methods are safe for concurrent use.
@@ -69,6 +73,12 @@ type Store struct {
 	sequence uint64 // the greatest one known
 	received int64  // the latest receipt time assigned, in Unix nanoseconds; strictly increasing
 	now      int64  // the latest time known, on the expiry clock; never goes back
+
+	// Only a replicated store uses these.
+	message uint64                  // the last one begun
+	rooms   map[SessionKey]int      // reservations that begin each session: see Room
+	evicted map[SessionKey]struct{} // evicted while loading, and not renewed since: see Evict
+	pauses  []pause                 // in order, at most maxPauses
 
 	// shift is how far the clock was set back since the store was created, in nanoseconds. The expiry clock is ahead of
 	// the wall clock by this much, so it never goes back. It is written under mu.
@@ -154,6 +164,9 @@ type session struct {
 	filedSeq uint64
 
 	dropLinks ordered.Links[session] // in a list of its holding
+
+	sinceSec   int64 // sinceSec and sinceNanos: see Store.since; only in a replicated store
+	sinceNanos int32
 
 	attention *attention // why it needs attention; nil if it does not: see Store.updateAttention
 
@@ -293,6 +306,8 @@ type change struct {
 	class                        class
 	teams                        *teamSet
 	revived, lastOfAgent         bool
+	index                        uint32 // among the changes of that message
+	messageSeq                   uint64 // of the message that it belongs to; 0 for none
 
 	question, asked *models.Question // the oldest open one, and the one that the record opened
 	open            int32            // questions
@@ -307,6 +322,8 @@ type changes struct {
 	sized    uint64   // bytes counts the changes up to this number: the last one may still be filled in
 	bytes    int64    // of the texts of the changes that are kept
 	maxBytes int64    // limit of bytes
+	next     uint32   // index of the next change among those of the message
+	whole    changeAt // every change after this point is kept
 	count    atomic.Uint64
 	awaited  atomic.Bool                   // a caller may wait for wake
 	wake     atomic.Pointer[chan struct{}] // closed with the next change if it is awaited
@@ -321,6 +338,8 @@ type admitted struct {
 	withdrawn map[*session]struct{}   // sessions whose open questions an admitted report withdraws
 	refused   map[SessionKey]Outcome  // sessions that could not be recalled for lack of room
 	ids       map[reportKey]struct{}  // IDs of admitted reports
+	answers   answers                 // to lookups
+	recalled  map[*session]struct{}   // cold sessions that were recalled, and to which no record was applied
 }
 
 type reportKey struct {
@@ -385,6 +404,8 @@ const (
 // Change is what one record, one expiry or one removal did to the state.
 type Change struct {
 	Number    uint64 // position among all changes, starting at 1
+	Message   uint64 // that the change belongs to: see [Store.Begin]; 0 for none
+	Index     uint32 // position among the changes of the message, starting at 0
 	Kind      ChangeKind
 	At        time.Time           // server time; for a record, its receipt; UTC
 	Session   models.FleetSession // after the change; for Removed, before it

@@ -16,7 +16,8 @@
 //	state.go      defines the types that all of these use
 //
 // In addition, expiry.go and removal.go end sessions, bounds.go makes room, durable.go restores the state of an earlier
-// run, rejoin.go moves agents between teams, and read.go serves reads.
+// run, rejoin.go moves agents between teams, and read.go serves reads. replicated.go says what differs in a store that
+// is one of several.
 //
 // # Invariants
 //
@@ -93,12 +94,16 @@ func (s *Store) Summary() models.Summary {
 	return s.fleet.summary()
 }
 
-// TeamSummary returns the counts of a team at the time now; a nil team is the whole fleet.
+// TeamSummary returns the counts of a team at the time now; a nil team is the whole fleet. In a replicated store, the
+// time is that of the store.
 func (s *Store) TeamSummary(t *Team, now time.Time) models.Summary {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	r := s.rosterOf(t)
 	summary := r.summary()
+	if s.opts.Replicated {
+		now = s.wallTime(s.now)
+	}
 	summary.Needs.LostOverADay = r.lostBefore(s.expiryTime(now.Add(-24 * time.Hour)))
 	return summary
 }

@@ -12,6 +12,7 @@ type ToolUse struct {
 type toolUse struct {
 	agents int
 	last   int64
+	stale  bool // the agent that reported last may have been removed
 }
 
 // ToolUse returns the use of the tool with this name by the agents of a team; a nil team is the whole fleet. It costs
@@ -26,6 +27,9 @@ func (s *Store) ToolUse(team *Team, tool string) ToolUse {
 	use := src.use()
 	if team != nil {
 		use = team.tools[src]
+		if use != nil && use.stale && s.opts.Replicated {
+			use = &toolUse{agents: use.agents, last: src.lastOf(team)}
+		}
 	}
 	if use == nil || use.agents == 0 {
 		return ToolUse{}
@@ -44,6 +48,19 @@ func (src *source) use() *toolUse {
 	return use
 }
 
+// lastOf returns when one of the agents of a team with the source reported last. The caller holds the store's lock.
+func (src *source) lastOf(team *Team) (last int64) {
+	for i := range src.seen {
+		for a := range src.seen[i].Before(src.agentIn, nil).All() {
+			if team.Covers(a.id) {
+				last = max(last, a.lastSeen)
+				break
+			}
+		}
+	}
+	return last
+}
+
 // countTool adds n agents with the source of a to the use of that tool, if the roster is that of a team. The caller
 // holds the store's lock.
 func (r *roster) countTool(a *agent, n int) {
@@ -56,7 +73,9 @@ func (r *roster) countTool(a *agent, n int) {
 		r.tools[a.source] = use
 	}
 	use.agents += n
-	use.last = max(use.last, a.lastSeen)
+	if a.lastSeen >= use.last {
+		use.last, use.stale = a.lastSeen, n < 0
+	}
 	if use.agents == 0 {
 		delete(r.tools, a.source)
 	}

@@ -11,7 +11,11 @@ type usage struct {
 	sessions, reservedSessions int
 	bytes, reserved            int64 // of memory
 	disk                       int64 // bytes on disk as last set, plus what was admitted since
+	reservedDisk               int64 // bytes on disk; only in a replicated store
 }
+
+// diskWith returns the bytes on disk once n more are used.
+func (u *usage) diskWith(n int64) int64 { return u.disk + u.reservedDisk + n }
 
 // holding is what can be dropped from the sessions of agents with one set of teams.
 type holding struct {
