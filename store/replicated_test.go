@@ -412,3 +412,54 @@ func changesOfAny(t require.TestingT, st *store.Store, after uint64) []store.Cha
 	}
 	return changesOf(t, st, after)
 }
+
+// TestAnAgentIsKnownWhileASessionIsCold removes the last session of an agent that memory has, while another one is cold,
+// and lets the agent begin again. The journal has not filed the agent's last name.
+func TestAnAgentIsKnownWhileASessionIsCold(t *testing.T) {
+	st := newReplicated(nil)
+	take(t, st, 1, epoch, running("a", "cold"))
+	filed, _ := st.AgentState("a")
+	later := epoch.Add(time.Hour)
+	st.Begin(2, later)
+	st.Evict([]store.SessionKey{{AgentID: "a", Topic: "cold"}})
+	st.SetFiledTo(2<<24 | (1<<24 - 1))
+	st.RecallAgent("a", filed)
+	named := running("a", "removed")
+	named.AgentName, named.AgentSource = "Fix", "codex"
+	take(t, st, 3, later, named)
+	st.Begin(4, later)
+	require.True(t, st.RemoveSession(store.SessionKey{AgentID: "a", Topic: "removed"}, later))
+	_, known := st.Agent("a")
+	require.False(t, known)
+	st.RecallAgent("a", filed)
+	take(t, st, 5, later, running("a", "new"))
+	a, _ := st.Agent("a")
+	require.Equal(t, []any{"Fix", "codex", epoch}, []any{a.Name, a.Source, a.Registered})
+}
+
+// TestChangesOfManyReportsHaveOneOrder applies a message with more reports than fit into one hold of the lock. They
+// change the source of agents with several sessions. One store drops statuses meanwhile.
+func TestChangesOfManyReportsHaveOneOrder(t *testing.T) {
+	var first, many []models.StatusReport
+	for i := range 200 {
+		agent, topic := fmt.Sprint("agent ", i%50), fmt.Sprint("task ", i)
+		first = append(first, running(agent, topic))
+		named := running(agent, topic)
+		named.AgentSource, named.Message = fmt.Sprint("tool ", i/50), "x"
+		many = append(many, named)
+	}
+	var all [2][]store.Change
+	for i := range all {
+		st := newReplicated(func(o *store.Options) {
+			o.EventWindow = 10_000
+			if i == 1 {
+				o.HistoryMaxBytes = 1
+			}
+		})
+		take(t, st, 1, epoch, first...)
+		before := st.EventPosition()
+		take(t, st, 2, epoch.Add(time.Minute), many...)
+		all[i] = changesOf(t, st, before)
+	}
+	require.Equal(t, all[0], all[1])
+}
