@@ -1,0 +1,148 @@
+package natstest
+
+import (
+	"fmt"
+	"testing"
+
+	"github.com/nats-io/nats-server/v2/server"
+	"github.com/stretchr/testify/require"
+)
+
+// Node is one NATS server of a cluster. Its methods must be called from the test's own goroutine.
+type Node struct {
+	t       testing.TB
+	name    string
+	process process
+	monitor string // the address of its monitoring, not through a link
+
+	client, monitoring  *link
+	routesIn, routesOut []*link
+
+	running, cutOff bool
+}
+
+// process is a NATS server that can be started again after it was killed.
+type process interface {
+	// start returns once the server listens.
+	start() (addresses, error)
+	// kill returns once the server has ended.
+	kill()
+	log() string
+}
+
+// addresses are where a server listens: for clients, for HTTP and for other servers.
+type addresses struct {
+	client, monitor, route string
+}
+
+// nodeSettings are what the configuration of a node consists of.
+type nodeSettings struct {
+	name          string
+	dir           string   // of its store
+	clientAddress string   // where clients reach it
+	routes        []string // where it reaches the other nodes
+}
+
+func newNode(t testing.TB, i int) *Node {
+	return &Node{t: t, name: fmt.Sprintf("node-%d", i), client: newLink(t), monitoring: newLink(t)}
+}
+
+// Name returns the node's name, as NATS shows it.
+func (n *Node) Name() string { return n.name }
+
+// URL returns the address for clients. It stays the same when the node restarts.
+func (n *Node) URL() string { return "nats://" + n.client.address() }
+
+// MonitorURL returns the address of the node's monitoring. It stays the same when the node restarts.
+func (n *Node) MonitorURL() string { return "http://" + n.monitoring.address() }
+
+// Stop ends the node as a kill would: nobody gets a word from it any more, then all of its connections close. The
+// store stays. A node in the test's process does write down what it has in memory; see StartProgram for one that
+// does not. Stopping a node that doesn't run does nothing.
+func (n *Node) Stop() {
+	if !n.running {
+		return
+	}
+	n.running = false
+	n.cut()
+	n.process.kill()
+	for _, l := range n.links() {
+		l.reset()
+	}
+}
+
+// Restart starts the node with the store that it had, and returns once it listens. A node that runs is stopped first.
+// It is not cut off any more.
+func (n *Node) Restart() {
+	n.t.Helper()
+	n.Stop()
+	a, err := n.process.start()
+	require.NoError(n.t, err, "start NATS node %s", n.name)
+	n.running, n.monitor = true, a.monitor
+	n.client.connectTo(a.client)
+	n.monitoring.connectTo(a.monitor)
+	for _, l := range n.routesIn {
+		l.connectTo(a.route)
+	}
+	n.Rejoin()
+}
+
+// CutOff cuts the node off from its clients and from the other nodes: nothing that either side sends arrives, and no
+// connection is closed, as when a cable is pulled.
+func (n *Node) CutOff() {
+	n.cutOff = true
+	n.cut()
+}
+
+func (n *Node) cut() {
+	for _, l := range n.links() {
+		l.cut()
+	}
+}
+
+// Rejoin ends CutOff. What was sent meanwhile arrives, on the connections that neither side has given up.
+func (n *Node) Rejoin() {
+	n.cutOff = false
+	for _, l := range n.links() {
+		l.heal()
+	}
+}
+
+func (n *Node) links() []*link {
+	links := append([]*link{n.client, n.monitoring}, n.routesIn...)
+	return append(links, n.routesOut...)
+}
+
+// meta returns whom this node takes for the leader of JetStream, "" if for nobody, and if it is itself, how many
+// others follow it closely.
+func (n *Node) meta() (leader string, current int) {
+	var page server.JSInfo
+	if err := get("http://"+n.monitor+"/jsz", &page); err != nil {
+		return "", 0
+	}
+	if page.Meta == nil { // JetStream without a cluster
+		return n.name, 0
+	}
+	for _, replica := range page.Meta.Replicas {
+		if replica.Current && !replica.Offline {
+			current++
+		}
+	}
+	return page.Meta.Leader, current
+}
+
+// leads reports whether the node leads a stream, of whichever account.
+func (n *Node) leads(stream string) bool {
+	var page server.JSInfo
+	if err := get("http://"+n.monitor+"/jsz?accounts=true&streams=true", &page); err != nil {
+		return false
+	}
+	for _, account := range page.AccountDetails {
+		for _, detail := range account.Streams {
+			if detail.Name == stream {
+				return detail.Cluster == nil || detail.Cluster.Leader == n.name
+			}
+		}
+	}
+	return false
+}
