@@ -17,7 +17,7 @@ PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 win
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-watcher test-chart manifests schemas test-chart-cluster crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-nats test-watcher test-chart manifests schemas test-chart-cluster crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ test-alerts: ## test the alerts and the Grafana dashboard's queries with a real 
 
 test-proxies: ## test the manual's configurations of reverse proxies (on Debian, nginx-light, caddy, haproxy and apache2)
 	KUBEAGENTS_PROXIES=1 $(GO) test ./internal/e2e -count=1 -run TestProxies -parallel 16 -v
+
+test-nats: ## test with NATS servers in processes of their own, which are killed
+	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+	KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/natstest ./internal/cluster -count=1 -v
 
 test-watcher: ## vet and test the watcher of Kubernetes, a module of its own, also with the race detector
 	cd deploy/watcher && test -z "$$(gofmt -l .)" && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && \

@@ -25,8 +25,7 @@ func Program(t testing.TB) string {
 	t.Helper()
 	path := os.Getenv(Variable)
 	if path == "" {
-		t.Skip("needs the program nats-server: go build -o bin/nats-server github.com/nats-io/nats-server/v2, " +
-			"then set " + Variable + " to its absolute path")
+		t.Skip("needs the program nats-server: run make test-nats, or set " + Variable + " to its path")
 	}
 	return path
 }
