@@ -1,0 +1,154 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	// MaxMessageBytes bounds a message with its headers. It is what NATS allows unless max_payload says otherwise.
+	MaxMessageBytes = 1 << 20
+	// DuplicateWindow is how long the stream recognises a message that is published again, by its Nats-Msg-Id.
+	DuplicateWindow = 2 * time.Minute
+	// serversKept and signInsKept are how long those buckets keep an entry that is not renewed.
+	serversKept = 10 * time.Minute
+	signInsKept = 12 * time.Hour
+)
+
+// program is the mark on whatever this program makes in NATS.
+var program = map[string]string{"created-by": "kubeagents"}
+
+// Ensure returns the stream of the log. It makes the stream, the first message of which gets firstSequence, and the
+// buckets beside it, if they do not exist. It changes nothing that exists: if that is not as it must be, the error says
+// everything that differs. Several servers may do this at once.
+func (c *Conn) Ensure(ctx context.Context, firstSequence uint64) (jetstream.Stream, error) {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	if most := c.nats.MaxPayload(); most < MaxMessageBytes {
+		return nil, fmt.Errorf("NATS node %s takes messages of %d bytes at most: set max_payload to %d or more",
+			c.Node(), most, MaxMessageBytes)
+	}
+	stream, err := c.ensure(ctx, logConfig(c.settings, firstSequence), logDifferences)
+	if err != nil {
+		return nil, err
+	}
+	for _, config := range bucketConfigs(c.settings) {
+		if _, err := c.ensure(ctx, config, bucketDifferences); err != nil {
+			return nil, err
+		}
+	}
+	return stream, nil
+}
+
+// errBeingMade is the error of a stream that another server is making. For a moment, NATS both refuses to make it again
+// and does not find it.
+var errBeingMade = errors.New("another server is making it")
+
+// ensure makes one stream, or compares the one that there is.
+func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig, compare comparison) (jetstream.Stream, error) {
+	var stream jetstream.Stream
+	err := c.ask(ctx, func(ctx context.Context) (err error) {
+		stream, err = c.js.Stream(ctx, want.Name)
+		if errors.Is(err, jetstream.ErrStreamNotFound) {
+			stream, err = c.js.CreateStream(ctx, want)
+			if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+				err = errBeingMade
+			}
+		}
+		return err
+	})
+	if err != nil {
+		return nil, explainCreate(want, err)
+	}
+	if differences := compare(stream.CachedInfo().Config, want); len(differences) > 0 {
+		return nil, fmt.Errorf("the NATS stream %s exists, but is not what this server needs: %s. "+
+			"Change it with the program nats, or set NATS_STREAM to a new name", want.Name, strings.Join(differences, "; "))
+	}
+	return stream, nil
+}
+
+// explainCreate says in words why a stream could not be made.
+func explainCreate(want jetstream.StreamConfig, err error) error {
+	if failed, ok := errors.AsType[*jetstream.APIError](err); ok {
+		const noPeers, noReplicas = 10005, 10074
+		if failed.ErrorCode == noPeers || failed.ErrorCode == noReplicas {
+			return fmt.Errorf("make the NATS stream %s: NATS_REPLICAS is %d, and NATS has too few nodes for that: %w",
+				want.Name, want.Replicas, err)
+		}
+	}
+	return fmt.Errorf("make the NATS stream %s: %w", want.Name, err)
+}
+
+// logConfig is how the stream of the log is made: nothing is ever dropped or changed, except by purging what is before
+// a sequence.
+func logConfig(s Settings, firstSequence uint64) jetstream.StreamConfig {
+	return jetstream.StreamConfig{
+		Name:              s.Stream,
+		Description:       "The log of KubeAgents",
+		Subjects:          []string{s.Subject()},
+		Storage:           jetstream.FileStorage,
+		Replicas:          s.Replicas,
+		Retention:         jetstream.LimitsPolicy,
+		Discard:           jetstream.DiscardNew,
+		MaxConsumers:      -1,
+		MaxMsgs:           -1,
+		MaxBytes:          -1,
+		MaxMsgsPerSubject: -1,
+		MaxMsgSize:        MaxMessageBytes,
+		Duplicates:        DuplicateWindow,
+		DenyDelete:        true,
+		AllowDirect:       true,
+		FirstSeq:          firstSequence,
+		Metadata:          program,
+	}
+}
+
+// bucketConfigs are the streams of the buckets, as the client library makes them.
+func bucketConfigs(s Settings) []jetstream.StreamConfig {
+	keyValue := func(bucket, description string, ttl time.Duration) jetstream.StreamConfig {
+		return jetstream.StreamConfig{
+			Name:              "KV_" + bucket,
+			Description:       description,
+			Subjects:          []string{"$KV." + bucket + ".>"},
+			Storage:           jetstream.FileStorage,
+			Replicas:          s.Replicas,
+			Discard:           jetstream.DiscardNew,
+			MaxConsumers:      -1,
+			MaxMsgs:           -1,
+			MaxBytes:          -1,
+			MaxMsgsPerSubject: 1,
+			MaxMsgSize:        -1,
+			MaxAge:            ttl,
+			Duplicates:        DuplicateWindow,
+			AllowRollup:       true,
+			DenyDelete:        true,
+			AllowDirect:       true,
+			Metadata:          program,
+		}
+	}
+	snapshots := s.SnapshotsBucket()
+	return []jetstream.StreamConfig{
+		keyValue(s.LeasesBucket(), "Which server of KubeAgents does what only one may do", 0),
+		keyValue(s.ServersBucket(), "The servers of KubeAgents that run", serversKept),
+		keyValue(s.SignInsBucket(), "People's sign-ins to KubeAgents", signInsKept),
+		{
+			Name:         "OBJ_" + snapshots,
+			Description:  "Snapshots of the state of KubeAgents",
+			Subjects:     []string{"$O." + snapshots + ".C.>", "$O." + snapshots + ".M.>"},
+			Storage:      jetstream.FileStorage,
+			Replicas:     s.Replicas,
+			Discard:      jetstream.DiscardNew,
+			MaxConsumers: -1,
+			MaxMsgs:      -1,
+			MaxBytes:     -1,
+			AllowRollup:  true,
+			AllowDirect:  true,
+			Metadata:     program,
+		},
+	}
+}
