@@ -1,0 +1,58 @@
+package cluster_test
+
+import (
+	"context"
+	"io"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/natstest"
+)
+
+// soon is how long a test waits for what should happen at once.
+const soon = 20 * time.Second
+
+func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+
+// connect returns a connection of its own to the servers.
+func connect(t *testing.T, c *natstest.Cluster) jetstream.JetStream {
+	t.Helper()
+	connection, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	require.NoError(t, err)
+	t.Cleanup(connection.Close)
+	js, err := jetstream.New(connection)
+	require.NoError(t, err)
+	return js
+}
+
+// bucket creates a bucket, or returns the existing one.
+func bucket(t *testing.T, js jetstream.JetStream, config jetstream.KeyValueConfig) jetstream.KeyValue {
+	t.Helper()
+	kv, err := js.CreateOrUpdateKeyValue(t.Context(), config)
+	require.NoError(t, err)
+	return kv
+}
+
+// start runs something until the returned function stops it, or the test ends.
+func start(t *testing.T, run func(ctx context.Context)) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { run(ctx) })
+	stop = func() {
+		cancel()
+		running.Wait()
+	}
+	t.Cleanup(stop)
+	return stop
+}
+
+func eventually(t *testing.T, what string, happened func() bool) {
+	t.Helper()
+	require.Eventually(t, happened, soon, 5*time.Millisecond, what)
+}
