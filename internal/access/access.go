@@ -55,6 +55,7 @@ func parseScope(name string) (Scope, bool) {
 type Grant struct {
 	name    string
 	token   string // of the token, see [Grant.Token]
+	line    string // identifies what the token's line in the tokens file says
 	scopes  Scope
 	team    *store.Team     // nil for every agent
 	share   store.Share     // of each limit

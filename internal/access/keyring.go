@@ -165,7 +165,7 @@ func (k *Keyring) newKey(e Entry, sum [sha256.Size]byte, team *store.Team, share
 		ended, end = context.WithDeadline(context.Background(), e.Expires)
 	}
 	return &key{sum, e, &Grant{
-		name: e.Name, token: e.prefix(), scopes: e.scopes(), team: team, share: share, expires: e.Expires, ended: ended,
+		name: e.Name, token: e.prefix(), line: e.digest(), scopes: e.scopes(), team: team, share: share, expires: e.Expires, ended: ended,
 		reports: k.limits.Reports.limiter(), reads: k.limits.Reads.limiter(),
 		manages: team == nil && e.scopes()&Admin != 0,
 	}, end}

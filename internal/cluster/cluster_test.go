@@ -4,6 +4,7 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -16,14 +17,15 @@ import (
 )
 
 // soon is how long a test waits for what should happen at once.
-const soon = 20 * time.Second
+const soon = 30 * time.Second
 
 func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
 
 // connect returns a connection of its own to the servers.
-func connect(t *testing.T, c *natstest.Cluster) jetstream.JetStream {
+func connect(t *testing.T, c *natstest.Cluster, options ...nats.Option) jetstream.JetStream {
 	t.Helper()
-	connection, err := nats.Connect(c.URL(), nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	options = append(options, nats.MaxReconnects(-1), nats.ReconnectWait(20*time.Millisecond))
+	connection, err := nats.Connect(c.URL(), options...)
 	require.NoError(t, err)
 	t.Cleanup(connection.Close)
 	js, err := jetstream.New(connection)
@@ -55,4 +57,22 @@ func start(t *testing.T, run func(ctx context.Context)) (stop func()) {
 func eventually(t *testing.T, what string, happened func() bool) {
 	t.Helper()
 	require.Eventually(t, happened, soon, 5*time.Millisecond, what)
+}
+
+// lines is a log that can be read while it is written.
+type lines struct {
+	mu   sync.Mutex
+	text strings.Builder
+}
+
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
+func (l *lines) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.String()
 }

@@ -25,12 +25,7 @@ func TestLease(t *testing.T) {
 	c := natstest.Start(t, 1)
 	config := jetstream.KeyValueConfig{Bucket: "TEST_LEASES"}
 	var line line
-	connection, err := nats.Connect(c.URL(), nats.SetCustomDialer(&line), nats.MaxReconnects(-1), nats.ReconnectWait(10*time.Millisecond))
-	require.NoError(t, err)
-	t.Cleanup(connection.Close)
-	js, err := jetstream.New(connection)
-	require.NoError(t, err)
-	a := cluster.NewLease(bucket(t, js, config), "a", silent())
+	a := cluster.NewLease(bucket(t, connect(t, c, nats.SetCustomDialer(&line)), config), "a", silent())
 	b := cluster.NewLease(bucket(t, connect(t, c), config), "b", silent())
 
 	var working atomic.Int32

@@ -39,6 +39,7 @@ type Presence struct {
 	key    string // of this server's entry
 	self   func() Server
 	logger *slog.Logger
+	again  chan struct{} // see follow
 
 	mu      sync.Mutex               // guards what follows
 	others  map[string]presenceEntry // by their keys
@@ -57,7 +58,8 @@ type presenceEntry struct {
 // and the time at which it started must not change.
 func NewPresence(bucket jetstream.KeyValue, self func() Server, logger *slog.Logger) *Presence {
 	key := hex.EncodeToString([]byte(self().Name)) // names may have characters that keys must not have
-	return &Presence{bucket: bucket, key: key, self: self, logger: logger, others: map[string]presenceEntry{}}
+	return &Presence{bucket: bucket, key: key, self: self, logger: logger, again: make(chan struct{}, 1),
+		others: map[string]presenceEntry{}}
 }
 
 // Servers returns the servers that are live, as far as this server knows, ordered by name. This one is always among
@@ -92,7 +94,7 @@ func (p *Presence) LowestEncoding() (version int, known bool) {
 // Run keeps this server in the list, and the list up to date, until ctx is done. Then it removes this server.
 func (p *Presence) Run(ctx context.Context) {
 	var running sync.WaitGroup
-	running.Go(func() { follow(ctx, p.bucket, p) })
+	running.Go(func() { follow(ctx, p.bucket, p, p.again) })
 	for ctx.Err() == nil {
 		sleep(ctx, presenceRenewal)
 		if ctx.Err() == nil {
@@ -102,6 +104,10 @@ func (p *Presence) Run(ctx context.Context) {
 	running.Wait()
 	p.remove(context.WithoutCancel(ctx))
 }
+
+// Reconnected makes the list go on at once when the connection to NATS is back, which it notices by itself after up to
+// half a minute.
+func (p *Presence) Reconnected() { signal(p.again) }
 
 func (p *Presence) renew(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, presenceRenewal)

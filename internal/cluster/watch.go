@@ -40,17 +40,18 @@ type follower interface {
 	change(entry aged)
 }
 
-// follow tells f what is in a bucket, and every change, until ctx is done. After an interruption it begins again.
-func follow(ctx context.Context, bucket jetstream.KeyValue, f follower) {
+// follow tells f what is in a bucket, and every change, until ctx is done. After an interruption it begins again, at
+// once if again receives.
+func follow(ctx context.Context, bucket jetstream.KeyValue, f follower, again <-chan struct{}) {
 	for ctx.Err() == nil {
-		if err := followOnce(ctx, bucket, f); err != nil {
+		if err := followOnce(ctx, bucket, f, again); err != nil {
 			sleep(ctx, watchRetry)
 		}
 	}
 }
 
 // followOnce returns nil if it is time to begin again.
-func followOnce(ctx context.Context, bucket jetstream.KeyValue, f follower) error {
+func followOnce(ctx context.Context, bucket jetstream.KeyValue, f follower, again <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(ctx, watchAgain)
 	defer cancel()
 	request, done := context.WithTimeout(ctx, watchRequest)
@@ -72,6 +73,8 @@ func followOnce(ctx context.Context, bucket jetstream.KeyValue, f follower) erro
 		select {
 		case <-ctx.Done():
 			return nil
+		case <-again:
+			return nil
 		case entry, open := <-watcher.Updates():
 			switch {
 			case !open:
@@ -85,5 +88,13 @@ func followOnce(ctx context.Context, bucket jetstream.KeyValue, f follower) erro
 				all = append(all, entry)
 			}
 		}
+	}
+}
+
+// signal makes the receiver of a channel with a buffer of one receive soon.
+func signal(to chan<- struct{}) {
+	select {
+	case to <- struct{}{}:
+	default:
 	}
 }
