@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -81,4 +82,15 @@ func copyFile(ctx context.Context, from, to string) error {
 		return err
 	}
 	return writeFile(to, file, info.Size())
+}
+
+// Replace puts the backup in a tar archive into a directory for DATA_DIR, in the place of the state that may be there:
+// see [datadir.Replace]. It is checked before it takes its place. No server may use the directory.
+func Replace(ctx context.Context, archive io.Reader, dataDir string) error {
+	return datadir.Replace(dataDir, journal.Lock, func(staging string) error {
+		if err := extract(archive, staging); err != nil {
+			return err
+		}
+		return journal.Check(ctx, staging)
+	})
 }

@@ -71,7 +71,8 @@ func notOwned(path, problem string) error {
 // home afterwards. Prepare moves the state that an earlier version kept in a directory open to others, and removes the
 // permissions of other users.
 //
-// Prepare refuses a directory into which a restore broke off: see [Restore].
+// Prepare refuses a directory into which a restore broke off: see [Restore]. It settles a replacement that broke off: see
+// [Replace].
 //
 // Prepare calls lock before it moves anything out of a directory. lock returns a function that releases the lock, or an
 // error if another program uses the directory.
@@ -85,6 +86,9 @@ func Prepare(dir string, lock func(dir string) (unlock func() error, err error))
 		return "", &fs.PathError{Op: "open", Path: dir, Err: syscall.ENOTDIR}
 	}
 	if err := checkRestored(dir); err != nil {
+		return "", err
+	}
+	if err := settle(dir, lock); err != nil {
 		return "", err
 	}
 	for _, name := range []string{Folder, movingFolder} {
