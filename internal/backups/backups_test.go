@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -271,4 +272,19 @@ func TestRestoreRefuses(t *testing.T) {
 		require.NoError(t, err)
 		require.Empty(t, left)
 	}
+}
+
+// TestReplace checks that a backup takes the place of a state, unless it is damaged.
+func TestReplace(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "data")
+	require.NoError(t, backups.Replace(t.Context(), bytes.NewReader(archiveOf(t, entriesOf(t)...)), dir))
+	require.Equal(t, files(t, made), files(t, filepath.Join(dir, "kubeagents")))
+	damaged := entriesOf(t)
+	for i := range damaged {
+		if strings.HasSuffix(damaged[i].header.Name, ".sst") {
+			damaged[i].content = strings.Repeat("x", len(damaged[i].content))
+		}
+	}
+	require.Error(t, backups.Replace(t.Context(), bytes.NewReader(archiveOf(t, damaged...)), dir))
+	require.Equal(t, files(t, made), files(t, filepath.Join(dir, "kubeagents")))
 }
