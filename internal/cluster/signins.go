@@ -99,8 +99,7 @@ func (s *SignIns) Remove(sum [32]byte) {
 
 // Find implements [access.SignInStore].
 func (s *SignIns) Find(ctx context.Context, sum [32]byte) (access.SharedSignIn, bool, error) {
-	key := hex.EncodeToString(sum[:])
-	entry, err := s.bucket.Get(ctx, key)
+	entry, err := s.bucket.Get(ctx, hex.EncodeToString(sum[:]))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return access.SharedSignIn{}, false, nil
 	}
@@ -108,7 +107,7 @@ func (s *SignIns) Find(ctx context.Context, sum [32]byte) (access.SharedSignIn, 
 		return access.SharedSignIn{}, false, err
 	}
 	in, ok := sharedIn(aged{entry, 0}) // the watch will tell its age
-	return in, ok && !s.isRemoved(key), nil
+	return in, ok, nil
 }
 
 // sharedIn returns the sign-in in an entry.
@@ -119,13 +118,6 @@ func sharedIn(entry aged) (access.SharedSignIn, bool) {
 	}
 	holds := time.Duration(in.Seconds)*time.Second - entry.age
 	return access.SharedSignIn{Token: in.Token, Line: in.Line, For: holds, Order: entry.Revision()}, holds > 0
-}
-
-// isRemoved reports whether a sign-in has ended here, though the bucket may not know it yet.
-func (s *SignIns) isRemoved(key string) bool {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.unsaved[key].removed
 }
 
 // saveAll writes what the bucket does not have yet, again and again until it has it. When ctx is done, it tries once
@@ -227,11 +219,10 @@ func (s *SignIns) change(entry aged) {
 		delete(s.stored, entry.Key())
 	}
 	s.mu.Unlock()
-	switch {
-	case !holds:
-		s.known.Forget(sum)
-	case !s.isRemoved(entry.Key()):
+	if holds {
 		s.known.Learn(sum, in)
+	} else {
+		s.known.Forget(sum)
 	}
 }
 
