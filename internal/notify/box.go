@@ -19,35 +19,27 @@ type Box interface {
 	Notes() ([]journal.Note, error)
 }
 
-// load reads what earlier runs left in the box. Messages that were not sent are sent once their destination is known.
-func (n *Notifier) load() {
-	if n.Box == nil {
-		return
-	}
-	entries, err := n.Box.Notes()
-	if err != nil {
-		n.Logger.Error("the notifications of earlier runs can't be read: some may be repeated", "error", err.Error())
-		return
-	}
-	n.mu.Lock()
-	defer n.mu.Unlock()
+// load takes over what earlier terms left in the box. Messages that were not sent are sent once their destination is
+// known. The caller holds n.mu.
+func (n *Notifier) load(entries []journal.Note, now time.Time) {
 	for _, e := range entries {
-		if err := n.read(e); err != nil {
+		if err := n.read(e, now); err != nil {
 			n.Logger.Warn("a notification of an earlier run can't be read", "error", err.Error())
 		}
 	}
-	n.dropMutes(time.Now())
 }
 
 // read takes over an entry of the box. The caller holds n.mu.
-func (n *Notifier) read(e journal.Note) error {
+func (n *Notifier) read(e journal.Note, now time.Time) error {
 	switch {
 	case strings.HasPrefix(e.Key, mutePrefix):
 		var m Mute
 		if err := json.Unmarshal(e.Value, &m); err != nil {
 			return err
 		}
-		n.muted.byID[m.ID] = m
+		if m.isOver(now) {
+			n.unsaved = append(n.unsaved, journal.Note{Key: e.Key})
+		}
 	case strings.HasPrefix(e.Key, rulePrefix):
 		var since time.Time
 		if err := json.Unmarshal(e.Value, &since); err != nil {
@@ -97,7 +89,7 @@ func (n *Notifier) restore(r restored, now time.Time) {
 		n.unsaved = append(n.unsaved, journal.Note{Key: summaryPrefix + r.summary.ID})
 		return
 	case x == nil:
-		n.addSummary(q, r.summary, now)
+		n.addSummary(q, r.summary)
 		return
 	case q == nil:
 		x.queue = &queue{destination: &Destination{Name: r.destination}}
@@ -106,7 +98,7 @@ func (n *Notifier) restore(r restored, now time.Time) {
 	}
 	x.queue = q
 	if x.Over {
-		q.add(&job{note: x, unsure: true, over: now}, now)
+		q.add(&job{note: x, unsure: true, over: now})
 		return
 	}
 	for y := n.notesOf(x.session); y != nil; y = y.next {
@@ -121,7 +113,7 @@ func (n *Notifier) restore(r restored, now time.Time) {
 		x.state = dropped
 	case x.Sent.IsZero():
 		x.state = pending
-		q.add(&job{note: x, unsure: true}, now)
+		q.add(&job{note: x, unsure: true})
 	default:
 		x.state = told
 		n.remind(x)
@@ -136,29 +128,56 @@ func (n *Notifier) unsave(x *note) {
 	}
 }
 
+// maxWritten is about how many bytes of entries are written at once in a cluster, whose messages have a maximum size.
+const maxWritten = 256 << 10
+
 // flush writes the changes to the box, in their order, and returns once they are durable. Those that can't be written
 // are written with the next ones.
 func (n *Notifier) flush() error {
 	n.flushing <- struct{}{}
 	defer func() { <-n.flushing }()
 	n.mu.Lock()
-	unsaved := n.unsaved
+	unsaved, box := n.unsaved, n.box
 	n.unsaved = nil
 	n.mu.Unlock()
-	if len(unsaved) == 0 || n.Box == nil {
+	if len(unsaved) == 0 || box == nil {
 		return nil
 	}
-	err := n.Box.WriteNotes(unsaved)
-	if err != nil {
-		n.mu.Lock()
-		defer n.mu.Unlock()
-		n.unsaved = append(unsaved, n.unsaved...)
-		if len(n.unsaved) > 2*n.distinct+1000 {
-			n.unsaved = newest(n.unsaved)
-			n.distinct = len(n.unsaved)
+	for len(unsaved) > 0 {
+		count := len(unsaved)
+		if n.Cluster != nil {
+			count = fitting(unsaved)
+		}
+		if err := box.WriteNotes(unsaved[:count]); err != nil {
+			n.writeLater(unsaved)
+			return err
+		}
+		unsaved = unsaved[count:]
+	}
+	return nil
+}
+
+// writeLater lets entries that could not be written be written with the next ones.
+func (n *Notifier) writeLater(entries []journal.Note) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.unsaved = append(entries, n.unsaved...)
+	if len(n.unsaved) > 2*n.distinct+1000 {
+		n.unsaved = newest(n.unsaved)
+		n.distinct = len(n.unsaved)
+	}
+}
+
+// fitting returns how many of the entries are written at once: at least one. A summary comes before the notes that it
+// tells of. If only a part of them is written before a crash, the others are told of once more, and none is lost.
+func fitting(entries []journal.Note) int {
+	bytes := 0
+	for i, e := range entries {
+		if bytes += len(e.Key) + len(e.Value); bytes > maxWritten {
+			return max(i, 1)
 		}
 	}
-	return err
+	return len(entries)
 }
 
 // newest returns the last entry with each key.
@@ -174,10 +193,22 @@ func newest(entries []journal.Note) (kept []journal.Note) {
 	return kept
 }
 
-// save flushes before a message is sent. If that fails, messages are sent all the same: they may be repeated after a
-// crash, but none is lost.
-func (n *Notifier) save() {
-	if err := n.flush(); err != nil && !errors.Is(err, journal.ErrClosed) {
+// save flushes before a message is sent, and reports whether it may be sent. If the box can't be written, a server alone
+// sends all the same: messages may be repeated after a crash, but none is lost. In a cluster, they wait, because the next
+// server that acts would not know of them.
+func (n *Notifier) save() bool {
+	err := n.flush()
+	n.mu.Lock()
+	logged := n.waiting
+	n.waiting = err != nil && n.Cluster != nil
+	n.mu.Unlock()
+	switch {
+	case err == nil:
+		return true
+	case n.Cluster == nil && !errors.Is(err, journal.ErrClosed):
 		n.Logger.Warn("notifications can't be recorded: they may be repeated after a restart", "error", err.Error())
+	case n.Cluster != nil && !logged:
+		n.Logger.Warn("notifications wait, because they can't be recorded", "error", err.Error())
 	}
+	return n.Cluster == nil
 }

@@ -66,7 +66,7 @@ func (n *Notifier) nextJob(q *queue) (*job, time.Duration) {
 // work makes one attempt at a job, and records the outcome.
 func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
 	destination, m, withdraw := n.prepare(q, j)
-	if m == nil {
+	if m == nil || ctx.Err() != nil {
 		return
 	}
 	sender := destination.Sender
@@ -84,7 +84,7 @@ func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
 		err = nil
 	}
 	if err != nil && ctx.Err() != nil {
-		return // it is tried again after the next start
+		return // it is tried again in the next term
 	}
 	n.settle(q, j, destination, m, remote, withdraw, err)
 	if isGone(err) && destination.device != nil && destination.device.Gone != nil {
@@ -108,7 +108,7 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		n.wakeUp()
 		n.mu.Unlock()
 		return nil, nil, false
-	case n.postpone(q, j, time.Now()):
+	case n.postpone(q, j, n.now()):
 		n.mu.Unlock()
 		return nil, nil, false
 	case x == nil:
@@ -116,8 +116,8 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		m.URL = n.Link(store.SessionKey{})
 		j.trying = true
 		n.mu.Unlock()
-		if j.attempts == 0 {
-			n.save() // the summary, and the notes that it tells of
+		if j.attempts == 0 && !n.save() { // the summary, and the notes that it tells of
+			return n.putOff(q, j)
 		}
 		return destination, m, false
 	case !q.covers(x.session.AgentID): // any more
@@ -142,10 +142,21 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		n.unsaved = append(n.unsaved, x.entry())
 	}
 	n.mu.Unlock()
-	if record {
-		n.save()
+	if record && !n.save() {
+		return n.putOff(q, j)
 	}
 	return destination, m, withdraw
+}
+
+// putOff makes a message wait that can't be recorded now.
+func (n *Notifier) putOff(q *queue, j *job) (*Destination, *Message, bool) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	j.trying = false
+	if n.queues[q.destination.Name] == q {
+		q.set(j, firstRetry)
+	}
+	return nil, nil, false
 }
 
 // postpone makes a message wait that may not be sent now, although it was due: the destination failed until now. It
@@ -162,7 +173,11 @@ func (n *Notifier) postpone(q *queue, j *job, now time.Time) bool {
 	if j.held = why; why == notHeld {
 		return false
 	}
-	q.set(j, until)
+	wait := until.Sub(now)
+	if n.Now != nil { // whose clock may be set forward
+		wait = min(wait, time.Minute)
+	}
+	q.set(j, wait)
 	return true
 }
 
@@ -217,8 +232,8 @@ func (t Text) apply(m *Message) {
 func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remote string, withdrawn bool, err error) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	defer n.wakeUp() // so that Run writes the outcome to the box
-	name, now := q.destination.Name, time.Now()
+	defer n.wakeUp() // so that Act writes the outcome to the box
+	name, now := q.destination.Name, n.now()
 	j.trying = false
 	switch {
 	case n.queues[name] != q: // abandoned meanwhile
@@ -226,7 +241,7 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 	case err != nil && tried != q.destination: // whose address or token may be right now
 		j.attempts++
 		j.unsure = true
-		q.set(j, now)
+		q.set(j, 0)
 		return
 	}
 	if err == nil {
@@ -251,9 +266,9 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 	n.Metrics.CountNotification(q.destination.inMetrics(), metrics.NotificationRetried)
 	var retry *RetryError
 	if errors.As(err, &retry) {
-		q.pausedUntil = now.Add(min(retry.After, giveUpAfter))
+		q.pausedUntil = time.Now().Add(min(retry.After, giveUpAfter))
 	}
-	q.set(j, now.Add(retryDelay(j.attempts)))
+	q.set(j, retryDelay(j.attempts))
 }
 
 // logGivenUp logs that a message was given up, at most once a minute for each destination. The caller holds n.mu.
@@ -282,7 +297,7 @@ func (n *Notifier) delivered(q *queue, j *job, m *Message, remote string, withdr
 	if withdrawn && len(x.Later) > 0 { // the first message and the other reminders are next
 		x.Later = x.Later[:len(x.Later)-1]
 		j.attempts = 0
-		q.set(j, now)
+		q.set(j, 0)
 		return
 	}
 	if withdrawn {
@@ -307,7 +322,7 @@ func (n *Notifier) delivered(q *queue, j *job, m *Message, remote string, withdr
 	n.unsaved = append(n.unsaved, x.entry())
 	if x.Over && n.withdraws(x) {
 		j.attempts, j.over = 0, now // to be withdrawn
-		q.set(j, now)
+		q.set(j, 0)
 		return
 	}
 	n.drop(q, j)
@@ -350,7 +365,7 @@ func (n *Notifier) drop(q *queue, j *job) {
 }
 
 // pending returns how many messages are to be sent or withdrawn, and when the oldest of them became due that is not held
-// back. The time is zero if there is none.
+// back, on the clock of the machine. The time is zero if there is none, as while the notifier stands by.
 func (n *Notifier) pending() (count int, oldest time.Time) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -361,6 +376,9 @@ func (n *Notifier) pending() (count int, oldest time.Time) {
 				oldest = created
 			}
 		}
+	}
+	if !oldest.IsZero() {
+		oldest = oldest.Add(-n.ahead())
 	}
 	return count, oldest
 }

@@ -135,7 +135,7 @@ func (n *Notifier) lookAgain(why reason, now time.Time) {
 	for _, q := range n.queues {
 		for _, j := range slices.Clone(q.jobs.items) {
 			if j.held == why {
-				q.set(j, now)
+				q.set(j, 0)
 			}
 		}
 	}
@@ -175,7 +175,7 @@ func (n *Notifier) remind(x *note) {
 func (n *Notifier) enqueue(x *note, now time.Time) {
 	x.begin(nameOfRule(x), now)
 	x.state = pending
-	x.queue.add(&job{note: x}, now)
+	x.queue.add(&job{note: x})
 }
 
 // newID returns an ID.
@@ -199,19 +199,19 @@ func (n *Notifier) summarize(q *queue, notes []*note, now time.Time) {
 	}
 	entries[0] = encoded(summaryPrefix+s.ID, s)
 	n.unsaved = append(n.unsaved, entries...) // all at once: after a crash, either all of them are part of it or none is
-	n.addSummary(q, s, now)
+	n.addSummary(q, s)
 }
 
 // addSummary hands a summary to its destination. The caller holds n.mu.
-func (n *Notifier) addSummary(q *queue, s *summary, now time.Time) {
+func (n *Notifier) addSummary(q *queue, s *summary) {
 	j := &job{summary: s}
 	n.summaries[s.ID] = j
-	q.add(j, now)
+	q.add(j)
 }
 
 // leaveSummary takes a note whose cause is over out of the summary that is to tell of it, if that was not sent yet. The
 // caller holds n.mu.
-func (n *Notifier) leaveSummary(x *note, now time.Time) {
+func (n *Notifier) leaveSummary(x *note) {
 	j := n.summaries[x.Summary]
 	if x.Summary = ""; j == nil || x.change.stays() {
 		return
@@ -222,6 +222,6 @@ func (n *Notifier) leaveSummary(x *note, now time.Time) {
 	}
 	n.unsaved = append(n.unsaved, encoded(summaryPrefix+s.ID, s))
 	if len(s.Counts) == 0 {
-		x.queue.set(j, now) // it finds that there is nothing to tell
+		x.queue.set(j, 0) // it finds that there is nothing to tell
 	}
 }

@@ -27,12 +27,15 @@ type Mute struct {
 	Created time.Time `json:"created"`           // UTC
 }
 
+func (m *Mute) isOver(now time.Time) bool { return !now.Before(m.Until) }
+
 // mutes are the mutes by ID, and what they say.
 type mutes struct {
 	byID       map[string]Mute
 	agents     map[string]time.Time // until when an agent is muted, by its ID
 	rules      map[string]time.Time // until when a rule is muted, by its name
 	everything time.Time
+	reserved   int // mutes that are being written
 }
 
 // index brings what the mutes say up to date. It drops those that are over, and returns their IDs.
@@ -40,7 +43,7 @@ func (m *mutes) index(now time.Time) (over []string) {
 	m.agents, m.rules, m.everything = map[string]time.Time{}, map[string]time.Time{}, time.Time{}
 	for id, mute := range m.byID {
 		switch {
-		case !now.Before(mute.Until):
+		case mute.isOver(now):
 			delete(m.byID, id)
 			over = append(over, id)
 		case mute.Agent != "":
@@ -73,73 +76,79 @@ func latest(a, b time.Time) time.Time {
 
 // Mute adds a mute, and returns once that is durable. It sets the mute's ID and the time at which it was created.
 func (n *Notifier) Mute(m Mute) (Mute, error) {
-	now := time.Now().UTC()
-	m.ID, m.Created, m.Until = newID(muteIDPrefix), now, m.Until.UTC()
-	if !n.addMute(m, now) {
+	now := n.now().UTC().Round(0)
+	m.ID, m.Created, m.Until = newID(muteIDPrefix), now, m.Until.UTC().Round(0)
+	over, ok := n.reserveMute(now)
+	if !ok {
 		return Mute{}, ErrTooManyMutes
 	}
-	if err := n.flush(); err != nil {
-		n.deleteMute(m.ID)
+	err := n.writeMutes(append(over, encoded(mutePrefix+m.ID, m)))
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.muted.reserved--
+	if err != nil {
+		if n.Cluster == nil && n.acting { // the box may have it all the same
+			n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + m.ID})
+		}
 		return Mute{}, err
 	}
 	return m, nil
 }
 
-// addMute adds a mute to those in memory. It returns false if there are too many.
-func (n *Notifier) addMute(m Mute, now time.Time) bool {
+// reserveMute makes room for a mute. It returns false if there are too many, and what to write about those that are over.
+func (n *Notifier) reserveMute(now time.Time) (over []journal.Note, ok bool) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	n.dropMutes(now)
-	if len(n.muted.byID) >= maxMutes {
-		return false
+	over = n.dropMutes(now)
+	if len(n.muted.byID)+n.muted.reserved >= maxMutes {
+		return nil, false
 	}
-	n.muted.byID[m.ID] = m
-	n.muted.index(now)
-	n.unsaved = append(n.unsaved, encoded(mutePrefix+m.ID, m))
-	return true
+	n.muted.reserved++
+	return over, true
 }
 
 // Unmute removes a mute, and returns once that is durable. ok is false if there is none with this ID. What it held back
 // is sent, unless something else holds it back.
 func (n *Notifier) Unmute(id string) (ok bool, err error) {
 	n.mu.Lock()
-	m, ok := n.muted.byID[id]
+	_, ok = n.muted.byID[id]
+	over := n.dropMutes(n.now())
 	n.mu.Unlock()
 	if !ok {
 		return false, nil
 	}
-	n.deleteMute(id)
-	if err := n.flush(); err != nil {
-		n.addMute(m, time.Now())
-		return true, err
+	return true, n.writeMutes(append(over, journal.Note{Key: mutePrefix + id}))
+}
+
+// writeMutes writes mutes to the box. In a cluster, they are in effect when they are applied.
+func (n *Notifier) writeMutes(entries []journal.Note) error {
+	if n.Box != nil {
+		if err := n.Box.WriteNotes(entries); err != nil {
+			return err
+		}
 	}
-	n.release(heldMuted)
-	return true, nil
+	if n.Cluster == nil {
+		n.Applied(entries)
+	}
+	return nil
 }
 
-// deleteMute removes a mute from memory.
-func (n *Notifier) deleteMute(id string) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	delete(n.muted.byID, id)
-	n.dropMutes(time.Now())
-	n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + id})
-}
-
-// dropMutes forgets the mutes that are over. The caller holds n.mu.
-func (n *Notifier) dropMutes(now time.Time) {
+// dropMutes forgets the mutes that are over, and returns what is to be written about them. The caller holds n.mu.
+func (n *Notifier) dropMutes(now time.Time) (entries []journal.Note) {
 	for _, id := range n.muted.index(now) {
-		n.unsaved = append(n.unsaved, journal.Note{Key: mutePrefix + id})
+		entries = append(entries, journal.Note{Key: mutePrefix + id})
 	}
+	return entries
 }
 
 // Mutes returns the mutes that are not over, those that end first before others.
 func (n *Notifier) Mutes() []Mute {
+	now := n.now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	mutes := []Mute{}
 	for _, m := range n.muted.byID {
-		if time.Now().Before(m.Until) {
+		if !m.isOver(now) {
 			mutes = append(mutes, m)
 		}
 	}

@@ -106,6 +106,8 @@ const (
 	summaryPrefix = "summary\x00"
 	rulePrefix    = "rule\x00"
 	mutePrefix    = "mute\x00"
+
+	deliveryPrefix = "delivery\x00" // only in a cluster
 )
 
 // Beginnings of IDs.

@@ -16,9 +16,10 @@
 // rules.go, device.go and message.go have the nouns; parse.go, yaml.go, destinations.go and resolve.go read the file. A
 // change goes through notify.go (what to look at), cause.go and plan.go (what holds, and notes of it), fire.go (what is
 // due, and what holds it back: quiet.go, mute.go, presence.go), queue.go and deliver.go (attempts), and box.go (what
-// survives a restart). Run, in one goroutine, does all of it except for the attempts; requests.go has what others want of
-// it, and view.go what people see of it. The other files are the senders, one for each kind of destination, with what
-// they share in text.go, payload.go, http.go and smtp.go.
+// survives a restart). Act, in one goroutine, does all of it except for the attempts, for a term (term.go); requests.go has
+// what others want of it, view.go what people see of it, and cluster.go what the notifiers of several servers share. The
+// other files are the senders, one for each kind of destination, with what they share in text.go, payload.go, http.go and
+// smtp.go.
 //
 // # Invariants
 //
@@ -31,6 +32,8 @@
 //   - What is held back is not lost: it is looked at again when nothing holds it back any more.
 //   - A device is told only of what its owner may read at that moment.
 //   - Destinations don't wait for one another, and the store waits for none of them.
+//   - In a cluster, one notifier acts at a time. It sends nothing that the next one would not know of, and nothing once its
+//     term is over. Those that stand by have no notes, and look at no changes.
 package notify
 
 import (
@@ -65,6 +68,8 @@ type Options struct {
 	Link    func(session store.SessionKey) string // returns the URL of a session, or of the fleet for the zero key; "" for none
 	Metrics *metrics.Metrics
 	Logger  *slog.Logger
+	Now     func() time.Time // the time of sessions, notes and mutes; nil for time.Now
+	Cluster *Cluster         // nil for a server alone
 }
 
 // Notifier notifies destinations of changes of sessions, as its rules say. Its methods are safe for concurrent use.
@@ -74,64 +79,46 @@ type Notifier struct {
 	requests requests
 	flushing chan struct{} // has room while nobody writes to the box: its entries are written in order
 
-	mu        sync.Mutex            // not held for long: see breathe
-	rules     []*Rule               // in use: those of the file, and those of devices
-	byName    map[string]*Rule      // the same
-	wants     [changeCount + 1]bool // whether a rule selects a change
-	covered   map[string]bool       // whether the agents of a rule include an agent, by its ID
-	since     map[string]time.Time  // from when on each rule of the file applies: it is not about what happened earlier
-	changes   []store.Change        // buffer for changes that are looked at
-	position  uint64                // number of the last change looked at
-	rescan    bool                  // look at every session that a rule may select
-	seed      maphash.Seed
-	bySession map[uint64]*note // the first note of each session, by its hash; sessions with the same hash share a chain
-	schedule  schedule[*note]
-	restored  []restored        // from earlier runs, until the destinations are known
-	queues    map[string]*queue // by destination
-	summaries map[string]*job   // those that are to be sent, by their IDs
-	unsaved   []journal.Note    // changes to the box that are to be written
-	distinct  int               // number of unsaved when it last had only one entry per key
-	muted     mutes
-	present   map[string]map[string]presence // pages in use, by owner and ID
-	recent    []Delivery                     // what was sent, withdrawn or given up lately, oldest first
+	mu      sync.Mutex // not held for long: see breathe
+	term               // while the notifier acts; the zero value while it stands by
+	seed    maphash.Seed
+	muted   mutes
+	present map[string]map[string]presence // pages in use, by owner and ID
+	recent  deliveries
+	early   []journal.Note // what was applied while Load reads the box
+	loading bool           // it does
+	loaded  bool           // it has
 }
 
-// New returns a notifier without rules. It does nothing until [Notifier.Run] is called.
+// New returns a notifier without rules. It stands by until [Notifier.Run] or [Notifier.Act] is called.
 func New(o Options) *Notifier {
 	n := &Notifier{
-		Options: o, flushing: make(chan struct{}, 1), since: map[string]time.Time{},
-		seed: maphash.MakeSeed(), bySession: map[uint64]*note{}, changes: make([]store.Change, 0, changesPerRound), queues: map[string]*queue{}, summaries: map[string]*job{},
+		Options: o, flushing: make(chan struct{}, 1), seed: maphash.MakeSeed(),
 		muted: mutes{byID: map[string]Mute{}}, present: map[string]map[string]presence{},
 	}
-	n.rescan = true // what the store has from earlier runs is not among its changes
 	n.requests.wanted = wanted{config: &Config{}, devices: map[string]*Device{}}
 	o.Metrics.AddNotifications(n.pending)
 	return n
 }
 
-// Run notifies until ctx is done. It must be called once, when the store has its state.
-func (n *Notifier) Run(ctx context.Context) {
-	n.load()
-	var senders sync.WaitGroup
-	defer n.flush() //nolint:errcheck // they may be repeated after the next start
-	defer senders.Wait()
-	rest := time.NewTimer(0)
-	defer rest.Stop()
-	for ctx.Err() == nil {
-		pause, stop := context.WithCancel(ctx)
-		position, next := n.step(ctx, time.Now(), &senders, stop)
-		n.flush() //nolint:errcheck // the next step tries again
-		until, done := context.WithDeadline(pause, next)
-		n.Store.AwaitChange(until, position) //nolint:errcheck // whatever ended it, the next step finds out
-		done()
-		stop()
-		rest.Reset(roundInterval)
-		select {
-		case <-rest.C:
-		case <-ctx.Done():
-		}
+// now returns the time on the clock of sessions, notes and mutes. Attempts are made on the clock of the machine.
+func (n *Notifier) now() time.Time {
+	if n.Now != nil {
+		return n.Now()
 	}
+	return time.Now()
 }
+
+// ahead returns by how much the clock of sessions is ahead of that of the machine.
+func (n *Notifier) ahead() time.Duration {
+	if n.Now != nil {
+		return n.Now().Sub(time.Now()).Round(time.Second)
+	}
+	return 0
+}
+
+// Run notifies until ctx is done. It is called when the store has its state.
+func (n *Notifier) Run(ctx context.Context) { n.Act(ctx, n.Box) }
 
 // idlePause is how long Run pauses if nothing is due and nothing changes.
 const idlePause = 10 * time.Second
@@ -198,7 +185,7 @@ func (n *Notifier) adopt(ctx context.Context, w *wanted, now time.Time, senders 
 		n.Metrics.AddDestination(destination.inMetrics())
 		if q := n.queues[name]; q != nil {
 			if !q.destination.isUnchanged(destination) {
-				q.use(destination, now)
+				q.use(destination)
 			}
 			continue
 		}
@@ -211,13 +198,19 @@ func (n *Notifier) adopt(ctx context.Context, w *wanted, now time.Time, senders 
 		n.resume(x)
 	}
 	slices.SortFunc(n.restored, func(a, b restored) int { return a.created().Compare(b.created()) })
+	var left []restored
 	for i, r := range n.restored {
 		if i%perBreath == 0 {
 			n.breathe()
 		}
+		if n.queues[r.destination] == nil && n.isOthers(r.created(), now) {
+			left = append(left, r)
+			continue
+		}
 		n.restore(r, now)
+		n.rescan = true // its cause may be over
 	}
-	n.restored = nil
+	n.restored = left
 }
 
 // setRules makes the rules of the file and those of devices the ones in use. The caller holds n.mu.
@@ -240,8 +233,8 @@ func (n *Notifier) setRules(w *wanted, now time.Time) {
 		r.since, r.title = n.since[r.Name], &title
 		use(&r)
 	}
-	for name := range n.since {
-		if n.byName[name] == nil {
+	for name, since := range n.since {
+		if n.byName[name] == nil && !n.isOthers(since, now) {
 			delete(n.since, name)
 			n.unsaved = append(n.unsaved, journal.Note{Key: rulePrefix + name})
 		}

@@ -139,14 +139,17 @@ func (p *phone) Withdraw(ctx context.Context, m *notify.Message) error {
 
 func (p *phone) take(ctx context.Context, m *notify.Message, what string) error {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	if p.slow > 0 {
+	slow := p.slow
+	p.mu.Unlock()
+	if slow > 0 {
 		select {
-		case <-time.After(p.slow):
+		case <-time.After(slow):
 		case <-ctx.Done():
 			return ctx.Err()
 		}
 	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.tried = append(p.tried, attempt{m.ID, time.Now()})
 	if p.fails != nil {
 		if err := p.fails(m); err != nil {
@@ -175,6 +178,13 @@ func (p *phone) take(ctx context.Context, m *notify.Message, what string) error 
 	err := p.after
 	p.after = nil
 	return err
+}
+
+// takes makes later attempts take some time.
+func (p *phone) takes(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.slow = d
 }
 
 // got returns what arrived since the last call.

@@ -136,7 +136,7 @@ func (n *Notifier) end(x *note, o Outcome, by string, now time.Time) {
 		return
 	}
 	x.Over, x.Outcome, x.By = true, o, by
-	n.leaveSummary(x, now)
+	n.leaveSummary(x)
 	switch {
 	case x.job != nil && !x.job.trying && !x.job.unsure && !x.Delivered: // it never arrived
 		n.Metrics.CountSuppressed(metrics.SuppressedOver)
@@ -145,9 +145,9 @@ func (n *Notifier) end(x *note, o Outcome, by string, now time.Time) {
 		if x.Delivered {
 			x.job.over = now
 		}
-		x.queue.set(x.job, now) // it finds that the cause is over
+		x.queue.set(x.job, 0) // it finds that the cause is over
 	case x.Delivered && n.withdraws(x): // a summary is not withdrawn, but the message before it is
-		x.queue.add(&job{note: x, over: now}, now)
+		x.queue.add(&job{note: x, over: now})
 		n.unsaved = append(n.unsaved, x.entry()) // with the summary, which does not tell of it any more
 	default:
 		n.unsave(x)

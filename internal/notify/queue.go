@@ -13,7 +13,7 @@ import (
 type job struct {
 	note     *note    // nil for a summary
 	summary  *summary // nil for a note
-	next     int64    // when it is due, in Unix nanoseconds
+	next     int64    // when it is due on the clock of the machine, in Unix nanoseconds
 	place    int32    // in the schedule of its queue
 	attempts int
 	over     time.Time // from when on a message that was delivered is to be withdrawn; zero if it isn't
@@ -56,7 +56,7 @@ type queue struct {
 	gaveUp      time.Time // when the log last said that a message was given up
 	unlogged    int       // messages that were given up since then
 	worked      time.Time // when the last attempt that succeeded ended; zero if none did since the start
-	pausedUntil time.Time // the destination asked for a pause
+	pausedUntil time.Time // the destination asked for a pause, which ends then on the clock of the machine
 
 	intervalEnd time.Time // of the interval that the limit counts in
 	sent        int       // messages in that interval
@@ -95,25 +95,25 @@ func (q *queue) owner() string {
 }
 
 // use makes the queue send to another destination of the same name. What it could not send is tried again at once.
-func (q *queue) use(destination *Destination, now time.Time) {
+func (q *queue) use(destination *Destination) {
 	q.destination, q.pausedUntil = destination, time.Time{}
 	for _, j := range slices.Clone(q.jobs.items) {
-		q.set(j, now)
+		q.set(j, 0)
 	}
 }
 
-// add adds a job that is due at a time.
-func (q *queue) add(j *job, at time.Time) {
+// add adds a job that is due now.
+func (q *queue) add(j *job) {
 	j.place = -1
 	if j.note != nil {
 		j.note.job = j
 	}
-	q.set(j, at)
+	q.set(j, 0)
 }
 
-// set makes a job due at a time, and wakes the sender.
-func (q *queue) set(j *job, at time.Time) {
-	j.next = at.UnixNano()
+// set makes a job due after a time, and wakes the sender.
+func (q *queue) set(j *job, after time.Duration) {
+	j.next = time.Now().Add(after).UnixNano()
 	q.jobs.set(j)
 	select {
 	case q.wake <- struct{}{}:

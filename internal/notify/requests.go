@@ -8,17 +8,17 @@ import (
 	"time"
 )
 
-// requests are what others want of Run, which takes it over at its next step. Nobody waits for that.
+// requests are what others want of Act, which takes it over at its next step. Nobody waits for that.
 type requests struct {
 	mu        sync.Mutex
 	wanted    wanted
-	interrupt context.CancelFunc // ends the pause of Run; nil while it is not running
+	interrupt context.CancelFunc // ends the pause of Act; nil while it is not running
 }
 
-// wanted is the configuration that Run is to use.
+// wanted is the configuration that Act is to use.
 type wanted struct {
 	config     *Config
-	configured time.Time // when config was set
+	configured time.Time // when config was set, or the server caught up with the others; zero without a file
 	devices    map[string]*Device
 
 	newConfig, newDevices bool            // since it was last taken over
@@ -46,6 +46,37 @@ func (r *requests) take(interrupt context.CancelFunc) wanted {
 	return w
 }
 
+// beginTerm wants all that is configured, because nothing of it is in use.
+func (r *requests) beginTerm() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	w := &r.wanted
+	w.newConfig, w.newDevices = w.newConfig || !w.configured.IsZero(), w.newDevices || len(w.devices) > 0
+}
+
+// endTerm says that nothing is taken over any more.
+func (r *requests) endTerm() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.interrupt = nil
+}
+
+// caughtUp says that only now the time is known at which the configuration was set.
+func (r *requests) caughtUp(now time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if !r.wanted.configured.IsZero() {
+		r.wanted.configured = now
+	}
+}
+
+// current returns what is wanted, without taking it over.
+func (r *requests) current() (config *Config, devices map[string]*Device) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.wanted.config, maps.Clone(r.wanted.devices)
+}
+
 // sender returns the sender of a destination, nil if there is none with this name.
 func (r *requests) sender(destination string) Sender {
 	r.mu.Lock()
@@ -64,7 +95,8 @@ func (r *requests) sender(destination string) Sender {
 
 // SetConfig replaces the rules and destinations of the file. What was sent stays known; what is due is planned anew.
 func (n *Notifier) SetConfig(config *Config) {
-	n.requests.add(func(w *wanted) { w.config, w.configured, w.newConfig = config, time.Now(), true })
+	now := n.now()
+	n.requests.add(func(w *wanted) { w.config, w.configured, w.newConfig = config, now, true })
 }
 
 // AddDevice adds a device, or replaces the one with the same ID. What could not be sent to that one is tried again at
@@ -91,5 +123,5 @@ func (n *Notifier) release(why reason) {
 	})
 }
 
-// wakeUp lets Run make its next step now.
+// wakeUp lets Act make its next step now.
 func (n *Notifier) wakeUp() { n.requests.add(func(*wanted) {}) }

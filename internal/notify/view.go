@@ -7,6 +7,7 @@ import (
 	"errors"
 	"maps"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -21,7 +22,11 @@ type View struct {
 	Planned      int               // notifications that are not due yet
 	ToSend       int               // messages that are to be sent or withdrawn now
 	Oldest       time.Time         // when the oldest of those became due; zero if there is none
-	Recent       []Delivery        // what was sent, withdrawn or given up since the start, newest first
+	Recent       []Delivery        // what was sent, withdrawn or given up since the start, newest first; in a cluster, by all servers
+
+	// Of a cluster, in which only one server knows what is pending, and how its attempts went.
+	Standby bool   // another one
+	Sender  string // its name, or that of this server; "" if it is not known, and on a server alone
 }
 
 // RuleView is a rule of the file.
@@ -69,19 +74,53 @@ const (
 
 // Delivery is a message that was sent, withdrawn or given up.
 type Delivery struct {
-	At          time.Time
-	ID          string
-	Destination string
-	Rule        string           // as in a PendingView
-	Session     store.SessionKey // zero for a summary
-	Change      Change           // zero for a summary
-	Summary     map[Change]int   // nil unless it is a summary
-	Result      Result
-	Failure     string // why it was given up, without secrets
+	At          time.Time        `json:"at"`
+	ID          string           `json:"id"`
+	Destination string           `json:"destination"`
+	Rule        string           `json:"rule,omitzero"`    // as in a PendingView
+	Session     store.SessionKey `json:"session,omitzero"` // zero for a summary
+	Change      Change           `json:"change,omitzero"`  // zero for a summary
+	Summary     map[Change]int   `json:"summary,omitzero"` // nil unless it is a summary
+	Result      Result           `json:"result"`
+	Failure     string           `json:"failure,omitzero"` // why it was given up, without secrets
 }
 
-// maxRecent is how many deliveries are remembered.
+// maxRecent is how many deliveries people see.
 const maxRecent = 200
+
+// deliveries are the newest deliveries. There are more than people see, since some people see only a part of them.
+type deliveries struct {
+	last uint64 // number of the newest one; they begin with 1
+	kept [2 * maxRecent]keptDelivery
+}
+
+// keptDelivery is a delivery as the box of a cluster has it.
+type keptDelivery struct {
+	Number   uint64   `json:"number"`
+	Delivery Delivery `json:"delivery"`
+}
+
+// add adds a delivery, unless a newer one has its place.
+func (ds *deliveries) add(d keptDelivery) {
+	ds.last = max(ds.last, d.Number)
+	if place := ds.place(d.Number); place.Number < d.Number {
+		*place = d
+	}
+}
+
+// place returns the place of the delivery with a number, which it shares with some older ones.
+func (ds *deliveries) place(number uint64) *keptDelivery {
+	return &ds.kept[number%uint64(len(ds.kept))]
+}
+
+// newest calls visit for the deliveries, newest first.
+func (ds *deliveries) newest(visit func(*Delivery)) {
+	for number := ds.last; number > 0 && ds.last-number < uint64(len(ds.kept)); number-- {
+		if d := ds.place(number); d.Number == number {
+			visit(&d.Delivery)
+		}
+	}
+}
 
 // note remembers what became of a message. The caller holds n.mu.
 func (n *Notifier) note(q *queue, j *job, m *Message, result Result, failure string, now time.Time) {
@@ -91,10 +130,14 @@ func (n *Notifier) note(q *queue, j *job, m *Message, result Result, failure str
 	} else {
 		d.ID, d.Rule, d.Summary = j.summary.ID, j.summary.Rule, m.Summary
 	}
-	if len(n.recent) >= 2*maxRecent {
-		n.recent = append([]Delivery(nil), n.recent[maxRecent+1:]...)
+	n.numbered++
+	kept := keptDelivery{n.numbered, d}
+	if n.Cluster == nil {
+		n.recent.add(kept)
+		return
 	}
-	n.recent = append(n.recent, d)
+	place := kept.Number % uint64(len(n.recent.kept))
+	n.unsaved = append(n.unsaved, encoded(deliveryPrefix+strconv.FormatUint(place, 10), kept)) // all servers learn of it
 }
 
 // ruleInFile returns the name that the rule of a note has in the file, "" if it is not there. The caller holds n.mu.
@@ -120,9 +163,13 @@ const maxExamined = 10_000
 // View returns what the notifier does: at most limit notifications that are to be sent, and those alone whose agents
 // covers includes, nil for all.
 func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
+	var sender string
+	if n.Cluster != nil {
+		sender = n.Cluster.Sender()
+	}
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	v := View{Rules: n.viewRules(), Destinations: n.viewDestinations()}
+	v := View{Rules: n.viewRules(), Destinations: n.viewDestinations(), Standby: n.Cluster != nil && !n.acting, Sender: sender}
 	first := earliest{limit: limit}
 	covered := map[string]bool{"": false} // by agent, since it takes time to find out
 	includes := func(key store.SessionKey) bool {
@@ -138,6 +185,9 @@ func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
 	}
 	for _, d := range v.Destinations {
 		q := n.queues[d.Name]
+		if q == nil { // standing by
+			break
+		}
 		for _, j := range q.jobs.items {
 			if !includes(j.session()) {
 				continue
@@ -169,11 +219,11 @@ func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
 		}
 		return covers != nil || len(v.Pending) < limit
 	})
-	for _, d := range slices.Backward(n.recent) {
+	n.recent.newest(func(d *Delivery) {
 		if len(v.Recent) < maxRecent && includes(d.Session) {
-			v.Recent = append(v.Recent, d)
+			v.Recent = append(v.Recent, *d)
 		}
-	}
+	})
 	return v
 }
 
@@ -186,8 +236,14 @@ func (n *Notifier) Rules() []RuleView {
 
 // viewRules returns the rules of the file. The caller holds n.mu.
 func (n *Notifier) viewRules() (rules []RuleView) {
-	now := time.Now()
-	for _, r := range n.rules {
+	now, inUse := n.now(), n.rules
+	if !n.acting {
+		config, _ := n.requests.current()
+		for i := range config.Rules {
+			inUse = append(inUse, &config.Rules[i])
+		}
+	}
+	for _, r := range inUse {
 		if IsDevice(r.Name) {
 			continue
 		}
@@ -209,8 +265,23 @@ func (n *Notifier) Destinations() []DestinationView {
 
 // viewDestinations returns the destinations of the file and devices, by name. The caller holds n.mu.
 func (n *Notifier) viewDestinations() (destinations []DestinationView) {
-	for _, name := range slices.Sorted(maps.Keys(n.queues)) {
-		destinations = append(destinations, n.queues[name].view())
+	queues := n.queues
+	if !n.acting {
+		queues = map[string]*queue{} // as they would be
+		config, devices := n.requests.current()
+		for name, d := range config.Destinations {
+			queues[name] = &queue{destination: d}
+		}
+		for _, d := range devices {
+			queues[DeviceDestination(d.ID)] = &queue{destination: d.destination()}
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(queues)) {
+		v := queues[name].view()
+		if !v.PausedUntil.IsZero() {
+			v.PausedUntil = v.PausedUntil.Add(n.ahead())
+		}
+		destinations = append(destinations, v)
 	}
 	return destinations
 }
@@ -239,7 +310,7 @@ func (e *earliest) kept() []queuedJob {
 }
 
 func (n *Notifier) pendingJob(q *queue, j *job) PendingView {
-	p := PendingView{Destination: q.destination.Name, Due: time.Unix(0, j.next).UTC(), Attempts: j.attempts, Owner: q.owner(), Held: heldNames[j.held]}
+	p := PendingView{Destination: q.destination.Name, Due: time.Unix(0, j.next).Add(n.ahead()).UTC(), Attempts: j.attempts, Owner: q.owner(), Held: heldNames[j.held]}
 	if x := j.note; x != nil {
 		p.Session, p.Change, p.Rule, p.Withdrawal = x.session, x.change, n.ruleInFile(x), x.Over
 	} else {
@@ -312,10 +383,10 @@ func (n *Notifier) Test(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	m := TestMessage(time.Now())
+	m := TestMessage(n.now())
 	m.URL = n.Link(store.SessionKey{})
 	_, err := sender.Send(ctx, m)
-	now := time.Now()
+	now := n.now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if q := n.queues[name]; q != nil && q.destination.Sender == sender {

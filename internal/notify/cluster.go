@@ -1,0 +1,106 @@
+package notify
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+)
+
+// Cluster connects a notifier to those of the other servers of a cluster. They share a box: what any of them writes is
+// applied on all servers, in the same order. Each must be told of it by [Notifier.Applied] before WriteNotes returns.
+type Cluster struct {
+	Sender func() string // returns the name of the server whose notifier acts; "" if it is not known
+	Share  func(Use)     // tells the other notifiers how a page is used, by [Notifier.Shared]; must not block; nil for no sharing
+}
+
+// leftAlone is for how long a notifier of a cluster leaves alone what the box has for a rule or destination that its
+// server does not have. While files are changed on one server after the other, it may be that another has it.
+const leftAlone = 24 * time.Hour
+
+// isOthers reports whether an entry of the box, of this time, may be for a rule or destination of another server.
+func (n *Notifier) isOthers(at, now time.Time) bool {
+	return n.Cluster != nil && now.Sub(at) < leftAlone
+}
+
+// Load reads what people see of the box: mutes, and the newest deliveries. In a cluster, it is called once the server has
+// applied what was written before it started. The rules of the file apply from then on, unless they did already.
+func (n *Notifier) Load() error {
+	n.mu.Lock()
+	n.loading = true
+	n.mu.Unlock()
+	entries, err := n.Box.Notes()
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	early := n.early
+	n.loading, n.early = false, nil
+	if err != nil {
+		return fmt.Errorf("read the mutes: %w", err)
+	}
+	n.loaded, n.muted.byID = true, map[string]Mute{}
+	n.learn(entries)
+	n.learn(early)
+	n.requests.caughtUp(n.now())
+	return nil
+}
+
+// loadOnce calls Load, unless that was done.
+func (n *Notifier) loadOnce() error {
+	n.mu.Lock()
+	loaded := n.loaded
+	n.mu.Unlock()
+	if loaded {
+		return nil
+	}
+	return n.Load()
+}
+
+// Applied says that entries of the box were written or deleted, by any server, this one included. It must be called in
+// the order in which they were. It does no I/O.
+func (n *Notifier) Applied(entries []journal.Note) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.loading {
+		n.early = append(n.early, entries...)
+	}
+	n.learn(entries)
+}
+
+// learn takes over mutes and deliveries among entries of the box. What a mute held back that is gone is looked at again.
+// The caller holds n.mu.
+func (n *Notifier) learn(entries []journal.Note) {
+	muted, unmuted := false, false
+	for _, e := range entries {
+		id, isMute := strings.CutPrefix(e.Key, mutePrefix)
+		var err error
+		switch {
+		case isMute && e.Value == nil:
+			_, known := n.muted.byID[id]
+			unmuted = unmuted || known
+			delete(n.muted.byID, id)
+		case isMute:
+			var m Mute
+			if err = json.Unmarshal(e.Value, &m); err == nil {
+				n.muted.byID[id] = m
+				muted = true
+			}
+		case strings.HasPrefix(e.Key, deliveryPrefix) && e.Value != nil:
+			var d keptDelivery
+			if err = json.Unmarshal(e.Value, &d); err == nil {
+				n.recent.add(d)
+			}
+		}
+		if err != nil {
+			n.Logger.Warn("a mute or a delivery can't be read", "error", err.Error())
+		}
+	}
+	if muted || unmuted {
+		n.muted.index(n.now())
+	}
+	if unmuted {
+		n.release(heldMuted)
+	}
+}
