@@ -5,6 +5,8 @@
 //   - A device belongs to the token with which it was added. It is notified only of agents that the token covers and may
 //     read of now, and it ends with the token.
 //   - A change to the devices is durable before its method returns, if there is a box.
+//   - The servers of a cluster have the same devices once they have applied the same. If two of them add a browser at once,
+//     the device that was added later is in use.
 package devices
 
 import (
@@ -13,6 +15,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -67,6 +70,11 @@ type Options struct {
 	Reason   string     // why it is off, and what to do about it
 	Box      notify.Box // nil to keep the devices in memory only
 	Logger   *slog.Logger
+	Now      func() time.Time // the time of sessions; nil for time.Now
+
+	// Replicated says that the box is that of a cluster. What any server writes is applied on all servers, in the same
+	// order, and each is told of it by [Registry.Applied] before WriteNotes returns.
+	Replicated bool
 
 	// Grant returns what the holder of a token may do. ok is false if there is no such token any more. On a server
 	// without tokens, it returns a nil grant for "".
@@ -77,57 +85,206 @@ type Options struct {
 type Registry struct {
 	Options
 
-	mu      sync.Mutex
+	writing sync.Mutex // held while a person's change is made: from looking at the devices until the box has it
+
+	mu      sync.Mutex                // not held while the box is written
 	devices map[string]Device         // by ID
 	handed  map[string]*notify.Device // what the notifier has of them, by ID
 	removed []removal                 // the newest ones of all tokens, oldest first
+	unknown map[string]time.Time      // since when this server has not known the tokens of devices, by ID; in a cluster
+	early   []journal.Note            // what was applied while Load reads the box
+	loading bool                      // it does
 }
 
 // removal is a device that a person removed.
-type removal struct{ token, id string }
+type removal struct {
+	Token string `json:"token,omitzero"`
+	ID    string `json:"id"`
+}
 
-// boxPrefix begins the keys of devices in the box.
-const boxPrefix = "device\x00"
+// Keys of the box.
+const (
+	boxPrefix  = "device\x00"     // begins those of devices
+	removedKey = "device-removed" // the last one that a person removed, in a cluster
+)
+
+// New returns a registry without devices, for [Registry.Load].
+func New(o Options) *Registry {
+	return &Registry{Options: o, devices: map[string]Device{}, handed: map[string]*notify.Device{}, unknown: map[string]time.Time{}}
+}
 
 // Open returns the registry with the devices that are in the box, and hands them to the notifier.
 func Open(o Options) (*Registry, error) {
-	r := &Registry{Options: o, devices: map[string]Device{}, handed: map[string]*notify.Device{}}
-	if o.Box == nil || o.Push == nil {
-		return r, nil
+	r := New(o)
+	if err := r.Load(); err != nil {
+		return nil, err
 	}
-	notes, err := o.Box.Notes()
-	if err != nil {
-		return nil, fmt.Errorf("read the devices: %w", err)
-	}
-	for _, note := range notes {
-		id, ok := strings.CutPrefix(note.Key, boxPrefix)
-		if !ok {
-			continue
-		}
-		var d Device
-		if err := json.Unmarshal(note.Value, &d); err != nil || d.ID != id {
-			o.Logger.Warn("a device can't be read: it is not notified", "device", id)
-			continue
-		}
-		r.devices[id] = d
-	}
-	r.Refresh()
 	return r, nil
 }
 
-// Refresh forgets the devices whose tokens have ended, and looks anew at what the others' tokens cover. It is called
-// after the tokens have changed.
-func (r *Registry) Refresh() {
+// Load reads the devices that are in the box, and hands them to the notifier. In a cluster, it is called once the server
+// has applied what was written before it started.
+func (r *Registry) Load() error {
+	if r.Box == nil || r.Push == nil {
+		return nil
+	}
+	r.mu.Lock()
+	r.loading = true
+	r.mu.Unlock()
+	notes, err := r.Box.Notes()
+	r.takeAll(notes, err)
+	if err != nil {
+		return fmt.Errorf("read the devices: %w", err)
+	}
+	r.Refresh()
+	return nil
+}
+
+// takeAll takes over all that the box holds, and what was applied while it was read.
+func (r *Registry) takeAll(notes []journal.Note, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	early := r.early
+	r.loading, r.early = false, nil
+	if err != nil {
+		return
+	}
+	for id := range r.devices {
+		r.drop(id)
+	}
+	r.learn(notes)
+	r.learn(early)
+}
+
+// Applied says that entries of the box were written or deleted, by any server, this one included. It must be called in
+// the order in which they were. It does no I/O.
+func (r *Registry) Applied(notes []journal.Note) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.Push == nil {
+		return
+	}
+	if r.loading {
+		r.early = append(r.early, notes...)
+	}
+	r.learn(notes)
+}
+
+// learn takes over entries of the box. The caller holds r.mu.
+func (r *Registry) learn(notes []journal.Note) {
+	concerned := map[string]bool{} // endpoints
+	for _, note := range notes {
+		id, isDevice := strings.CutPrefix(note.Key, boxPrefix)
+		before := r.devices[id]
+		switch {
+		case note.Key == removedKey && note.Value != nil:
+			var one removal
+			if json.Unmarshal(note.Value, &one) == nil {
+				r.noteRemoved(one)
+			}
+		case !isDevice:
+		case note.Value == nil:
+			concerned[before.Subscription.Endpoint] = true
+			r.drop(id)
+		default:
+			var d Device
+			if err := json.Unmarshal(note.Value, &d); err != nil || d.ID != id {
+				r.Logger.Warn("a device can't be read: it is not notified", "device", id)
+				continue
+			}
+			if reflect.DeepEqual(before, d) {
+				continue
+			}
+			concerned[before.Subscription.Endpoint], concerned[d.Subscription.Endpoint] = true, true
+			r.devices[id] = d
+			delete(r.handed, id)
+		}
+	}
+	for _, d := range r.devices {
+		if concerned[d.Subscription.Endpoint] {
+			r.handIfInUse(d)
+		}
+	}
+}
+
+// noteRemoved notes that a person removed a device. The caller holds r.mu.
+func (r *Registry) noteRemoved(one removal) {
+	if r.removed = append(r.removed, one); len(r.removed) > maxDevices {
+		r.removed = r.removed[1:]
+	}
+}
+
+// handIfInUse gives the notifier a device, or takes it back if its token is not known or another one is in use instead. It
+// reports whether the token is known. The caller holds r.mu.
+func (r *Registry) handIfInUse(d Device) (known bool) {
+	_, known = r.Grant(d.Token)
+	if known && !r.isReplaced(d) {
+		r.hand(d)
+		return known
+	}
+	delete(r.handed, d.ID)
+	r.Notifier.RemoveDevice(d.ID)
+	return known
+}
+
+// isReplaced reports whether another device is in use instead, since two servers added the same browser at once. The
+// caller holds r.mu.
+func (r *Registry) isReplaced(d Device) bool {
+	for _, other := range r.devices {
+		if other.ID != d.ID && replaces(other, d) && compare(other, d) > 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// replaces reports whether a device takes the place of another one: it is the same browser, used with the same token, or
+// by somebody who knows not only its endpoint.
+func replaces(d, other Device) bool {
+	return d.Subscription == other.Subscription || d.Subscription.Endpoint == other.Subscription.Endpoint && d.Token == other.Token
+}
+
+// compare orders devices by when they were added.
+func compare(a, b Device) int { return cmp.Or(a.Added.Compare(b.Added), strings.Compare(a.ID, b.ID)) }
+
+// endedAfter is for how long the server of a cluster that acts must not have known a token before its devices are removed.
+// While tokens files are changed on one server after the other, another server may know it already.
+const endedAfter = 24 * time.Hour
+
+// Refresh forgets the devices whose tokens have ended, and looks anew at what the others' tokens cover. It is called
+// after the tokens have changed, and at intervals. In a cluster, devices of tokens that this server does not know are not
+// notified by it, but forgotten only after a day, and by the server that acts.
+func (r *Registry) Refresh() {
+	acts := !r.Replicated || r.Notifier.Acts()
+	var ended []string
+	now := r.now()
+	r.mu.Lock()
 	for id, d := range r.devices {
-		if _, ok := r.Grant(d.Token); ok {
-			r.hand(d)
+		if r.handIfInUse(d) {
+			delete(r.unknown, id)
 			continue
 		}
-		r.Logger.Info("a device is not notified any more, because its token has ended", "device", id)
-		r.forget(id)
+		if r.unknown[id].IsZero() {
+			r.unknown[id] = now
+		}
+		if acts && (!r.Replicated || now.Sub(r.unknown[id]) >= endedAfter) {
+			ended = append(ended, id)
+		}
 	}
+	r.mu.Unlock()
+	for _, id := range ended {
+		r.Logger.Info("a device is not notified any more, because its token has ended", "device", id)
+		r.writing.Lock()
+		r.forget(id)
+		r.writing.Unlock()
+	}
+}
+
+func (r *Registry) now() time.Time {
+	if r.Now != nil {
+		return r.Now()
+	}
+	return time.Now()
 }
 
 // hand gives the notifier a device. One that it has already stays the same, so that messages which could not be sent to
@@ -157,16 +314,24 @@ func (r *Registry) deviceOf(d Device) *notify.Device {
 
 // ended forgets a device whose subscription has ended, unless it has a new one.
 func (r *Registry) ended(d Device) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if r.devices[d.ID].Subscription == d.Subscription {
+	same := r.devices[d.ID].Subscription == d.Subscription
+	r.mu.Unlock()
+	if same {
 		r.forget(d.ID)
 	}
 }
 
-// forget drops a device, even if the box keeps it: after the next start, it is dropped again. The caller holds r.mu.
+// forget drops a device. On a server alone, it does so even if the box keeps it: after the next start, it is dropped
+// again. The caller holds r.writing.
 func (r *Registry) forget(id string) {
-	r.drop(id)
+	if !r.Replicated {
+		r.mu.Lock()
+		r.drop(id)
+		r.mu.Unlock()
+	}
 	if err := r.write(journal.Note{Key: boxPrefix + id}); err != nil {
 		r.Logger.Warn("a device can't be removed from DATA_DIR now", "device", id, "error", err.Error())
 	}
@@ -176,14 +341,22 @@ func (r *Registry) forget(id string) {
 func (r *Registry) drop(id string) {
 	delete(r.devices, id)
 	delete(r.handed, id)
+	delete(r.unknown, id)
 	r.Notifier.RemoveDevice(id)
 }
 
+// write writes to the box, and takes over what was written. In a cluster, that happens when it is applied. The caller
+// holds r.writing, and not r.mu.
 func (r *Registry) write(notes ...journal.Note) error {
-	if r.Box == nil {
-		return nil
+	if r.Box != nil {
+		if err := r.Box.WriteNotes(notes); err != nil {
+			return err
+		}
 	}
-	return r.Box.WriteNotes(notes)
+	if !r.Replicated {
+		r.Applied(notes)
+	}
+	return nil
 }
 
 // errOff is the error of [Registry.Add] and [Registry.Renew] if Web Push is off.
@@ -192,19 +365,19 @@ var errOff = errors.New("web push is off")
 // Add adds a device, and returns it with its ID. One with the same subscription is replaced, and so is
 // one of the same token with the same endpoint, which keeps its ID. The subscription must have passed [push.Service.Check].
 func (r *Registry) Add(d Device) (Device, error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	d.ID, d.Added = "dev_"+strings.ToLower(rand.Text()), time.Now().UTC()
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	d.ID, d.Added = "dev_"+strings.ToLower(rand.Text()), r.now().UTC().Round(0)
 	return r.add(d)
 }
 
 // Renew gives the device of a token that has a subscription with this endpoint another one. ok is false if there is no
 // such device.
 func (r *Registry) Renew(token, endpoint string, subscription push.Subscription) (d Device, ok bool, err error) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	for _, d := range r.devices {
-		if d.Token == token && d.Subscription.Endpoint == endpoint {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	for _, d := range r.Of(token) {
+		if d.Subscription.Endpoint == endpoint {
 			d.Subscription = subscription
 			d, err = r.add(d)
 			return d, true, err
@@ -213,62 +386,86 @@ func (r *Registry) Renew(token, endpoint string, subscription push.Subscription)
 	return Device{}, false, nil
 }
 
-// add adds or replaces a device. The caller holds r.mu.
+// add adds or replaces a device. The caller holds r.writing.
 func (r *Registry) add(d Device) (Device, error) {
 	if r.Push == nil {
 		return Device{}, errOff
 	}
-	var notes []journal.Note
-	mine, replaced := 0, ""
-	for id, other := range r.devices {
-		switch {
-		case id == d.ID:
-		case other.Subscription.Endpoint == d.Subscription.Endpoint && other.Token == d.Token:
-			d.ID = id
-		case other.Subscription == d.Subscription: // somebody else uses the browser now, and not only knows its endpoint
-			replaced = id
-			notes = append(notes, journal.Note{Key: boxPrefix + id})
-		case other.Token == d.Token:
-			mine++
-		}
-	}
-	_, known := r.devices[d.ID]
-	switch {
-	case mine >= MaxPerToken:
-		return Device{}, ErrTooMany
-	case len(r.devices) >= maxDevices && !known && replaced == "":
-		return Device{}, ErrFull
+	d, replaced, err := r.admit(d)
+	if err != nil {
+		return Device{}, err
 	}
 	text, err := json.Marshal(d)
 	if err != nil {
 		return Device{}, err
 	}
-	if err := r.write(append(notes, journal.Note{Key: boxPrefix + d.ID, Value: text})...); err != nil {
+	if err := r.write(append(replaced, journal.Note{Key: boxPrefix + d.ID, Value: text})...); err != nil {
 		return Device{}, err
 	}
-	if replaced != "" {
-		r.drop(replaced)
-	}
-	r.devices[d.ID] = d
-	delete(r.handed, d.ID)
-	r.hand(d)
 	return d, nil
+}
+
+// admit returns a device with its ID, and the deletion of those in whose place it comes. The error says that there are too
+// many.
+func (r *Registry) admit(d Device) (admitted Device, replaced []journal.Note, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	mine, same := 0, Device{}
+	for id, other := range r.devices {
+		switch {
+		case id == d.ID:
+		case replaces(d, other) && other.Token == d.Token && (same.ID == "" || compare(other, same) > 0):
+			if same.ID != "" {
+				replaced = append(replaced, journal.Note{Key: boxPrefix + same.ID})
+			}
+			same = other
+		case replaces(d, other):
+			replaced = append(replaced, journal.Note{Key: boxPrefix + id})
+		case other.Token == d.Token:
+			mine++
+		}
+	}
+	d.ID = cmp.Or(same.ID, d.ID)
+	_, known := r.devices[d.ID]
+	switch {
+	case mine >= MaxPerToken:
+		return d, nil, ErrTooMany
+	case len(r.devices) >= maxDevices && !known && len(replaced) == 0:
+		return d, nil, ErrFull
+	}
+	return d, replaced, nil
 }
 
 // Remove removes a device of a token. ok is false if the token has no device with this ID.
 func (r *Registry) Remove(token, id string) (ok bool, err error) {
+	r.writing.Lock()
+	defer r.writing.Unlock()
+	one := removal{token, id}
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	if d, known := r.devices[id]; !known || d.Token != token {
+	d, known := r.devices[id]
+	notes := []journal.Note{{Key: boxPrefix + id}}
+	for _, other := range r.devices {
+		if other.ID != id && other.Token == token && replaces(d, other) {
+			notes = append(notes, journal.Note{Key: boxPrefix + other.ID})
+		}
+	}
+	r.mu.Unlock()
+	if !known || d.Token != token {
 		return false, nil
 	}
-	if err := r.write(journal.Note{Key: boxPrefix + id}); err != nil {
+	if r.Replicated {
+		text, err := json.Marshal(one)
+		if err != nil {
+			return true, err
+		}
+		return true, r.write(append(notes, journal.Note{Key: removedKey, Value: text})...)
+	}
+	if err := r.write(notes...); err != nil {
 		return true, err
 	}
-	r.drop(id)
-	if r.removed = append(r.removed, removal{token, id}); len(r.removed) > maxDevices {
-		r.removed = r.removed[1:]
-	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.noteRemoved(one)
 	return true, nil
 }
 
@@ -278,8 +475,8 @@ func (r *Registry) Removed(token string) (ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, one := range r.removed {
-		if one.token == token {
-			ids = append(ids, one.id)
+		if one.Token == token {
+			ids = append(ids, one.ID)
 		}
 	}
 	return ids
@@ -290,10 +487,10 @@ func (r *Registry) Of(token string) (devices []Device) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for _, d := range r.devices {
-		if d.Token == token {
+		if d.Token == token && !r.isReplaced(d) {
 			devices = append(devices, d)
 		}
 	}
-	slices.SortFunc(devices, func(a, b Device) int { return cmp.Or(a.Added.Compare(b.Added), strings.Compare(a.ID, b.ID)) })
+	slices.SortFunc(devices, compare)
 	return devices
 }

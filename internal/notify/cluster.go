@@ -26,6 +26,13 @@ func (n *Notifier) isOthers(at, now time.Time) bool {
 	return n.Cluster != nil && now.Sub(at) < leftAlone
 }
 
+// Acts reports whether the notifier acts now.
+func (n *Notifier) Acts() bool {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.acting
+}
+
 // Load reads what people see of the box: mutes, and the newest deliveries. In a cluster, it is called once the server has
 // applied what was written before it started. The rules of the file apply from then on, unless they did already.
 func (n *Notifier) Load() error {

@@ -7,6 +7,7 @@ import (
 	"net/mail"
 	"net/url"
 	"strings"
+	"sync/atomic"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/notify"
@@ -42,7 +43,7 @@ func CheckSubject(subject string) error {
 
 // Service sends notifications to browsers. Its methods are safe for concurrent use.
 type Service struct {
-	keys     *Keys
+	keys     atomic.Pointer[Keys] // nil while they are not known
 	settings Settings
 	client   *http.Client
 }
@@ -56,26 +57,38 @@ const keysKey = "vapid"
 // Without a subject, or without both keys and a box, Web Push is off: Open returns no service, and a reason that says
 // what to do about it. box is nil if state is kept in memory only.
 func Open(box notify.Box, settings Settings) (s *Service, reason string, err error) {
-	if settings.Subject == "" {
-		return nil, "set PUBLIC_URL on the server to an address that begins with https://, or set VAPID_SUBJECT", nil
-	}
-	keys := settings.Keys
-	if keys == nil && box == nil {
+	s, reason = New(settings)
+	switch {
+	case s == nil || settings.Keys != nil:
+		return s, reason, nil
+	case box == nil:
 		return nil, "set DATA_DIR on the server, so that it can keep its keys, or set VAPID_PRIVATE_KEY", nil
 	}
-	if keys == nil {
-		if keys, err = keptKeys(box); err != nil {
-			return nil, "", err
-		}
+	if err := s.MakeKeys(box); err != nil {
+		return nil, "", err
 	}
-	return &Service{keys, settings, NewClient(settings.AllowPrivate)}, "", nil
+	return s, "", nil
 }
 
-// keptKeys returns the keys in the box, after it has made some if there are none.
-func keptKeys(box notify.Box) (*Keys, error) {
+// New is like [Open] for a server of a cluster, whose box can't be read yet. Without keys in the settings, the service has
+// none until [Service.Load] or [Service.Applied] finds some, or [Service.MakeKeys] makes them.
+func New(settings Settings) (s *Service, reason string) {
+	if settings.Subject == "" {
+		return nil, "set PUBLIC_URL on the server to an address that begins with https://, or set VAPID_SUBJECT"
+	}
+	s = &Service{settings: settings, client: NewClient(settings.AllowPrivate)}
+	s.keys.Store(settings.Keys)
+	return s, ""
+}
+
+// Load reads the keys, if the box has some and the settings have none.
+func (s *Service) Load(box notify.Box) error {
+	if s.settings.Keys != nil {
+		return nil
+	}
 	notes, err := box.Notes()
 	if err != nil {
-		return nil, fmt.Errorf("read the keys of Web Push: %w", err)
+		return fmt.Errorf("read the keys of Web Push: %w", err)
 	}
 	for _, note := range notes {
 		if note.Key != keysKey {
@@ -83,22 +96,53 @@ func keptKeys(box notify.Box) (*Keys, error) {
 		}
 		keys, err := ParseKeys(string(note.Value))
 		if err != nil {
-			return nil, fmt.Errorf("the kept key of Web Push is invalid: it %w", err)
+			return fmt.Errorf("the kept key of Web Push is invalid: it %w", err)
 		}
-		return keys, nil
+		s.keys.CompareAndSwap(nil, keys) // Applied may have found newer ones
+	}
+	return nil
+}
+
+// MakeKeys is like Load, and makes keys if there are none. In a cluster, the server that acts calls it, with the box of
+// its term: so keys are made once.
+func (s *Service) MakeKeys(box notify.Box) error {
+	if err := s.Load(box); err != nil || s.keys.Load() != nil {
+		return err
 	}
 	keys, err := NewKeys()
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if err := box.WriteNotes([]journal.Note{{Key: keysKey, Value: []byte(keys.text())}}); err != nil {
-		return nil, fmt.Errorf("keep the keys of Web Push: %w", err)
+		return fmt.Errorf("keep the keys of Web Push: %w", err)
 	}
-	return keys, nil
+	s.keys.CompareAndSwap(nil, keys) // in a cluster, they have been applied
+	return nil
 }
 
-// PublicKey returns the key with which browsers subscribe, as applicationServerKey.
-func (s *Service) PublicKey() string { return s.keys.Public() }
+// Applied takes over keys that were written to the box of a cluster, by any server. It must be called for all that is
+// written, in order, before WriteNotes returns. Keys of the settings stay.
+func (s *Service) Applied(notes []journal.Note) {
+	if s.settings.Keys != nil {
+		return
+	}
+	for _, note := range notes {
+		if note.Key != keysKey || note.Value == nil {
+			continue
+		}
+		if keys, err := ParseKeys(string(note.Value)); err == nil {
+			s.keys.Store(keys)
+		}
+	}
+}
+
+// PublicKey returns the key with which browsers subscribe, as applicationServerKey; "" while it is not known.
+func (s *Service) PublicKey() string {
+	if keys := s.keys.Load(); keys != nil {
+		return keys.Public()
+	}
+	return ""
+}
 
 // Check is [Subscription.Check] with the service's settings.
 func (s *Service) Check(subscription Subscription) error {
@@ -107,5 +151,5 @@ func (s *Service) Check(subscription Subscription) error {
 
 // Sender returns a Sender for a subscription that has passed [Service.Check].
 func (s *Service) Sender(subscription Subscription) notify.Sender {
-	return NewSender(s.keys, s.settings.Subject, subscription, s.client)
+	return &sender{client: s.client, keys: s.keys.Load, subject: s.settings.Subject, subscription: subscription}
 }

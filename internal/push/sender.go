@@ -33,7 +33,7 @@ const (
 // sender sends messages to a browser.
 type sender struct {
 	client       *http.Client
-	keys         *Keys
+	keys         func() *Keys // returns nil while they are not known
 	subject      string
 	subscription Subscription
 }
@@ -46,7 +46,7 @@ type sender struct {
 // one that says so, which the browser removes after a few seconds. The error names the push service's host, and
 // contains nothing else of the subscription.
 func NewSender(keys *Keys, subject string, subscription Subscription, client *http.Client) notify.Sender {
-	return &sender{client: client, keys: keys, subject: subject, subscription: subscription}
+	return &sender{client: client, keys: func() *Keys { return keys }, subject: subject, subscription: subscription}
 }
 
 // Send implements [notify.Sender].
@@ -93,10 +93,14 @@ func weigh(m *notify.Message) (important, urgent bool) {
 
 // request returns the request that pushes a payload, encrypted and signed.
 func (s *sender) request(ctx context.Context, payload []byte, options *webpush.Options) (*http.Request, error) {
+	keys := s.keys()
+	if keys == nil {
+		return nil, errors.New("the keys of Web Push are not known yet")
+	}
 	var taken requestTaker
 	options.HTTPClient, options.RecordSize = &taken, recordSize
 	options.Subscriber = strings.TrimPrefix(s.subject, "mailto:") // which the library adds
-	options.VAPIDPublicKey, options.VAPIDPrivateKey = s.keys.Public(), s.keys.text()
+	options.VAPIDPublicKey, options.VAPIDPrivateKey = keys.Public(), keys.text()
 	subscription := &webpush.Subscription{
 		Endpoint: s.subscription.Endpoint, Keys: webpush.Keys{P256dh: s.subscription.P256dh, Auth: s.subscription.Auth},
 	}
