@@ -152,7 +152,7 @@ func (h *Handler) sessionsToAcknowledge(ctx context.Context, team *store.Team, i
 // acknowledge records that a client acknowledges sessions, for so many minutes or, if that is 0, without an end. It
 // returns how many of them needed attention.
 func (h *Handler) acknowledge(grant *access.Grant, sessions []recorder.Seen, minutes int) (int, error) {
-	now := time.Now().UTC()
+	now := h.Now().UTC()
 	ack := models.Acknowledgement{At: now, By: grant.Name()}
 	if minutes > 0 {
 		ack.Until = now.Add(time.Duration(minutes) * time.Minute)

@@ -79,6 +79,9 @@ func (h *Handler) Devices(w http.ResponseWriter, _ *http.Request) error {
 	view := devicesView{Off: h.Options.Devices.Reason, Devices: []deviceView{}, Rules: []string{}, Removed: h.Options.Devices.Removed(grant.Token())}
 	if service := h.Options.Devices.Push; service != nil {
 		view.PublicKey, view.Off = service.PublicKey(), ""
+		if view.PublicKey == "" {
+			view.Off = "try again in some seconds: the servers have no keys yet"
+		}
 	}
 	destinations := h.Notifier.Destinations()
 	for _, d := range h.Options.Devices.Of(grant.Token()) {
@@ -250,7 +253,7 @@ func (h *Handler) Presence(w http.ResponseWriter, r *http.Request) error {
 	if in.Left {
 		h.Notifier.Absent(owner, in.Page)
 	} else {
-		h.Notifier.Present(owner, notify.Page{ID: in.Page, AgentID: in.AgentID, Topic: in.Topic}, time.Now().Add(presentFor))
+		h.Notifier.Present(owner, notify.Page{ID: in.Page, AgentID: in.AgentID, Topic: in.Topic}, h.Now().Add(presentFor))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -69,6 +69,8 @@ type Options struct {
 	Tracing   bool // requests may have spans
 	HasRules  bool // there is a file with rules for the notifier
 	Devices   *devices.Registry
+
+	Now func() time.Time // the time of mutes, acknowledgements and notifications; nil for time.Now
 }
 
 // New returns a handler. If there is a journal, the handler is not ready until [Handler.SetReady] is called.
@@ -78,6 +80,9 @@ func New(p Options) *Handler {
 	}
 	if p.Bodies == nil {
 		p.Bodies = budget.New(DefaultBodyBytes)
+	}
+	if p.Now == nil {
+		p.Now = time.Now
 	}
 	h := &Handler{Options: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
 	h.excess = logLimiter{rate: 1, burst: 1}

@@ -85,7 +85,7 @@ func (h *Handler) Mute(w http.ResponseWriter, r *http.Request) error {
 
 // mute adds a mute for a client, in the place of the one that the client has for the same.
 func (h *Handler) mute(grant *access.Grant, in muteRequest) (shownMute, error) {
-	until, err := in.end(time.Now())
+	until, err := in.end(h.Now())
 	if err == nil {
 		err = h.mayMute(grant, in)
 	}

@@ -37,6 +37,10 @@ type notifications struct {
 	Oldest       time.Time             `json:"oldest,omitzero"`
 	Recent       []sentNotification    `json:"recent"`
 	Mutes        []shownMute           `json:"mutes"`
+
+	// Of a cluster: another server than this one sends, and the name of the one that does.
+	Standby bool   `json:"standby,omitzero"`
+	Sender  string `json:"sender,omitzero"`
 }
 
 type notificationRule struct {
@@ -136,6 +140,7 @@ func (h *Handler) Notifications(w http.ResponseWriter, r *http.Request) error {
 	result := notifications{
 		RulesFile: h.HasRules, Manages: s.manages, Planned: view.Planned, ToSend: view.ToSend, Oldest: utc(view.Oldest),
 		Pending: []pendingNotification{}, Recent: []sentNotification{}, Mutes: h.mutesFor(grant),
+		Standby: view.Standby, Sender: view.Sender,
 	}
 	for _, p := range view.Pending {
 		result.Pending = append(result.Pending, s.pending(p))
@@ -144,7 +149,7 @@ func (h *Handler) Notifications(w http.ResponseWriter, r *http.Request) error {
 		result.Recent = append(result.Recent, s.sent(d))
 	}
 	if s.manages {
-		result.Rules, result.Destinations = rulesOf(view.Rules), destinationsOf(view.Destinations, time.Now())
+		result.Rules, result.Destinations = rulesOf(view.Rules), destinationsOf(view.Destinations, h.Now())
 	}
 	return respond(w, r, result)
 }
@@ -283,7 +288,7 @@ func (h *Handler) TestDestination(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	names := []string{}
-	for _, d := range destinationsOf(h.Notifier.Destinations(), time.Now()) {
+	for _, d := range destinationsOf(h.Notifier.Destinations(), h.Now()) {
 		names = append(names, d.Name)
 	}
 	switch {

@@ -21,7 +21,11 @@ import (
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/internal/devices"
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/notify"
+	"github.com/kubeagents/kubeagents/store"
 )
 
 // phone is a sender whose destination is in the process of the test.
@@ -545,3 +549,55 @@ func (c *contract) checkNotifications(t *testing.T) {
 		send("POST", test, test, toPhone, 502)
 	})
 }
+
+// TestNotificationsOfAStandby asks a server of a cluster while another one sends. The clock of the cluster is some minutes
+// behind that of the machine.
+func (wiring Wiring) TestNotificationsOfAStandby(t *testing.T) {
+	now := func() time.Time { return time.Now().Add(-5 * time.Minute) }
+	tested := &phone{}
+	s := wiring.newGuardedServer(t, nil, config.Config{}, func(p *handlers.Options) {
+		p.Now = now
+		p.Notifier = notify.New(notify.Options{
+			Store: p.Store, Metrics: metrics.New(p.Store, "test"), Logger: p.Logger, Now: now, Link: func(store.SessionKey) string { return "" },
+			Cluster: &notify.Cluster{Sender: func() string { return "hub-2" }},
+		})
+		p.Notifier.Box = boxOf{p.Notifier}
+		p.Notifier.SetConfig(&notify.Config{
+			Rules:        []notify.Rule{{Name: "mine", Changes: []notify.Change{notify.Waits}, Steps: []notify.Step{{To: []string{"phone"}}}}},
+			Destinations: map[string]*notify.Destination{"phone": {Name: "phone", Kind: "ntfy", Sender: tested}},
+		})
+		p.Devices = devices.New(devices.Options{Notifier: p.Notifier, Push: keyless{}, Replicated: true, Logger: p.Logger,
+			Grant: func(token string) (*access.Grant, bool) { return nil, token == "" }})
+	})
+	c := wiring.newContract(t)
+	r := httptest.NewRequest("GET", "/api/notifications", nil)
+	w := httptest.NewRecorder()
+	s.ServeHTTP(w, r)
+	c.check(t, "/api/notifications", r, w)
+	require.Contains(t, w.Body.String(), `"rules":[{"name":"mine"`)
+	require.Contains(t, w.Body.String(), `"destinations":[{"name":"phone","kind":"ntfy"`)
+	require.Contains(t, w.Body.String(), `"standby":true,"sender":"hub-2"`)
+	require.Equal(t, 200, s.do("POST", "/api/notifications/test", `{"destination":"phone"}`, "Content-Type: application/json").Code, "any server sends tests")
+
+	w = s.do("POST", "/api/notifications/mutes", `{"rule":"mine","minutes":10}`, "Content-Type: application/json")
+	require.Equal(t, 200, w.Code, w.Body)
+	mutes := s.handlers.Notifier.Mutes()
+	require.Len(t, mutes, 1)
+	require.WithinDuration(t, now().Add(10*time.Minute), mutes[0].Until, time.Minute)
+	require.Contains(t, s.do("GET", allDevices, "").Body.String(), `"off":"try again`)
+}
+
+// keyless pushes to browsers, and has no keys yet.
+type keyless struct{ browsers }
+
+func (keyless) PublicKey() string { return "" }
+
+// boxOf is the box of a cluster of one server.
+type boxOf struct{ n *notify.Notifier }
+
+func (b boxOf) WriteNotes(notes []journal.Note) error {
+	b.n.Applied(notes)
+	return nil
+}
+
+func (boxOf) Notes() ([]journal.Note, error) { return nil, nil }
