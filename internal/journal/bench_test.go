@@ -48,7 +48,7 @@ func writeJournal(b *testing.B, dir string, sessions, each int) {
 		for session := range sessions {
 			records = append(records, benchRecord(session, n))
 			if len(records) == cap(records) || session == sessions-1 {
-				require.NoError(b, j.Append(nil, records, func() { st.Apply(records...) }))
+				require.NoError(b, j.Append(Commit{Records: records}, func() { st.Apply(records...) }))
 				records = records[:0]
 			}
 		}

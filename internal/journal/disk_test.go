@@ -137,7 +137,7 @@ func fillUntilRefused(t *testing.T, j *Journal, st *store.Store, disk *failingDi
 	t.Helper()
 	add := func() error {
 		r := []models.Record{largeRecord(n)}
-		err := j.Append(nil, r, func() { st.Apply(r...) })
+		err := j.Append(Commit{Records: r}, func() { st.Apply(r...) })
 		if err == nil {
 			n++
 		}

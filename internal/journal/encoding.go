@@ -3,7 +3,6 @@ package journal
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"time"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -19,14 +18,8 @@ import (
 //	4: hosts, records from events, questions, sources of sessions, and when the server last ran
 //	5: acknowledgements
 //	6: kinds of questions in histories
+//	7: a position in a stream that servers share, and what comes with it: see [sharedVersion]
 const formatVersion = 6
-
-// The kinds of operations in a commit.
-const (
-	opRecord  = 1
-	opForget  = 2
-	opRenewal = 3 // from format 2 on
-)
 
 // The flags of a record. All but flagTimestamp exist from format 4 on, flagAcknowledged from format 5 on, and flagKind
 // from format 6 on.
@@ -221,81 +214,6 @@ func view(r *models.Record) models.AgentStatus {
 		v.QuestionID, v.QuestionKind = models.QuestionID(shown), r.KindShown()
 	}
 	return v
-}
-
-// appendForgotten appends a forgotten session: its flags, a byte, then agent ID and topic as strings.
-func appendForgotten(b []byte, f store.Forgotten) []byte {
-	flags := byte(0)
-	if f.LastOfAgent {
-		flags = flagLastOfAgent
-	}
-	return appendString(appendString(append(b, flags), f.AgentID), f.Topic)
-}
-
-// decodeForgotten is the inverse of appendForgotten.
-func decodeForgotten(value string) (f store.Forgotten, err error) {
-	d := decoder{rest: value}
-	f.LastOfAgent = d.byte()&flagLastOfAgent != 0
-	f.AgentID, f.Topic = d.string(), d.string()
-	if d.failed || f.AgentID == "" || f.Topic == "" {
-		return f, errMalformed
-	}
-	return f, nil
-}
-
-// appendOp appends an operation to a commit: its kind, a byte, the length of its value as four bytes, and the value,
-// which encode appends.
-func appendOp(b []byte, kind byte, encode func([]byte) []byte) []byte {
-	b = append(b, kind, 0, 0, 0, 0)
-	start := len(b)
-	b = encode(b)
-	binary.BigEndian.PutUint32(b[start-4:], uint32(len(b)-start))
-	return b
-}
-
-// eachOp calls visit for each operation of a commit.
-func eachOp(commit string, visit func(kind byte, value string) error) error {
-	for len(commit) > 0 {
-		d := decoder{rest: commit}
-		kind := d.byte()
-		value := d.bytes(d.length())
-		if d.failed {
-			return errMalformed
-		}
-		if err := visit(kind, value); err != nil {
-			return err
-		}
-		commit = d.rest
-	}
-	return nil
-}
-
-// eachDecoded decodes the operations of a commit. It calls record for each record or renewal, and forget for each
-// forgotten session, in their order. The value passed to record is the encoded record, or "" for a renewal.
-func eachDecoded(commit string, record func(r models.Record, value string) error, forget func(store.Forgotten) error) error {
-	return eachOp(commit, func(kind byte, value string) error {
-		switch kind {
-		case opRecord:
-			r, err := decodeRecord(value)
-			if err != nil {
-				return err
-			}
-			return record(r, value)
-		case opRenewal:
-			r, err := decodeRenewal(value)
-			if err != nil {
-				return err
-			}
-			return record(r, "")
-		case opForget:
-			f, err := decodeForgotten(value)
-			if err != nil {
-				return err
-			}
-			return forget(f)
-		}
-		return fmt.Errorf("%w: operation %d", errMalformed, kind)
-	})
 }
 
 // appendAgentState appends the state of an agent. Sequences are uvarints and times are varints (Unix nanoseconds); the

@@ -114,13 +114,17 @@ func (j *Journal) fileRound() (err error) {
 	defer notify(j.roundDone)
 	defer func() { j.noteFiling(err) }()
 	j.filing.Lock()
-	defer j.filing.Unlock()
+	defer func() {
+		j.knowsKept = j.knowsKept && err == nil
+		j.filing.Unlock()
+	}()
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if err := j.usable(); err != nil {
 		return err
 	}
 	from, taken, applied := j.filedTo.Load().position, 0, j.applied()
+	var commits []keptCommit
 	r := round{engine: j.engine, batch: j.engine.db.NewBatch(), to: *j.filedTo.Load(), sessions: map[store.SessionKey]*filing{},
 		topics: map[string][]entry{}, renewed: map[store.SessionKey]bool{}, agents: map[string]bool{}, forgotten: map[string]bool{}}
 	err = j.engine.eachCommit(from, func(position uint64, commit string) error {
@@ -128,8 +132,9 @@ func (j *Journal) fileRound() (err error) {
 			return errStop
 		}
 		taken += len(commit)
+		commits = append(commits, keptCommit{position, len(commit)})
 		r.to.position = position
-		return eachDecoded(commit, r.record, r.forget)
+		return visitCommit(commit, visitor{record: r.record, forget: r.forget, evict: r.evict, position: r.reach})
 	})
 	if err != nil && !errors.Is(err, errStop) {
 		return err
@@ -138,11 +143,13 @@ func (j *Journal) fileRound() (err error) {
 		j.fileAll.Store(false)
 		return nil
 	}
-	if err := r.finish(j.store); err != nil {
+	if err = r.finish(j.store); err != nil {
 		return err
 	}
-	r.batch.DeleteRange(logKey(from+1), logKey(r.to.position+1), nil) //nolint:errcheck // writing to a batch in memory never fails
-	r.batch.Set(filedKey, r.to.encode(), nil)                         //nolint:errcheck // see above
+	if err := j.dropFiled(&r, commits); err != nil {
+		return err
+	}
+	r.batch.Set(filedKey, r.to.encode(), nil) //nolint:errcheck // see above
 	if err := r.write(); err != nil {
 		return err
 	}
@@ -243,6 +250,20 @@ func (r *round) forget(f store.Forgotten) error {
 	r.deleteRange(session)
 	r.deleteRange(ids)
 	r.forgotten[string(recordPrefix(f.SessionKey))] = true
+	return nil
+}
+
+// reach notes that the round files all records of a message of a stream.
+func (r *round) reach(p Position) error {
+	if !p.Partial() {
+		r.to.sequence = max(r.to.sequence, lastSequenceOf(p.Sequence))
+	}
+	return nil
+}
+
+// evict adds a session that memory evicted to the round: its state says so.
+func (r *round) evict(key store.SessionKey) error {
+	r.renewed[key] = true
 	return nil
 }
 

@@ -34,7 +34,7 @@ func TestFilingWaitsUntilRecordsAreApplied(t *testing.T) {
 	}
 	filed := make(chan error, 1)
 	records := []models.Record{asks}
-	require.NoError(t, j.Append(nil, records, func() {
+	require.NoError(t, j.Append(Commit{Records: records}, func() {
 		go func() { filed <- j.File() }()
 		for range 10_000 { // enough time to file
 			runtime.Gosched()

@@ -121,18 +121,18 @@ func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, f
 		if position > durable {
 			return errStop
 		}
-		return eachDecoded(commit, func(r models.Record, _ string) error {
+		return visitCommit(commit, visitor{record: func(r models.Record, _ string) error {
 			if !r.Renewal() && h.covers(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
 				found = append(found, r)
 			}
 			return nil
-		}, func(f store.Forgotten) error {
+		}, forget: func(f store.Forgotten) error {
 			if h.covers(f.AgentID, f.Topic) {
 				forgotten[f.Topic] = true
 				found = slices.DeleteFunc(found, func(r models.Record) bool { return r.SessionTopic == f.Topic })
 			}
 			return nil
-		})
+		}})
 	})
 	if err != nil && !errors.Is(err, errStop) {
 		return err

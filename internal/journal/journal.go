@@ -18,7 +18,9 @@
 //	0x00 "format"                       the version of the format, a uvarint
 //	0x00 "filed"                        how far the log is filed: position and sequence
 //	0x00 "alive"                        when the server last ran: Unix nanoseconds, a varint
-//	'l' position                        a commit that is not filed yet: records, and forgotten sessions
+//	0x00 "position"                     how far the server is in a stream that it shares with others
+//	'l' position                        a commit that is not filed yet: records, and forgotten sessions; with a position
+//	                                    in a stream, also the newest ones that are filed
 //	'n' key                             a note; journals of every version may have them
 //	's' agent 0x00                      the state of an agent
 //	's' agent topic 0x00                the state of a session
@@ -61,6 +63,7 @@ type Options struct {
 	Logger *slog.Logger // receives errors and warnings
 
 	maxUnfiled int64                 // see Journal; 0 for defaultMaxUnfiled
+	maxKept    int                   // bytes of filed commits of a stream that are kept; 0 for defaultKeptCommits
 	tune       func(*pebble.Options) // changes the engine's options; nil for none
 }
 
@@ -79,10 +82,13 @@ type Journal struct {
 	mu     sync.RWMutex // protects engine; held for reading while the engine is used
 	engine *engine
 
-	appending sync.Mutex // held for the duration of a commit; protects the fields up to sequence
-	position  uint64     // position of the last attempted commit
-	commit    []byte     // buffer for the next commit
-	sequence  uint64     // last sequence number assigned
+	appending     sync.Mutex // held for the duration of a commit; protects the fields up to unsyncedBytes
+	position      uint64     // position of the last attempted commit
+	commit        []byte     // buffer for the next commit
+	sequence      uint64     // last sequence number assigned
+	shared        bool       // the journal has a position in a stream
+	unsynced      []unsynced // commits from a stream that may not be synced, oldest first
+	unsyncedBytes int
 
 	applying   sync.Mutex    // held from the moment a commit is durable until its records are applied, so that none is filed between
 	durable    atomic.Uint64 // position of the last durable commit
@@ -96,7 +102,14 @@ type Journal struct {
 	failure       atomic.Pointer[Failure] // why the engine can't be used; nil if it can
 	filingFailure atomic.Pointer[Failure] // why the last round of filing failed; nil if it succeeded
 
-	filing     sync.Mutex // held for the duration of a round of filing, or of deleting filed records
+	at    atomic.Pointer[Position] // in a stream; nil for none
+	keeps atomic.Bool              // filed commits are kept for a while
+
+	filing     sync.Mutex   // held for the duration of a round of filing, or of deleting filed records; protects the next three fields
+	knowsKept  bool         // kept is all that the log has of filed commits
+	kept       []keptCommit // oldest first
+	keptBytes  int
+	maxKept    int
 	filedTo    atomic.Pointer[filed]
 	maxUnfiled int64         // bytes of unfiled commits from which new commits wait for the filer
 	fileSoon   chan struct{} // wakes the filer
@@ -127,7 +140,7 @@ func Open(o Options) (*Journal, error) {
 		o.FS = vfs.Default
 	}
 	j := &Journal{
-		dir: o.Dir, fs: o.FS, logger: o.Logger, tune: o.tune, maxUnfiled: cmp.Or(o.maxUnfiled, defaultMaxUnfiled),
+		dir: o.Dir, fs: o.FS, logger: o.Logger, tune: o.tune, maxUnfiled: cmp.Or(o.maxUnfiled, defaultMaxUnfiled), maxKept: cmp.Or(o.maxKept, defaultKeptCommits),
 		fileSoon:  make(chan struct{}, 1),
 		roundDone: make(chan struct{}, 1),
 		closing:   make(chan struct{}),
@@ -150,6 +163,7 @@ func Open(o Options) (*Journal, error) {
 		return nil, j.unreadable(err)
 	}
 	j.background.Go(j.runFiler)
+	j.background.Go(j.runSyncer)
 	return j, nil
 }
 
@@ -207,6 +221,9 @@ func (j *Journal) open() (err error) {
 	if err = j.engine.checkFormat(); err == nil {
 		end, err = j.engine.findEnd()
 	}
+	if err == nil {
+		err = j.findPosition()
+	}
 	if err != nil {
 		return errors.Join(err, j.engine.close())
 	}
@@ -214,6 +231,17 @@ func (j *Journal) open() (err error) {
 	j.durable.Store(end.position)
 	j.continueFrom(end)
 	return nil
+}
+
+// findPosition reads the position in a stream, if there is one.
+func (j *Journal) findPosition() error {
+	at, err := j.engine.readPosition()
+	if at != nil {
+		j.shared = true
+		j.at.Store(at)
+		j.keeps.Store(true)
+	}
+	return err
 }
 
 // continueFrom makes filing continue where the log says that it ended.
@@ -244,8 +272,8 @@ func (e *engine) formatVersion() (uint64, error) {
 		return 0, err
 	}
 	version, n := binary.Uvarint([]byte(value))
-	if n != len(value) || version == 0 || version > formatVersion {
-		return 0, fmt.Errorf("its format is version %d, but this program reads versions 1 to %d: run the version of the program that wrote it, or a later one", version, formatVersion)
+	if n != len(value) || version == 0 || version > sharedVersion {
+		return 0, fmt.Errorf("its format is version %d, but this program reads versions 1 to %d: run the version of the program that wrote it, or a later one", version, sharedVersion)
 	}
 	return version, nil
 }
@@ -305,13 +333,13 @@ func (e *engine) findEnd() (end logEnd, err error) {
 	err = e.eachCommit(end.position, func(position uint64, commit string) error {
 		end.position = position
 		end.unfiled += int64(len(commit))
-		return eachDecoded(commit, func(r models.Record, _ string) error {
+		return visitCommit(commit, visitor{record: func(r models.Record, _ string) error {
 			end.sequence = max(end.sequence, r.Sequence)
 			return nil
-		}, func(store.Forgotten) error {
+		}, forget: func(store.Forgotten) error {
 			end.lastForget = position
 			return nil
-		})
+		}})
 	})
 	return end, err
 }
@@ -334,64 +362,6 @@ func (e *engine) eachCommit(after uint64, visit func(position uint64, commit str
 		}
 	}
 	return iter.Error()
-}
-
-// maxKeptCommit is the size in bytes up to which the buffer of a commit is kept for the next one.
-const maxKeptCommit = 4 << 20
-
-// Append assigns sequence numbers to records, in their order, and makes them durable in one commit, together with the
-// sessions that the store forgot before it admitted the records.
-//
-// Once the commit is durable, Append calls apply, which must apply the commit to the store. The commit is not filed
-// before apply returns, because the journal files the state that the store has of a session along with its records.
-//
-// If Append returns an error, which is a *Failure or ErrClosed, nothing of the commit was stored, none of it will show
-// after a restart, and apply was not called.
-func (j *Journal) Append(forgotten []store.Forgotten, records []models.Record, apply func()) error {
-	j.appending.Lock()
-	defer j.appending.Unlock()
-	if err := j.waitForFiler(); err != nil {
-		return err
-	}
-	j.mu.RLock()
-	defer j.mu.RUnlock()
-	if err := j.usable(); err != nil {
-		return err
-	}
-	commit := j.commit[:0]
-	for _, f := range forgotten {
-		commit = appendOp(commit, opForget, func(b []byte) []byte { return appendForgotten(b, f) })
-	}
-	for i := range records {
-		j.sequence++
-		records[i].Sequence = j.sequence
-		kind, encode := byte(opRecord), appendRecord
-		if records[i].Renewal() {
-			kind, encode = opRenewal, appendRenewal
-		}
-		commit = appendOp(commit, kind, func(b []byte) []byte { return encode(b, &records[i]) })
-	}
-	if cap(commit) <= maxKeptCommit {
-		j.commit = commit
-	}
-	j.position++
-	b := j.engine.db.NewBatchWithSize(len(commit) + 64)
-	b.Set(logKey(j.position), commit, nil) //nolint:errcheck // writing to a batch in memory never fails
-	if err := j.engine.commit(b, pebble.Sync); err != nil {
-		return failureOf(err)
-	}
-	j.applying.Lock()
-	defer j.applying.Unlock()
-	if len(forgotten) > 0 {
-		j.lastForget.Store(j.position)
-	}
-	j.durable.Store(j.position)
-	j.written.Add(uint64(len(commit)))
-	if j.unfiled.Add(int64(len(commit))) >= fileThreshold {
-		notify(j.fileSoon)
-	}
-	apply()
-	return nil
 }
 
 // usable returns nil if the journal can be written, and the reason if not. The caller holds j.mu.
@@ -488,9 +458,14 @@ func (j *Journal) tryToWrite() error {
 // replace makes e the engine of the journal. It first deletes refused commits, which may have reached the disk all the
 // same. Filing continues where the log of e says, because what was filed last may not have reached the disk.
 func (j *Journal) replace(e *engine) error {
+	j.appending.Lock()
+	defer j.appending.Unlock()
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	err := e.holds(j.durable.Load())
+	err := j.writeAgain(e)
+	if err == nil {
+		err = e.holds(j.durable.Load())
+	}
 	if err == nil {
 		err = e.dropAfter(j.durable.Load())
 	}

@@ -53,7 +53,7 @@ func openAndReplayAt(t testing.TB, fs vfs.FS, dir string, now time.Time) (*Journ
 // record appends records, applies them, and returns them.
 func record(t testing.TB, j *Journal, st *store.Store, records ...models.Record) []models.Record {
 	t.Helper()
-	require.NoError(t, j.Append(nil, records, func() { st.Apply(records...) }))
+	require.NoError(t, j.Append(Commit{Records: records}, func() { st.Apply(records...) }))
 	return records
 }
 
@@ -297,10 +297,10 @@ func TestAnUnknownFormatIsRefused(t *testing.T) {
 	fs := vfs.NewMem()
 	j, _, err := openAndReplay(t, fs, "data")
 	require.NoError(t, err)
-	require.NoError(t, j.engine.db.Set(formatKey, []byte{formatVersion + 1}, pebble.Sync))
+	require.NoError(t, j.engine.db.Set(formatKey, []byte{sharedVersion + 1}, pebble.Sync))
 	require.NoError(t, j.Close())
 	_, _, err = openAndReplay(t, fs, "data")
-	require.ErrorContains(t, err, "its format is version 7, but this program reads versions 1 to 6")
+	require.ErrorContains(t, err, "its format is version 8, but this program reads versions 1 to 7")
 
 	fs = vfs.NewMem()
 	db, err := pebble.Open("data", &pebble.Options{FS: fs, Logger: engineLogger{&engine{logger: slog.New(slog.DiscardHandler)}}})
@@ -340,7 +340,7 @@ func TestForgottenSessionsFreeTheirSpace(t *testing.T) {
 
 	st.Expire(epoch.Add(48 * time.Hour))
 	require.Zero(t, st.Summary().Sessions.Total)
-	require.NoError(t, j.Append(st.TakeForgotten(), nil, func() {}))
+	require.NoError(t, j.Append(Commit{Forgotten: st.TakeForgotten()}, func() {}))
 	require.NoError(t, j.Reclaim())
 	require.Less(t, tables(), int64(1<<20))
 	require.NoError(t, j.Close())
@@ -444,7 +444,7 @@ func TestRecordsAreRefusedWhileTheLogCantBeFiled(t *testing.T) {
 	j.filing.Unlock()
 
 	var failure *Failure
-	require.ErrorAs(t, j.Append(nil, []models.Record{recordOf("a", "t", 2)}, func() { t.Error("applied") }), &failure)
+	require.ErrorAs(t, j.Append(Commit{Records: []models.Record{recordOf("a", "t", 2)}}, func() { t.Error("applied") }), &failure)
 	require.Contains(t, failure.Cause, "can't be filed")
 	require.Equal(t, failure, j.Failure(), "the failure is known without an attempt to append")
 	require.Contains(t, dumpState(t, j, st), "message 1", "reads still work")
@@ -527,7 +527,7 @@ func writeFixture(t *testing.T, dir, fixture string) {
 	recordAcknowledgements(t, j, st)
 	j.MarkAlive(epoch.Add(50 * time.Minute))
 	st.Remove(store.Forgotten{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}})
-	require.NoError(t, j.Append([]store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}, nil, func() {}))
+	require.NoError(t, j.Append(Commit{Forgotten: []store.Forgotten{{SessionKey: store.SessionKey{AgentID: "gone", Topic: "t"}, LastOfAgent: true}}}, func() {}))
 	require.NoError(t, j.Close())
 	require.NoError(t, os.RemoveAll(fixture))
 	require.NoError(t, os.CopyFS(filepath.Join(fixture, "data"), os.DirFS(dir)))

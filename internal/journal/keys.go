@@ -29,6 +29,8 @@ var (
 	formatKey = []byte{kindMeta, 'f', 'o', 'r', 'm', 'a', 't'}
 	filedKey  = []byte{kindMeta, 'f', 'i', 'l', 'e', 'd'}
 	aliveKey  = []byte{kindMeta, 'a', 'l', 'i', 'v', 'e'}
+
+	positionKey = []byte{kindMeta, 'p', 'o', 's', 'i', 't', 'i', 'o', 'n'}
 )
 
 // end returns the first key after all keys with this prefix. The last byte of the prefix must not be 0xFF.

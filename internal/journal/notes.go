@@ -22,13 +22,7 @@ func (j *Journal) WriteNotes(notes []Note) error {
 		return err
 	}
 	b := j.engine.db.NewBatch()
-	for _, n := range notes { // writing to a batch in memory never fails
-		if n.Value == nil {
-			b.Delete(noteKey(n.Key), nil) //nolint:errcheck
-		} else {
-			b.Set(noteKey(n.Key), n.Value, nil) //nolint:errcheck
-		}
-	}
+	addNotes(b, notes)
 	if err := j.engine.commit(b, pebble.Sync); err != nil {
 		return failureOf(err)
 	}

@@ -45,7 +45,7 @@ func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int,
 	if len(forgotten) == 0 {
 		return nil
 	}
-	return j.Append(forgotten, nil, func() {})
+	return j.Append(Commit{Forgotten: forgotten}, func() {})
 }
 
 func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int, now time.Time, progress func(Progress)) error {
@@ -99,14 +99,14 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 	forgotten := forgottenSet{}
 	return j.engine.eachCommit(j.filedTo.Load().position, func(_ uint64, commit string) error {
 		records = records[:0]
-		err := eachDecoded(commit, func(r models.Record, _ string) error {
+		err := visitCommit(commit, visitor{record: func(r models.Record, _ string) error {
 			records = append(records, r)
 			return nil
-		}, func(f store.Forgotten) error { // sessions of earlier commits
+		}, forget: func(f store.Forgotten) error { // sessions of earlier commits
 			st.Remove(f)
 			forgotten.add(f)
 			return nil
-		})
+		}})
 		for i := range records {
 			key := store.SessionKey{AgentID: records[i].AgentID, Topic: records[i].SessionTopic}
 			if err != nil || !st.HasCold() || st.Has(key) {

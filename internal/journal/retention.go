@@ -2,6 +2,7 @@ package journal
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -26,6 +27,48 @@ func (j *Journal) TrimSession(key store.SessionKey, before time.Time) (deleted i
 // TrimAgent deletes the entries older than before from the history of an agent.
 func (j *Journal) TrimAgent(agentID string, before time.Time) error {
 	return j.trim(agentPrefix(agentID), before, false, func(*pebble.Batch, string) error { return nil })
+}
+
+// HasOlder reports whether TrimSession would delete something from a session, as far as it is filed.
+func (j *Journal) HasOlder(key store.SessionKey, before time.Time) (bool, error) {
+	return j.hasOlder(recordPrefix(key), before, true)
+}
+
+// AgentHasOlder reports whether TrimAgent would delete something from the history of an agent, as far as it is filed.
+func (j *Journal) AgentHasOlder(agentID string, before time.Time) (bool, error) {
+	return j.hasOlder(agentPrefix(agentID), before, false)
+}
+
+// hasOlder reports whether the oldest entry of a history is older than before. With keepNewest, the only entry of a
+// history does not count.
+func (j *Journal) hasOlder(prefix []byte, before time.Time, keepNewest bool) (older bool, err error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return false, err
+	}
+	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
+	if err != nil {
+		return false, err
+	}
+	defer func() { err = errors.Join(err, iter.Close()) }()
+	if !iter.Last() {
+		return false, nil
+	}
+	chunk, err := iter.ValueAndErr()
+	if err != nil {
+		return false, err
+	}
+	entries := 0
+	err = eachEntry(prefix, string(chunk), func(e entry) error {
+		entries++
+		older = time.Unix(e.at.Seconds, int64(e.at.Nanoseconds)).Before(before)
+		return nil
+	})
+	if keepNewest && entries == 1 && !iter.Prev() {
+		older = false
+	}
+	return older, err
 }
 
 // trim deletes the entries of a history that are older than before, and calls onDelete for each. With keepNewest, it

@@ -176,8 +176,17 @@ func (d *decoder) question() *models.Question {
 
 // decodeList decodes the length of a list and its items.
 func decodeList[T any](d *decoder, one func(*decoder) T) []T {
-	var all []T
-	for n := d.uvarint(); n > 0 && !d.failed; n-- {
+	n := d.uvarint()
+	if n == 0 {
+		return nil
+	}
+	return decodeItems(d, n, one)
+}
+
+// decodeItems decodes a number of items. The result is not nil.
+func decodeItems[T any](d *decoder, n uint64, one func(*decoder) T) []T {
+	all := make([]T, 0, min(n, uint64(len(d.rest))))
+	for ; n > 0 && !d.failed; n-- {
 		all = append(all, one(d))
 	}
 	return all

@@ -3,6 +3,7 @@ package recorder
 import (
 	"context"
 
+	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -40,7 +41,7 @@ func (r *Recorder) MeasureSpace(ctx context.Context) (dropped int, err error) {
 		if !share.DropHistory || float64(taken) < dropFrom*float64(share.MaxBytes) {
 			continue
 		}
-		n, err := r.dropOldest(agents[share.Team], 1-dropTo*float64(share.MaxBytes)/float64(taken))
+		n, err := r.dropOldest(ctx, agents[share.Team], 1-dropTo*float64(share.MaxBytes)/float64(taken))
 		dropped += n
 		if err != nil {
 			return dropped, err
@@ -106,10 +107,10 @@ func (r *Recorder) spaceOf(ctx context.Context, shares []store.DiskShare, bound 
 }
 
 // dropOldest deletes about the given part, from 0 to 1, of the histories of some agents, oldest first.
-func (r *Recorder) dropOldest(agents []string, part float64) (deleted int, err error) {
+func (r *Recorder) dropOldest(ctx context.Context, agents []string, part float64) (deleted int, err error) {
 	before, err := r.journal.OldestCutoff(agents, part)
 	if err != nil {
 		return 0, err
 	}
-	return r.journal.TrimAgents(agents, before, func(key store.SessionKey) { r.store.TrimHistory(key, before) })
+	return r.trim(ctx, &journal.Trim{Before: before, Agents: agents})
 }

@@ -1,0 +1,328 @@
+package journal
+
+import (
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+	"github.com/cockroachdb/pebble/v2"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// A journal whose commits come from a stream that servers share differs in three ways. It does not sync each commit,
+// since the stream has it; the commits that a failed engine may have lost are kept in memory until they are synced, and
+// written to the next engine. It records its position in the stream together with each commit. And it keeps the newest
+// commits in the log after they are filed, so that they can be published again if the stream loses them.
+
+const (
+	syncInterval = 100 * time.Millisecond // at which commits from a stream are synced
+	maxUnsynced  = 8 << 20                // bytes of such commits from which one is synced at once
+
+	defaultKeptCommits = 128 << 20 // bytes of filed commits that are kept in the log
+)
+
+// sharedVersion is the format version of a journal with a position in a stream. Journals without one keep
+// [formatVersion], so that earlier programs can read them.
+const sharedVersion = 7
+
+// unsynced is what a batch that is not synced yet writes.
+type unsynced struct {
+	position uint64 // of its commit in the log; that of the commit before it if it has none
+	repr     []byte
+}
+
+// keptCommit is a filed commit that is still in the log.
+type keptCommit struct {
+	position uint64
+	bytes    int
+}
+
+// writeUnsynced writes a batch, with a position in a stream. It is synced later. The caller holds j.appending and j.mu.
+func (j *Journal) writeUnsynced(b *pebble.Batch, p Position) error {
+	b.Set(positionKey, appendPositionIn(nil, p), nil) //nolint:errcheck // writing to a batch in memory never fails
+	if !j.shared {
+		b.Set(formatKey, binary.AppendUvarint(nil, sharedVersion), nil) //nolint:errcheck // see above
+	}
+	u := unsynced{j.position, slices.Clone(b.Repr())}
+	sync := pebble.NoSync
+	if j.unsyncedBytes+len(u.repr) > maxUnsynced {
+		sync = pebble.Sync
+	}
+	if err := j.engine.commit(b, sync); err != nil {
+		return err
+	}
+	j.shared = true
+	j.keeps.Store(true)
+	j.at.Store(&p)
+	if sync == pebble.Sync {
+		j.unsynced, j.unsyncedBytes = nil, 0
+		return nil
+	}
+	j.unsynced = append(j.unsynced, u)
+	j.unsyncedBytes += len(u.repr)
+	return nil
+}
+
+// Position returns how far the server is in a stream. ok is false if the journal has never been part of one, or if
+// something else was appended since.
+func (j *Journal) Position() (p Position, ok bool) {
+	if at := j.at.Load(); at != nil {
+		return *at, true
+	}
+	return p, false
+}
+
+// Advance records a position in a stream, after messages that made no commit.
+func (j *Journal) Advance(p Position) error {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	if err := j.writeUnsynced(j.engine.db.NewBatchWithSize(128), p); err != nil {
+		return failureOf(err)
+	}
+	return nil
+}
+
+// runSyncer syncs commits from a stream until the journal is closed.
+func (j *Journal) runSyncer() {
+	tick := time.NewTicker(syncInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-j.closing:
+			return
+		case <-tick.C:
+			j.Sync() //nolint:errcheck // the engine reports its failure itself
+		}
+	}
+}
+
+// Sync syncs what Append and Advance have written.
+func (j *Journal) Sync() error {
+	j.appending.Lock()
+	n := len(j.unsynced)
+	j.appending.Unlock()
+	if n == 0 {
+		return nil
+	}
+	e, err := j.syncEngine()
+	if err != nil {
+		return err
+	}
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	if e.hasFailed() || n > len(j.unsynced) {
+		return nil // a new engine, or a commit that was synced, has taken care of them
+	}
+	for _, u := range j.unsynced[:n] {
+		j.unsyncedBytes -= len(u.repr)
+	}
+	j.unsynced = slices.Delete(j.unsynced, 0, n)
+	return nil
+}
+
+// syncEngine syncs the current engine, and returns it.
+func (j *Journal) syncEngine() (*engine, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return nil, err
+	}
+	e := j.engine
+	b := e.db.NewBatch()
+	b.LogData([]byte("sync"), nil) //nolint:errcheck // writing to a batch in memory never fails
+	if err := e.commit(b, pebble.Sync); err != nil {
+		return nil, failureOf(err)
+	}
+	return e, nil
+}
+
+// writeAgain writes what an engine before e may not have synced. The caller holds j.appending.
+func (j *Journal) writeAgain(e *engine) error {
+	if len(j.unsynced) == 0 {
+		return nil
+	}
+	end, err := e.findEnd()
+	if err != nil {
+		return err
+	}
+	b := e.db.NewBatch()
+	for _, u := range j.unsynced {
+		if u.position < end.position {
+			continue
+		}
+		part := e.db.NewBatch()
+		err := part.SetRepr(slices.Clone(u.repr))
+		if err == nil {
+			err = b.Apply(part, nil)
+		}
+		if err := errors.Join(err, part.Close()); err != nil {
+			return err
+		}
+	}
+	if err := e.commit(b, pebble.Sync); err != nil {
+		return err
+	}
+	j.unsynced, j.unsyncedBytes = nil, 0
+	return nil
+}
+
+// readPosition returns the recorded position in a stream, nil if there is none.
+func (e *engine) readPosition() (*Position, error) {
+	value, err := e.get(positionKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	p, err := decodePositionIn(value)
+	if err != nil {
+		return nil, fmt.Errorf("read the position in the stream: %w", err)
+	}
+	return &p, nil
+}
+
+// keptUpTo returns the commits in the log of e up to a position.
+func (e *engine) keptUpTo(position uint64) (kept []keptCommit, err error) {
+	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: logKey(0), UpperBound: logKey(position + 1)})
+	if err != nil {
+		return nil, err
+	}
+	defer iter.Close() //nolint:errcheck // iter.Error is checked below
+	for more := iter.First(); more; more = iter.Next() {
+		value := iter.LazyValue()
+		kept = append(kept, keptCommit{logPosition(iter.Key()), value.Len()})
+	}
+	return kept, iter.Error()
+}
+
+// dropFiled adds to a round the removal of commits from the log: of those that it files or, if these are kept for a
+// while, of the oldest ones that are kept. The caller holds j.filing and j.mu.
+func (j *Journal) dropFiled(r *round, filed []keptCommit) error {
+	first, last := filed[0].position, filed[len(filed)-1].position
+	if j.keeps.Load() {
+		if err := j.findKept(first - 1); err != nil {
+			return err
+		}
+		first, last = j.keep(filed)
+	}
+	if last > 0 {
+		r.batch.DeleteRange(logKey(first), logKey(last+1), nil) //nolint:errcheck // writing to a batch in memory never fails
+	}
+	return nil
+}
+
+// findKept finds the kept commits up to a position, unless they are known. The caller holds j.filing and j.mu.
+func (j *Journal) findKept(position uint64) (err error) {
+	if j.knowsKept {
+		return nil
+	}
+	if j.kept, err = j.engine.keptUpTo(position); err != nil {
+		return err
+	}
+	j.keptBytes = 0
+	for _, k := range j.kept {
+		j.keptBytes += k.bytes
+	}
+	j.knowsKept = true
+	return nil
+}
+
+// keep adds commits to those that are kept, and takes the oldest ones out that are too many. It returns the positions of
+// the first and the last one taken out, 0 if there are none. The caller holds j.filing.
+func (j *Journal) keep(filed []keptCommit) (first, last uint64) {
+	j.kept = append(j.kept, filed...)
+	for _, k := range filed {
+		j.keptBytes += k.bytes
+	}
+	n := 0
+	for ; n < len(j.kept) && j.keptBytes > j.maxKept; n++ {
+		j.keptBytes -= j.kept[n].bytes
+	}
+	if n > 0 {
+		first, last = j.kept[0].position, j.kept[n-1].position
+		j.kept = slices.Delete(j.kept, 0, n)
+	}
+	return first, last
+}
+
+// sequenceBits is the number of bits of a record's sequence that its message in a stream does not determine.
+const sequenceBits = 24
+
+// MaxRecords is the maximum number of records that one message of a stream makes.
+const MaxRecords = 1 << 14
+
+// SequenceOf returns the sequence of a record of a message of a stream, by the index of the record in the message. The
+// sequences of two messages differ even if a stream, after it lost one, has given both the same sequence: they depend on
+// the message's ID.
+func SequenceOf(message uint64, id string, index int) uint64 {
+	return message<<sequenceBits | xxhash.Sum64String(id)>>54<<14 | uint64(index)
+}
+
+// lastSequenceOf returns a sequence such that no record of the message has a greater one.
+func lastSequenceOf(message uint64) uint64 { return (message+1)<<sequenceBits - 1 }
+
+// Applied is a message of a stream that the server has applied, with what it came to.
+type Applied struct {
+	Position Position
+	Commit   []byte // settled; see [DecodeCommit]
+}
+
+// EachApplied calls visit for each commit that the log still has of messages with a sequence above after, in their
+// order. It stops at the first error of visit, and returns it. A message may have several commits, of which all but the
+// last one are partial.
+func (j *Journal) EachApplied(after uint64, visit func(Applied) error) error {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return err
+	}
+	return j.engine.eachCommit(0, func(_ uint64, commit string) error {
+		var at *Position
+		err := visitCommit(commit, visitor{position: func(p Position) error {
+			at = &p
+			return nil
+		}})
+		if err != nil || at == nil || at.Sequence <= after {
+			return err
+		}
+		return visit(Applied{*at, []byte(commit)})
+	})
+}
+
+// DecodeCommit decodes the commit of a message: see [Journal.EachApplied].
+func DecodeCommit(b []byte) (c Commit, err error) {
+	err = visitCommit(string(b), visitor{
+		record: func(r models.Record, _ string) error {
+			c.Records = append(c.Records, r)
+			return nil
+		},
+		forget: func(f store.Forgotten) error {
+			c.Forgotten = append(c.Forgotten, f)
+			return nil
+		},
+		evict: func(key store.SessionKey) error {
+			c.Evicted = append(c.Evicted, key)
+			return nil
+		},
+		note: func(n Note) error {
+			c.Notes = append(c.Notes, n)
+			return nil
+		},
+		position: func(p Position) error {
+			c.Position = &p
+			return nil
+		},
+	})
+	return c, err
+}

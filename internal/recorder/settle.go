@@ -1,0 +1,127 @@
+package recorder
+
+import (
+	"slices"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// maxCooling is the number of forgotten sessions that may wait to be filed before filing is started. Until a forgotten
+// session is filed, its state still takes memory.
+const maxCooling = 1000
+
+// Settler settles what reports and removals change, and applies it to a journal and its store. It is not safe for
+// concurrent use.
+type Settler struct {
+	store   *store.Store
+	journal *journal.Journal
+	metrics *metrics.Metrics
+
+	admission store.Admission
+	forgotten []store.Forgotten // not recorded in the journal yet
+}
+
+// NewSettler returns a settler for a store and its journal.
+func NewSettler(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Settler {
+	return &Settler{store: st, journal: j, metrics: m}
+}
+
+// reset empties the admission, and returns it.
+func (s *Settler) reset() *store.Admission {
+	ad := &s.admission
+	clear(ad.Records) // they reference the memory of requests
+	ad.Outcomes, ad.Records, ad.PossibleDuplicates = ad.Outcomes[:0], ad.Records[:0], ad.PossibleDuplicates[:0]
+	return ad
+}
+
+// recall loads the sessions and agents of reports from the journal, if memory forgot them.
+func (s *Settler) recall(reports []models.StatusReport, now time.Time) error {
+	if !s.store.HasCold() {
+		return nil
+	}
+	for i := range reports {
+		key := store.SessionKey{AgentID: reports[i].AgentID, Topic: reports[i].SessionTopic}
+		over, err := s.journal.Recall(key, now)
+		if err != nil {
+			return err
+		}
+		if over {
+			s.forgotten = append(s.forgotten, store.Forgotten{SessionKey: key})
+		}
+		if err := s.journal.RecallAgent(key.AgentID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removeDuplicates looks up in the journal the report IDs that memory may have dropped, and removes duplicates from the
+// records.
+func (s *Settler) removeDuplicates(ad *store.Admission) error {
+	duplicates := 0
+	for _, d := range ad.PossibleDuplicates {
+		record := &ad.Records[d.Record]
+		key := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
+		held, err := s.journal.HasReport(key, record.ReportID, d.Dropped)
+		if err != nil {
+			return err
+		}
+		if held {
+			ad.Outcomes[d.Outcome] = store.Duplicate
+			passOnTurn(record, ad.Records[d.Record+1:])
+			*record = models.Record{}
+			duplicates++
+		}
+	}
+	ad.PossibleDuplicates = ad.PossibleDuplicates[:0]
+	if duplicates > 0 {
+		ad.Records = slices.DeleteFunc(ad.Records, func(r models.Record) bool { return r.AgentID == "" })
+	}
+	return nil
+}
+
+// passOnTurn passes the turn of a duplicate to the next report of the same session. The duplicate is not recorded, but
+// the open questions that it would have withdrawn must still be withdrawn.
+func passOnTurn(duplicate *models.Record, later []models.Record) {
+	if duplicate.Turn == nil {
+		return
+	}
+	i := slices.IndexFunc(later, func(r models.Record) bool {
+		return !r.ByEvent && r.Turn == nil && r.AgentID == duplicate.AgentID && r.SessionTopic == duplicate.SessionTopic
+	})
+	if i < 0 {
+		return
+	}
+	r := &later[i]
+	r.Turn, r.Closed = duplicate.Turn, duplicate.Closed
+	timestamp := r.Timestamp
+	if timestamp.IsZero() {
+		timestamp = r.Received
+	}
+	if timestamp.Before(duplicate.Timestamp) {
+		r.Timestamp = duplicate.Timestamp
+	}
+}
+
+// append appends a commit to the journal, along with the sessions that the store forgot, before those that the commit
+// forgets itself. Once it is durable, it calls apply, which must apply the commit to the store. If there is nothing to
+// append, it does nothing.
+func (s *Settler) append(c journal.Commit, apply func()) error {
+	s.forgotten = append(s.forgotten, s.store.TakeForgotten()...)
+	if len(s.forgotten) > 0 {
+		c.Forgotten = slices.Concat(s.forgotten, c.Forgotten)
+	}
+	if len(c.Records) == 0 && len(c.Forgotten) == 0 && len(c.Evicted) == 0 && len(c.Notes) == 0 {
+		return nil
+	}
+	started := time.Now()
+	return s.journal.Append(c, func() {
+		s.metrics.ObserveCommit(len(c.Records), time.Since(started))
+		s.forgotten = nil
+		apply()
+	})
+}
