@@ -22,6 +22,9 @@ type Commit struct {
 	// It is nil if the journal's log is the only one. With a position, records come with their sequences, and Append does
 	// not sync: what a crash loses is still in the stream.
 	Position *Position
+
+	// Origin is set if the commit was made by another message, which the stream has lost, or by a log of a server's own.
+	Origin *Position
 }
 
 // Position is how far a server is in a stream of messages.
@@ -29,12 +32,12 @@ type Position struct {
 	Sequence uint64    // of the last message that was applied, wholly or in part
 	ID       string    // of the same message
 	Time     time.Time // of the same message
-	Requests int       // number of its requests that were applied, if it was applied in part; 0 if wholly
+	Parts    int       // number of its parts that were applied, if it was applied in part; 0 if wholly
 	Records  int       // number of records that these made
 }
 
 // Partial reports whether the message was applied in part only.
-func (p Position) Partial() bool { return p.Requests > 0 }
+func (p Position) Partial() bool { return p.Parts > 0 }
 
 // The kinds of operations in a commit.
 const (
@@ -44,12 +47,16 @@ const (
 	opPosition = 4 // from format 7 on, as the following ones; it is the first of its commit
 	opEvict    = 5
 	opNote     = 6
+	opOrigin   = 7
 )
 
 // encode appends the operations of a commit.
 func (c *Commit) encode(b []byte) []byte {
 	if c.Position != nil {
 		b = appendOp(b, opPosition, func(b []byte) []byte { return appendPositionIn(b, *c.Position) })
+	}
+	if c.Origin != nil {
+		b = appendOp(b, opOrigin, func(b []byte) []byte { return appendPositionIn(b, *c.Origin) })
 	}
 	for _, f := range c.Forgotten {
 		b = appendOp(b, opForget, func(b []byte) []byte { return appendForgotten(b, f) })
@@ -80,6 +87,7 @@ type visitor struct {
 	evict    func(store.SessionKey) error
 	note     func(Note) error
 	position func(Position) error
+	origin   func(Position) error
 }
 
 // visitCommit decodes the operations of a commit, and calls the functions of v in their order.
@@ -96,6 +104,8 @@ func visitCommit(commit string, v visitor) error {
 			return visitOp(value, decodeNote, v.note)
 		case opPosition:
 			return visitOp(value, decodePositionIn, v.position)
+		case opOrigin:
+			return visitOp(value, decodePositionIn, v.origin)
 		}
 		return fmt.Errorf("%w: operation %d", errMalformed, kind)
 	})
@@ -209,17 +219,17 @@ func (d *decoder) note() (n Note) {
 }
 
 // appendPositionIn appends a position in a stream: its sequence, a uvarint; its ID, a string; its time in Unix
-// nanoseconds, a varint; and the numbers of requests and records, uvarints.
+// nanoseconds, a varint; and the numbers of parts and records, uvarints.
 func appendPositionIn(b []byte, p Position) []byte {
 	b = appendString(binary.AppendUvarint(b, p.Sequence), p.ID)
 	b = binary.AppendVarint(b, p.Time.UnixNano())
-	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.Requests)), uint64(p.Records))
+	return binary.AppendUvarint(binary.AppendUvarint(b, uint64(p.Parts)), uint64(p.Records))
 }
 
 // decodePositionIn is the inverse of appendPositionIn.
 func decodePositionIn(value string) (Position, error) {
 	d := decoder{rest: value}
-	p := Position{Sequence: d.uvarint(), ID: d.string(), Time: time.Unix(0, d.varint()).UTC(), Requests: int(d.uvarint()), Records: int(d.uvarint())}
+	p := Position{Sequence: d.uvarint(), ID: d.string(), Time: time.Unix(0, d.varint()).UTC(), Parts: int(d.uvarint()), Records: int(d.uvarint())}
 	return p, d.err()
 }
 

@@ -2,7 +2,6 @@ package journal
 
 import (
 	"encoding/binary"
-	"errors"
 	"fmt"
 	"time"
 
@@ -22,8 +21,17 @@ type Message struct {
 	Over     []store.Forgotten  // sessions to forget that memory evicted, if their retention has ended
 	Trim     *Trim
 	Notes    []Note
-	Settings []Setting // that all servers must have; nil for no change
 	Again    []Applied // messages that the stream has lost, or that come from a journal with a log of its own
+}
+
+// IsEmpty reports whether the message changes nothing but the time.
+func (m *Message) IsEmpty() bool {
+	for i := range m.Requests {
+		if len(m.Requests[i].Reports) > 0 {
+			return false
+		}
+	}
+	return len(m.Removed)+len(m.Evicted)+len(m.Over)+len(m.Notes)+len(m.Again) == 0 && m.Trim == nil
 }
 
 // Request is the reports of one request.
@@ -46,9 +54,6 @@ type Trim struct {
 	Agents    []string // with all their sessions
 }
 
-// Setting is a setting in effect.
-type Setting struct{ Name, Value string }
-
 // MessageVersion is the version of the encoding of messages. It is increased by every change that an earlier program
 // could misread.
 const MessageVersion = 1
@@ -69,7 +74,6 @@ const (
 	partOver
 	partTrim
 	partNote
-	partSettings
 	partAgain
 )
 
@@ -95,9 +99,6 @@ func (m *Message) Encode(b []byte) []byte {
 	}
 	for _, n := range m.Notes {
 		b = appendOp(b, partNote, func(b []byte) []byte { return appendNote(b, n) })
-	}
-	if m.Settings != nil {
-		b = appendOp(b, partSettings, func(b []byte) []byte { return appendSettings(b, m.Settings) })
 	}
 	for i := range m.Again {
 		b = appendOp(b, partAgain, func(b []byte) []byte { return append(b, m.Again[i].Commit...) })
@@ -137,8 +138,6 @@ func (m *Message) addPart(kind byte, value string) (err error) {
 		m.Trim = d.trim()
 	case partNote:
 		m.Notes = append(m.Notes, d.note())
-	case partSettings:
-		m.Settings = decodeList(&d, func(d *decoder) Setting { return Setting{d.string(), d.string()} })
 	case partAgain:
 		return m.addAgain(value)
 	default:
@@ -152,17 +151,12 @@ func (m *Message) addPart(kind byte, value string) (err error) {
 
 // addAgain adds a message that is published again.
 func (m *Message) addAgain(commit string) error {
-	err := visitCommit(commit, visitor{position: func(p Position) error {
-		m.Again = append(m.Again, Applied{p, []byte(commit)})
-		return errStop
-	}})
-	if err == nil {
-		return fmt.Errorf("%w: a message published again has no position", errMalformed)
+	a, err := appliedOf(commit)
+	if err == nil && a.Position.ID == "" {
+		err = fmt.Errorf("%w: a message published again has no position", errMalformed)
 	}
-	if !errors.Is(err, errStop) {
-		return err
-	}
-	return nil
+	m.Again = append(m.Again, a)
+	return err
 }
 
 func appendKey(b []byte, key store.SessionKey) []byte {
@@ -210,14 +204,6 @@ func appendTrim(b []byte, t *Trim) []byte {
 
 func (d *decoder) trim() *Trim {
 	return &Trim{Before: d.time(), Sessions: decodeList(d, (*decoder).key), Histories: d.strings(), Agents: d.strings()}
-}
-
-func appendSettings(b []byte, settings []Setting) []byte {
-	b = binary.AppendUvarint(b, uint64(len(settings)))
-	for _, s := range settings {
-		b = appendString(appendString(b, s.Name), s.Value)
-	}
-	return b
 }
 
 // The flags of a report.

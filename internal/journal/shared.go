@@ -272,15 +272,15 @@ func SequenceOf(message uint64, id string, index int) uint64 {
 // lastSequenceOf returns a sequence such that no record of the message has a greater one.
 func lastSequenceOf(message uint64) uint64 { return (message+1)<<sequenceBits - 1 }
 
-// Applied is a message of a stream that the server has applied, with what it came to.
+// Applied is what a message of a stream, or a part of one, came to when the server applied it.
 type Applied struct {
 	Position Position
-	Commit   []byte // settled; see [DecodeCommit]
+	Origin   *Position // see [Commit]
+	Commit   []byte    // for [DecodeCommit]
 }
 
 // EachApplied calls visit for each commit that the log still has of messages with a sequence above after, in their
-// order. It stops at the first error of visit, and returns it. A message may have several commits, of which all but the
-// last one are partial.
+// order. It stops at the first error of visit, and returns it.
 func (j *Journal) EachApplied(after uint64, visit func(Applied) error) error {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
@@ -288,16 +288,25 @@ func (j *Journal) EachApplied(after uint64, visit func(Applied) error) error {
 		return err
 	}
 	return j.engine.eachCommit(0, func(_ uint64, commit string) error {
-		var at *Position
-		err := visitCommit(commit, visitor{position: func(p Position) error {
-			at = &p
-			return nil
-		}})
-		if err != nil || at == nil || at.Sequence <= after {
+		a, err := appliedOf(commit)
+		if err != nil || a.Position.Sequence <= after {
 			return err
 		}
-		return visit(Applied{*at, []byte(commit)})
+		return visit(a)
 	})
+}
+
+// appliedOf returns what the commit of a message says about itself. Its position is zero if no message made it.
+func appliedOf(commit string) (a Applied, err error) {
+	err = visitCommit(commit, visitor{position: func(p Position) error {
+		a.Position = p
+		return nil
+	}, origin: func(p Position) error {
+		a.Origin = &p
+		return nil
+	}})
+	a.Commit = []byte(commit)
+	return a, err
 }
 
 // DecodeCommit decodes the commit of a message: see [Journal.EachApplied].
@@ -321,6 +330,10 @@ func DecodeCommit(b []byte) (c Commit, err error) {
 		},
 		position: func(p Position) error {
 			c.Position = &p
+			return nil
+		},
+		origin: func(p Position) error {
+			c.Origin = &p
 			return nil
 		},
 	})

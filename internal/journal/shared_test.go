@@ -1,0 +1,230 @@
+package journal
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/cockroachdb/pebble/v2/vfs/errorfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// positionOf returns the position of a message.
+func positionOf(sequence uint64) *Position {
+	return &Position{Sequence: sequence, ID: fmt.Sprint("id", sequence), Time: epoch.Add(time.Duration(sequence) * time.Second)}
+}
+
+// apply appends the record of a message, which is the n-th of a session, and applies it.
+func apply(j *Journal, st *store.Store, n int) error {
+	p, r := positionOf(uint64(n+1)), []models.Record{largeRecord(n)}
+	r[0].Sequence = SequenceOf(p.Sequence, p.ID, 0)
+	return j.Append(Commit{Position: p, Records: r}, func() { st.Apply(r...) })
+}
+
+// TestAPositionIsThatOfTheRecords crashes after commits from a stream at random moments: what is there after the crash
+// is what the recorded position says, and nothing is missing that was synced.
+func TestAPositionIsThatOfTheRecords(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	j, st := openFailing(t, mem)
+	_, ok := j.Position()
+	require.False(t, ok)
+	synced := 0
+	for n := range 300 {
+		require.NoError(t, apply(j, st, n))
+		p, ok := j.Position()
+		require.True(t, ok)
+		require.Equal(t, *positionOf(uint64(n + 1)), p)
+		switch n % 50 {
+		case 10:
+			require.NoError(t, j.Sync())
+			synced = n + 1
+		case 20:
+			require.NoError(t, j.File())
+		case 30, 49:
+			copied, _ := openFailing(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+			p, ok := copied.Position()
+			require.True(t, ok)
+			require.GreaterOrEqual(t, p.Sequence, uint64(synced))
+			requireRecorded(t, copied, int(p.Sequence))
+			require.NoError(t, copied.Close())
+		}
+	}
+	require.NoError(t, j.Close())
+}
+
+// TestADiskThatFailsLosesNothingOfAStream is TestADiskThatFailsInEachWay for commits that are not synced at once: those
+// that a failed engine lost are written to the next one.
+func TestADiskThatFailsLosesNothingOfAStream(t *testing.T) {
+	for name, fails := range failures() {
+		t.Run(name, func(t *testing.T) {
+			disk := &failingDisk{fails: fails}
+			mem := vfs.NewCrashableMem()
+			j, st := openFailing(t, errorfs.Wrap(mem, disk))
+			n := 0
+			for round := range 5 {
+				for range 1 + round {
+					require.NoError(t, apply(j, st, n))
+					n++
+				}
+				disk.on.Store(true)
+				for tries := 0; ; tries++ {
+					if tries%8 == 7 {
+						j.Sync() //nolint:errcheck // it fails sooner or later
+					}
+					if err := apply(j, st, n); err != nil {
+						break
+					}
+					n++
+					require.Less(t, tries, 2000, "the disk never fails")
+				}
+				disk.on.Store(false)
+				for !errors.Is(apply(j, st, n), nil) {
+					runtime.Gosched()
+				}
+				n++
+				requireRecorded(t, j, n)
+				p, _ := j.Position()
+				require.Equal(t, uint64(n), p.Sequence)
+			}
+			require.NoError(t, j.Sync())
+			require.NoError(t, j.Close())
+			j, _ = openFailing(t, mem.CrashClone(vfs.CrashCloneCfg{}))
+			requireRecorded(t, j, n)
+			require.NoError(t, j.Close())
+		})
+	}
+}
+
+// TestFiledCommitsAreKept checks that the newest commits of a stream can be read after they are filed and after a
+// restart, and that the log does not grow without bound.
+func TestFiledCommitsAreKept(t *testing.T) {
+	fs := vfs.NewMem()
+	open := func() (*Journal, *store.Store) {
+		j, err := Open(Options{Dir: "data", FS: fs, Logger: slog.New(slog.DiscardHandler), maxKept: 1 << 20})
+		require.NoError(t, err)
+		st := store.New(opts)
+		require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}))
+		return j, st
+	}
+	requireKept := func(j *Journal, last int) {
+		next, bytes := uint64(0), 0
+		require.NoError(t, j.EachApplied(0, func(a Applied) error {
+			require.Equal(t, *positionOf(a.Position.Sequence), a.Position)
+			require.True(t, next == 0 || a.Position.Sequence == next, "without a gap")
+			next = a.Position.Sequence + 1
+			bytes += len(a.Commit)
+			c, err := DecodeCommit(a.Commit)
+			require.NoError(t, err)
+			require.Equal(t, fmt.Sprint("message ", next-2), c.Records[0].Message)
+			return nil
+		}))
+		require.Equal(t, uint64(last+1), next)
+		require.InDelta(t, 1<<20, bytes, 100<<10)
+	}
+	j, st := open()
+	n := 0
+	for range 4 {
+		for range 40 {
+			require.NoError(t, apply(j, st, n))
+			n++
+		}
+		require.NoError(t, j.File())
+		requireKept(j, n)
+	}
+	require.NoError(t, j.EachApplied(uint64(n-2), func(a Applied) error {
+		require.Greater(t, a.Position.Sequence, uint64(n-2))
+		return nil
+	}))
+	require.NoError(t, j.Close())
+	j, st = open()
+	requireKept(j, n)
+	for range 40 {
+		require.NoError(t, apply(j, st, n))
+		n++
+	}
+	require.NoError(t, j.File())
+	requireKept(j, n)
+	requireRecorded(t, j, n)
+	require.NoError(t, j.Close())
+}
+
+// TestNotesOfACommit stores and deletes notes together with a position.
+func TestNotesOfACommit(t *testing.T) {
+	fs := vfs.NewMem()
+	j, _, err := openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	write := func(sequence uint64, notes ...Note) {
+		require.NoError(t, j.Append(Commit{Position: positionOf(sequence), Notes: notes}, func() {}))
+	}
+	write(1, Note{"a", []byte("1")}, Note{"b", []byte("2")})
+	write(2, Note{"a", nil}, Note{"c", []byte{}})
+	require.NoError(t, j.Advance(*positionOf(7)))
+	require.NoError(t, j.Close())
+	j, _, err = openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	notes, err := j.Notes()
+	require.NoError(t, err)
+	require.Equal(t, []Note{{"b", []byte("2")}, {"c", []byte{}}}, notes)
+	p, ok := j.Position()
+	require.True(t, ok)
+	require.Equal(t, *positionOf(7), p)
+	require.NoError(t, j.Close())
+}
+
+// TestLeavingAStream appends to a journal that was part of a stream without a position: from then on it has none.
+func TestLeavingAStream(t *testing.T) {
+	fs := vfs.NewMem()
+	j, st, err := openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	require.NoError(t, apply(j, st, 5))
+	require.NoError(t, j.Close())
+
+	j, st, err = openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	last := record(t, j, st, recordOf("a", "t", 9))[0].Sequence
+	require.Greater(t, last, SequenceOf(6, "id6", 0))
+	_, ok := j.Position()
+	require.False(t, ok)
+	require.NoError(t, j.File())
+	require.NoError(t, j.EachApplied(0, func(Applied) error { return errors.New("kept") }))
+	require.NoError(t, j.Close())
+	j, _, err = openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	_, ok = j.Position()
+	require.False(t, ok)
+	require.NoError(t, j.Close())
+}
+
+// TestOnlyASharedJournalHasTheNewFormat checks that earlier programs can read a journal that was never part of a stream.
+func TestOnlyASharedJournalHasTheNewFormat(t *testing.T) {
+	fs := vfs.NewMem()
+	j, st, err := openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	record(t, j, st, recordOf("a", "t", 1))
+	version, err := j.engine.formatVersion()
+	require.NoError(t, err)
+	require.EqualValues(t, 6, version)
+	require.NoError(t, apply(j, st, 2))
+	version, err = j.engine.formatVersion()
+	require.NoError(t, err)
+	require.EqualValues(t, 7, version)
+	require.NoError(t, j.Close())
+}
+
+func TestSequencesOfRecords(t *testing.T) {
+	require.Less(t, SequenceOf(1, "a", MaxRecords-1), SequenceOf(2, "a", 0))
+	require.Equal(t, SequenceOf(5, "a", 0)+1, SequenceOf(5, "a", 1))
+	require.NotEqual(t, SequenceOf(5, "a", 0), SequenceOf(5, "b", 0), "a message that took the place of another")
+	for _, id := range strings.Fields("a b c d e f g h") {
+		require.LessOrEqual(t, SequenceOf(5, id, MaxRecords-1), lastSequenceOf(5))
+		require.Greater(t, SequenceOf(6, id, 0), lastSequenceOf(5))
+	}
+}
