@@ -63,13 +63,34 @@ func (s *Store) ChangeAfter(message uint64, index uint32) (number uint64, ok boo
 	defer s.mu.RUnlock()
 	c, point := &s.changes, changeAt{message, index}
 	ahead := message > s.message || message == s.message && index >= c.next && index < math.MaxUint32
-	if s.message == 0 || ahead || point.before(c.whole) {
+	if s.message == 0 {
+		return 0, message == 0 // nothing has been made yet
+	}
+	if ahead || point.before(c.whole) {
 		return 0, false
 	}
 	kept := int(c.count.Load() - c.first)
 	return c.first + uint64(sort.Search(kept, func(i int) bool {
 		return point.before(c.at(c.first + 1 + uint64(i)).place())
 	})), true
+}
+
+// AllMade stands in [Place] for all changes of a message, however many they are.
+const AllMade = math.MaxUint32
+
+// Place is a place in the order of the changes. In every store that applies the same messages, the changes before the
+// same message and count are the same, whatever their numbers are.
+type Place struct {
+	Number  uint64 // of the newest change; 0 for none
+	Message uint64 // the message begun last; 0 in a store that is not replicated
+	Made    uint32 // changes of that message so far
+}
+
+// EventPlace is [Store.EventPosition] as a place that other stores with the same messages know as well.
+func (s *Store) EventPlace() Place {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return Place{s.changes.count.Load(), s.message, s.changes.next}
 }
 
 // AwaitChange returns nil once there is a change after the one with this number, or the error of ctx.

@@ -142,7 +142,7 @@ func (s *Store) AgentStatus(id string, after *StatusPosition, limit int) (latest
 	if a == nil {
 		return latest, history, false
 	}
-	return a.latest().view(), s.historyPage(a.historyFrom(after), limit, a.dropped, a.floor), true
+	return a.latest().view(), s.historyPage(s.sinceCutoff(a.historyFrom(after)), limit, a.dropped, a.floor), true
 }
 
 // Session returns a session, and at most limit entries of its status history, newest first, starting after a position,

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"iter"
 	"math"
 	"time"
 
@@ -29,6 +30,64 @@ const messageSpan = 1 << 14
 // admitted gets a receipt time of its own, one nanosecond apart.
 func (s *Store) Begin(message uint64, now time.Time) Expiry {
 	return s.expire(s.begun(message, now))
+}
+
+// IsReplicated reports whether the store is one of several: see [Options.Replicated].
+func (s *Store) IsReplicated() bool { return s.opts.Replicated }
+
+// Load says that what is loaded next is the effect of a message.
+func (s *Store) Load(message uint64) {
+	s.lock()
+	defer s.mu.Unlock()
+	s.message = message
+}
+
+// LoadedUpTo says that a replicated store was loaded with the state after a message. It has no changes of that message
+// and of those before.
+func (s *Store) LoadedUpTo(message uint64) {
+	s.lock()
+	defer s.mu.Unlock()
+	s.message, s.changes.next = message, AllMade
+	s.changes.whole = s.changes.whole.later(changeAt{message, AllMade})
+}
+
+// Resume is Begin for a message of which a number of reports was admitted before the store was loaded. Its time is that
+// which the store was loaded with.
+func (s *Store) Resume(message uint64, admitted int) {
+	s.lock()
+	defer s.mu.Unlock()
+	s.message, s.changes.next = message, AllMade/2 // changes that were made before are not known any more
+	s.changes.whole = s.changes.whole.later(changeAt{message, AllMade})
+	s.received = s.now - 1 + int64(admitted)
+}
+
+// SetCutoff sets the time before which the histories of agents were trimmed. What is older is shown in them only as long
+// as it is the current status of a session: memory may have more of it than the journal. It never goes back. SetCutoff
+// returns the time in effect.
+func (s *Store) SetCutoff(before time.Time) time.Time {
+	s.lock()
+	defer s.mu.Unlock()
+	if s.cutoff.IsZero() || before.After(s.cutoff) {
+		s.cutoff = before
+	}
+	return s.cutoff
+}
+
+// sinceCutoff walks those statuses of an agent's history that are shown. The caller holds the store's lock.
+func (s *Store) sinceCutoff(history iter.Seq[*status]) iter.Seq[*status] {
+	if s.cutoff.IsZero() {
+		return history
+	}
+	return func(yield func(*status) bool) {
+		for st := range history {
+			if st.timestamp().Before(s.cutoff) && st != st.session.current() {
+				continue
+			}
+			if !yield(st) {
+				return
+			}
+		}
+	}
 }
 
 // begun starts a message, and returns its time.

@@ -71,7 +71,7 @@ func TestAnotherStoresSubscriberContinues(t *testing.T) {
 		}
 		return number
 	}
-	require.Equal(t, "unknown", after(0, math.MaxUint32), "nothing was begun")
+	require.Equal(t, []any{uint64(0), "unknown"}, []any{after(0, math.MaxUint32), after(1, 0)}, "nothing was begun or loaded")
 	st.Begin(7, epoch)
 	require.Equal(t, []any{"unknown", "unknown", uint64(0), "unknown", "unknown"},
 		[]any{after(6, 0), after(6, math.MaxUint32-1), after(6, math.MaxUint32), after(7, 0), after(8, 0)}, "it was loaded with message 6 at the latest")

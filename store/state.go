@@ -68,6 +68,7 @@ type Store struct {
 	admitted  admitted
 	forgotten []Forgotten // since the last TakeForgotten; only with a journal
 	cold      cold        // sessions that only the journal holds
+	cutoff    time.Time   // see SetCutoff; zero for none
 	loading   bool        // an earlier run's records are being applied; what does not fit is dropped afterwards
 
 	sequence uint64 // the greatest one known
@@ -260,6 +261,7 @@ type roster struct {
 // changes cost what they would if there were no other agents. Teams may overlap.
 type Team struct {
 	covers  func(agentID string) bool
+	agents  []string // see Patterns
 	share   Share
 	used    usage         // by its agents; protected by the store's lock
 	number  uint64        // unique among the teams of its store

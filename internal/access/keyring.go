@@ -134,6 +134,7 @@ func (k *Keyring) team(patterns []string, share store.Share, teams map[string]*s
 	}
 	if team == nil {
 		team = store.NewTeam(share, func(agentID string) bool { return Matches(patterns, agentID) })
+		team.SetPatterns(patterns)
 	}
 	teams[name] = team
 	return team

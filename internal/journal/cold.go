@@ -44,6 +44,12 @@ func (j *Journal) RecallAgent(id string) error {
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
+	if j.store.IsReplicated() {
+		// What is left of an agent without sessions depends on when its last one was forgotten.
+		if held, err := j.holdsSession(id); !held || err != nil {
+			return err
+		}
+	}
 	return j.recallAgent(id)
 }
 
@@ -104,15 +110,19 @@ func (j *Journal) HoldsAgent(id string) (bool, error) {
 	}
 	j.mu.RLock()
 	defer j.mu.RUnlock()
+	return j.holdsSession(id)
+}
+
+// holdsSession reports whether a session of an agent is filed. The caller holds j.mu.
+func (j *Journal) holdsSession(id string) (held bool, err error) {
 	if j.engine == nil {
 		return false, ErrClosed
 	}
-	prefix := prefixOf(kindRecord, id)
-	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
+	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: end(agentStateKey(id)), UpperBound: end(prefixOf(kindRecord, id))})
 	if err != nil {
 		return false, err
 	}
-	held := iter.First()
+	held = iter.First()
 	return held, iter.Close()
 }
 
@@ -130,7 +140,7 @@ func (j *Journal) read(key store.SessionKey, limit int) (*store.Restored, error)
 	}
 	var found *store.Restored
 	prefix := sessionPrefix(kindRecord, key)
-	err := j.engine.readBetween(prefix, end(prefix), limit, j.filedTo.Load().sequence, func(batch []*store.Restored) error {
+	err := j.readBetween(prefix, end(prefix), limit, func(batch []*store.Restored) error {
 		if len(batch) > 0 {
 			found = batch[0]
 		}

@@ -23,6 +23,12 @@ type Commit struct {
 	// not sync: what a crash loses is still in the stream.
 	Position *Position
 
+	// Pauses are all pauses that the store keeps, if one was added; else nil. They are only in commits with a position.
+	Pauses []store.Pause
+
+	// Cutoff is set if histories of agents were trimmed: see [Trim]. Like Pauses, it is only in commits with a position.
+	Cutoff time.Time
+
 	// Origin is set if the commit was made by another message, which the stream has lost, or by a log of a server's own.
 	Origin *Position
 }
@@ -299,7 +305,14 @@ func (j *Journal) write(c *Commit, encoded []byte) error {
 		}
 		return err
 	}
-	return j.writeUnsynced(b, *c.Position)
+	if !c.Cutoff.IsZero() {
+		b.Set(cutoffKey, appendTime(nil, c.Cutoff), nil) //nolint:errcheck // see above
+	}
+	err := j.writeUnsynced(b, *c.Position, c.Pauses)
+	if err == nil && !c.Cutoff.IsZero() {
+		j.cutoff.Store(&c.Cutoff)
+	}
+	return err
 }
 
 // addNotes adds notes to a batch.

@@ -239,8 +239,16 @@ func decodeAgentState(value string) (a store.AgentState, err error) {
 	return a, d.err()
 }
 
+// The flags of a session's state. All but the first exist from format 7 on.
+const (
+	stateByEvent = 1 << iota // an event began the session
+	stateCold                // memory has evicted it
+	stateSince               // it is known when its current status began
+)
+
 // appendSessionState appends the state of a session, as appendAgentState does for an agent. The fields from the source
-// on exist from format 4 on: the source, its sequence, whether an event began the session, and its turn.
+// on exist from format 4 on: the source, its sequence, the flags, a byte, and the session's turn. With stateSince, the
+// timestamp of that, as a varint and a uvarint, comes before the turn.
 func appendSessionState(b []byte, s store.SessionState) []byte {
 	b = binary.AppendUvarint(b, s.TitleSequence)
 	b = binary.AppendUvarint(b, uint64(s.TTLMinutes))
@@ -250,7 +258,21 @@ func appendSessionState(b []byte, s store.SessionState) []byte {
 	b = appendPosition(binary.AppendUvarint(b, s.UpdatedSequence), s.Filed)
 	b = appendString(b, s.Title)
 	b = binary.AppendUvarint(appendString(b, s.Source), s.SourceSequence)
-	return appendTurnState(appendBool(b, s.ByEvent), s.Turn)
+	flags := byte(0)
+	if s.ByEvent {
+		flags |= stateByEvent
+	}
+	if s.Cold {
+		flags |= stateCold
+	}
+	since := s.Since != (store.Timestamp{})
+	if since {
+		flags |= stateSince
+	}
+	if b = append(b, flags); since {
+		b = binary.AppendUvarint(binary.AppendVarint(b, s.Since.Seconds), uint64(s.Since.Nanoseconds))
+	}
+	return appendTurnState(b, s.Turn)
 }
 
 func decodeSessionState(value string) (s store.SessionState, err error) {
@@ -260,7 +282,12 @@ func decodeSessionState(value string) (s store.SessionState, err error) {
 	s.Title = d.string()
 	if d.rest != "" {
 		s.Source, s.SourceSequence = d.string(), d.uvarint()
-		s.ByEvent, s.Turn = d.bool(), d.turnState()
+		flags := d.byte()
+		s.ByEvent, s.Cold = flags&stateByEvent != 0, flags&stateCold != 0
+		if flags&stateSince != 0 {
+			s.Since = store.Timestamp{Seconds: d.varint(), Nanoseconds: int32(d.uvarint())}
+		}
+		s.Turn = d.turnState()
 	}
 	return s, d.err()
 }

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2"
 
@@ -65,6 +66,26 @@ func (j *Journal) complete(h history, page *store.HistoryPage, after *store.Stat
 	if m.full {
 		page.MarkMore()
 	}
+	return j.completeContents(page)
+}
+
+// completeContents fills in contents that memory has dropped from statuses whose entries in the history of their agent
+// are gone, because they are older than the retention: as current statuses, their sessions still have them. The caller
+// holds j.mu.
+func (j *Journal) completeContents(page *store.HistoryPage) error {
+	for i := range page.Items {
+		item := &page.Items[i]
+		if !item.ContentDropped {
+			continue
+		}
+		content, found, err := j.engine.contentAt(store.SessionKey{AgentID: item.AgentID, Topic: item.SessionTopic}, page.Positions[i])
+		if err != nil {
+			return cmp.Or[error](j.whyUnusable(), err)
+		}
+		if found {
+			item.Content, item.ContentDropped = strings.Clone(content), false
+		}
+	}
 	return nil
 }
 
@@ -86,8 +107,11 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 		}
 		return j.engine.eachRecordAfter(store.SessionKey{AgentID: h.agentID, Topic: h.topic}, after, add)
 	}
-	sessions, held := map[string]*sessionWalk{}, 0
+	sessions, held, cutoff := map[string]*sessionWalk{}, 0, j.cutoff.Load()
 	return j.engine.eachTopicAfter(h.agentID, after, func(at store.StatusPosition, topic string) error {
+		if cutoff != nil && time.Unix(at.Seconds, int64(at.Nanoseconds)).Before(*cutoff) {
+			return errStop // only current statuses, which memory has, are shown from then on
+		}
 		walk := sessions[topic]
 		if walk == nil {
 			key := store.SessionKey{AgentID: h.agentID, Topic: topic}
@@ -122,6 +146,9 @@ func (j *Journal) addUnfiled(h history, after *store.StatusPosition, m *merge, f
 			return errStop
 		}
 		return visitCommit(commit, visitor{record: func(r models.Record, _ string) error {
+			if cutoff := j.cutoff.Load(); h.topic == "" && cutoff != nil && timestampOf(&r).Before(*cutoff) {
+				return nil
+			}
 			if !r.Renewal() && h.covers(r.AgentID, r.SessionTopic) && (after == nil || after.Newer(placeOf(&r))) {
 				found = append(found, r)
 			}

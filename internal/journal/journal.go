@@ -19,6 +19,8 @@
 //	0x00 "filed"                        how far the log is filed: position and sequence
 //	0x00 "alive"                        when the server last ran: Unix nanoseconds, a varint
 //	0x00 "position"                     how far the server is in a stream that it shares with others
+//	0x00 "cutoff"                       the time before which histories of agents were trimmed; with a position only
+//	0x00 "pauses"                       when nobody could publish to that stream
 //	'l' position                        a commit that is not filed yet: records, and forgotten sessions; with a position
 //	                                    in a stream, also the newest ones that are filed
 //	'n' key                             a note; journals of every version may have them
@@ -102,8 +104,9 @@ type Journal struct {
 	failure       atomic.Pointer[Failure] // why the engine can't be used; nil if it can
 	filingFailure atomic.Pointer[Failure] // why the last round of filing failed; nil if it succeeded
 
-	at    atomic.Pointer[Position] // in a stream; nil for none
-	keeps atomic.Bool              // filed commits are kept for a while
+	at     atomic.Pointer[Position]  // in a stream; nil for none
+	cutoff atomic.Pointer[time.Time] // see Commit; nil for none
+	keeps  atomic.Bool               // filed commits are kept for a while
 
 	filing     sync.Mutex   // held for the duration of a round of filing, or of deleting filed records; protects the next three fields
 	knowsKept  bool         // kept is all that the log has of filed commits
@@ -240,6 +243,13 @@ func (j *Journal) findPosition() error {
 		j.shared = true
 		j.at.Store(at)
 		j.keeps.Store(true)
+	}
+	if err != nil {
+		return err
+	}
+	cutoff, err := j.engine.readCutoff()
+	if cutoff != nil {
+		j.cutoff.Store(cutoff)
 	}
 	return err
 }

@@ -31,6 +31,8 @@ var (
 	aliveKey  = []byte{kindMeta, 'a', 'l', 'i', 'v', 'e'}
 
 	positionKey = []byte{kindMeta, 'p', 'o', 's', 'i', 't', 'i', 'o', 'n'}
+	cutoffKey   = []byte{kindMeta, 'c', 'u', 't', 'o', 'f', 'f'}
+	pausesKey   = []byte{kindMeta, 'p', 'a', 'u', 's', 'e', 's'}
 )
 
 // end returns the first key after all keys with this prefix. The last byte of the prefix must not be 0xFF.

@@ -1,6 +1,8 @@
 package journal
 
 import (
+	"errors"
+
 	"github.com/cockroachdb/pebble/v2"
 )
 
@@ -57,4 +59,18 @@ func (j *Journal) Notes() ([]Note, error) {
 		return nil, failureOf(err)
 	}
 	return notes, nil
+}
+
+// HasNote reports whether there is a note with a key.
+func (j *Journal) HasNote(key string) (bool, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return false, err
+	}
+	_, err := j.engine.get(noteKey(key))
+	if errors.Is(err, pebble.ErrNotFound) {
+		return false, nil
+	}
+	return err == nil, err
 }

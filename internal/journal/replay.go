@@ -31,10 +31,20 @@ const replayBatchBytes = 64 << 10
 // historyLimit of them. now is the current time. From then on, the journal belongs to st, and files the states that st
 // has of sessions along with their records. progress is called from time to time, and at the end.
 func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int, now time.Time, progress func(Progress)) error {
+	if st.IsReplicated() {
+		p, _ := j.Position()
+		now = p.Time
+	}
 	if err := j.replay(ctx, st, historyLimit, now, progress); err != nil {
 		return err
 	}
 	notify(j.fileSoon)
+	if st.IsReplicated() {
+		if p, ok := j.Position(); ok {
+			st.LoadedUpTo(p.Sequence)
+		}
+		return nil // the next messages record what was forgotten
+	}
 	// Some sessions are forgotten during the replay: their retention is over, or there is less room than before. Record
 	// that, except for sessions that a later record brought back.
 	forgotten := slices.DeleteFunc(st.TakeForgotten(), func(f store.Forgotten) bool { return st.Has(f.SessionKey) })
@@ -52,6 +62,16 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	j.filing.Lock() // keeps the log from being filed during the replay
 	defer j.filing.Unlock()
 	j.store, j.limit = st, historyLimit
+	if st.IsReplicated() {
+		pauses, err := j.engine.readPauses()
+		if err != nil {
+			return j.unreadable(err)
+		}
+		st.SetPauses(pauses)
+		if cutoff := j.cutoff.Load(); cutoff != nil {
+			st.SetCutoff(*cutoff)
+		}
+	}
 	st.BeginLoading(now)
 	st.SetFiledTo(j.filedTo.Load().sequence)
 	var done Progress
@@ -60,7 +80,7 @@ func (j *Journal) replay(ctx context.Context, st *store.Store, historyLimit int,
 	defer cancel(nil)
 	go func() {
 		defer close(restored)
-		cancel(j.engine.readSessions(historyLimit, j.filedTo.Load().sequence, func(batch []*store.Restored) error {
+		cancel(j.readSessions(historyLimit, func(batch []*store.Restored) error {
 			select {
 			case restored <- batch:
 				return nil
@@ -106,6 +126,12 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 			st.Remove(f)
 			forgotten.add(f)
 			return nil
+		}, evict: func(key store.SessionKey) error {
+			st.Evict([]store.SessionKey{key})
+			return nil
+		}, position: func(p Position) error {
+			st.Load(p.Sequence)
+			return nil
 		}})
 		for i := range records {
 			key := store.SessionKey{AgentID: records[i].AgentID, Topic: records[i].SessionTopic}
@@ -116,7 +142,7 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 				err = j.recallFiled(key, now)
 			}
 			if err == nil && !forgotten.has(store.SessionKey{AgentID: key.AgentID}) {
-				err = j.recallAgent(key.AgentID) // its state, which includes its other sessions
+				err = j.recallFiledAgent(key.AgentID, forgotten) // its state, which includes its other sessions
 			}
 		}
 		if err == nil {
@@ -130,10 +156,32 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 // recallFiled loads a filed session into the store, if it was left out of the replay for lack of room.
 func (j *Journal) recallFiled(key store.SessionKey, now time.Time) error {
 	r, err := j.read(key, j.limit)
-	if r != nil && err == nil {
+	switch {
+	case r == nil || err != nil:
+	case j.store.IsReplicated():
+		j.store.Recall(r, now) // it was cold until the record that is about to be applied
+	default:
 		j.store.Restore(r, now)
 	}
 	return err
+}
+
+// recallFiledAgent loads the state of an agent into the store. For a replicated store, it does so only if the agent has a
+// filed session that is not forgotten, as [Journal.RecallAgent] does.
+func (j *Journal) recallFiledAgent(id string, forgotten forgottenSet) error {
+	if !j.store.IsReplicated() {
+		return j.recallAgent(id)
+	}
+	topics, err := j.engine.topicsOf(id)
+	if err != nil {
+		return err
+	}
+	for _, topic := range topics {
+		if !forgotten.has(store.SessionKey{AgentID: id, Topic: topic}) {
+			return j.recallAgent(id)
+		}
+	}
+	return nil
 }
 
 // forgottenSet is a set of forgotten sessions. An empty topic stands for all sessions of an agent.
@@ -167,19 +215,19 @@ type sessionReader struct {
 }
 
 // readSessions sends all filed sessions in batches, and returns errReadAll.
-func (e *engine) readSessions(limit int, dropped uint64, send func([]*store.Restored) error) (err error) {
+func (j *Journal) readSessions(limit int, send func([]*store.Restored) error) (err error) {
 	lower, upper := kindRange(kindRecord)
-	return e.readBetween(lower, upper, limit, dropped, send)
+	return j.readBetween(lower, upper, limit, send)
 }
 
 // readBetween is readSessions for the keys from lower up to upper.
-func (e *engine) readBetween(lower, upper []byte, limit int, dropped uint64, send func([]*store.Restored) error) (err error) {
-	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+func (j *Journal) readBetween(lower, upper []byte, limit int, send func([]*store.Restored) error) (err error) {
+	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
 		return err
 	}
 	defer iter.Close() //nolint:errcheck // iter.Error is checked below
-	r := sessionReader{iter: iter, limit: limit, dropped: dropped, send: send}
+	r := sessionReader{iter: iter, limit: limit, dropped: j.filedTo.Load().sequence, send: send}
 	for more := iter.First(); more; {
 		if more, err = r.take(); err != nil {
 			return err

@@ -43,8 +43,11 @@ type keptCommit struct {
 }
 
 // writeUnsynced writes a batch, with a position in a stream. It is synced later. The caller holds j.appending and j.mu.
-func (j *Journal) writeUnsynced(b *pebble.Batch, p Position) error {
+func (j *Journal) writeUnsynced(b *pebble.Batch, p Position, pauses []store.Pause) error {
 	b.Set(positionKey, appendPositionIn(nil, p), nil) //nolint:errcheck // writing to a batch in memory never fails
+	if pauses != nil {
+		b.Set(pausesKey, appendPauses(nil, pauses), nil) //nolint:errcheck // see above
+	}
 	if !j.shared {
 		b.Set(formatKey, binary.AppendUvarint(nil, sharedVersion), nil) //nolint:errcheck // see above
 	}
@@ -77,8 +80,8 @@ func (j *Journal) Position() (p Position, ok bool) {
 	return p, false
 }
 
-// Advance records a position in a stream, after messages that made no commit.
-func (j *Journal) Advance(p Position) error {
+// Advance records a position in a stream, after messages that made no commit. pauses is as in [Commit].
+func (j *Journal) Advance(p Position, pauses []store.Pause) error {
 	j.appending.Lock()
 	defer j.appending.Unlock()
 	j.mu.RLock()
@@ -86,7 +89,7 @@ func (j *Journal) Advance(p Position) error {
 	if err := j.usable(); err != nil {
 		return err
 	}
-	if err := j.writeUnsynced(j.engine.db.NewBatchWithSize(128), p); err != nil {
+	if err := j.writeUnsynced(j.engine.db.NewBatchWithSize(128), p, pauses); err != nil {
 		return failureOf(err)
 	}
 	return nil
@@ -190,6 +193,46 @@ func (e *engine) readPosition() (*Position, error) {
 		return nil, fmt.Errorf("read the position in the stream: %w", err)
 	}
 	return &p, nil
+}
+
+// appendPauses appends pauses: their number, a uvarint, and the beginning and the end of each, varints in Unix
+// nanoseconds.
+func appendPauses(b []byte, pauses []store.Pause) []byte {
+	b = binary.AppendUvarint(b, uint64(len(pauses)))
+	for _, p := range pauses {
+		b = binary.AppendVarint(binary.AppendVarint(b, p.From.UnixNano()), p.To.UnixNano())
+	}
+	return b
+}
+
+// readPauses returns the recorded pauses.
+func (e *engine) readPauses() ([]store.Pause, error) {
+	value, err := e.get(pausesKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{rest: value}
+	pauses := decodeList(&d, func(d *decoder) store.Pause {
+		return store.Pause{From: time.Unix(0, d.varint()).UTC(), To: time.Unix(0, d.varint()).UTC()}
+	})
+	return pauses, d.err()
+}
+
+// readCutoff returns the recorded cutoff, nil if there is none.
+func (e *engine) readCutoff() (*time.Time, error) {
+	value, err := e.get(cutoffKey)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	d := decoder{rest: value}
+	t := d.time()
+	return &t, d.err()
 }
 
 // keptUpTo returns the commits in the log of e up to a position.

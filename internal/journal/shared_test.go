@@ -166,7 +166,7 @@ func TestNotesOfACommit(t *testing.T) {
 	}
 	write(1, Note{"a", []byte("1")}, Note{"b", []byte("2")})
 	write(2, Note{"a", nil}, Note{"c", []byte{}})
-	require.NoError(t, j.Advance(*positionOf(7)))
+	require.NoError(t, j.Advance(*positionOf(7), nil))
 	require.NoError(t, j.Close())
 	j, _, err = openAndReplay(t, fs, "data")
 	require.NoError(t, err)

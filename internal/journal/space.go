@@ -180,8 +180,13 @@ func (j *Journal) topicsOf(agentID string) (topics []string, err error) {
 	if err := j.usable(); err != nil {
 		return nil, err
 	}
+	return j.engine.topicsOf(agentID)
+}
+
+// topicsOf returns the topics of the filed sessions of an agent.
+func (e *engine) topicsOf(agentID string) (topics []string, err error) {
 	prefix := prefixOf(kindRecord, agentID)
-	iter, err := j.engine.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
+	iter, err := e.db.NewIter(&pebble.IterOptions{LowerBound: prefix, UpperBound: end(prefix)})
 	if err != nil {
 		return nil, err
 	}

@@ -114,24 +114,6 @@ func (r *Recorder) AcceptInSteps(team *store.Team, reports []models.StatusReport
 	return c.Outcomes, c.Err
 }
 
-// Unavailable is the error of reports that could not be recorded in a log that servers share.
-type Unavailable struct {
-	Cause   string // for clients; it contains no internals of the server
-	Unknown bool   // the reports may have been recorded all the same
-	Err     error  // for the log; nil if the cause says it all
-}
-
-// Error implements error.
-func (u *Unavailable) Error() string {
-	if u.Err == nil {
-		return u.Cause
-	}
-	return u.Cause + ": " + u.Err.Error()
-}
-
-// Unwrap returns the underlying error.
-func (u *Unavailable) Unwrap() error { return u.Err }
-
 // Expire brings the store to the time now, and records in the journal which sessions the store forgot. With a log that
 // servers share, it does nothing: sessions expire as messages are applied.
 func (r *Recorder) Expire(now time.Time) store.Expiry {

@@ -35,6 +35,7 @@ func (s *Settler) reset() *store.Admission {
 	ad := &s.admission
 	clear(ad.Records) // they reference the memory of requests
 	ad.Outcomes, ad.Records, ad.PossibleDuplicates = ad.Outcomes[:0], ad.Records[:0], ad.PossibleDuplicates[:0]
+	ad.Lookups = ad.Lookups[:0]
 	return ad
 }
 
@@ -43,6 +44,15 @@ func (s *Settler) recall(reports []models.StatusReport, now time.Time) error {
 	if !s.store.HasCold() {
 		return nil
 	}
+	if err := s.recallSessions(reports, now); err != nil {
+		return err
+	}
+	return s.recallAgents(reports)
+}
+
+// recallSessions loads the sessions of reports from the journal, if memory forgot them. Those whose retention is over
+// are noted as forgotten instead.
+func (s *Settler) recallSessions(reports []models.StatusReport, now time.Time) error {
 	for i := range reports {
 		key := store.SessionKey{AgentID: reports[i].AgentID, Topic: reports[i].SessionTopic}
 		over, err := s.journal.Recall(key, now)
@@ -52,7 +62,14 @@ func (s *Settler) recall(reports []models.StatusReport, now time.Time) error {
 		if over {
 			s.forgotten = append(s.forgotten, store.Forgotten{SessionKey: key})
 		}
-		if err := s.journal.RecallAgent(key.AgentID); err != nil {
+	}
+	return nil
+}
+
+// recallAgents loads the agents of reports from the journal, if memory forgot them.
+func (s *Settler) recallAgents(reports []models.StatusReport) error {
+	for i := range reports {
+		if err := s.journal.RecallAgent(reports[i].AgentID); err != nil {
 			return err
 		}
 	}
@@ -115,7 +132,7 @@ func (s *Settler) append(c journal.Commit, apply func()) error {
 	if len(s.forgotten) > 0 {
 		c.Forgotten = slices.Concat(s.forgotten, c.Forgotten)
 	}
-	if len(c.Records) == 0 && len(c.Forgotten) == 0 && len(c.Evicted) == 0 && len(c.Notes) == 0 {
+	if len(c.Records) == 0 && len(c.Forgotten) == 0 && len(c.Evicted) == 0 && len(c.Notes) == 0 && c.Cutoff.IsZero() {
 		return nil
 	}
 	started := time.Now()
