@@ -1,0 +1,311 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+)
+
+const (
+	// Messages are read ahead of those that are applied.
+	readAhead     = 256     // messages
+	readAheadSize = 4 << 20 // bytes that are asked for at once
+
+	heartbeat   = time.Second            // at which the stream says that it is there
+	followPause = 100 * time.Millisecond // before a reader begins anew
+
+	confirmEvery = time.Second     // the stream is asked how far it is, if it says nothing
+	freshFor     = 3 * time.Second // how long answers count as current without news
+)
+
+var (
+	// ErrTrimmed means that the stream no longer has the messages that the server needs: it must start again from a
+	// snapshot.
+	ErrTrimmed = errors.New("the stream no longer has the messages that this server needs next")
+	// ErrDiverged means that the stream does not have a message that the server has applied: it must start again, to
+	// publish again what the stream has lost.
+	ErrDiverged = errors.New("the stream has lost messages that this server has applied")
+)
+
+// incoming is a message of the stream that was read and decoded.
+type incoming struct {
+	at      journal.Position
+	message *journal.Message
+	pending uint64 // messages in the stream after it
+	err     error  // why it can't be decoded
+}
+
+// Run applies the messages of the stream until ctx is done, in their order. It returns nil then, ErrTrimmed or
+// ErrDiverged if the server must start again, and another error if the journal is closed.
+func (l *Log) Run(ctx context.Context) error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
+	messages := make(chan incoming, readAhead)
+	go l.read(ctx, stop, messages)
+	go l.watch(ctx, stop)
+	for {
+		select {
+		case in := <-messages:
+			if err := l.apply(ctx, in); err != nil {
+				return l.ended(ctx, err)
+			}
+		case <-ctx.Done():
+			return l.ended(ctx, ctx.Err())
+		}
+	}
+}
+
+// ended returns why Run ended.
+func (l *Log) ended(ctx context.Context, err error) error {
+	cause := context.Cause(ctx)
+	switch {
+	case cause == nil:
+		return err
+	case errors.Is(cause, context.Canceled):
+		return nil
+	}
+	return cause
+}
+
+// apply applies a message, and gives its result to the call that published it.
+func (l *Log) apply(ctx context.Context, in incoming) error {
+	if in.err != nil {
+		l.halt(ctx, in)
+		return ctx.Err()
+	}
+	result, err := l.applier.Apply(ctx, in.message, in.at)
+	if err != nil {
+		return err
+	}
+	l.progress.advance(l.applier.At(), in.at.Sequence+in.pending)
+	l.mu.Lock()
+	p := l.waiting[in.at.ID]
+	l.mu.Unlock()
+	if p != nil && in.message.Server == l.Server {
+		p.result, p.applied = result, time.Now()
+		close(p.done)
+	}
+	return nil
+}
+
+// halt stops applying messages, because of one that can't be decoded. Reads go on.
+func (l *Log) halt(ctx context.Context, in incoming) {
+	cause := "a message of the stream can't be read; the log has the error"
+	var version *journal.VersionError
+	if errors.As(in.err, &version) {
+		cause = "another server writes messages that this version of the program does not know: run the version that it runs"
+	}
+	l.progress.set(&l.progress.halted, cause)
+	l.Logger.Error("no more messages are applied", "cause", cause, "message", in.at.Sequence, "error", in.err.Error())
+	<-ctx.Done()
+}
+
+// read reads messages from the stream until ctx is done, again and again if the stream can't be read. If the stream no
+// longer has the next message, it calls stop.
+func (l *Log) read(ctx context.Context, stop context.CancelCauseFunc, messages chan<- incoming) {
+	at := l.applier.At()
+	next := at.Sequence + 1
+	if at.Partial() {
+		next = at.Sequence
+	}
+	for ctx.Err() == nil {
+		err := l.readFrom(ctx, &next, messages)
+		switch {
+		case ctx.Err() != nil:
+		case errors.Is(err, ErrTrimmed):
+			stop(err)
+		case err != nil:
+			l.Logger.Debug("the stream can't be read", "error", err.Error())
+		}
+		select {
+		case <-time.After(followPause):
+		case <-ctx.Done():
+		}
+	}
+}
+
+// readFrom reads messages beginning with *next, and keeps that up to date.
+func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incoming) error {
+	asking, done := context.WithTimeout(ctx, attemptTimeout)
+	defer done()
+	consumer, err := l.JetStream.OrderedConsumer(asking, l.Stream, jetstream.OrderedConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *next, InactiveThreshold: time.Minute, MaxResetAttempts: 1,
+	})
+	if err != nil {
+		return err
+	}
+	iterator, err := consumer.Messages(jetstream.PullMaxBytes(readAheadSize), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(30*time.Second))
+	if err != nil {
+		return err
+	}
+	defer iterator.Stop()
+	defer context.AfterFunc(ctx, iterator.Stop)()
+	for {
+		msg, err := iterator.Next()
+		if err != nil {
+			return err
+		}
+		in, err := decode(msg)
+		if err != nil {
+			return err
+		}
+		if in.at.Sequence != *next {
+			if in.at.Sequence < *next {
+				continue
+			}
+			return fmt.Errorf("%w: it begins at %d, and %d is needed", ErrTrimmed, in.at.Sequence, *next)
+		}
+		select {
+		case messages <- in:
+			*next++
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// decode decodes a message of the stream.
+func decode(msg jetstream.Msg) (in incoming, err error) {
+	meta, err := msg.Metadata()
+	if err != nil {
+		return in, err
+	}
+	in.at = journal.Position{Sequence: meta.Sequence.Stream, ID: msg.Headers().Get(jetstream.MsgIDHeader), Time: meta.Timestamp.UTC()}
+	in.pending = meta.NumPending
+	in.message, in.err = journal.DecodeMessage(string(msg.Data()))
+	return in, nil
+}
+
+// watch keeps finding out how far the stream is while no messages arrive, and that it still has the last one that was
+// applied, until ctx is done. If it does not, watch calls stop.
+func (l *Log) watch(ctx context.Context, stop context.CancelCauseFunc) {
+	tick := time.NewTicker(confirmEvery)
+	defer tick.Stop()
+	var checked uint64 // sequence of the last message that the stream was found to have
+	for {
+		select {
+		case <-tick.C:
+		case <-ctx.Done():
+			return
+		}
+		asked := time.Now()
+		info, err := l.info(ctx)
+		if err != nil {
+			if ctx.Err() == nil {
+				cause, _, _ := causeOf(err)
+				l.progress.set(&l.progress.away, cause)
+			}
+			continue
+		}
+		at := l.position()
+		if at.Sequence > info.State.LastSeq && l.position() == at {
+			stop(fmt.Errorf("%w: it ends at %d, and %d was applied", ErrDiverged, info.State.LastSeq, at.Sequence))
+			return
+		}
+		if at.Sequence > checked {
+			same, err := l.has(ctx, at)
+			if err == nil && !same {
+				stop(fmt.Errorf("%w: it has another message at %d", ErrDiverged, at.Sequence))
+				return
+			}
+			if err == nil {
+				checked = at.Sequence
+			}
+		}
+		l.progress.confirm(info.State.LastSeq, asked)
+	}
+}
+
+// info asks the leader of the stream about it.
+func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
+	ctx, done := context.WithTimeout(ctx, attemptTimeout)
+	defer done()
+	stream, err := l.JetStream.Stream(ctx, l.Stream)
+	if err != nil {
+		return nil, err
+	}
+	return stream.CachedInfo(), nil
+}
+
+// has reports whether the stream has a message at its position. It returns true for one that was trimmed.
+func (l *Log) has(ctx context.Context, at journal.Position) (bool, error) {
+	ctx, done := context.WithTimeout(ctx, attemptTimeout)
+	defer done()
+	stream, err := l.JetStream.Stream(ctx, l.Stream)
+	if err != nil {
+		return false, err
+	}
+	if at.Sequence < stream.CachedInfo().State.FirstSeq {
+		return true, nil
+	}
+	msg, err := stream.GetMsg(ctx, at.Sequence)
+	if err != nil {
+		return false, err
+	}
+	return msg.Header.Get(jetstream.MsgIDHeader) == at.ID, nil
+}
+
+// position returns the position of the last message that was applied.
+func (l *Log) position() journal.Position {
+	l.progress.mu.Lock()
+	defer l.progress.mu.Unlock()
+	return l.progress.at
+}
+
+// noteTrouble notes that the journal can't be used, or can again.
+func (l *Log) noteTrouble(err error) {
+	cause := ""
+	if err != nil {
+		cause = "the journal of this server is unavailable"
+		var failure *journal.Failure
+		if errors.As(err, &failure) {
+			cause += ": " + failure.Cause
+		}
+	}
+	l.progress.mu.Lock()
+	before := l.progress.journal
+	l.progress.journal = cause
+	l.progress.mu.Unlock()
+	switch {
+	case cause == "":
+		l.Logger.Info("the journal can be used again: messages are applied again")
+	case cause != before:
+		l.Logger.Error("messages can't be applied", "cause", cause, "error", err.Error())
+	}
+}
+
+// Now implements [recorder.Log]: it returns the time of the stream.
+func (l *Log) Now() time.Time { return l.progress.now() }
+
+// State returns how far the server is with the stream. The caller adds what the log does not know.
+func (l *Log) State() State {
+	s := State{Server: l.Server}
+	l.progress.state(&s, l.Stale)
+	return s
+}
+
+// Await returns nil once the server has applied the stream up to a position; ErrOtherMessage if it has another message
+// there; and the error of ctx.
+func (l *Log) Await(ctx context.Context, p Position) error {
+	for {
+		l.progress.mu.Lock()
+		at, changed := l.progress.at, l.progress.changed
+		l.progress.mu.Unlock()
+		if at.Sequence == p.Sequence && at.ID != p.ID {
+			return ErrOtherMessage
+		}
+		if at.Sequence >= p.Sequence {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}

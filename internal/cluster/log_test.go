@@ -1,0 +1,162 @@
+package cluster_test
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/cluster"
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/natstest"
+	"github.com/kubeagents/kubeagents/internal/recorder"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// member is a server of a cluster without its HTTP side.
+type member struct {
+	name     string
+	dir      string
+	settings cluster.Settings
+	conn     *cluster.Conn
+	store    *store.Store
+	journal  *journal.Journal
+	log      *cluster.Log
+	recorder *recorder.Recorder
+	ended    chan error
+	stop     func()
+}
+
+func newMember(t *testing.T, nodes *natstest.Cluster, name string, replicas int) *member {
+	return &member{name: name, dir: t.TempDir(), settings: cluster.Settings{URLs: nodes.URLs(), Stream: "KUBEAGENTS", Replicas: replicas}}
+}
+
+// start starts the member with what its directory holds.
+func (m *member) start(t *testing.T) {
+	t.Helper()
+	logger := slog.New(slog.DiscardHandler)
+	var err error
+	m.conn, err = cluster.Connect(t.Context(), m.settings, logger)
+	require.NoError(t, err)
+	_, err = m.conn.Ensure(t.Context(), 1)
+	require.NoError(t, err)
+	m.store = store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: 10_000,
+		EventWindow: 1000, Journaled: true, Replicated: true})
+	m.journal, err = journal.Open(journal.Options{Dir: m.dir, Logger: logger})
+	require.NoError(t, err)
+	o := cluster.LogOptions{JetStream: m.conn.JetStream(), Stream: m.settings.Stream, Subject: m.settings.Subject(), Server: m.name, Store: m.store,
+		Journal: m.journal, Metrics: metrics.New(m.store, "test"), Logger: logger, Stale: 15 * time.Second}
+	require.NoError(t, m.journal.Replay(t.Context(), m.store, 100, time.Now(), func(journal.Progress) {}))
+	m.log = cluster.NewLog(o)
+	m.recorder = recorder.NewShared(m.store, m.journal, m.log)
+	ctx, cancel := context.WithCancel(context.Background())
+	m.ended = make(chan error, 1)
+	go func() { m.ended <- m.log.Run(ctx) }()
+	m.stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-m.ended)
+		require.NoError(t, m.journal.Close())
+		m.conn.Close()
+	})
+	t.Cleanup(m.stop)
+}
+
+// awaitCaughtUp waits until the member takes reports.
+func (m *member) awaitCaughtUp(t *testing.T) {
+	t.Helper()
+	require.Eventually(t, func() bool { return m.log.State().Caught }, 30*time.Second, time.Millisecond)
+}
+
+// reads returns what reads of the member return.
+func (m *member) reads(t *testing.T) string {
+	t.Helper()
+	var b strings.Builder
+	sessions, err := m.store.Sessions(t.Context(), store.SessionQuery{}, nil, 10_000)
+	require.NoError(t, err)
+	for _, se := range sessions.Items {
+		_, questions, page, _ := m.store.SessionInFull(se.AgentID, se.Topic, nil, 1000)
+		require.NoError(t, m.journal.CompleteSession(store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}, &page, nil, 1000))
+		text, err := json.Marshal([]any{se, questions, page.Items})
+		require.NoError(t, err)
+		b.Write(append(text, '\n'))
+	}
+	return b.String()
+}
+
+// requireEqual waits until all members have applied the same, and requires that they show the same.
+func requireEqual(t *testing.T, members []*member) string {
+	t.Helper()
+	var last cluster.Position
+	for _, m := range members {
+		if p := m.log.State().Position; p.Sequence > last.Sequence {
+			last = p
+		}
+	}
+	for _, m := range members {
+		require.NoError(t, m.log.Await(t.Context(), last))
+	}
+	first := members[0].reads(t)
+	for _, m := range members[1:] {
+		require.Equal(t, first, m.reads(t))
+	}
+	return first
+}
+
+// TestServersShareALog lets many clients report to three servers at once, retrying what fails. Everything that was
+// acknowledged is there once, and all servers show the same, also after one of them was away.
+func TestServersShareALog(t *testing.T) {
+	nodes := natstest.Start(t, 3)
+	var members []*member
+	for i := range 3 {
+		m := newMember(t, nodes, fmt.Sprint("hub-", i), 3)
+		m.start(t)
+		members = append(members, m)
+	}
+	for _, m := range members {
+		m.awaitCaughtUp(t)
+	}
+	var acknowledged atomic.Int64
+	report := func(writers, each int, among []*member) {
+		var running sync.WaitGroup
+		for w := range writers {
+			running.Go(func() {
+				for n := range each {
+					r := models.StatusReport{AgentID: fmt.Sprint("agent-", w%7), SessionTopic: fmt.Sprint("session-", w), Status: models.Statuses[n%4],
+						Message: fmt.Sprint(n), ReportID: fmt.Sprint(acknowledged.Load(), "-", w, "-", n)}
+					for try := 0; ; try++ {
+						m := among[(w+n+try)%len(among)]
+						outcomes, err := m.recorder.Accept(nil, []models.StatusReport{r}, m.recorder.Now(), nil)
+						if err == nil && outcomes[0] == store.Stored || err == nil && outcomes[0] == store.Duplicate && try > 0 {
+							acknowledged.Add(1)
+							break
+						}
+						if try > 1000 {
+							t.Errorf("%v %v", outcomes, err)
+							return
+						}
+						time.Sleep(10 * time.Millisecond)
+					}
+				}
+			})
+		}
+		running.Wait()
+	}
+	report(32, 10, members)
+	require.Equal(t, 320, strings.Count(requireEqual(t, members), `"received_at"`))
+
+	members[2].stop()
+	report(32, 10, members[:2])
+	members[2].start(t)
+	members[2].awaitCaughtUp(t)
+	require.EqualValues(t, 640, acknowledged.Load())
+	require.Equal(t, 640, strings.Count(requireEqual(t, members), `"received_at"`))
+}

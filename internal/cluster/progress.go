@@ -1,0 +1,121 @@
+package cluster
+
+import (
+	"sync"
+	"time"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+)
+
+// progress is how far a server is with the stream. Times are read from the local monotonic clock only; the stream's time
+// is that of its newest message plus what has passed since that was applied.
+type progress struct {
+	mu      sync.Mutex
+	at      journal.Position // of the last message that was applied
+	since   time.Time        // local time at which it was applied
+	last    uint64           // sequence of the newest message that the stream is known to have
+	current time.Time        // local time at which nothing was known to be missing; zero before the server has caught up
+	away    string           // why the stream can't be reached; "" if it can
+	halted  string           // why no message is applied any more; "" if they are
+	journal string           // why messages can't be applied; "" if they can
+	publish string           // why the last message could not be published; "" if it could
+	changed chan struct{}    // closed with the next message
+}
+
+func (p *progress) init(at journal.Position) {
+	p.at, p.since, p.changed = at, time.Now(), make(chan struct{})
+}
+
+// advance notes that a message was applied. The stream is known to have no other after it if last is its sequence.
+func (p *progress) advance(at journal.Position, last uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.at, p.since = at, time.Now()
+	if p.last = max(p.last, last); p.at.Sequence >= p.last {
+		p.current = p.since
+	}
+	close(p.changed)
+	p.changed = make(chan struct{})
+}
+
+// confirm notes that the stream said that its newest message has this sequence, when asked at a local time.
+func (p *progress) confirm(last uint64, asked time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away, p.last = "", last
+	if p.at.Sequence >= last && asked.After(p.current) {
+		p.current = asked
+	}
+}
+
+// set notes that something is or is no longer in the way; cause is "" for the latter.
+func (p *progress) set(what *string, cause string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	*what = cause
+}
+
+// now returns the time of the stream.
+func (p *progress) now() time.Time {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.at.Time.IsZero() {
+		return time.Now()
+	}
+	return p.at.Time.Add(time.Since(p.since))
+}
+
+// refuses returns why reports can't be accepted, "" if they can.
+func (p *progress) refuses() string {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case p.halted != "":
+		return p.halted
+	case p.away != "":
+		return p.away
+	case p.journal != "":
+		return p.journal
+	case p.current.IsZero():
+		return "the server is catching up with the stream"
+	}
+	return ""
+}
+
+// notePublishError notes why a message could not be published.
+func (p *progress) notePublishError(cause string, _ error) { p.set(&p.publish, cause) }
+
+// state fills in what is known of the stream. Without news for stale, the server is not ready.
+func (p *progress) state(s *State, stale time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	s.Position = Position{p.at.Sequence, p.at.ID}
+	s.Behind = max(p.last, p.at.Sequence) - p.at.Sequence
+	if !p.current.IsZero() {
+		if age := time.Since(p.current); age > freshFor {
+			s.Age = age
+		}
+	}
+	switch {
+	case p.halted != "":
+		s.Cause = p.halted
+	case p.current.IsZero():
+		s.Cause = "the server is catching up with the stream"
+	case s.Age > stale && p.journal != "":
+		s.Cause = p.journal
+	case s.Age > stale && p.away != "":
+		s.Cause = p.away
+	case s.Age > stale:
+		s.Cause = "the server has got nothing from the stream for a while"
+	default:
+		s.Caught = true
+	}
+	if s.Refuses = s.Cause; s.Refuses == "" {
+		for _, cause := range []string{p.away, p.journal, p.publish} {
+			if cause != "" {
+				s.Refuses = cause
+				break
+			}
+		}
+	}
+}
