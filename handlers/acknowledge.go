@@ -66,6 +66,7 @@ func (h *Handler) AcknowledgeSession(w http.ResponseWriter, r *http.Request) err
 	if err != nil {
 		return err
 	}
+	h.setPosition(w)
 	session, _, _, ok := h.Store.SessionInFull(key.AgentID, key.Topic, nil, 1)
 	switch {
 	case !ok:
@@ -96,6 +97,7 @@ func (h *Handler) Acknowledge(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	h.setPosition(w)
 	writeJSON(w, http.StatusOK, acknowledgeResult{n, more})
 	return nil
 }
@@ -152,7 +154,7 @@ func (h *Handler) sessionsToAcknowledge(ctx context.Context, team *store.Team, i
 // acknowledge records that a client acknowledges sessions, for so many minutes or, if that is 0, without an end. It
 // returns how many of them needed attention.
 func (h *Handler) acknowledge(grant *access.Grant, sessions []recorder.Seen, minutes int) (int, error) {
-	now := h.Now().UTC()
+	now := h.now().UTC()
 	ack := models.Acknowledgement{At: now, By: grant.Name()}
 	if minutes > 0 {
 		ack.Until = now.Add(time.Duration(minutes) * time.Minute)

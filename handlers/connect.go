@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"regexp"
 	"strings"
-	"time"
 
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/connect"
@@ -53,7 +52,7 @@ func (h *Handler) activity(w http.ResponseWriter, r *http.Request) (*connect.Act
 	case !h.replayed.Load():
 		return nil, nil
 	}
-	now, team := time.Now(), grantOf(w).Team()
+	now, team := h.now(), grantOf(w).Team()
 	activity := &connect.Activity{Limited: team != nil}
 	for _, tool := range connect.Tools() {
 		if use := h.Store.ToolUse(team, tool.Name); use.Agents > 0 {

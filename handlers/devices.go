@@ -155,6 +155,7 @@ func (h *Handler) AddDevice(w http.ResponseWriter, r *http.Request) error {
 	case err != nil:
 		return err
 	}
+	h.setPosition(w)
 	writeJSON(w, http.StatusCreated, viewOfDevice(d, nil))
 	h.auditDone(r, w, outcome, fmt.Sprintf("device %s at %s", d.ID, d.Subscription.Host()))
 	return nil
@@ -205,6 +206,7 @@ func (h *Handler) RemoveDevice(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	h.setPosition(w)
 	w.WriteHeader(http.StatusNoContent)
 	h.auditDone(r, w, "removed", "device "+id)
 	return nil
@@ -253,7 +255,7 @@ func (h *Handler) Presence(w http.ResponseWriter, r *http.Request) error {
 	if in.Left {
 		h.Notifier.Absent(owner, in.Page)
 	} else {
-		h.Notifier.Present(owner, notify.Page{ID: in.Page, AgentID: in.AgentID, Topic: in.Topic}, h.Now().Add(presentFor))
+		h.Notifier.Present(owner, notify.Page{ID: in.Page, AgentID: in.AgentID, Topic: in.Topic}, h.now().Add(presentFor))
 	}
 	w.WriteHeader(http.StatusNoContent)
 	return nil

@@ -2,7 +2,6 @@ package handlers
 
 import (
 	"net/http"
-	"time"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/models"
@@ -35,7 +34,7 @@ func isDryRun(r *http.Request) (bool, error) {
 func (h *Handler) answerDryRun(w http.ResponseWriter, report models.StatusReport, effect adapters.Effect) error {
 	answer := dryRun{DryRun: true, Effect: adapters.EffectNames[effect]}
 	if effect != adapters.Ignored {
-		if err := report.Validate(time.Now()); err != nil {
+		if err := report.Validate(h.now()); err != nil {
 			return err
 		}
 		agentID, covered := h.Store.AgentOf(grantOf(w).Team(), report)

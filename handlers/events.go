@@ -43,6 +43,7 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 		begin(w)
 		return nil
 	}
+	h.awaitEvent(r, since)
 	to := newStream(w)
 	sub, err := h.Hub.Subscribe(filter, since, func() { to.setTimeout(endTimeout) })
 	switch {
@@ -76,6 +77,17 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 		h.streams.Go(func() { h.serve(grant.Ended(), conn, to, sub) })
 	}
 	return nil
+}
+
+// awaitEvent waits, if another server of the cluster sent the event with the ID since, until this one has come that far.
+// If that takes too long, the stream begins with a reset.
+func (h *Handler) awaitEvent(r *http.Request, since string) {
+	if h.Cluster == nil || since == "" {
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), afterTimeout)
+	defer cancel()
+	h.Hub.Await(ctx, since)
 }
 
 var eventStreamType = []string{"text/event-stream"}
@@ -173,7 +185,7 @@ func (h *Handler) send(ctx context.Context, to *stream, sub *live.Subscriber) {
 			count++
 		}
 		if count > 0 {
-			h.Metrics.ObserveDelivery(count, time.Since(oldest))
+			h.Metrics.ObserveDelivery(count, max(0, h.now().Sub(oldest)))
 		}
 	}
 }

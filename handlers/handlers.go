@@ -69,20 +69,16 @@ type Options struct {
 	Tracing   bool // requests may have spans
 	HasRules  bool // there is a file with rules for the notifier
 	Devices   *devices.Registry
-
-	Now func() time.Time // the time of mutes, acknowledgements and notifications; nil for time.Now
+	Cluster   Cluster // nil for a server by itself
 }
 
-// New returns a handler. If there is a journal, the handler is not ready until [Handler.SetReady] is called.
+// New returns a handler. If there is a journal or a cluster, the handler is not ready until [Handler.SetReady] is called.
 func New(p Options) *Handler {
 	if p.Responses == nil {
 		p.Responses = budget.New(DefaultResponseBytes)
 	}
 	if p.Bodies == nil {
 		p.Bodies = budget.New(DefaultBodyBytes)
-	}
-	if p.Now == nil {
-		p.Now = time.Now
 	}
 	h := &Handler{Options: p, started: time.Now(), sameOrigin: ownOrigin(p.PublicURL)}
 	h.excess = logLimiter{rate: 1, burst: 1}
@@ -93,15 +89,19 @@ func New(p Options) *Handler {
 	}
 	h.Metrics.AddStrangers(h.strangers.count)
 	h.notificationTests = rate.NewLimiter(rate.Every(testEvery), testBurst)
-	h.replayed.Store(p.Journal == nil)
+	h.replayed.Store(p.Journal == nil && p.Cluster == nil)
 	return h
 }
 
 // SetReady makes the handler ready for reports and reads. Call it when the store has loaded the journal.
 func (h *Handler) SetReady() { h.replayed.Store(true) }
 
-// IsReady reports whether reports and reads are accepted: the journal has been read, and the server is not stopping.
-func (h *Handler) IsReady() bool { return h.replayed.Load() && !h.draining.Load() }
+// IsReady reports whether the server should get requests: the journal has been read, the server has caught up with the
+// other servers, if there are any, and it is not stopping.
+func (h *Handler) IsReady() bool {
+	_, status := h.ready()
+	return status == http.StatusOK
+}
 
 // errReplaying is the response to reports and reads until then.
 var errReplaying = models.Unavailable("the server is starting: it is reading its journal")
@@ -119,13 +119,25 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 	}
 }
 
-// Read turns an endpoint that reads the state into an http.HandlerFunc. It first expires the sessions that are due, so
-// that the response is correct between two ticks of the expiry ticker. The X-Event-Id header is the position from which
-// the event stream continues.
+// Read turns an endpoint that reads the state of agents and sessions into an http.HandlerFunc. It first expires the
+// sessions that are due: see [Handler.refresh]. The X-Event-Id header is the position from which the event stream
+// continues.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
-	return h.AfterReplay(func(w http.ResponseWriter, r *http.Request) error {
-		h.Store.Expire(time.Now())
+	return h.ReadAside(func(w http.ResponseWriter, r *http.Request) error {
+		h.refresh()
 		w.Header()["X-Event-Id"] = []string{h.Hub.Position()}
+		return answer(w, r)
+	})
+}
+
+// ReadAside turns an endpoint that reads something else, such as notifications, into an http.HandlerFunc. In a cluster,
+// the request may say what the response must include: see [Handler.await].
+func (h *Handler) ReadAside(answer Endpoint) http.HandlerFunc {
+	return h.AfterReplay(func(w http.ResponseWriter, r *http.Request) error {
+		r, err := h.await(w, r)
+		if err != nil {
+			return err
+		}
 		return answer(w, r)
 	})
 }
@@ -172,6 +184,8 @@ func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
 	case errors.As(err, &known):
 	case errors.As(err, &failure):
 		known = models.Unavailable("the journal is unavailable: " + failure.Cause)
+	case streamError(err) != nil:
+		known = streamError(err)
 	case errors.Is(err, journal.ErrClosed):
 		known = models.Unavailable("the server is stopping")
 	case r.Context().Err() != nil: // the client is gone

@@ -13,9 +13,21 @@ type health struct {
 	Version       string    `json:"version"`
 	Commit        string    `json:"commit,omitzero"` // the revision that the program was built from
 	UptimeSeconds int64     `json:"uptime_seconds"`
-	Storage       string    `json:"storage"`             // memory or journal
+	Storage       string    `json:"storage"`             // memory, journal or stream
 	DiskBytes     int64     `json:"disk_bytes,omitzero"` // size of the journal
 	Cause         string    `json:"cause,omitzero"`      // why reports can't be accepted
+
+	Cluster *clusterHealth `json:"cluster,omitempty"`
+}
+
+// clusterHealth is how far the server is with the stream that several servers share, and which these are.
+type clusterHealth struct {
+	Server         string   `json:"server"`
+	Position       string   `json:"position"`
+	Behind         uint64   `json:"behind"` // messages
+	DataAgeSeconds int      `json:"data_age_seconds"`
+	LeaseHolder    string   `json:"lease_holder,omitzero"`
+	Servers        []string `json:"servers"`
 }
 
 type probe struct {
@@ -34,7 +46,7 @@ func (h *Handler) Drain() {
 //
 // Clients that may not see details get the status only: see hidesDetails.
 func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
-	p, status := h.ready()
+	p, status := h.running()
 	now := time.Now()
 	answer := health{
 		Timestamp:     now.UTC(),
@@ -48,6 +60,16 @@ func (h *Handler) Health(w http.ResponseWriter, r *http.Request) error {
 		answer.DiskBytes = h.Journal.Stats().DiskBytes
 		if failure := h.Journal.Failure(); failure != nil && status == http.StatusOK {
 			p, status = unavailable(failure.Cause)
+		}
+	}
+	if h.Cluster != nil {
+		state := h.Cluster.State()
+		answer.Storage, answer.Cluster = "stream", &clusterHealth{
+			Server: state.Server, Position: state.Position.String(), Behind: state.Behind, DataAgeSeconds: wholeSeconds(state.Age),
+			LeaseHolder: state.LeaseHolder, Servers: append([]string{}, state.Servers...),
+		}
+		if state.Refuses != "" && status == http.StatusOK {
+			p, status = unavailable(state.Refuses)
 		}
 	}
 	if h.hidesDetails(w, r) {
@@ -84,7 +106,7 @@ func (h *Handler) Live(w http.ResponseWriter, _ *http.Request) error {
 }
 
 // Ready reports whether the server can take requests: GET /health/ready. It stays ready if the journal can't be
-// written, since reads still work.
+// written, since reads still work. In a cluster, it is not ready until it has caught up with the other servers.
 func (h *Handler) Ready(w http.ResponseWriter, r *http.Request) error {
 	p, status := h.ready()
 	if p.Cause != "" && h.hidesDetails(w, r) {
@@ -94,6 +116,17 @@ func (h *Handler) Ready(w http.ResponseWriter, r *http.Request) error {
 }
 
 func (h *Handler) ready() (probe, int) {
+	p, status := h.running()
+	if h.Cluster != nil && status == http.StatusOK {
+		if cause := h.Cluster.State().Cause; cause != "" {
+			return unavailable(cause)
+		}
+	}
+	return p, status
+}
+
+// running is ready without regard to other servers.
+func (h *Handler) running() (probe, int) {
 	switch {
 	case h.draining.Load():
 		return unavailable("the server is stopping")

@@ -6,7 +6,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 
 	"github.com/kubeagents/kubeagents/internal/adapters"
 	"github.com/kubeagents/kubeagents/models"
@@ -54,6 +53,7 @@ func (h *Handler) Hook(w http.ResponseWriter, r *http.Request) error {
 			return in.faults[0]
 		}
 	}
+	h.setPosition(w)
 	w.WriteHeader(http.StatusOK)
 	return nil
 }
@@ -65,7 +65,7 @@ func (h *Handler) hookOptions(r *http.Request) (adapters.Options, error) {
 		AgentName: r.Header.Get("X-Agent-Name"),
 		AgentHost: r.Header.Get("X-Agent-Host"),
 		Capture:   cmp.Or(h.Capture, adapters.CaptureFull),
-		Now:       time.Now(),
+		Now:       h.now(),
 	}
 	if r.URL.RawQuery == "" {
 		return o, nil

@@ -43,6 +43,9 @@ type caller struct {
 // reportTools are the tools that report a status.
 var reportTools = map[string]bool{"start_session": true, "report_status": true, "end_session": true}
 
+// readTools are the tools that read.
+var readTools = map[string]bool{"list_agents": true, "list_sessions": true, "get_session": true, "who_needs_me": true}
+
 type callerKey struct{}
 
 func callerOf(ctx context.Context) caller {
@@ -79,7 +82,13 @@ func (h *Handler) MCP() Endpoint {
 			return err
 		}
 		c.held = nil // the reservation covers everything
+		if r, err = h.await(w, r); err != nil {
+			return err
+		}
 		response := &callResponse{ResponseWriter: w}
+		if !readTools[call.tool] {
+			response.before = func() { h.setPosition(w) }
+		}
 		transport.ServeHTTP(response, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))
 		response.finish(call)
 		return nil
@@ -269,7 +278,7 @@ func addTool[In, Out any](h *Handler, s *mcp.Server, scope access.Scope, t *mcp.
 			return nil, out, err
 		}
 		if scope == access.Read {
-			h.Store.Expire(time.Now())
+			h.refresh()
 		}
 		if out, err = call(ctx, c, in); err != nil {
 			return nil, out, h.callerError(err)
@@ -287,6 +296,8 @@ func (h *Handler) callerError(err error) error {
 		return known
 	case errors.As(err, &failure):
 		return models.Unavailable("the journal is unavailable: " + failure.Cause)
+	case streamError(err) != nil:
+		return streamError(err)
 	}
 	h.Logger.Error("tool call failed", "error", err.Error())
 	return errors.New("an internal error occurred: see the server's log")
@@ -426,7 +437,7 @@ func (h *Handler) readResource(ctx context.Context, r *mcp.ReadResourceRequest) 
 	if err1 != nil || err2 != nil {
 		return nil, mcp.ResourceNotFoundError(r.Params.URI)
 	}
-	h.Store.Expire(time.Now())
+	h.refresh()
 	detail, _, err := h.readSession(ctx, c.reader, store.SessionKey{AgentID: agentID, Topic: sessionTopic}, paramsOf())
 	var known *models.Error
 	if errors.As(err, &known) && known.Code == models.CodeNotFound {

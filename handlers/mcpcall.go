@@ -209,13 +209,23 @@ type callResponse struct {
 	http.ResponseWriter
 	status int    // of an error in plain text; 0 if the response is none
 	text   []byte // of that error
+	before func() // called when the response begins; nil for nothing, or if it has begun
 }
 
 // Unwrap lets http.ResponseController reach the connection.
 func (c *callResponse) Unwrap() http.ResponseWriter { return c.ResponseWriter }
 
+// begin calls c.before once.
+func (c *callResponse) begin() {
+	if c.before != nil {
+		c.before()
+		c.before = nil
+	}
+}
+
 // WriteHeader implements http.ResponseWriter.
 func (c *callResponse) WriteHeader(status int) {
+	c.begin()
 	if status >= http.StatusBadRequest && strings.HasPrefix(c.Header().Get("Content-Type"), "text/plain") {
 		c.status = status
 		return
@@ -225,6 +235,7 @@ func (c *callResponse) WriteHeader(status int) {
 
 // Write implements io.Writer.
 func (c *callResponse) Write(b []byte) (int, error) {
+	c.begin()
 	if c.status != 0 {
 		c.text = append(c.text, b...)
 		return len(b), nil

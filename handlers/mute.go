@@ -78,6 +78,7 @@ func (h *Handler) Mute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	h.setPosition(w)
 	writeJSON(w, http.StatusOK, m)
 	h.auditDone(r, w, "muted", fmt.Sprintf("%s until %s", targetOf(m.Mute), m.Until.Format(time.RFC3339)))
 	return nil
@@ -85,7 +86,7 @@ func (h *Handler) Mute(w http.ResponseWriter, r *http.Request) error {
 
 // mute adds a mute for a client, in the place of the one that the client has for the same.
 func (h *Handler) mute(grant *access.Grant, in muteRequest) (shownMute, error) {
-	until, err := in.end(h.Now())
+	until, err := in.end(h.now())
 	if err == nil {
 		err = h.mayMute(grant, in)
 	}
@@ -161,6 +162,7 @@ func (h *Handler) Unmute(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	h.setPosition(w)
 	w.WriteHeader(http.StatusNoContent)
 	h.auditDone(r, w, "unmuted", targetOf(m))
 	return nil

@@ -149,7 +149,7 @@ func (h *Handler) Notifications(w http.ResponseWriter, r *http.Request) error {
 		result.Recent = append(result.Recent, s.sent(d))
 	}
 	if s.manages {
-		result.Rules, result.Destinations = rulesOf(view.Rules), destinationsOf(view.Destinations, h.Now())
+		result.Rules, result.Destinations = rulesOf(view.Rules), destinationsOf(view.Destinations, h.now())
 	}
 	return respond(w, r, result)
 }
@@ -288,7 +288,7 @@ func (h *Handler) TestDestination(w http.ResponseWriter, r *http.Request) error 
 		return err
 	}
 	names := []string{}
-	for _, d := range destinationsOf(h.Notifier.Destinations(), h.Now()) {
+	for _, d := range destinationsOf(h.Notifier.Destinations(), h.now()) {
 		names = append(names, d.Name)
 	}
 	switch {

@@ -63,7 +63,11 @@ type params struct {
 
 func newParams(r *http.Request) *params {
 	values, err := queryOf(r)
-	return &params{values: values, err: err}
+	p := &params{values: values, err: err}
+	if readsAfter(r) {
+		p.known = append(p.known, afterParameter)
+	}
+	return p
 }
 
 // maxParameters is the maximum number of query parameters. It is not above the limit of net/url, which ignores the

@@ -5,7 +5,6 @@ import (
 	"context"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -219,11 +218,11 @@ func (h *Handler) coldSession(key store.SessionKey, after *store.StatusPosition,
 	if restored == nil || err != nil {
 		return session, nil, page, false, err
 	}
-	session, questions, page, ok = h.Store.Preview(restored, after, limit, time.Now())
+	session, questions, page, ok = h.Store.Preview(restored, after, limit, h.now())
 	return session, questions, page, ok, nil
 }
 
 // Summary returns the numbers of agents and sessions: GET /api/summary.
 func (h *Handler) Summary(w http.ResponseWriter, r *http.Request) error {
-	return respond(w, r, h.Store.TeamSummary(grantOf(w).Team(), time.Now()))
+	return respond(w, r, h.Store.TeamSummary(grantOf(w).Team(), h.now()))
 }

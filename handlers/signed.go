@@ -102,7 +102,7 @@ func (h *Handler) take(w http.ResponseWriter, in *intake) {
 	count := metrics.Reports{}
 	for i := range in.reports {
 		if in.faults[i] == nil {
-			in.faults[i] = in.reports[i].Validate(time.Now())
+			in.faults[i] = in.reports[i].Validate(h.now())
 		}
 		if in.faults[i] == nil {
 			count.Duplicate++

@@ -32,7 +32,11 @@ func (h *Handler) Page(w http.ResponseWriter, r *http.Request) error {
 	if !h.replayed.Load() {
 		return errReplaying
 	}
-	return h.Dashboard.Page(w, r, grantOf(w), h.serverAt(""), h.pushFor(grantOf(w)), h.base(r))
+	if r, err = h.awaitPage(w, r); err != nil {
+		return err
+	}
+	h.refresh()
+	return h.Dashboard.Page(w, r, grantOf(w), h.serverAt(""), h.pushFor(grantOf(w)), h.base(r), h.now())
 }
 
 // SignIn accepts the form with a token, and signs the browser in for reading: POST /sign-in.

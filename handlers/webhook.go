@@ -7,7 +7,6 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
-	"time"
 	"unicode/utf8"
 
 	"github.com/kubeagents/kubeagents/internal/access"
@@ -58,6 +57,7 @@ func (h *Handler) Webhook(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	h.take(w, in)
+	h.setPosition(w)
 	if several {
 		answerBatch(w, in)
 		return nil
@@ -97,7 +97,7 @@ func (in *intake) decodeRequest(r *http.Request) (several bool, err error) {
 //
 // It notes in steps, unless that is nil, when they reached each step.
 func (h *Handler) accept(in *intake, grant *access.Grant, steps *recorder.Steps) {
-	now := time.Now()
+	now := h.now()
 	valid := in.reports[:0]
 	for i := range in.reports {
 		if in.faults[i] == nil {
@@ -172,8 +172,14 @@ func notCovered(r *models.StatusReport) error {
 // recordingError returns the error for reports that could not be made durable.
 func recordingError(err error) *models.Error {
 	var failure *journal.Failure
-	if errors.As(err, &failure) {
+	var unavailable *recorder.Unavailable
+	switch {
+	case errors.As(err, &failure):
 		return models.Unavailable("nothing of this request was stored, because the journal is unavailable: " + failure.Cause)
+	case errors.As(err, &unavailable) && unavailable.Unknown:
+		return streamError(err)
+	case errors.As(err, &unavailable):
+		return models.Unavailable("nothing of this request was stored, because the stream is unavailable: " + unavailable.Cause)
 	}
 	return models.Unavailable("nothing of this request was stored, because the server is stopping")
 }

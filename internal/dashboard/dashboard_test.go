@@ -36,7 +36,7 @@ func newDashboard(t *testing.T, reports ...models.StatusReport) *dashboard.Dashb
 // pageOf returns the endpoint of the page, without access control.
 func pageOf(d *dashboard.Dashboard) func(http.ResponseWriter, *http.Request) error {
 	return func(w http.ResponseWriter, r *http.Request) error {
-		return d.Page(w, r, nil, connect.Server{}, dashboard.Push{}, "")
+		return d.Page(w, r, nil, connect.Server{}, dashboard.Push{}, "", time.Now())
 	}
 }
 

@@ -44,8 +44,8 @@ type view struct {
 }
 
 // view reads the data of the page.
-func (d *Dashboard) view(r *http.Request, grant *access.Grant, server connect.Server) (v view, err error) {
-	v = view{Style: d.style, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: time.Now(), Current: tabOf(r.URL.Query())}
+func (d *Dashboard) view(r *http.Request, grant *access.Grant, server connect.Server, now time.Time) (v view, err error) {
+	v = view{Style: d.style, Prefix: d.prefix, Modules: modules, Theme: theme(r), Now: now, Current: tabOf(r.URL.Query())}
 	switch {
 	case server.Tokens:
 		v.Reports = "token"
@@ -60,7 +60,6 @@ func (d *Dashboard) view(r *http.Request, grant *access.Grant, server connect.Se
 	if !v.Needs {
 		return v, nil
 	}
-	d.store.Expire(v.Now)
 	v.Summary = d.store.TeamSummary(grant.Team(), v.Now)
 	needs, err := d.store.Needs(r.Context(), grant.Team(), shown)
 	v.Pending = needs.Pending

@@ -138,7 +138,7 @@ func (h *Hub) eventOf(c *store.Change) *Event {
 	case TypeRemoved:
 		data = removedFields{fields, c.LastOfAgent}
 	}
-	return &Event{frame(h.id(c.Number), name, data), c.At}
+	return &Event{frame(h.id(placeOf(c)), name, data), c.At}
 }
 
 // frame encodes an event. Its JSON contains no newlines, so one data line is enough.
@@ -158,24 +158,24 @@ type reason struct {
 	Reason string `json:"reason"`
 }
 
-// resetEvent tells a client to read the lists again. The stream continues after the change with this number.
-func (h *Hub) resetEvent(number uint64, why string) *Event {
-	return &Event{Frame: frame(h.id(number), "reset", reason{why})}
+// resetEvent tells a client to read the lists again. The stream continues after this place.
+func (h *Hub) resetEvent(at store.Place, why string) *Event {
+	return &Event{Frame: frame(h.id(at), "reset", reason{why})}
 }
 
 // byeEvent tells a client that the stream ends because the server is stopping.
-func (h *Hub) byeEvent(number uint64) *Event {
-	return &Event{Frame: frame(h.id(number), "bye", reason{"the server is stopping"})}
+func (h *Hub) byeEvent(at store.Place) *Event {
+	return &Event{Frame: frame(h.id(at), "bye", reason{"the server is stopping"})}
 }
 
 // positionEvent sets the ID from which a client resumes, and keeps proxies from closing the connection. It has no data,
 // so clients dispatch no event for it.
-func (h *Hub) positionEvent(number uint64, comment string, retry time.Duration) *Event {
+func (h *Hub) positionEvent(at store.Place, comment string, retry time.Duration) *Event {
 	var b strings.Builder
 	fmt.Fprintf(&b, ": %s\n", comment)
 	if retry > 0 {
 		fmt.Fprintf(&b, "retry: %d\n", retry.Milliseconds())
 	}
-	fmt.Fprintf(&b, "id: %s\n\n", h.id(number))
+	fmt.Fprintf(&b, "id: %s\n\n", h.id(at))
 	return &Event{Frame: []byte(b.String())}
 }

@@ -4,7 +4,8 @@
 //
 // From the position at which it subscribed, a subscriber gets each change that its filter selects exactly once, in the
 // order in which the store made them. If changes are missing, it first gets a reset event that says so. If its stream
-// ends, it can resume with the last ID that it got.
+// ends, it can resume with the last ID that it got. Servers that share a stream of messages make the same changes and
+// give them the same IDs, so it can resume at any of them.
 //
 // The publisher never waits for a subscriber. The queue of a subscriber is bounded, and its stream ends when the queue
 // is full.
@@ -14,9 +15,6 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
-	"maps"
-	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -48,6 +46,8 @@ var (
 type Options struct {
 	MaxSubscribers int
 	QueueSize      int // maximum number of events queued for a subscriber
+
+	Stream string // identifies the stream of messages that several servers share; "" without one
 }
 
 // Hub delivers the changes of a store to subscribers. Its methods are safe for concurrent use.
@@ -58,7 +58,9 @@ type Hub struct {
 	run     string        // distinguishes event IDs of this run of the program from those of other runs
 	joined  chan struct{} // wakes Run when somebody subscribes
 
-	position atomic.Uint64 // number of the last change dispatched; written under mu
+	position atomic.Pointer[store.Place] // of the last change dispatched; written under mu
+
+	closing chan struct{} // closed with the hub
 
 	mu       sync.Mutex
 	closed   bool
@@ -73,40 +75,35 @@ type subscribers map[*Subscriber]struct{}
 
 // New returns a hub for the changes of st. It delivers nothing until [Hub.Run] is called.
 func New(st *store.Store, m *metrics.Metrics, opts Options) *Hub {
-	return &Hub{
+	h := &Hub{
 		store: st, metrics: m, opts: opts,
 		run:      strings.ToLower(rand.Text()[:12]),
 		joined:   make(chan struct{}, 1),
+		closing:  make(chan struct{}),
 		everyone: subscribers{}, byTeam: map[*store.Team]subscribers{}, byAgent: map[string]subscribers{}, all: subscribers{},
 		open: map[*store.Team]int{},
 	}
+	h.position.Store(&store.Place{})
+	return h
 }
 
 // Position returns the ID of the newest event. A read of the store after this call includes that event and all earlier
 // ones.
-func (h *Hub) Position() string { return h.id(h.store.EventPosition()) }
+func (h *Hub) Position() string { return h.id(h.newest()) }
 
-// id returns the event ID of the change with a number.
-func (h *Hub) id(number uint64) string { return h.run + "-" + strconv.FormatUint(number, 10) }
-
-// number is the inverse of id. ok is false if the ID is not from this run of the program.
-func (h *Hub) number(id string) (number uint64, ok bool) {
-	run, rest, _ := strings.Cut(id, "-")
-	number, err := strconv.ParseUint(rest, 10, 64)
-	return number, err == nil && run == h.run
-}
-
-// Run dispatches changes until ctx is done.
+// Run dispatches changes until ctx is done or the hub is closed.
 func (h *Hub) Run(ctx context.Context) {
 	changes := make([]store.Change, 0, changesPerRound)
 	rest := time.NewTimer(0)
 	defer rest.Stop()
 	for {
-		position := h.position.Load()
+		position := h.position.Load().Number
 		if h.idle() {
 			select {
 			case <-h.joined:
 				continue
+			case <-h.closing:
+				return
 			case <-ctx.Done():
 				return
 			}
@@ -114,7 +111,7 @@ func (h *Hub) Run(ctx context.Context) {
 		if h.store.AwaitChange(ctx, position) != nil {
 			return
 		}
-		for full := true; full; {
+		for full := true; full && !h.isClosed(); {
 			var kept bool
 			changes, kept = h.store.Changes(position, changes[:0])
 			full = len(changes) == cap(changes)
@@ -123,6 +120,8 @@ func (h *Hub) Run(ctx context.Context) {
 		rest.Reset(minRoundInterval)
 		select {
 		case <-rest.C:
+		case <-h.closing:
+			return
 		case <-ctx.Done():
 			return
 		}
@@ -136,24 +135,38 @@ func (h *Hub) idle() bool {
 	return len(h.all) == 0
 }
 
+// isClosed reports whether the hub is closed.
+func (h *Hub) isClosed() bool {
+	select {
+	case <-h.closing:
+		return true
+	default:
+		return false
+	}
+}
+
 // dispatch delivers the changes after a position, and returns the new position. If the store no longer keeps all of
 // them (kept is false), it ends every stream; clients that can will resume.
 func (h *Hub) dispatch(position uint64, changes []store.Change, kept bool) uint64 {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.position.Load() != position: // the first subscriber has just joined, after these changes
+	case h.closed: // the bye events say that nothing later was delivered
+	case h.position.Load().Number != position: // the first subscriber has just joined, after these changes
 	case !kept:
 		for s := range h.all {
 			s.stop(ErrSlow)
 		}
-		h.position.Store(h.store.EventPosition())
+		h.moveTo(h.newest())
 	case len(changes) > 0:
 		h.deliver(changes)
-		h.position.Store(changes[len(changes)-1].Number)
+		h.moveTo(placeOf(&changes[len(changes)-1]))
 	}
-	return h.position.Load()
+	return h.position.Load().Number
 }
+
+// moveTo notes up to which place changes were dispatched. The caller holds h.mu.
+func (h *Hub) moveTo(p store.Place) { h.position.Store(&p) }
 
 // deliver queues for each subscriber the changes that its filter selects. The caller holds h.mu.
 func (h *Hub) deliver(changes []store.Change) {
@@ -209,16 +222,16 @@ func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscri
 		return nil, ErrFull
 	}
 	if len(h.all) == 0 { // nothing was dispatched while there were no subscribers
-		h.position.Store(h.store.EventPosition())
+		h.moveTo(h.newest())
 	}
-	position := h.position.Load()
+	position := *h.position.Load()
 	s := &Subscriber{
 		Filter: filter, hub: h, interrupt: interrupt,
 		at: position, until: position,
 		ready: make(chan struct{}, 1), keepAlive: time.NewTimer(KeepAlive),
 	}
 	if since == "" {
-		s.skip = h.store.EventPosition()
+		s.skip = h.newest()
 	} else {
 		h.resume(s, since)
 	}
@@ -236,17 +249,17 @@ func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscri
 // resume makes s start after the event with the ID since, or with a reset if that is not possible. The caller holds
 // h.mu.
 func (h *Hub) resume(s *Subscriber, since string) {
-	number, ok := h.number(since)
-	switch {
-	case !ok:
-		s.reset = "the event ID is not from this run of the server"
-	case number > h.store.EventPosition():
-		s.reset = "there is no such event yet"
-	default:
-		s.at = min(number, s.until)
-		s.skip = number // the client already knows these changes, though some may not have been dispatched yet
-		h.metrics.CountResume()
+	place, fault := h.placeAfter(since)
+	if fault != "" {
+		s.reset = fault
+		return
 	}
+	s.at = s.until
+	if place.Number < s.until.Number {
+		s.at = place
+	}
+	s.skip = place // the client already knows these changes, though some may not have been dispatched yet
+	h.metrics.CountResume()
 }
 
 // group returns the group of subscribers for a filter, and creates it if necessary. The caller holds h.mu.
@@ -294,10 +307,12 @@ func (h *Hub) leave(s *Subscriber) {
 // Close ends every stream with a bye event. Afterwards, Subscribe returns ErrClosed.
 func (h *Hub) Close() {
 	h.mu.Lock()
-	h.closed = true
-	all := slices.Collect(maps.Keys(h.all))
-	h.mu.Unlock()
-	for _, s := range all {
+	defer h.mu.Unlock()
+	if !h.closed {
+		h.closed = true
+		close(h.closing)
+	}
+	for s := range h.all {
 		s.stop(ErrClosed)
 	}
 }

@@ -35,9 +35,10 @@ type Subscriber struct {
 	started bool
 	byeSent bool
 	reset   string // why the stream starts with a reset; "" if it doesn't
-	at      uint64 // while less than until: the change up to which past events were returned
-	until   uint64 // the hub delivers the changes after this one; earlier ones are read from the store
-	skip    uint64 // changes up to this one are left out: they precede the subscription, or the client knows them
+
+	at    store.Place // while before until: the change up to which past events were returned
+	until store.Place // the hub delivers the changes after this one; earlier ones are read from the store
+	skip  store.Place // changes up to this one are left out: they precede the subscription, or the client knows them
 
 	ready chan struct{} // has a value when there is something new for Next
 
@@ -56,11 +57,11 @@ func (s *Subscriber) Next(ctx context.Context) ([]*Event, error) {
 		s.started = true
 		return s.first(), nil
 	}
-	if s.at < s.until {
+	if s.at.Number < s.until.Number {
 		return s.catchUp()
 	}
 	for silent := false; ; {
-		position := max(s.hub.position.Load(), s.skip)
+		position := later(*s.hub.position.Load(), s.skip)
 		events, ended := s.dequeue()
 		switch {
 		case errors.Is(ended, ErrSlow) || ended != nil && s.byeSent:
@@ -73,7 +74,7 @@ func (s *Subscriber) Next(ctx context.Context) ([]*Event, error) {
 			return events, nil
 		case silent:
 			s.keepAlive.Reset(KeepAlive)
-			return []*Event{s.hub.positionEvent(position, "keep-alive", 0)}, nil
+			return []*Event{s.hub.positionEvent(s.hub.stillAt(position), "keep-alive", 0)}, nil
 		}
 		select {
 		case <-s.ready:
@@ -87,7 +88,7 @@ func (s *Subscriber) Next(ctx context.Context) ([]*Event, error) {
 
 // first returns the events with which a stream starts.
 func (s *Subscriber) first() []*Event {
-	events := []*Event{s.hub.positionEvent(max(s.at, s.skip), "connected", Retry)}
+	events := []*Event{s.hub.positionEvent(later(s.at, s.skip), "connected", Retry)}
 	if s.reset != "" {
 		events = append(events, s.resetEvent(s.reset))
 	}
@@ -103,7 +104,7 @@ func (s *Subscriber) resetEvent(why string) *Event {
 
 // catchUp returns the next events between s.at and s.until.
 func (s *Subscriber) catchUp() ([]*Event, error) {
-	changes, kept := s.hub.store.Changes(s.at, make([]store.Change, 0, min(catchUpChanges, s.until-s.at)))
+	changes, kept := s.hub.store.Changes(s.at.Number, make([]store.Change, 0, min(catchUpChanges, s.until.Number-s.at.Number)))
 	if !kept {
 		return []*Event{s.resetEvent("changes since that event are no longer kept")}, nil
 	}
@@ -113,7 +114,7 @@ func (s *Subscriber) catchUp() ([]*Event, error) {
 		if bytes >= catchUpBytes {
 			break
 		}
-		s.at = changes[i].Number
+		s.at = placeOf(&changes[i])
 		if s.Filter.selects(&changes[i]) {
 			e := s.hub.eventOf(&changes[i])
 			events, bytes = append(events, e), bytes+len(e.Frame)
@@ -140,7 +141,7 @@ func (s *Subscriber) enqueue(changes []store.Change, event func(i int) *Event) {
 		switch {
 		case s.ended != nil:
 			return
-		case changes[i].Number <= s.skip || !s.Filter.selects(&changes[i]):
+		case changes[i].Number <= s.skip.Number || !s.Filter.selects(&changes[i]):
 		case len(s.queue) == s.hub.opts.QueueSize, s.queued >= maxQueuedBytes:
 			s.end(ErrSlow)
 		default:

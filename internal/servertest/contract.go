@@ -253,6 +253,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 	c.checkEvents(t)
 	c.checkNotifications(t)
 	c.checkDevices(t)
+	c.checkCluster(t)
 
 	inRouter := map[string]bool{}
 	require.NoError(t, chi.Walk(s.Handler.(chi.Routes), func(method, route string, _ http.Handler, _ ...func(http.Handler) http.Handler) error {

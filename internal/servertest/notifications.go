@@ -556,7 +556,9 @@ func (wiring Wiring) TestNotificationsOfAStandby(t *testing.T) {
 	now := func() time.Time { return time.Now().Add(-5 * time.Minute) }
 	tested := &phone{}
 	s := wiring.newGuardedServer(t, nil, config.Config{}, func(p *handlers.Options) {
-		p.Now = now
+		f := newFakeCluster()
+		f.ahead = -5 * time.Minute
+		p.Cluster = f
 		p.Notifier = notify.New(notify.Options{
 			Store: p.Store, Metrics: metrics.New(p.Store, "test"), Logger: p.Logger, Now: now, Link: func(store.SessionKey) string { return "" },
 			Cluster: &notify.Cluster{Sender: func() string { return "hub-2" }},
@@ -569,6 +571,7 @@ func (wiring Wiring) TestNotificationsOfAStandby(t *testing.T) {
 		p.Devices = devices.New(devices.Options{Notifier: p.Notifier, Push: keyless{}, Replicated: true, Logger: p.Logger,
 			Grant: func(token string) (*access.Grant, bool) { return nil, token == "" }})
 	})
+	s.handlers.SetReady()
 	c := wiring.newContract(t)
 	r := httptest.NewRequest("GET", "/api/notifications", nil)
 	w := httptest.NewRecorder()
