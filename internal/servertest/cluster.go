@@ -18,7 +18,6 @@ import (
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/live"
-	"github.com/kubeagents/kubeagents/internal/live/livetest"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -358,25 +357,32 @@ func (wiring Wiring) TestTheClockOfACluster(t *testing.T) {
 // TestAStreamGoesOnAtAnotherServer opens the event stream with the ID of an event that another server sent, at one that
 // has not come that far.
 func (wiring Wiring) TestAStreamGoesOnAtAnotherServer(t *testing.T) {
-	s, _ := wiring.newClusterServer(t, config.Config{})
-	apply := func(message uint64, topics ...string) {
-		s.store.Begin(message, time.Now())
-		for _, topic := range topics {
-			s.store.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: topic, Status: models.Running}}, time.Now(), nil)
+	synctest.Test(t, func(t *testing.T) {
+		s, _ := wiring.newClusterServer(t, config.Config{})
+		apply := func(message uint64, topics ...string) {
+			s.store.Begin(message, time.Now())
+			for _, topic := range topics {
+				s.store.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: topic, Status: models.Running}}, time.Now(), nil)
+			}
 		}
-	}
-	apply(1, "1")
-	require.Equal(t, "stream-1-1", s.do("GET", "/api/sessions", "").Header().Get("X-Event-Id"))
-	server := httptest.NewServer(s)
-	t.Cleanup(server.Close)
-	applied := make(chan struct{})
-	go func() {
-		defer close(applied)
+		apply(1, "1")
+		require.Equal(t, "stream-1-1", s.do("GET", "/api/sessions", "").Header().Get("X-Event-Id"))
+		ctx, leave := context.WithCancel(t.Context())
+		w := httptest.NewRecorder()
+		var following sync.WaitGroup
+		following.Go(func() {
+			s.ServeHTTP(w, httptest.NewRequest("GET", "/api/events?since=stream-2-2", nil).WithContext(ctx))
+		})
+		synctest.Wait()
 		apply(2, "2", "3", "4")
-	}()
-	events, _ := livetest.Listen(t, server.URL, "?since=stream-2-2")
-	<-applied
-	require.Equal(t, "4", events.RequireNext(t, "status")["session_topic"])
-	apply(3, "5")
-	require.Equal(t, "5", events.RequireNext(t, "status")["session_topic"])
+		time.Sleep(time.Second)
+		apply(3, "5")
+		time.Sleep(time.Second)
+		leave()
+		following.Wait()
+		stream := w.Body.String()
+		require.True(t, strings.HasPrefix(stream, ": connected\nretry: 2000\nid: stream-2-2\n\nid: stream-2-3\nevent: status\n"), stream)
+		require.Contains(t, stream, "id: stream-3-1\nevent: status\n")
+		require.Equal(t, 2, strings.Count(stream, "event: "))
+	})
 }
