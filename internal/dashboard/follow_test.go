@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"testing"
 
@@ -86,6 +87,74 @@ func TestTheStreamBeginsAtTheOldestRead(t *testing.T) {
 	for _, ids := range []string{"['1-9', '1-10', '1-11']", "['1-11', '1-10', '1-9']", "['1-10', '1-9', '1-11']"} {
 		require.Equal(t, "1-9", evalIn[string](p, "data.js", "(data) => data.prefetch("+ids+")"))
 	}
+}
+
+// TestTheOrderOfEvents compares IDs of events of a server by itself, and of a cluster.
+func TestTheOrderOfEvents(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	for _, test := range []struct{ a, b, want string }{
+		{"run-9", "run-10", "-1"}, {"run-10", "run-10", "0"}, {"other-9", "run-10", "NaN"}, {"", "run-10", "NaN"}, {"", "", "NaN"},
+		{"stream-9-7", "stream-10-1", "-1"}, {"stream-9-10", "stream-9-9", "1"}, {"my-stream-2-9-1", "my-stream-2-10-0", "-1"}, {"a-9-1", "b-10-1", "NaN"},
+	} {
+		got := evalIn[string](p, "data.js", fmt.Sprintf("(data) => String(Math.sign(data.compareEvents(%q, %q)))", test.a, test.b))
+		require.Equal(t, test.want, got, "%+v", test)
+	}
+}
+
+// TestReadsNameThePositionOfTheLastChange has a cluster answer: reads after a change name its position, until a server
+// can't come to it.
+func TestReadsNameThePositionOfTheLastChange(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	p := open(in, t, s, "").live()
+	p.run(do(`window.fetch = async (path, {method = 'GET'}) => {
+		(window.log ??= []).push(method + ' ' + path)
+		const refused = path.includes('refused') && path.includes('after=')
+		return new Response('{}', {status: refused ? Number(path.split('refused')[1].slice(0, 3)) : 200, headers: method === 'GET' ? {} : {'X-Position': '7-abc'}})
+	}`))
+	change := func() {
+		evalIn[map[string]any](p, "acknowledge.js", "(acknowledge) => acknowledge.send('api/acknowledge', {})")
+	}
+	read := func(path string) {
+		evalIn[map[string]any](p, "data.js", fmt.Sprintf("(data) => data.get(%q)", path))
+	}
+	logged := func() []string {
+		return slices.DeleteFunc(eval[[]string](p, "window.log.splice(0)"), func(line string) bool {
+			return !strings.Contains(line, "test") && !strings.Contains(line, "refused") && !strings.Contains(line, "POST")
+		})
+	}
+	read("api/test")
+	change()
+	read("api/test")
+	read("api/test?limit=1")
+	require.Equal(t, []string{"GET api/test", "POST api/acknowledge", "GET api/test?after=7-abc", "GET api/test?limit=1&after=7-abc"}, logged())
+	for _, status := range []string{"400", "409", "503"} {
+		change()
+		read("api/refused" + status)
+		read("api/test")
+		require.Equal(t, []string{"POST api/acknowledge", "GET api/refused" + status + "?after=7-abc", "GET api/refused" + status, "GET api/test"}, logged())
+	}
+}
+
+// TestALateReadTakesNothingBack has some reads answered by a server that is behind the one that the stream comes from.
+func TestALateReadTakesNothingBack(t *testing.T) {
+	in, s := openBrowser(t), serve(t)
+	s.report(t, reportOf("a", "old", "running", ""))
+	p := open(in, t, s, "?view=sessions").live()
+	p.await("document.querySelectorAll('.row').length == 1")
+	p.run(do(`window.lateReads = 0
+		window.realFetch = window.fetch
+		window.fetch = async (path, ...rest) => {
+			const answer = await realFetch(path, ...rest)
+			if (!path.startsWith('api/sessions') || ++lateReads > 3) return answer
+			const [run] = answer.headers.get('X-Event-Id').split('-')
+			return new Response('{"sessions":[]}', {headers: {'X-Event-Id': run + '-0'}})
+		}
+		new MutationObserver(() => { if (document.querySelectorAll('.row').length < 1) window.takenBack = true }).observe(document.body, {childList: true, subtree: true})`))
+	s.report(t, reportOf("a", "new", "running", ""))
+	p.await("window.lateReads > 3")
+	p.await("document.querySelectorAll('.row').length == 2")
+	require.False(t, eval[bool](p, "window.takenBack ?? false"))
 }
 
 // TestWhichChangesNotify checks which changes cause a notification.

@@ -1,6 +1,6 @@
 // Acknowledging and snoozing sessions that need attention.
 import {html, useLayoutEffect, useRef, useState} from './html.js'
-import {seenUntil} from './data.js'
+import {changedAt, seenUntil} from './data.js'
 import {Icon, needing} from './parts.js'
 import {Ago, brief, exact, useNow} from './time.js'
 
@@ -16,6 +16,7 @@ const together = 25 // sessions in a request: with the longest names, they fit i
 export async function send(path, body, method = 'POST') {
   try {
     const answer = await fetch(path, {method, headers: {'Content-Type': 'application/json'}, body: body && JSON.stringify(body)})
+    changedAt(answer)
     const result = answer.status === 204 ? {} : await answer.json()
     return answer.ok ? {result} : {fault: result.message}
   } catch {

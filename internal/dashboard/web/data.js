@@ -14,12 +14,27 @@ function learn(time) {
   if (!newest || compareTimes(time, newest) > 0) newest = time
 }
 
-subscribe((changes) => { for (const change of changes ?? []) learn(seenUntil(change)) })
+let heard = '' // the ID of the last event of the stream
+
+subscribe((changes) => {
+  for (const change of changes ?? []) {
+    learn(seenUntil(change))
+    heard = change.id
+  }
+})
+
+let position = '' // in a cluster, that of the last thing that the person changed
+
+/** changedAt notes the position in the response to a request that changed something. Reads show nothing older from then on. */
+export function changedAt(answer) { position = answer.headers.get('X-Position') ?? position }
 
 /** seenUntil returns the time up to which a row or a change shows what happened to its session. */
 export const seenUntil = (row) => (row.lost ? row.expires_at : row.last_updated)
 
 const remembered = 50
+
+// What a load returns if the response was older than what the page knows from the stream, and how long to wait then.
+const late = 'late', lateMs = 300
 
 // A hidden tab only has to keep its title up to date.
 const hiddenMs = 1000
@@ -34,15 +49,30 @@ class APIError extends Error {
 /** get reads from the API. It throws an APIError with the server's message, or the error of fetch. */
 export const get = async (path, signal) => (await read(path, signal)).data
 
-/** read is like get, and also returns the number of the last event of the stream before the response. */
+/**
+ * read is like get, and also returns the ID of the last event of the stream before the response, as after, and whether the
+ * stream was further by then: in a cluster, it may come from another server than the response.
+ */
 async function read(path, signal) {
-  const answer = await fetch(path, {signal, headers: {Accept: 'application/json'}})
+  const known = heard
+  const answer = await fetchAfter(path, signal)
   const date = Date.parse(answer.headers.get('Date')) // in whole seconds, rounded down
   if (answer.ok && date) learn(new Date(date).toISOString())
-  if (answer.ok) return {data: await answer.json(), after: numberOf(answer.headers.get('X-Event-Id') ?? '')}
+  const after = answer.headers.get('X-Event-Id') ?? ''
+  if (answer.ok) return {data: await answer.json(), after, late: compareEvents(after, known) < 0}
   if (answer.status === 401) location.reload() // the sign-in has ended: the server shows the sign-in form
   const {message} = await answer.json().catch(() => ({}))
   throw new APIError(answer.status, message ?? answer.statusText)
+}
+
+/** fetchAfter reads a path. In a cluster, the server first comes to the position of the last change, unless it can't. */
+export async function fetchAfter(path, signal) {
+  const options = {signal, headers: {Accept: 'application/json'}}
+  if (!position) return fetch(path, options)
+  const answer = await fetch(`${path}${path.includes('?') ? '&' : '?'}after=${encodeURIComponent(position)}`, options)
+  if (![400, 409, 503].includes(answer.status)) return answer
+  position = '' // there is no cluster any more, or another stream, or the server is too far behind
+  return fetch(path, options)
 }
 
 /**
@@ -56,11 +86,17 @@ export async function prefetch(paths) {
     return answer.headers.get('X-Event-Id')
   }))
   const ids = answers.map(({value}) => value).filter(Boolean)
-  return ids.sort((a, b) => numberOf(a) - numberOf(b))[0] ?? ''
+  return ids.sort((a, b) => compareEvents(a, b) || 0)[0] ?? ''
 }
 
-/** numberOf returns the sequence number in the ID of an event. */
-const numberOf = (id) => Number(id.split('-')[1])
+/**
+ * compareEvents orders IDs of events: a number after the run of a server or, in a cluster, two numbers after the stream. It
+ * returns NaN for those of different runs or streams.
+ */
+export function compareEvents(a, b) {
+  const [[, of, n, k = 0], [, other, m, l = 0]] = [a, b].map((id) => /^(.+?)-(\d+)(?:-(\d+))?$/.exec(id) ?? [])
+  return of && of === other ? n - m || k - l : NaN
+}
 
 function remember(path, value) {
   cache.delete(path)
@@ -97,7 +133,8 @@ function useRefresh(load, relevant, key, every) {
       const ended = performance.now()
       next = ended + Math.max(80, 3 * (ended - started)) // reads of a busy fleet take at most a quarter of the server's time
       busy = false
-      if (!ok) soon(2000)
+      if (ok === late) soon(lateMs)
+      else if (!ok) soon(2000)
       else if (again) soon(0)
       again = false
     }
@@ -134,7 +171,8 @@ export function useQuery(path, relevant = () => true, every = 0) {
   const [state, set] = useState({})
   useRefresh(async (signal) => {
     try {
-      const data = await get(path, signal)
+      const {data, late: older} = await read(path, signal)
+      if (older && cache.has(path)) return late
       remember(path, data)
       set({path, data})
       return true
@@ -187,9 +225,10 @@ export function useList(path, name, {selects = () => true, relevant = () => true
   useRefresh(async (signal) => {
     const changes = meanwhile.current = []
     try {
-      const {data: page, after} = await read(path, signal)
+      const {data: page, after, late: older} = await read(path, signal)
+      if (older && cache.has(path)) return late
       remember(path, page)
-      const missed = changes.filter((change) => numberOf(change.id) > after)
+      const missed = changes.filter((change) => compareEvents(change.id, after) > 0)
       set((old) => {
         const next = old.path === path ? joined(old, page, name, key) : initial(path, page, name)
         return missed.length ? {...next, rows: applied(next, missed, keep.current)} : next

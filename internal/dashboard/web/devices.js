@@ -1,5 +1,6 @@
 // Notifying this device, and the person's other ones, by Web Push, even if no page is open.
 import {html, useEffect, useState} from './html.js'
+import {changedAt, fetchAfter} from './data.js'
 import {agentHref} from './route.js'
 import {Ago} from './time.js'
 import {Empty, Icon, Loading} from './parts.js'
@@ -91,7 +92,9 @@ export const pushes = () => isOn(state)
 /** call requests something from the API. It returns {status, result}, or {status, fault} if that failed. */
 async function call(method, target, body) {
   try {
-    const answer = await fetch(target, {method, headers: {'Content-Type': 'application/json'}, body: body && JSON.stringify(body)})
+    const reads = method === 'GET'
+    const answer = reads ? await fetchAfter(target) : await fetch(target, {method, headers: {'Content-Type': 'application/json'}, body: body && JSON.stringify(body)})
+    if (!reads) changedAt(answer)
     if (answer.status === 401) location.reload() // the sign-in has ended
     const result = answer.status === 204 ? {} : await answer.json()
     return answer.ok ? {status: answer.status, result} : {status: answer.status, fault: result.message}
