@@ -31,7 +31,7 @@ type Config struct {
 	CORSAllowedOrigins Origins          `env:"CORS_ALLOWED_ORIGINS" envDefault:"*" allowed:"* for all, or origins such as https://example.com or https://*.example.com, separated by commas"`
 	DefaultTTLMinutes  int              `env:"DEFAULT_TTL_MINUTES" envDefault:"30" allowed:"a whole number of minutes from 1 to 1440"`
 	ExpiryInterval     time.Duration    `env:"EXPIRY_INTERVAL" envDefault:"1s" allowed:"a duration from 10ms to 1h"`
-	DataDir            string           `env:"DATA_DIR" allowed:"a persistent directory; if unset, state is kept in memory only"`
+	DataDir            string           `env:"DATA_DIR" allowed:"a persistent directory, required with NATS_URL; if unset, state is kept in memory only"`
 	SessionRetention   time.Duration    `env:"SESSION_RETENTION" envDefault:"168h" allowed:"a duration from 0s to 87600h"`
 	HistoryRetention   time.Duration    `env:"HISTORY_RETENTION" allowed:"a duration from 1s to 87600h; if unset, SESSION_RETENTION, but at least one day"`
 	HistoryLimit       int              `env:"HISTORY_LIMIT" envDefault:"100" allowed:"a whole number from 1 to 10000"`
@@ -58,6 +58,19 @@ type Config struct {
 	VAPIDPrivateKey    VAPIDKey         `env:"VAPID_PRIVATE_KEY" allowed:"a private key as npx web-push generate-vapid-keys prints it: 32 bytes as base64url; if unset, one is made and kept in DATA_DIR"`
 	VAPIDSubject       VAPIDSubject     `env:"VAPID_SUBJECT" allowed:"a URL such as mailto:ops@example.com or https://example.com/contact; if unset, PUBLIC_URL if it begins with https://"`
 	PushAllowPrivate   bool             `env:"PUSH_ALLOW_PRIVATE" envDefault:"false" allowed:"true or false"`
+	NATSURL            NATSURLs         `env:"NATS_URL" allowed:"addresses of NATS servers such as nats://nats-1.example.com:4222 or tls://nats-1.example.com:4222, separated by commas, without a user if other credentials are set; if unset, the server is not part of a cluster"`
+	NATSStream         string           `env:"NATS_STREAM" envDefault:"KUBEAGENTS" allowed:"1 to 32 letters, digits, - and _, along with NATS_URL"`
+	NATSReplicas       int              `env:"NATS_REPLICAS" envDefault:"3" allowed:"1, 3 or 5, along with NATS_URL"`
+	NATSCredsFile      string           `env:"NATS_CREDS_FILE" allowed:"a credentials file of NATS, along with NATS_URL and without other credentials"`
+	NATSNKeyFile       string           `env:"NATS_NKEY_FILE" allowed:"a file with the seed of an NKey, along with NATS_URL and without other credentials"`
+	NATSUser           string           `env:"NATS_USER" allowed:"a user's name, along with NATS_URL and NATS_PASSWORD_FILE and without other credentials"`
+	NATSPasswordFile   string           `env:"NATS_PASSWORD_FILE" allowed:"a file with the user's password, along with NATS_USER"`
+	NATSCAFile         string           `env:"NATS_CA_FILE" allowed:"a file with CA certificates in PEM, along with NATS_URL; if unset, those of the system are used"`
+	NATSCertFile       string           `env:"NATS_CERT_FILE" allowed:"a file with a certificate in PEM, along with NATS_URL and NATS_KEY_FILE"`
+	NATSKeyFile        string           `env:"NATS_KEY_FILE" allowed:"a file with the certificate's key in PEM, along with NATS_URL and NATS_CERT_FILE"`
+	NATSMonitorURL     MonitorURLs      `env:"NATS_MONITOR_URL" allowed:"addresses of the monitoring of NATS servers such as http://nats-1.example.com:8222, separated by commas, without a user, along with NATS_URL"`
+	NATSStaleAfter     time.Duration    `env:"NATS_STALE_AFTER" envDefault:"15s" allowed:"a duration from 5s to 10m, along with NATS_URL"`
+	ServerName         string           `env:"SERVER_NAME" allowed:"1 to 64 letters, digits, dots, - and _; if unset, the machine's host name"`
 	LogLevel           LogLevel         `env:"LOG_LEVEL" envDefault:"info" allowed:"debug, info, warn or error"`
 	LogFormat          LogFormat        `env:"LOG_FORMAT" envDefault:"text" allowed:"text or json"`
 	ShutdownTimeout    time.Duration    `env:"SHUTDOWN_TIMEOUT" envDefault:"10s" allowed:"a duration from 100ms to 10m"`
@@ -87,20 +100,31 @@ func Load(environment map[string]string) (Config, error) {
 	if c.VAPIDSubject == "" && c.PublicURL.URL != nil && c.PublicURL.Scheme == "https" {
 		c.VAPIDSubject = VAPIDSubject(c.PublicURL.String())
 	}
-	c.outOfRange(func(field string) { faulty[field] = true })
+	report := func(field string) { faulty[field] = true }
+	c.outOfRange(report)
+	c.checkNATS(environment, report)
 
 	var faults []error
 	for field := range reflect.TypeFor[Config]().Fields() {
 		if faulty[field.Name] {
 			name := field.Tag.Get("env")
 			problem := "is " + strconv.Quote(environment[name]) + ", but"
-			if field.Type == reflect.TypeFor[Secret]() || field.Type == reflect.TypeFor[VAPIDKey]() {
+			if mayBeSecret(field.Type) {
 				problem = "(value not shown)"
 			}
 			faults = append(faults, fmt.Errorf("%s %s must be %s", name, problem, field.Tag.Get("allowed")))
 		}
 	}
 	return c, errors.Join(faults...)
+}
+
+// mayBeSecret reports whether an invalid value of the type may contain a secret.
+func mayBeSecret(t reflect.Type) bool {
+	switch t {
+	case reflect.TypeFor[Secret](), reflect.TypeFor[VAPIDKey](), reflect.TypeFor[NATSURLs](), reflect.TypeFor[MonitorURLs]():
+		return true
+	}
+	return false
 }
 
 // outOfRange calls report with each field whose value could be parsed but is not allowed.
@@ -130,6 +154,19 @@ func (c *Config) outOfRange(report func(field string)) {
 	check("TLSCertFile", c.TLSCertFile != "" || c.TLSKeyFile == "")
 	check("TLSKeyFile", c.TLSKeyFile != "" || c.TLSCertFile == "")
 	check("TLSClientCAFile", c.TLSClientCAFile == "" || c.TLSCertFile != "")
+	check("NATSStream", streamName.MatchString(c.NATSStream))
+	check("NATSReplicas", c.NATSReplicas == 1 || c.NATSReplicas == 3 || c.NATSReplicas == 5)
+	check("NATSUser", c.NATSUser != "" || c.NATSPasswordFile == "")
+	check("NATSPasswordFile", c.NATSPasswordFile != "" || c.NATSUser == "")
+	check("NATSCertFile", c.NATSCertFile != "" || c.NATSKeyFile == "")
+	check("NATSKeyFile", c.NATSKeyFile != "" || c.NATSCertFile == "")
+	if fields := c.credentials(); len(fields) > 1 {
+		for _, field := range fields {
+			report(field)
+		}
+	}
+	check("NATSStaleAfter", 5*time.Second <= c.NATSStaleAfter && c.NATSStaleAfter <= 10*time.Minute)
+	check("ServerName", c.ServerName == "" || serverName.MatchString(c.ServerName))
 	check("ShutdownTimeout", 100*time.Millisecond <= c.ShutdownTimeout && c.ShutdownTimeout <= 10*time.Minute)
 }
 

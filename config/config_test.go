@@ -25,6 +25,7 @@ func TestDefaults(t *testing.T) {
 			Port: 8080, CORSAllowedOrigins: config.Origins{"*"}, DefaultTTLMinutes: 30, ExpiryInterval: time.Second,
 			SessionRetention: 168 * time.Hour, HistoryRetention: 168 * time.Hour, HistoryLimit: 100, HistoryMaxBytes: 2 << 30, MaxSessions: 1_000_000,
 			EventWindow: 10_000, MaxSubscribers: 10_000, Capture: "full", TeamShare: 0.5, RateLimitReports: 1000, RateLimitReads: 100, MaxInFlight: 1000, AnswersMaxBytes: 64 << 20, BodiesMaxBytes: 64 << 20, LogFormat: "text", ShutdownTimeout: 10 * time.Second,
+			NATSStream: "KUBEAGENTS", NATSReplicas: 3, NATSStaleAfter: 15 * time.Second,
 		}, c)
 		require.Equal(t, []string{"127.0.0.1:8080", "[::1]:8080"}, c.Addresses())
 	}
@@ -49,6 +50,7 @@ func TestEverySettingIsRead(t *testing.T) {
 		EventWindow: 100, MaxSubscribers: 0, Capture: "titles", TeamShare: 0.25, TokensFile: "/t", MetricsPublic: true, WebhookSecret: secret, RateLimitReads: 7, MaxInFlight: 8, AnswersMaxBytes: 16 << 20, BodiesMaxBytes: 32 << 20,
 		TrustedProxies: config.Prefixes{netip.MustParsePrefix("10.0.0.0/8"), netip.MustParsePrefix("::1/128"), netip.MustParsePrefix("192.0.2.1/32")},
 		TLSCertFile:    "/c", TLSKeyFile: "/k", TLSClientCAFile: "/a", LogLevel: config.LogLevel{Level: slog.LevelDebug}, LogFormat: "json", ShutdownTimeout: time.Minute,
+		NATSStream: "KUBEAGENTS", NATSReplicas: 3, NATSStaleAfter: 15 * time.Second, // see TestSettingsOfAClusterAreRead
 	}, c)
 	require.Equal(t, []string{"[::1]:9"}, c.Addresses())
 	require.False(t, c.CORSAllowedOrigins.All())
@@ -223,10 +225,14 @@ func TestBoundaryValuesAreAccepted(t *testing.T) {
 		"ANSWERS_MAX_BYTES":   {"16MiB", "1TiB"},
 		"BODIES_MAX_BYTES":    {"16MiB", "1TiB"},
 		"MAX_IN_FLIGHT":       {"0", "1000000"},
+		"NATS_STREAM":         {"a", strings.Repeat("a", 32)},
+		"NATS_REPLICAS":       {"1", "3", "5"},
+		"NATS_STALE_AFTER":    {"5s", "10m"},
+		"SERVER_NAME":         {"a", strings.Repeat("a", 64)},
 		"SHUTDOWN_TIMEOUT":    {"100ms", "10m"},
 	} {
 		for _, value := range values {
-			_, err := config.Load(map[string]string{name: value, "DATA_DIR": "/d"})
+			_, err := config.Load(inCluster(map[string]string{name: value}))
 			require.NoError(t, err, "%s=%s", name, value)
 		}
 	}
