@@ -78,7 +78,7 @@ func (c *Conn) inspect(ctx context.Context) (seen []string, silent []error, err 
 	}
 	var wrong []error
 	for _, text := range c.settings.MonitorURLs {
-		page, err := parseAddress(text, "http", "http", "https")
+		page, err := url.Parse(text)
 		if err != nil {
 			return nil, nil, err
 		}

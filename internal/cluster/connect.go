@@ -52,9 +52,6 @@ type Conn struct {
 //
 // ctx ends the attempt, not the connection: that is what Close does.
 func Connect(ctx context.Context, settings Settings, logger *slog.Logger) (*Conn, error) {
-	if err := settings.Check(); err != nil {
-		return nil, err
-	}
 	connecting, stop := context.WithCancel(context.WithoutCancel(ctx))
 	c := &Conn{settings: settings, logger: logger, stop: stop, asking: map[int]context.CancelCauseFunc{}}
 	if err := c.open(ctx, connecting); err != nil {

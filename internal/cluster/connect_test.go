@@ -212,9 +212,6 @@ func TestConnectWays(t *testing.T) {
 		settings func(*cluster.Settings)
 	}{
 		"nothing": {func(*natsserver.Options) {}, func(*cluster.Settings) {}},
-		"an address without nats://": {func(*natsserver.Options) {}, func(s *cluster.Settings) {
-			s.URLs[0] = strings.TrimPrefix(s.URLs[0], "nats://")
-		}},
 		"a user and a password": {withPassword, func(s *cluster.Settings) {
 			s.User, s.PasswordFile = "kube", password
 		}},
@@ -322,7 +319,7 @@ func TestConnectRefused(t *testing.T) {
 		"nobody listens": {open, func(s *cluster.Settings) {
 			s.URLs = []string{"nats://kube:" + secret + "@127.0.0.1:1", "nats://127.0.0.1:2"}
 		}, []string{"127.0.0.1:1: can't be reached", "127.0.0.1:2: can't be reached", "refused"}},
-		"the monitoring's port": {open, func(s *cluster.Settings) { s.URLs[0] = s.MonitorURLs[0][len("http://"):] },
+		"the monitoring's port": {open, func(s *cluster.Settings) { s.URLs[0] = "nats" + s.MonitorURLs[0][len("http"):] },
 			[]string{"no greeting within"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -548,38 +545,4 @@ func TestConnectionLost(t *testing.T) {
 		return err == nil
 	})
 	assert.Equal(t, count("lost the connection to NATS"), count("connected to NATS again"), "%s", &l)
-}
-
-func TestSettings(t *testing.T) {
-	t.Parallel()
-	good := settingsFor("nats://a.example:4222", "b.example")
-	require.NoError(t, good.Check())
-	for name, fault := range map[string]struct {
-		change func(*cluster.Settings)
-		want   string
-	}{
-		"no address":         {func(s *cluster.Settings) { s.URLs = nil }, "NATS_URL: at least one"},
-		"no URL":             {func(s *cluster.Settings) { s.URLs[1] = "nats://k:" + secret + "@%" }, "NATS_URL: address 2"},
-		"another scheme":     {func(s *cluster.Settings) { s.URLs[0] = "http://a" }, "must begin with nats:// or tls://"},
-		"a monitoring's":     {func(s *cluster.Settings) { s.MonitorURLs = []string{"nats://a"} }, "NATS_MONITOR_URL"},
-		"a stream's name":    {func(s *cluster.Settings) { s.Stream = "a.b" }, "NATS_STREAM"},
-		"replicas":           {func(s *cluster.Settings) { s.Replicas = 2 }, "NATS_REPLICAS: 2 must be 1, 3 or 5"},
-		"no password":        {func(s *cluster.Settings) { s.User = "kube" }, "NATS_USER and NATS_PASSWORD_FILE"},
-		"no key":             {func(s *cluster.Settings) { s.CertFile = "a" }, "NATS_CERT_FILE and NATS_KEY_FILE"},
-		"two ways":           {func(s *cluster.Settings) { s.CredsFile, s.NKeyFile = "a", "b" }, "set only one"},
-		"a user and a file":  {func(s *cluster.Settings) { s.URLs[0], s.NKeyFile = "k:"+secret+"@a", "b" }, "set only one"},
-		"a path in a node's": {func(s *cluster.Settings) { s.URLs[0] = "nats://a/b" }, "is not the address of a node"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			settings := good
-			settings.URLs = append([]string(nil), good.URLs...)
-			fault.change(&settings)
-			err := settings.Check()
-			require.ErrorContains(t, err, fault.want)
-			assert.NotContains(t, err.Error(), secret)
-			var l logs
-			_, connectErr := cluster.Connect(t.Context(), settings, l.logger())
-			assert.Equal(t, err, connectErr)
-		})
-	}
 }
