@@ -64,6 +64,9 @@ func (s *Store) addPause(p pause) (added, dropped pause) {
 	if p.to <= p.from {
 		return p, pause{}
 	}
+	if n := len(s.pauses); n > 0 && s.pauses[n-1].to == p.to { // known from before the store was loaded
+		return p, pause{}
+	}
 	if s.pauses = append(s.pauses, p); len(s.pauses) > maxPauses {
 		dropped = s.pauses[0]
 		s.pauses = slices.Delete(s.pauses, 0, 1)

@@ -484,7 +484,8 @@ func (j *memoryJournal) file(st *store.Store, limit int) {
 		}
 		for _, key := range c.evicted {
 			j.filedTo = max(j.filedTo, c.message<<24|(1<<24-1))
-			touched[key], agents[key.AgentID] = touched[key], true
+			newest := touched[key]
+			touched[key], agents[key.AgentID] = newest, true
 		}
 	}
 	var filings []store.Filing

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -42,6 +41,7 @@ type LogOptions struct {
 	Metrics   *metrics.Metrics
 	Logger    *slog.Logger
 	Stale     time.Duration // without news from the stream for this long, the server is not ready
+	Leads     func() bool   // reports whether this server holds the lease; nil for never
 
 	Notes func([]journal.Note) // is called when notes were applied
 }
@@ -51,7 +51,6 @@ type LogOptions struct {
 type Log struct {
 	LogOptions
 	applier *recorder.Applier
-	lease   atomic.Uint64 // number of the lease that this server holds; 0 for none
 
 	mu      sync.Mutex
 	waiting map[string]*publication // own messages that are not applied yet, by ID
@@ -73,6 +72,9 @@ type publication struct {
 func NewLog(o LogOptions) *Log {
 	if o.Notes == nil {
 		o.Notes = func([]journal.Note) {}
+	}
+	if o.Leads == nil {
+		o.Leads = func() bool { return false }
 	}
 	l := &Log{LogOptions: o, waiting: map[string]*publication{}, teams: map[string]*store.Team{}}
 	at, _ := o.Journal.Position()
@@ -103,6 +105,13 @@ func (l *Log) teamOf(patterns []string) *store.Team {
 	return team
 }
 
+// ErrFenced is returned for a message of a holder of the lease that took effect after another one had begun: it changed
+// nothing.
+var ErrFenced = errors.New("another server has taken over")
+
+// Leads implements [recorder.Log].
+func (l *Log) Leads() bool { return l.LogOptions.Leads() }
+
 // Parallel implements [recorder.Log].
 func (l *Log) Parallel() int { return inFlight }
 
@@ -116,45 +125,38 @@ func (l *Log) Failure() error {
 
 // Record implements [recorder.Log].
 func (l *Log) Record(group []*recorder.Call) []*recorder.Call {
-	m, rooms := l.messageOf(group)
+	rooms := make([]*room, len(group))
 	defer func() {
 		for _, room := range rooms {
-			room.Release()
+			room.release()
 		}
 	}()
-	p := &publication{}
-	if m.IsEmpty() {
-		p.result.Outcomes = make([][]store.Outcome, len(rooms))
-	} else {
-		var err error
-		if p, err = l.publish(context.Background(), m); err != nil {
-			for _, c := range group {
-				c.Err = err
-			}
-			return group
+	for i, c := range group {
+		rooms[i] = &room{call: c}
+		if c.Removal == nil && c.Over == nil {
+			rooms[i] = l.roomFor(c)
 		}
-		recorder.NoteShared(group, p.durable, p.applied)
 	}
-	p.shareOut(group, rooms)
+	for _, s := range split(rooms) {
+		l.record(s)
+	}
+	for _, room := range rooms {
+		room.finish()
+	}
 	return group
 }
 
-// messageOf returns the message of a group, without the reports for which there is no room.
-func (l *Log) messageOf(group []*recorder.Call) (m *journal.Message, rooms []*room) {
-	m = &journal.Message{Server: l.Server}
-	for _, c := range group {
-		switch {
-		case c.Removal != nil:
-			m.Removed = append(m.Removed, *c.Removal)
-		case c.Over != nil:
-			m.Over = append(m.Over, c.Over...)
-		default:
-			room := l.roomFor(c)
-			rooms = append(rooms, room)
-			m.Requests = append(m.Requests, journal.Request{Agents: c.Team.Patterns(), Reports: room.reports})
-		}
+// record publishes a shipment and gives what became of it to its calls.
+func (l *Log) record(s *shipment) {
+	p, err := l.publish(context.Background(), &s.message)
+	if err == nil {
+		recorder.NoteShared(s.calls(), p.durable, p.applied)
+		s.shareOut(p.result)
+		return
 	}
-	return m, rooms
+	for _, load := range s.loads {
+		load.room.err = err
+	}
 }
 
 // Do implements [recorder.Log].
@@ -166,11 +168,24 @@ func (l *Log) Do(ctx context.Context, m *journal.Message) (deleted int, err erro
 	return p.result.Deleted, nil
 }
 
-// WriteNotes publishes notes, and returns once they are applied on this server.
-func (l *Log) WriteNotes(notes []journal.Note) error {
-	_, err := l.publish(context.Background(), &journal.Message{Notes: notes})
+// Box keeps notes for all servers. It implements [notify.Box].
+type Box struct {
+	log   *Log
+	lease uint64 // number of the lease under which the notes are written; 0 for none
+}
+
+// Box returns a box for all servers. With the number of a lease, what is written to it is rejected once another holder
+// has begun.
+func (l *Log) Box(lease uint64) *Box { return &Box{l, lease} }
+
+// WriteNotes stores and deletes notes, and returns once that is applied on this server.
+func (b *Box) WriteNotes(notes []journal.Note) error {
+	_, err := b.log.publish(context.Background(), &journal.Message{Lease: b.lease, Notes: notes})
 	return err
 }
+
+// Notes returns all notes that are applied on this server.
+func (b *Box) Notes() ([]journal.Note, error) { return b.log.Journal.Notes() }
 
 // newID returns an ID for a message.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
@@ -185,7 +200,7 @@ func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*pu
 	if err := l.Failure(); err != nil {
 		return nil, err
 	}
-	m.Server, m.Lease = l.Server, l.lease.Load()
+	m.Server = l.Server
 	p := &publication{done: make(chan struct{})}
 	l.mu.Lock()
 	l.waiting[id] = p
@@ -203,6 +218,9 @@ func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*pu
 	p.durable = time.Now()
 	select {
 	case <-p.done:
+		if p.result.Fenced {
+			return nil, ErrFenced
+		}
 		return p, nil
 	case <-ctx.Done():
 		return nil, &recorder.Unavailable{Cause: "the server has not got its own message from the stream in time", Unknown: true, Err: ctx.Err()}

@@ -65,6 +65,13 @@ func (p *progress) now() time.Time {
 	return p.at.Time.Add(time.Since(p.since))
 }
 
+// quiet returns for how long no message was applied.
+func (p *progress) quiet() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return time.Since(p.since)
+}
+
 // refuses returns why reports can't be accepted, "" if they can.
 func (p *progress) refuses() string {
 	p.mu.Lock()

@@ -240,6 +240,35 @@ func appendReport(b []byte, r *models.StatusReport) []byte {
 	return b
 }
 
+// ReportSize returns about how many bytes a report takes in a message, or a little more.
+func ReportSize(r *models.StatusReport) int {
+	const fixed, perText, fixedOfEvent, perChoice = 40, 3, 120, 8
+	n := fixed
+	for _, text := range reportTexts(r) {
+		n += len(*text) + perText
+	}
+	if r.Event == nil {
+		return n
+	}
+	n += fixedOfEvent
+	for _, text := range eventTexts(r.Event) {
+		n += len(*text) + perText
+	}
+	for _, id := range r.Event.RunningSubagents {
+		n += len(id) + perChoice
+	}
+	if q := r.Event.Question; q != nil {
+		n += fixed + len(q.Text) + len(q.Content) + len(q.AskedBy) + len(q.RequestedAs)
+		for _, choice := range q.Choices {
+			n += len(choice) + perChoice
+		}
+	}
+	if ack := r.Event.Acknowledge; ack != nil {
+		n += fixed + len(ack.By)
+	}
+	return n
+}
+
 // reportTexts returns pointers to the texts of a report, in the order in which they are encoded.
 func reportTexts(r *models.StatusReport) [9]*string {
 	return [...]*string{&r.AgentID, &r.AgentName, &r.AgentSource, &r.AgentHost, &r.SessionTopic, &r.SessionTitle, &r.Message, &r.Content, &r.ReportID}

@@ -138,6 +138,15 @@ func TestMessagesRoundTrip(t *testing.T) {
 	})
 }
 
+func TestReportsAreNoLargerThanEstimated(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		r := message{t}.report()
+		size := len(appendReport(nil, &r))
+		require.LessOrEqual(t, size, ReportSize(&r))
+		require.LessOrEqual(t, ReportSize(&r), size+400)
+	})
+}
+
 func TestCommitsRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		c := message{t}.commit()

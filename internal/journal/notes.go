@@ -61,16 +61,23 @@ func (j *Journal) Notes() ([]Note, error) {
 	return notes, nil
 }
 
-// HasNote reports whether there is a note with a key.
-func (j *Journal) HasNote(key string) (bool, error) {
+// Note returns the value of the note with a key, nil if there is none.
+func (j *Journal) Note(key string) ([]byte, error) {
 	j.mu.RLock()
 	defer j.mu.RUnlock()
 	if err := j.usable(); err != nil {
-		return false, err
+		return nil, err
 	}
-	_, err := j.engine.get(noteKey(key))
+	value, err := j.engine.get(noteKey(key))
 	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
+		return nil, nil
 	}
-	return err == nil, err
+	return append([]byte{}, value...), err
+}
+
+// LastSequence returns the greatest sequence of a record that the journal has assigned or was given, 0 for none.
+func (j *Journal) LastSequence() uint64 {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	return j.sequence
 }

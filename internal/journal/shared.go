@@ -312,6 +312,10 @@ func SequenceOf(message uint64, id string, index int) uint64 {
 	return message<<sequenceBits | xxhash.Sum64String(id)>>54<<14 | uint64(index)
 }
 
+// FirstMessageAfter returns the sequence of the first message of a stream such that its records have greater sequences
+// than this one.
+func FirstMessageAfter(record uint64) uint64 { return record>>sequenceBits + 2 }
+
 // lastSequenceOf returns a sequence such that no record of the message has a greater one.
 func lastSequenceOf(message uint64) uint64 { return (message+1)<<sequenceBits - 1 }
 

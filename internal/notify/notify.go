@@ -112,7 +112,7 @@ func (n *Notifier) now() time.Time {
 // ahead returns by how much the clock of sessions is ahead of that of the machine.
 func (n *Notifier) ahead() time.Duration {
 	if n.Now != nil {
-		return n.Now().Sub(time.Now()).Round(time.Second)
+		return time.Until(n.Now()).Round(time.Second)
 	}
 	return 0
 }

@@ -1,10 +1,12 @@
 package recorder
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
@@ -39,6 +41,7 @@ type Applier struct {
 	done    int              // parts that are applied
 	records int              // records that these made
 	paused  bool             // a pause was added that is not recorded yet
+	term    uint64           // see isFenced; 0 if it is not known
 }
 
 // ApplierOptions are the options of [NewApplier].
@@ -62,12 +65,19 @@ type Result struct {
 	Removed  []int             // sessions removed by each removal
 	Deleted  int               // records deleted from histories
 	Repeated int               // messages published again that another server had published again before
+	Fenced   bool              // it changed nothing, because a later holder of the lease has begun
 }
 
 // Apply applies the message at a position in the stream. If it returns an error, which is that of ctx or
 // [journal.ErrClosed], the message may have been applied in part; the server must be stopped.
 func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Position) (r Result, err error) {
 	a.begin(m, at)
+	if err := a.flushForgotten(ctx); err != nil {
+		return r, err
+	}
+	if r.Fenced, err = a.isFenced(ctx, m.Lease); r.Fenced || err != nil {
+		return r, cmp.Or(err, a.finish(ctx))
+	}
 	for _, q := range m.Requests {
 		r.Outcomes = append(r.Outcomes, make([]store.Outcome, 0, len(q.Reports)))
 	}
@@ -86,6 +96,33 @@ func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Posi
 		}
 	}
 	return r, a.finish(ctx)
+}
+
+// termKey is the key of the note with the number of the lease whose holder began last.
+const termKey = "term"
+
+// isFenced reports whether a message of a holder of the lease has no effect, because a later one has begun. It notes that
+// a later one begins. 0 stands for a message that has nothing to do with the lease.
+func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
+	if lease == 0 {
+		return false, nil
+	}
+	if a.term == 0 {
+		err := a.untilDone(ctx, func() error {
+			value, err := a.journal.Note(termKey)
+			a.term, _ = strconv.ParseUint(string(value), 10, 64) // 0 if there is no note
+			return err
+		})
+		if err != nil {
+			return false, err
+		}
+	}
+	if lease <= a.term {
+		return lease < a.term, nil
+	}
+	a.term = lease
+	note := journal.Note{Key: termKey, Value: strconv.AppendUint(nil, lease, 10)}
+	return false, a.commitAt(ctx, a.partly(), journal.Commit{Notes: []journal.Note{note}}, func() {})
 }
 
 // otherParts returns what applies the parts of a message besides its requests, one after another.
@@ -241,12 +278,19 @@ func (a *Applier) recallAll(ctx context.Context, reports []models.StatusReport, 
 		return err
 	}
 	if len(a.forgotten) > over {
-		c := journal.Commit{Position: a.partly()}
-		if err := a.untilDone(ctx, func() error { return a.append(c, func() { a.idle = 0 }) }); err != nil {
+		if err := a.flushForgotten(ctx); err != nil {
 			return err
 		}
 	}
 	return a.untilDone(ctx, func() error { return a.recallAgents(reports) })
+}
+
+// flushForgotten records in the journal what was forgotten, before anything is looked up there.
+func (a *Applier) flushForgotten(ctx context.Context) error {
+	if len(a.forgotten) == 0 && !a.store.HasForgotten() {
+		return nil
+	}
+	return a.commitAt(ctx, a.partly(), journal.Commit{}, func() {})
 }
 
 // answer looks up in the journal what an admission lacks.
@@ -371,7 +415,8 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 	c, err := journal.DecodeCommit(lost.Commit)
 	if err == nil {
 		err = a.untilDone(ctx, func() (err error) {
-			known, err = a.journal.HasNote(note.Key)
+			value, err := a.journal.Note(note.Key)
+			known = value != nil
 			return err
 		})
 	}
@@ -419,7 +464,12 @@ func (a *Applier) dropRepeated(c *journal.Commit) error {
 
 // commit appends a commit to the journal, with the position after the parts that are done, and calls apply.
 func (a *Applier) commit(ctx context.Context, c journal.Commit, apply func()) error {
-	c.Position = a.position()
+	return a.commitAt(ctx, a.position(), c, apply)
+}
+
+// commitAt is commit for another position.
+func (a *Applier) commitAt(ctx context.Context, p *journal.Position, c journal.Commit, apply func()) error {
+	c.Position = p
 	if a.paused {
 		c.Pauses = a.store.Pauses()
 	}

@@ -18,6 +18,9 @@ type ownLog struct{ *Settler }
 // Parallel implements [Log].
 func (ownLog) Parallel() int { return 1 }
 
+// Leads implements [Log].
+func (ownLog) Leads() bool { return true }
+
 // Now implements [Log].
 func (ownLog) Now() time.Time { return time.Now() }
 

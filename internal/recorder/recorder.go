@@ -36,6 +36,9 @@ type Log interface {
 	// Do records a message about what is to be deleted, and returns the number of records that it deleted.
 	Do(ctx context.Context, m *journal.Message) (deleted int, err error)
 
+	// Leads reports whether this server is the one that deletes what is over, for all servers with the log.
+	Leads() bool
+
 	// Failure returns why nothing can be recorded, or nil if something can.
 	Failure() error
 

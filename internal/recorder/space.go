@@ -38,7 +38,7 @@ func (r *Recorder) MeasureSpace(ctx context.Context) (dropped int, err error) {
 	for i := range shares {
 		share := &shares[i]
 		taken := use.of(share)
-		if !share.DropHistory || float64(taken) < dropFrom*float64(share.MaxBytes) {
+		if !share.DropHistory || !r.log.Leads() || float64(taken) < dropFrom*float64(share.MaxBytes) {
 			continue
 		}
 		n, err := r.dropOldest(ctx, agents[share.Team], 1-dropTo*float64(share.MaxBytes)/float64(taken))

@@ -75,7 +75,8 @@ func clockSetBack(from, to time.Time, elapsed time.Duration) time.Duration {
 // TrimHistory deletes history that is older than the retention. It does so about a hundred times per retention, but at
 // least once an hour and at most once a second.
 func (j Jobs) TrimHistory(ctx context.Context, retention time.Duration) {
-	Every(ctx, min(max(retention/100, time.Second), time.Hour), func(now time.Time) {
+	Every(ctx, min(max(retention/100, time.Second), time.Hour), func(time.Time) {
+		now := j.Recorder.Now()
 		deleted, err := j.Recorder.TrimHistory(ctx, now.Add(-retention))
 		if err == nil {
 			_, err = j.Recorder.TrimCold(ctx, now)
