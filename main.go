@@ -5,6 +5,7 @@ package main
 import (
 	"context"
 	"crypto/tls"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -33,6 +34,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/budget"
 	"github.com/kubeagents/kubeagents/internal/certs"
+	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/control"
 	"github.com/kubeagents/kubeagents/internal/dashboard"
@@ -105,7 +107,7 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	}
 	defer runtime.KeepAlive(floor)
 
-	a, err := assemble(cfg, logger, audit)
+	a, err := assemble(ctx, cfg, logger, audit)
 	if err != nil {
 		return err
 	}
@@ -147,9 +149,13 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 		return errors.Join(err, server.Close())
 	}
 	a.handler.SetReady()
+	membership := make(chan error, 1)
+	if a.member != nil {
+		background.Go(func() { membership <- a.member.Run(backgroundCtx, a.signIns, a.lead) })
+	}
 	logger.Info("ready")
 	tellSystemd(daemon.SdNotifyReady, logger)
-	if a.journal != nil {
+	if a.journal != nil && a.member == nil {
 		defer func() { a.journal.MarkAlive(time.Now()) }()
 	}
 	for _, job := range a.jobs() {
@@ -159,6 +165,8 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	select {
 	case err := <-served:
 		return fmt.Errorf("serve: %w", err)
+	case err := <-membership:
+		return errors.Join(fmt.Errorf("the server must start again to go on with its cluster: %w", err), server.Close())
 	case <-ctx.Done():
 	}
 	logger.Info("stopping", "timeout", cfg.ShutdownTimeout)
@@ -186,10 +194,13 @@ type app struct {
 	store      *store.Store
 	metrics    *metrics.Metrics
 	journal    *journal.Journal // nil if state is kept in memory only
+	member     *cluster.Member  // nil if the server is not one of a cluster
+	signIns    *access.SignIns  // nil without tokens
 	recorder   *recorder.Recorder
 	hub        *live.Hub
 	notifier   *notify.Notifier
 	devices    *devices.Registry
+	push       *push.Service // nil if Web Push is off
 	handler    *handlers.Handler
 	tracer     *tracing.Tracer // nil if nothing is traced
 	encryption *tls.Config     // nil without TLS
@@ -197,7 +208,7 @@ type app struct {
 }
 
 // assemble creates the parts of the server, each with the settings for it. Nothing runs yet.
-func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
+func assemble(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 	a := &app{cfg: cfg, logger: logger, store: store.New(store.Options{
 		DefaultTTL:       time.Duration(cfg.DefaultTTLMinutes) * time.Minute,
 		SessionRetention: cfg.SessionRetention,
@@ -207,6 +218,7 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 		DataMaxBytes:     int64(cfg.DataMaxBytes),
 		EventWindow:      cfg.EventWindow,
 		Journaled:        cfg.DataDir != "",
+		Replicated:       cfg.NATSURL != nil,
 	})}
 	a.metrics = metrics.New(a.store, version.String())
 	guard, watched, err := openAccess(cfg, a.store, a.metrics, logger)
@@ -226,18 +238,22 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 	if err != nil {
 		return nil, err
 	}
-	if a.journal, err = openJournal(cfg, a.metrics, logger); err != nil {
+	streamID, err := a.openRecorder(ctx)
+	if err != nil {
 		return nil, err
 	}
-	if a.notifier, watched, err = openNotifier(cfg, a.store, a.journal, a.metrics, logger); err != nil {
+	if a.member != nil && guard.Tokens != nil {
+		guard.SignIns = access.NewSharedSignIns(guard.Tokens, a.member.SignIns())
+	}
+	a.signIns = guard.SignIns
+	if a.notifier, watched, err = a.openNotifier(); err != nil {
 		return nil, err
 	}
 	a.watched = append(a.watched, watched...)
-	if a.devices, err = openDevices(cfg, a.notifier, guard.Tokens, a.journal, logger); err != nil {
+	if a.devices, err = a.openDevices(guard.Tokens); err != nil {
 		return nil, err
 	}
-	a.recorder = recorder.New(a.store, a.journal, a.metrics)
-	a.hub = live.New(a.store, a.metrics, live.Options{MaxSubscribers: cfg.MaxSubscribers, QueueSize: cfg.EventWindow / 2})
+	a.hub = live.New(a.store, a.metrics, live.Options{MaxSubscribers: cfg.MaxSubscribers, QueueSize: cfg.EventWindow / 2, Stream: streamID})
 	responses, bodies := budget.New(int64(cfg.AnswersMaxBytes)), budget.New(int64(cfg.BodiesMaxBytes))
 	a.metrics.AddAnswers(responses)
 	a.metrics.AddBodies(bodies)
@@ -245,10 +261,110 @@ func assemble(cfg config.Config, logger, audit *slog.Logger) (*app, error) {
 		Store: a.store, Recorder: a.recorder, Journal: a.journal, Hub: a.hub, Metrics: a.metrics, Logger: logger,
 		Version: version.String(), Commit: version.Commit(), Access: guard, Responses: responses, Bodies: bodies, Capture: cfg.Capture,
 		Dashboard: page, PublicURL: cfg.PublicURL.URL, Notifier: a.notifier, Devices: a.devices, Tracing: a.tracer != nil, HasRules: cfg.NotifyFile != "",
+		Cluster: a.cluster(),
 	})
 	a.metrics.AddReady(a.handler.IsReady)
 	a.metrics.AddLimits(limitsOf(cfg))
 	return a, nil
+}
+
+// cluster returns what the handler needs of the cluster, nil if there is none.
+func (a *app) cluster() handlers.Cluster {
+	if a.member == nil {
+		return nil
+	}
+	return a.member
+}
+
+// openRecorder opens the journal, and the recorder that writes to it. In a cluster, it returns what identifies the stream
+// that the servers share.
+func (a *app) openRecorder(ctx context.Context) (streamID string, err error) {
+	if a.cfg.NATSURL == nil {
+		if a.journal, err = openJournal(a.cfg, a.metrics, a.logger); err == nil {
+			a.recorder = recorder.New(a.store, a.journal, a.metrics)
+		}
+		return "", err
+	}
+	a.member, err = cluster.Join(ctx, cluster.MemberOptions{
+		Settings: natsSettings(a.cfg), Server: serverName(a.cfg), Version: version.String(), DataDir: a.cfg.DataDir, Stale: a.cfg.NATSStaleAfter,
+		Logger: a.logger, Open: func() (*journal.Journal, error) { return openJournal(a.cfg, nil, a.logger) },
+	})
+	if err != nil {
+		return "", err
+	}
+	a.journal = a.member.Journal
+	a.metrics.AddJournal(a.journal)
+	a.recorder = recorder.NewShared(a.store, a.journal, a.member.Log(a.store, a.metrics, a.applied))
+	return a.member.StreamID(), nil
+}
+
+// applied tells everybody who keeps notes that some were written, by any server of the cluster.
+func (a *app) applied(notes []journal.Note) {
+	if a.push != nil {
+		a.push.Applied(notes)
+	}
+	a.notifier.Applied(notes)
+	a.devices.Applied(notes)
+}
+
+// catchUp reads the notes once the server has caught up with its cluster.
+func (a *app) catchUp(ctx context.Context) {
+	if a.member.AwaitCaughtUp(ctx) != nil {
+		return
+	}
+	err := a.notifier.Load()
+	if a.push != nil {
+		err = errors.Join(a.push.Load(a.notifier.Box), err)
+	}
+	if err = errors.Join(err, a.devices.Load()); err != nil {
+		a.logger.Error("what the cluster keeps for notifications can't be read", "error", err.Error())
+	}
+	err = a.member.Told(func(text []byte) {
+		var use notify.Use
+		if json.Unmarshal(text, &use) == nil {
+			a.notifier.Shared(use)
+		}
+	})
+	if err != nil {
+		a.logger.Error("this server does not learn who looks at the dashboard at others", "error", err.Error())
+	}
+}
+
+// lead does what one server of a cluster does for all of them, until ctx is done. What it writes to box is rejected once
+// another server does it.
+func (a *app) lead(ctx context.Context, box *cluster.Box) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() {
+		if a.push != nil {
+			if err := a.push.MakeKeys(box); err != nil {
+				a.logger.Warn("the keys of Web Push could not be made", "error", err.Error())
+			}
+		}
+		a.notifier.Act(ctx, box)
+	})
+	running.Go(func() { a.periodic().TrimHistory(ctx, a.cfg.HistoryRetention) })
+}
+
+// natsSettings returns the settings of the connection to NATS.
+func natsSettings(cfg config.Config) cluster.Settings {
+	return cluster.Settings{
+		URLs: cfg.NATSURL, Stream: cfg.NATSStream, Replicas: cfg.NATSReplicas, CredsFile: cfg.NATSCredsFile, NKeyFile: cfg.NATSNKeyFile,
+		User: cfg.NATSUser, PasswordFile: cfg.NATSPasswordFile, CAFile: cfg.NATSCAFile, CertFile: cfg.NATSCertFile, KeyFile: cfg.NATSKeyFile,
+		MonitorURLs: cfg.NATSMonitorURL,
+	}
+}
+
+// serverName returns the name of this server among those of its cluster.
+func serverName(cfg config.Config) string {
+	if cfg.ServerName != "" {
+		return cfg.ServerName
+	}
+	name, err := os.Hostname()
+	if err != nil {
+		return "kubeagents"
+	}
+	return name
 }
 
 // limitsOf returns the limits in effect, by setting. 0 stands for none.
@@ -267,25 +383,34 @@ func limitsOf(cfg config.Config) map[string]int64 {
 	return limits
 }
 
+// periodic returns the periodic jobs.
+func (a *app) periodic() upkeep.Jobs {
+	return upkeep.Jobs{Store: a.store, Recorder: a.recorder, Metrics: a.metrics, Logger: a.logger}
+}
+
 // jobs returns what runs in the background while the server is ready. Each job ends with its context.
 func (a *app) jobs() []func(context.Context) {
-	periodic := upkeep.Jobs{Store: a.store, Recorder: a.recorder, Metrics: a.metrics, Logger: a.logger}
 	jobs := []func(context.Context){
 		a.hub.Run,
-		func(ctx context.Context) { periodic.Expire(ctx, a.cfg.ExpiryInterval) },
+		func(ctx context.Context) { upkeep.Every(ctx, refreshEvery, func(time.Time) { a.devices.Refresh() }) },
 	}
-	jobs = append(jobs, a.notifier.Run, func(ctx context.Context) { upkeep.Every(ctx, refreshEvery, func(time.Time) { a.devices.Refresh() }) })
+	switch {
+	case a.member != nil:
+		jobs = append(jobs, a.catchUp)
+	default:
+		jobs = append(jobs, a.notifier.Run, func(ctx context.Context) { a.periodic().Expire(ctx, a.cfg.ExpiryInterval) })
+	}
 	if a.journal == nil {
 		return jobs
 	}
-	return append(jobs,
-		func(ctx context.Context) { upkeep.Every(ctx, aliveEvery, a.journal.MarkAlive) },
-		func(ctx context.Context) { periodic.TrimHistory(ctx, a.cfg.HistoryRetention) },
-		periodic.MeasureDisk,
-		func(ctx context.Context) {
-			serveControl(ctx, a.journal, a.handler.IsReady, datadir.Find(a.cfg.DataDir), a.logger)
-		},
-	)
+	if a.member == nil {
+		jobs = append(jobs,
+			func(ctx context.Context) { upkeep.Every(ctx, aliveEvery, a.journal.MarkAlive) },
+			func(ctx context.Context) { a.periodic().TrimHistory(ctx, a.cfg.HistoryRetention) })
+	}
+	return append(jobs, a.periodic().MeasureDisk, func(ctx context.Context) {
+		serveControl(ctx, a.journal, a.handler.IsReady, datadir.Find(a.cfg.DataDir), a.logger)
+	})
 }
 
 // urlOf returns the URL of the server that listens on address: PUBLIC_URL if it is set, otherwise one that works on this
@@ -378,54 +503,72 @@ func openTracer(logger *slog.Logger) (*tracing.Tracer, error) {
 }
 
 // openNotifier returns the notifier, and the rules file to watch, nil without NOTIFY_FILE.
-func openNotifier(cfg config.Config, st *store.Store, j *journal.Journal, m *metrics.Metrics, logger *slog.Logger) (*notify.Notifier, []*watch.Files, error) {
-	o := notify.Options{Store: st, Metrics: m, Logger: logger, Link: func(key store.SessionKey) string { return linkTo(cfg, key) }}
-	if j != nil {
-		o.Box = j
+func (a *app) openNotifier() (*notify.Notifier, []*watch.Files, error) {
+	o := notify.Options{Store: a.store, Metrics: a.metrics, Logger: a.logger, Link: func(key store.SessionKey) string { return linkTo(a.cfg, key) }, Box: a.box()}
+	if a.member != nil {
+		o.Now = a.member.Now
+		o.Cluster = &notify.Cluster{Sender: a.member.LeaseHolder, Share: func(use notify.Use) {
+			if text, err := json.Marshal(use); err == nil {
+				a.member.Tell(text)
+			}
+		}}
 	}
 	notifier := notify.New(o)
-	if cfg.NotifyFile == "" {
+	if a.cfg.NotifyFile == "" {
 		return notifier, nil, nil
 	}
-	files, err := watch.Open("notification rules", []watch.File{{Setting: "NOTIFY_FILE", Path: cfg.NotifyFile}}, func(texts [][]byte) error {
+	files, err := watch.Open("notification rules", []watch.File{{Setting: "NOTIFY_FILE", Path: a.cfg.NotifyFile}}, func(texts [][]byte) error {
 		rules, err := notify.Parse(texts[0], notify.Resolve(os.LookupEnv))
 		if err == nil {
 			notifier.SetConfig(rules)
 		}
 		return err
-	}, m, logger)
+	}, a.metrics, a.logger)
 	if err != nil {
 		return nil, nil, &config.SettingError{Err: err}
 	}
 	return notifier, []*watch.Files{files}, nil
 }
 
+// box returns where notes are kept, nil if state is kept in memory only.
+func (a *app) box() notify.Box {
+	switch {
+	case a.member != nil:
+		return a.member.Box()
+	case a.journal != nil:
+		return a.journal
+	}
+	return nil
+}
+
 // openDevices returns the devices that are notified by Web Push.
-func openDevices(cfg config.Config, notifier *notify.Notifier, tokens *access.Keyring, j *journal.Journal, logger *slog.Logger) (*devices.Registry, error) {
-	o := devices.Options{Notifier: notifier, Logger: logger, Grant: func(token string) (*access.Grant, bool) {
+func (a *app) openDevices(tokens *access.Keyring) (registry *devices.Registry, err error) {
+	o := devices.Options{Notifier: a.notifier, Logger: a.logger, Box: a.box(), Replicated: a.member != nil, Grant: func(token string) (*access.Grant, bool) {
 		if tokens == nil {
 			return nil, token == ""
 		}
 		grant := tokens.Known(token)
 		return grant, grant != nil
 	}}
-	if j != nil {
-		o.Box = j
-	}
-	service, reason, err := push.Open(o.Box, push.Settings{
-		Keys: cfg.VAPIDPrivateKey.Keys, Subject: string(cfg.VAPIDSubject), AllowPrivate: cfg.PushAllowPrivate,
-	})
-	if err != nil {
+	settings := push.Settings{Keys: a.cfg.VAPIDPrivateKey.Keys, Subject: string(a.cfg.VAPIDSubject), AllowPrivate: a.cfg.PushAllowPrivate}
+	if a.member != nil {
+		o.Now = a.member.Now
+		a.push, o.Reason = push.New(settings)
+	} else if a.push, o.Reason, err = push.Open(o.Box, settings); err != nil {
 		return nil, err
 	}
-	if o.Reason = reason; service != nil {
-		o.Push = service
+	if a.push != nil {
+		o.Push = a.push
 	}
-	registry, err := devices.Open(o)
-	if err == nil && tokens != nil {
+	if a.member != nil {
+		registry = devices.New(o)
+	} else if registry, err = devices.Open(o); err != nil {
+		return nil, err
+	}
+	if tokens != nil {
 		tokens.AfterLoad(registry.Refresh)
 	}
-	return registry, err
+	return registry, nil
 }
 
 // refreshEvery is how often devices are checked for tokens that have expired. Until then, they are not notified either.
@@ -474,7 +617,7 @@ func allowed(cfg config.Config) string {
 	return "read, report and remove"
 }
 
-// openJournal opens the journal in the data directory. It returns nil if state is kept in memory only.
+// openJournal opens the journal in the data directory. It returns nil if state is kept in memory only. m may be nil.
 func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*journal.Journal, error) {
 	if cfg.DataDir == "" {
 		return nil, nil
@@ -490,7 +633,9 @@ func openJournal(cfg config.Config, m *metrics.Metrics, logger *slog.Logger) (*j
 	if err != nil {
 		return nil, datadir.Explain(cfg.DataDir, err)
 	}
-	m.AddJournal(j)
+	if m != nil {
+		m.AddJournal(j)
+	}
 	return j, nil
 }
 

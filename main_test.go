@@ -103,7 +103,7 @@ func TestBudgetsHaveTheirSettings(t *testing.T) {
 	cfg, err := config.Load(map[string]string{"ANSWERS_MAX_BYTES": "17MiB", "BODIES_MAX_BYTES": "18MiB"})
 	require.NoError(t, err)
 	logger := slog.New(slog.DiscardHandler)
-	a, err := assemble(cfg, logger, logger)
+	a, err := assemble(t.Context(), cfg, logger, logger)
 	require.NoError(t, err)
 	require.EqualValues(t, 17<<20, a.handler.Responses.Bound())
 	require.EqualValues(t, 18<<20, a.handler.Bodies.Bound())
@@ -124,7 +124,7 @@ func TestGaugesOfTheServer(t *testing.T) {
 	cfg, err := config.Load(settings)
 	require.NoError(t, err)
 	logger := slog.New(slog.DiscardHandler)
-	a, err := assemble(cfg, logger, logger)
+	a, err := assemble(t.Context(), cfg, logger, logger)
 	require.NoError(t, err)
 	gauges := func() map[string]bool {
 		w := httptest.NewRecorder()
@@ -162,11 +162,12 @@ func TestJobs(t *testing.T) {
 		}
 		j, st := open(fs)
 		m := metrics.New(st, "test")
-		notifier, _, err := openNotifier(config.Config{}, st, j, m, logger)
-		require.NoError(t, err)
-		a := &app{logger: logger, store: st, metrics: m, journal: j, recorder: recorder.New(st, j, m), notifier: notifier,
+		a := &app{logger: logger, store: st, metrics: m, journal: j, recorder: recorder.New(st, j, m),
 			hub: live.New(st, m, live.Options{MaxSubscribers: 1, QueueSize: 10}),
 			cfg: config.Config{ExpiryInterval: time.Hour, HistoryRetention: time.Hour, DataDir: filepath.Join(t.TempDir(), "none")}} // without a control socket, which would stop the clock
+		var err error
+		a.notifier, _, err = a.openNotifier()
+		require.NoError(t, err)
 		report := func() store.Outcome {
 			outcomes, err := a.recorder.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Running}}, time.Now(), nil)
 			require.NoError(t, err)

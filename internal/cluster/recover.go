@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"errors"
-	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -13,42 +12,36 @@ import (
 // againSize is about how many bytes of lost messages are published again at once.
 const againSize = 512 << 10
 
-// Rejoin prepares a server that goes on with its journal: it checks that the stream has the last message that the server
-// applied. If the stream has lost it, Rejoin finds the last message that both have, and publishes again what the server
-// applied after that. It returns the position to go on from, or ErrTrimmed if the server must start from a snapshot.
-//
-// Call it before [NewLog], while nothing is applied.
-func Rejoin(ctx context.Context, o LogOptions) (at journal.Position, err error) {
-	l := &Log{LogOptions: o, waiting: map[string]*publication{}}
-	at, ok := o.Journal.Position()
-	if !ok {
-		return at, nil
-	}
+// rejoin checks that the stream has the last message that the server applied. If the stream has lost it, rejoin publishes
+// again what the server applied after the last message that both have. Then, or if the stream no longer has the next
+// message, the server must start from another state, and rejoin returns false.
+func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, err error) {
+	l := m.log(nil, nil)
 	info, err := l.info(ctx)
 	if err != nil {
-		return at, err
+		return false, err
 	}
 	if at.Sequence+1 < info.State.FirstSeq {
-		return at, fmt.Errorf("%w: it begins at %d, and %d is needed", ErrTrimmed, info.State.FirstSeq, at.Sequence+1)
+		m.Logger.Warn("this server was away for long: it starts from a snapshot", "applied", at.Sequence, "first", info.State.FirstSeq)
+		return false, nil
 	}
 	if at.Sequence <= info.State.LastSeq {
 		if same, err := l.has(ctx, at); same || err != nil {
-			return at, err
+			return same, err
 		}
 	}
-	return l.publishLost(ctx, at, info)
+	return false, l.publishLost(ctx, at, info)
 }
 
-// publishLost publishes again what the server applied after the last message that it has in common with the stream, and
-// returns the position of that message.
-func (l *Log) publishLost(ctx context.Context, at journal.Position, info *jetstream.StreamInfo) (common journal.Position, err error) {
+// publishLost publishes again what the server applied after the last message that it has in common with the stream.
+func (l *Log) publishLost(ctx context.Context, at journal.Position, info *jetstream.StreamInfo) error {
 	var applied []journal.Applied
-	err = l.Journal.EachApplied(0, func(a journal.Applied) error {
+	err := l.Journal.EachApplied(0, func(a journal.Applied) error {
 		applied = append(applied, a)
 		return nil
 	})
 	if err != nil {
-		return common, err
+		return err
 	}
 	lost := len(applied)
 	for ; lost > 0; lost-- {
@@ -56,22 +49,20 @@ func (l *Log) publishLost(ctx context.Context, at journal.Position, info *jetstr
 		if p.Sequence > info.State.LastSeq || p.Partial() {
 			continue
 		}
-		if same, err := l.has(ctx, p); err != nil {
-			return common, err
-		} else if same {
-			common = p
+		same, err := l.has(ctx, p)
+		if err != nil {
+			return err
+		}
+		if same {
 			break
 		}
 	}
-	if lost == 0 && len(applied) > 0 && info.State.FirstSeq > 1 {
-		return common, fmt.Errorf("%w, and everything that this server still knows of: move DATA_DIR into a new stream", ErrDiverged)
+	if lost == 0 && info.State.FirstSeq > 1 {
+		l.Logger.Error("the stream has nothing of what this server knows of: some of it may be lost for good", "applied", at.Sequence)
 	}
 	l.Logger.Error("the stream has lost messages that were acknowledged: they are published again from this server's journal",
-		"last_common", common.Sequence, "last_applied", at.Sequence, "messages", len(applied)-lost)
-	if common.Sequence == 0 {
-		common.Time = at.Time
-	}
-	return common, l.publishAgain(ctx, applied[lost:])
+		"applied", at.Sequence, "last", info.State.LastSeq, "messages", len(applied)-lost)
+	return l.publishAgain(ctx, applied[lost:])
 }
 
 // publishAgain publishes messages again, by what they came to.

@@ -1,0 +1,427 @@
+package cluster
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/datadir"
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+const (
+	joinPause = 2 * time.Second // between two attempts to join
+
+	// A tick is published if no message was applied for tickEvery, so that sessions expire in quiet. It is also how often
+	// the holder of the lease looks for sessions to evict.
+	tickEvery  = time.Second
+	evictLimit = 1000 // sessions evicted by one message
+
+	// A snapshot is written once so many messages were applied since the last one, or after a time if there was any.
+	snapshotEvery  = 100_000
+	snapshotAfter  = time.Hour
+	snapshotPause  = time.Minute // between two looks
+	firstSnapshot  = 30 * time.Second
+	setupSnapshots = 10 * time.Minute // limit of the first one of a stream
+)
+
+// MemberOptions are the options of [Join].
+type MemberOptions struct {
+	Settings Settings
+	Server   string // the name of this server, different from those of the others
+	Version  string // of the program
+	DataDir  string
+	Open     func() (*journal.Journal, error) // opens the journal in DataDir
+	Stale    time.Duration                    // see [LogOptions]
+	Logger   *slog.Logger
+}
+
+// Member is what makes a server one of several. Its methods are safe for concurrent use.
+type Member struct {
+	MemberOptions
+	Journal *journal.Journal // open; the caller closes it
+
+	conn      *Conn
+	stream    jetstream.Stream
+	created   time.Time // when the stream was made
+	lease     *Lease
+	presence  *Presence
+	snapshots *Snapshots
+	signIns   *SignIns
+	shared    *Log // see [Member.Log]
+}
+
+// Join connects to NATS, makes the stream if there is none, and opens the journal. If the stream no longer has what the
+// journal needs next, it takes the place of the journal's state with the newest snapshot. It tries again until it
+// succeeds, unless the error can't go away by itself.
+func Join(ctx context.Context, o MemberOptions) (*Member, error) {
+	m := &Member{MemberOptions: o}
+	for logged := ""; ; {
+		err := m.join(ctx)
+		if err == nil {
+			return m, nil
+		}
+		m.leave()
+		var fatal *fatalError
+		if errors.As(err, &fatal) || ctx.Err() != nil {
+			return nil, errors.Join(err, ctx.Err())
+		}
+		if text := err.Error(); text != logged {
+			logged = text
+			o.Logger.Warn("the server can't join its cluster yet: it tries again", "error", text)
+		}
+		sleep(ctx, joinPause)
+	}
+}
+
+// fatalError is an error that does not go away by itself.
+type fatalError struct{ error }
+
+// Unwrap returns the underlying error.
+func (e *fatalError) Unwrap() error { return e.error }
+
+// leave undoes an attempt to join.
+func (m *Member) leave() {
+	if m.Journal != nil {
+		m.Journal.Close() //nolint:errcheck // nothing was written that is not in the stream
+		m.Journal = nil
+	}
+	if m.conn != nil {
+		m.conn.Close()
+		m.conn = nil
+	}
+}
+
+// join is one attempt to join.
+func (m *Member) join(ctx context.Context) (err error) {
+	if m.conn, err = Connect(ctx, m.Settings, m.Logger); err != nil {
+		return err
+	}
+	if m.Journal, err = m.Open(); err != nil {
+		return &fatalError{err}
+	}
+	at, known := m.Journal.Position()
+	own := !known && m.Journal.LastSequence() > 0
+	first := uint64(1)
+	if own {
+		first = journal.FirstMessageAfter(m.Journal.LastSequence())
+	}
+	if m.stream, err = m.conn.Ensure(ctx, first); err != nil {
+		return err
+	}
+	if err := m.conn.CheckNodes(ctx, m.stream); err != nil {
+		return err
+	}
+	if err := m.openBuckets(ctx); err != nil {
+		return err
+	}
+	info := m.stream.CachedInfo()
+	m.created = info.Created
+	switch {
+	case own:
+		return m.seed(ctx, first)
+	case !known && info.State.FirstSeq > 1:
+		return m.startAnew(ctx)
+	case !known:
+		return nil
+	}
+	goOn, err := m.rejoin(ctx, at)
+	if err != nil || goOn {
+		return err
+	}
+	return m.startAnew(ctx)
+}
+
+// openBuckets opens the buckets beside the stream.
+func (m *Member) openBuckets(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
+	defer cancel()
+	js := m.conn.JetStream()
+	leases, err := js.KeyValue(ctx, m.Settings.LeasesBucket())
+	if err != nil {
+		return err
+	}
+	servers, err := js.KeyValue(ctx, m.Settings.ServersBucket())
+	if err != nil {
+		return err
+	}
+	signIns, err := js.KeyValue(ctx, m.Settings.SignInsBucket())
+	if err != nil {
+		return err
+	}
+	snapshots, err := js.ObjectStore(ctx, m.Settings.SnapshotsBucket())
+	if err != nil {
+		return err
+	}
+	chunks, err := js.Stream(ctx, "OBJ_"+m.Settings.SnapshotsBucket())
+	if err != nil {
+		return err
+	}
+	m.lease = NewLease(leases, m.Server, m.Logger)
+	m.presence = NewPresence(servers, m.self, m.Logger)
+	m.snapshots = NewSnapshots(snapshots, chunks, m.Logger)
+	m.signIns = NewSignIns(signIns, m.Logger)
+	reconnected := func(*nats.Conn) {
+		m.presence.Reconnected()
+		m.signIns.Reconnected()
+	}
+	m.conn.NATS().SetReconnectHandler(reconnected)
+	return nil
+}
+
+// seed makes the state of a server that was alone the beginning of an empty stream, whose first message has the given
+// sequence.
+func (m *Member) seed(ctx context.Context, first uint64) error {
+	other := &fatalError{fmt.Errorf("DATA_DIR %s holds state that the NATS stream %s does not have: move the directory away to join, "+
+		"or set NATS_STREAM to a new name to begin a cluster with this state", m.DataDir, m.Settings.Stream)}
+	state := m.stream.CachedInfo().State
+	if state.LastSeq != 0 && state.LastSeq != first-1 || state.Msgs > 0 {
+		return other
+	}
+	text := (&journal.Message{Server: m.Server}).Encode(nil)
+	msg := &nats.Msg{Subject: m.Settings.Subject(), Data: text, Header: nats.Header{jetstream.MsgIDHeader: {newID()}}}
+	ack, err := m.conn.JetStream().PublishMsg(ctx, msg, jetstream.WithExpectStream(m.Settings.Stream), jetstream.WithExpectLastSequence(state.LastSeq))
+	var api *jetstream.APIError
+	switch {
+	case errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
+		return other
+	case err != nil:
+		return err
+	case ack.Sequence != first:
+		return &fatalError{fmt.Errorf("the NATS stream %s begins at %d, and this server needs one that begins at %d: set NATS_STREAM to a new name", m.Settings.Stream, ack.Sequence, first)}
+	}
+	at := journal.Position{Sequence: first - 1, ID: newID(), Time: time.Now()}
+	if err := m.Journal.Advance(at, nil); err != nil {
+		return err
+	}
+	m.Logger.Info("the state of this server is the beginning of the stream", "stream", m.Settings.Stream, "first_message", first)
+	ctx, cancel := context.WithTimeout(ctx, setupSnapshots)
+	defer cancel()
+	return m.writeSnapshot(ctx)
+}
+
+// startAnew takes the place of the journal's state with the newest snapshot or, if the stream still has all messages, with
+// nothing.
+func (m *Member) startAnew(ctx context.Context) error {
+	if err := m.Journal.Close(); err != nil {
+		return err
+	}
+	m.Journal = nil
+	first := m.stream.CachedInfo().State.FirstSeq
+	snapshot, err := m.snapshots.Newest(ctx)
+	switch {
+	case errors.Is(err, ErrNoSnapshot) && first <= 1:
+		err = datadir.Replace(m.DataDir, journal.Lock, func(string) error { return nil })
+	case errors.Is(err, ErrNoSnapshot):
+		return fmt.Errorf("the stream begins at %d, and there is no snapshot of what was before: another server must write one", first)
+	case err == nil && snapshot.sequence+1 < first:
+		return fmt.Errorf("the newest snapshot ends at %d, and the stream begins at %d", snapshot.sequence, first)
+	case err == nil:
+		m.Logger.Info("starting from a snapshot", "position", snapshot.Position, "bytes", snapshot.Size)
+		err = m.snapshots.Restore(ctx, snapshot, m.DataDir)
+	}
+	if err != nil {
+		return err
+	}
+	if m.Journal, err = m.Open(); err != nil {
+		return &fatalError{err}
+	}
+	return nil
+}
+
+// writeSnapshot writes a snapshot of the journal.
+func (m *Member) writeSnapshot(ctx context.Context) error {
+	at, _ := m.Journal.Position()
+	_, err := m.snapshots.Write(ctx, Position{at.Sequence, at.ID}.String(), func(w io.Writer) error {
+		return m.Journal.SendBackup(func() io.Writer { return w })
+	})
+	return err
+}
+
+// StreamID identifies the stream among all that ever had its name.
+func (m *Member) StreamID() string { return strconv.FormatInt(m.created.UnixMilli(), 36) }
+
+// SignIns returns where the servers share sign-ins.
+func (m *Member) SignIns() *SignIns { return m.signIns }
+
+// Log returns the log that the servers share, for the store into which the journal has been or will be read. notes is
+// called when notes were applied. It must be called once.
+func (m *Member) Log(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) *Log {
+	m.shared = NewLog(m.logOptions(st, registry, notes))
+	return m.shared
+}
+
+func (m *Member) logOptions(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) LogOptions {
+	return LogOptions{
+		JetStream: m.conn.JetStream(), Stream: m.Settings.Stream, Subject: m.Settings.Subject(), Server: m.Server,
+		Store: st, Journal: m.Journal, Metrics: registry, Logger: m.Logger, Stale: m.Stale, Notes: notes,
+		Leads: func() bool {
+			_, held := m.lease.Held()
+			return held
+		},
+	}
+}
+
+// log returns a log that only asks and publishes.
+func (m *Member) log(st *store.Store, registry *metrics.Metrics) *Log {
+	return &Log{LogOptions: m.logOptions(st, registry, nil), waiting: map[string]*publication{}}
+}
+
+// Tell tells the other servers something that is worth nothing later, such as that a person looks at a page. It does not
+// wait, and nobody is told what is said while NATS can't be reached.
+func (m *Member) Tell(text []byte) {
+	m.conn.NATS().Publish(m.tellSubject(), text) //nolint:errcheck // see above
+}
+
+func (m *Member) tellSubject() string { return m.Settings.Stream + ".tell" }
+
+// Told calls hear with what other servers, and this one, say by Tell.
+func (m *Member) Told(hear func(text []byte)) error {
+	_, err := m.conn.NATS().Subscribe(m.tellSubject(), func(msg *nats.Msg) { hear(msg.Data) })
+	return err
+}
+
+// Run applies the messages of the stream, and does what the holder of the lease does while this server holds it, until
+// ctx is done. Then it returns nil. Another error means that the server must be started again. lead is called when this
+// server begins to hold the lease; its context ends with that.
+func (m *Member) Run(ctx context.Context, known *access.SignIns, lead func(ctx context.Context, box *Box)) error {
+	var running sync.WaitGroup
+	defer m.conn.Close()
+	defer running.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	running.Go(func() { m.presence.Run(ctx) })
+	if known != nil {
+		running.Go(func() { m.signIns.Run(ctx, known) })
+	}
+	running.Go(func() {
+		if m.awaitCaughtUp(ctx) == nil {
+			m.lease.Run(ctx, func(ctx context.Context, number uint64) { m.lead(ctx, number, lead) })
+		}
+	})
+	return m.shared.Run(ctx)
+}
+
+// awaitCaughtUp returns nil once this server has caught up with the stream, or the error of ctx.
+func (m *Member) awaitCaughtUp(ctx context.Context) error {
+	for ctx.Err() == nil && !m.shared.State().Caught {
+		sleep(ctx, 10*time.Millisecond)
+	}
+	return ctx.Err()
+}
+
+// AwaitCaughtUp returns nil once this server has caught up with the stream, or the error of ctx.
+func (m *Member) AwaitCaughtUp(ctx context.Context) error { return m.awaitCaughtUp(ctx) }
+
+// lead does what the holder of the lease does.
+func (m *Member) lead(ctx context.Context, number uint64, lead func(ctx context.Context, box *Box)) {
+	// From here on, what former holders publish has no effect, and everything that had one is applied here.
+	for {
+		_, err := m.shared.publish(ctx, &journal.Message{Lease: number})
+		if err == nil {
+			break
+		}
+		if ctx.Err() != nil || errors.Is(err, ErrFenced) {
+			return
+		}
+		sleep(ctx, attemptPause)
+	}
+	m.Logger.Info("this server acts for its cluster", "lease", number)
+	var running sync.WaitGroup
+	defer running.Wait()
+	running.Go(func() { m.tick(ctx, number) })
+	running.Go(func() { m.keepSnapshots(ctx) })
+	lead(ctx, m.shared.Box(number))
+}
+
+// tick publishes the time in quiet, and which sessions to evict.
+func (m *Member) tick(ctx context.Context, number uint64) {
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		message := &journal.Message{Lease: number, Evicted: m.shared.Store.Overflow(evictLimit)}
+		if len(message.Evicted) == 0 && m.shared.progress.quiet() < tickEvery {
+			continue
+		}
+		if _, err := m.shared.publish(ctx, message); errors.Is(err, ErrFenced) {
+			return
+		}
+	}
+}
+
+// keepSnapshots writes snapshots when enough is new, and trims the stream up to the oldest one.
+func (m *Member) keepSnapshots(ctx context.Context) {
+	for pause := firstSnapshot; ctx.Err() == nil; pause = snapshotPause {
+		sleep(ctx, pause)
+		if err := m.keepSnapshot(ctx); err != nil && ctx.Err() == nil {
+			m.Logger.Warn("no snapshot could be written, or the stream could not be trimmed", "error", err.Error())
+		}
+	}
+}
+
+func (m *Member) keepSnapshot(ctx context.Context) error {
+	newest, err := m.snapshots.Newest(ctx)
+	if err != nil && !errors.Is(err, ErrNoSnapshot) {
+		return err
+	}
+	at, _ := m.Journal.Position()
+	behind := at.Sequence - min(at.Sequence, newest.sequence)
+	if behind < snapshotEvery && (behind < snapshotEvery/100 || time.Since(newest.Written) < snapshotAfter) {
+		return nil
+	}
+	if err := m.writeSnapshot(ctx); err != nil {
+		return err
+	}
+	all, err := m.snapshots.List(ctx)
+	if err != nil || len(all) == 0 {
+		return err
+	}
+	return m.stream.Purge(ctx, jetstream.WithPurgeSequence(all[len(all)-1].sequence))
+}
+
+// self returns what the other servers learn of this one.
+func (m *Member) self() Server {
+	s := Server{Name: m.Server, Version: m.Version, Encoding: journal.MessageVersion}
+	if m.shared != nil {
+		s.Position = m.shared.State().Position.String()
+	}
+	return s
+}
+
+// Box returns a box for all servers.
+func (m *Member) Box() *Box { return m.shared.Box(0) }
+
+// State returns how far this server is with the stream.
+func (m *Member) State() State {
+	s := m.shared.State()
+	s.LeaseHolder = m.lease.Holder()
+	for _, server := range m.presence.Servers() {
+		s.Servers = append(s.Servers, server.Name)
+	}
+	return s
+}
+
+// Await is [Log.Await].
+func (m *Member) Await(ctx context.Context, p Position) error { return m.shared.Await(ctx, p) }
+
+// Now returns the time of the stream.
+func (m *Member) Now() time.Time { return m.shared.Now() }
+
+// LeaseHolder returns the name of the server that acts for the cluster, "" if it is not known.
+func (m *Member) LeaseHolder() string { return m.lease.Holder() }
