@@ -38,8 +38,10 @@ type Applier struct {
 	idle    int              // messages since the position was recorded
 	message journal.Position // the one that is being applied; its Parts are those applied before a restart
 	parts   int              // that the message has
-	done    int              // parts that are applied
+	done    int              // parts that are applied, or are about to be
 	records int              // records that these made
+	saved   journal.Position // the last position of the message that was committed; zero before the first
+	after   func()           // is called after each commit; nil outside of tests
 	paused  bool             // a pause was added that is not recorded yet
 	term    uint64           // see isFenced; 0 if it is not known
 }
@@ -122,7 +124,7 @@ func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
 	}
 	a.term = lease
 	note := journal.Note{Key: termKey, Value: strconv.AppendUint(nil, lease, 10)}
-	return false, a.commitAt(ctx, a.partly(), journal.Commit{Notes: []journal.Note{note}}, func() {})
+	return false, a.commitAt(ctx, a.before(), journal.Commit{Notes: []journal.Note{note}}, func() {})
 }
 
 // otherParts returns what applies the parts of a message besides its requests, one after another.
@@ -150,7 +152,7 @@ func (a *Applier) otherParts(ctx context.Context, m *journal.Message, r *Result)
 
 // begin begins a message: it brings the store up to its time.
 func (a *Applier) begin(m *journal.Message, at journal.Position) {
-	a.message, a.done, a.records = at, 0, 0
+	a.message, a.done, a.records, a.saved = at, 0, 0, journal.Position{}
 	a.parts = len(a.otherParts(context.Background(), m, nil))
 	reports := 0
 	for i := range m.Requests {
@@ -198,10 +200,10 @@ func (c cursor) after(n int, requests []journal.Request) cursor {
 	return c
 }
 
-// partly returns the position before the parts that are under way.
-func (a *Applier) partly() *journal.Position {
-	p := *a.position()
-	if a.done == 0 { // nothing of the message is done
+// before returns the position before the parts that are under way.
+func (a *Applier) before() *journal.Position {
+	p := a.saved
+	if p.Sequence == 0 { // nothing of the message was committed
 		p = a.at
 	}
 	return &p
@@ -290,7 +292,7 @@ func (a *Applier) flushForgotten(ctx context.Context) error {
 	if len(a.forgotten) == 0 && !a.store.HasForgotten() {
 		return nil
 	}
-	return a.commitAt(ctx, a.partly(), journal.Commit{}, func() {})
+	return a.commitAt(ctx, a.before(), journal.Commit{}, func() {})
 }
 
 // answer looks up in the journal what an admission lacks.
@@ -464,7 +466,11 @@ func (a *Applier) dropRepeated(c *journal.Commit) error {
 
 // commit appends a commit to the journal, with the position after the parts that are done, and calls apply.
 func (a *Applier) commit(ctx context.Context, c journal.Commit, apply func()) error {
-	return a.commitAt(ctx, a.position(), c, apply)
+	p := a.position()
+	return a.commitAt(ctx, p, c, func() {
+		a.saved = *p
+		apply()
+	})
 }
 
 // commitAt is commit for another position.
@@ -473,12 +479,16 @@ func (a *Applier) commitAt(ctx context.Context, p *journal.Position, c journal.C
 	if a.paused {
 		c.Pauses = a.store.Pauses()
 	}
-	return a.untilDone(ctx, func() error {
+	err := a.untilDone(ctx, func() error {
 		return a.append(c, func() {
 			a.idle, a.paused = 0, false
 			apply()
 		})
 	})
+	if a.after != nil {
+		a.after()
+	}
+	return err
 }
 
 // finish notes that the message was applied wholly, and records that from time to time if nothing else does.

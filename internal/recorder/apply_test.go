@@ -28,6 +28,7 @@ type published struct {
 // replica is a server that applies the messages of a stream.
 type replica struct {
 	fs      *vfs.MemFS
+	shots   []*vfs.MemFS // see shoot
 	opts    store.Options
 	store   *store.Store
 	journal *journal.Journal
@@ -54,11 +55,22 @@ func (r *replica) start(t require.TestingT) {
 }
 
 // crash starts the replica again with what a crash of its machine leaves.
-func (r *replica) crash(t require.TestingT) {
-	left := r.fs.CrashClone(vfs.CrashCloneCfg{})
+func (r *replica) crash(t require.TestingT) { r.restartWith(t, r.fs.CrashClone(vfs.CrashCloneCfg{})) }
+
+func (r *replica) restartWith(t require.TestingT, left *vfs.MemFS) {
 	require.NoError(t, r.journal.Close())
 	r.fs = left
 	r.start(t)
+}
+
+// shoot makes the replica keep what its disk has after each commit, until the next call. It returns what was kept before.
+func (r *replica) shoot(t require.TestingT) (shots []*vfs.MemFS) {
+	shots, r.shots = r.shots, nil
+	r.applier.AfterCommits(func() {
+		require.NoError(t, r.journal.Sync())
+		r.shots = append(r.shots, r.fs.CrashClone(vfs.CrashCloneCfg{}))
+	})
+	return shots
 }
 
 // follow applies the messages of a stream that the replica has not applied yet.
@@ -186,6 +198,57 @@ func (w writer) message(first *replica) *journal.Message {
 	return m
 }
 
+// TestAKilledReplicaGoesOnInTheMiddle kills a server after each commit of a message with several parts: some depend on
+// parts before them, and one reports again what was evicted and whose retention is over.
+func TestAKilledReplicaGoesOnInTheMiddle(t *testing.T) {
+	opts := store.Options{DefaultTTL: time.Hour, SessionRetention: 5 * time.Minute, HistoryLimit: 3, HistoryMaxBytes: 1 << 30, MaxSessions: 100,
+		EventWindow: 100, Journaled: true, Replicated: true}
+	report := func(agentID, topic, message string, ttl int) journal.Request {
+		return journal.Request{Reports: []models.StatusReport{{AgentID: agentID, SessionTopic: topic, Status: models.Success, Message: message, TTLMinutes: ttl}}}
+	}
+	asks := report("b", "x", "", 0)
+	asks.Reports[0].AgentSource, asks.Reports[0].Status = "codex", 0
+	asks.Reports[0].Event = &models.Event{Name: "Ask", AppliesIn: models.Anywhere, Question: &models.Question{Kind: models.Choice, Text: "Which?"}}
+	old := store.SessionKey{AgentID: "a", Topic: "old"}
+	var stream []published
+	publish := func(m *journal.Message) {
+		n := len(stream)
+		stream = append(stream, published{m.Encode(nil), journal.Position{Sequence: uint64(n + 1), ID: fmt.Sprint("id", n), Time: epoch.Add(time.Duration(n) * 9 * time.Second)}})
+	}
+	publish(&journal.Message{Requests: []journal.Request{report("a", "old", "early", 1), report("b", "x", "first", 600)}})
+	for len(stream) < 10 {
+		publish(&journal.Message{})
+	}
+	publish(&journal.Message{Evicted: []store.SessionKey{old}})
+	for len(stream) < 60 {
+		publish(&journal.Message{})
+	}
+	publish(&journal.Message{Requests: []journal.Request{report("b", "x", "second", 0), asks, asks, report("a", "old", "again", 0), report("b", "x", "third", 0)},
+		Notes: []journal.Note{{Key: "k", Value: []byte("v")}}})
+	whole := &replica{fs: vfs.NewCrashableMem(), opts: opts}
+	whole.start(t)
+	whole.shoot(t)
+	whole.follow(t, stream)
+	want := whole.reads(t)
+	require.Contains(t, want, "third")
+	require.NotContains(t, want, "early", "its retention was over")
+	shots := whole.shoot(t)
+	require.Greater(t, len(shots), 6)
+	require.NoError(t, whole.journal.Close())
+	partly := 0
+	for _, shot := range shots {
+		r := &replica{fs: shot, opts: opts}
+		r.start(t)
+		if r.applier.At().Partial() {
+			partly++
+		}
+		r.follow(t, stream)
+		require.Equal(t, want, r.reads(t))
+		require.NoError(t, r.journal.Close())
+	}
+	require.Greater(t, partly, 2)
+}
+
 // TestReplicasAgree lets servers apply the same messages, of which some fall behind, some crash, some start again, and
 // some have little memory. All of them show the same.
 func TestReplicasAgree(t *testing.T) {
@@ -234,6 +297,16 @@ func TestReplicasAgree(t *testing.T) {
 			},
 			"a replica crashes": func(t *rapid.T) {
 				rapid.SampledFrom(replicas[1:]).Draw(t, "replica").crash(t)
+			},
+			"a replica is killed in the middle": func(t *rapid.T) {
+				r := rapid.SampledFrom(replicas[1:]).Draw(t, "replica")
+				r.shoot(t)
+				r.follow(t, stream)
+				shots := r.shoot(t)
+				r.applier.AfterCommits(nil)
+				if len(shots) > 0 {
+					r.restartWith(t, shots[rapid.IntRange(0, len(shots)-1).Draw(t, "moment")])
+				}
 			},
 			"a replica starts again": func(t *rapid.T) {
 				r := rapid.SampledFrom(replicas).Draw(t, "replica")

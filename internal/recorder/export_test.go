@@ -1,0 +1,4 @@
+package recorder
+
+// AfterCommits makes the applier call a function after each commit to the journal.
+func (a *Applier) AfterCommits(f func()) { a.after = f }
