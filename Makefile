@@ -48,9 +48,10 @@ test-alerts: ## test the alerts and the Grafana dashboard's queries with a real 
 test-proxies: ## test the manual's configurations of reverse proxies (on Debian, nginx-light, caddy, haproxy and apache2)
 	KUBEAGENTS_PROXIES=1 $(GO) test ./internal/e2e -count=1 -run TestProxies -parallel 16 -v
 
-test-nats: ## test with NATS servers in processes of their own, which are killed
+test-nats: ## test with NATS servers that are killed and cut off, also in processes of their own
 	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
-	KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/natstest ./internal/cluster -count=1 -v
+	KUBEAGENTS_NATS=1 KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/natstest ./internal/cluster -count=1 -v
+	KUBEAGENTS_NATS=1 $(GO) test ./internal/e2e -count=1 -v -run TestCluster
 
 test-watcher: ## vet and test the watcher of Kubernetes, a module of its own, also with the race detector
 	cd deploy/watcher && test -z "$$(gofmt -l .)" && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && \

@@ -462,6 +462,7 @@ func TestCredentialsAreReadAgain(t *testing.T) {
 // TestWrongCredentialsLater takes a user away. The connection must go on trying, say so once, and hold once the user
 // is back.
 func TestWrongCredentialsLater(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	password := secret
 	node := natstest.Start(t, 1, func(o *natsserver.Options) { o.Username, o.Password = "kube", password })
@@ -489,6 +490,7 @@ func TestWrongCredentialsLater(t *testing.T) {
 
 // TestConnectionLost loses connections to nodes that die and to one that is cut off.
 func TestConnectionLost(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	nodes := natstest.Start(t, 3)
 	var l logs

@@ -21,6 +21,7 @@ import (
 // TestLease checks with a real NATS server that the lease passes to another server when the holder's connection is cut,
 // that the holder has stopped by then, and that it can take the lease again later.
 func TestLease(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	c := natstest.Start(t, 1)
 	config := jetstream.KeyValueConfig{Bucket: "TEST_LEASES"}

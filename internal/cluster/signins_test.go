@@ -23,6 +23,7 @@ var signInsBucket = jetstream.KeyValueConfig{Bucket: "TEST_SIGN_INS", TTL: acces
 // TestSignIns checks with a real NATS server that people who sign in or out at one server are signed in or out at the
 // others, also when NATS was away.
 func TestSignIns(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	c := natstest.Start(t, 1)
 	token, entry := access.NewToken("x")

@@ -182,6 +182,7 @@ func TestSnapshotsAreKept(t *testing.T) {
 // TestHalfWrittenSnapshot checks that a snapshot whose writer fails, is stopped, or loses its connection, does not
 // count, and that the others stay.
 func TestHalfWrittenSnapshot(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	c := natstest.Start(t, 1)
 	s, _, stream := snapshots(t, connect(t, c))

@@ -61,6 +61,7 @@ func TestEnsure(t *testing.T) {
 
 // TestEnsureAtOnce has six servers make the stream of three replicas at once, each as its own first sequence.
 func TestEnsureAtOnce(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	nodes := natstest.Start(t, 3)
 	var wait sync.WaitGroup

@@ -91,6 +91,7 @@ func (f *group) requireEqual(t *testing.T, position string) {
 // TestClusterUnderUpgrades upgrades three servers one after another and kills one while clients report to all of them. Everything that
 // was acknowledged is there once, at each of them.
 func TestClusterUnderUpgrades(t *testing.T) {
+	natstest.Long(t)
 	f := startGroup(t, natstest.Start(t, 3))
 	var acknowledged atomic.Int64
 	stop := make(chan struct{})

@@ -15,6 +15,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"net/http"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,6 +23,17 @@ import (
 	"github.com/nats-io/nats-server/v2/server"
 	"github.com/stretchr/testify/require"
 )
+
+// LongVariable is the environment variable that makes tests run that take long.
+const LongVariable = "KUBEAGENTS_NATS"
+
+// Long skips a test that takes long, for example because it awaits elections, unless [LongVariable] is set.
+func Long(t testing.TB) {
+	t.Helper()
+	if os.Getenv(LongVariable) == "" {
+		t.Skip("it takes long: run it with make test-nats")
+	}
+}
 
 // patience is how long a cluster may take for anything; an election takes at most 9 seconds on an idle machine.
 const patience = time.Minute

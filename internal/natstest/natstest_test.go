@@ -25,6 +25,7 @@ func TestOneNode(t *testing.T) {
 }
 
 func TestThreeNodes(t *testing.T) {
+	natstest.Long(t)
 	t.Parallel()
 	failAndRecover(t, natstest.Start(t, 3))
 }
