@@ -14,6 +14,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/cluster"
+	"github.com/kubeagents/kubeagents/internal/datadir"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/natstest"
@@ -24,56 +25,61 @@ import (
 
 // member is a server of a cluster without its HTTP side.
 type member struct {
-	name     string
-	dir      string
-	settings cluster.Settings
-	conn     *cluster.Conn
+	*cluster.Member
+	options  cluster.MemberOptions
 	store    *store.Store
-	journal  *journal.Journal
-	log      *cluster.Log
 	recorder *recorder.Recorder
-	ended    chan error
 	stop     func()
 }
 
 func newMember(t *testing.T, nodes *natstest.Cluster, name string, replicas int) *member {
-	return &member{name: name, dir: t.TempDir(), settings: cluster.Settings{URLs: nodes.URLs(), Stream: "KUBEAGENTS", Replicas: replicas}}
+	m := &member{options: cluster.MemberOptions{
+		Settings: cluster.Settings{URLs: nodes.URLs(), Stream: "KUBEAGENTS", Replicas: replicas}, Server: name, Version: "test",
+		DataDir: t.TempDir(), Stale: 15 * time.Second, Logger: slog.New(slog.DiscardHandler),
+	}}
+	m.options.Open = func() (*journal.Journal, error) {
+		dir, err := datadir.Prepare(m.options.DataDir, journal.Lock)
+		if err != nil {
+			return nil, err
+		}
+		return journal.Open(journal.Options{Dir: dir, Logger: m.options.Logger})
+	}
+	return m
 }
+
+var memberStore = store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: 10_000,
+	EventWindow: 1000, Journaled: true, Replicated: true}
 
 // start starts the member with what its directory holds.
 func (m *member) start(t *testing.T) {
 	t.Helper()
-	logger := slog.New(slog.DiscardHandler)
 	var err error
-	m.conn, err = cluster.Connect(t.Context(), m.settings, logger)
+	m.Member, err = cluster.Join(t.Context(), m.options)
 	require.NoError(t, err)
-	_, err = m.conn.Ensure(t.Context(), 1)
-	require.NoError(t, err)
-	m.store = store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: 10_000,
-		EventWindow: 1000, Journaled: true, Replicated: true})
-	m.journal, err = journal.Open(journal.Options{Dir: m.dir, Logger: logger})
-	require.NoError(t, err)
-	o := cluster.LogOptions{JetStream: m.conn.JetStream(), Stream: m.settings.Stream, Subject: m.settings.Subject(), Server: m.name, Store: m.store,
-		Journal: m.journal, Metrics: metrics.New(m.store, "test"), Logger: logger, Stale: 15 * time.Second}
-	require.NoError(t, m.journal.Replay(t.Context(), m.store, 100, time.Now(), func(journal.Progress) {}))
-	m.log = cluster.NewLog(o)
-	m.recorder = recorder.NewShared(m.store, m.journal, m.log)
+	m.store = store.New(memberStore)
+	log := m.Log(m.store, metrics.New(m.store, "test"), nil)
+	require.NoError(t, m.Journal.Replay(t.Context(), m.store, memberStore.HistoryLimit, time.Now(), func(journal.Progress) {}))
+	m.recorder = recorder.NewShared(m.store, m.Journal, log)
 	ctx, cancel := context.WithCancel(context.Background())
-	m.ended = make(chan error, 1)
-	go func() { m.ended <- m.log.Run(ctx) }()
+	ended := make(chan error, 1)
+	go func() { ended <- m.Run(ctx, nil, func(ctx context.Context, _ *cluster.Box) { <-ctx.Done() }) }()
 	m.stop = sync.OnceFunc(func() {
 		cancel()
-		require.NoError(t, <-m.ended)
-		require.NoError(t, m.journal.Close())
-		m.conn.Close()
+		require.NoError(t, <-ended)
+		require.NoError(t, m.Journal.Close())
 	})
 	t.Cleanup(m.stop)
+	require.NoError(t, m.AwaitCaughtUp(t.Context()))
 }
 
-// awaitCaughtUp waits until the member takes reports.
-func (m *member) awaitCaughtUp(t *testing.T) {
+// report records a report.
+func (m *member) report(t *testing.T, topic, message string) {
 	t.Helper()
-	require.Eventually(t, func() bool { return m.log.State().Caught }, 30*time.Second, time.Millisecond)
+	r := models.StatusReport{AgentID: "agent", SessionTopic: topic, Status: models.Running, Message: message, ReportID: message}
+	require.Eventually(t, func() bool {
+		outcomes, err := m.recorder.Accept(nil, []models.StatusReport{r}, m.recorder.Now(), nil)
+		return err == nil && outcomes[0] == store.Stored
+	}, time.Minute, time.Millisecond)
 }
 
 // reads returns what reads of the member return.
@@ -84,7 +90,7 @@ func (m *member) reads(t *testing.T) string {
 	require.NoError(t, err)
 	for _, se := range sessions.Items {
 		_, questions, page, _ := m.store.SessionInFull(se.AgentID, se.Topic, nil, 1000)
-		require.NoError(t, m.journal.CompleteSession(store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}, &page, nil, 1000))
+		require.NoError(t, m.Journal.CompleteSession(store.SessionKey{AgentID: se.AgentID, Topic: se.Topic}, &page, nil, 1000))
 		text, err := json.Marshal([]any{se, questions, page.Items})
 		require.NoError(t, err)
 		b.Write(append(text, '\n'))
@@ -97,12 +103,12 @@ func requireEqual(t *testing.T, members []*member) string {
 	t.Helper()
 	var last cluster.Position
 	for _, m := range members {
-		if p := m.log.State().Position; p.Sequence > last.Sequence {
+		if p := m.State().Position; p.Sequence > last.Sequence {
 			last = p
 		}
 	}
 	for _, m := range members {
-		require.NoError(t, m.log.Await(t.Context(), last))
+		require.NoError(t, m.Await(t.Context(), last))
 	}
 	first := members[0].reads(t)
 	for _, m := range members[1:] {
@@ -120,9 +126,6 @@ func TestServersShareALog(t *testing.T) {
 		m := newMember(t, nodes, fmt.Sprint("hub-", i), 3)
 		m.start(t)
 		members = append(members, m)
-	}
-	for _, m := range members {
-		m.awaitCaughtUp(t)
 	}
 	var acknowledged atomic.Int64
 	report := func(writers, each int, among []*member) {
@@ -156,7 +159,6 @@ func TestServersShareALog(t *testing.T) {
 	members[2].stop()
 	report(32, 10, members[:2])
 	members[2].start(t)
-	members[2].awaitCaughtUp(t)
 	require.EqualValues(t, 640, acknowledged.Load())
 	require.Equal(t, 640, strings.Count(requireEqual(t, members), `"received_at"`))
 }

@@ -385,6 +385,11 @@ func (m *Member) keepSnapshot(ctx context.Context) error {
 	if behind < snapshotEvery && (behind < snapshotEvery/100 || time.Since(newest.Written) < snapshotAfter) {
 		return nil
 	}
+	return m.Snapshot(ctx)
+}
+
+// Snapshot writes a snapshot of this server's state, and trims the stream up to the oldest one that is kept.
+func (m *Member) Snapshot(ctx context.Context) error {
 	if err := m.writeSnapshot(ctx); err != nil {
 		return err
 	}
