@@ -9,7 +9,7 @@ import (
 // Bytes of memory besides texts, including places in maps, lists and indexes. See TestMemoryIsWhatIsCounted.
 const (
 	agentOverhead   = 480
-	sessionOverhead = 440
+	sessionOverhead = 472
 	teamOverhead    = 96  // for an agent and for a session, per team
 	sourceOverhead  = 900 // for the name of a tool
 

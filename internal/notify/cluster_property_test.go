@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -35,8 +36,9 @@ func checkWhatAClusterTells(rt *rapid.T) {
 	moment := func(rt *rapid.T) { // at which what comes next happens: in the middle of an attempt, perhaps
 		time.Sleep(time.Duration(rapid.IntRange(0, 40).Draw(rt, "hundreds of ms")) * 100 * time.Millisecond)
 	}
-	cut := 0                    // attempts that may have been cut off, or whose outcome may be unknown
-	var down, acknowledged bool // the latter makes a question begin anew if its session asks another one
+	cut := 0 // attempts that may have been cut off, or whose outcome may be unknown
+	var down atomic.Bool
+	var acknowledged bool // it makes a question begin anew if its session asks another one
 	rt.Repeat(map[string]func(*rapid.T){
 		"asks":     func(rt *rapid.T) { c.asks(agent.Draw(rt, "agent"), call.Draw(rt, "call")) },
 		"answered": func(rt *rapid.T) { c.answered(agent.Draw(rt, "agent"), call.Draw(rt, "call")) },
@@ -67,8 +69,8 @@ func checkWhatAClusterTells(rt *rapid.T) {
 			server(rt).crash()
 			cut++
 		},
-		"the majority is lost":  func(*rapid.T) { down = true },
-		"the majority is back":  func(*rapid.T) { down = false },
+		"the majority is lost":  func(*rapid.T) { down.Store(true) },
+		"the majority is back":  func(*rapid.T) { down.Store(false) },
 		"servers fall behind":   func(*rapid.T) { c.pause(true) },
 		"servers catch up":      func(*rapid.T) { c.pause(false) },
 		"the destination fails": func(*rapid.T) { c.phone.failWith(func(*notify.Message) error { return errors.New("away") }) },
@@ -90,7 +92,7 @@ func checkWhatAClusterTells(rt *rapid.T) {
 			}
 		},
 	})
-	down = false
+	down.Store(false)
 	c.pause(false)
 	c.phone.failWith(nil)
 	c.phone.takes(0)

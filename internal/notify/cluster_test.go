@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -63,7 +64,7 @@ type replica struct {
 	*server
 	life *life
 	term int
-	down *bool
+	down *atomic.Bool
 	slow time.Duration // what a write takes
 }
 
@@ -76,7 +77,7 @@ func (r replica) WriteNotes(notes []journal.Note) error {
 		return journal.ErrClosed
 	case r.term > 0 && r.term < r.cluster.term:
 		return errors.New("another term has begun")
-	case r.down != nil && *r.down:
+	case r.down != nil && r.down.Load():
 		return errors.New("no majority")
 	case r.term == 0 && !strings.HasPrefix(notes[0].Key, "mute\x00"):
 		r.faults = append(r.faults, fmt.Sprintf("%s writes %q outside of a term", r.name, notes[0].Key))
@@ -225,7 +226,7 @@ func (s *server) crash() {
 func (s *server) leads() { s.leadsWith(nil, 0) }
 
 // leadsWith is like leads. The box can't be written while down is set, and a write takes some time.
-func (s *server) leadsWith(down *bool, slow time.Duration) {
+func (s *server) leadsWith(down *atomic.Bool, slow time.Duration) {
 	for _, other := range s.servers {
 		other.end()
 	}
@@ -404,15 +405,16 @@ func TestAnOldTermWritesNothing(t *testing.T) {
 func TestNothingIsSentThatIsNotRecorded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		c := openCluster(t, 2, rule(0, notify.Waits))
-		down := true
-		c.servers[0].leadsWith(&down, 0)
+		down := new(atomic.Bool)
+		down.Store(true)
+		c.servers[0].leadsWith(down, 0)
 		c.asks("a", 1)
 		c.wait(time.Minute)
 		require.Empty(t, c.phone.attempts())
-		down = false
+		down.Store(false)
 		c.wait(2 * time.Second)
 		require.Equal(t, []string{"a waits"}, c.phone.got())
-		down = true
+		down.Store(true)
 		c.asks("b", 1)
 		c.wait(time.Minute)
 		c.servers[1].leads()
