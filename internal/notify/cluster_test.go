@@ -179,9 +179,9 @@ func (c *cluster) close() {
 
 // start starts the notifier of a server, as when the server starts.
 func (s *server) start() {
-	s.life = &life{}
-	s.n = notify.New(notify.Options{
-		Store: s.store, Box: replica{server: s, life: s.life}, Metrics: metrics.New(s.store, "test"), Logger: slog.New(slog.DiscardHandler),
+	life := &life{}
+	n := notify.New(notify.Options{
+		Store: s.store, Box: replica{server: s, life: life}, Metrics: metrics.New(s.store, "test"), Logger: slog.New(slog.DiscardHandler),
 		Now: s.now, Link: func(store.SessionKey) string { return "" },
 		Cluster: &notify.Cluster{
 			Sender: func() string {
@@ -193,16 +193,29 @@ func (s *server) start() {
 				return s.holder.name
 			},
 			Share: func(u notify.Use) {
-				for _, other := range s.servers {
-					other.n.Shared(u)
+				for _, n := range s.notifiers() {
+					n.Shared(u)
 				}
 			},
 		},
 	})
 	config := *s.config
-	config.Destinations = map[string]*notify.Destination{"phone": {Name: "phone", Kind: "webhook", Sender: line{s, s.life}}}
-	s.n.SetConfig(&config)
-	require.NoError(s.t, s.n.Load())
+	config.Destinations = map[string]*notify.Destination{"phone": {Name: "phone", Kind: "webhook", Sender: line{s, life}}}
+	n.SetConfig(&config)
+	s.mu.Lock()
+	s.life, s.n = life, n
+	s.mu.Unlock()
+	require.NoError(s.t, n.Load())
+}
+
+// notifiers returns the notifiers of all servers.
+func (c *cluster) notifiers() (all []*notify.Notifier) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, s := range c.servers {
+		all = append(all, s.n)
+	}
+	return all
 }
 
 // crash ends a server at once, and starts it again.
