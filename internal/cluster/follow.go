@@ -193,32 +193,56 @@ func (l *Log) watch(ctx context.Context, stop context.CancelCauseFunc) {
 		case <-ctx.Done():
 			return
 		}
-		asked := time.Now()
-		info, err := l.info(ctx)
-		if err != nil {
-			if ctx.Err() == nil {
-				cause, _, _ := causeOf(err)
-				l.progress.set(&l.progress.away, cause)
-			}
-			continue
-		}
-		at := l.position()
-		if at.Sequence > info.State.LastSeq && l.position() == at {
-			stop(fmt.Errorf("%w: it ends at %d, and %d was applied", ErrDiverged, info.State.LastSeq, at.Sequence))
+		err := l.check(ctx, &checked)
+		switch {
+		case errors.Is(err, ErrDiverged):
+			stop(err)
 			return
+		case err != nil && ctx.Err() == nil:
+			cause, _, _ := causeOf(err)
+			l.progress.set(&l.progress.away, cause)
 		}
-		if at.Sequence > checked {
-			same, err := l.has(ctx, at)
-			if err == nil && !same {
-				stop(fmt.Errorf("%w: it has another message at %d", ErrDiverged, at.Sequence))
-				return
-			}
-			if err == nil {
-				checked = at.Sequence
-			}
-		}
-		l.progress.confirm(info.State.LastSeq, asked)
 	}
+}
+
+// check asks the stream how far it is, and whether it has the last message that was applied. If not, it returns
+// ErrDiverged.
+func (l *Log) check(ctx context.Context, checked *uint64) error {
+	asked, at := time.Now(), l.position() // before the stream answers, since messages are applied meanwhile
+	info, err := l.info(ctx)
+	if err != nil {
+		return err
+	}
+	missing := at.Sequence > info.State.LastSeq
+	if !missing && at.Sequence > *checked {
+		same, err := l.has(ctx, at)
+		if missing = err == nil && !same; err == nil && same {
+			*checked = at.Sequence
+		}
+	}
+	if !missing {
+		l.progress.confirm(info.State.LastSeq, asked)
+		return nil
+	}
+	lost, err := l.lost(ctx, at)
+	if lost {
+		return fmt.Errorf("%w: it does not have the message at %d", ErrDiverged, at.Sequence)
+	}
+	return err
+}
+
+// lost reports whether the stream has lost a message that the server has applied. What a leader says about the stream
+// does not prove that: another one may have taken its place, which it learns later. So lost publishes a message, which
+// most of the nodes must agree to.
+func (l *Log) lost(ctx context.Context, at journal.Position) (bool, error) {
+	ctx, done := context.WithTimeout(ctx, publishTimeout)
+	defer done()
+	last, err := l.send(ctx, (&journal.Message{Server: l.Server}).Encode(nil), newID())
+	if err != nil || last <= at.Sequence {
+		return err == nil, err
+	}
+	same, err := l.has(ctx, at)
+	return err == nil && !same, err
 }
 
 // info asks the leader of the stream about it.

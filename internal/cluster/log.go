@@ -212,7 +212,7 @@ func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*pu
 	}()
 	ctx, done := context.WithTimeout(ctx, publishTimeout)
 	defer done()
-	if err := l.send(ctx, m.Encode(nil), id); err != nil {
+	if _, err := l.send(ctx, m.Encode(nil), id); err != nil {
 		return nil, err
 	}
 	p.durable = time.Now()
@@ -227,35 +227,38 @@ func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*pu
 	}
 }
 
-// send publishes a message until the stream says that it has it.
-func (l *Log) send(ctx context.Context, data []byte, id string) error {
+// send publishes a message until the stream says that it has it, and returns its sequence.
+func (l *Log) send(ctx context.Context, data []byte, id string) (sequence uint64, err error) {
 	unknown := false // an attempt may have succeeded
 	for {
-		err := l.attempt(ctx, data, id)
+		sequence, err := l.attempt(ctx, data, id)
 		if err == nil {
-			return nil
+			return sequence, nil
 		}
 		cause, repeat, lost := causeOf(err)
 		unknown = unknown || lost
-		l.progress.notePublishError(cause, err)
+		l.progress.set(&l.progress.publish, cause)
 		if !repeat {
-			return &recorder.Unavailable{Cause: cause, Unknown: unknown, Err: err}
+			return 0, &recorder.Unavailable{Cause: cause, Unknown: unknown, Err: err}
 		}
 		select {
 		case <-time.After(attemptPause):
 		case <-ctx.Done():
-			return &recorder.Unavailable{Cause: cause, Unknown: unknown, Err: err}
+			return 0, &recorder.Unavailable{Cause: cause, Unknown: unknown, Err: err}
 		}
 	}
 }
 
-// attempt publishes a message once.
-func (l *Log) attempt(ctx context.Context, data []byte, id string) error {
+// attempt publishes a message once, and returns its sequence.
+func (l *Log) attempt(ctx context.Context, data []byte, id string) (sequence uint64, err error) {
 	ctx, done := context.WithTimeout(ctx, attemptTimeout)
 	defer done()
 	msg := &nats.Msg{Subject: l.Subject, Data: data, Header: nats.Header{jetstream.MsgIDHeader: {id}}}
-	_, err := l.JetStream.PublishMsg(ctx, msg, jetstream.WithExpectStream(l.Stream), jetstream.WithRetryAttempts(0))
-	return err
+	ack, err := l.JetStream.PublishMsg(ctx, msg, jetstream.WithExpectStream(l.Stream), jetstream.WithRetryAttempts(0))
+	if err != nil {
+		return 0, err
+	}
+	return ack.Sequence, nil
 }
 
 // causeOf returns the cause of a failed attempt to publish, in words for clients; whether another attempt may succeed;

@@ -89,9 +89,6 @@ func (p *progress) refuses() string {
 	return ""
 }
 
-// notePublishError notes why a message could not be published.
-func (p *progress) notePublishError(cause string, _ error) { p.set(&p.publish, cause) }
-
 // state fills in what is known of the stream. Without news for stale, the server is not ready.
 func (p *progress) state(s *State, stale time.Duration) {
 	p.mu.Lock()

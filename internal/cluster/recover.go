@@ -30,6 +30,13 @@ func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, er
 			return same, err
 		}
 	}
+	lost, err := l.lost(ctx, at)
+	if err != nil || !lost {
+		return err == nil, err
+	}
+	if info, err = l.info(ctx); err != nil {
+		return false, err
+	}
 	return false, l.publishLost(ctx, at, info)
 }
 
@@ -74,8 +81,7 @@ func (l *Log) publishAgain(ctx context.Context, lost []journal.Applied) error {
 			m.Again = append(m.Again, lost[0])
 			lost = lost[1:]
 		}
-		err := l.send(ctx, m.Encode(nil), newID())
-		if err != nil {
+		if _, err := l.send(ctx, m.Encode(nil), newID()); err != nil {
 			return errors.Join(err, ctx.Err())
 		}
 	}

@@ -1,0 +1,90 @@
+package cluster_test
+
+import (
+	"context"
+	"log/slog"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/nats-io/nats.go"
+	"github.com/nats-io/nats.go/jetstream"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/cluster"
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/natstest"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+// oddStream is JetStream with answers as a cluster gives them in trouble.
+type oddStream struct {
+	jetstream.JetStream
+	nodes   *natstest.Cluster
+	old     atomic.Pointer[jetstream.Stream] // what the stream answers about itself; nil for the truth
+	asked   atomic.Int64                     // how often it answered that
+	refuses atomic.Bool                      // it takes no messages
+}
+
+func (s *oddStream) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
+	if old := s.old.Load(); old != nil {
+		s.asked.Add(1)
+		return *old, nil
+	}
+	return s.JetStream.Stream(ctx, name)
+}
+
+func (s *oddStream) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstream.PublishOpt) (*jetstream.PubAck, error) {
+	if s.refuses.Load() {
+		return nil, jetstream.ErrNoStreamResponse
+	}
+	return s.JetStream.PublishMsg(ctx, m, opts...)
+}
+
+// startLog runs a log on a stream.
+func startLog(t *testing.T, js *oddStream) *cluster.Log {
+	t.Helper()
+	m := newMember(t, js.nodes, "one", 1)
+	j, err := m.options.Open()
+	require.NoError(t, err)
+	st := store.New(memberStore)
+	l := cluster.NewLog(cluster.LogOptions{JetStream: js, Stream: "KUBEAGENTS", Subject: "KUBEAGENTS.log", Server: "one", Store: st, Journal: j,
+		Metrics: metrics.New(st, "test"), Logger: slog.New(slog.DiscardHandler), Stale: 15 * time.Second})
+	require.NoError(t, j.Replay(t.Context(), st, memberStore.HistoryLimit, time.Now(), func(journal.Progress) {}))
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- l.Run(ctx) }()
+	t.Cleanup(func() {
+		stop()
+		require.NoError(t, <-ended)
+		require.NoError(t, j.Close())
+	})
+	require.Eventually(t, func() bool { return l.Failure() == nil }, time.Minute, time.Millisecond)
+	return l
+}
+
+// newOddStream makes a stream on one node.
+func newOddStream(t *testing.T) *oddStream {
+	nodes := natstest.Start(t, 1)
+	js := adminOf(t, nodes)
+	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "KUBEAGENTS", Subjects: []string{"KUBEAGENTS.log"}, AllowDirect: true})
+	require.NoError(t, err)
+	return &oddStream{JetStream: js, nodes: nodes}
+}
+
+// TestAnOldAnswerOfTheStreamIsNoLoss lets the stream say that it ends before a message that was applied, as a leader does
+// that was replaced without knowing it, or if the message arrives while the answer is under way.
+func TestAnOldAnswerOfTheStreamIsNoLoss(t *testing.T) {
+	js := newOddStream(t)
+	old, err := js.Stream(t.Context(), "KUBEAGENTS")
+	require.NoError(t, err)
+	l := startLog(t, js) // which requires at its end that Run has not returned an error
+	_, err = l.Do(t.Context(), &journal.Message{})
+	require.NoError(t, err)
+	js.old.Store(&old)
+	require.Eventually(t, func() bool { return js.asked.Load() > 1 }, time.Minute, time.Millisecond)
+	js.old.Store(nil)
+	_, err = l.Do(t.Context(), &journal.Message{})
+	require.NoError(t, err)
+}
