@@ -88,3 +88,19 @@ func TestAnOldAnswerOfTheStreamIsNoLoss(t *testing.T) {
 	_, err = l.Do(t.Context(), &journal.Message{})
 	require.NoError(t, err)
 }
+
+// TestTroubleWithTheStreamEnds lets the stream refuse messages for a while.
+func TestTroubleWithTheStreamEnds(t *testing.T) {
+	js := newOddStream(t)
+	l := startLog(t, js)
+	js.refuses.Store(true)
+	ctx, stop := context.WithTimeout(t.Context(), 100*time.Millisecond)
+	defer stop()
+	_, err := l.Do(ctx, &journal.Message{})
+	require.ErrorContains(t, err, "the stream has no leader")
+	require.Equal(t, "the stream has no leader", l.State().Refuses)
+	js.refuses.Store(false)
+	_, err = l.Do(t.Context(), &journal.Message{})
+	require.NoError(t, err)
+	require.Empty(t, l.State().Refuses)
+}

@@ -233,6 +233,7 @@ func (l *Log) send(ctx context.Context, data []byte, id string) (sequence uint64
 	for {
 		sequence, err := l.attempt(ctx, data, id)
 		if err == nil {
+			l.progress.set(&l.progress.publish, "")
 			return sequence, nil
 		}
 		cause, repeat, lost := causeOf(err)
