@@ -19,6 +19,9 @@ const (
 	heartbeat   = time.Second            // at which the stream says that it is there
 	followPause = 100 * time.Millisecond // before a reader begins anew
 
+	consumerTimeout = 2 * time.Second  // for making a consumer
+	abandonedAfter  = 15 * time.Second // after which NATS removes a consumer that a reader has left
+
 	confirmEvery = time.Second     // the stream is asked how far it is, if it says nothing
 	freshFor     = 3 * time.Second // how long answers count as current without news
 )
@@ -38,6 +41,8 @@ type incoming struct {
 	message *journal.Message
 	pending uint64 // messages in the stream after it
 	err     error  // why it can't be decoded
+
+	delivered uint64 // messages that the consumer has sent, with this one
 }
 
 // Run applies the messages of the stream until ctx is done, in their order. It returns nil then, ErrTrimmed or
@@ -129,17 +134,21 @@ func (l *Log) read(ctx context.Context, stop context.CancelCauseFunc, messages c
 	}
 }
 
-// readFrom reads messages beginning with *next, and keeps that up to date.
+// readFrom reads messages beginning with *next, and keeps that up to date. It returns an error when the consumer is silent,
+// because its node may be away: the next one is on another node. The library's ordered consumer would make the next one by
+// itself, but wait 10 seconds for an answer that a node has taken with it.
 func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incoming) error {
-	asking, done := context.WithTimeout(ctx, attemptTimeout)
+	asking, done := context.WithTimeout(ctx, consumerTimeout)
 	defer done()
-	consumer, err := l.JetStream.OrderedConsumer(asking, l.Stream, jetstream.OrderedConsumerConfig{
-		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *next, InactiveThreshold: time.Minute, MaxResetAttempts: 1,
+	consumer, err := l.JetStream.CreateConsumer(asking, l.Stream, jetstream.ConsumerConfig{
+		DeliverPolicy: jetstream.DeliverByStartSequencePolicy, OptStartSeq: *next, AckPolicy: jetstream.AckNonePolicy,
+		Replicas: 1, MemoryStorage: true, InactiveThreshold: abandonedAfter,
 	})
 	if err != nil {
 		return err
 	}
-	iterator, err := consumer.Messages(jetstream.PullMaxBytes(readAheadSize), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(30*time.Second))
+	iterator, err := consumer.Messages(jetstream.PullMaxBytes(readAheadSize), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(30*time.Second),
+		jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return err
 	}
@@ -157,6 +166,9 @@ func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incomi
 		if in.at.Sequence != *next {
 			if in.at.Sequence < *next {
 				continue
+			}
+			if in.delivered > 1 { // messages before it were lost on the way
+				return fmt.Errorf("message %d arrived instead of %d", in.at.Sequence, *next)
 			}
 			return fmt.Errorf("%w: it begins at %d, and %d is needed", ErrTrimmed, in.at.Sequence, *next)
 		}
@@ -176,7 +188,7 @@ func decode(msg jetstream.Msg) (in incoming, err error) {
 		return in, err
 	}
 	in.at = journal.Position{Sequence: meta.Sequence.Stream, ID: msg.Headers().Get(jetstream.MsgIDHeader), Time: meta.Timestamp.UTC()}
-	in.pending = meta.NumPending
+	in.pending, in.delivered = meta.NumPending, meta.Sequence.Consumer
 	in.message, in.err = journal.DecodeMessage(string(msg.Data()))
 	return in, nil
 }

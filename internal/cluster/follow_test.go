@@ -25,6 +25,8 @@ type oddStream struct {
 	old     atomic.Pointer[jetstream.Stream] // what the stream answers about itself; nil for the truth
 	asked   atomic.Int64                     // how often it answered that
 	refuses atomic.Bool                      // it takes no messages
+	drops   atomic.Int64                     // messages that are lost on the way from it
+	silent  atomic.Int64                     // requests for consumers that it does not answer
 }
 
 func (s *oddStream) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
@@ -40,6 +42,38 @@ func (s *oddStream) PublishMsg(ctx context.Context, m *nats.Msg, opts ...jetstre
 		return nil, jetstream.ErrNoStreamResponse
 	}
 	return s.JetStream.PublishMsg(ctx, m, opts...)
+}
+
+func (s *oddStream) CreateConsumer(ctx context.Context, stream string, config jetstream.ConsumerConfig) (jetstream.Consumer, error) {
+	if s.silent.Add(-1) >= 0 {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	consumer, err := s.JetStream.CreateConsumer(ctx, stream, config)
+	return &oddConsumer{consumer, s}, err
+}
+
+type oddConsumer struct {
+	jetstream.Consumer
+	stream *oddStream
+}
+
+func (c *oddConsumer) Messages(opts ...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error) {
+	messages, err := c.Consumer.Messages(opts...)
+	return &oddMessages{messages, c.stream}, err
+}
+
+type oddMessages struct {
+	jetstream.MessagesContext
+	stream *oddStream
+}
+
+func (m *oddMessages) Next(opts ...jetstream.NextOpt) (jetstream.Msg, error) {
+	msg, err := m.MessagesContext.Next(opts...)
+	if err == nil && m.stream.drops.Add(-1) >= 0 {
+		return m.MessagesContext.Next(opts...)
+	}
+	return msg, err
 }
 
 // startLog runs a log on a stream.
@@ -103,4 +137,39 @@ func TestTroubleWithTheStreamEnds(t *testing.T) {
 	_, err = l.Do(t.Context(), &journal.Message{})
 	require.NoError(t, err)
 	require.Empty(t, l.State().Refuses)
+}
+
+// TestAMessageThatIsLostOnTheWayIsReadAgain loses a message between the stream and the server.
+func TestAMessageThatIsLostOnTheWayIsReadAgain(t *testing.T) {
+	js := newOddStream(t)
+	l := startLog(t, js) // which requires at its end that Run has not returned an error
+	_, err := l.Do(t.Context(), &journal.Message{})
+	require.NoError(t, err)
+	js.drops.Store(1)
+	lost := make(chan error)
+	go func() {
+		_, err := l.Do(t.Context(), &journal.Message{})
+		lost <- err
+	}()
+	require.Eventually(t, func() bool { return js.drops.Load() <= 0 }, time.Minute, time.Millisecond)
+	_, err = l.Do(t.Context(), &journal.Message{})
+	require.NoError(t, err)
+	require.NoError(t, <-lost)
+}
+
+// TestANodeTakesAnswersWithIt ends the consumer of a server, as a node does that dies, and lets the stream not answer the
+// request for the next one. A report that is sent then is acknowledged at the first attempt.
+func TestANodeTakesAnswersWithIt(t *testing.T) {
+	natstest.Long(t)
+	js := newOddStream(t)
+	l := startLog(t, js)
+	js.silent.Store(2)
+	stream, err := js.Stream(t.Context(), "KUBEAGENTS")
+	require.NoError(t, err)
+	for name := range stream.ConsumerNames(t.Context()).Name() {
+		require.NoError(t, stream.DeleteConsumer(t.Context(), name))
+	}
+	_, err = l.Do(t.Context(), &journal.Message{})
+	require.NoError(t, err)
+	require.LessOrEqual(t, js.silent.Load(), int64(0))
 }
