@@ -51,7 +51,7 @@ test-proxies: ## test the manual's configurations of reverse proxies (on Debian,
 test-nats: ## test with NATS servers that are killed and cut off, also in processes of their own
 	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
 	KUBEAGENTS_NATS=1 KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/natstest ./internal/cluster -count=1 -v
-	KUBEAGENTS_NATS=1 $(GO) test ./internal/e2e -count=1 -v -run TestCluster
+	KUBEAGENTS_NATS=1 KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/e2e -count=1 -v -run TestCluster -timeout 20m
 
 test-watcher: ## vet and test the watcher of Kubernetes, a module of its own, also with the race detector
 	cd deploy/watcher && test -z "$$(gofmt -l .)" && $(GO) vet ./... && $(GO) run $(STATICCHECK) ./... && $(GO) mod tidy -diff && \
