@@ -90,6 +90,7 @@ type Journal struct {
 	sequence      uint64     // last sequence number assigned
 	shared        bool       // the journal has a position in a stream
 	unsynced      []unsynced // commits from a stream that may not be synced, oldest first
+	batches       uint64     // number of the last batch from a stream
 	unsyncedBytes int
 
 	applying   sync.Mutex    // held from the moment a commit is durable until its records are applied, so that none is filed between

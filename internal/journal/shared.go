@@ -32,6 +32,7 @@ const sharedVersion = 7
 
 // unsynced is what a batch that is not synced yet writes.
 type unsynced struct {
+	number   uint64 // counts up
 	position uint64 // of its commit in the log; that of the commit before it if it has none
 	repr     []byte
 }
@@ -51,7 +52,8 @@ func (j *Journal) writeUnsynced(b *pebble.Batch, p Position, pauses []store.Paus
 	if !j.shared {
 		b.Set(formatKey, binary.AppendUvarint(nil, sharedVersion), nil) //nolint:errcheck // see above
 	}
-	u := unsynced{j.position, slices.Clone(b.Repr())}
+	j.batches++
+	u := unsynced{j.batches, j.position, slices.Clone(b.Repr())}
 	sync := pebble.NoSync
 	if j.unsyncedBytes+len(u.repr) > maxUnsynced {
 		sync = pebble.Sync
@@ -112,25 +114,31 @@ func (j *Journal) runSyncer() {
 // Sync syncs what Append and Advance have written.
 func (j *Journal) Sync() error {
 	j.appending.Lock()
-	n := len(j.unsynced)
+	last, none := j.batches, len(j.unsynced) == 0
 	j.appending.Unlock()
-	if n == 0 {
+	if none {
 		return nil
 	}
 	e, err := j.syncEngine()
 	if err != nil {
 		return err
 	}
+	j.noteSynced(e, last)
+	return nil
+}
+
+// noteSynced notes that e has synced the batches up to a number.
+func (j *Journal) noteSynced(e *engine, last uint64) {
 	j.appending.Lock()
 	defer j.appending.Unlock()
-	if e.hasFailed() || n > len(j.unsynced) {
-		return nil // a new engine, or a commit that was synced, has taken care of them
+	if e.hasFailed() {
+		return // the next engine takes care of them
 	}
-	for _, u := range j.unsynced[:n] {
-		j.unsyncedBytes -= len(u.repr)
+	n := 0 // others may have been synced meanwhile, and more were written
+	for ; n < len(j.unsynced) && j.unsynced[n].number <= last; n++ {
+		j.unsyncedBytes -= len(j.unsynced[n].repr)
 	}
 	j.unsynced = slices.Delete(j.unsynced, 0, n)
-	return nil
 }
 
 // syncEngine syncs the current engine, and returns it.

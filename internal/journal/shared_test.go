@@ -228,3 +228,21 @@ func TestSequencesOfRecords(t *testing.T) {
 		require.Greater(t, SequenceOf(6, id, 0), lastSequenceOf(5))
 	}
 }
+
+// TestASyncCountsOnlyForWhatWasWrittenBefore lets a commit that is synced at once, and one that is not, come between the
+// sync of the engine and the moment at which it is noted.
+func TestASyncCountsOnlyForWhatWasWrittenBefore(t *testing.T) {
+	j, st := openFailing(t, vfs.NewMem())
+	require.NoError(t, apply(j, st, 0))
+	last := j.batches
+	e, err := j.syncEngine()
+	require.NoError(t, err)
+	notes := []Note{{"large", make([]byte, maxUnsynced)}}
+	require.NoError(t, j.Append(Commit{Position: positionOf(2), Notes: notes}, func() {}))
+	require.NoError(t, apply(j, st, 2))
+	j.noteSynced(e, last)
+	j.appending.Lock()
+	require.Len(t, j.unsynced, 1, "nobody has synced the last one")
+	j.appending.Unlock()
+	require.NoError(t, j.Close())
+}
