@@ -478,7 +478,7 @@ func (j *Journal) replace(e *engine) error {
 		err = e.holds(j.durable.Load())
 	}
 	if err == nil {
-		err = e.dropAfter(j.durable.Load())
+		err = e.dropAfter(j.durable.Load(), j.at.Load())
 	}
 	var end logEnd
 	if err == nil {
@@ -514,11 +514,17 @@ func (e *engine) holds(position uint64) error {
 	return err
 }
 
-// dropAfter deletes the commits after a position. They were refused, but may have reached the disk.
-func (e *engine) dropAfter(position uint64) error {
+// dropAfter deletes the commits after a position. They were refused, but may have reached the disk. at is the position in
+// a stream without them, nil for none.
+func (e *engine) dropAfter(position uint64, at *Position) error {
 	_, upper := kindRange(kindLog)
 	b := e.db.NewBatch()
 	b.DeleteRange(logKey(position+1), upper, nil) //nolint:errcheck // writing to a batch in memory never fails
+	if at != nil {
+		b.Set(positionKey, appendPositionIn(nil, *at), nil) //nolint:errcheck // see above
+	} else {
+		b.Delete(positionKey, nil) //nolint:errcheck // see above
+	}
 	return e.commit(b, pebble.Sync)
 }
 

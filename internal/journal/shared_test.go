@@ -246,3 +246,27 @@ func TestASyncCountsOnlyForWhatWasWrittenBefore(t *testing.T) {
 	j.appending.Unlock()
 	require.NoError(t, j.Close())
 }
+
+// TestARefusedCommitOfAStreamLeavesNoPosition makes a commit fail that reaches the disk all the same, and stops the server
+// before it tries again. The commit is still to be made then.
+func TestARefusedCommitOfAStreamLeavesNoPosition(t *testing.T) {
+	disk := &failingDisk{fails: failures()["every sync is an I/O error"]}
+	mem := vfs.NewMem()
+	j, st := openFailing(t, errorfs.Wrap(mem, disk))
+	require.NoError(t, apply(j, st, 0))
+	require.NoError(t, j.Sync())
+	disk.on.Store(true)
+	notes := []Note{{"large", make([]byte, maxUnsynced)}} // so that it is synced at once
+	require.Error(t, j.Append(Commit{Position: positionOf(2), Notes: notes}, func() {}))
+	disk.on.Store(false)
+	for j.Failure() != nil {
+		runtime.Gosched()
+	}
+	require.NoError(t, j.Close())
+	j, _ = openFailing(t, mem)
+	p, ok := j.Position()
+	require.True(t, ok)
+	require.Equal(t, *positionOf(1), p)
+	requireRecorded(t, j, 1)
+	require.NoError(t, j.Close())
+}
