@@ -80,6 +80,9 @@ func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Posi
 	if r.Fenced, err = a.isFenced(ctx, m.Lease); r.Fenced || err != nil {
 		return r, cmp.Or(err, a.finish(ctx))
 	}
+	if err := a.forgetOver(ctx, m.Requests); err != nil {
+		return r, err
+	}
 	for _, q := range m.Requests {
 		r.Outcomes = append(r.Outcomes, make([]store.Outcome, 0, len(q.Reports)))
 	}
@@ -254,7 +257,7 @@ func (r *Result) add(outcomes []store.Outcome, requests []journal.Request, from 
 // the outcome of one depends on reports that are not settled.
 func (a *Applier) admit(ctx context.Context, q *journal.Request, from int, ad *store.Admission) (n int, err error) {
 	reports, now, before := q.Reports[from:], a.message.Time, len(ad.Outcomes)
-	if err := a.recallAll(ctx, reports, now); err != nil {
+	if err := a.untilDone(ctx, func() error { return a.recall(reports, now) }); err != nil {
 		return 0, err
 	}
 	timeAcknowledgements(reports, now)
@@ -269,22 +272,33 @@ func (a *Applier) admit(ctx context.Context, q *journal.Request, from int, ad *s
 	}
 }
 
-// recallAll loads the sessions and agents of reports from the journal, if memory evicted them. Sessions whose retention
-// is over are forgotten first, so that they leave nothing to an agent that begins anew.
-func (a *Applier) recallAll(ctx context.Context, reports []models.StatusReport, now time.Time) error {
+// forgetOver forgets the sessions of reports that memory evicted and whose retention is over. That comes before all
+// reports of the message, so that what it leaves of an agent is the same for each of them, also after a restart in between.
+func (a *Applier) forgetOver(ctx context.Context, requests []journal.Request) error {
 	if !a.store.HasCold() {
 		return nil
 	}
-	over := len(a.forgotten)
-	if err := a.untilDone(ctx, func() error { return a.recallSessions(reports, now) }); err != nil {
-		return err
-	}
-	if len(a.forgotten) > over {
-		if err := a.flushForgotten(ctx); err != nil {
-			return err
+	for _, q := range requests {
+		for i := range q.Reports {
+			key := store.SessionKey{AgentID: q.Reports[i].AgentID, Topic: q.Reports[i].SessionTopic}
+			if err := a.untilDone(ctx, func() error { return a.noteOver(key) }); err != nil {
+				return err
+			}
 		}
 	}
-	return a.untilDone(ctx, func() error { return a.recallAgents(reports) })
+	return a.flushForgotten(ctx)
+}
+
+// noteOver notes that a session is forgotten if memory evicted it and its retention is over.
+func (a *Applier) noteOver(key store.SessionKey) error {
+	if a.store.Has(key) {
+		return nil
+	}
+	cold, err := a.journal.Cold(key, 1)
+	if cold != nil && err == nil && !a.message.Time.Before(a.store.RetainedUntil(cold.Session)) {
+		a.forgotten = append(a.forgotten, store.Forgotten{SessionKey: key})
+	}
+	return err
 }
 
 // flushForgotten records in the journal what was forgotten, before anything is looked up there.

@@ -1,0 +1,75 @@
+package recorder_test
+
+import (
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/models"
+	"github.com/kubeagents/kubeagents/store"
+)
+
+var replicated = store.Options{DefaultTTL: time.Hour, SessionRetention: 2 * time.Minute, HistoryLimit: 3, HistoryMaxBytes: 1 << 30, MaxSessions: 10,
+	EventWindow: 100, Journaled: true, Replicated: true}
+
+// startReplica starts a replica with an empty disk.
+func startReplica(t *testing.T) *replica {
+	r := &replica{fs: vfs.NewCrashableMem(), opts: replicated}
+	r.start(t)
+	t.Cleanup(func() { require.NoError(t, r.journal.Close()) })
+	return r
+}
+
+// streamOf returns a stream of messages, nine seconds apart. Their IDs begin with a prefix.
+func streamOf(prefix string, messages ...*journal.Message) (stream []published) {
+	for i, m := range messages {
+		at := journal.Position{Sequence: uint64(i + 1), ID: fmt.Sprint(prefix, i+1), Time: epoch.Add(time.Duration(i) * 9 * time.Second)}
+		stream = append(stream, published{m.Encode(nil), at})
+	}
+	return stream
+}
+
+// reporting returns a message with reports, each in a request of its own.
+func reporting(reports ...models.StatusReport) *journal.Message {
+	m := &journal.Message{}
+	for _, r := range reports {
+		m.Requests = append(m.Requests, journal.Request{Reports: []models.StatusReport{r}})
+	}
+	return m
+}
+
+// TestAServerThatIsKilledKnowsAnAgentAsTheOthersDo kills a server at each moment within a message that begins a session of
+// an agent, and then another one in the place of the agent's last session, the retention of which is over.
+func TestAServerThatIsKilledKnowsAnAgentAsTheOthersDo(t *testing.T) {
+	old := models.StatusReport{AgentID: "a", AgentName: "its name", SessionTopic: "old", Status: models.Success, Message: "early", TTLMinutes: 1}
+	messages := []*journal.Message{reporting(old)}
+	for len(messages) < 10 {
+		messages = append(messages, &journal.Message{})
+	}
+	messages = append(messages, &journal.Message{Evicted: []store.SessionKey{{AgentID: "a", Topic: "old"}}})
+	for len(messages) < 60 {
+		messages = append(messages, &journal.Message{})
+	}
+	begin := models.StatusReport{AgentID: "a", SessionTopic: "new", Status: models.Running, Message: "begins"}
+	restart := models.StatusReport{AgentID: "a", SessionTopic: "old", Status: models.Running, Message: "begins anew"}
+	stream := streamOf("id", append(messages, reporting(begin, restart))...)
+	whole := startReplica(t)
+	whole.shoot(t)
+	whole.follow(t, stream)
+	want := whole.reads(t)
+	require.NotContains(t, want, "early")
+	require.Contains(t, want, "begins anew")
+	shots := whole.shoot(t)
+	require.NotEmpty(t, shots)
+	for i, shot := range shots {
+		r := &replica{fs: shot, opts: replicated}
+		r.start(t)
+		r.follow(t, stream)
+		require.Equal(t, want, r.reads(t), "after commit %d of %d", i+1, len(shots))
+		require.NoError(t, r.journal.Close())
+	}
+}
