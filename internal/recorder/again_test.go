@@ -42,6 +42,51 @@ func reporting(reports ...models.StatusReport) *journal.Message {
 	return m
 }
 
+// appliedBy returns what a replica applied, for another stream.
+func appliedBy(t *testing.T, r *replica) (all []journal.Applied) {
+	require.NoError(t, r.journal.EachApplied(0, func(a journal.Applied) error {
+		all = append(all, a)
+		return nil
+	}))
+	return all
+}
+
+// TestTheTermOfALostStreamDoesNotCount publishes again what a stream has lost, including that a holder of the lease began.
+// Which holder began last does not depend on it, whether a server is started again or not.
+func TestTheTermOfALostStreamDoesNotCount(t *testing.T) {
+	former := startReplica(t)
+	former.follow(t, streamOf("old", &journal.Message{}, &journal.Message{Lease: 5000, Notes: []journal.Note{{Key: "k", Value: []byte("v")}}}, &journal.Message{}))
+	lost := appliedBy(t, former)
+	require.NotEmpty(t, lost)
+	again := &journal.Message{Again: lost}
+	stream := streamOf("new", &journal.Message{Lease: 7}, again, &journal.Message{Lease: 6}, &journal.Message{Lease: 8})
+	running, restarted := startReplica(t), startReplica(t)
+	for i := range stream {
+		one, two := running.follow(t, stream[:i+1]), restarted.follow(t, stream[:i+1])
+		require.Equal(t, i == 2, one.Fenced, i)
+		require.Equal(t, i == 2, two.Fenced, i)
+		require.NoError(t, restarted.applier.Record(background))
+		restarted.crashAfterSync(t)
+	}
+	require.Equal(t, running.reads(t), restarted.reads(t))
+	require.Contains(t, running.reads(t), `"Key":"k"`)
+}
+
+// TestWhatIsPublishedAgainIsAppliedAfterARefusedCommit begins with the notes that a commit left that failed, but reached
+// the disk.
+func TestWhatIsPublishedAgainIsAppliedAfterARefusedCommit(t *testing.T) {
+	former, first, second := startReplica(t), startReplica(t), startReplica(t)
+	former.follow(t, streamOf("old", reporting(models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Running, Message: "lost"})))
+	stream := streamOf("new", &journal.Message{}, &journal.Message{Again: appliedBy(t, former)}, &journal.Message{Again: appliedBy(t, former)})
+	require.Equal(t, 1, first.follow(t, stream).Repeated)
+	notes, err := first.journal.Notes()
+	require.NoError(t, err)
+	require.NoError(t, second.journal.WriteNotes(notes))
+	require.Equal(t, 1, second.follow(t, stream).Repeated)
+	require.Contains(t, second.reads(t), "lost")
+	require.Equal(t, first.reads(t), second.reads(t))
+}
+
 // TestAServerThatIsKilledKnowsAnAgentAsTheOthersDo kills a server at each moment within a message that begins a session of
 // an agent, and then another one in the place of the agent's last session, the retention of which is over.
 func TestAServerThatIsKilledKnowsAnAgentAsTheOthersDo(t *testing.T) {
@@ -72,4 +117,10 @@ func TestAServerThatIsKilledKnowsAnAgentAsTheOthersDo(t *testing.T) {
 		require.Equal(t, want, r.reads(t), "after commit %d of %d", i+1, len(shots))
 		require.NoError(t, r.journal.Close())
 	}
+}
+
+// crashAfterSync starts the replica again with all that it has written.
+func (r *replica) crashAfterSync(t *testing.T) {
+	require.NoError(t, r.journal.Sync())
+	r.crash(t)
 }

@@ -1,6 +1,7 @@
 package recorder
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"errors"
@@ -103,8 +104,8 @@ func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Posi
 	return r, a.finish(ctx)
 }
 
-// termKey is the key of the note with the number of the lease whose holder began last.
-const termKey = "term"
+// TermKey is the key of the note with the number of the lease whose holder began last.
+const TermKey = "term"
 
 // isFenced reports whether a message of a holder of the lease has no effect, because a later one has begun. It notes that
 // a later one begins. 0 stands for a message that has nothing to do with the lease.
@@ -114,7 +115,7 @@ func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
 	}
 	if a.term == 0 {
 		err := a.untilDone(ctx, func() error {
-			value, err := a.journal.Note(termKey)
+			value, err := a.journal.Note(TermKey)
 			a.term, _ = strconv.ParseUint(string(value), 10, 64) // 0 if there is no note
 			return err
 		})
@@ -126,7 +127,7 @@ func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
 		return lease < a.term, nil
 	}
 	a.term = lease
-	note := journal.Note{Key: termKey, Value: strconv.AppendUint(nil, lease, 10)}
+	note := journal.Note{Key: TermKey, Value: strconv.AppendUint(nil, lease, 10)}
 	return false, a.commitAt(ctx, a.before(), journal.Commit{Notes: []journal.Note{note}}, func() {})
 }
 
@@ -426,13 +427,14 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 	if lost.Origin != nil {
 		origin = *lost.Origin
 	}
-	note := journal.Note{Key: fmt.Sprint(againPrefix, origin.ID, " ", origin.Parts), Value: []byte{}}
+	// A note of this very part is from a commit that failed, and was taken back without its notes.
+	note := journal.Note{Key: fmt.Sprint(againPrefix, origin.ID, " ", origin.Parts), Value: fmt.Append(nil, a.message.ID, " ", a.done)}
 	known := false
 	c, err := journal.DecodeCommit(lost.Commit)
 	if err == nil {
 		err = a.untilDone(ctx, func() (err error) {
 			value, err := a.journal.Note(note.Key)
-			known = value != nil
+			known = value != nil && !bytes.Equal(value, note.Value)
 			return err
 		})
 	}
@@ -446,7 +448,7 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 	if err := a.untilDone(ctx, func() error { return a.dropRepeated(&c) }); err != nil {
 		return err
 	}
-	notes := c.Notes
+	notes := slices.DeleteFunc(c.Notes, func(n journal.Note) bool { return n.Key == TermKey }) // the leases may have begun anew, too
 	c.Origin, c.Notes = &origin, append(slices.Clip(notes), note)
 	err = a.commit(ctx, c, func() {
 		for _, f := range c.Forgotten {
