@@ -276,7 +276,7 @@ func (j *Journal) Append(c Commit, apply func()) error {
 	}
 	j.applying.Lock()
 	defer j.applying.Unlock()
-	if len(c.Forgotten) > 0 {
+	if len(c.Forgotten) > 0 || c.Origin != nil {
 		j.lastForget.Store(j.position)
 	}
 	j.durable.Store(j.position)

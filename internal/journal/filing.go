@@ -93,7 +93,8 @@ func (j *Journal) File() error {
 	return nil
 }
 
-// fileUpTo files the records up to a sequence, and deletes the records of forgotten sessions.
+// fileUpTo files the records up to a sequence and those of commits with an origin, whose sequences are in no order. It
+// deletes the records of forgotten sessions.
 func (j *Journal) fileUpTo(sequence uint64) error {
 	for {
 		before := *j.filedTo.Load()
@@ -104,6 +105,9 @@ func (j *Journal) fileUpTo(sequence uint64) error {
 			return err
 		}
 		if *j.filedTo.Load() == before {
+			if j.at.Load() != nil { // everything is filed; the sequence may be of a stream that was lost
+				return nil
+			}
 			return fmt.Errorf("record %d is not in the log", sequence)
 		}
 	}
@@ -134,7 +138,8 @@ func (j *Journal) fileRound() (err error) {
 		taken += len(commit)
 		commits = append(commits, keptCommit{position, len(commit)})
 		r.to.position = position
-		return visitCommit(commit, visitor{record: r.record, forget: r.forget, evict: r.evict, position: r.reach})
+		r.again = false
+		return visitCommit(commit, visitor{record: r.record, forget: r.forget, evict: r.evict, position: r.reach, origin: r.repeat})
 	})
 	if err != nil && !errors.Is(err, errStop) {
 		return err
@@ -193,6 +198,7 @@ type round struct {
 	engine    *engine
 	batch     *pebble.Batch // what is not written yet
 	to        filed
+	again     bool // the commit was made by another message
 	sessions  map[store.SessionKey]*filing
 	topics    map[string][]entry // entries for the histories of agents, by agent ID
 	renewed   map[store.SessionKey]bool
@@ -212,7 +218,9 @@ type filing struct {
 // record adds a record to the round.
 func (r *round) record(record models.Record, value string) error {
 	key := store.SessionKey{AgentID: record.AgentID, Topic: record.SessionTopic}
-	r.to.sequence = max(r.to.sequence, record.Sequence)
+	if !r.again {
+		r.to.sequence = max(r.to.sequence, record.Sequence)
+	}
 	if record.Renewal() { // it adds nothing to a history; only the state of its session changes
 		r.renewed[key] = true
 		return nil
@@ -258,6 +266,12 @@ func (r *round) reach(p Position) error {
 	if !p.Partial() {
 		r.to.sequence = max(r.to.sequence, lastSequenceOf(p.Sequence))
 	}
+	return nil
+}
+
+// repeat notes that the sequences of the commit's records are those of another message.
+func (r *round) repeat(Position) error {
+	r.again = true
 	return nil
 }
 

@@ -95,7 +95,7 @@ type Journal struct {
 
 	applying   sync.Mutex    // held from the moment a commit is durable until its records are applied, so that none is filed between
 	durable    atomic.Uint64 // position of the last durable commit
-	lastForget atomic.Uint64 // position of the last durable commit that contains a forgotten session
+	lastForget atomic.Uint64 // position of the last durable commit that contains a forgotten session, or has an origin
 	unfiled    atomic.Int64  // bytes of durable commits that are not filed
 	written    atomic.Uint64 // bytes of commits made durable
 	failures   atomic.Uint64 // number of engines that failed
@@ -327,7 +327,7 @@ type logEnd struct {
 	filed      filed
 	position   uint64 // position of the last commit
 	sequence   uint64 // last sequence number assigned
-	lastForget uint64 // position of the last commit that contains a forgotten session
+	lastForget uint64 // position of the last commit that contains a forgotten session, or has an origin
 	unfiled    int64  // bytes of commits that are not filed
 }
 
@@ -348,6 +348,9 @@ func (e *engine) findEnd() (end logEnd, err error) {
 			end.sequence = max(end.sequence, r.Sequence)
 			return nil
 		}, forget: func(store.Forgotten) error {
+			end.lastForget = position
+			return nil
+		}, origin: func(Position) error {
 			end.lastForget = position
 			return nil
 		}})

@@ -270,3 +270,44 @@ func TestARefusedCommitOfAStreamLeavesNoPosition(t *testing.T) {
 	requireRecorded(t, j, 1)
 	require.NoError(t, j.Close())
 }
+
+// TestWhatWasPublishedAgainCanBeLookedUp looks up records that are not filed yet, after some with the sequences of a stream
+// that was lost, which are lower or higher than those around them.
+func TestWhatWasPublishedAgainCanBeLookedUp(t *testing.T) {
+	fs := vfs.NewMem()
+	j, st, err := openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	add := func(message, origin uint64) models.Record {
+		p := positionOf(message)
+		r := recordOf("a", fmt.Sprint("t", message), int(message))
+		r.Content, r.ReportID, r.Sequence = fmt.Sprint("content ", message), fmt.Sprint("id ", message), SequenceOf(message, p.ID, 0)
+		c := Commit{Position: p}
+		if origin > 0 {
+			c.Origin, r.Sequence = positionOf(origin), SequenceOf(origin, "lost", 0)
+		}
+		c.Records = []models.Record{r}
+		require.NoError(t, j.Append(c, func() { st.Apply(r) }))
+		return r
+	}
+	requireFound := func(r models.Record) {
+		t.Helper()
+		key := store.SessionKey{AgentID: r.AgentID, Topic: r.SessionTopic}
+		a, err := j.Lookup(store.Lookup{SessionKey: key, ReportID: r.ReportID, Dropped: r.Sequence})
+		require.NoError(t, err)
+		require.True(t, a.Held)
+		a, err = j.Lookup(store.Lookup{SessionKey: key, Content: placeOf(&r)})
+		require.NoError(t, err)
+		require.Equal(t, r.Content, a.Content)
+	}
+	requireFound(add(100, 0))
+	requireFound(add(101, 50))
+	requireFound(add(102, 900))
+	requireFound(add(103, 0))
+	last := add(104, 60)
+	require.NoError(t, j.Close())
+	j, st, err = openAndReplay(t, fs, "data")
+	require.NoError(t, err)
+	requireFound(last)
+	requireFound(add(105, 0))
+	require.NoError(t, j.Close())
+}
