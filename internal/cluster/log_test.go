@@ -29,6 +29,7 @@ type member struct {
 	options  cluster.MemberOptions
 	store    *store.Store
 	recorder *recorder.Recorder
+	leads    atomic.Bool // acts for its cluster
 	stop     func()
 }
 
@@ -62,7 +63,12 @@ func (m *member) start(t *testing.T) {
 	m.recorder = recorder.NewShared(m.store, m.Journal, log)
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- m.Run(ctx, nil, func(ctx context.Context, _ *cluster.Box) { <-ctx.Done() }) }()
+	lead := func(ctx context.Context, _ *cluster.Box) {
+		m.leads.Store(true)
+		<-ctx.Done()
+		m.leads.Store(false)
+	}
+	go func() { ended <- m.Run(ctx, nil, lead) }()
 	m.stop = sync.OnceFunc(func() {
 		cancel()
 		require.NoError(t, <-ended)

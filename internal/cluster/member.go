@@ -17,6 +17,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/datadir"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -137,8 +138,11 @@ func (m *Member) join(ctx context.Context) (err error) {
 		return nil
 	}
 	goOn, err := m.rejoin(ctx, at)
-	if err != nil || goOn {
+	switch {
+	case err != nil:
 		return err
+	case goOn:
+		return m.writeMissingSnapshot(ctx)
 	}
 	return m.startAnew(ctx)
 }
@@ -185,6 +189,58 @@ func (m *Member) openBuckets(ctx context.Context) error {
 func (m *Member) seed(ctx context.Context, first uint64) error {
 	other := &fatalError{fmt.Errorf("DATA_DIR %s holds state that the NATS stream %s does not have: move the directory away to join, "+
 		"or set NATS_STREAM to a new name to begin a cluster with this state", m.DataDir, m.Settings.Stream)}
+	begun, err := m.hasBegun(ctx, first)
+	if err != nil {
+		return err
+	}
+	if !begun {
+		if err := m.publishFirst(ctx, first, other); err != nil {
+			return err
+		}
+	}
+	// A former cluster's number of a lease would keep every holder of the new one from acting.
+	if err := m.Journal.WriteNotes([]journal.Note{{Key: recorder.TermKey}}); err != nil {
+		return err
+	}
+	at := journal.Position{Sequence: first - 1, ID: newID(), Time: time.Now()}
+	if err := m.Journal.Advance(at, nil); err != nil {
+		return err
+	}
+	m.Logger.Info("the state of this server is the beginning of the stream", "stream", m.Settings.Stream, "first_message", first)
+	return m.writeMissingSnapshot(ctx)
+}
+
+// writeMissingSnapshot writes a snapshot if new servers need one, and there is none.
+func (m *Member) writeMissingSnapshot(ctx context.Context) error {
+	usable, info, err := m.usable(ctx)
+	if err != nil || len(usable) > 0 || info.State.FirstSeq <= 1 {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, setupSnapshots)
+	defer cancel()
+	return m.writeSnapshot(ctx)
+}
+
+// hasBegun reports whether the stream has nothing but the message with which this server has begun to make its state the
+// beginning of the stream, before it was stopped, or did not get the answer.
+func (m *Member) hasBegun(ctx context.Context, first uint64) (bool, error) {
+	info, err := m.log(nil, nil).info(ctx)
+	if err != nil || info.State.Msgs != 1 || info.State.LastSeq != first {
+		return false, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, attemptTimeout)
+	defer cancel()
+	msg, err := m.stream.GetMsg(ctx, first)
+	if err != nil {
+		return false, err
+	}
+	message, err := journal.DecodeMessage(string(msg.Data))
+	return err == nil && message.Server == m.Server && message.Lease == 0 && message.IsEmpty(), nil
+}
+
+// publishFirst publishes the first message of a stream, which must get the given sequence. If the stream has others, the
+// error is other.
+func (m *Member) publishFirst(ctx context.Context, first uint64, other error) error {
 	state := m.stream.CachedInfo().State
 	if state.LastSeq != 0 && state.LastSeq != first-1 || state.Msgs > 0 {
 		return other
@@ -201,43 +257,84 @@ func (m *Member) seed(ctx context.Context, first uint64) error {
 	case ack.Sequence != first:
 		return &fatalError{fmt.Errorf("the NATS stream %s begins at %d, and this server needs one that begins at %d: set NATS_STREAM to a new name", m.Settings.Stream, ack.Sequence, first)}
 	}
-	at := journal.Position{Sequence: first - 1, ID: newID(), Time: time.Now()}
-	if err := m.Journal.Advance(at, nil); err != nil {
-		return err
-	}
-	m.Logger.Info("the state of this server is the beginning of the stream", "stream", m.Settings.Stream, "first_message", first)
-	ctx, cancel := context.WithTimeout(ctx, setupSnapshots)
-	defer cancel()
-	return m.writeSnapshot(ctx)
+	return nil
 }
 
-// startAnew takes the place of the journal's state with the newest snapshot or, if the stream still has all messages, with
-// nothing.
+// startAnew takes the place of the journal's state with the newest snapshot from which the stream goes on or, if there is
+// none and the stream still has all messages, with nothing.
 func (m *Member) startAnew(ctx context.Context) error {
+	snapshots, info, err := m.usable(ctx)
+	if err != nil {
+		return err
+	}
 	if err := m.Journal.Close(); err != nil {
 		return err
 	}
 	m.Journal = nil
-	first := m.stream.CachedInfo().State.FirstSeq
-	snapshot, err := m.snapshots.Newest(ctx)
-	switch {
-	case errors.Is(err, ErrNoSnapshot) && first <= 1:
-		err = datadir.Replace(m.DataDir, journal.Lock, func(string) error { return nil })
-	case errors.Is(err, ErrNoSnapshot):
-		return fmt.Errorf("the stream begins at %d, and there is no snapshot of what was before: another server must write one", first)
-	case err == nil && snapshot.sequence+1 < first:
-		return fmt.Errorf("the newest snapshot ends at %d, and the stream begins at %d", snapshot.sequence, first)
-	case err == nil:
+	for _, snapshot := range snapshots {
 		m.Logger.Info("starting from a snapshot", "position", snapshot.Position, "bytes", snapshot.Size)
-		err = m.snapshots.Restore(ctx, snapshot, m.DataDir)
+		if err := m.snapshots.Restore(ctx, snapshot, m.DataDir); err != nil {
+			return err
+		}
+		if m.Journal, err = m.Open(); err != nil {
+			return &fatalError{err}
+		}
+		at, _ := m.Journal.Position() // it may be later than what the snapshot is named for
+		same, err := m.goesOnFrom(ctx, Position{at.Sequence, at.ID}, info)
+		if same || err != nil {
+			return err
+		}
+		if err := m.Journal.Close(); err != nil {
+			return err
+		}
+		m.Journal = nil
 	}
-	if err != nil {
+	if first := info.State.FirstSeq; first > 1 {
+		return fmt.Errorf("the stream begins at %d, and there is no snapshot of what was before: another server must write one", first)
+	}
+	if err := datadir.Replace(m.DataDir, journal.Lock, func(string) error { return nil }); err != nil {
 		return err
 	}
 	if m.Journal, err = m.Open(); err != nil {
 		return &fatalError{err}
 	}
 	return nil
+}
+
+// usable returns the snapshots from which the stream goes on, the one with the highest position first. After the stream
+// has lost messages, there may be others.
+func (m *Member) usable(ctx context.Context) ([]Snapshot, *jetstream.StreamInfo, error) {
+	all, err := m.snapshots.List(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	info, err := m.log(nil, nil).info(ctx)
+	if err != nil {
+		return nil, nil, err
+	}
+	var usable []Snapshot
+	for _, snapshot := range all {
+		at, err := ParsePosition(snapshot.Position)
+		if err != nil {
+			continue
+		}
+		same, err := m.goesOnFrom(ctx, at, info)
+		if err != nil {
+			return nil, nil, err
+		}
+		if same {
+			usable = append(usable, snapshot)
+		}
+	}
+	return usable, info, nil
+}
+
+// goesOnFrom reports whether the stream has the message at a position, and those after it.
+func (m *Member) goesOnFrom(ctx context.Context, at Position, info *jetstream.StreamInfo) (bool, error) {
+	if at.Sequence+1 < info.State.FirstSeq || at.Sequence > info.State.LastSeq {
+		return false, nil
+	}
+	return m.log(nil, nil).has(ctx, journal.Position{Sequence: at.Sequence, ID: at.ID})
 }
 
 // writeSnapshot writes a snapshot of the journal.
@@ -376,9 +473,13 @@ func (m *Member) keepSnapshots(ctx context.Context) {
 }
 
 func (m *Member) keepSnapshot(ctx context.Context) error {
-	newest, err := m.snapshots.Newest(ctx)
-	if err != nil && !errors.Is(err, ErrNoSnapshot) {
+	var newest Snapshot
+	usable, _, err := m.usable(ctx)
+	if err != nil {
 		return err
+	}
+	if len(usable) > 0 {
+		newest = usable[0]
 	}
 	at, _ := m.Journal.Position()
 	behind := at.Sequence - min(at.Sequence, newest.sequence)

@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -54,27 +55,29 @@ func TestANewServerStartsFromASnapshot(t *testing.T) {
 	require.Equal(t, 52, strings.Count(all, `"received_at"`))
 }
 
+// runAlone lets a server record twenty reports without a cluster.
+func runAlone(t *testing.T, m *member) {
+	j, err := m.options.Open()
+	require.NoError(t, err)
+	opts := memberStore
+	opts.Replicated = false
+	st := store.New(opts)
+	require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, time.Now(), func(journal.Progress) {}))
+	rec := recorder.New(st, j, metrics.New(st, "test"))
+	for i := range 20 {
+		_, err := rec.Accept(nil, []models.StatusReport{{AgentID: "agent", SessionTopic: fmt.Sprint("t", i%3), Status: models.Running, Message: fmt.Sprint("alone ", i)}}, time.Now(), nil)
+		require.NoError(t, err)
+	}
+	require.NoError(t, j.Close())
+}
+
 // TestAServerAloneBecomesACluster begins a stream with the state of a server that ran alone. Others join it; one that has
 // other state does not.
 func TestAServerAloneBecomesACluster(t *testing.T) {
 	nodes := natstest.Start(t, 1)
 	one, other, third := newMember(t, nodes, "one", 1), newMember(t, nodes, "other", 1), newMember(t, nodes, "third", 1)
-	alone := func(m *member) {
-		j, err := m.options.Open()
-		require.NoError(t, err)
-		opts := memberStore
-		opts.Replicated = false
-		st := store.New(opts)
-		require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, time.Now(), func(journal.Progress) {}))
-		rec := recorder.New(st, j, metrics.New(st, "test"))
-		for i := range 20 {
-			_, err := rec.Accept(nil, []models.StatusReport{{AgentID: "agent", SessionTopic: fmt.Sprint("t", i%3), Status: models.Running, Message: fmt.Sprint("alone ", i)}}, time.Now(), nil)
-			require.NoError(t, err)
-		}
-		require.NoError(t, j.Close())
-	}
-	alone(one)
-	alone(third)
+	runAlone(t, one)
+	runAlone(t, third)
 	one.start(t)
 	other.start(t)
 	other.report(t, "t1", "together")
@@ -84,6 +87,36 @@ func TestAServerAloneBecomesACluster(t *testing.T) {
 
 	_, err := cluster.Join(t.Context(), third.options)
 	require.ErrorContains(t, err, "holds state that the NATS stream KUBEAGENTS does not have")
+}
+
+// TestAServerThatIsStoppedWhileItBeginsAStream stops a server when it has published the first message of a stream, but not
+// recorded that, and when it has not written a snapshot. It was part of another cluster before.
+func TestAServerThatIsStoppedWhileItBeginsAStream(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
+	runAlone(t, one)
+	j, err := one.options.Open()
+	require.NoError(t, err)
+	require.NoError(t, j.WriteNotes([]journal.Note{{Key: recorder.TermKey, Value: []byte("1000000")}}))
+	require.NoError(t, j.Close())
+	before := t.TempDir()
+	require.NoError(t, os.CopyFS(before, os.DirFS(one.options.DataDir)))
+	join := func() {
+		m, err := cluster.Join(t.Context(), one.options)
+		require.NoError(t, err)
+		require.NoError(t, m.Journal.Close())
+		js := adminOf(t, nodes)
+		require.NoError(t, js.DeleteObjectStore(t.Context(), one.options.Settings.SnapshotsBucket()))
+	}
+	join()
+	one.options.DataDir = before
+	join()
+	join()
+
+	one.start(t)
+	eventually(t, "the server acts for its cluster", one.leads.Load)
+	two.start(t)
+	require.Equal(t, 20, strings.Count(requireEqual(t, []*member{one, two}), `"received_at"`))
 }
 
 // TestWhatTheStreamLosesIsPublishedAgain takes the stream away with everything in it, and lets a server without state
@@ -113,6 +146,60 @@ func TestWhatTheStreamLosesIsPublishedAgain(t *testing.T) {
 		require.Equal(t, 1, strings.Count(all, fmt.Sprintf(`"message":"old %d"`, i)), i)
 	}
 	require.Equal(t, 35, strings.Count(all, `"received_at"`))
+}
+
+// TestASnapshotOfALostStreamIsNotUsed takes the stream away after a snapshot was written, and lets a server without state
+// begin a new one. The snapshot is of no use to it.
+func TestASnapshotOfALostStreamIsNotUsed(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	one, fresh, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "fresh", 1), newMember(t, nodes, "added", 1)
+	one.start(t)
+	for i := range 30 {
+		one.report(t, fmt.Sprint("t", i%4), fmt.Sprint("old ", i))
+	}
+	require.NoError(t, one.Snapshot(t.Context()))
+	one.stop()
+	require.NoError(t, adminOf(t, nodes).DeleteStream(t.Context(), "KUBEAGENTS"))
+
+	fresh.start(t)
+	fresh.report(t, "t0", "new")
+	one.start(t)
+	added.start(t)
+	all := requireEqual(t, []*member{one, fresh, added})
+	require.Equal(t, 31, strings.Count(all, `"received_at"`))
+	require.NoError(t, fresh.Snapshot(t.Context()))
+	added.stop()
+	require.NoError(t, os.RemoveAll(added.options.DataDir))
+	stream, err := adminOf(t, nodes).Stream(t.Context(), "KUBEAGENTS")
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(fresh.State().Position.Sequence)))
+	fresh.report(t, "t0", "later")
+	added.start(t)
+	require.Equal(t, 32, strings.Count(requireEqual(t, []*member{one, fresh, added}), `"received_at"`))
+}
+
+// TestAMessageAppliedInPartThatTheStreamNoLongerHas stops a server in the middle of a message, and trims the stream up to
+// just that one.
+func TestAMessageAppliedInPartThatTheStreamNoLongerHas(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	one, away := newMember(t, nodes, "one", 1), newMember(t, nodes, "away", 1)
+	one.start(t)
+	away.start(t)
+	away.report(t, "t", "first")
+	at := away.State().Position
+	away.stop()
+	j, err := away.options.Open()
+	require.NoError(t, err)
+	require.NoError(t, j.Advance(journal.Position{Sequence: at.Sequence, ID: at.ID, Time: time.Now(), Parts: 1, Records: 1}, nil))
+	require.NoError(t, j.Close())
+	one.report(t, "t", "second")
+	require.NoError(t, one.Snapshot(t.Context()))
+	stream, err := adminOf(t, nodes).Stream(t.Context(), "KUBEAGENTS")
+	require.NoError(t, err)
+	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(at.Sequence+1)))
+	away.start(t)
+	away.report(t, "t", "third")
+	require.Equal(t, 3, strings.Count(requireEqual(t, []*member{one, away}), `"received_at"`))
 }
 
 // TestARunningServerNoticesALoss takes the stream away while servers run.

@@ -21,7 +21,11 @@ func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, er
 	if err != nil {
 		return false, err
 	}
-	if at.Sequence+1 < info.State.FirstSeq {
+	next := at.Sequence + 1
+	if at.Partial() {
+		next = at.Sequence
+	}
+	if next < info.State.FirstSeq {
 		m.Logger.Warn("this server was away for long: it starts from a snapshot", "applied", at.Sequence, "first", info.State.FirstSeq)
 		return false, nil
 	}
