@@ -330,12 +330,12 @@ func (l *Log) State() State {
 func (l *Log) Await(ctx context.Context, p Position) error {
 	for {
 		l.progress.mu.Lock()
-		at, changed := l.progress.at, l.progress.changed
+		at, reached, changed := l.progress.at, l.progress.reached(p.Sequence), l.progress.changed
 		l.progress.mu.Unlock()
 		if at.Sequence == p.Sequence && at.ID != p.ID {
 			return ErrOtherMessage
 		}
-		if at.Sequence >= p.Sequence {
+		if reached {
 			return nil
 		}
 		select {

@@ -15,11 +15,23 @@ type progress struct {
 	since   time.Time        // local time at which it was applied
 	last    uint64           // sequence of the newest message that the stream is known to have
 	current time.Time        // local time at which nothing was known to be missing; zero before the server has caught up
+	next    milestone        // what makes the server current next, if there is always something missing
 	away    string           // why the stream can't be reached; "" if it can
 	halted  string           // why no message is applied any more; "" if they are
 	journal string           // why messages can't be applied; "" if they can
 	publish string           // why the last message could not be published; "" if it could
 	changed chan struct{}    // closed with the next message
+}
+
+// milestone is the newest message that the stream had at a local time. Its sequence is 0 if there is none.
+type milestone struct {
+	sequence uint64
+	asked    time.Time
+}
+
+// reached reports whether all of the message with a sequence was applied. The caller holds p.mu.
+func (p *progress) reached(sequence uint64) bool {
+	return p.at.Sequence > sequence || p.at.Sequence == sequence && !p.at.Partial()
 }
 
 func (p *progress) init(at journal.Position) {
@@ -34,6 +46,13 @@ func (p *progress) advance(at journal.Position, last uint64) {
 	if p.last = max(p.last, last); p.at.Sequence >= p.last {
 		p.current = p.since
 	}
+	if next := p.next; next.sequence > 0 && p.reached(next.sequence) {
+		started := !p.current.IsZero() || time.Since(next.asked) < freshFor
+		if started && next.asked.After(p.current) {
+			p.current = next.asked
+		}
+		p.next = milestone{}
+	}
 	close(p.changed)
 	p.changed = make(chan struct{})
 }
@@ -43,7 +62,12 @@ func (p *progress) confirm(last uint64, asked time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.away, p.last = "", last
-	if p.at.Sequence >= last && asked.After(p.current) {
+	switch {
+	case !p.reached(last):
+		if p.next.sequence == 0 {
+			p.next = milestone{last, asked}
+		}
+	case asked.After(p.current):
 		p.current = asked
 	}
 }
