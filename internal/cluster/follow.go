@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -45,14 +46,17 @@ type incoming struct {
 	delivered uint64 // messages that the consumer has sent, with this one
 }
 
-// Run applies the messages of the stream until ctx is done, in their order. It returns nil then, ErrTrimmed or
+// Run applies the messages of the stream until ctx is done, in their order. It must be called once. It returns nil then, ErrTrimmed or
 // ErrDiverged if the server must start again, and another error if the journal is closed.
 func (l *Log) Run(ctx context.Context) error {
+	defer close(l.stopped)
+	var running sync.WaitGroup
+	defer running.Wait()
 	ctx, stop := context.WithCancelCause(ctx)
 	defer stop(nil)
 	messages := make(chan incoming, readAhead)
-	go l.read(ctx, stop, messages)
-	go l.watch(ctx, stop)
+	running.Go(func() { l.read(ctx, stop, messages) })
+	running.Go(func() { l.watch(ctx, stop) })
 	for {
 		select {
 		case in := <-messages:

@@ -56,6 +56,7 @@ type Log struct {
 	waiting map[string]*publication // own messages that are not applied yet, by ID
 	teams   map[string]*store.Team  // by their patterns
 
+	stopped  chan struct{} // closed when Run has ended
 	progress progress
 }
 
@@ -76,7 +77,7 @@ func NewLog(o LogOptions) *Log {
 	if o.Leads == nil {
 		o.Leads = func() bool { return false }
 	}
-	l := &Log{LogOptions: o, waiting: map[string]*publication{}, teams: map[string]*store.Team{}}
+	l := &Log{LogOptions: o, waiting: map[string]*publication{}, teams: map[string]*store.Team{}, stopped: make(chan struct{})}
 	at, _ := o.Journal.Position()
 	l.applier = recorder.NewApplier(recorder.NewSettler(o.Store, o.Journal, o.Metrics), at, recorder.ApplierOptions{
 		Teams: l.teamOf, Notes: o.Notes, Trouble: l.noteTrouble,
@@ -222,6 +223,8 @@ func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*pu
 			return nil, ErrFenced
 		}
 		return p, nil
+	case <-l.stopped:
+		return nil, &recorder.Unavailable{Cause: "the server is stopping", Unknown: true}
 	case <-ctx.Done():
 		return nil, &recorder.Unavailable{Cause: "the server has not got its own message from the stream in time", Unknown: true, Err: ctx.Err()}
 	}
@@ -274,7 +277,7 @@ func causeOf(err error) (cause string, repeat, unknown bool) {
 	case errors.Is(err, nats.ErrMaxPayload):
 		return "the message is larger than NATS allows (max_payload)", false, false
 	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
-		return "the server is stopping", false, false
+		return "the server is stopping", false, true // the connection may have been closed before the answer came
 	case errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected):
 		return "NATS can't be reached", true, true
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):

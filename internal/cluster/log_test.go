@@ -168,3 +168,32 @@ func TestServersShareALog(t *testing.T) {
 	require.EqualValues(t, 640, acknowledged.Load())
 	require.Equal(t, 640, strings.Count(requireEqual(t, members), `"received_at"`))
 }
+
+// TestTheHolderOfTheLeaseWritesAtItsEnd stops a server that writes something as it stops acting for its cluster. That is
+// applied. What others want to record on it afterwards fails at once.
+func TestTheHolderOfTheLeaseWritesAtItsEnd(t *testing.T) {
+	one := newMember(t, natstest.Start(t, 1), "one", 1)
+	m, err := cluster.Join(t.Context(), one.options)
+	require.NoError(t, err)
+	st := store.New(memberStore)
+	log := m.Log(st, metrics.New(st, "test"), nil)
+	require.NoError(t, m.Journal.Replay(t.Context(), st, 100, time.Now(), func(journal.Progress) {}))
+	ctx, cancel := context.WithCancel(t.Context())
+	written := make(chan error, 1)
+	require.NoError(t, m.Run(ctx, nil, func(ctx context.Context, box *cluster.Box) {
+		cancel()
+		<-ctx.Done()
+		written <- box.WriteNotes([]journal.Note{{Key: "last", Value: []byte("words")}})
+	}))
+	require.NoError(t, <-written)
+	value, err := m.Journal.Note("last")
+	require.NoError(t, err)
+	require.Equal(t, "words", string(value))
+
+	started := time.Now()
+	_, err = log.Do(t.Context(), &journal.Message{})
+	var unavailable *recorder.Unavailable
+	require.ErrorAs(t, err, &unavailable)
+	require.Less(t, time.Since(started), 5*time.Second)
+	require.NoError(t, m.Journal.Close())
+}

@@ -402,12 +402,14 @@ func (m *Member) Run(ctx context.Context, known *access.SignIns, lead func(ctx c
 	if known != nil {
 		running.Go(func() { m.signIns.Run(ctx, known) })
 	}
+	applying, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() {
+		defer stopApplying() // only now: what the holder of the lease writes at its end is applied, too
 		if m.awaitCaughtUp(ctx) == nil {
 			m.lease.Run(ctx, func(ctx context.Context, number uint64) { m.lead(ctx, number, lead) })
 		}
 	})
-	return m.shared.Run(ctx)
+	return m.shared.Run(applying)
 }
 
 // awaitCaughtUp returns nil once this server has caught up with the stream, or the error of ctx.
