@@ -454,7 +454,7 @@ func (m *Member) tick(ctx context.Context, number uint64) {
 		case <-ctx.Done():
 			return
 		}
-		message := &journal.Message{Lease: number, Evicted: m.shared.Store.Overflow(evictLimit)}
+		message := &journal.Message{Lease: number, Evicted: fitting(m.shared.Store.Overflow(evictLimit))}
 		if len(message.Evicted) == 0 && m.shared.progress.quiet() < tickEvery {
 			continue
 		}

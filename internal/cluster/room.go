@@ -143,6 +143,17 @@ func sizeOfPatterns(patterns []string) int {
 	return n
 }
 
+// fitting returns as many of the keys as fit into a message.
+func fitting(keys []store.SessionKey) []store.SessionKey {
+	bytes := 0
+	for i, key := range keys {
+		if bytes += len(key.AgentID) + len(key.Topic) + 20; bytes > maxShipment {
+			return keys[:i]
+		}
+	}
+	return keys
+}
+
 // calls returns the calls of a shipment.
 func (s *shipment) calls() (calls []*recorder.Call) {
 	for _, load := range s.loads {

@@ -61,3 +61,15 @@ func TestSplit(t *testing.T) {
 		}
 	})
 }
+
+// TestSessionsToEvictFitIntoAMessage takes sessions with the longest IDs.
+func TestSessionsToEvictFitIntoAMessage(t *testing.T) {
+	var keys []store.SessionKey
+	for range evictLimit {
+		keys = append(keys, store.SessionKey{AgentID: strings.Repeat("😀", models.MaxAgentID), Topic: strings.Repeat("😀", models.MaxSessionTopic)})
+	}
+	message := &journal.Message{Server: "one", Lease: 1 << 40, Evicted: fitting(keys)}
+	require.Greater(t, len(message.Evicted), 300)
+	require.Less(t, len(message.Encode(nil)), MaxMessageBytes-1000)
+	require.Equal(t, keys[:10], fitting(keys[:10]))
+}

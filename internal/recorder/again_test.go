@@ -2,13 +2,16 @@ package recorder_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -123,4 +126,18 @@ func TestAServerThatIsKilledKnowsAnAgentAsTheOthersDo(t *testing.T) {
 func (r *replica) crashAfterSync(t *testing.T) {
 	require.NoError(t, r.journal.Sync())
 	r.crash(t)
+}
+
+// TestWhatIsDeletedAtOnceFitsIntoAMessage takes the longest IDs.
+func TestWhatIsDeletedAtOnceFitsIntoAMessage(t *testing.T) {
+	agent, topic := strings.Repeat("😀", models.MaxAgentID), strings.Repeat("😀", models.MaxSessionTopic)
+	sessions, agents, over := &journal.Trim{}, &journal.Trim{}, &journal.Message{}
+	for range recorder.PageSize {
+		key := store.SessionKey{AgentID: agent, Topic: topic}
+		sessions.Sessions, agents.Agents = append(sessions.Sessions, key), append(agents.Agents, agent)
+		over.Over = append(over.Over, store.Forgotten{SessionKey: key})
+	}
+	for _, m := range []*journal.Message{{Trim: sessions}, {Trim: agents}, over} {
+		require.Less(t, len(m.Encode(nil)), cluster.MaxMessageBytes-1000)
+	}
 }

@@ -9,8 +9,9 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// pageSize is how many sessions or agents are looked at, and deleted from, at once.
-const pageSize = 1000
+// pageSize is how many sessions or agents are looked at, and deleted from, at once. So many of the longest IDs fit into a
+// message of a stream.
+const pageSize = 300
 
 // TrimHistory drops the statuses older than before from memory and from the journal, except the current one of each
 // session. It returns the number of statuses deleted from the journal.

@@ -2,6 +2,7 @@ package recorder
 
 import (
 	"context"
+	"slices"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/store"
@@ -112,5 +113,12 @@ func (r *Recorder) dropOldest(ctx context.Context, agents []string, part float64
 	if err != nil {
 		return 0, err
 	}
-	return r.trim(ctx, &journal.Trim{Before: before, Agents: agents})
+	for some := range slices.Chunk(agents, pageSize) {
+		n, err := r.trim(ctx, &journal.Trim{Before: before, Agents: some})
+		deleted += n
+		if err != nil {
+			return deleted, err
+		}
+	}
+	return deleted, nil
 }
