@@ -29,6 +29,8 @@ const (
 	tickEvery  = time.Second
 	evictLimit = 1000 // sessions evicted by one message
 
+	unableFor = 10 * time.Second // how long the holder of the lease may be unable to publish until it lets another server act
+
 	// A snapshot is written once so many messages were applied since the last one, or after a time if there was any.
 	snapshotEvery  = 100_000
 	snapshotAfter  = time.Hour
@@ -425,6 +427,14 @@ func (m *Member) AwaitCaughtUp(ctx context.Context) error { return m.awaitCaught
 
 // lead does what the holder of the lease does.
 func (m *Member) lead(ctx context.Context, number uint64, lead func(ctx context.Context, box *Box)) {
+	var running sync.WaitGroup
+	defer running.Wait()
+	ctx, stop := context.WithCancel(ctx)
+	defer stop()
+	running.Go(func() {
+		defer stop()
+		m.awaitUnable(ctx)
+	})
 	// From here on, what former holders publish has no effect, and everything that had one is applied here.
 	for {
 		_, err := m.shared.publish(ctx, &journal.Message{Lease: number})
@@ -437,11 +447,31 @@ func (m *Member) lead(ctx context.Context, number uint64, lead func(ctx context.
 		sleep(ctx, attemptPause)
 	}
 	m.Logger.Info("this server acts for its cluster", "lease", number)
-	var running sync.WaitGroup
-	defer running.Wait()
 	running.Go(func() { m.tick(ctx, number) })
 	running.Go(func() { m.keepSnapshots(ctx) })
 	lead(ctx, m.shared.Box(number))
+}
+
+// awaitUnable returns once this server has been unable to publish for a while, for example because its journal can't be
+// written, or when ctx is done.
+func (m *Member) awaitUnable(ctx context.Context) {
+	ticker := time.NewTicker(tickEvery)
+	defer ticker.Stop()
+	for able := time.Now(); ; {
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return
+		}
+		err := m.shared.Failure()
+		switch {
+		case err == nil:
+			able = time.Now()
+		case time.Since(able) >= unableFor:
+			m.Logger.Warn("this server lets another one act for its cluster", "cause", err.Error())
+			return
+		}
+	}
 }
 
 // tick publishes the time in quiet, and which sessions to evict.

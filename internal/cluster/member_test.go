@@ -226,3 +226,19 @@ func TestARunningServerNoticesALoss(t *testing.T) {
 	require.ErrorIs(t, <-ended, cluster.ErrDiverged)
 	require.NoError(t, m.Journal.Close())
 }
+
+// TestAServerThatCannotPublishLetsAnotherAct makes the journal of the server that acts for its cluster fail, and repairs it
+// when another one has taken over.
+func TestAServerThatCannotPublishLetsAnotherAct(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
+	one.start(t)
+	eventually(t, "the first server acts", one.leads.Load)
+	two.start(t)
+	one.SetUnable("its disk is full")
+	eventually(t, "the second server acts", func() bool { return two.leads.Load() && !one.leads.Load() })
+	one.SetUnable("")
+	two.stop()
+	eventually(t, "the first server acts again", one.leads.Load)
+}
