@@ -48,8 +48,9 @@ func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, er
 func (l *Log) publishLost(ctx context.Context, at journal.Position, info *jetstream.StreamInfo) error {
 	var applied []journal.Applied
 	err := l.Journal.EachApplied(0, func(a journal.Applied) error {
-		applied = append(applied, a)
-		return nil
+		parts, err := a.Split(againSize)
+		applied = append(applied, parts...)
+		return err
 	})
 	if err != nil {
 		return err

@@ -334,6 +334,44 @@ type Applied struct {
 	Commit   []byte    // for [DecodeCommit]
 }
 
+// Split returns a in parts with commits of about size bytes at most, unless a single record is larger. They come to the
+// same if they are applied in their order, and each has an origin of its own.
+func (a Applied) Split(size int) ([]Applied, error) {
+	if len(a.Commit) <= size {
+		return []Applied{a}, nil
+	}
+	c, err := DecodeCommit(a.Commit)
+	if err != nil {
+		return nil, err
+	}
+	origin := a.Position
+	if a.Origin != nil {
+		origin = *a.Origin
+	}
+	var parts []Applied
+	add := func(c Commit) {
+		own := origin
+		own.ID = fmt.Sprint(origin.ID, ".", len(parts))
+		c.Position, c.Origin = &a.Position, &own
+		parts = append(parts, Applied{a.Position, &own, c.encode(nil)})
+	}
+	records := c.Records
+	c.Records = nil
+	add(c)
+	for len(records) > 0 {
+		n, bytes := 0, 0
+		for ; n < len(records); n++ {
+			bytes += len((&Commit{Records: records[n : n+1]}).encode(nil))
+			if n > 0 && bytes > size {
+				break
+			}
+		}
+		add(Commit{Records: records[:n]})
+		records = records[n:]
+	}
+	return parts, nil
+}
+
 // EachApplied calls visit for each commit that the log still has of messages with a sequence above after, in their
 // order. It stops at the first error of visit, and returns it.
 func (j *Journal) EachApplied(after uint64, visit func(Applied) error) error {

@@ -311,3 +311,40 @@ func TestWhatWasPublishedAgainCanBeLookedUp(t *testing.T) {
 	requireFound(add(105, 0))
 	require.NoError(t, j.Close())
 }
+
+// TestALargeCommitIsSplit splits what a message came to that is larger than a message may be.
+func TestALargeCommitIsSplit(t *testing.T) {
+	c := Commit{Position: positionOf(7), Forgotten: []store.Forgotten{{SessionKey: store.SessionKey{AgentID: "a", Topic: "old"}}},
+		Notes: []Note{{"k", []byte("v")}}}
+	for n := range 100 {
+		r := largeRecord(n)
+		r.Sequence = SequenceOf(7, "id7", n)
+		c.Records = append(c.Records, r)
+	}
+	whole, err := appliedOf(string(c.encode(nil)))
+	require.NoError(t, err)
+	parts, err := whole.Split(100 << 10)
+	require.NoError(t, err)
+	require.Len(t, parts, 51, "two records fit into one")
+	var all Commit
+	origins := map[string]bool{}
+	for _, part := range parts {
+		require.LessOrEqual(t, len(part.Commit), 110<<10)
+		again, err := appliedOf(string(part.Commit))
+		require.NoError(t, err)
+		require.Equal(t, part, again)
+		require.Equal(t, whole.Position, part.Position)
+		origins[part.Origin.ID] = true
+		c, err := DecodeCommit(part.Commit)
+		require.NoError(t, err)
+		all.Forgotten, all.Notes, all.Records = append(all.Forgotten, c.Forgotten...), append(all.Notes, c.Notes...), append(all.Records, c.Records...)
+	}
+	require.Len(t, origins, len(parts))
+	want, err := DecodeCommit(whole.Commit)
+	require.NoError(t, err)
+	want.Position = nil
+	require.Equal(t, want, all)
+	parts, err = whole.Split(len(whole.Commit))
+	require.NoError(t, err)
+	require.Equal(t, []Applied{whole}, parts)
+}
