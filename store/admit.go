@@ -205,6 +205,7 @@ func (s *Store) Settle() {
 		}
 		if _, unused := s.admitted.recalled[se]; unused {
 			s.takeOut(se)
+			s.cold.evicted.Add(1) // whoever looked meanwhile for cold sessions has not seen it
 			continue
 		}
 		s.enqueue(se)
