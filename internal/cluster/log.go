@@ -236,12 +236,12 @@ func (l *Log) send(ctx context.Context, data []byte, id string) (sequence uint64
 	for {
 		sequence, err := l.attempt(ctx, data, id)
 		if err == nil {
-			l.progress.set(&l.progress.publish, "")
+			l.progress.published("")
 			return sequence, nil
 		}
 		cause, repeat, lost := causeOf(err)
 		unknown = unknown || lost
-		l.progress.set(&l.progress.publish, cause)
+		l.progress.published(cause)
 		if !repeat {
 			return 0, &recorder.Unavailable{Cause: cause, Unknown: unknown, Err: err}
 		}

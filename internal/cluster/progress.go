@@ -20,6 +20,7 @@ type progress struct {
 	halted  string           // why no message is applied any more; "" if they are
 	journal string           // why messages can't be applied; "" if they can
 	publish string           // why the last message could not be published; "" if it could
+	failed  time.Time        // local time at which it could not
 	changed chan struct{}    // closed with the next message
 }
 
@@ -139,7 +140,7 @@ func (p *progress) state(s *State, stale time.Duration) {
 		s.Caught = true
 	}
 	if s.Refuses = s.Cause; s.Refuses == "" {
-		for _, cause := range []string{p.away, p.journal, p.publish} {
+		for _, cause := range []string{p.away, p.journal, p.refusal()} {
 			if cause != "" {
 				s.Refuses = cause
 				break

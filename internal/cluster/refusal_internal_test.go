@@ -1,0 +1,37 @@
+package cluster
+
+import (
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/journal"
+)
+
+// TestAFailureEnds looks at what keeps reports from being accepted after a message could not be published.
+func TestAFailureEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p progress
+		refuses := func() string {
+			p.confirm(1, time.Now()) // as happens every second
+			var s State
+			p.state(&s, 15*time.Second)
+			return s.Refuses
+		}
+		p.init(journal.Position{})
+		p.advance(journal.Position{Sequence: 1, ID: "a", Time: time.Now()}, 1)
+		require.Empty(t, refuses())
+		p.published("the stream has no leader")
+		require.Equal(t, "the stream has no leader", refuses())
+		p.published("")
+		require.Empty(t, refuses(), "another message could be published")
+
+		p.published("the stream has no leader")
+		time.Sleep(failureCounts - time.Second)
+		require.NotEmpty(t, refuses())
+		time.Sleep(time.Second)
+		require.Empty(t, refuses(), "nobody has tried since")
+	})
+}
