@@ -269,7 +269,9 @@ func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	if err != nil {
 		return nil, err
 	}
-	return stream.CachedInfo(), nil
+	info := stream.CachedInfo()
+	l.progress.keeps(streamSize{info.State.Msgs, info.State.Bytes})
+	return info, nil
 }
 
 // has reports whether the stream has a message at its position. It returns true for one that was trimmed.

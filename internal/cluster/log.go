@@ -213,10 +213,13 @@ func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*pu
 	}()
 	ctx, done := context.WithTimeout(ctx, publishTimeout)
 	defer done()
+	started := time.Now()
 	if _, err := l.send(ctx, m.Encode(nil), id); err != nil {
+		l.countFailure(ctx, err)
 		return nil, err
 	}
 	p.durable = time.Now()
+	l.Metrics.ObservePublished(p.durable.Sub(started))
 	select {
 	case <-p.done:
 		if p.result.Fenced {
@@ -226,6 +229,9 @@ func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*pu
 	case <-l.stopped:
 		return nil, &recorder.Unavailable{Cause: "the server is stopping", Unknown: true}
 	case <-ctx.Done():
+		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
+			l.Metrics.CountPublishFailure(metrics.PublishNotApplied)
+		}
 		return nil, &recorder.Unavailable{Cause: "the server has not got its own message from the stream in time", Unknown: true, Err: ctx.Err()}
 	}
 }

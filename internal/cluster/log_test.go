@@ -28,6 +28,7 @@ type member struct {
 	*cluster.Member
 	options  cluster.MemberOptions
 	store    *store.Store
+	metrics  *metrics.Metrics
 	recorder *recorder.Recorder
 	leads    atomic.Bool // acts for its cluster
 	stop     func()
@@ -58,7 +59,8 @@ func (m *member) start(t *testing.T) {
 	m.Member, err = cluster.Join(t.Context(), m.options)
 	require.NoError(t, err)
 	m.store = store.New(memberStore)
-	log := m.Log(m.store, metrics.New(m.store, "test"), nil)
+	m.metrics = metrics.New(m.store, "test")
+	log := m.Log(m.store, m.metrics, nil)
 	require.NoError(t, m.Journal.Replay(t.Context(), m.store, memberStore.HistoryLimit, time.Now(), func(journal.Progress) {}))
 	m.recorder = recorder.NewShared(m.store, m.Journal, log)
 	ctx, cancel := context.WithCancel(context.Background())

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/nats-io/nats.go"
@@ -62,7 +63,8 @@ type Member struct {
 	presence  *Presence
 	snapshots *Snapshots
 	signIns   *SignIns
-	shared    *Log // see [Member.Log]
+	shared    *Log                     // see [Member.Log]
+	newest    atomic.Pointer[Snapshot] // the newest snapshot, as the holder of the lease knows; nil if it does not
 }
 
 // Join connects to NATS, makes the stream if there is none, and opens the journal. If the stream no longer has what the
@@ -358,6 +360,7 @@ func (m *Member) SignIns() *SignIns { return m.signIns }
 // called when notes were applied. It must be called once.
 func (m *Member) Log(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) *Log {
 	m.shared = NewLog(m.logOptions(st, registry, notes))
+	registry.AddCluster(m.measure)
 	return m.shared
 }
 
@@ -448,7 +451,10 @@ func (m *Member) lead(ctx context.Context, number uint64, lead func(ctx context.
 	}
 	m.Logger.Info("this server acts for its cluster", "lease", number)
 	running.Go(func() { m.tick(ctx, number) })
-	running.Go(func() { m.keepSnapshots(ctx) })
+	running.Go(func() {
+		m.keepSnapshots(ctx)
+		m.newest.Store(nil)
+	})
 	lead(ctx, m.shared.Box(number))
 }
 
@@ -499,6 +505,7 @@ func (m *Member) keepSnapshots(ctx context.Context) {
 	for pause := firstSnapshot; ctx.Err() == nil; pause = snapshotPause {
 		sleep(ctx, pause)
 		if err := m.keepSnapshot(ctx); err != nil && ctx.Err() == nil {
+			m.shared.Metrics.CountSnapshotFailure()
 			m.Logger.Warn("no snapshot could be written, or the stream could not be trimmed", "error", err.Error())
 		}
 	}
@@ -514,6 +521,7 @@ func (m *Member) keepSnapshot(ctx context.Context) error {
 		newest = usable[0]
 	}
 	at, _ := m.Journal.Position()
+	m.newest.Store(&newest)
 	behind := at.Sequence - min(at.Sequence, newest.sequence)
 	if behind < snapshotEvery && (behind < snapshotEvery/100 || time.Since(newest.Written) < snapshotAfter) {
 		return nil
@@ -530,6 +538,7 @@ func (m *Member) Snapshot(ctx context.Context) error {
 	if err != nil || len(all) == 0 {
 		return err
 	}
+	m.newest.Store(&all[0])
 	return m.stream.Purge(ctx, jetstream.WithPurgeSequence(all[len(all)-1].sequence))
 }
 

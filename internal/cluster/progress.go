@@ -21,6 +21,7 @@ type progress struct {
 	journal string           // why messages can't be applied; "" if they can
 	publish string           // why the last message could not be published; "" if it could
 	failed  time.Time        // local time at which it could not
+	kept    streamSize       // what the stream keeps
 	changed chan struct{}    // closed with the next message
 }
 

@@ -35,3 +35,23 @@ func TestAFailureEnds(t *testing.T) {
 		require.Empty(t, refuses(), "nobody has tried since")
 	})
 }
+
+// TestAge looks at the age of what a server shows, before and after it has caught up.
+func TestAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p progress
+		p.init(journal.Position{})
+		time.Sleep(time.Second)
+		require.Equal(t, time.Second, p.age(), "a server without state: since it started")
+		p.init(journal.Position{Sequence: 1, ID: "a", Time: time.Now().Add(-time.Hour)})
+		require.Equal(t, time.Hour, p.age())
+		p.advance(journal.Position{Sequence: 2, ID: "b", Time: time.Now().Add(-time.Minute)}, 3)
+		require.Equal(t, time.Minute, p.age(), "there are more")
+		p.advance(journal.Position{Sequence: 3, ID: "c", Time: time.Now().Add(-time.Minute)}, 3)
+		require.Zero(t, p.age())
+		time.Sleep(time.Minute)
+		require.Equal(t, time.Minute, p.age(), "without news")
+		p.confirm(3, time.Now())
+		require.Zero(t, p.age())
+	})
+}

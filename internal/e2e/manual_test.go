@@ -19,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/internal/natstest"
 )
 
 // maxREADMELines is the maximum length of the README, which is for readers who see the project for the first time.
@@ -83,8 +84,8 @@ func TestManualLinks(t *testing.T) {
 	require.LessOrEqual(t, strings.Count(pages["README.md"], "\n"), maxREADMELines)
 }
 
-// TestManualListsEveryMetric compares the metrics of a server with a journal, tokens, a certificate and notifications with
-// those in the manual.
+// TestManualListsEveryMetric compares the metrics of a server with a journal, tokens, a certificate and notifications, and
+// those of a server in a cluster, with those in the manual.
 func TestManualListsEveryMetric(t *testing.T) {
 	path, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	rules := filepath.Join(t.TempDir(), "rules.yaml")
@@ -95,6 +96,9 @@ func TestManualListsEveryMetric(t *testing.T) {
 	require.Equal(t, http.StatusOK, s.do(t, http.MethodPost, "/webhook/codex", `{"hook_event_name":"Stop","session_id":"t"}`, holders["reports"].Header()...).Code)
 	require.Equal(t, http.StatusOK, s.do(t, http.MethodPost, "/webhook/status", reportOf("team/a", "t", "running"), holders["team"].Header()...).Code)
 	scraped := s.do(t, http.MethodGet, "/metrics", "", holders["reads"].Header()...).Body.String()
+	require.NotContains(t, scraped, "kubeagents_cluster_")
+	clustered := start(t, "NATS_URL="+natstest.Start(t, 1).URL(), "DATA_DIR="+t.TempDir(), "NATS_REPLICAS=1")
+	scraped += clustered.do(http.MethodGet, "/metrics", "").Body.String()
 	exposed := map[string]bool{}
 	pages := manual(t)
 	for _, found := range regexp.MustCompile(`(?m)^# TYPE (kubeagents_\w+) `).FindAllStringSubmatch(scraped, -1) {
@@ -111,6 +115,7 @@ func TestManualListsEveryMetric(t *testing.T) {
 		}
 	}
 	require.Zero(t, s.stop(t))
+	require.Zero(t, clustered.stop(t))
 }
 
 // requireTools skips the test if the machine lacks one of the tools.

@@ -28,6 +28,7 @@ type Metrics struct {
 	stream   stream
 	reloads  reloads
 	answers  answers
+	cluster  cluster
 
 	notifications notifications
 	refusals      *prometheus.CounterVec
@@ -86,6 +87,7 @@ func New(st *store.Store, version string) *Metrics {
 		}),
 	}
 	m.stream, m.reloads, m.refusals, m.bounds, m.answers = newStream(), newReloads(), newRefusals(), newBounds(), newAnswers()
+	m.cluster = newCluster()
 	m.registry.MustRegister(m.stream.collectors()...)
 	m.registry.MustRegister(m.answers.refused, m.answers.cutOff)
 	m.notifications = newNotifications()

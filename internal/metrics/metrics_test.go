@@ -194,3 +194,24 @@ func TestNoLabelIsChosenByAClient(t *testing.T) {
 	m.ObserveRequest("", "CHOSEN-METHOD", http.StatusNotFound, 0)
 	require.NotContains(t, strings.ToLower(scrape(t, m)), "chosen")
 }
+
+// TestCluster scrapes a server that is one of several, and one that is not.
+func TestCluster(t *testing.T) {
+	m := metrics.New(store.New(store.Options{}), "test")
+	m.CountSnapshotFailure()
+	m.CountPublishFailure(metrics.PublishNoRoom)
+	m.ObservePublished(3 * time.Millisecond)
+	require.NotContains(t, scrape(t, m), "kubeagents_cluster_")
+	m.AddCluster(func() metrics.Cluster {
+		return metrics.Cluster{Position: 12, Behind: 3, Age: 1500 * time.Millisecond, Writable: true, Servers: 2, StreamMessages: 10, StreamBytes: 2048,
+			SnapshotPosition: 7, SnapshotWritten: time.UnixMilli(1_800_000_000_500)}
+	})
+	text := scrape(t, m)
+	for _, line := range []string{
+		"position 12", "messages_behind 3", "data_age_seconds 1.5", "writable 1", "lease_held 0", "servers 2", "stream_messages 10", "stream_bytes 2048",
+		"snapshot_position 7", "snapshot_timestamp_seconds 1.8000000005e+09", "snapshot_failures_total 1",
+		`publish_failures_total{cause="no_room"} 1`, `publish_failures_total{cause="timeout"} 0`, `publish_duration_seconds_bucket{le="0.005"} 1`,
+	} {
+		require.Contains(t, text, "kubeagents_cluster_"+line+"\n")
+	}
+}

@@ -10,13 +10,8 @@ import (
 func (m *Metrics) AddReady(ready func() bool) {
 	m.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Namespace: namespace, Name: "ready",
-		Help: "Whether the server is ready: 1, or 0 while it reads its journal or stops.",
-	}, func() float64 {
-		if ready() {
-			return 1
-		}
-		return 0
-	}))
+		Help: "Whether the server is ready: 1, or 0 while it reads its journal, catches up with its cluster or stops.",
+	}, func() float64 { return oneIf(ready()) }))
 }
 
 // AddCertificate adds the gauge of when the TLS certificate in use expires, or the one in its chain that expires first.
