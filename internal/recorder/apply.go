@@ -172,7 +172,9 @@ func (a *Applier) begin(m *journal.Message, at journal.Position) {
 		a.store.Pause(before, at.Time)
 		a.paused = true
 	}
+	started := time.Now()
 	a.store.Begin(at.Sequence, at.Time)
+	a.metrics.ObserveExpiry(time.Since(started))
 	a.message.Time = a.store.Time()
 }
 
