@@ -25,6 +25,7 @@ import (
 
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/internal/demo/workday"
+	"github.com/kubeagents/kubeagents/internal/natstest"
 )
 
 // expected says why an alert fires on the server of TestPrometheusQueries. No other alert may.
@@ -34,11 +35,29 @@ var expected = map[string]string{
 	"KubeAgentsTeamNearShare":          "a team uses all of its share",
 }
 
-// TestPrometheusQueries lets a Prometheus, configured as the manual says, scrape a server on which the demo's agents work.
-// Every query of the rules and of the dashboard must return data, and no alert may fire without a reason.
+// TestPrometheusQueries lets a Prometheus, configured as the manual says, scrape a server on which the demo's agents work,
+// alone and in a cluster. Every query of the rules and of the dashboard must return data, and no alert may fire without a
+// reason.
 func TestPrometheusQueries(t *testing.T) {
 	needPrometheus(t)
-	s, holders := startMonitored(t)
+	t.Run("alone", func(t *testing.T) {
+		all := withoutAlerts(t)
+		maps.DeleteFunc(all, func(_, query string) bool { return isAboutCluster(query) })
+		testQueries(t, all)
+	})
+	t.Run("in a cluster", func(t *testing.T) {
+		testQueries(t, withoutAlerts(t), "NATS_URL="+natstest.Start(t, 1).URL(), "NATS_REPLICAS=1")
+	})
+}
+
+// isAboutCluster reports whether a query returns data in a cluster only.
+func isAboutCluster(query string) bool {
+	return !slices.ContainsFunc(metricName.FindAllString(query, -1), func(name string) bool { return !strings.HasPrefix(name, "kubeagents_cluster_") })
+}
+
+// testQueries tests that queries return data, and which alerts fire, on a server with these settings.
+func testQueries(t *testing.T, all map[string]string, environment ...string) {
+	s, holders := startMonitored(t, environment...)
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	defer running.Wait()
@@ -47,7 +66,7 @@ func TestPrometheusQueries(t *testing.T) {
 	running.Go(func() { play(ctx, t, s, holders) })
 	prometheus := startPrometheus(t, s, holders["reads"])
 
-	prometheus.requireData(t, withoutAlerts(t))
+	prometheus.requireData(t, all)
 	_, alerts := rules(t)
 	for _, alert := range alerts {
 		fires := len(prometheus.query(t, alert.Expr)) > 0
@@ -57,13 +76,14 @@ func TestPrometheusQueries(t *testing.T) {
 }
 
 // startMonitored starts a server with everything that has metrics, and returns the holders of its tokens.
-func startMonitored(t *testing.T) (s encrypted, holders map[string]accesstest.Holder) {
+func startMonitored(t *testing.T, environment ...string) (s encrypted, holders map[string]accesstest.Holder) {
 	t.Helper()
 	tokens, holders := accesstest.TokensFile(t, accesstest.EveryKind())
 	rules := writeFile(t, filepath.Join(t.TempDir(), "rules.yaml"),
 		[]byte("destinations: {a: {command: {program: /bin/true}}}\nrules: [{name: a, on: [waits], after: 0s, to: [a]}]\n"))
-	s = startTLS(t, "DATA_DIR="+t.TempDir(), "DATA_MAX_BYTES=1GiB", "TOKENS_FILE="+tokens, "NOTIFY_FILE="+rules,
-		"MAX_SESSIONS=100000", "TEAM_SHARE=0.001")
+	s = startTLS(t, append(environment, "DATA_DIR="+t.TempDir(), "DATA_MAX_BYTES=1GiB", "TOKENS_FILE="+tokens, "NOTIFY_FILE="+rules,
+		"MAX_SESSIONS=100000", "TEAM_SHARE=0.001")...)
+	require.Eventually(t, func() bool { return s.do(t, "GET", "/health/ready", "").Code == http.StatusOK }, time.Minute, 10*time.Millisecond)
 	var team strings.Builder
 	for i := range 100 { // its share of the sessions
 		fmt.Fprintf(&team, ",%s", reportOf("team/a", fmt.Sprint(i), "running"))
