@@ -17,6 +17,7 @@ import (
 	"os"
 	"os/signal"
 	"runtime"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -286,7 +287,7 @@ func (a *app) openRecorder(ctx context.Context) (streamID string, err error) {
 		return "", err
 	}
 	a.member, err = cluster.Join(ctx, cluster.MemberOptions{
-		Settings: natsSettings(a.cfg), Server: serverName(a.cfg), Version: version.String(), DataDir: a.cfg.DataDir, Stale: a.cfg.NATSStaleAfter,
+		Settings: natsSettings(a.cfg), Server: serverName(a.cfg), Address: hostPort(a.cfg), Version: version.String(), DataDir: a.cfg.DataDir, Stale: a.cfg.NATSStaleAfter,
 		Logger: a.logger, Open: func() (*journal.Journal, error) { return openJournal(a.cfg, nil, a.logger) },
 	})
 	if err != nil {
@@ -365,6 +366,12 @@ func serverName(cfg config.Config) string {
 		return "kubeagents"
 	}
 	return name
+}
+
+// hostPort returns the name of this machine and the port of this server.
+func hostPort(cfg config.Config) string {
+	host, _ := os.Hostname() //nolint:errcheck // without it, the port is left
+	return net.JoinHostPort(host, strconv.Itoa(cfg.Port))
 }
 
 // limitsOf returns the limits in effect, by setting. 0 stands for none.

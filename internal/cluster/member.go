@@ -44,6 +44,7 @@ const (
 type MemberOptions struct {
 	Settings Settings
 	Server   string // the name of this server, different from those of the others
+	Address  string // of this server, for the log of another one that has the same name
 	Version  string // of the program
 	DataDir  string
 	Open     func() (*journal.Journal, error) // opens the journal in DataDir
@@ -59,6 +60,7 @@ type Member struct {
 	conn      *Conn
 	stream    jetstream.Stream
 	created   time.Time // when the stream was made
+	started   time.Time // when this server began to join
 	lease     *Lease
 	presence  *Presence
 	snapshots *Snapshots
@@ -71,7 +73,7 @@ type Member struct {
 // journal needs next, it takes the place of the journal's state with the newest snapshot. It tries again until it
 // succeeds, unless the error can't go away by itself.
 func Join(ctx context.Context, o MemberOptions) (*Member, error) {
-	m := &Member{MemberOptions: o}
+	m := &Member{MemberOptions: o, started: time.Now()}
 	for logged := ""; ; {
 		err := m.join(ctx)
 		if err == nil {
@@ -544,7 +546,7 @@ func (m *Member) Snapshot(ctx context.Context) error {
 
 // self returns what the other servers learn of this one.
 func (m *Member) self() Server {
-	s := Server{Name: m.Server, Version: m.Version, Encoding: journal.MessageVersion}
+	s := Server{Name: m.Server, Version: m.Version, Encoding: journal.MessageVersion, Address: m.Address, Started: m.started}
 	if m.shared != nil {
 		s.Position = m.shared.State().Position.String()
 	}

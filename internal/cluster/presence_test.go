@@ -1,7 +1,9 @@
 package cluster_test
 
 import (
+	"log/slog"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -43,4 +45,18 @@ func TestPresence(t *testing.T) {
 	})
 	lowest, _ := first.LowestEncoding()
 	assert.Equal(t, 3, lowest)
+}
+
+// TestTwoServersWithOneName gives a server the name of another one.
+func TestTwoServersWithOneName(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	var log lines
+	one, other := newMember(t, nodes, "hub", 1), newMember(t, nodes, "hub", 1)
+	one.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	other.options.Address = "10.0.0.2:8080"
+	one.start(t)
+	other.start(t)
+	eventually(t, "the first server notices", func() bool {
+		return strings.Contains(log.String(), "another server has the same name as this one: give each server its own") && strings.Contains(log.String(), "address=10.0.0.2:8080")
+	})
 }
