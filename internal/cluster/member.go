@@ -536,12 +536,12 @@ func (m *Member) Snapshot(ctx context.Context) error {
 	if err := m.writeSnapshot(ctx); err != nil {
 		return err
 	}
-	all, err := m.snapshots.List(ctx)
-	if err != nil || len(all) == 0 {
+	usable, _, err := m.usable(ctx)
+	if err != nil || len(usable) == 0 {
 		return err
 	}
-	m.newest.Store(&all[0])
-	return m.stream.Purge(ctx, jetstream.WithPurgeSequence(all[len(all)-1].sequence))
+	m.newest.Store(&usable[0])
+	return m.stream.Purge(ctx, jetstream.WithPurgeSequence(usable[len(usable)-1].sequence))
 }
 
 // self returns what the other servers learn of this one.
