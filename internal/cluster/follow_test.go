@@ -110,6 +110,7 @@ func newOddStream(t *testing.T) *oddStream {
 // TestAnOldAnswerOfTheStreamIsNoLoss lets the stream say that it ends before a message that was applied, as a leader does
 // that was replaced without knowing it, or if the message arrives while the answer is under way.
 func TestAnOldAnswerOfTheStreamIsNoLoss(t *testing.T) {
+	natstest.Long(t)
 	js := newOddStream(t)
 	old, err := js.Stream(t.Context(), "KUBEAGENTS")
 	require.NoError(t, err)
@@ -125,6 +126,7 @@ func TestAnOldAnswerOfTheStreamIsNoLoss(t *testing.T) {
 
 // TestTroubleWithTheStreamEnds lets the stream refuse messages for a while.
 func TestTroubleWithTheStreamEnds(t *testing.T) {
+	natstest.Long(t)
 	js := newOddStream(t)
 	l := startLog(t, js)
 	js.refuses.Store(true)
@@ -141,6 +143,7 @@ func TestTroubleWithTheStreamEnds(t *testing.T) {
 
 // TestAMessageThatIsLostOnTheWayIsReadAgain loses a message between the stream and the server.
 func TestAMessageThatIsLostOnTheWayIsReadAgain(t *testing.T) {
+	natstest.Long(t)
 	js := newOddStream(t)
 	l := startLog(t, js) // which requires at its end that Run has not returned an error
 	_, err := l.Do(t.Context(), &journal.Message{})

@@ -174,6 +174,7 @@ func TestServersShareALog(t *testing.T) {
 // TestTheHolderOfTheLeaseWritesAtItsEnd stops a server that writes something as it stops acting for its cluster. That is
 // applied. What others want to record on it afterwards fails at once.
 func TestTheHolderOfTheLeaseWritesAtItsEnd(t *testing.T) {
+	natstest.Long(t)
 	one := newMember(t, natstest.Start(t, 1), "one", 1)
 	m, err := cluster.Join(t.Context(), one.options)
 	require.NoError(t, err)

@@ -33,6 +33,7 @@ func adminOf(t *testing.T, nodes *natstest.Cluster) jetstream.JetStream {
 
 // TestANewServerStartsFromASnapshot joins a server, and one that was away, after the stream was trimmed.
 func TestANewServerStartsFromASnapshot(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	one, away, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "away", 1), newMember(t, nodes, "added", 1)
 	one.start(t)
@@ -122,6 +123,7 @@ func TestAServerThatIsStoppedWhileItBeginsAStream(t *testing.T) {
 // TestWhatTheStreamLosesIsPublishedAgain takes the stream away with everything in it, and lets a server without state
 // begin a new one. What the others had acknowledged is there again once they are back, once, at all servers.
 func TestWhatTheStreamLosesIsPublishedAgain(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	one, two, fresh := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1), newMember(t, nodes, "fresh", 1)
 	one.start(t)
@@ -151,6 +153,7 @@ func TestWhatTheStreamLosesIsPublishedAgain(t *testing.T) {
 // TestASnapshotOfALostStreamIsNotUsed takes the stream away after a snapshot was written, and lets a server without state
 // begin a new one. The snapshot is of no use to it.
 func TestASnapshotOfALostStreamIsNotUsed(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	one, fresh, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "fresh", 1), newMember(t, nodes, "added", 1)
 	one.start(t)
@@ -181,6 +184,7 @@ func TestASnapshotOfALostStreamIsNotUsed(t *testing.T) {
 // TestAMessageAppliedInPartThatTheStreamNoLongerHas stops a server in the middle of a message, and trims the stream up to
 // just that one.
 func TestAMessageAppliedInPartThatTheStreamNoLongerHas(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	one, away := newMember(t, nodes, "one", 1), newMember(t, nodes, "away", 1)
 	one.start(t)
@@ -204,6 +208,7 @@ func TestAMessageAppliedInPartThatTheStreamNoLongerHas(t *testing.T) {
 
 // TestARunningServerNoticesALoss takes the stream away while servers run.
 func TestARunningServerNoticesALoss(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	one := newMember(t, nodes, "one", 1)
 	m, err := cluster.Join(t.Context(), one.options)

@@ -49,6 +49,7 @@ func TestPresence(t *testing.T) {
 
 // TestTwoServersWithOneName gives a server the name of another one.
 func TestTwoServersWithOneName(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	var log lines
 	one, other := newMember(t, nodes, "hub", 1), newMember(t, nodes, "hub", 1)
