@@ -109,6 +109,9 @@ func serve(ctx context.Context, cfg config.Config, logger, audit *slog.Logger) (
 	defer runtime.KeepAlive(floor)
 
 	a, err := assemble(ctx, cfg, logger, audit)
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil // told to stop while it tried to join its cluster
+	}
 	if err != nil {
 		return err
 	}

@@ -97,6 +97,32 @@ func TestRun(t *testing.T) {
 	}
 }
 
+// whenWritten is a log that calls act as soon as something that is written to it contains text.
+type whenWritten struct {
+	text string
+	act  func()
+}
+
+func (w whenWritten) Write(p []byte) (int, error) {
+	if strings.Contains(string(p), w.text) {
+		w.act()
+	}
+	return len(p), nil
+}
+
+// TestStopWhileJoining tells the server to stop while it still tries to reach NATS: that is no failure.
+func TestStopWhileJoining(t *testing.T) {
+	free, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	require.NoError(t, free.Close()) // nobody listens there
+	ctx, stop := context.WithCancel(t.Context())
+	defer stop()
+	log := whenWritten{"can't join its cluster yet", stop}
+	environment := map[string]string{"HOST": "127.0.0.1", "PORT": "0", "DATA_DIR": t.TempDir(), "NATS_URL": "nats://" + free.Addr().String()}
+	require.Equal(t, command.ExitOK, run(ctx, nil, environment, nil, log, log))
+	require.Error(t, ctx.Err(), "the server ended before it was told to")
+}
+
 // TestBudgetsHaveTheirSettings checks which setting limits the memory of responses and which that of request bodies, and
 // that each gauge measures the right one.
 func TestBudgetsHaveTheirSettings(t *testing.T) {

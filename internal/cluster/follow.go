@@ -94,6 +94,7 @@ func (l *Log) apply(ctx context.Context, in incoming) error {
 	l.progress.advance(l.applier.At(), in.at.Sequence+in.pending)
 	l.mu.Lock()
 	p := l.waiting[in.at.ID]
+	delete(l.waiting, in.at.ID) // a message ID that stands twice in the stream is answered once
 	l.mu.Unlock()
 	if p != nil && in.message.Server == l.Server {
 		p.result, p.applied = result, time.Now()
