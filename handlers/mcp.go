@@ -86,7 +86,7 @@ func (h *Handler) MCP() Endpoint {
 			return err
 		}
 		response := &callResponse{ResponseWriter: w}
-		if !readTools[call.tool] {
+		if call.changes() {
 			response.before = func() { h.setPosition(w) }
 		}
 		transport.ServeHTTP(response, r.WithContext(context.WithValue(r.Context(), callerKey{}, c)))

@@ -39,11 +39,14 @@ type rpcError struct {
 func (e *rpcError) Error() string { return e.Message }
 
 // mcpCall is a call as far as the server needs to know it: the ID that its response repeats, and what determines how it
-// counts against the rate limits.
+// counts against the rate limits and whether it changes anything.
 type mcpCall struct {
 	id           jsontext.Value // nil if there is no valid one
 	method, tool string
 }
+
+// changes reports whether the call may change something.
+func (c mcpCall) changes() bool { return c.method == "tools/call" && !readTools[c.tool] }
 
 // readCall reads the body of a request into in, parses it as a call, and puts the body back. The error is a
 // *models.Error or an *rpcError.

@@ -273,6 +273,10 @@ func (wiring Wiring) TestPositionsIncludeWhatTheyName(t *testing.T) {
 	w = s.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"list_sessions","arguments":{}}}`, "Content-Type: application/json", "Accept: application/json, text/event-stream")
 	require.Equal(t, 200, w.Code, w.Body)
 	require.EqualValues(t, strings.Count(w.Body.String(), `"created"`), positionIn(w.Header()))
+	before := sequence()
+	w = s.do("POST", "/mcp", `{"jsonrpc":"2.0","id":1,"method":"resources/read","params":{"uri":"kubeagents://agents/other/sessions/1"}}`, "Content-Type: application/json", "Accept: application/json, text/event-stream")
+	require.Contains(t, w.Body.String(), "contents")
+	require.Equal(t, before+1, positionIn(w.Header()), "the position was looked up before the session was read, and once")
 
 	for _, change := range [][3]string{
 		{"POST", "/webhook/status", reportOf("a", "t", "pending")},
