@@ -10,9 +10,9 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// An event ID names a place in the order of the changes. Without a stream of messages, it is the run of the program and
-// the number of a change. With one, it is the stream, a message, and how many changes of that message the place is
-// after: 0 for those before the message only. Such an ID means the same at every server with the stream.
+// An event ID names a place in the order of the changes. Without a stream of messages, it consists of the run of the
+// program and the number of a change. With one, it consists of the stream, a message, and how many changes of that
+// message come before the place. Such an ID means the same at every server with the stream.
 
 // id returns the event ID of a place.
 func (h *Hub) id(p store.Place) string {
@@ -23,7 +23,8 @@ func (h *Hub) id(p store.Place) string {
 	return h.opts.Stream + "-" + strconv.FormatUint(p.Message, 10) + "-" + strconv.FormatUint(uint64(p.Made), 10)
 }
 
-// normal returns the same place after all changes of a message as the place before those of the next message.
+// normal returns the usual form of a place: the place after all changes of a message is also the one before those of the
+// next message.
 func normal(p store.Place) store.Place {
 	if p.Made == store.AllMade {
 		p.Message, p.Made = p.Message+1, 0
@@ -116,8 +117,8 @@ func (h *Hub) newest() store.Place {
 	return h.store.EventPlace()
 }
 
-// stillAt returns the newest place if no change was made after p. Its ID can be resumed from for longer than that of p,
-// since it is of a later message.
+// stillAt returns the newest place if no change was made after p, and p otherwise. The newest place is of a later message,
+// so clients can resume from its ID for longer.
 func (h *Hub) stillAt(p store.Place) store.Place {
 	if newest := h.newest(); newest.Number == p.Number {
 		return newest

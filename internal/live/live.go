@@ -42,7 +42,7 @@ var (
 	ErrSlow = errors.New("the subscriber is too slow")
 )
 
-// Options are the bounds of a hub.
+// Options configure a hub.
 type Options struct {
 	MaxSubscribers int
 	QueueSize      int // maximum number of events queued for a subscriber
@@ -57,13 +57,11 @@ type Hub struct {
 	opts    Options
 	run     string        // distinguishes event IDs of this run of the program from those of other runs
 	joined  chan struct{} // wakes Run when somebody subscribes
+	closing chan struct{} // closed when the hub is, under mu
 
 	position atomic.Pointer[store.Place] // of the last change dispatched; written under mu
 
-	closing chan struct{} // closed with the hub
-
 	mu       sync.Mutex
-	closed   bool
 	everyone subscribers                 // those that follow all agents
 	byTeam   map[*store.Team]subscribers // those that follow the agents of a team
 	byAgent  map[string]subscribers      // those that follow one agent
@@ -151,7 +149,7 @@ func (h *Hub) dispatch(position uint64, changes []store.Change, kept bool) uint6
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	switch {
-	case h.closed: // the bye events say that nothing later was delivered
+	case h.isClosed(): // the bye events say that nothing later was delivered
 	case h.position.Load().Number != position: // the first subscriber has just joined, after these changes
 	case !kept:
 		for s := range h.all {
@@ -212,7 +210,7 @@ func (h *Hub) deliver(changes []store.Change) {
 func (h *Hub) Subscribe(filter Filter, since string, interrupt func()) (*Subscriber, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closed {
+	if h.isClosed() {
 		return nil, ErrClosed
 	}
 	if filter.Share.IsLimited() && int64(h.open[filter.Team]) >= filter.Share.Of(int64(h.opts.MaxSubscribers)) {
@@ -308,8 +306,7 @@ func (h *Hub) leave(s *Subscriber) {
 func (h *Hub) Close() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if !h.closed {
-		h.closed = true
+	if !h.isClosed() {
 		close(h.closing)
 	}
 	for s := range h.all {
