@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/cluster"
-	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -139,19 +138,3 @@ func (h *Handler) setPosition(w http.ResponseWriter) {
 		w.Header()["X-Position"] = []string{h.Cluster.State().Position.String()}
 	}
 }
-
-// streamError returns the error for something that could not be recorded because the stream is unavailable, if err says
-// so, and nil otherwise.
-func streamError(err error) *models.Error {
-	var u *recorder.Unavailable
-	switch {
-	case !errors.As(err, &u):
-		return nil
-	case u.Unknown:
-		return models.Unavailable("it is not known whether this was stored, because the stream is unavailable: " + u.Cause + ". " + retryIsSafe)
-	}
-	return models.Unavailable("the stream is unavailable: " + u.Cause)
-}
-
-// retryIsSafe says how to send a report again that may have been stored.
-const retryIsSafe = "Send it again with the same report_id or Idempotency-Key, and it counts once"

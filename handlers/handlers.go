@@ -176,16 +176,31 @@ var statusOfCode = map[models.Code]int{
 // nginx uses the same.
 const statusClientGone = 499
 
-// fail responds with an error. The text of an error that is not a *models.Error is only logged.
-func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+// knownError returns the error that clients get for err: err itself if it is a *models.Error, or one that says that the
+// journal or the stream is unavailable. It returns nil for any other.
+func knownError(err error) *models.Error {
 	var known *models.Error
 	var failure *journal.Failure
+	var unavailable *recorder.Unavailable
 	switch {
 	case errors.As(err, &known):
+		return known
 	case errors.As(err, &failure):
-		known = models.Unavailable("the journal is unavailable: " + failure.Cause)
-	case streamError(err) != nil:
-		known = streamError(err)
+		return models.Unavailable("the journal is unavailable: " + failure.Cause)
+	case !errors.As(err, &unavailable):
+		return nil
+	case unavailable.Unknown:
+		return models.Unavailable("it is not known whether this was stored, because the stream is unavailable: " + unavailable.Cause +
+			". Send it again with the same report_id or Idempotency-Key, and it counts once")
+	}
+	return models.Unavailable("the stream is unavailable: " + unavailable.Cause)
+}
+
+// fail responds with an error. The text of an error that is not a *models.Error is only logged.
+func (h *Handler) fail(w http.ResponseWriter, r *http.Request, err error) {
+	known := knownError(err)
+	switch {
+	case known != nil:
 	case errors.Is(err, journal.ErrClosed):
 		known = models.Unavailable("the server is stopping")
 	case r.Context().Err() != nil: // the client is gone

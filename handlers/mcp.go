@@ -19,7 +19,6 @@ import (
 	"github.com/modelcontextprotocol/go-sdk/mcp"
 
 	"github.com/kubeagents/kubeagents/internal/access"
-	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -289,15 +288,8 @@ func addTool[In, Out any](h *Handler, s *mcp.Server, scope access.Scope, t *mcp.
 
 // callerError returns an error that a caller may see. It logs internal errors instead of returning their text.
 func (h *Handler) callerError(err error) error {
-	var known *models.Error
-	var failure *journal.Failure
-	switch {
-	case errors.As(err, &known):
+	if known := knownError(err); known != nil {
 		return known
-	case errors.As(err, &failure):
-		return models.Unavailable("the journal is unavailable: " + failure.Cause)
-	case streamError(err) != nil:
-		return streamError(err)
 	}
 	h.Logger.Error("tool call failed", "error", err.Error())
 	return errors.New("an internal error occurred: see the server's log")

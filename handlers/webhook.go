@@ -10,7 +10,6 @@ import (
 	"unicode/utf8"
 
 	"github.com/kubeagents/kubeagents/internal/access"
-	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
@@ -171,17 +170,15 @@ func notCovered(r *models.StatusReport) error {
 
 // recordingError returns the error for reports that could not be made durable.
 func recordingError(err error) *models.Error {
-	var failure *journal.Failure
 	var unavailable *recorder.Unavailable
-	switch {
-	case errors.As(err, &failure):
-		return models.Unavailable("nothing of this request was stored, because the journal is unavailable: " + failure.Cause)
-	case errors.As(err, &unavailable) && unavailable.Unknown:
-		return streamError(err)
-	case errors.As(err, &unavailable):
-		return models.Unavailable("nothing of this request was stored, because the stream is unavailable: " + unavailable.Cause)
+	if errors.As(err, &unavailable) && unavailable.Unknown {
+		return knownError(err)
 	}
-	return models.Unavailable("nothing of this request was stored, because the server is stopping")
+	why := "the server is stopping"
+	if known := knownError(err); known != nil {
+		why = known.Message
+	}
+	return models.Unavailable("nothing of this request was stored, because " + why)
 }
 
 // refuse sets the fault of each report that has none so far.
