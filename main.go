@@ -768,7 +768,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.With(h.Require(access.Report), h.DeduplicateWebhooks).Post("/webhook/status", h.AfterReplay(h.Webhook))
 		r.With(h.Require(access.Report), h.DeduplicateWebhooks).Post("/webhook/{client}", h.AfterReplay(h.Hook))
 		r.With(h.CheckOrigin, h.Identify(access.Read, access.Report), h.LimitResponseMemory, handlers.BufferResponse).Post("/mcp", h.AfterReplay(h.MCP()))
-		r.With(h.Require(access.Read)).Get("/api/events", h.ReadAside(h.Events))
+		r.With(h.Require(access.Read)).Get("/api/events", h.ReadAfter(h.Events))
 		if !cfg.MetricsPublic {
 			r.With(h.Require(access.Read), h.RequireEveryAgent, handlers.BufferResponse).Method(http.MethodGet, "/metrics", m.Handler())
 		}
@@ -798,9 +798,9 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Get("/api/agents/{agent_id}/sessions/{session_topic}", h.Read(h.Session))
 		r.Get("/api/sessions", h.Read(h.Sessions))
 		r.Get("/api/summary", h.Read(h.WithoutParameters(h.Summary)))
-		r.Get("/api/notifications", h.ReadAside(h.WithoutParameters(h.Notifications)))
-		r.Get("/api/notifications/mutes", h.ReadAside(h.WithoutParameters(h.Mutes)))
-		r.Get("/api/notifications/devices", h.ReadAside(h.WithoutParameters(h.Devices)))
+		r.Get("/api/notifications", h.ReadAfter(h.WithoutParameters(h.Notifications)))
+		r.Get("/api/notifications/mutes", h.ReadAfter(h.WithoutParameters(h.Mutes)))
+		r.Get("/api/notifications/devices", h.ReadAfter(h.WithoutParameters(h.Devices)))
 		r.Get("/openapi.yaml", h.Handle(h.OpenAPI))
 		r.Get("/assets/*", h.Handle(h.Dashboard.Asset))
 	})

@@ -51,8 +51,8 @@ func (h *Handler) refresh() {
 type awaitedKey struct{}
 
 // await waits until the server has applied the stream up to the position that the parameter after names, if there is
-// one, and sets the headers that say how current the response is. The caller reads the state afterwards, with the request
-// that await returns, whose parameters may include after. The error is for the client.
+// one, and sets the headers that say how current the response is. The caller must read the state afterwards, with the
+// request that await returns: its parameters may include after. The error is for the client.
 //
 // Without a cluster, await does nothing, and after is unknown.
 func (h *Handler) await(w http.ResponseWriter, r *http.Request) (*http.Request, error) {
@@ -89,7 +89,7 @@ func (h *Handler) awaitPosition(r *http.Request) error {
 	defer cancel()
 	switch err := h.Cluster.Await(ctx, position); {
 	case errors.Is(err, cluster.ErrOtherMessage):
-		conflict := models.Conflict("after names a message that is not in the stream: the stream was begun again since, or the position is of another one; read without after")
+		conflict := models.Conflict("after names a message that is not in the stream: the stream was recreated, or the position is from another one; read without after")
 		conflict.Field = afterParameter
 		return conflict
 	case err != nil && r.Context().Err() == nil:
@@ -106,7 +106,7 @@ func (h *Handler) errBehind() error {
 	if cause == "" {
 		cause = fmt.Sprintf("%d messages of the stream are not applied yet", state.Behind)
 	}
-	return models.Unavailable(fmt.Sprintf("this server has not come to the position in after within %d seconds: %s", afterTimeout/time.Second, cause))
+	return models.Unavailable(fmt.Sprintf("this server has not reached the position in after within %d seconds: %s", afterTimeout/time.Second, cause))
 }
 
 // readsAfter reports whether the parameters of a request may include after: it is a read that has waited for it.
@@ -131,8 +131,8 @@ func (h *Handler) awaitPage(w http.ResponseWriter, r *http.Request) (*http.Reque
 	return r, err
 }
 
-// setPosition sets the header that says up to where the state includes what the request has changed. Call it when that
-// was recorded, before the response begins.
+// setPosition sets the header with a position that includes what the request has changed. Call it once that is recorded,
+// before the response begins.
 func (h *Handler) setPosition(w http.ResponseWriter) {
 	if h.Cluster != nil {
 		w.Header()["X-Position"] = []string{h.Cluster.State().Position.String()}

@@ -79,8 +79,8 @@ func (h *Handler) Events(w http.ResponseWriter, r *http.Request) error {
 	return nil
 }
 
-// awaitEvent waits, if another server of the cluster sent the event with the ID since, until this one has come that far.
-// If that takes too long, the stream begins with a reset.
+// awaitEvent waits until this server has reached the event with the ID since, if another server of the cluster sent it. If
+// that takes too long, the stream begins with a reset.
 func (h *Handler) awaitEvent(r *http.Request, since string) {
 	if h.Cluster == nil || since == "" {
 		return

@@ -123,16 +123,16 @@ func (h *Handler) Handle(answer Endpoint) http.HandlerFunc {
 // sessions that are due: see [Handler.refresh]. The X-Event-Id header is the position from which the event stream
 // continues.
 func (h *Handler) Read(answer Endpoint) http.HandlerFunc {
-	return h.ReadAside(func(w http.ResponseWriter, r *http.Request) error {
+	return h.ReadAfter(func(w http.ResponseWriter, r *http.Request) error {
 		h.refresh()
 		w.Header()["X-Event-Id"] = []string{h.Hub.Position()}
 		return answer(w, r)
 	})
 }
 
-// ReadAside turns an endpoint that reads something else, such as notifications, into an http.HandlerFunc. In a cluster,
-// the request may say what the response must include: see [Handler.await].
-func (h *Handler) ReadAside(answer Endpoint) http.HandlerFunc {
+// ReadAfter turns an endpoint that reads something else, such as notifications, into an http.HandlerFunc. In a cluster,
+// the parameter after may name a position that the response must include: see [Handler.await].
+func (h *Handler) ReadAfter(answer Endpoint) http.HandlerFunc {
 	return h.AfterReplay(func(w http.ResponseWriter, r *http.Request) error {
 		r, err := h.await(w, r)
 		if err != nil {

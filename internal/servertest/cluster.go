@@ -205,7 +205,7 @@ func (wiring Wiring) TestReadsWaitForAPosition(t *testing.T) {
 		w, took := take("/api/sessions?after=8-"+messageID, 6*time.Second)
 		require.Equal(t, 503, w.Code)
 		require.Equal(t, 6*time.Second, took)
-		require.Contains(t, w.Body.String(), "this server has not come to the position in after within 5 seconds: 3 messages of the stream are not applied yet")
+		require.Contains(t, w.Body.String(), "this server has not reached the position in after within 5 seconds: 3 messages of the stream are not applied yet")
 		require.Equal(t, "5", w.Header().Get("Retry-After"))
 		f.set(func(s *cluster.State) { s.Cause = "NATS can't be reached" })
 		w, _ = take("/?after=8-"+messageID, 6*time.Second)
@@ -359,7 +359,7 @@ func (wiring Wiring) TestTheClockOfACluster(t *testing.T) {
 }
 
 // TestAStreamGoesOnAtAnotherServer opens the event stream with the ID of an event that another server sent, at one that
-// has not come that far.
+// has not reached it yet.
 func (wiring Wiring) TestAStreamGoesOnAtAnotherServer(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, _ := wiring.newClusterServer(t, config.Config{})
