@@ -248,5 +248,6 @@ func TestDevicesThatChangeWhileTheyAreRead(t *testing.T) {
 		second := b.opens(text)
 		require.Equal(t, []devices.Device{tablet}, second.Of(anna))
 		require.Equal(t, []string{tablet.ID}, second.notified())
+		require.Equal(t, []string{phone.ID}, second.Removed(anna))
 	})
 }

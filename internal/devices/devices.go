@@ -207,8 +207,11 @@ func (r *Registry) learn(notes []journal.Note) {
 	}
 }
 
-// noteRemoved notes that a person removed a device. The caller holds r.mu.
+// noteRemoved notes that a person removed a device. The same may be noted more than once. The caller holds r.mu.
 func (r *Registry) noteRemoved(one removal) {
+	if slices.Contains(r.removed, one) {
+		return
+	}
 	if r.removed = append(r.removed, one); len(r.removed) > maxDevices {
 		r.removed = r.removed[1:]
 	}
