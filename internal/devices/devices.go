@@ -5,8 +5,8 @@
 //   - A device belongs to the token with which it was added. It is notified only of agents that the token covers and may
 //     read of now, and it ends with the token.
 //   - A change to the devices is durable before its method returns, if there is a box.
-//   - The servers of a cluster have the same devices once they have applied the same. If two of them add a browser at once,
-//     the device that was added later is in use.
+//   - The servers of a cluster have the same devices once they have applied the same entries of the box. If two of them add
+//     a browser at once, the device that was added later is in use.
 package devices
 
 import (
@@ -87,13 +87,13 @@ type Registry struct {
 
 	writing sync.Mutex // held while a person's change is made: from looking at the devices until the box has it
 
-	mu      sync.Mutex                // not held while the box is written
+	mu      sync.Mutex                // not held while the box is read or written
 	devices map[string]Device         // by ID
 	handed  map[string]*notify.Device // what the notifier has of them, by ID
 	removed []removal                 // the newest ones of all tokens, oldest first
-	unknown map[string]time.Time      // since when this server has not known the tokens of devices, by ID; in a cluster
+	unknown map[string]time.Time      // by the ID of a device, since when this server has not known its token
 	early   []journal.Note            // what was applied while Load reads the box
-	loading bool                      // it does
+	loading bool                      // Load reads the box
 }
 
 // removal is a device that a person removed.
@@ -105,11 +105,14 @@ type removal struct {
 // Keys of the box.
 const (
 	boxPrefix  = "device\x00"     // begins those of devices
-	removedKey = "device-removed" // the last one that a person removed, in a cluster
+	removedKey = "device-removed" // the last one that a person removed
 )
 
 // New returns a registry without devices, for [Registry.Load].
 func New(o Options) *Registry {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	return &Registry{Options: o, devices: map[string]Device{}, handed: map[string]*notify.Device{}, unknown: map[string]time.Time{}}
 }
 
@@ -217,8 +220,8 @@ func (r *Registry) noteRemoved(one removal) {
 	}
 }
 
-// handIfInUse gives the notifier a device, or takes it back if its token is not known or another one is in use instead. It
-// reports whether the token is known. The caller holds r.mu.
+// handIfInUse gives the notifier a device, or takes it back if its token is not known or another device is in use instead.
+// It reports whether the token is known. The caller holds r.mu.
 func (r *Registry) handIfInUse(d Device) (known bool) {
 	_, known = r.Grant(d.Token)
 	if known && !r.isReplaced(d) {
@@ -230,7 +233,7 @@ func (r *Registry) handIfInUse(d Device) (known bool) {
 	return known
 }
 
-// isReplaced reports whether another device is in use instead, since two servers added the same browser at once. The
+// isReplaced reports whether another device is in use instead, because two servers added the same browser at once. The
 // caller holds r.mu.
 func (r *Registry) isReplaced(d Device) bool {
 	for _, other := range r.devices {
@@ -250,17 +253,17 @@ func replaces(d, other Device) bool {
 // compare orders devices by when they were added.
 func compare(a, b Device) int { return cmp.Or(a.Added.Compare(b.Added), strings.Compare(a.ID, b.ID)) }
 
-// endedAfter is for how long the server of a cluster that acts must not have known a token before its devices are removed.
-// While tokens files are changed on one server after the other, another server may know it already.
+// endedAfter is how long the acting server of a cluster waits before it removes the devices of a token that it does not
+// know. While tokens files are changed on one server after the other, another server may know the token already.
 const endedAfter = 24 * time.Hour
 
 // Refresh forgets the devices whose tokens have ended, and looks anew at what the others' tokens cover. It is called
-// after the tokens have changed, and at intervals. In a cluster, devices of tokens that this server does not know are not
-// notified by it, but forgotten only after a day, and by the server that acts.
+// after the tokens have changed, and at intervals. In a cluster, a server does not notify devices of tokens that it does
+// not know. Only the server that acts forgets them, after a day.
 func (r *Registry) Refresh() {
 	acts := !r.Replicated || r.Notifier.Acts()
 	var ended []string
-	now := r.now()
+	now := r.Now()
 	r.mu.Lock()
 	for id, d := range r.devices {
 		if r.handIfInUse(d) {
@@ -281,13 +284,6 @@ func (r *Registry) Refresh() {
 		r.forget(id)
 		r.writing.Unlock()
 	}
-}
-
-func (r *Registry) now() time.Time {
-	if r.Now != nil {
-		return r.Now()
-	}
-	return time.Now()
 }
 
 // hand gives the notifier a device. One that it has already stays the same, so that messages which could not be sent to
@@ -370,7 +366,7 @@ var errOff = errors.New("web push is off")
 func (r *Registry) Add(d Device) (Device, error) {
 	r.writing.Lock()
 	defer r.writing.Unlock()
-	d.ID, d.Added = "dev_"+strings.ToLower(rand.Text()), r.now().UTC().Round(0)
+	d.ID, d.Added = "dev_"+strings.ToLower(rand.Text()), r.Now().UTC().Round(0)
 	return r.add(d)
 }
 
@@ -408,8 +404,7 @@ func (r *Registry) add(d Device) (Device, error) {
 	return d, nil
 }
 
-// admit returns a device with its ID, and the deletion of those in whose place it comes. The error says that there are too
-// many.
+// admit returns a device with its ID, and the deletions of those that it replaces. The error is [ErrTooMany] or [ErrFull].
 func (r *Registry) admit(d Device) (admitted Device, replaced []journal.Note, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -443,10 +438,13 @@ func (r *Registry) admit(d Device) (admitted Device, replaced []journal.Note, er
 func (r *Registry) Remove(token, id string) (ok bool, err error) {
 	r.writing.Lock()
 	defer r.writing.Unlock()
-	one := removal{token, id}
+	text, err := json.Marshal(removal{token, id})
+	if err != nil {
+		return false, err
+	}
 	r.mu.Lock()
 	d, known := r.devices[id]
-	notes := []journal.Note{{Key: boxPrefix + id}}
+	notes := []journal.Note{{Key: boxPrefix + id}, {Key: removedKey, Value: text}}
 	for _, other := range r.devices {
 		if other.ID != id && other.Token == token && replaces(d, other) {
 			notes = append(notes, journal.Note{Key: boxPrefix + other.ID})
@@ -456,24 +454,11 @@ func (r *Registry) Remove(token, id string) (ok bool, err error) {
 	if !known || d.Token != token {
 		return false, nil
 	}
-	if r.Replicated {
-		text, err := json.Marshal(one)
-		if err != nil {
-			return true, err
-		}
-		return true, r.write(append(notes, journal.Note{Key: removedKey, Value: text})...)
-	}
-	if err := r.write(notes...); err != nil {
-		return true, err
-	}
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.noteRemoved(one)
-	return true, nil
+	return true, r.write(notes...)
 }
 
-// Removed returns the IDs of devices of a token that were removed since the registry was opened, the newest of them: their
-// browsers must not add them again.
+// Removed returns the IDs of devices of a token that a person removed lately: their browsers must not add them again. A
+// restart forgets all but the last one.
 func (r *Registry) Removed(token string) (ids []string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
