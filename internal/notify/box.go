@@ -19,9 +19,9 @@ type Box interface {
 	Notes() ([]journal.Note, error)
 }
 
-// load takes over what earlier terms left in the box. Messages that were not sent are sent once their destination is
-// known. The caller holds n.mu.
-func (n *Notifier) load(entries []journal.Note, now time.Time) {
+// takeOver takes over what earlier terms left in the box. Messages that were not sent are sent once their destination
+// is known. The caller holds n.mu.
+func (n *Notifier) takeOver(entries []journal.Note, now time.Time) {
 	for _, e := range entries {
 		if err := n.read(e, now); err != nil {
 			n.Logger.Warn("a notification of an earlier run can't be read", "error", err.Error())

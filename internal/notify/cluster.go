@@ -17,8 +17,8 @@ type Cluster struct {
 	Share  func(Use)     // tells the other notifiers how a page is used, by [Notifier.Shared]; must not block; nil for no sharing
 }
 
-// leftAlone is for how long a notifier of a cluster leaves alone what the box has for a rule or destination that its
-// server does not have. While files are changed on one server after the other, it may be that another has it.
+// leftAlone is how long a notifier of a cluster leaves alone what the box has for a rule or destination that its server
+// does not have. While files are changed on one server after the other, another server may have it.
 const leftAlone = 24 * time.Hour
 
 // isOthers reports whether an entry of the box, of this time, may be for a rule or destination of another server.
@@ -33,8 +33,9 @@ func (n *Notifier) Acts() bool {
 	return n.acting
 }
 
-// Load reads what people see of the box: mutes, and the newest deliveries. In a cluster, it is called once the server has
-// applied what was written before it started. The rules of the file apply from then on, unless they did already.
+// Load reads what people see of the box: mutes, and the newest deliveries. It is called in a cluster only, once the
+// server has applied what was written before it started. The rules of the file apply from then on, unless they did
+// already.
 func (n *Notifier) Load() error {
 	n.mu.Lock()
 	n.loading = true
@@ -50,7 +51,7 @@ func (n *Notifier) Load() error {
 	n.loaded, n.muted.byID = true, map[string]Mute{}
 	n.learn(entries)
 	n.learn(early)
-	n.requests.caughtUp(n.now())
+	n.requests.caughtUp(n.Now())
 	return nil
 }
 
@@ -76,8 +77,8 @@ func (n *Notifier) Applied(entries []journal.Note) {
 	n.learn(entries)
 }
 
-// learn takes over mutes and deliveries among entries of the box. What a mute held back that is gone is looked at again.
-// The caller holds n.mu.
+// learn takes over mutes and deliveries among entries of the box. If a mute is gone, what it held back is looked at
+// again. The caller holds n.mu.
 func (n *Notifier) learn(entries []journal.Note) {
 	muted, unmuted := false, false
 	for _, e := range entries {
@@ -105,7 +106,7 @@ func (n *Notifier) learn(entries []journal.Note) {
 		}
 	}
 	if muted || unmuted {
-		n.muted.index(n.now())
+		n.muted.index(n.Now())
 	}
 	if unmuted {
 		n.release(heldMuted)

@@ -108,7 +108,7 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		n.wakeUp()
 		n.mu.Unlock()
 		return nil, nil, false
-	case n.postpone(q, j, n.now()):
+	case n.postpone(q, j, n.Now()):
 		n.mu.Unlock()
 		return nil, nil, false
 	case x == nil:
@@ -117,7 +117,8 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 		j.trying = true
 		n.mu.Unlock()
 		if j.attempts == 0 && !n.save() { // the summary, and the notes that it tells of
-			return n.putOff(q, j)
+			n.putOff(q, j)
+			return nil, nil, false
 		}
 		return destination, m, false
 	case !q.covers(x.session.AgentID): // any more
@@ -143,20 +144,20 @@ func (n *Notifier) prepare(q *queue, j *job) (destination *Destination, m *Messa
 	}
 	n.mu.Unlock()
 	if record && !n.save() {
-		return n.putOff(q, j)
+		n.putOff(q, j)
+		return nil, nil, false
 	}
 	return destination, m, withdraw
 }
 
 // putOff makes a message wait that can't be recorded now.
-func (n *Notifier) putOff(q *queue, j *job) (*Destination, *Message, bool) {
+func (n *Notifier) putOff(q *queue, j *job) {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	j.trying = false
 	if n.queues[q.destination.Name] == q {
 		q.set(j, firstRetry)
 	}
-	return nil, nil, false
 }
 
 // postpone makes a message wait that may not be sent now, although it was due: the destination failed until now. It
@@ -174,7 +175,7 @@ func (n *Notifier) postpone(q *queue, j *job, now time.Time) bool {
 		return false
 	}
 	wait := until.Sub(now)
-	if n.Now != nil { // whose clock may be set forward
+	if n.Cluster != nil { // whose clock may be set forward
 		wait = min(wait, time.Minute)
 	}
 	q.set(j, wait)
@@ -233,7 +234,7 @@ func (n *Notifier) settle(q *queue, j *job, tried *Destination, m *Message, remo
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	defer n.wakeUp() // so that Act writes the outcome to the box
-	name, now := q.destination.Name, n.now()
+	name, now := q.destination.Name, n.Now()
 	j.trying = false
 	switch {
 	case n.queues[name] != q: // abandoned meanwhile

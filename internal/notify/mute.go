@@ -76,7 +76,7 @@ func latest(a, b time.Time) time.Time {
 
 // Mute adds a mute, and returns once that is durable. It sets the mute's ID and the time at which it was created.
 func (n *Notifier) Mute(m Mute) (Mute, error) {
-	now := n.now().UTC().Round(0)
+	now := n.Now().UTC().Round(0)
 	m.ID, m.Created, m.Until = newID(muteIDPrefix), now, m.Until.UTC().Round(0)
 	over, ok := n.reserveMute(now)
 	if !ok {
@@ -112,7 +112,7 @@ func (n *Notifier) reserveMute(now time.Time) (over []journal.Note, ok bool) {
 func (n *Notifier) Unmute(id string) (ok bool, err error) {
 	n.mu.Lock()
 	_, ok = n.muted.byID[id]
-	over := n.dropMutes(n.now())
+	over := n.dropMutes(n.Now())
 	n.mu.Unlock()
 	if !ok {
 		return false, nil
@@ -143,7 +143,7 @@ func (n *Notifier) dropMutes(now time.Time) (entries []journal.Note) {
 
 // Mutes returns the mutes that are not over, those that end first before others.
 func (n *Notifier) Mutes() []Mute {
-	now := n.now()
+	now := n.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	mutes := []Mute{}

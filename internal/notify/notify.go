@@ -64,7 +64,7 @@ const sessionsPerPage = 1000
 // Options are the options of [New].
 type Options struct {
 	Store   *store.Store
-	Box     Box                                   // nil to keep nothing across restarts
+	Box     Box                                   // nil to keep nothing across restarts; in a cluster, see [Notifier.Act]
 	Link    func(session store.SessionKey) string // returns the URL of a session, or of the fleet for the zero key; "" for none
 	Metrics *metrics.Metrics
 	Logger  *slog.Logger
@@ -86,12 +86,15 @@ type Notifier struct {
 	present map[string]map[string]presence // pages in use, by owner and ID
 	recent  deliveries
 	early   []journal.Note // what was applied while Load reads the box
-	loading bool           // it does
-	loaded  bool           // it has
+	loading bool           // Load reads the box
+	loaded  bool           // Load has read the box
 }
 
 // New returns a notifier without rules. It stands by until [Notifier.Run] or [Notifier.Act] is called.
 func New(o Options) *Notifier {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
 	n := &Notifier{
 		Options: o, flushing: make(chan struct{}, 1), seed: maphash.MakeSeed(),
 		muted: mutes{byID: map[string]Mute{}}, present: map[string]map[string]presence{},
@@ -101,26 +104,13 @@ func New(o Options) *Notifier {
 	return n
 }
 
-// now returns the time on the clock of sessions, notes and mutes. Attempts are made on the clock of the machine.
-func (n *Notifier) now() time.Time {
-	if n.Now != nil {
-		return n.Now()
-	}
-	return time.Now()
-}
-
-// ahead returns by how much the clock of sessions is ahead of that of the machine.
-func (n *Notifier) ahead() time.Duration {
-	if n.Now != nil {
-		return time.Until(n.Now()).Round(time.Second)
-	}
-	return 0
-}
+// ahead returns by how much the clock of sessions is ahead of that of the machine, on which attempts are made.
+func (n *Notifier) ahead() time.Duration { return time.Until(n.Now()).Round(time.Second) }
 
 // Run notifies until ctx is done. It is called when the store has its state.
 func (n *Notifier) Run(ctx context.Context) { n.Act(ctx, n.Box) }
 
-// idlePause is how long Run pauses if nothing is due and nothing changes.
+// idlePause is how long Act pauses if nothing is due and nothing changes.
 const idlePause = 10 * time.Second
 
 // step looks at what changed and plans or cancels messages, hands over those that are due, and returns the number of

@@ -74,7 +74,7 @@ func (n *Notifier) use(owner string, page Page, until time.Time) {
 
 // noteUse notes that a page is used, and forgets those that are not used any more. The caller holds n.mu.
 func (n *Notifier) noteUse(owner string, used presence) {
-	now := n.now()
+	now := n.Now()
 	for o, pages := range n.present {
 		for id, p := range pages {
 			if !now.Before(p.until) {

@@ -46,7 +46,7 @@ func (r *requests) take(interrupt context.CancelFunc) wanted {
 	return w
 }
 
-// beginTerm wants all that is configured, because nothing of it is in use.
+// beginTerm makes the next step take over all that is configured, because none of it is in use.
 func (r *requests) beginTerm() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -61,7 +61,8 @@ func (r *requests) endTerm() {
 	r.interrupt = nil
 }
 
-// caughtUp says that only now the time is known at which the configuration was set.
+// caughtUp sets the time at which the configuration was set, if there is one: before, the time of the cluster was not
+// known.
 func (r *requests) caughtUp(now time.Time) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -95,7 +96,7 @@ func (r *requests) sender(destination string) Sender {
 
 // SetConfig replaces the rules and destinations of the file. What was sent stays known; what is due is planned anew.
 func (n *Notifier) SetConfig(config *Config) {
-	now := n.now()
+	now := n.Now()
 	n.requests.add(func(w *wanted) { w.config, w.configured, w.newConfig = config, now, true })
 }
 

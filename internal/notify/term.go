@@ -55,9 +55,9 @@ func (n *Notifier) Act(ctx context.Context, box Box) {
 	defer rest.Stop()
 	for ctx.Err() == nil {
 		pause, stop := context.WithCancel(ctx)
-		position, next := n.step(ctx, n.now(), &senders, stop)
+		position, next := n.step(ctx, n.Now(), &senders, stop)
 		n.flush() //nolint:errcheck // the next step tries again
-		until, done := context.WithTimeout(pause, next.Sub(n.now()))
+		until, done := context.WithTimeout(pause, next.Sub(n.Now()))
 		n.Store.AwaitChange(until, position) //nolint:errcheck // whatever ended it, the next step finds out
 		done()
 		stop()
@@ -102,7 +102,7 @@ const readAgain = 5 * time.Second
 // begin begins a term. entries are what the box holds.
 func (n *Notifier) begin(box Box, entries []journal.Note) {
 	n.requests.beginTerm()
-	now := n.now()
+	now := n.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	n.term = term{
@@ -114,7 +114,7 @@ func (n *Notifier) begin(box Box, entries []journal.Note) {
 	if n.Cluster == nil {
 		n.learn(entries)
 	}
-	n.load(entries, now)
+	n.takeOver(entries, now)
 }
 
 // standBy ends a term.

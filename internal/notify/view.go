@@ -5,6 +5,7 @@ import (
 	"container/heap"
 	"context"
 	"errors"
+	"iter"
 	"maps"
 	"slices"
 	"strconv"
@@ -24,9 +25,9 @@ type View struct {
 	Oldest       time.Time         // when the oldest of those became due; zero if there is none
 	Recent       []Delivery        // what was sent, withdrawn or given up since the start, newest first; in a cluster, by all servers
 
-	// Of a cluster, in which only one server knows what is pending, and how its attempts went.
-	Standby bool   // another one
-	Sender  string // its name, or that of this server; "" if it is not known, and on a server alone
+	// In a cluster, only the server that sends knows what is pending, and how its attempts went.
+	Standby bool   // this server does not send
+	Sender  string // the name of the server that sends; "" if it is not known, and on a server alone
 }
 
 // RuleView is a rule of the file.
@@ -103,21 +104,21 @@ type keptDelivery struct {
 // add adds a delivery, unless a newer one has its place.
 func (ds *deliveries) add(d keptDelivery) {
 	ds.last = max(ds.last, d.Number)
-	if place := ds.place(d.Number); place.Number < d.Number {
+	if place := &ds.kept[ds.place(d.Number)]; place.Number < d.Number {
 		*place = d
 	}
 }
 
-// place returns the place of the delivery with a number, which it shares with some older ones.
-func (ds *deliveries) place(number uint64) *keptDelivery {
-	return &ds.kept[number%uint64(len(ds.kept))]
-}
+// place returns the index of the delivery with a number, which it shares with some older ones.
+func (ds *deliveries) place(number uint64) uint64 { return number % uint64(len(ds.kept)) }
 
-// newest calls visit for the deliveries, newest first.
-func (ds *deliveries) newest(visit func(*Delivery)) {
-	for number := ds.last; number > 0 && ds.last-number < uint64(len(ds.kept)); number-- {
-		if d := ds.place(number); d.Number == number {
-			visit(&d.Delivery)
+// newestFirst returns the deliveries, newest first.
+func (ds *deliveries) newestFirst() iter.Seq[*Delivery] {
+	return func(yield func(*Delivery) bool) {
+		for number := ds.last; number > 0 && ds.last-number < uint64(len(ds.kept)); number-- {
+			if d := &ds.kept[ds.place(number)]; d.Number == number && !yield(&d.Delivery) {
+				return
+			}
 		}
 	}
 }
@@ -136,8 +137,8 @@ func (n *Notifier) note(q *queue, j *job, m *Message, result Result, failure str
 		n.recent.add(kept)
 		return
 	}
-	place := kept.Number % uint64(len(n.recent.kept))
-	n.unsaved = append(n.unsaved, encoded(deliveryPrefix+strconv.FormatUint(place, 10), kept)) // all servers learn of it
+	key := deliveryPrefix + strconv.FormatUint(n.recent.place(kept.Number), 10)
+	n.unsaved = append(n.unsaved, encoded(key, kept)) // all servers learn of it
 }
 
 // ruleInFile returns the name that the rule of a note has in the file, "" if it is not there. The caller holds n.mu.
@@ -219,11 +220,11 @@ func (n *Notifier) View(limit int, covers func(agentID string) bool) View {
 		}
 		return covers != nil || len(v.Pending) < limit
 	})
-	n.recent.newest(func(d *Delivery) {
+	for d := range n.recent.newestFirst() {
 		if len(v.Recent) < maxRecent && includes(d.Session) {
 			v.Recent = append(v.Recent, *d)
 		}
-	})
+	}
 	return v
 }
 
@@ -236,7 +237,7 @@ func (n *Notifier) Rules() []RuleView {
 
 // viewRules returns the rules of the file. The caller holds n.mu.
 func (n *Notifier) viewRules() (rules []RuleView) {
-	now, inUse := n.now(), n.rules
+	now, inUse := n.Now(), n.rules
 	if !n.acting {
 		config, _ := n.requests.current()
 		for i := range config.Rules {
@@ -383,10 +384,10 @@ func (n *Notifier) Test(ctx context.Context, name string) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
-	m := TestMessage(n.now())
+	m := TestMessage(n.Now())
 	m.URL = n.Link(store.SessionKey{})
 	_, err := sender.Send(ctx, m)
-	now := n.now()
+	now := n.Now()
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if q := n.queues[name]; q != nil && q.destination.Sender == sender {
