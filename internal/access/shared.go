@@ -62,7 +62,8 @@ func (s *SignIns) Learn(sum [32]byte, shared SharedSignIn) {
 	}
 	in.order = shared.Order
 	slices.SortStableFunc(s.byToken[in.token], func(a, b *signIn) int { return cmp.Compare(a.order-1, b.order-1) }) // 0 is last
-	s.grantOf(in)
+
+	s.grantOf(in) // so that the sign-in ends with its token, even if nobody uses it here
 	excess := s.trim(in.token)
 	s.mu.Unlock()
 	s.unshare(excess...)

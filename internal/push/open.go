@@ -43,7 +43,7 @@ func CheckSubject(subject string) error {
 
 // Service sends notifications to browsers. Its methods are safe for concurrent use.
 type Service struct {
-	keys     atomic.Pointer[Keys] // nil while they are not known
+	keys     atomic.Pointer[Keys] // nil while they are not known, as in a cluster that has made none yet
 	settings Settings
 	client   *http.Client
 }
@@ -151,5 +151,5 @@ func (s *Service) Check(subscription Subscription) error {
 
 // Sender returns a Sender for a subscription that has passed [Service.Check].
 func (s *Service) Sender(subscription Subscription) notify.Sender {
-	return &sender{client: s.client, keys: s.keys.Load, subject: s.settings.Subject, subscription: subscription}
+	return NewSender(s.keys.Load, s.settings.Subject, subscription, s.client)
 }

@@ -195,7 +195,7 @@ func TestPrivateAddressesAreNotConnectedTo(t *testing.T) {
 	_, port, _ := strings.Cut(s.Listener.Addr().String(), ":")
 	for _, host := range []string{"127.0.0.1", "localhost", "[::ffff:127.0.0.1]"} {
 		subscription := s.Browser.Subscription("https://" + host + ":" + port + "/s3cret")
-		_, err := push.NewSender(s.Keys, pushtest.Subject, subscription, s.PushClient(false)).Send(t.Context(), waiting())
+		_, err := push.NewSender(func() *push.Keys { return s.Keys }, pushtest.Subject, subscription, s.PushClient(false)).Send(t.Context(), waiting())
 		require.EqualError(t, err, host+":"+port+": its address is not public: see PUSH_ALLOW_PRIVATE")
 		require.ErrorIs(t, err, notify.ErrRefused)
 	}

@@ -38,15 +38,15 @@ type sender struct {
 	subscription Subscription
 }
 
-// NewSender returns a Sender that shows messages in a browser. subject is a mailto: or https: URL of whoever runs the
-// server, which push services may turn to. The subscription must have passed [Subscription.Check]. client should be one
-// of [NewClient].
+// NewSender returns a Sender that shows messages in a browser. keys returns the server's keys, nil while they are not
+// known. subject is a mailto: or https: URL of whoever runs the server, which push services may turn to. The
+// subscription must have passed [Subscription.Check]. client should be one of [NewClient].
 //
 // A message replaces those of the same thread, in the browser and at the push service. A withdrawn one is replaced by
 // one that says so, which the browser removes after a few seconds. The error names the push service's host, and
 // contains nothing else of the subscription.
-func NewSender(keys *Keys, subject string, subscription Subscription, client *http.Client) notify.Sender {
-	return &sender{client: client, keys: func() *Keys { return keys }, subject: subject, subscription: subscription}
+func NewSender(keys func() *Keys, subject string, subscription Subscription, client *http.Client) notify.Sender {
+	return &sender{client: client, keys: keys, subject: subject, subscription: subscription}
 }
 
 // Send implements [notify.Sender].

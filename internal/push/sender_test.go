@@ -260,7 +260,7 @@ func TestSilentService(t *testing.T) {
 		keys, err := push.NewKeys()
 		require.NoError(t, err)
 		started := time.Now()
-		_, err = push.NewSender(keys, pushtest.Subject, pushtest.NewBrowser(t).Subscription("https://push.example.com/s3cret"), client).Send(t.Context(), waiting())
+		_, err = push.NewSender(func() *push.Keys { return keys }, pushtest.Subject, pushtest.NewBrowser(t).Subscription("https://push.example.com/s3cret"), client).Send(t.Context(), waiting())
 		require.EqualError(t, err, "push.example.com: it does not answer in time")
 		assert.Equal(t, 15*time.Second, time.Since(started))
 		client.CloseIdleConnections()
@@ -291,7 +291,7 @@ func TestSubscriptionThatWasNotChecked(t *testing.T) {
 	} {
 		bad := good
 		edit(&bad)
-		_, err := push.NewSender(s.Keys, pushtest.Subject, bad, s.PushClient(true)).Send(t.Context(), waiting())
+		_, err := push.NewSender(func() *push.Keys { return s.Keys }, pushtest.Subject, bad, s.PushClient(true)).Send(t.Context(), waiting())
 		require.ErrorIs(t, err, notify.ErrRefused, name)
 		assert.NotContains(t, err.Error(), "s3cret", name)
 	}

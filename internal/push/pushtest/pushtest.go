@@ -142,8 +142,10 @@ func (s *Service) Subscription() push.Subscription { return s.Browser.Subscripti
 // Sender returns a sender to the browser. It may connect to this machine.
 func (s *Service) Sender() notify.Sender {
 	require.NoError(s.t, s.Subscription().Check(true))
-	return push.NewSender(s.Keys, s.Subject, s.Subscription(), s.PushClient(true))
+	return push.NewSender(s.keys, s.Subject, s.Subscription(), s.PushClient(true))
 }
+
+func (s *Service) keys() *push.Keys { return s.Keys }
 
 // PushClient returns [push.NewClient], which trusts the service's certificate.
 func (s *Service) PushClient(allowPrivate bool) *http.Client {
