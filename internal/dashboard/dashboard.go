@@ -190,8 +190,8 @@ type Push struct {
 }
 
 // Page serves the page of a server to a client that may read what grant allows. Unless the request selects another
-// view, the HTML already shows the waiting sessions, as they are now, the current time as the server counts it. The
-// page's links are relative to base, a path that ends with a slash; "" means the address of the page.
+// view, the HTML already shows the waiting sessions. now is the current time on the clock of sessions. The page's links
+// are relative to base, a path that ends with a slash; "" means the address of the page.
 func (d *Dashboard) Page(w http.ResponseWriter, r *http.Request, grant *access.Grant, server connect.Server, push Push, base string, now time.Time) error {
 	view, err := d.view(r, grant, server, now)
 	if err != nil {

@@ -23,9 +23,9 @@ subscribe((changes) => {
   }
 })
 
-let position = '' // in a cluster, that of the last thing that the person changed
+let position = '' // in a cluster, that of the person's last change
 
-/** changedAt notes the position in the response to a request that changed something. Reads show nothing older from then on. */
+/** changedAt notes the position in the response to a request that changed something. Later reads name it. */
 export function changedAt(answer) { position = answer.headers.get('X-Position') ?? position }
 
 /** seenUntil returns the time up to which a row or a change shows what happened to its session. */
@@ -33,7 +33,7 @@ export const seenUntil = (row) => (row.lost ? row.expires_at : row.last_updated)
 
 const remembered = 50
 
-// What a load returns if the response was older than what the page knows from the stream, and how long to wait then.
+// What a load returns if the response is older than what the page knows from the stream, and how long it then waits.
 const late = 'late', lateMs = 300
 
 // A hidden tab only has to keep its title up to date.
@@ -50,8 +50,8 @@ class APIError extends Error {
 export const get = async (path, signal) => (await read(path, signal)).data
 
 /**
- * read is like get, and also returns the ID of the last event of the stream before the response, as after, and whether the
- * stream was further by then: in a cluster, it may come from another server than the response.
+ * read is like get. It also returns, as after, the ID of the last event of the stream before the response and, as late,
+ * whether the page had read a later event when it sent the request: in a cluster, the two may come from different servers.
  */
 async function read(path, signal) {
   const known = heard
@@ -65,7 +65,7 @@ async function read(path, signal) {
   throw new APIError(answer.status, message ?? answer.statusText)
 }
 
-/** fetchAfter reads a path. In a cluster, the server first comes to the position of the last change, unless it can't. */
+/** fetchAfter reads a path. In a cluster, the response includes the person's last change, unless the server can't wait for it. */
 export async function fetchAfter(path, signal) {
   const options = {signal, headers: {Accept: 'application/json'}}
   if (!position) return fetch(path, options)
@@ -111,7 +111,7 @@ export const readAgain = () => { for (const refresh of refreshers) refresh() }
 
 /**
  * useRefresh calls load now, again after each change for which relevant returns true and, if every is set, every so many
- * milliseconds while the page is visible. load gets an AbortSignal.
+ * milliseconds while the page is visible. load gets an AbortSignal. It returns whether it succeeded, or late.
  */
 function useRefresh(load, relevant, key, every) {
   const latest = useRef()
