@@ -80,7 +80,7 @@ func (h *Handler) Devices(w http.ResponseWriter, _ *http.Request) error {
 	if service := h.Options.Devices.Push; service != nil {
 		view.PublicKey, view.Off = service.PublicKey(), ""
 		if view.PublicKey == "" {
-			view.Off = "try again in some seconds: the servers have no keys yet"
+			view.Off = "try again in a few seconds: the servers have no keys yet"
 		}
 	}
 	destinations := h.Notifier.Destinations()
