@@ -52,7 +52,7 @@ func (p changeAt) later(q changeAt) changeAt {
 }
 
 // ChangeAfter returns the number of the last change at or before a point of a replicated store: the change with this
-// index of a message, or the end of the message if the index is the maximum. So a subscriber can continue here where
+// index of a message, or the end of the message if the index is [AllMade]. So a subscriber can continue here where
 // another store left off. The point need not be that of a change.
 //
 // ok is false if changes after the point are no longer kept, or were made before the store was loaded. It is also false
@@ -62,7 +62,7 @@ func (s *Store) ChangeAfter(message uint64, index uint32) (number uint64, ok boo
 	s.mu.RLock()
 	defer s.mu.RUnlock()
 	c, point := &s.changes, changeAt{message, index}
-	ahead := message > s.message || message == s.message && index >= c.next && index < math.MaxUint32
+	ahead := message > s.message || message == s.message && index >= c.next && index < AllMade
 	if s.message == 0 {
 		return 0, message == 0 // nothing has been made yet
 	}
@@ -75,7 +75,7 @@ func (s *Store) ChangeAfter(message uint64, index uint32) (number uint64, ok boo
 	})), true
 }
 
-// AllMade stands in [Place] for all changes of a message, however many they are.
+// AllMade stands for the end of a message, after all its changes, in [Place] and for [Store.ChangeAfter].
 const AllMade = math.MaxUint32
 
 // Place is a place in the order of the changes. In every store that applies the same messages, the changes before the

@@ -2,7 +2,6 @@ package store
 
 import (
 	"iter"
-	"math"
 	"time"
 
 	"github.com/kubeagents/kubeagents/models"
@@ -20,9 +19,16 @@ import (
 //   - Room is a matter of the server that takes a report: see [Store.Room].
 //   - Changes have a place that is the same everywhere: see [Store.ChangeAfter].
 
-// messageSpan is the minimum time between two messages. A message has fewer reports than this, in nanoseconds, so all
-// receipt times of one message are before those of the next.
-const messageSpan = 1 << 14
+// MaxReports is the maximum number of reports in a message.
+const MaxReports = 1 << 14
+
+// SequenceBits is the number of lower bits of a record's sequence in which the records of a message differ. The others
+// are the message's sequence in the stream.
+const SequenceBits = 24
+
+// messageSpan is the minimum time between two messages, in nanoseconds. All receipt times of one message are before those
+// of the next.
+const messageSpan = MaxReports
 
 // Begin brings a replicated store up to the time of a message, as [Store.Expire] does: what follows is the effect of the
 // message with this sequence in the stream. Both the sequence and the time must be at least those of the message before.
@@ -95,7 +101,7 @@ func (s *Store) begun(message uint64, now time.Time) time.Time {
 	s.lock()
 	defer s.mu.Unlock()
 	if s.message == 0 && message > 0 {
-		s.changes.whole = s.changes.whole.later(changeAt{message - 1, math.MaxUint32})
+		s.changes.whole = s.changes.whole.later(changeAt{message - 1, AllMade})
 	}
 	s.message, s.changes.next = message, 0
 	if t := s.expiryTime(now); s.now == 0 {
@@ -245,11 +251,11 @@ func (s *Store) earlierAgent(id string) (state AgentState, ok bool) {
 // evictionSequence returns the sequence of an eviction, for [Store.SetFiledTo]. It is greater than those of the message's
 // records. Before the first message, it is at least that of any record that was loaded. The caller holds s.mu.
 func (s *Store) evictionSequence() uint64 {
-	const lastOfMessage = 1<<24 - 1
+	const lastOfMessage = 1<<SequenceBits - 1
 	if s.message == 0 {
 		return s.sequence | lastOfMessage
 	}
-	return s.message<<24 | lastOfMessage
+	return s.message<<SequenceBits | lastOfMessage
 }
 
 // restoreReplicated sets what a replicated store keeps of a session besides the rest. The caller holds s.mu.

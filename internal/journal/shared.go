@@ -307,25 +307,22 @@ func (j *Journal) keep(filed []keptCommit) (first, last uint64) {
 	return first, last
 }
 
-// sequenceBits is the number of bits of a record's sequence that its message in a stream does not determine.
-const sequenceBits = 24
-
-// MaxRecords is the maximum number of records that one message of a stream makes.
-const MaxRecords = 1 << 14
+// MaxRecords is the maximum number of records that one message of a stream makes: one for each report.
+const MaxRecords = store.MaxReports
 
 // SequenceOf returns the sequence of a record of a message of a stream, by the index of the record in the message. The
-// sequences of two messages differ even if a stream, after it lost one, has given both the same sequence: they depend on
-// the message's ID.
+// sequences of two messages most likely differ even if a stream, after it lost one, has given both the same sequence: ten
+// bits depend on the message's ID.
 func SequenceOf(message uint64, id string, index int) uint64 {
-	return message<<sequenceBits | xxhash.Sum64String(id)>>54<<14 | uint64(index)
+	return message<<store.SequenceBits | xxhash.Sum64String(id)>>54*MaxRecords | uint64(index)
 }
 
 // FirstMessageAfter returns the sequence of the first message of a stream such that its records have greater sequences
 // than this one.
-func FirstMessageAfter(record uint64) uint64 { return record>>sequenceBits + 2 }
+func FirstMessageAfter(record uint64) uint64 { return record>>store.SequenceBits + 2 }
 
 // lastSequenceOf returns a sequence such that no record of the message has a greater one.
-func lastSequenceOf(message uint64) uint64 { return (message+1)<<sequenceBits - 1 }
+func lastSequenceOf(message uint64) uint64 { return (message+1)<<store.SequenceBits - 1 }
 
 // Applied is what a message of a stream, or a part of one, came to when the server applied it.
 type Applied struct {
