@@ -14,7 +14,7 @@ type Admission struct {
 	PossibleDuplicates []PossibleDuplicate // records whose report ID may be a duplicate; not in a replicated store
 	Lookups            []Lookup            // to be answered before the rest can be admitted; only in a replicated store
 
-	stopped int // number of reports before which Admit stopped for lookups: they depend on nothing that is not settled
+	left int // reports left when Admit stopped for lookups; none of them depends on reports that are not settled
 }
 
 // PossibleDuplicate names a record whose report ID is not in memory but may be in the journal.
@@ -41,8 +41,8 @@ func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, 
 	if len(reports) > 1 && slices.ContainsFunc(reports, func(r models.StatusReport) bool { return r.Event != nil }) {
 		panic("store: a report made from an event must be admitted alone")
 	}
-	continues := ad.stopped > 0 && ad.stopped == len(reports)
-	if ad.stopped = 0; !continues && s.dependOnUnsettled(team, reports) {
+	continues := ad.left > 0 && ad.left == len(reports)
+	if ad.left = 0; !continues && s.dependOnUnsettled(team, reports) {
 		return false
 	}
 	for {
@@ -51,7 +51,7 @@ func (s *Store) Admit(team *Team, reports []models.StatusReport, now time.Time, 
 			return true
 		}
 		if len(ad.Lookups) > 0 {
-			ad.stopped = len(reports)
+			ad.left = len(reports)
 			return false
 		}
 		yieldToWaiters()

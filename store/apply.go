@@ -37,15 +37,26 @@ func (s *Store) applySome(records []models.Record) (n int, moved []*agent) {
 		if s.opts.Replicated {
 			delete(s.admitted.recalled, se)
 			delete(s.evicted, keyOf(&r.StatusReport))
-		} else if s.received = max(s.received, unixNanos(r.Received)); se == nil && !s.takeReservation(&r.StatusReport) && !s.loading {
-			s.makeRoomFor(r, s.teamsOf(a, r.AgentID), a, nil)
-			a = a.live() // making room may have evicted its last session
+		} else {
+			s.received = max(s.received, unixNanos(r.Received))
+			a = s.makeRoomToApply(r, a, se)
 		}
 		if _, a := s.apply(r, a, se); a != nil {
 			moved = append(moved, a)
 		}
 	}
 	return n, moved
+}
+
+// makeRoomToApply makes room for a record that begins a session, unless room is reserved for it. a and se are its agent
+// and session, nil if not known. It returns the agent: making room may have evicted its last session. The caller holds
+// s.mu.
+func (s *Store) makeRoomToApply(r *models.Record, a *agent, se *session) *agent {
+	if se != nil || s.takeReservation(&r.StatusReport) || s.loading {
+		return a
+	}
+	s.makeRoomFor(r, s.teamsOf(a, r.AgentID), a, nil)
+	return a.live()
 }
 
 // workOf returns the work of applying some records under one hold of the lock. Where a hold ends decides the order of

@@ -153,13 +153,18 @@ func (s *Store) dropOne(q quota) bool {
 // evictOne evicts the session that expired longest ago among those that q may evict, and counts it in bound. It reports
 // whether there was one. The caller holds s.mu.
 func (s *Store) evictOne(q quota, bound *uint64) bool {
-	h := s.victim(q, bound == &s.bounds.MaxSessions, queuedEarlier, func(h *holding) *session { return h.expired.First() })
+	h := s.toEvictFrom(q, bound == &s.bounds.MaxSessions)
 	if h == nil {
 		return false
 	}
 	s.evict(h.expired.First())
 	*bound++
 	return true
+}
+
+// toEvictFrom returns the holding to evict a session from, nil if there is none. The caller holds s.mu.
+func (s *Store) toEvictFrom(q quota, sessions bool) *holding {
+	return s.victim(q, sessions, queuedEarlier, func(h *holding) *session { return h.expired.First() })
 }
 
 // victim returns the holding to drop something from, nil if there is none. It considers the holdings that q may drop

@@ -1,6 +1,7 @@
 package store
 
 import (
+	"math"
 	"slices"
 	"sort"
 	"time"
@@ -22,9 +23,9 @@ const maxPauses = 256
 // At most 256 pauses are kept. A session that an older one gave more time loses that time.
 func (s *Store) Pause(from, to time.Time) {
 	p, dropped := s.addPause(pause{unixNanos(from), unixNanos(to)})
-	var after *session
+	var start *session
 	for more := true; more; yieldToWaiters() {
-		after, more = s.extendSome(p, after)
+		start, more = s.extendSome(p, start)
 	}
 	if dropped == (pause{}) {
 		return
@@ -100,16 +101,17 @@ func (s *Store) pausedRenewal(se *session, updated int64) int64 {
 	return s.pausedExpiry(updated+lifetime, lifetime) - lifetime
 }
 
-// extendSome gives more time to some of the sessions whose TTL runs out in p, starting with the queued session after
-// the given one, under one hold of the lock. It returns the last session examined, and whether there may be more.
-func (s *Store) extendSome(p pause, after *session) (_ *session, more bool) {
+// extendSome gives more time to some of the sessions whose TTL runs out in p, in the order of their deadlines, starting
+// at a place in that order, nil for the beginning, under one hold of the lock. It returns the place after the last session
+// examined, and whether there may be more. A place is a session that is in no queue.
+func (s *Store) extendSome(p pause, start *session) (_ *session, more bool) {
 	s.lock()
 	defer s.mu.Unlock()
-	if after == nil {
-		after = &session{queuedAt: -1 << 63, agent: new(agent)}
+	if start == nil {
+		start = &session{queuedAt: math.MinInt64, agent: new(agent)}
 	}
 	some := make([]*session, 0, workPerLock)
-	next := s.deadlines.From(after)
+	next := s.deadlines.From(start)
 	for se := next(); se != nil && se.queuedAt <= p.to && len(some) < workPerLock; se = next() {
 		some = append(some, se)
 	}
@@ -117,13 +119,13 @@ func (s *Store) extendSome(p pause, after *session) (_ *session, more bool) {
 		return nil, false
 	}
 	last := some[len(some)-1]
-	after = &session{queuedAt: last.queuedAt, agent: last.agent, topic: last.topic + "\x00"}
+	start = &session{queuedAt: last.queuedAt, agent: last.agent, topic: last.topic + "\x00"}
 	for _, se := range some {
 		if expiry := se.expiry(); p.from < expiry && expiry <= p.to {
 			s.renewAgain(se)
 		}
 	}
-	return after, true
+	return start, true
 }
 
 // shortenSome takes the time back that a dropped pause gave to some sessions, in the order of their updates, starting

@@ -41,8 +41,8 @@ func (s *Store) Begin(message uint64, now time.Time) Expiry {
 // IsReplicated reports whether the store is one of several: see [Options.Replicated].
 func (s *Store) IsReplicated() bool { return s.opts.Replicated }
 
-// Load says that what is loaded next is the effect of a message.
-func (s *Store) Load(message uint64) {
+// LoadMessage says that what is loaded next is the effect of a message.
+func (s *Store) LoadMessage(message uint64) {
 	s.lock()
 	defer s.mu.Unlock()
 	s.message = message
@@ -58,11 +58,12 @@ func (s *Store) LoadedUpTo(message uint64) {
 }
 
 // Resume is Begin for a message of which a number of reports was admitted before the store was loaded. Its time is that
-// which the store was loaded with.
+// which the store was loaded with. How many changes the message had made is not known any more, so nobody can continue
+// within it: what it still changes gets indexes that are greater than those of other stores.
 func (s *Store) Resume(message uint64, admitted int) {
 	s.lock()
 	defer s.mu.Unlock()
-	s.message, s.changes.next = message, AllMade/2 // changes that were made before are not known any more
+	s.message, s.changes.next = message, AllMade/2
 	s.changes.whole = s.changes.whole.later(changeAt{message, AllMade})
 	s.received = s.now - 1 + int64(admitted)
 }

@@ -6,7 +6,7 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 )
 
-// Reservation is the room that [Store.Room] keeps for reports until they are applied, or failed. The zero value is none.
+// Reservation is the room that [Store.Room] keeps for reports until they are applied, or have failed.
 type Reservation struct {
 	store  *Store
 	parts  []reservedPart
@@ -44,10 +44,10 @@ func (s *Store) Room(team *Team, reports []models.StatusReport, outcomes []Outco
 
 // Release gives back the room. Further calls have no effect.
 func (r *Reservation) Release() {
-	s := r.store
-	if s == nil || len(r.parts) == 0 {
+	if len(r.parts) == 0 {
 		return
 	}
+	s := r.store
 	s.lock()
 	defer s.mu.Unlock()
 	for _, p := range r.parts {
@@ -56,8 +56,8 @@ func (r *Reservation) Release() {
 		p.of.reservedDisk -= p.disk
 	}
 	for _, key := range r.begins {
-		if s.rooms[key]--; s.rooms[key] == 0 {
-			delete(s.rooms, key)
+		if s.beginning[key]--; s.beginning[key] == 0 {
+			delete(s.beginning, key)
 		}
 	}
 	r.parts, r.begins = nil, nil
@@ -112,7 +112,7 @@ func (s *Store) roomForReport(team *Team, report *models.StatusReport, r *Reserv
 		}
 	}
 	var n need
-	if se != nil || s.rooms[key] == 0 { // otherwise it shares the room of the report that begins the session
+	if se != nil || s.beginning[key] == 0 { // otherwise it shares the room of the report that begins the session
 		var outcome Outcome
 		if n, outcome = s.roomFor(&record, a, se); outcome != 0 {
 			return outcome
@@ -131,10 +131,10 @@ func (s *Store) roomForReport(team *Team, report *models.StatusReport, r *Reserv
 
 // beginIn notes that a report with a reservation begins a session. The caller holds s.mu.
 func (s *Store) beginIn(r *Reservation, key SessionKey) {
-	if s.rooms == nil {
-		s.rooms = map[SessionKey]int{}
+	if s.beginning == nil {
+		s.beginning = map[SessionKey]int{}
 	}
-	s.rooms[key]++
+	s.beginning[key]++
 	r.begins = append(r.begins, key)
 }
 
@@ -167,5 +167,5 @@ func (s *Store) mayExceedBytes(q quota, n int64) bool {
 
 // evictable reports whether a session could be evicted to make room in a quota. The caller holds s.mu.
 func (s *Store) evictable(q quota, sessions bool) bool {
-	return s.victim(q, sessions, queuedEarlier, func(h *holding) *session { return h.expired.First() }) != nil
+	return s.toEvictFrom(q, sessions) != nil
 }

@@ -76,10 +76,10 @@ type Store struct {
 	now      int64  // the latest time known, on the expiry clock; never goes back
 
 	// Only a replicated store uses these.
-	message uint64                  // the last one begun
-	rooms   map[SessionKey]int      // reservations that begin each session: see Room
-	evicted map[SessionKey]struct{} // evicted while loading, and not renewed since: see Evict
-	pauses  []pause                 // in order, at most maxPauses
+	message   uint64                  // the last one begun
+	beginning map[SessionKey]int      // reports with a reservation that begin each session: see Room
+	evicted   map[SessionKey]struct{} // evicted while loading, and not renewed since: see Evict
+	pauses    []pause                 // in order, at most maxPauses
 
 	// shift is how far the clock was set back since the store was created, in nanoseconds. The expiry clock is ahead of
 	// the wall clock by this much, so it never goes back. It is written under mu.
@@ -260,12 +260,12 @@ type roster struct {
 // Team is a part of the fleet: the agents whose IDs it covers. Once it is added to a store, its lists, counts and
 // changes cost what they would if there were no other agents. Teams may overlap.
 type Team struct {
-	covers  func(agentID string) bool
-	agents  []string // see Patterns
-	share   Share
-	used    usage         // by its agents; protected by the store's lock
-	number  uint64        // unique among the teams of its store
-	settled atomic.Uint64 // changes with a greater number name this team if they belong to it
+	covers   func(agentID string) bool
+	patterns []string // see Patterns
+	share    Share
+	used     usage         // by its agents; protected by the store's lock
+	number   uint64        // unique among the teams of its store
+	settled  atomic.Uint64 // changes with a greater number name this team if they belong to it
 
 	roster // protected by the store's lock
 }

@@ -17,7 +17,8 @@
 //
 // In addition, expiry.go and removal.go end sessions, bounds.go makes room, durable.go restores the state of an earlier
 // run, rejoin.go moves agents between teams, and read.go serves reads. replicated.go says what differs in a store that
-// is one of several.
+// is one of several; room.go reserves room in it, overflow.go evicts from it, and pauses.go keeps the times in which nobody
+// could report.
 //
 // # Invariants
 //

@@ -24,7 +24,7 @@ func NewTeam(share Share, covers func(agentID string) bool) *Team {
 func (t *Team) Covers(agentID string) bool { return t == nil || t.covers(agentID) }
 
 // SetPatterns sets what [Team.Patterns] returns. Call it before the team is used.
-func (t *Team) SetPatterns(patterns []string) { t.agents = patterns }
+func (t *Team) SetPatterns(patterns []string) { t.patterns = patterns }
 
 // Patterns returns the patterns of agent IDs by which other servers find the team's agents. It is nil for the whole
 // fleet, and for a team that no other server needs to know.
@@ -32,7 +32,7 @@ func (t *Team) Patterns() []string {
 	if t == nil {
 		return nil
 	}
-	return t.agents
+	return t.patterns
 }
 
 // Share returns the team's share of the bounds. A nil team is the whole fleet, which has no share.

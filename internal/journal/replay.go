@@ -130,7 +130,7 @@ func (j *Journal) replayLog(st *store.Store, now time.Time, done *Progress) erro
 			st.Evict([]store.SessionKey{key})
 			return nil
 		}, position: func(p Position) error {
-			st.Load(p.Sequence)
+			st.LoadMessage(p.Sequence)
 			return nil
 		}})
 		for i := range records {
