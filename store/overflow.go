@@ -1,7 +1,6 @@
 package store
 
 import (
-	"cmp"
 	"maps"
 	"slices"
 )
@@ -60,9 +59,7 @@ func (s *Store) evictsLater(keys []SessionKey) bool {
 // evictLoaded evicts the sessions that were evicted while the store was being loaded.
 func (s *Store) evictLoaded() {
 	s.lock()
-	keys := slices.SortedFunc(maps.Keys(s.evicted), func(a, b SessionKey) int {
-		return cmp.Or(cmp.Compare(a.AgentID, b.AgentID), cmp.Compare(a.Topic, b.Topic))
-	})
+	keys := slices.SortedFunc(maps.Keys(s.evicted), SessionKey.Compare)
 	s.evicted = nil
 	s.mu.Unlock()
 	s.Evict(keys)

@@ -156,6 +156,9 @@ func (p StatusPosition) Newer(q StatusPosition) bool {
 	return p.place().Compare(*q.place()) > 0
 }
 
+// Time returns the timestamp of the status, in UTC.
+func (p StatusPosition) Time() time.Time { return time.Unix(p.Seconds, int64(p.Nanoseconds)).UTC() }
+
 // newest returns the newer one of two positions.
 func (p StatusPosition) newest(q StatusPosition) StatusPosition {
 	if q.Newer(p) {

@@ -1,7 +1,9 @@
 package store
 
 import (
+	"cmp"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -351,6 +353,11 @@ type reportKey struct {
 
 // SessionKey identifies a session.
 type SessionKey struct{ AgentID, Topic string }
+
+// Compare orders keys by agent, then by topic.
+func (k SessionKey) Compare(other SessionKey) int {
+	return cmp.Or(strings.Compare(k.AgentID, other.AgentID), strings.Compare(k.Topic, other.Topic))
+}
 
 // Forgotten is a session that the store forgot.
 type Forgotten struct {

@@ -1,12 +1,10 @@
 package journal
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"maps"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -294,9 +292,7 @@ func (r *round) finish(st *store.Store) error {
 		sortEntries(f.records)
 		filings = append(filings, store.Filing{SessionKey: key, Newest: f.records[0].at})
 	}
-	slices.SortFunc(filings, func(a, b store.Filing) int {
-		return cmp.Or(strings.Compare(a.AgentID, b.AgentID), strings.Compare(a.Topic, b.Topic))
-	})
+	slices.SortFunc(filings, func(a, b store.Filing) int { return a.Compare(b.SessionKey) })
 	st.File(filings)
 	r.putSessionStates(filings)
 	renewed := make([]store.Filing, 0, len(r.renewed))

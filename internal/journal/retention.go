@@ -62,7 +62,7 @@ func (j *Journal) hasOlder(prefix []byte, before time.Time, keepNewest bool) (ol
 	entries := 0
 	err = eachEntry(prefix, string(chunk), func(e entry) error {
 		entries++
-		older = time.Unix(e.at.Seconds, int64(e.at.Nanoseconds)).Before(before)
+		older = e.at.Time().Before(before)
 		return nil
 	})
 	if keepNewest && entries == 1 && !iter.Prev() {
@@ -94,7 +94,7 @@ func (j *Journal) trim(prefix []byte, before time.Time, keepNewest bool, onDelet
 		all := 0
 		err := eachEntry(prefix, chunk, func(e entry) error {
 			all++
-			if keepNewest || !time.Unix(e.at.Seconds, int64(e.at.Nanoseconds)).Before(before) {
+			if keepNewest || !e.at.Time().Before(before) {
 				keepNewest = false
 				kept = append(kept, e)
 				return nil
