@@ -2,7 +2,6 @@ package journal
 
 import (
 	"encoding/binary"
-	"errors"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -23,11 +22,8 @@ func (j *Journal) MarkAlive(now time.Time) {
 
 // lastAlive returns the time that was last passed to [Journal.MarkAlive], or the zero time if there is none.
 func (e *engine) lastAlive() (time.Time, error) {
-	value, err := e.get(aliveKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return time.Time{}, nil
-	}
-	if err != nil {
+	value, found, err := e.find(aliveKey)
+	if !found {
 		return time.Time{}, err
 	}
 	d := decoder{rest: value}

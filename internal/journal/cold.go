@@ -58,11 +58,8 @@ func (j *Journal) recallAgent(id string) error {
 	if j.engine == nil {
 		return ErrClosed
 	}
-	value, err := j.engine.get(agentStateKey(id))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil
-	}
-	if err != nil {
+	value, found, err := j.engine.find(agentStateKey(id))
+	if !found {
 		return err
 	}
 	state, err := decodeAgentState(value)
@@ -132,10 +129,7 @@ func (j *Journal) read(key store.SessionKey, limit int) (*store.Restored, error)
 	if j.engine == nil {
 		return nil, ErrClosed
 	}
-	if _, err := j.engine.get(sessionStateKey(key)); err != nil {
-		if errors.Is(err, pebble.ErrNotFound) {
-			return nil, nil
-		}
+	if _, filed, err := j.engine.find(sessionStateKey(key)); !filed {
 		return nil, err
 	}
 	var found *store.Restored
@@ -149,13 +143,11 @@ func (j *Journal) read(key store.SessionKey, limit int) (*store.Restored, error)
 	if err != nil && !errors.Is(err, errReadAll) || found == nil {
 		return nil, err
 	}
-	if value, err := j.engine.get(agentStateKey(key.AgentID)); err == nil {
+	value, known, err := j.engine.find(agentStateKey(key.AgentID))
+	if known {
 		found.Agent, err = decodeAgentState(value)
-		return found, err
-	} else if !errors.Is(err, pebble.ErrNotFound) {
-		return nil, err
 	}
-	return found, nil
+	return found, err
 }
 
 // Filed is an agent in the journal, with the state of each of its sessions.

@@ -288,20 +288,26 @@ func (j *Journal) Append(c Commit, apply func()) error {
 	return nil
 }
 
+// LastSequence returns the greatest sequence of a record that the journal has assigned or was given, 0 for none.
+func (j *Journal) LastSequence() uint64 {
+	j.appending.Lock()
+	defer j.appending.Unlock()
+	return j.sequence
+}
+
 // write writes a commit, encoded, to the log. The caller holds j.appending and j.mu.
 func (j *Journal) write(c *Commit, encoded []byte) error {
 	b := j.engine.db.NewBatchWithSize(len(encoded) + 128)
 	b.Set(logKey(j.position), encoded, nil) //nolint:errcheck // writing to a batch in memory never fails
 	addNotes(b, c.Notes)
 	if c.Position == nil {
-		if j.shared {
+		if j.at.Load() != nil {
 			b.Delete(positionKey, nil) //nolint:errcheck // see above
 		}
 		err := j.engine.commit(b, pebble.Sync)
-		if err == nil && j.shared {
-			j.shared, j.unsynced, j.unsyncedBytes = false, nil, 0
+		if err == nil {
 			j.at.Store(nil)
-			j.keeps.Store(false)
+			j.unsynced, j.unsyncedBytes = nil, 0
 		}
 		return err
 	}

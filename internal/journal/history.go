@@ -6,9 +6,6 @@ import (
 	"math"
 	"slices"
 	"strings"
-	"time"
-
-	"github.com/cockroachdb/pebble/v2"
 
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -109,7 +106,7 @@ func (j *Journal) addFiled(h history, after *store.StatusPosition, m *merge, for
 	}
 	sessions, held, cutoff := map[string]*sessionWalk{}, 0, j.cutoff.Load()
 	return j.engine.eachTopicAfter(h.agentID, after, func(at store.StatusPosition, topic string) error {
-		if cutoff != nil && time.Unix(at.Seconds, int64(at.Nanoseconds)).Before(*cutoff) {
+		if cutoff != nil && at.Time().Before(*cutoff) {
 			return errStop // only current statuses, which memory has, are shown from then on
 		}
 		walk := sessions[topic]
@@ -292,9 +289,6 @@ func (j *Journal) HasReport(key store.SessionKey, reportID string, sequence uint
 	if j.engine == nil {
 		return false, ErrClosed
 	}
-	_, err := j.engine.get(idKey(key, reportID))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return false, nil
-	}
-	return err == nil, err
+	_, held, err := j.engine.find(idKey(key, reportID))
+	return held, err
 }

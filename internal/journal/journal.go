@@ -88,7 +88,6 @@ type Journal struct {
 	position      uint64     // position of the last attempted commit
 	commit        []byte     // buffer for the next commit
 	sequence      uint64     // last sequence number assigned
-	shared        bool       // the journal has a position in a stream
 	unsynced      []unsynced // commits from a stream that may not be synced, oldest first
 	batches       uint64     // number of the last batch from a stream
 	unsyncedBytes int
@@ -105,9 +104,8 @@ type Journal struct {
 	failure       atomic.Pointer[Failure] // why the engine can't be used; nil if it can
 	filingFailure atomic.Pointer[Failure] // why the last round of filing failed; nil if it succeeded
 
-	at     atomic.Pointer[Position]  // in a stream; nil for none
+	at     atomic.Pointer[Position]  // in a stream; nil for none. With one, filed commits are kept for a while
 	cutoff atomic.Pointer[time.Time] // see Commit; nil for none
-	keeps  atomic.Bool               // filed commits are kept for a while
 
 	filing     sync.Mutex   // held for the duration of a round of filing, or of deleting filed records; protects the next three fields
 	knowsKept  bool         // kept is all that the log has of filed commits
@@ -241,9 +239,7 @@ func (j *Journal) open() (err error) {
 func (j *Journal) findPosition() error {
 	at, err := j.engine.readPosition()
 	if at != nil {
-		j.shared = true
 		j.at.Store(at)
-		j.keeps.Store(true)
 	}
 	if err != nil {
 		return err
@@ -320,6 +316,15 @@ func (e *engine) get(key []byte) (string, error) {
 	}
 	defer closer.Close() //nolint:errcheck // only releases value
 	return string(value), nil
+}
+
+// find is get, but reports whether there is a value instead of returning pebble.ErrNotFound.
+func (e *engine) find(key []byte) (value string, found bool, err error) {
+	value, err = e.get(key)
+	if errors.Is(err, pebble.ErrNotFound) {
+		return "", false, nil
+	}
+	return value, err == nil, err
 }
 
 // logEnd describes the log of an engine: how far it is filed, and where it ends.

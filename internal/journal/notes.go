@@ -1,8 +1,6 @@
 package journal
 
 import (
-	"errors"
-
 	"github.com/cockroachdb/pebble/v2"
 )
 
@@ -68,16 +66,9 @@ func (j *Journal) Note(key string) ([]byte, error) {
 	if err := j.usable(); err != nil {
 		return nil, err
 	}
-	value, err := j.engine.get(noteKey(key))
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
+	value, found, err := j.engine.find(noteKey(key))
+	if !found {
+		return nil, err
 	}
-	return append([]byte{}, value...), err
-}
-
-// LastSequence returns the greatest sequence of a record that the journal has assigned or was given, 0 for none.
-func (j *Journal) LastSequence() uint64 {
-	j.appending.Lock()
-	defer j.appending.Unlock()
-	return j.sequence
+	return []byte(value), nil
 }

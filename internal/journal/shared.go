@@ -49,7 +49,7 @@ func (j *Journal) writeUnsynced(b *pebble.Batch, p Position, pauses []store.Paus
 	if pauses != nil {
 		b.Set(pausesKey, appendPauses(nil, pauses), nil) //nolint:errcheck // see above
 	}
-	if !j.shared {
+	if j.at.Load() == nil {
 		b.Set(formatKey, binary.AppendUvarint(nil, sharedVersion), nil) //nolint:errcheck // see above
 	}
 	j.batches++
@@ -61,8 +61,6 @@ func (j *Journal) writeUnsynced(b *pebble.Batch, p Position, pauses []store.Paus
 	if err := j.engine.commit(b, sync); err != nil {
 		return err
 	}
-	j.shared = true
-	j.keeps.Store(true)
 	j.at.Store(&p)
 	if sync == pebble.Sync {
 		j.unsynced, j.unsyncedBytes = nil, 0
@@ -189,11 +187,8 @@ func (j *Journal) writeAgain(e *engine) error {
 
 // readPosition returns the recorded position in a stream, nil if there is none.
 func (e *engine) readPosition() (*Position, error) {
-	value, err := e.get(positionKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
+	value, found, err := e.find(positionKey)
+	if !found {
 		return nil, err
 	}
 	p, err := decodePositionIn(value)
@@ -215,11 +210,8 @@ func appendPauses(b []byte, pauses []store.Pause) []byte {
 
 // readPauses returns the recorded pauses.
 func (e *engine) readPauses() ([]store.Pause, error) {
-	value, err := e.get(pausesKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
+	value, found, err := e.find(pausesKey)
+	if !found {
 		return nil, err
 	}
 	d := decoder{rest: value}
@@ -231,11 +223,8 @@ func (e *engine) readPauses() ([]store.Pause, error) {
 
 // readCutoff returns the recorded cutoff, nil if there is none.
 func (e *engine) readCutoff() (*time.Time, error) {
-	value, err := e.get(cutoffKey)
-	if errors.Is(err, pebble.ErrNotFound) {
-		return nil, nil
-	}
-	if err != nil {
+	value, found, err := e.find(cutoffKey)
+	if !found {
 		return nil, err
 	}
 	d := decoder{rest: value}
@@ -261,7 +250,7 @@ func (e *engine) keptUpTo(position uint64) (kept []keptCommit, err error) {
 // while, of the oldest ones that are kept. The caller holds j.filing and j.mu.
 func (j *Journal) dropFiled(r *round, filed []keptCommit) error {
 	first, last := filed[0].position, filed[len(filed)-1].position
-	if j.keeps.Load() {
+	if j.at.Load() != nil {
 		if err := j.findKept(first - 1); err != nil {
 			return err
 		}
