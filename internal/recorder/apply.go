@@ -74,7 +74,8 @@ type Result struct {
 // Apply applies the message at a position in the stream. If it returns an error, which is that of ctx or
 // [journal.ErrClosed], the message may have been applied in part; the server must be stopped.
 func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Position) (r Result, err error) {
-	a.begin(m, at)
+	others := a.otherParts(ctx, m, &r)
+	a.begin(m, at, len(others))
 	if err := a.flushForgotten(ctx); err != nil {
 		return r, err
 	}
@@ -92,7 +93,7 @@ func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Posi
 			return r, err
 		}
 	}
-	for _, apply := range a.otherParts(ctx, m, &r) {
+	for _, apply := range others {
 		if a.skip(1) > 0 {
 			continue
 		}
@@ -154,15 +155,14 @@ func (a *Applier) otherParts(ctx context.Context, m *journal.Message, r *Result)
 	return parts
 }
 
-// begin begins a message: it brings the store up to its time.
-func (a *Applier) begin(m *journal.Message, at journal.Position) {
+// begin begins a message: it brings the store up to its time. others is the number of its parts besides its reports.
+func (a *Applier) begin(m *journal.Message, at journal.Position, others int) {
 	a.message, a.done, a.records, a.saved = at, 0, 0, journal.Position{}
-	a.parts = len(a.otherParts(context.Background(), m, nil))
 	reports := 0
 	for i := range m.Requests {
 		reports += len(m.Requests[i].Reports)
 	}
-	a.parts += reports
+	a.parts = reports + others
 	if before := a.at; before.Sequence == at.Sequence && before.ID == at.ID { // it was applied in part before a restart
 		a.message.Time, a.message.Parts, a.records = before.Time, before.Parts, before.Records
 		a.store.Resume(at.Sequence, min(before.Parts, reports))
@@ -219,7 +219,7 @@ func (a *Applier) before() *journal.Position {
 // returns the cursor behind them.
 func (a *Applier) applyReports(ctx context.Context, requests []journal.Request, from cursor, r *Result) (next cursor, err error) {
 	ad := a.reset()
-	defer a.store.Settle()
+	defer a.settled()
 	for next = from; next.request < len(requests); {
 		left := len(requests[next.request].Reports) - next.report
 		n := a.skip(left)
@@ -234,9 +234,6 @@ func (a *Applier) applyReports(ctx context.Context, requests []journal.Request, 
 		if next = next.after(n, requests); n < left { // the outcome of the next report depends on reports before it
 			break
 		}
-	}
-	if a.store.CoolingCount() > maxCooling {
-		a.journal.FileSoon()
 	}
 	for i := range ad.Records {
 		ad.Records[i].Sequence = journal.SequenceOf(a.message.Sequence, a.message.ID, a.records+i)
@@ -297,8 +294,8 @@ func (a *Applier) noteOver(key store.SessionKey) error {
 	if a.store.Has(key) {
 		return nil
 	}
-	cold, err := a.journal.Cold(key, 1)
-	if cold != nil && err == nil && !a.message.Time.Before(a.store.RetainedUntil(cold.Session)) {
+	_, over, err := a.cold(key, a.message.Time)
+	if over {
 		a.forgotten = append(a.forgotten, store.Forgotten{SessionKey: key})
 	}
 	return err
@@ -387,11 +384,8 @@ func (a *Applier) hasEnded(f store.Forgotten) (bool, error) {
 	if f.LastOfAgent {
 		return true, nil
 	}
-	session, err := a.journal.Cold(f.SessionKey, 1)
-	if session == nil || err != nil {
-		return false, err
-	}
-	return !a.message.Time.Before(a.store.RetainedUntil(session.Session)), nil
+	_, over, err := a.cold(f.SessionKey, a.message.Time)
+	return over, err
 }
 
 // applyTrim deletes history.
@@ -493,10 +487,7 @@ func (a *Applier) commit(ctx context.Context, c journal.Commit, apply func()) er
 
 // commitAt is commit for another position.
 func (a *Applier) commitAt(ctx context.Context, p *journal.Position, c journal.Commit, apply func()) error {
-	c.Position = p
-	if a.paused {
-		c.Pauses = a.store.Pauses()
-	}
+	c.Position, c.Pauses = p, a.newPauses()
 	err := a.untilDone(ctx, func() error {
 		return a.append(c, func() {
 			a.idle, a.paused = 0, false
@@ -527,15 +518,19 @@ func (a *Applier) Record(ctx context.Context) error {
 	if a.at.Sequence == 0 {
 		return nil
 	}
-	var pauses []store.Pause
-	if a.paused {
-		pauses = a.store.Pauses()
-	}
-	err := a.untilDone(ctx, func() error { return a.journal.Advance(a.at, pauses) })
+	err := a.untilDone(ctx, func() error { return a.journal.Advance(a.at, a.newPauses()) })
 	if err == nil {
 		a.idle, a.paused = 0, false
 	}
 	return err
+}
+
+// newPauses returns the pauses if one was added that is not recorded yet, else nil.
+func (a *Applier) newPauses() []store.Pause {
+	if !a.paused {
+		return nil
+	}
+	return a.store.Pauses()
 }
 
 // retryEvery is the time between two attempts to use a journal that can't be used.

@@ -48,7 +48,7 @@ type Steps struct {
 	Applied   time.Time // the store has them
 }
 
-// note notes that the calls of a group have reached a step, for those who want to know.
+// note notes that the calls of a group have just reached a step, for those who want to know.
 func note(group []*Call, step func(*Steps) *time.Time) {
 	for _, c := range group {
 		if c.steps != nil {
@@ -64,8 +64,11 @@ func applied(s *Steps) *time.Time  { return &s.Applied }
 
 // NoteShared notes that the calls of a group are durable and applied, in a log that servers share.
 func NoteShared(group []*Call, atDurable, atApplied time.Time) {
-	note(group, func(s *Steps) *time.Time { s.Durable = atDurable; return new(time.Time) })
-	note(group, func(s *Steps) *time.Time { s.Applied = atApplied; return new(time.Time) })
+	for _, c := range group {
+		if c.steps != nil {
+			c.steps.Durable, c.steps.Applied = atDurable, atApplied
+		}
+	}
 }
 
 // submit returns when the group of c is recorded. If c becomes the leader of a group, submit records the group.

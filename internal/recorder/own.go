@@ -35,7 +35,7 @@ func (l ownLog) Failure() error {
 // Record implements [Log]. It leaves the calls that can't be admitted together with those before them.
 func (l ownLog) Record(group []*Call) []*Call {
 	ad := l.reset()
-	defer l.store.Settle()
+	defer l.settled()
 	if first := group[0]; first.isAlone() {
 		first.Err = l.remove(first)
 		return group
@@ -51,9 +51,6 @@ func (l ownLog) Record(group []*Call) []*Call {
 			break
 		}
 	}
-	if l.store.CoolingCount() > maxCooling {
-		l.journal.FileSoon()
-	}
 	err := l.removeDuplicates(ad)
 	note(group, admitted)
 	if err == nil {
@@ -63,7 +60,6 @@ func (l ownLog) Record(group []*Call) []*Call {
 			note(group, applied)
 		})
 	}
-	clear(ad.Records) // they reference the memory of requests
 	if err != nil {
 		return fail(group, err)
 	}

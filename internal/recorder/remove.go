@@ -75,8 +75,7 @@ func (s *Settler) removal(removal *journal.Removal, now time.Time) (c journal.Co
 // sessionToForget returns the record of a forgotten session for the journal, or nil if there is no such session.
 func (s *Settler) sessionToForget(key store.SessionKey, now time.Time) ([]store.Forgotten, error) {
 	if !s.store.Has(key) {
-		cold, err := s.journal.Cold(key, 1)
-		if cold == nil || err != nil || !now.Before(s.store.RetainedUntil(cold.Session)) {
+		if held, over, err := s.cold(key, now); !held || over {
 			return nil, err
 		}
 	}

@@ -33,10 +33,24 @@ func NewSettler(st *store.Store, j *journal.Journal, m *metrics.Metrics) *Settle
 // reset empties the admission, and returns it.
 func (s *Settler) reset() *store.Admission {
 	ad := &s.admission
-	clear(ad.Records) // they reference the memory of requests
 	ad.Outcomes, ad.Records, ad.PossibleDuplicates = ad.Outcomes[:0], ad.Records[:0], ad.PossibleDuplicates[:0]
 	ad.Lookups = ad.Lookups[:0]
 	return ad
+}
+
+// settled ends what reset began.
+func (s *Settler) settled() {
+	clear(s.admission.Records) // they reference the memory of requests
+	s.store.Settle()
+}
+
+// cold reports whether the journal holds a session that memory forgot, and whether its retention is over at the time now.
+func (s *Settler) cold(key store.SessionKey, now time.Time) (held, over bool, err error) {
+	session, err := s.journal.Cold(key, 1)
+	if session == nil || err != nil {
+		return false, false, err
+	}
+	return true, !now.Before(s.store.RetainedUntil(session.Session)), nil
 }
 
 // recall loads the sessions and agents of reports from the journal, if memory forgot them.
@@ -128,6 +142,9 @@ func passOnTurn(duplicate *models.Record, later []models.Record) {
 // forgets itself. Once it is durable, it calls apply, which must apply the commit to the store. If there is nothing to
 // append, it does nothing.
 func (s *Settler) append(c journal.Commit, apply func()) error {
+	if s.store.CoolingCount() > maxCooling {
+		s.journal.FileSoon()
+	}
 	s.forgotten = append(s.forgotten, s.store.TakeForgotten()...)
 	if len(s.forgotten) > 0 {
 		c.Forgotten = slices.Concat(s.forgotten, c.Forgotten)
