@@ -193,7 +193,16 @@ func decodeForgotten(value string) (f store.Forgotten, err error) {
 	return f, err
 }
 
-// decodeKey decodes a session's agent ID and topic, which are strings.
+// appendKey appends a session's agent ID and topic, as strings.
+func appendKey(b []byte, key store.SessionKey) []byte {
+	return appendString(appendString(b, key.AgentID), key.Topic)
+}
+
+func (d *decoder) key() store.SessionKey {
+	return store.SessionKey{AgentID: d.string(), Topic: d.string()}
+}
+
+// decodeKey is the inverse of appendKey. It refuses a key without an agent or a topic.
 func decodeKey(value string) (store.SessionKey, error) {
 	d := decoder{rest: value}
 	key := d.key()

@@ -159,14 +159,6 @@ func (m *Message) addAgain(commit string) error {
 	return err
 }
 
-func appendKey(b []byte, key store.SessionKey) []byte {
-	return appendString(appendString(b, key.AgentID), key.Topic)
-}
-
-func (d *decoder) key() store.SessionKey {
-	return store.SessionKey{AgentID: d.string(), Topic: d.string()}
-}
-
 // appendRequest appends a request: the number of its patterns plus one as a uvarint, 0 for all agents, and the patterns
 // as strings; and the number of its reports, a uvarint, and the reports.
 func appendRequest(b []byte, r *Request) []byte {
@@ -374,17 +366,6 @@ func (d *decoder) event() *models.Event {
 	}
 	return e
 }
-
-// appendStrings appends the number of strings, a uvarint, and the strings.
-func appendStrings(b []byte, texts []string) []byte {
-	b = binary.AppendUvarint(b, uint64(len(texts)))
-	for _, text := range texts {
-		b = appendString(b, text)
-	}
-	return b
-}
-
-func (d *decoder) strings() []string { return decodeList(d, (*decoder).string) }
 
 // appendTime appends whether a time is not zero, as a byte; and if so its Unix seconds, a varint, and its nanoseconds, a
 // uvarint.

@@ -155,11 +155,7 @@ func appendQuestion(b []byte, q *models.Question) []byte {
 	for _, text := range [...]string{q.Text, q.Content, q.AskedBy, q.RequestedAs} {
 		b = appendString(b, text)
 	}
-	b = binary.AppendUvarint(b, uint64(len(q.Choices)))
-	for _, choice := range q.Choices {
-		b = appendString(b, choice)
-	}
-	return b
+	return appendStrings(b, q.Choices)
 }
 
 func (d *decoder) question() *models.Question {
@@ -170,9 +166,20 @@ func (d *decoder) question() *models.Question {
 	for _, text := range [...]*string{&q.Text, &q.Content, &q.AskedBy, &q.RequestedAs} {
 		*text = d.string()
 	}
-	q.Choices = decodeList(d, (*decoder).string)
+	q.Choices = d.strings()
 	return q
 }
+
+// appendStrings appends the number of strings, a uvarint, and the strings.
+func appendStrings(b []byte, texts []string) []byte {
+	b = binary.AppendUvarint(b, uint64(len(texts)))
+	for _, text := range texts {
+		b = appendString(b, text)
+	}
+	return b
+}
+
+func (d *decoder) strings() []string { return decodeList(d, (*decoder).string) }
 
 // decodeList decodes the length of a list and its items.
 func decodeList[T any](d *decoder, one func(*decoder) T) []T {
