@@ -16,11 +16,11 @@ type pause struct{ from, to int64 }
 // maxPauses is the maximum number of pauses that are kept.
 const maxPauses = 256
 
-// Pause tells a replicated store that nobody could report between two messages: from is the time of the message before,
-// to that of the one that is about to begin. Running and pending sessions whose TTL runs out in the meantime get it from
-// then on, at most 10 minutes, and count as lost only after that. It makes no change.
+// Pause tells a replicated store that nobody could report between two messages: from is the time of the last message, and
+// to is that of the next one. Running and pending sessions whose TTL runs out in between get their TTL from its end on, at
+// most 10 minutes, and count as lost only after that. Pause publishes no [Change].
 //
-// At most 256 pauses are kept. A session that an older one gave more time loses that time.
+// The newest 256 pauses are kept. A session that an older one gave more time loses that time.
 func (s *Store) Pause(from, to time.Time) {
 	p, dropped := s.addPause(pause{unixNanos(from), unixNanos(to)})
 	var start *session

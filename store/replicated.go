@@ -69,8 +69,8 @@ func (s *Store) Resume(message uint64, admitted int) {
 }
 
 // SetCutoff sets the time before which the histories of agents were trimmed. What is older is shown in them only as long
-// as it is the current status of a session: memory may have more of it than the journal. It never goes back. SetCutoff
-// returns the time in effect.
+// as it is the current status of a session, although memory may have more of it than the journal. The time never goes
+// back. SetCutoff returns the time in effect.
 func (s *Store) SetCutoff(before time.Time) time.Time {
 	s.lock()
 	defer s.mu.Unlock()
@@ -122,7 +122,7 @@ func (s *Store) Time() time.Time {
 	return s.wallTime(s.now)
 }
 
-// Lookup is what [Store.Admit] must know about a session and memory has dropped.
+// Lookup is a question about a session that [Store.Admit] needs answered, because memory has dropped what it depends on.
 type Lookup struct {
 	SessionKey
 

@@ -13,7 +13,7 @@ const (
 )
 
 // Replace is like [Restore] for a directory that may hold state already: the new state takes its place. [Prepare]
-// returns the new home afterwards, which may be another one than before.
+// returns the new home afterwards, which may differ from the old one.
 //
 // A crash at any moment leaves the old state or the new one, as a whole: Prepare, and the next Replace, finish or undo
 // what broke off. Both are on the disk until the new one is in place.
@@ -55,7 +55,7 @@ func Replace(dir string, lock func(dir string) (unlock func() error, err error),
 func swap(dir, staging string) error {
 	inner, replaced := filepath.Join(dir, Folder), filepath.Join(dir, replacedFolder)
 	if Find(dir) != inner {
-		// Settle removes the state beside the new home if it finds this folder.
+		// settle removes the state beside the new home if it finds this folder.
 		if err := errors.Join(os.Mkdir(replaced, privateDir), SyncDir(dir)); err != nil {
 			return err
 		}

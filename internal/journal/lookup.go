@@ -7,7 +7,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// Lookup returns what the store must know about a session and memory has dropped. It files what it needs first.
+// Lookup answers a lookup of the store. It files what it needs first.
 func (j *Journal) Lookup(l store.Lookup) (a store.Answer, err error) {
 	if l.ReportID != "" {
 		a.Held, err = j.HasReport(l.SessionKey, l.ReportID, l.Dropped)

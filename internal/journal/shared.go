@@ -313,15 +313,15 @@ func FirstMessageAfter(record uint64) uint64 { return record>>store.SequenceBits
 // lastSequenceOf returns a sequence such that no record of the message has a greater one.
 func lastSequenceOf(message uint64) uint64 { return (message+1)<<store.SequenceBits - 1 }
 
-// Applied is what a message of a stream, or a part of one, came to when the server applied it.
+// Applied is the effect that a message of a stream, or a part of one, had when the server applied it.
 type Applied struct {
 	Position Position
 	Origin   *Position // see [Commit]
 	Commit   []byte    // for [DecodeCommit]
 }
 
-// Split returns a in parts with commits of about size bytes at most, unless a single record is larger. They come to the
-// same if they are applied in their order, and each has an origin of its own.
+// Split returns a in parts with commits of about size bytes at most, unless a single record is larger. Applied in their
+// order, they have the same effect. Each has an origin of its own.
 func (a Applied) Split(size int) ([]Applied, error) {
 	if len(a.Commit) <= size {
 		return []Applied{a}, nil

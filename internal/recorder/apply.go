@@ -54,7 +54,7 @@ type ApplierOptions struct {
 	Trouble func(error)                         // is called when the journal can't be used, again and again, and with nil when it can
 }
 
-// NewApplier returns an applier that goes on after a position, that which the journal recorded, zero if there is none.
+// NewApplier returns an applier that continues after a position: the one that the journal recorded, or zero.
 func NewApplier(s *Settler, at journal.Position, o ApplierOptions) *Applier {
 	return &Applier{Settler: s, ApplierOptions: o, at: at}
 }
@@ -62,12 +62,12 @@ func NewApplier(s *Settler, at journal.Position, o ApplierOptions) *Applier {
 // At returns the position of the last message that was applied.
 func (a *Applier) At() journal.Position { return a.at }
 
-// Result is what a message came to.
+// Result is the effect of a message.
 type Result struct {
 	Outcomes [][]store.Outcome // of the reports of each request; 0 for a report that was applied before a restart
 	Removed  []int             // sessions removed by each removal
 	Deleted  int               // records deleted from histories
-	Repeated int               // messages published again that another server had published again before
+	Repeated int               // messages published again that had no effect, because another server had published them again before
 	Fenced   bool              // it changed nothing, because a later holder of the lease has begun
 }
 
@@ -105,11 +105,11 @@ func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Posi
 	return r, a.finish(ctx)
 }
 
-// TermKey is the key of the note with the number of the lease whose holder began last.
+// TermKey is the key of the note that holds the number of the lease whose holder began last.
 const TermKey = "term"
 
-// isFenced reports whether a message of a holder of the lease has no effect, because a later one has begun. It notes that
-// a later one begins. 0 stands for a message that has nothing to do with the lease.
+// isFenced reports whether a message that was published under a lease has no effect, because the holder of a later one has
+// begun. If this is the latest lease yet, it records that its holder begins. 0 stands for a message without a lease.
 func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
 	if lease == 0 {
 		return false, nil
@@ -416,7 +416,7 @@ func (a *Applier) applyNotes(ctx context.Context, notes []journal.Note) error {
 // againPrefix begins the keys of the notes that say which messages were published again and applied.
 const againPrefix = "again\x00"
 
-// applyAgain applies what a message came to that the stream has lost, unless another server has published it again
+// applyAgain applies again the effect of a message that the stream has lost, unless another server has published it again
 // before.
 func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Result) error {
 	origin := lost.Position

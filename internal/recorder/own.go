@@ -8,7 +8,7 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// ownLog is the log of a server of its own: its journal.
+// ownLog is the log of a server that shares it with no other: its journal.
 //
 // It records by group commit: while one group is written to disk, the reports that arrive form the next, so that many
 // reports share one sync. One group is recorded at a time, and either all or none of its reports are recorded. What they

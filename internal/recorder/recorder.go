@@ -8,7 +8,8 @@
 // # How to read it
 //
 // recorder.go and acknowledge.go have what callers use, group.go the groups. settle.go settles, own.go is the log of a
-// server of its own, and apply.go applies the messages of a shared one. remove.go, retention.go and space.go delete.
+// server that shares it with no other, and apply.go applies the messages of a shared one. remove.go, retention.go and
+// space.go delete.
 package recorder
 
 import (
@@ -36,7 +37,7 @@ type Log interface {
 	// Do records a message about what is to be deleted, and returns the number of records that it deleted.
 	Do(ctx context.Context, m *journal.Message) (deleted int, err error)
 
-	// Leads reports whether this server is the one that deletes what is over, for all servers with the log.
+	// Leads reports whether this server is the one that deletes history for all servers with the log.
 	Leads() bool
 
 	// Failure returns why nothing can be recorded, or nil if something can.
