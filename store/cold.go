@@ -38,8 +38,8 @@ func (s *Store) ColdMark() uint64 { return s.cold.evicted.Load() }
 // ClearCold declares that the journal held no cold session. It has no effect if a session was evicted since the mark.
 func (s *Store) ClearCold(mark uint64) { s.cold.evicted.CompareAndSwap(mark, 0) }
 
-// cool counts se as evicted, and keeps its state if the journal has not filed all of it. The journal has never filed all
-// of it if the store is replicated, since the eviction itself is filed. The caller holds s.mu.
+// cool counts se as evicted, and keeps its state if the journal has not filed all of it. The journal has never filed
+// all of it if the store is replicated, since the eviction itself is filed. The caller holds s.mu.
 func (s *Store) cool(se *session) {
 	s.cold.evicted.Add(1)
 	a := se.agent

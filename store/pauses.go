@@ -16,9 +16,9 @@ type pause struct{ from, to int64 }
 // maxPauses is the maximum number of pauses that are kept.
 const maxPauses = 256
 
-// Pause tells a replicated store that nobody could report between two messages: from is the time of the last message, and
-// to is that of the next one. Running and pending sessions whose TTL runs out in between get their TTL from its end on, at
-// most 10 minutes, and count as lost only after that. Pause publishes no [Change].
+// Pause tells a replicated store that nobody could report between two messages: from is the time of the last message,
+// and to is that of the next one. Running and pending sessions whose TTL runs out in between get their TTL from its end
+// on, at most 10 minutes, and count as lost only after that. Pause publishes no [Change].
 //
 // The newest 256 pauses are kept. A session that an older one gave more time loses that time.
 func (s *Store) Pause(from, to time.Time) {
@@ -102,8 +102,8 @@ func (s *Store) pausedRenewal(se *session, updated int64) int64 {
 }
 
 // extendSome gives more time to some of the sessions whose TTL runs out in p, in the order of their deadlines, starting
-// at a place in that order, nil for the beginning, under one hold of the lock. It returns the place after the last session
-// examined, and whether there may be more. A place is a session that is in no queue.
+// at a place in that order, nil for the beginning, under one hold of the lock. It returns the place after the last
+// session examined, and whether there may be more. A place is a session that is in no queue.
 func (s *Store) extendSome(p pause, start *session) (_ *session, more bool) {
 	s.lock()
 	defer s.mu.Unlock()

@@ -26,8 +26,8 @@ const MaxReports = 1 << 14
 // are the message's sequence in the stream.
 const SequenceBits = 24
 
-// messageSpan is the minimum time between two messages, in nanoseconds. All receipt times of one message are before those
-// of the next.
+// messageSpan is the minimum time between two messages, in nanoseconds. All receipt times of one message are before
+// those of the next.
 const messageSpan = MaxReports
 
 // Begin brings a replicated store up to the time of a message, as [Store.Expire] does: what follows is the effect of the
@@ -122,7 +122,8 @@ func (s *Store) Time() time.Time {
 	return s.wallTime(s.now)
 }
 
-// Lookup is a question about a session that [Store.Admit] needs answered, because memory has dropped what it depends on.
+// Lookup is a question about a session that [Store.Admit] needs answered, because memory has dropped what it depends
+// on.
 type Lookup struct {
 	SessionKey
 

@@ -17,8 +17,8 @@
 //
 // In addition, expiry.go and removal.go end sessions, bounds.go makes room, durable.go restores the state of an earlier
 // run, rejoin.go moves agents between teams, and read.go serves reads. replicated.go says what differs in a store that
-// is one of several; room.go reserves room in it, overflow.go evicts from it, and pauses.go keeps the times in which nobody
-// could report.
+// is one of several; room.go reserves room in it, overflow.go evicts from it, and pauses.go keeps the times in which
+// nobody could report.
 //
 // # Invariants
 //
@@ -26,8 +26,9 @@
 // the same state. A session's current status is the one with the greatest (timestamp, sequence). The time at which
 // something was created or registered is the least receipt time; the time at which it was updated or last seen is the
 // greatest. A name, a host, a source, a title, a TTL and what is under way are taken from the record with the greatest
-// sequence that carries one. Decisions that depend on the state, such as whether an event closes a question, are made
-// under the lock when a report is admitted.
+// sequence that carries one. In a replicated store, when the current status of a session began depends on the order,
+// which is that of the messages: see [Store.since]. Decisions that depend on the state, such as whether an event closes
+// a question, are made under the lock when a report is admitted.
 //
 // A session fed only by events is pending exactly while one of its questions is open. Its current status is always the
 // newest entry of its history.

@@ -300,8 +300,8 @@ func (j *Journal) keep(filed []keptCommit) (first, last uint64) {
 const MaxRecords = store.MaxReports
 
 // SequenceOf returns the sequence of a record of a message of a stream, by the index of the record in the message. The
-// sequences of two messages most likely differ even if a stream, after it lost one, has given both the same sequence: ten
-// bits depend on the message's ID.
+// sequences of two messages most likely differ even if a stream, after it lost one, has given both the same sequence:
+// ten bits depend on the message's ID.
 func SequenceOf(message uint64, id string, index int) uint64 {
 	return message<<store.SequenceBits | xxhash.Sum64String(id)>>54*MaxRecords | uint64(index)
 }

@@ -312,7 +312,7 @@ func TestWhatWasPublishedAgainCanBeLookedUp(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
-// TestALargeCommitIsSplit splits what a message came to that is larger than a message may be.
+// TestALargeCommitIsSplit splits the effect of a message that is larger than a message may be.
 func TestALargeCommitIsSplit(t *testing.T) {
 	c := Commit{Position: positionOf(7), Forgotten: []store.Forgotten{{SessionKey: store.SessionKey{AgentID: "a", Topic: "old"}}},
 		Notes: []Note{{"k", []byte("v")}}}

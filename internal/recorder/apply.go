@@ -108,8 +108,9 @@ func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Posi
 // TermKey is the key of the note that holds the number of the lease whose holder began last.
 const TermKey = "term"
 
-// isFenced reports whether a message that was published under a lease has no effect, because the holder of a later one has
-// begun. If this is the latest lease yet, it records that its holder begins. 0 stands for a message without a lease.
+// isFenced reports whether a message that was published under a lease has no effect, because the holder of a later one
+// has begun. If this is the latest lease yet, it records that its holder begins. 0 stands for a message without a
+// lease.
 func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
 	if lease == 0 {
 		return false, nil
@@ -416,8 +417,8 @@ func (a *Applier) applyNotes(ctx context.Context, notes []journal.Note) error {
 // againPrefix begins the keys of the notes that say which messages were published again and applied.
 const againPrefix = "again\x00"
 
-// applyAgain applies again the effect of a message that the stream has lost, unless another server has published it again
-// before.
+// applyAgain applies again the effect of a message that the stream has lost, unless another server has published it
+// again before.
 func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Result) error {
 	origin := lost.Position
 	if lost.Origin != nil {

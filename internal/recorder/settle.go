@@ -44,7 +44,8 @@ func (s *Settler) settled() {
 	s.store.Settle()
 }
 
-// cold reports whether the journal holds a session that memory forgot, and whether its retention is over at the time now.
+// cold reports whether the journal holds a session that memory forgot, and whether its retention is over at the time
+// now.
 func (s *Settler) cold(key store.SessionKey, now time.Time) (held, over bool, err error) {
 	session, err := s.journal.Cold(key, 1)
 	if session == nil || err != nil {
