@@ -17,8 +17,8 @@ import (
 type Progress struct {
 	Sessions, Records int // how many were loaded so far
 
-	// Spared is the number of sessions that would have been lost while the server was down, and got more time instead.
-	// Ahead is the number of sessions with a receipt time in the future, because the clock was set back. Both are set
+	// Extended is the number of sessions that would have been lost while the server was down, and got more time instead.
+	// InFuture is the number of sessions with a receipt time in the future, because the clock was set back. Both are set
 	// at the end of the replay.
 	Extended, InFuture int
 }
@@ -28,20 +28,21 @@ type Progress struct {
 const replayBatchBytes = 64 << 10
 
 // Replay loads the journal into st, which must be empty: the state of each session, and its newest records, at most
-// historyLimit of them. now is the current time. From then on, the journal belongs to st, and files the states that st
-// has of sessions along with their records. progress is called from time to time, and at the end.
+// historyLimit of them. now is the current time; for a replicated store, that of its position counts instead. From then
+// on, the journal belongs to st, and files the states that st has of sessions along with their records. progress is
+// called from time to time, and at the end.
 func (j *Journal) Replay(ctx context.Context, st *store.Store, historyLimit int, now time.Time, progress func(Progress)) error {
+	at, ok := j.Position()
 	if st.IsReplicated() {
-		p, _ := j.Position()
-		now = p.Time
+		now = at.Time
 	}
 	if err := j.replay(ctx, st, historyLimit, now, progress); err != nil {
 		return err
 	}
 	notify(j.fileSoon)
 	if st.IsReplicated() {
-		if p, ok := j.Position(); ok {
-			st.LoadedUpTo(p.Sequence)
+		if ok {
+			st.LoadedUpTo(at.Sequence)
 		}
 		return nil // the next messages record what was forgotten
 	}

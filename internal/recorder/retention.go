@@ -84,19 +84,25 @@ func (r *Recorder) trim(ctx context.Context, t *journal.Trim) (deleted int, err 
 
 // leaveOutNew removes from t what has nothing to delete.
 func (r *Recorder) leaveOutNew(t *journal.Trim) (err error) {
-	keep := func(old bool, oldErr error) bool {
-		if err == nil {
-			err = oldErr
-		}
-		return old && oldErr == nil
+	t.Sessions, err = withOlder(t.Sessions, t.Before, r.journal.HasOlder)
+	if err == nil {
+		t.Histories, err = withOlder(t.Histories, t.Before, r.journal.AgentHasOlder)
 	}
-	t.Sessions = slices.DeleteFunc(t.Sessions, func(key store.SessionKey) bool {
-		return err != nil || !keep(r.journal.HasOlder(key, t.Before))
-	})
-	t.Histories = slices.DeleteFunc(t.Histories, func(id string) bool {
-		return err != nil || !keep(r.journal.AgentHasOlder(id, t.Before))
-	})
 	return err
+}
+
+// withOlder returns those of all sessions or agents whose history has something older than before.
+func withOlder[T any](all []T, before time.Time, hasOlder func(T, time.Time) (bool, error)) (some []T, err error) {
+	for _, one := range all {
+		older, err := hasOlder(one, before)
+		if err != nil {
+			return nil, err
+		}
+		if older {
+			some = append(some, one)
+		}
+	}
+	return some, nil
 }
 
 // trim deletes history from memory and from the journal. It returns the number of records deleted from the journal.
