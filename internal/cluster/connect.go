@@ -44,6 +44,7 @@ type Conn struct {
 	noted   string     // the last of those that was logged
 	asking  map[int]context.CancelCauseFunc
 	asked   int
+	resume  func() // see OnReconnect
 }
 
 // Connect connects to one of the nodes, and checks that JetStream can be used there. Its error says in words what is
@@ -53,7 +54,7 @@ type Conn struct {
 // ctx ends the attempt, not the connection: that is what Close does.
 func Connect(ctx context.Context, settings Settings, logger *slog.Logger) (*Conn, error) {
 	connecting, stop := context.WithCancel(context.WithoutCancel(ctx))
-	c := &Conn{settings: settings, logger: logger, stop: stop, asking: map[int]context.CancelCauseFunc{}}
+	c := &Conn{settings: settings, logger: logger, stop: stop, asking: map[int]context.CancelCauseFunc{}, resume: func() {}}
 	if err := c.open(ctx, connecting); err != nil {
 		c.Close()
 		return nil, err
@@ -99,6 +100,13 @@ func (c *Conn) Trouble() (since time.Time, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.lost, c.trouble
+}
+
+// OnReconnect sets a function that is called after each new connection. It must return at once.
+func (c *Conn) OnReconnect(resume func()) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resume = resume
 }
 
 // Close ends the connection.
@@ -260,9 +268,11 @@ func (c *Conn) failed(err error) {
 
 func (c *Conn) reconnected(node string) {
 	c.mu.Lock()
-	defer c.mu.Unlock()
 	c.logger.Info("connected to NATS again", "node", node, "after", time.Since(c.lost).Round(time.Millisecond))
 	c.node, c.lost, c.trouble, c.noted = node, time.Time{}, nil, ""
+	resume := c.resume
+	c.mu.Unlock()
+	resume()
 }
 
 // noticed handles an error that belongs to no request of the client library.

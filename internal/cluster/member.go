@@ -182,11 +182,10 @@ func (m *Member) openBuckets(ctx context.Context) error {
 	m.presence = NewPresence(servers, m.self, m.Logger)
 	m.snapshots = NewSnapshots(snapshots, chunks, m.Logger)
 	m.signIns = NewSignIns(signIns, m.Logger)
-	reconnected := func(*nats.Conn) {
+	m.conn.OnReconnect(func() {
 		m.presence.Reconnected()
 		m.signIns.Reconnected()
-	}
-	m.conn.NATS().SetReconnectHandler(reconnected)
+	})
 	return nil
 }
 

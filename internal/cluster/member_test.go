@@ -3,6 +3,7 @@ package cluster_test
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"os"
 	"strings"
 	"testing"
@@ -246,4 +247,18 @@ func TestAServerThatCannotPublishLetsAnotherAct(t *testing.T) {
 	one.SetUnable("")
 	two.stop()
 	eventually(t, "the first server acts again", one.leads.Load)
+}
+
+// TestAServerThatIsBackOnNATSLogsIt restarts the only node.
+func TestAServerThatIsBackOnNATSLogsIt(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	var log lines
+	one := newMember(t, nodes, "one", 1)
+	one.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	one.start(t)
+	nodes.Node(0).Restart()
+	eventually(t, "the loss is logged", func() bool { return strings.Contains(log.String(), "lost the connection to NATS") })
+	eventually(t, "the end of the loss is logged", func() bool { return strings.Contains(log.String(), "connected to NATS again") })
+	one.report(t, "t", "after")
 }
