@@ -37,14 +37,13 @@ type Conn struct {
 	js       jetstream.JetStream
 	stop     context.CancelFunc // ends connecting
 
-	mu      sync.Mutex // guards what follows
-	node    string     // the node of the current or the last connection
-	lost    time.Time  // when the connection was lost, zero if it was not
-	trouble error      // what is in the way of the next one
-	noted   string     // the last of those that was logged
-	asking  map[int]context.CancelCauseFunc
-	asked   int
-	resume  func() // see OnReconnect
+	mu     sync.Mutex // guards what follows
+	node   string     // the node of the current or the last connection
+	lost   time.Time  // when the connection was lost
+	noted  string     // the last error that was logged since
+	asking map[int]context.CancelCauseFunc
+	asked  int
+	resume func() // see OnReconnect
 }
 
 // Connect connects to one of the nodes, and checks that JetStream can be used there. Its error says in words what is
@@ -84,22 +83,11 @@ func (c *Conn) NATS() *nats.Conn { return c.nats }
 // JetStream returns JetStream's interface on the connection.
 func (c *Conn) JetStream() jetstream.JetStream { return c.js }
 
-// Settings returns what Connect was given.
-func (c *Conn) Settings() Settings { return c.settings }
-
 // Node returns the name of the node that the connection leads to, or led to before it was lost.
 func (c *Conn) Node() string {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.node
-}
-
-// Trouble returns why there is no connection, in words without secrets, and since when; nil while there is one. It
-// never waits.
-func (c *Conn) Trouble() (since time.Time, err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.lost, c.trouble
 }
 
 // OnReconnect sets a function that is called after each new connection. It must return at once.
@@ -251,25 +239,24 @@ func (c *Conn) disconnected(err error) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.lost, c.trouble, c.noted = time.Now(), errors.New(c.explain(err)), ""
-	c.logger.Warn("lost the connection to NATS", "node", c.node, "error", c.trouble)
+	c.lost, c.noted = time.Now(), ""
+	c.logger.Warn("lost the connection to NATS", "node", c.node, "error", c.explain(err))
 }
 
-// failed notes why a new connection fails, and logs it if waiting does not help.
+// failed logs why a new connection fails, unless it is enough to wait.
 func (c *Conn) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.trouble = errors.New(c.explain(err))
-	if text := c.trouble.Error(); needsOperator(err) && text != c.noted {
+	if text := c.explain(err); needsOperator(err) && text != c.noted {
 		c.noted = text
-		c.logger.Error("can't connect to NATS", "error", c.trouble)
+		c.logger.Error("can't connect to NATS", "error", text)
 	}
 }
 
 func (c *Conn) reconnected(node string) {
 	c.mu.Lock()
 	c.logger.Info("connected to NATS again", "node", node, "after", time.Since(c.lost).Round(time.Millisecond))
-	c.node, c.lost, c.trouble, c.noted = node, time.Time{}, nil, ""
+	c.node, c.noted = node, ""
 	resume := c.resume
 	c.mu.Unlock()
 	resume()
@@ -287,19 +274,19 @@ func (c *Conn) noticed(err error) {
 		for _, cancel := range c.asking {
 			cancel(denied)
 		}
-		c.note(denied)
+		c.note(denied.Error())
 	default:
 		c.mu.Lock()
 		defer c.mu.Unlock()
-		c.note(errors.New(c.explain(err)))
+		c.note(c.explain(err))
 	}
 }
 
 // note logs an error, unless it was the last one to be logged. The caller holds c.mu.
-func (c *Conn) note(err error) {
-	if err.Error() != c.noted {
-		c.noted = err.Error()
-		c.logger.Warn("NATS reports an error", "node", c.node, "error", err)
+func (c *Conn) note(text string) {
+	if text != c.noted {
+		c.noted = text
+		c.logger.Warn("NATS reports an error", "node", c.node, "error", text)
 	}
 }
 
@@ -334,7 +321,7 @@ func (c *Conn) ask(ctx context.Context, request func(context.Context) error) err
 		}
 		select {
 		case <-ctx.Done():
-			return fmt.Errorf("%w; last, %w", ctx.Err(), err)
+			return fmt.Errorf("%w (last error: %w)", ctx.Err(), err)
 		case <-time.After(200 * time.Millisecond):
 		}
 	}

@@ -46,7 +46,6 @@ func bucketDifferences(have, want jetstream.StreamConfig) []string {
 		f.add(have.MaxMsgsPerSubject > 0, "max_msgs_per_subject", have.MaxMsgsPerSubject, "1 or more")
 	}
 	f.add(have.AllowRollup, "allow_rollup_hdrs", have.AllowRollup, "true")
-	f.add(have.AllowMsgTTL || !want.AllowMsgTTL, "allow_msg_ttl", have.AllowMsgTTL, "true")
 	return f
 }
 

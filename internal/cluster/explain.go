@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/x509"
 	"errors"
-	"fmt"
 	"io"
 	"net"
 	"strings"
@@ -65,15 +64,13 @@ func (c *Conn) explainTLS(err error) string {
 
 func (c *Conn) explainRefused(err error) string {
 	cause := strings.TrimPrefix(err.Error(), "nats: ")
-	ways := c.settings.credentials()
-	if len(ways) == 0 {
-		if c.settings.CertFile != "" {
-			return "NATS does not let in the certificate in NATS_CERT_FILE: " + cause
-		}
-		return "NATS wants credentials (set NATS_CREDS_FILE, NATS_NKEY_FILE, or NATS_USER and NATS_PASSWORD_FILE): " +
-			cause
+	switch setting := c.settings.credentials(); {
+	case setting != "":
+		return "NATS refuses the credentials in " + setting + ": " + cause
+	case c.settings.CertFile != "":
+		return "NATS refuses the certificate in NATS_CERT_FILE: " + cause
 	}
-	return fmt.Sprintf("NATS refuses the credentials in %s: %s", strings.TrimPrefix(ways[0], "the user in "), cause)
+	return "NATS wants credentials (set NATS_CREDS_FILE, NATS_NKEY_FILE, or NATS_USER and NATS_PASSWORD_FILE): " + cause
 }
 
 // refused reports whether an error means that NATS does not let this server in.

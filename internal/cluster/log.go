@@ -191,18 +191,14 @@ func (b *Box) Notes() ([]journal.Note, error) { return b.log.Journal.Notes() }
 // newID returns an ID for a message.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
 
-// publish publishes a message and returns once this server has applied it.
+// publish publishes a message and returns once this server has applied it. The error is [ErrFenced] or a
+// *[recorder.Unavailable].
 func (l *Log) publish(ctx context.Context, m *journal.Message) (*publication, error) {
-	return l.publishAs(ctx, m, newID())
-}
-
-// publishAs is publish with a message ID. The error is an *[recorder.Unavailable].
-func (l *Log) publishAs(ctx context.Context, m *journal.Message, id string) (*publication, error) {
 	if err := l.Failure(); err != nil {
 		return nil, err
 	}
 	m.Server = l.Server
-	p := &publication{done: make(chan struct{})}
+	id, p := newID(), &publication{done: make(chan struct{})}
 	l.mu.Lock()
 	l.waiting[id] = p
 	l.mu.Unlock()

@@ -32,12 +32,13 @@ const (
 
 	unableFor = 10 * time.Second // how long the holder of the lease may be unable to publish until it lets another server act
 
-	// A snapshot is written once so many messages were applied since the last one, or after a time if there was any.
-	snapshotEvery  = 100_000
-	snapshotAfter  = time.Hour
-	snapshotPause  = time.Minute // between two looks
-	firstSnapshot  = 30 * time.Second
-	setupSnapshots = 10 * time.Minute // limit of the first one of a stream
+	// A snapshot is written once snapshotEvery messages were applied since the last one, or a hundredth of that and
+	// snapshotAfter has passed.
+	snapshotEvery = 100_000
+	snapshotAfter = time.Hour
+	snapshotPause = time.Minute      // between two looks
+	firstSnapshot = 30 * time.Second // until the first look
+	seedTimeout   = 10 * time.Minute // for writing a snapshot while the server joins
 )
 
 // MemberOptions are the options of [Join].
@@ -59,7 +60,6 @@ type Member struct {
 
 	conn      *Conn
 	stream    jetstream.Stream
-	created   time.Time // when the stream was made
 	started   time.Time // when this server began to join
 	lease     *Lease
 	presence  *Presence
@@ -133,12 +133,10 @@ func (m *Member) join(ctx context.Context) (err error) {
 	if err := m.openBuckets(ctx); err != nil {
 		return err
 	}
-	info := m.stream.CachedInfo()
-	m.created = info.Created
 	switch {
 	case own:
 		return m.seed(ctx, first)
-	case !known && info.State.FirstSeq > 1:
+	case !known && m.stream.CachedInfo().State.FirstSeq > 1:
 		return m.startAnew(ctx)
 	case !known:
 		return nil
@@ -221,7 +219,7 @@ func (m *Member) writeMissingSnapshot(ctx context.Context) error {
 	if err != nil || len(usable) > 0 || info.State.FirstSeq <= 1 {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(ctx, setupSnapshots)
+	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
 	defer cancel()
 	return m.writeSnapshot(ctx)
 }
@@ -229,7 +227,7 @@ func (m *Member) writeMissingSnapshot(ctx context.Context) error {
 // hasBegun reports whether the stream has nothing but the message with which this server has begun to make its state the
 // beginning of the stream, before it was stopped, or did not get the answer.
 func (m *Member) hasBegun(ctx context.Context, first uint64) (bool, error) {
-	info, err := m.log(nil, nil).info(ctx)
+	info, err := m.requester().info(ctx)
 	if err != nil || info.State.Msgs != 1 || info.State.LastSeq != first {
 		return false, err
 	}
@@ -313,7 +311,7 @@ func (m *Member) usable(ctx context.Context) ([]Snapshot, *jetstream.StreamInfo,
 	if err != nil {
 		return nil, nil, err
 	}
-	info, err := m.log(nil, nil).info(ctx)
+	info, err := m.requester().info(ctx)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -339,7 +337,7 @@ func (m *Member) goesOnFrom(ctx context.Context, at Position, info *jetstream.St
 	if at.Sequence+1 < info.State.FirstSeq || at.Sequence > info.State.LastSeq {
 		return false, nil
 	}
-	return m.log(nil, nil).has(ctx, journal.Position{Sequence: at.Sequence, ID: at.ID})
+	return m.requester().has(ctx, journal.Position{Sequence: at.Sequence, ID: at.ID})
 }
 
 // writeSnapshot writes a snapshot of the journal.
@@ -352,7 +350,9 @@ func (m *Member) writeSnapshot(ctx context.Context) error {
 }
 
 // StreamID identifies the stream among all that ever had its name.
-func (m *Member) StreamID() string { return strconv.FormatInt(m.created.UnixMilli(), 36) }
+func (m *Member) StreamID() string {
+	return strconv.FormatInt(m.stream.CachedInfo().Created.UnixMilli(), 36)
+}
 
 // SignIns returns where the servers share sign-ins.
 func (m *Member) SignIns() *SignIns { return m.signIns }
@@ -376,10 +376,8 @@ func (m *Member) logOptions(st *store.Store, registry *metrics.Metrics, notes fu
 	}
 }
 
-// log returns a log that only asks and publishes.
-func (m *Member) log(st *store.Store, registry *metrics.Metrics) *Log {
-	return &Log{LogOptions: m.logOptions(st, registry, nil), waiting: map[string]*publication{}}
-}
+// requester returns a log that only makes requests to the stream. It can be used before [Member.Log] is called.
+func (m *Member) requester() *Log { return &Log{LogOptions: m.logOptions(nil, nil, nil)} }
 
 // Tell tells the other servers something that is worth nothing later, such as that a person looks at a page. It does not
 // wait, and nobody is told what is said while NATS can't be reached.
@@ -411,23 +409,20 @@ func (m *Member) Run(ctx context.Context, known *access.SignIns, lead func(ctx c
 	applying, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() {
 		defer stopApplying() // only now: what the holder of the lease writes at its end is applied, too
-		if m.awaitCaughtUp(ctx) == nil {
+		if m.AwaitCaughtUp(ctx) == nil {
 			m.lease.Run(ctx, func(ctx context.Context, number uint64) { m.lead(ctx, number, lead) })
 		}
 	})
 	return m.shared.Run(applying)
 }
 
-// awaitCaughtUp returns nil once this server has caught up with the stream, or the error of ctx.
-func (m *Member) awaitCaughtUp(ctx context.Context) error {
+// AwaitCaughtUp returns nil once this server has caught up with the stream, or the error of ctx.
+func (m *Member) AwaitCaughtUp(ctx context.Context) error {
 	for ctx.Err() == nil && !m.shared.State().Caught {
 		sleep(ctx, 10*time.Millisecond)
 	}
 	return ctx.Err()
 }
-
-// AwaitCaughtUp returns nil once this server has caught up with the stream, or the error of ctx.
-func (m *Member) AwaitCaughtUp(ctx context.Context) error { return m.awaitCaughtUp(ctx) }
 
 // lead does what the holder of the lease does.
 func (m *Member) lead(ctx context.Context, number uint64, lead func(ctx context.Context, box *Box)) {

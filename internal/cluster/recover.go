@@ -16,7 +16,7 @@ const againSize = 512 << 10
 // again what the server applied after the last message that both have. Then, or if the stream no longer has the next
 // message, the server must start from another state, and rejoin returns false.
 func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, err error) {
-	l := m.log(nil, nil)
+	l := m.requester()
 	info, err := l.info(ctx)
 	if err != nil {
 		return false, err

@@ -35,24 +35,22 @@ func (s Settings) SignInsBucket() string { return s.Stream + "_SIGN_INS" }
 // SnapshotsBucket returns the name of the object store of snapshots.
 func (s Settings) SnapshotsBucket() string { return s.Stream + "_SNAPSHOTS" }
 
-// credentials returns the settings that hold credentials, in words.
-func (s Settings) credentials() (ways []string) {
+// credentials returns the name of the setting that holds credentials, "" if none does.
+func (s Settings) credentials() string {
+	switch {
+	case s.CredsFile != "":
+		return "NATS_CREDS_FILE"
+	case s.NKeyFile != "":
+		return "NATS_NKEY_FILE"
+	case s.User != "":
+		return "NATS_USER and NATS_PASSWORD_FILE"
+	}
 	for _, text := range s.URLs {
 		if u, err := url.Parse(text); err == nil && u.User != nil {
-			ways = append(ways, "the user in NATS_URL")
-			break
+			return "NATS_URL"
 		}
 	}
-	if s.CredsFile != "" {
-		ways = append(ways, "NATS_CREDS_FILE")
-	}
-	if s.NKeyFile != "" {
-		ways = append(ways, "NATS_NKEY_FILE")
-	}
-	if s.User != "" {
-		ways = append(ways, "NATS_USER and NATS_PASSWORD_FILE")
-	}
-	return ways
+	return ""
 }
 
 // hostOf returns the host and port of a node's URL, and nothing secret.
