@@ -22,7 +22,7 @@ func (m *Member) measure() metrics.Cluster {
 	kept := m.shared.progress.size()
 	measured.StreamMessages, measured.StreamBytes = kept.messages, kept.bytes
 	if newest := m.newest.Load(); newest != nil {
-		measured.SnapshotPosition, measured.SnapshotWritten = newest.sequence, newest.Written
+		measured.SnapshotPosition, measured.SnapshotWritten = newest.Position.Sequence, newest.Written
 	}
 	return measured
 }

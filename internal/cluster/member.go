@@ -275,7 +275,7 @@ func (m *Member) startAnew(ctx context.Context) error {
 	}
 	m.Journal = nil
 	for _, snapshot := range snapshots {
-		m.Logger.Info("starting from a snapshot", "position", snapshot.Position, "bytes", snapshot.Size)
+		m.Logger.Info("starting from a snapshot", "position", snapshot.Position.String(), "bytes", snapshot.Size)
 		if err := m.snapshots.Restore(ctx, snapshot, m.DataDir); err != nil {
 			return err
 		}
@@ -317,11 +317,7 @@ func (m *Member) usable(ctx context.Context) ([]Snapshot, *jetstream.StreamInfo,
 	}
 	var usable []Snapshot
 	for _, snapshot := range all {
-		at, err := ParsePosition(snapshot.Position)
-		if err != nil {
-			continue
-		}
-		same, err := m.goesOnFrom(ctx, at, info)
+		same, err := m.goesOnFrom(ctx, snapshot.Position, info)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -343,7 +339,7 @@ func (m *Member) goesOnFrom(ctx context.Context, at Position, info *jetstream.St
 // writeSnapshot writes a snapshot of the journal.
 func (m *Member) writeSnapshot(ctx context.Context) error {
 	at, _ := m.Journal.Position()
-	_, err := m.snapshots.Write(ctx, Position{at.Sequence, at.ID}.String(), func(w io.Writer) error {
+	_, err := m.snapshots.Write(ctx, Position{at.Sequence, at.ID}, func(w io.Writer) error {
 		return m.Journal.SendBackup(func() io.Writer { return w })
 	})
 	return err
@@ -508,17 +504,17 @@ func (m *Member) keepSnapshots(ctx context.Context) {
 }
 
 func (m *Member) keepSnapshot(ctx context.Context) error {
-	var newest Snapshot
 	usable, _, err := m.usable(ctx)
 	if err != nil {
 		return err
 	}
+	var newest Snapshot
 	if len(usable) > 0 {
 		newest = usable[0]
 	}
 	at, _ := m.Journal.Position()
 	m.newest.Store(&newest)
-	behind := at.Sequence - min(at.Sequence, newest.sequence)
+	behind := at.Sequence - min(at.Sequence, newest.Position.Sequence)
 	if behind < snapshotEvery && (behind < snapshotEvery/100 || time.Since(newest.Written) < snapshotAfter) {
 		return nil
 	}
@@ -535,7 +531,7 @@ func (m *Member) Snapshot(ctx context.Context) error {
 		return err
 	}
 	m.newest.Store(&usable[0])
-	return m.stream.Purge(ctx, jetstream.WithPurgeSequence(usable[len(usable)-1].sequence))
+	return m.stream.Purge(ctx, jetstream.WithPurgeSequence(usable[len(usable)-1].Position.Sequence))
 }
 
 // self returns what the other servers learn of this one.

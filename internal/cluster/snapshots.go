@@ -37,9 +37,6 @@ const (
 	metaPosition = "position"
 )
 
-// ErrNoSnapshot is returned if there is no snapshot.
-var ErrNoSnapshot = errors.New("there is no snapshot")
-
 // Snapshots keeps copies of the state in an object store, for servers that are too far behind the log, or new. Its
 // methods are safe for concurrent use, also by several servers.
 //
@@ -59,13 +56,12 @@ type Snapshots struct {
 // Snapshot is a copy of the state.
 type Snapshot struct {
 	Name     string
-	Position string    // the state holds everything up to this position
+	Position Position  // the state holds everything up to this position
 	Size     uint64    // in bytes, compressed
 	Written  time.Time // by the clock of the object store
 	Format   int
 
-	sequence uint64 // of Position
-	object   *jetstream.ObjectInfo
+	object *jetstream.ObjectInfo
 }
 
 // NewSnapshots returns the snapshots in an object store. Stream is the stream that it consists of, which is named OBJ_
@@ -75,7 +71,8 @@ func NewSnapshots(store jetstream.ObjectStore, stream jetstream.Stream, logger *
 	return &Snapshots{store: store, stream: stream, bucket: bucket, logger: logger, orphan: orphans{seen: map[string]orphanSight{}}}
 }
 
-// List returns the snapshots, the one with the highest position first.
+// List returns the snapshots, the one with the highest position first. Whether the stream goes on from there is for the
+// caller to see: after the stream was lost and begun again, there may be snapshots of the former one.
 func (s *Snapshots) List(ctx context.Context) ([]Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, snapshotRequest)
 	defer cancel()
@@ -90,50 +87,31 @@ func (s *Snapshots) List(ctx context.Context) ([]Snapshot, error) {
 		}
 	}
 	slices.SortFunc(all, func(a, b Snapshot) int {
-		return cmp.Or(-cmp.Compare(a.sequence, b.sequence), b.Written.Compare(a.Written))
+		return cmp.Or(-cmp.Compare(a.Position.Sequence, b.Position.Sequence), b.Written.Compare(a.Written))
 	})
 	return all, nil
 }
 
 // snapshotOf returns the snapshot that an object is.
 func snapshotOf(object *jetstream.ObjectInfo) (Snapshot, bool) {
-	position := object.Metadata[metaPosition]
-	sequence, known := sequenceOf(position)
-	format, err := strconv.Atoi(object.Metadata[metaFormat])
-	return Snapshot{Name: object.Name, Position: position, Size: object.Size, Written: object.ModTime, Format: format,
-		sequence: sequence, object: object}, known && err == nil
-}
-
-// sequenceOf returns the sequence at the beginning of a position.
-func sequenceOf(position string) (uint64, bool) {
-	number, _, found := strings.Cut(position, "-")
-	sequence, err := strconv.ParseUint(number, 10, 64)
-	return sequence, found && err == nil
-}
-
-// Newest returns the snapshot with the highest position, or ErrNoSnapshot. Whether the log goes on from there is for the
-// caller to see: after the log was lost and begun again, there may be snapshots of the former one.
-func (s *Snapshots) Newest(ctx context.Context) (Snapshot, error) {
-	all, err := s.List(ctx)
+	position, err := ParsePosition(object.Metadata[metaPosition])
 	if err != nil {
-		return Snapshot{}, err
+		return Snapshot{}, false
 	}
-	if len(all) == 0 {
-		return Snapshot{}, ErrNoSnapshot
-	}
-	return all[0], nil
+	format, err := strconv.Atoi(object.Metadata[metaFormat])
+	return Snapshot{Name: object.Name, Position: position, Size: object.Size, Written: object.ModTime, Format: format, object: object}, err == nil
 }
 
 // Write stores what write writes, which is an archive as [journal.Journal.SendBackup] makes it, as a snapshot that holds
 // the state at a position, or a later one. Then it removes what is too old. If Write returns an error, there is no new
 // snapshot, unless the error is only about what is too old.
-func (s *Snapshots) Write(ctx context.Context, position string, write func(io.Writer) error) (Snapshot, error) {
-	if _, ok := sequenceOf(position); !ok {
+func (s *Snapshots) Write(ctx context.Context, position Position, write func(io.Writer) error) (Snapshot, error) {
+	if !validID(position) {
 		return Snapshot{}, fmt.Errorf("%q is not a position", position)
 	}
 	meta := jetstream.ObjectMeta{
-		Name:     position + "." + rand.Text()[:8],
-		Metadata: map[string]string{metaFormat: strconv.Itoa(snapshotFormat), metaPosition: position},
+		Name:     position.String() + "." + rand.Text()[:8],
+		Metadata: map[string]string{metaFormat: strconv.Itoa(snapshotFormat), metaPosition: position.String()},
 		Opts:     &jetstream.ObjectMetaOptions{ChunkSize: snapshotChunk},
 	}
 	if err := s.put(ctx, meta, write); err != nil {
@@ -230,7 +208,7 @@ func (s *Snapshots) Restore(ctx context.Context, snapshot Snapshot, dir string) 
 	if err := backups.Replace(ctx, archive, dir); err != nil {
 		return fmt.Errorf("restore the snapshot %s: %w", snapshot.Name, err)
 	}
-	s.logger.Info("a snapshot was restored", slog.String("position", snapshot.Position), slog.Time("written", snapshot.Written))
+	s.logger.Info("a snapshot was restored", slog.String("position", snapshot.Position.String()), slog.Time("written", snapshot.Written))
 	return nil
 }
 

@@ -6,7 +6,6 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"errors"
-	"fmt"
 	"io"
 	"log/slog"
 	"path/filepath"
@@ -43,12 +42,29 @@ func content(n int) func(io.Writer) error {
 	}
 }
 
+// position returns the position that a text stands for.
+func position(t *testing.T, text string) cluster.Position {
+	t.Helper()
+	p, err := cluster.ParsePosition(text)
+	require.NoError(t, err)
+	return p
+}
+
+// newest returns the snapshot with the highest position.
+func newest(t *testing.T, s *cluster.Snapshots) cluster.Snapshot {
+	t.Helper()
+	all, err := s.List(t.Context())
+	require.NoError(t, err)
+	require.NotEmpty(t, all)
+	return all[0]
+}
+
 func positions(t *testing.T, s *cluster.Snapshots) (all []string) {
 	t.Helper()
 	listed, err := s.List(t.Context())
 	require.NoError(t, err)
 	for _, snapshot := range listed {
-		all = append(all, snapshot.Position)
+		all = append(all, snapshot.Position.String())
 	}
 	return all
 }
@@ -91,43 +107,37 @@ func TestSnapshots(t *testing.T) {
 	c := natstest.Start(t, 1)
 	js := connect(t, c)
 	s, objects, _ := snapshots(t, js)
-	_, err := s.Newest(t.Context())
-	require.ErrorIs(t, err, cluster.ErrNoSnapshot)
+	require.Empty(t, positions(t, s))
 	j := openJournal(t, dirWith(t, "new"))
-	written, err := s.Write(t.Context(), "81231-k3xq9wz2abcdefgh", func(to io.Writer) error {
+	written, err := s.Write(t.Context(), position(t, "81231-k3xq9wz2abcdefgh"), func(to io.Writer) error {
 		return j.SendBackup(func() io.Writer { return to })
 	})
 	require.NoError(t, err)
-	newest, err := s.Newest(t.Context())
-	require.NoError(t, err)
-	assert.Equal(t, written.Name, newest.Name)
-	assert.Equal(t, "81231-k3xq9wz2abcdefgh", newest.Position)
-	assert.Positive(t, newest.Size)
+	listed := newest(t, s)
+	assert.Equal(t, written.Name, listed.Name)
+	assert.Equal(t, "81231-k3xq9wz2abcdefgh", listed.Position.String())
+	assert.Positive(t, listed.Size)
 
 	missing := filepath.Join(t.TempDir(), "data")
 	old := dirWith(t, "old")
 	for _, dir := range []string{missing, old, old} {
-		require.NoError(t, s.Restore(t.Context(), newest, dir))
+		require.NoError(t, s.Restore(t.Context(), listed, dir))
 		assert.Equal(t, "new", state(t, dir))
 	}
 
 	old = dirWith(t, "old")
 	running := openJournal(t, old)
-	require.Error(t, s.Restore(t.Context(), newest, old), "a server uses the directory")
+	require.Error(t, s.Restore(t.Context(), listed, old), "a server uses the directory")
 	require.NoError(t, running.Close())
 
-	alter(t, js, objects, newest.Name, func(o *jetstream.ObjectInfo) { o.Digest = "SHA-256=" + strings.Repeat("A", 43) + "=" })
-	altered, err := s.Newest(t.Context())
-	require.NoError(t, err)
-	require.ErrorIs(t, s.Restore(t.Context(), altered, old), jetstream.ErrDigestMismatch)
+	alter(t, js, objects, listed.Name, func(o *jetstream.ObjectInfo) { o.Digest = "SHA-256=" + strings.Repeat("A", 43) + "=" })
+	require.ErrorIs(t, s.Restore(t.Context(), newest(t, s), old), jetstream.ErrDigestMismatch)
 	assert.Equal(t, "old", state(t, old))
 
-	alter(t, js, objects, newest.Name, func(o *jetstream.ObjectInfo) { o.Metadata["format"] = "2" })
-	newer, err := s.Newest(t.Context())
-	require.NoError(t, err)
-	require.ErrorContains(t, s.Restore(t.Context(), newer, old), "written by a newer version of kubeagents")
+	alter(t, js, objects, listed.Name, func(o *jetstream.ObjectInfo) { o.Metadata["format"] = "2" })
+	require.ErrorContains(t, s.Restore(t.Context(), newest(t, s), old), "written by a newer version of kubeagents")
 
-	other, err := s.Write(t.Context(), "81232-k3xq9wz2abcdefgh", content(1000))
+	other, err := s.Write(t.Context(), position(t, "81232-k3xq9wz2abcdefgh"), content(1000))
 	require.NoError(t, err)
 	require.ErrorContains(t, s.Restore(t.Context(), other, old), "no backup")
 	assert.Equal(t, "old", state(t, old))
@@ -156,8 +166,8 @@ func TestSnapshotsAreKept(t *testing.T) {
 	c := natstest.Start(t, 1)
 	s, _, stream := snapshots(t, connect(t, c))
 	other, _, _ := snapshots(t, connect(t, c))
-	for _, position := range []string{"9-a", "10-b", "11-c", "100-d", "12-e"} {
-		_, err := s.Write(t.Context(), position, content(300_000))
+	for _, text := range []string{"9-a", "10-b", "11-c", "100-d", "12-e"} {
+		_, err := s.Write(t.Context(), position(t, text), content(300_000))
 		require.NoError(t, err)
 	}
 	assert.Equal(t, []string{"100-d", "12-e", "11-c"}, positions(t, s), "the newest, the highest position first")
@@ -168,14 +178,14 @@ func TestSnapshotsAreKept(t *testing.T) {
 	var writing sync.WaitGroup
 	for i, writer := range []*cluster.Snapshots{s, other} {
 		writing.Go(func() {
-			_, err := writer.Write(t.Context(), fmt.Sprint(200+i, "-x"), content(3_000_000))
+			_, err := writer.Write(t.Context(), cluster.Position{Sequence: uint64(200 + i), ID: "x"}, content(3_000_000))
 			assert.NoError(t, err)
 		})
 	}
 	writing.Wait()
 	assert.Equal(t, []string{"201-x", "200-x"}, positions(t, s)[:2], "two writers at once do no harm")
 
-	_, err = s.Write(t.Context(), "nonsense", content(1))
+	_, err = s.Write(t.Context(), cluster.Position{Sequence: 1}, content(1))
 	require.Error(t, err)
 }
 
@@ -186,18 +196,18 @@ func TestHalfWrittenSnapshot(t *testing.T) {
 	t.Parallel()
 	c := natstest.Start(t, 1)
 	s, _, stream := snapshots(t, connect(t, c))
-	for _, position := range []string{"1-a", "2-b", "3-c"} {
-		_, err := s.Write(t.Context(), position, content(1000))
+	for _, text := range []string{"1-a", "2-b", "3-c"} {
+		_, err := s.Write(t.Context(), position(t, text), content(1000))
 		require.NoError(t, err)
 	}
 	half := func(then func() error) func(io.Writer) error {
 		return func(to io.Writer) error { return errors.Join(content(2_000_000)(to), then()) }
 	}
 	failed := errors.New("the disk failed")
-	_, err := s.Write(t.Context(), "4-d", half(func() error { return failed }))
+	_, err := s.Write(t.Context(), position(t, "4-d"), half(func() error { return failed }))
 	require.ErrorIs(t, err, failed)
 	ctx, cancel := context.WithCancel(t.Context())
-	_, err = s.Write(ctx, "5-e", half(func() error {
+	_, err = s.Write(ctx, position(t, "5-e"), half(func() error {
 		cancel()
 		return ctx.Err()
 	}))
@@ -205,7 +215,7 @@ func TestHalfWrittenSnapshot(t *testing.T) {
 
 	var line line
 	cut, _, _ := snapshots(t, connect(t, c, nats.SetCustomDialer(&line)))
-	_, err = cut.Write(t.Context(), "6-f", func(to io.Writer) error {
+	_, err = cut.Write(t.Context(), position(t, "6-f"), func(to io.Writer) error {
 		err := content(2_000_000)(to)
 		eventually(t, "some of it is stored", func() bool {
 			info, err := stream.Info(t.Context(), jetstream.WithSubjectFilter("$O.TEST_SNAPSHOTS.C.*"))
@@ -216,7 +226,7 @@ func TestHalfWrittenSnapshot(t *testing.T) {
 	})
 	require.Error(t, err)
 	assert.Equal(t, []string{"3-c", "2-b", "1-a"}, positions(t, s))
-	_, err = s.Write(t.Context(), "7-g", content(1000))
+	_, err = s.Write(t.Context(), position(t, "7-g"), content(1000))
 	require.NoError(t, err)
 	assert.Equal(t, []string{"7-g", "3-c", "2-b"}, positions(t, s))
 }
