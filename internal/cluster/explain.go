@@ -94,8 +94,7 @@ func needsOperator(err error) bool {
 // passes reports whether a request to JetStream that failed so may succeed in a moment.
 func passes(err error) bool {
 	if failed, ok := errors.AsType[*jetstream.APIError](err); ok {
-		const unavailable, notLeader = 10008, 10009
-		return failed.ErrorCode == unavailable || failed.ErrorCode == notLeader
+		return failed.ErrorCode == codeClusterNotAvailable || failed.ErrorCode == codeClusterNotLeader
 	}
 	for _, passing := range []error{
 		context.DeadlineExceeded, nats.ErrTimeout, nats.ErrNoResponders, nats.ErrDisconnected,

@@ -46,8 +46,8 @@ type incoming struct {
 	delivered uint64 // messages that the consumer has sent, with this one
 }
 
-// Run applies the messages of the stream until ctx is done, in their order. It must be called once. It returns nil then, ErrTrimmed or
-// ErrDiverged if the server must start again, and another error if the journal is closed.
+// Run applies the messages of the stream, in their order, until ctx is done. Then it returns nil. It returns ErrTrimmed or
+// ErrDiverged if the server must start again, and another error if the journal is closed. It must be called once.
 func (l *Log) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	var running sync.WaitGroup
@@ -61,16 +61,16 @@ func (l *Log) Run(ctx context.Context) error {
 		select {
 		case in := <-messages:
 			if err := l.apply(ctx, in); err != nil {
-				return l.ended(ctx, err)
+				return ended(ctx, err)
 			}
 		case <-ctx.Done():
-			return l.ended(ctx, ctx.Err())
+			return ended(ctx, ctx.Err())
 		}
 	}
 }
 
-// ended returns why Run ended.
-func (l *Log) ended(ctx context.Context, err error) error {
+// ended returns what Run returns once messages can't be applied any more because of err.
+func ended(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)
 	switch {
 	case cause == nil:
@@ -118,11 +118,7 @@ func (l *Log) halt(ctx context.Context, in incoming) {
 // read reads messages from the stream until ctx is done, again and again if the stream can't be read. If the stream no
 // longer has the next message, it calls stop.
 func (l *Log) read(ctx context.Context, stop context.CancelCauseFunc, messages chan<- incoming) {
-	at := l.applier.At()
-	next := at.Sequence + 1
-	if at.Partial() {
-		next = at.Sequence
-	}
+	next := nextAfter(l.applier.At())
 	for ctx.Err() == nil {
 		err := l.readFrom(ctx, &next, messages)
 		switch {
@@ -132,16 +128,21 @@ func (l *Log) read(ctx context.Context, stop context.CancelCauseFunc, messages c
 		case err != nil:
 			l.Logger.Debug("the stream can't be read", "error", err.Error())
 		}
-		select {
-		case <-time.After(followPause):
-		case <-ctx.Done():
-		}
+		sleep(ctx, followPause)
 	}
 }
 
-// readFrom reads messages beginning with *next, and keeps that up to date. It returns an error when the consumer is silent,
-// because its node may be away: the next one is on another node. The library's ordered consumer would make the next one by
-// itself, but wait 10 seconds for an answer that a node has taken with it.
+// nextAfter returns the sequence of the message to read next: one that was applied in part is read again.
+func nextAfter(at journal.Position) uint64 {
+	if at.Partial() {
+		return at.Sequence
+	}
+	return at.Sequence + 1
+}
+
+// readFrom reads messages beginning with *next, and keeps that up to date. It returns an error when the consumer is
+// silent: its node may be down, and the next consumer is then on another one. The library's ordered consumer would make
+// the next one by itself, but it waits up to 10 seconds for a node that will never answer.
 func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incoming) error {
 	asking, done := context.WithTimeout(ctx, consumerTimeout)
 	defer done()
@@ -152,8 +153,8 @@ func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incomi
 	if err != nil {
 		return err
 	}
-	iterator, err := consumer.Messages(jetstream.PullMaxBytes(readAheadSize), jetstream.PullHeartbeat(heartbeat), jetstream.PullExpiry(30*time.Second),
-		jetstream.WithMessagesErrOnMissingHeartbeat(true))
+	iterator, err := consumer.Messages(jetstream.PullMaxBytes(readAheadSize), jetstream.PullHeartbeat(heartbeat),
+		jetstream.PullExpiry(30*time.Second), jetstream.WithMessagesErrOnMissingHeartbeat(true))
 	if err != nil {
 		return err
 	}
@@ -216,8 +217,7 @@ func (l *Log) watch(ctx context.Context, stop context.CancelCauseFunc) {
 			stop(err)
 			return
 		case err != nil && ctx.Err() == nil:
-			cause, _, _ := causeOf(err)
-			l.progress.set(&l.progress.away, cause)
+			l.progress.set(&l.progress.away, failureOf(err).cause)
 		}
 	}
 }
@@ -225,7 +225,7 @@ func (l *Log) watch(ctx context.Context, stop context.CancelCauseFunc) {
 // check asks the stream how far it is, and whether it has the last message that was applied. If not, it returns
 // ErrDiverged.
 func (l *Log) check(ctx context.Context, checked *uint64) error {
-	asked, at := time.Now(), l.position() // before the stream answers, since messages are applied meanwhile
+	asked, at := time.Now(), l.progress.position() // before the stream answers, since messages are applied meanwhile
 	info, err := l.info(ctx)
 	if err != nil {
 		return err
@@ -233,8 +233,12 @@ func (l *Log) check(ctx context.Context, checked *uint64) error {
 	missing := at.Sequence > info.State.LastSeq
 	if !missing && at.Sequence > *checked {
 		same, err := l.has(ctx, at)
-		if missing = err == nil && !same; err == nil && same {
+		switch {
+		case err != nil: // it is asked again
+		case same:
 			*checked = at.Sequence
+		default:
+			missing = true
 		}
 	}
 	if !missing {
@@ -271,7 +275,7 @@ func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return nil, err
 	}
 	info := stream.CachedInfo()
-	l.progress.keeps(streamSize{info.State.Msgs, info.State.Bytes})
+	l.progress.noteSize(info.State.Msgs, info.State.Bytes)
 	return info, nil
 }
 
@@ -291,13 +295,6 @@ func (l *Log) has(ctx context.Context, at journal.Position) (bool, error) {
 		return false, err
 	}
 	return msg.Header.Get(jetstream.MsgIDHeader) == at.ID, nil
-}
-
-// position returns the position of the last message that was applied.
-func (l *Log) position() journal.Position {
-	l.progress.mu.Lock()
-	defer l.progress.mu.Unlock()
-	return l.progress.at
 }
 
 // noteTrouble notes that the journal can't be used, or can again.

@@ -238,19 +238,17 @@ func (l *Log) send(ctx context.Context, data []byte, id string) (sequence uint64
 	for {
 		sequence, err := l.attempt(ctx, data, id)
 		if err == nil {
-			l.progress.published("")
+			l.progress.notePublished("")
 			return sequence, nil
 		}
-		cause, repeat, lost := causeOf(err)
-		unknown = unknown || lost
-		l.progress.published(cause)
-		if !repeat {
-			return 0, &recorder.Unavailable{Cause: cause, Unknown: unknown, Err: err}
+		failed := failureOf(err)
+		unknown = unknown || failed.unknown
+		l.progress.notePublished(failed.cause)
+		if failed.repeat {
+			sleep(ctx, attemptPause)
 		}
-		select {
-		case <-time.After(attemptPause):
-		case <-ctx.Done():
-			return 0, &recorder.Unavailable{Cause: cause, Unknown: unknown, Err: err}
+		if !failed.repeat || ctx.Err() != nil {
+			return 0, &recorder.Unavailable{Cause: failed.cause, Unknown: unknown, Err: err}
 		}
 	}
 }
@@ -265,50 +263,4 @@ func (l *Log) attempt(ctx context.Context, data []byte, id string) (sequence uin
 		return 0, err
 	}
 	return ack.Sequence, nil
-}
-
-// causeOf returns the cause of a failed attempt to publish, in words for clients; whether another attempt may succeed;
-// and whether this one may have, all the same.
-func causeOf(err error) (cause string, repeat, unknown bool) {
-	var api *jetstream.APIError
-	switch {
-	case errors.As(err, &api):
-		return explainAPI(api)
-	case errors.Is(err, jetstream.ErrNoStreamResponse), errors.Is(err, nats.ErrNoResponders):
-		return "the stream has no leader", true, false
-	case errors.Is(err, nats.ErrMaxPayload):
-		return "the message is larger than NATS allows (max_payload)", false, false
-	case errors.Is(err, nats.ErrConnectionClosed), errors.Is(err, nats.ErrConnectionDraining):
-		return "the server is stopping", false, true // the connection may have been closed before the answer came
-	case errors.Is(err, nats.ErrConnectionReconnecting), errors.Is(err, nats.ErrReconnectBufExceeded), errors.Is(err, nats.ErrDisconnected):
-		return "NATS can't be reached", true, true
-	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return "the stream does not answer: NATS is slow, or most of its nodes are away", true, true
-	}
-	return "NATS can't be reached", true, true
-}
-
-// The codes of errors of JetStream that say why a stream does not take a message: see errors.json of nats-server.
-const (
-	codeClusterNotAvailable  = 10008
-	codeInsufficientResource = 10023
-	codeStreamNotFound       = 10059
-	codeStreamStoreFailed    = 10077
-	codeStreamSealed         = 10109
-)
-
-func explainAPI(api *jetstream.APIError) (cause string, repeat, unknown bool) {
-	switch api.ErrorCode {
-	case codeClusterNotAvailable:
-		return "the stream has no leader", true, true
-	case codeInsufficientResource:
-		return "NATS has no room left for the stream", false, false
-	case codeStreamNotFound:
-		return "the stream does not exist", true, false
-	case codeStreamStoreFailed:
-		return "the stream can't store a message: it is full, or the disk of NATS is", false, false
-	case codeStreamSealed:
-		return "the stream is sealed", false, false
-	}
-	return "the stream does not take the message: " + api.Description, api.Code >= 500, api.Code >= 500
 }

@@ -18,8 +18,8 @@ const (
 	presenceRenewal = 5 * time.Second
 	presenceTTL     = 15 * time.Second // a server whose entry was not renewed for so long does not count as live
 
-	// PresenceKept is how long the bucket must keep an entry that is not renewed. Until then, a server that stopped
-	// without notice still counts for [Presence.LowestEncoding]: it may be back soon.
+	// PresenceKept is how long the bucket keeps an entry that is not renewed. Until then, a server that stopped without
+	// notice still counts for [Presence.LowestEncoding]: it may be back soon.
 	PresenceKept = 10 * time.Minute
 )
 

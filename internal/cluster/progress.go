@@ -1,28 +1,36 @@
 package cluster
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
 )
 
+// failureCounts is how long a message that could not be published counts. If nobody reports, nothing else would tell that
+// the next one could.
+const failureCounts = 30 * time.Second
+
+// catchingUp is why a server that has just started is not ready.
+const catchingUp = "the server is catching up with the stream"
+
 // progress is how far a server is with the stream. Times are read from the local monotonic clock only; the stream's time
 // is that of its newest message plus what has passed since that was applied.
 type progress struct {
-	mu      sync.Mutex
-	at      journal.Position // of the last message that was applied
-	since   time.Time        // local time at which it was applied
-	last    uint64           // sequence of the newest message that the stream is known to have
-	current time.Time        // local time at which nothing was known to be missing; zero before the server has caught up
-	next    milestone        // what makes the server current next, if there is always something missing
-	away    string           // why the stream can't be reached; "" if it can
-	halted  string           // why no message is applied any more; "" if they are
-	journal string           // why messages can't be applied; "" if they can
-	publish string           // why the last message could not be published; "" if it could
-	failed  time.Time        // local time at which it could not
-	kept    streamSize       // what the stream keeps
-	changed chan struct{}    // closed with the next message
+	mu              sync.Mutex
+	at              journal.Position // of the last message that was applied
+	since           time.Time        // local time at which it was applied
+	last            uint64           // sequence of the newest message that the stream is known to have
+	current         time.Time        // local time at which nothing was known to be missing; zero before the server has caught up
+	next            milestone        // what makes the server current next, if there is always something missing
+	away            string           // why the stream can't be reached; "" if it can
+	halted          string           // why no message is applied any more; "" if they are
+	journal         string           // why messages can't be applied; "" if they can
+	publish         string           // why the last message could not be published; "" if it could
+	failed          time.Time        // local time at which it could not
+	messages, bytes uint64           // that the stream keeps
+	changed         chan struct{}    // closed with the next message
 }
 
 // milestone is the newest message that the stream had at a local time. Its sequence is 0 if there is none.
@@ -81,6 +89,43 @@ func (p *progress) set(what *string, cause string) {
 	*what = cause
 }
 
+// notePublished notes that a message could not be published, and why; cause is "" if it could.
+func (p *progress) notePublished(cause string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.publish, p.failed = cause, time.Now()
+}
+
+// refusal returns why the last message could not be published, "" if it could, or if that was a while ago. The caller
+// holds p.mu.
+func (p *progress) refusal() string {
+	if time.Since(p.failed) >= failureCounts {
+		return ""
+	}
+	return p.publish
+}
+
+// noteSize notes what the stream keeps.
+func (p *progress) noteSize(messages, bytes uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.messages, p.bytes = messages, bytes
+}
+
+// streamSize returns what the stream keeps, as far as is known.
+func (p *progress) streamSize() (messages, bytes uint64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.messages, p.bytes
+}
+
+// position returns the position of the last message that was applied.
+func (p *progress) position() journal.Position {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.at
+}
+
 // now returns the time of the stream.
 func (p *progress) now() time.Time {
 	p.mu.Lock()
@@ -102,17 +147,24 @@ func (p *progress) quiet() time.Duration {
 func (p *progress) refuses() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	switch {
-	case p.halted != "":
-		return p.halted
-	case p.away != "":
-		return p.away
-	case p.journal != "":
-		return p.journal
-	case p.current.IsZero():
-		return "the server is catching up with the stream"
+	if cause := cmp.Or(p.halted, p.away, p.journal); cause != "" || !p.current.IsZero() {
+		return cause
 	}
-	return ""
+	return catchingUp
+}
+
+// age returns how old what the server shows may be. Before it has caught up, that is about the age of the last message
+// that it has applied.
+func (p *progress) age() time.Duration {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	switch {
+	case !p.current.IsZero():
+		return time.Since(p.current)
+	case p.at.Time.IsZero():
+		return time.Since(p.since)
+	}
+	return max(time.Since(p.at.Time), 0)
 }
 
 // state fills in what is known of the stream. Without news for stale, the server is not ready.
@@ -130,22 +182,10 @@ func (p *progress) state(s *State, stale time.Duration) {
 	case p.halted != "":
 		s.Cause = p.halted
 	case p.current.IsZero():
-		s.Cause = "the server is catching up with the stream"
-	case s.Age > stale && p.journal != "":
-		s.Cause = p.journal
-	case s.Age > stale && p.away != "":
-		s.Cause = p.away
+		s.Cause = catchingUp
 	case s.Age > stale:
-		s.Cause = "the server has got nothing from the stream for a while"
-	default:
-		s.Caught = true
+		s.Cause = cmp.Or(p.journal, p.away, "the server has got nothing from the stream for a while")
 	}
-	if s.Refuses = s.Cause; s.Refuses == "" {
-		for _, cause := range []string{p.away, p.journal, p.refusal()} {
-			if cause != "" {
-				s.Refuses = cause
-				break
-			}
-		}
-	}
+	s.Caught = s.Cause == ""
+	s.Refuses = cmp.Or(s.Cause, p.away, p.journal, p.refusal())
 }

@@ -45,3 +45,49 @@ func TestAServerThatIsAlwaysALittleBehindIsReady(t *testing.T) {
 		}
 	})
 }
+
+// TestAFailureEnds looks at what keeps reports from being accepted after a message could not be published.
+func TestAFailureEnds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p progress
+		refuses := func() string {
+			p.confirm(1, time.Now()) // as happens every second
+			var s State
+			p.state(&s, 15*time.Second)
+			return s.Refuses
+		}
+		p.init(journal.Position{})
+		p.advance(journal.Position{Sequence: 1, ID: "a", Time: time.Now()}, 1)
+		require.Empty(t, refuses())
+		p.notePublished("the stream has no leader")
+		require.Equal(t, "the stream has no leader", refuses())
+		p.notePublished("")
+		require.Empty(t, refuses(), "another message could be published")
+
+		p.notePublished("the stream has no leader")
+		time.Sleep(failureCounts - time.Second)
+		require.NotEmpty(t, refuses())
+		time.Sleep(time.Second)
+		require.Empty(t, refuses(), "nobody has tried since")
+	})
+}
+
+// TestAge looks at the age of what a server shows, before and after it has caught up.
+func TestAge(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var p progress
+		p.init(journal.Position{})
+		time.Sleep(time.Second)
+		require.Equal(t, time.Second, p.age(), "a server without state: since it started")
+		p.init(journal.Position{Sequence: 1, ID: "a", Time: time.Now().Add(-time.Hour)})
+		require.Equal(t, time.Hour, p.age())
+		p.advance(journal.Position{Sequence: 2, ID: "b", Time: time.Now().Add(-time.Minute)}, 3)
+		require.Equal(t, time.Minute, p.age(), "there are more")
+		p.advance(journal.Position{Sequence: 3, ID: "c", Time: time.Now().Add(-time.Minute)}, 3)
+		require.Zero(t, p.age())
+		time.Sleep(time.Minute)
+		require.Equal(t, time.Minute, p.age(), "without news")
+		p.confirm(3, time.Now())
+		require.Zero(t, p.age())
+	})
+}

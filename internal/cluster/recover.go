@@ -21,12 +21,8 @@ func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, er
 	if err != nil {
 		return false, err
 	}
-	next := at.Sequence + 1
-	if at.Partial() {
-		next = at.Sequence
-	}
-	if next < info.State.FirstSeq {
-		m.Logger.Warn("this server was away for long: it starts from a snapshot", "applied", at.Sequence, "first", info.State.FirstSeq)
+	if nextAfter(at) < info.State.FirstSeq {
+		m.Logger.Warn("the stream no longer has the messages that this server needs next: it starts from a snapshot", "applied", at.Sequence, "first", info.State.FirstSeq)
 		return false, nil
 	}
 	if at.Sequence <= info.State.LastSeq {

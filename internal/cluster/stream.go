@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
+
+	"github.com/kubeagents/kubeagents/internal/access"
 )
 
 const (
@@ -15,9 +17,6 @@ const (
 	MaxMessageBytes = 1 << 20
 	// DuplicateWindow is how long the stream recognises a message that is published again, by its Nats-Msg-Id.
 	DuplicateWindow = 2 * time.Minute
-	// serversKept and signInsKept are how long those buckets keep an entry that is not renewed.
-	serversKept = 10 * time.Minute
-	signInsKept = 12 * time.Hour
 )
 
 // program is the mark on whatever this program makes in NATS.
@@ -75,8 +74,7 @@ func (c *Conn) ensure(ctx context.Context, want jetstream.StreamConfig, compare 
 // explainCreate says in words why a stream could not be made.
 func explainCreate(want jetstream.StreamConfig, err error) error {
 	if failed, ok := errors.AsType[*jetstream.APIError](err); ok {
-		const noPeers, noReplicas = 10005, 10074
-		if failed.ErrorCode == noPeers || failed.ErrorCode == noReplicas {
+		if failed.ErrorCode == codeClusterNoPeers || failed.ErrorCode == codeReplicasNotSupported {
 			return fmt.Errorf("make the NATS stream %s: NATS_REPLICAS is %d, and NATS has too few nodes for that: %w",
 				want.Name, want.Replicas, err)
 		}
@@ -134,8 +132,8 @@ func bucketConfigs(s Settings) []jetstream.StreamConfig {
 	snapshots := s.SnapshotsBucket()
 	return []jetstream.StreamConfig{
 		keyValue(s.LeasesBucket(), "Which server of KubeAgents does what only one may do", 0),
-		keyValue(s.ServersBucket(), "The servers of KubeAgents that run", serversKept),
-		keyValue(s.SignInsBucket(), "People's sign-ins to KubeAgents", signInsKept),
+		keyValue(s.ServersBucket(), "The servers of KubeAgents that run", PresenceKept),
+		keyValue(s.SignInsBucket(), "People's sign-ins to KubeAgents", access.SignedInFor),
 		{
 			Name:         "OBJ_" + snapshots,
 			Description:  "Snapshots of the state of KubeAgents",

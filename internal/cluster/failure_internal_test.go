@@ -20,8 +20,7 @@ func TestWhatMayHaveBeenPublished(t *testing.T) {
 		nats.ErrConnectionClosed: true, nats.ErrConnectionReconnecting: true, nats.ErrTimeout: true, context.DeadlineExceeded: true, context.Canceled: true,
 		nats.ErrNoResponders: false, jetstream.ErrNoStreamResponse: false, nats.ErrMaxPayload: false,
 	} {
-		_, _, unknown := causeOf(err)
-		require.Equal(t, want, unknown, "%v", err)
+		require.Equal(t, want, failureOf(err).unknown, "%v", err)
 	}
 }
 
