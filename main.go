@@ -302,7 +302,7 @@ func (a *app) openRecorder(ctx context.Context) (streamID string, err error) {
 	return a.member.StreamID(), nil
 }
 
-// applied tells everybody who keeps notes that some were written, by any server of the cluster.
+// applied passes on notes that a server of the cluster has written to everything that keeps notes.
 func (a *app) applied(notes []journal.Note) {
 	if a.push != nil {
 		a.push.Applied(notes)
@@ -323,7 +323,7 @@ func (a *app) catchUp(ctx context.Context) {
 	if err = errors.Join(err, a.devices.Load()); err != nil {
 		a.logger.Error("what the cluster keeps for notifications can't be read", "error", err.Error())
 	}
-	err = a.member.Told(func(text []byte) {
+	err = a.member.OnBroadcast(func(text []byte) {
 		var use notify.Use
 		if json.Unmarshal(text, &use) == nil {
 			a.notifier.Shared(use)
@@ -404,10 +404,9 @@ func (a *app) jobs() []func(context.Context) {
 		a.hub.Run,
 		func(ctx context.Context) { upkeep.Every(ctx, refreshEvery, func(time.Time) { a.devices.Refresh() }) },
 	}
-	switch {
-	case a.member != nil:
+	if a.member != nil { // the cluster's stream and its lead do the rest
 		jobs = append(jobs, a.catchUp)
-	default:
+	} else {
 		jobs = append(jobs, a.notifier.Run, func(ctx context.Context) { a.periodic().Expire(ctx, a.cfg.ExpiryInterval) })
 	}
 	if a.journal == nil {
@@ -519,7 +518,7 @@ func (a *app) openNotifier() (*notify.Notifier, []*watch.Files, error) {
 		o.Now = a.member.Now
 		o.Cluster = &notify.Cluster{Sender: a.member.LeaseHolder, Share: func(use notify.Use) {
 			if text, err := json.Marshal(use); err == nil {
-				a.member.Tell(text)
+				a.member.Broadcast(text)
 			}
 		}}
 	}

@@ -25,8 +25,8 @@ import (
 const (
 	joinPause = 2 * time.Second // between two attempts to join
 
-	// A tick is published if no message was applied for tickEvery, so that sessions expire in quiet. It is also how often
-	// the holder of the lease looks for sessions to evict.
+	// An empty message is published if none was applied for tickEvery, so that sessions expire though nobody reports. It is
+	// also how often the holder of the lease looks for sessions to evict.
 	tickEvery  = time.Second
 	evictLimit = 1000 // sessions evicted by one message
 
@@ -44,7 +44,7 @@ const (
 // MemberOptions are the options of [Join].
 type MemberOptions struct {
 	Settings Settings
-	Server   string // the name of this server, different from those of the others
+	Server   string // the name of this server, which no other one may have
 	Address  string // of this server, for the log of another one that has the same name
 	Version  string // of the program
 	DataDir  string
@@ -70,8 +70,8 @@ type Member struct {
 }
 
 // Join connects to NATS, makes the stream if there is none, and opens the journal. If the stream no longer has what the
-// journal needs next, it takes the place of the journal's state with the newest snapshot. It tries again until it
-// succeeds, unless the error can't go away by itself.
+// journal needs next, it replaces the journal's state with the newest snapshot. It tries again until it succeeds, unless
+// the error can't go away by itself.
 func Join(ctx context.Context, o MemberOptions) (*Member, error) {
 	m := &Member{MemberOptions: o, started: time.Now()}
 	for logged := ""; ; {
@@ -250,21 +250,20 @@ func (m *Member) publishFirst(ctx context.Context, first uint64, other error) er
 	}
 	text := (&journal.Message{Server: m.Server}).Encode(nil)
 	msg := &nats.Msg{Subject: m.Settings.Subject(), Data: text, Header: nats.Header{jetstream.MsgIDHeader: {newID()}}}
-	ack, err := m.conn.JetStream().PublishMsg(ctx, msg, jetstream.WithExpectStream(m.Settings.Stream), jetstream.WithExpectLastSequence(state.LastSeq))
-	var api *jetstream.APIError
-	switch {
-	case errors.As(err, &api) && api.ErrorCode == jetstream.JSErrCodeStreamWrongLastSequence:
-		return other
-	case err != nil:
-		return err
-	case ack.Sequence != first:
-		return &fatalError{fmt.Errorf("the NATS stream %s begins at %d, and this server needs one that begins at %d: set NATS_STREAM to a new name", m.Settings.Stream, ack.Sequence, first)}
+	ack, err := m.conn.JetStream().PublishMsg(ctx, msg,
+		jetstream.WithExpectStream(m.Settings.Stream), jetstream.WithExpectLastSequence(state.LastSeq))
+	if err != nil {
+		return err // if another server was faster, the next attempt to join finds its message
+	}
+	if ack.Sequence != first {
+		return &fatalError{fmt.Errorf("the NATS stream %s begins at %d, and this server needs one that begins at %d: "+
+			"set NATS_STREAM to a new name", m.Settings.Stream, ack.Sequence, first)}
 	}
 	return nil
 }
 
-// startAnew takes the place of the journal's state with the newest snapshot from which the stream goes on or, if there is
-// none and the stream still has all messages, with nothing.
+// startAnew replaces the journal's state with the newest snapshot from which the stream goes on or, if there is none and
+// the stream still has all messages, with nothing.
 func (m *Member) startAnew(ctx context.Context) error {
 	snapshots, info, err := m.usable(ctx)
 	if err != nil {
@@ -375,17 +374,15 @@ func (m *Member) logOptions(st *store.Store, registry *metrics.Metrics, notes fu
 // requester returns a log that only makes requests to the stream. It can be used before [Member.Log] is called.
 func (m *Member) requester() *Log { return &Log{LogOptions: m.logOptions(nil, nil, nil)} }
 
-// Tell tells the other servers something that is worth nothing later, such as that a person looks at a page. It does not
-// wait, and nobody is told what is said while NATS can't be reached.
-func (m *Member) Tell(text []byte) {
-	m.conn.NATS().Publish(m.tellSubject(), text) //nolint:errcheck // see above
+// Broadcast sends all servers something that soon no longer matters, such as that a person looks at a page. It is not
+// stored, and is lost if NATS can't be reached. Broadcast does not wait.
+func (m *Member) Broadcast(text []byte) {
+	m.conn.NATS().Publish(m.Settings.BroadcastSubject(), text) //nolint:errcheck // see above
 }
 
-func (m *Member) tellSubject() string { return m.Settings.Stream + ".tell" }
-
-// Told calls hear with what other servers, and this one, say by Tell.
-func (m *Member) Told(hear func(text []byte)) error {
-	_, err := m.conn.NATS().Subscribe(m.tellSubject(), func(msg *nats.Msg) { hear(msg.Data) })
+// OnBroadcast calls receive with what other servers, and this one, broadcast from now on.
+func (m *Member) OnBroadcast(receive func(text []byte)) error {
+	_, err := m.conn.NATS().Subscribe(m.Settings.BroadcastSubject(), func(msg *nats.Msg) { receive(msg.Data) })
 	return err
 }
 

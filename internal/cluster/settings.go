@@ -23,6 +23,9 @@ type Settings struct {
 // Subject returns the subject of the stream's messages.
 func (s Settings) Subject() string { return s.Stream + ".log" }
 
+// BroadcastSubject returns the subject of what servers tell each other without storing it.
+func (s Settings) BroadcastSubject() string { return s.Stream + ".tell" }
+
 // LeasesBucket returns the name of the key-value bucket of the lease.
 func (s Settings) LeasesBucket() string { return s.Stream + "_LEASES" }
 
