@@ -24,7 +24,7 @@ func TestCheckNodes(t *testing.T) {
 			for urls, monitors := range map[string][]string{"none": nil, "all": node.MonitorURLs()} {
 				settings := settingsFor(node.URL())
 				settings.MonitorURLs = monitors
-				var l logs
+				var l lines
 				c := connected(t, settings, &l)
 				stream, err := c.Ensure(t.Context(), 0)
 				require.NoError(t, err)
@@ -52,9 +52,9 @@ func TestCheckNodesOfCluster(t *testing.T) {
 	nodes := natstest.Start(t, 3)
 	settings := settingsFor(nodes.URLs()...)
 	settings.Replicas = 3
-	check := func(monitors ...string) (*logs, error) {
+	check := func(monitors ...string) (*lines, error) {
 		settings.MonitorURLs = monitors
-		var l logs
+		var l lines
 		c := connected(t, settings, &l)
 		stream, err := c.Ensure(t.Context(), 0)
 		require.NoError(t, err)
@@ -87,7 +87,7 @@ func TestCheckNodesByOthers(t *testing.T) {
 	t.Parallel()
 	node := natstest.Start(t, 1)
 	settings := settingsFor(node.URL())
-	var l logs
+	var l lines
 	stream, err := connected(t, settings, &l).Ensure(t.Context(), 0)
 	require.NoError(t, err)
 	page := func(version string, always bool) http.HandlerFunc {

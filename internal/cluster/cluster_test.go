@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"context"
-	"io"
 	"log/slog"
 	"strings"
 	"sync"
@@ -19,7 +18,7 @@ import (
 // soon is how long a test waits for what should happen at once.
 const soon = 30 * time.Second
 
-func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // connect returns a connection of its own to the servers.
 func connect(t *testing.T, c *natstest.Cluster, options ...nats.Option) jetstream.JetStream {
@@ -76,3 +75,5 @@ func (l *lines) String() string {
 	defer l.mu.Unlock()
 	return l.text.String()
 }
+
+func (l *lines) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }

@@ -1,7 +1,6 @@
 package cluster_test
 
 import (
-	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -10,7 +9,6 @@ import (
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"fmt"
-	"log/slog"
 	"math/big"
 	"net"
 	"os"
@@ -35,33 +33,13 @@ import (
 // A password that no log and no error may contain.
 const secret = "s3cr3t-of-the-test"
 
-// logs collects what a connection logs.
-type logs struct {
-	mu   sync.Mutex
-	text bytes.Buffer
-}
-
-func (l *logs) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.Write(p)
-}
-
-func (l *logs) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.text.String()
-}
-
-func (l *logs) logger() *slog.Logger { return slog.New(slog.NewTextHandler(l, nil)) }
-
 // settingsFor returns settings that reach nodes without credentials.
 func settingsFor(urls ...string) cluster.Settings {
 	return cluster.Settings{URLs: urls, Stream: "KUBEAGENTS", Replicas: 1}
 }
 
 // connected connects, and closes the connection at the end of the test.
-func connected(t *testing.T, settings cluster.Settings, l *logs) *cluster.Conn {
+func connected(t *testing.T, settings cluster.Settings, l *lines) *cluster.Conn {
 	t.Helper()
 	c, err := cluster.Connect(t.Context(), settings, l.logger())
 	require.NoError(t, err)
@@ -237,7 +215,7 @@ func TestConnectWays(t *testing.T) {
 			node := natstest.Start(t, 1, way.node)
 			settings := settingsFor(node.URL())
 			way.settings(&settings)
-			var l logs
+			var l lines
 			c := connected(t, settings, &l)
 			_, err := c.Ensure(t.Context(), 0)
 			require.NoError(t, err)
@@ -325,7 +303,7 @@ func TestConnectRefused(t *testing.T) {
 			settings := settingsFor(node.URL())
 			settings.MonitorURLs = node.MonitorURLs()
 			refusal.settings(&settings)
-			var l logs
+			var l lines
 			_, err := cluster.Connect(t.Context(), settings, l.logger())
 			require.Error(t, err)
 			for _, want := range refusal.want {
@@ -346,7 +324,7 @@ func TestConnectTooOld(t *testing.T) {
 		t.Run(version, func(t *testing.T) {
 			t.Parallel()
 			url, received := greeter(t, version)
-			var l logs
+			var l lines
 			_, err := cluster.Connect(t.Context(), settingsFor(url), l.logger())
 			require.Error(t, err, "it is no whole NATS server")
 			if refused {
@@ -395,7 +373,7 @@ func TestReconnectTooOld(t *testing.T) {
 	t.Parallel()
 	node := natstest.Start(t, 1)
 	old, received := greeter(t, "2.10.0")
-	var l logs
+	var l lines
 	c := connected(t, settingsFor(node.URL(), old), &l)
 	node.Node(0).Stop()
 	require.Eventually(t, func() bool {
@@ -413,7 +391,7 @@ func TestConnectEnds(t *testing.T) {
 	defer func() { _ = listener.Close() }()
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	var l logs
+	var l lines
 	_, err = cluster.Connect(ctx, settingsFor("nats://"+listener.Addr().String()), l.logger())
 	require.ErrorIs(t, err, context.Canceled)
 }
@@ -444,7 +422,7 @@ func TestCredentialsAreReadAgain(t *testing.T) {
 			settings := settingsFor()
 			node := natstest.Start(t, 1, way(&settings))
 			settings.URLs = node.URLs()
-			var l logs
+			var l lines
 			c := connected(t, settings, &l)
 			node.Node(0).Restart()
 			require.Eventually(t, func() bool {
@@ -465,7 +443,7 @@ func TestWrongCredentialsLater(t *testing.T) {
 	node := natstest.Start(t, 1, func(o *natsserver.Options) { o.Username, o.Password = "kube", password })
 	settings := settingsFor(node.URL())
 	settings.User, settings.PasswordFile = "kube", newFiles(t).write("password", secret)
-	var l logs
+	var l lines
 	c := connected(t, settings, &l)
 	password = "another"
 	node.Node(0).Restart()
@@ -486,7 +464,7 @@ func TestConnectionLost(t *testing.T) {
 	natstest.Long(t)
 	t.Parallel()
 	nodes := natstest.Start(t, 3)
-	var l logs
+	var l lines
 	settings := settingsFor(nodes.URLs()...)
 	settings.Replicas = 3
 	c := connected(t, settings, &l)

@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"context"
-	"log/slog"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -84,7 +83,7 @@ func startLog(t *testing.T, js *oddStream) *cluster.Log {
 	require.NoError(t, err)
 	st := store.New(memberStore)
 	l := cluster.NewLog(cluster.LogOptions{JetStream: js, Stream: "KUBEAGENTS", Subject: "KUBEAGENTS.log", Server: "one", Store: st, Journal: j,
-		Metrics: metrics.New(st, "test"), Logger: slog.New(slog.DiscardHandler), Stale: 15 * time.Second})
+		Metrics: metrics.New(st, "test"), Logger: silent(), Stale: 15 * time.Second})
 	require.NoError(t, j.Replay(t.Context(), st, memberStore.HistoryLimit, time.Now(), func(journal.Progress) {}))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -101,7 +100,7 @@ func startLog(t *testing.T, js *oddStream) *cluster.Log {
 // newOddStream makes a stream on one node.
 func newOddStream(t *testing.T) *oddStream {
 	nodes := natstest.Start(t, 1)
-	js := adminOf(t, nodes)
+	js := connect(t, nodes)
 	_, err := js.CreateStream(t.Context(), jetstream.StreamConfig{Name: "KUBEAGENTS", Subjects: []string{"KUBEAGENTS.log"}, AllowDirect: true})
 	require.NoError(t, err)
 	return &oddStream{JetStream: js, nodes: nodes}

@@ -3,7 +3,6 @@ package cluster
 import (
 	"context"
 	"fmt"
-	"io"
 	"log/slog"
 	"math/rand/v2"
 	"sync"
@@ -17,7 +16,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-func silent() *slog.Logger { return slog.New(slog.NewTextHandler(io.Discard, nil)) }
+func silent() *slog.Logger { return slog.New(slog.DiscardHandler) }
 
 // TestLeaseHasOneHolder checks that the work of one server never runs while that of another does, whatever the network
 // does to requests and answers. The servers' only common clock is that of the test. Work returns as its context ends.

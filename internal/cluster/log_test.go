@@ -4,7 +4,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"log/slog"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -37,7 +36,7 @@ type member struct {
 func newMember(t *testing.T, nodes *natstest.Cluster, name string, replicas int) *member {
 	m := &member{options: cluster.MemberOptions{
 		Settings: cluster.Settings{URLs: nodes.URLs(), Stream: "KUBEAGENTS", Replicas: replicas}, Server: name, Version: "test",
-		DataDir: t.TempDir(), Stale: 15 * time.Second, Logger: slog.New(slog.DiscardHandler),
+		DataDir: t.TempDir(), Stale: 15 * time.Second, Logger: silent(),
 	}}
 	m.options.Open = func() (*journal.Journal, error) {
 		dir, err := datadir.Prepare(m.options.DataDir, journal.Lock)

@@ -55,7 +55,7 @@ func TestMetrics(t *testing.T) {
 	require.Zero(t, one.metric(t, "snapshot_failures_total"))
 	require.Zero(t, two.metric(t, "snapshot_position"))
 
-	js := adminOf(t, nodes)
+	js := connect(t, nodes)
 	limit := func(bytes int64) {
 		stream, err := js.Stream(t.Context(), "KUBEAGENTS")
 		require.NoError(t, err)

@@ -3,13 +3,11 @@ package cluster_test
 import (
 	"context"
 	"fmt"
-	"log/slog"
 	"os"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/require"
 
@@ -21,16 +19,6 @@ import (
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
-
-// adminOf returns JetStream's interface for an operator.
-func adminOf(t *testing.T, nodes *natstest.Cluster) jetstream.JetStream {
-	conn, err := nats.Connect(nodes.URL())
-	require.NoError(t, err)
-	t.Cleanup(conn.Close)
-	js, err := jetstream.New(conn)
-	require.NoError(t, err)
-	return js
-}
 
 // TestANewServerStartsFromASnapshot joins a server, and one that was away, after the stream was trimmed.
 func TestANewServerStartsFromASnapshot(t *testing.T) {
@@ -46,7 +34,7 @@ func TestANewServerStartsFromASnapshot(t *testing.T) {
 	}
 	require.Eventually(t, func() bool { // once the journal has recorded a later position, everything before it is in the snapshot
 		require.NoError(t, one.Snapshot(t.Context()))
-		stream, err := adminOf(t, nodes).Stream(t.Context(), "KUBEAGENTS")
+		stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
 		require.NoError(t, err)
 		return stream.CachedInfo().State.FirstSeq > 40
 	}, time.Minute, 10*time.Millisecond)
@@ -107,7 +95,7 @@ func TestAServerThatIsStoppedWhileItBeginsAStream(t *testing.T) {
 		m, err := cluster.Join(t.Context(), one.options)
 		require.NoError(t, err)
 		require.NoError(t, m.Journal.Close())
-		js := adminOf(t, nodes)
+		js := connect(t, nodes)
 		require.NoError(t, js.DeleteObjectStore(t.Context(), one.options.Settings.SnapshotsBucket()))
 	}
 	join()
@@ -135,7 +123,7 @@ func TestWhatTheStreamLosesIsPublishedAgain(t *testing.T) {
 	requireEqual(t, []*member{one, two})
 	one.stop()
 	two.stop()
-	require.NoError(t, adminOf(t, nodes).DeleteStream(t.Context(), "KUBEAGENTS"))
+	require.NoError(t, connect(t, nodes).DeleteStream(t.Context(), "KUBEAGENTS"))
 
 	fresh.start(t)
 	for i := range 5 {
@@ -163,7 +151,7 @@ func TestASnapshotOfALostStreamIsNotUsed(t *testing.T) {
 	}
 	require.NoError(t, one.Snapshot(t.Context()))
 	one.stop()
-	require.NoError(t, adminOf(t, nodes).DeleteStream(t.Context(), "KUBEAGENTS"))
+	require.NoError(t, connect(t, nodes).DeleteStream(t.Context(), "KUBEAGENTS"))
 
 	fresh.start(t)
 	fresh.report(t, "t0", "new")
@@ -174,7 +162,7 @@ func TestASnapshotOfALostStreamIsNotUsed(t *testing.T) {
 	require.NoError(t, fresh.Snapshot(t.Context()))
 	added.stop()
 	require.NoError(t, os.RemoveAll(added.options.DataDir))
-	stream, err := adminOf(t, nodes).Stream(t.Context(), "KUBEAGENTS")
+	stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(fresh.State().Position.Sequence)))
 	fresh.report(t, "t0", "later")
@@ -199,7 +187,7 @@ func TestAMessageAppliedInPartThatTheStreamNoLongerHas(t *testing.T) {
 	require.NoError(t, j.Close())
 	one.report(t, "t", "second")
 	require.NoError(t, one.Snapshot(t.Context()))
-	stream, err := adminOf(t, nodes).Stream(t.Context(), "KUBEAGENTS")
+	stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(at.Sequence+1)))
 	away.start(t)
@@ -222,7 +210,7 @@ func TestARunningServerNoticesALoss(t *testing.T) {
 	go func() { ended <- m.Run(t.Context(), nil, func(ctx context.Context, _ *cluster.Box) { <-ctx.Done() }) }()
 	require.NoError(t, m.AwaitCaughtUp(t.Context()))
 	one.report(t, "t", "first")
-	js := adminOf(t, nodes)
+	js := connect(t, nodes)
 	stream, err := js.Stream(t.Context(), "KUBEAGENTS")
 	require.NoError(t, err)
 	config := stream.CachedInfo().Config
@@ -255,7 +243,7 @@ func TestAServerThatIsBackOnNATSLogsIt(t *testing.T) {
 	nodes := natstest.Start(t, 1)
 	var log lines
 	one := newMember(t, nodes, "one", 1)
-	one.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	one.options.Logger = log.logger()
 	one.start(t)
 	nodes.Node(0).Restart()
 	eventually(t, "the loss is logged", func() bool { return strings.Contains(log.String(), "lost the connection to NATS") })

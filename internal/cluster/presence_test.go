@@ -1,7 +1,6 @@
 package cluster_test
 
 import (
-	"log/slog"
 	"slices"
 	"strings"
 	"testing"
@@ -53,7 +52,7 @@ func TestTwoServersWithOneName(t *testing.T) {
 	nodes := natstest.Start(t, 1)
 	var log lines
 	one, other := newMember(t, nodes, "hub", 1), newMember(t, nodes, "hub", 1)
-	one.options.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	one.options.Logger = log.logger()
 	other.options.Address = "10.0.0.2:8080"
 	one.start(t)
 	other.start(t)

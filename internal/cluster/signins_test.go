@@ -2,7 +2,6 @@ package cluster_test
 
 import (
 	"context"
-	"log/slog"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -83,7 +82,7 @@ func newServer(t *testing.T, c *natstest.Cluster, line string) *server {
 	s := &server{log: &lines{}}
 	var shared atomic.Pointer[cluster.SignIns]
 	js := connect(t, c, nats.ReconnectHandler(func(*nats.Conn) { shared.Load().Reconnected() }))
-	shared.Store(cluster.NewSignIns(bucket(t, js, signInsBucket), slog.New(slog.NewTextHandler(s.log, nil))))
+	shared.Store(cluster.NewSignIns(bucket(t, js, signInsBucket), s.log.logger()))
 	s.tokens = access.NewKeyring(store.New(store.Options{}), access.Limits{})
 	_, err := s.tokens.Load([]byte(line))
 	require.NoError(t, err)

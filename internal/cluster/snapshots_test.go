@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"errors"
 	"io"
-	"log/slog"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -74,7 +73,7 @@ func openJournal(t *testing.T, dir string) *journal.Journal {
 	t.Helper()
 	home, err := datadir.Prepare(dir, journal.Lock)
 	require.NoError(t, err)
-	j, err := journal.Open(journal.Options{Dir: home, Logger: slog.New(slog.DiscardHandler)})
+	j, err := journal.Open(journal.Options{Dir: home, Logger: silent()})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, j.Close()) })
 	return j

@@ -19,7 +19,7 @@ import (
 func TestEnsure(t *testing.T) {
 	t.Parallel()
 	node := natstest.Start(t, 1)
-	var l logs
+	var l lines
 	settings := settingsFor(node.URL())
 	c := connected(t, settings, &l)
 	stream, err := c.Ensure(t.Context(), 1000)
@@ -67,7 +67,7 @@ func TestEnsureAtOnce(t *testing.T) {
 	var wait sync.WaitGroup
 	first := make([]uint64, 6)
 	for i := range first {
-		var l logs
+		var l lines
 		settings := settingsFor(nodes.URLs()[i%3:]...)
 		settings.Replicas = 3
 		c := connected(t, settings, &l)
@@ -93,7 +93,7 @@ func TestEnsureAtOnce(t *testing.T) {
 func TestEnsureRefuses(t *testing.T) {
 	t.Parallel()
 	node := natstest.Start(t, 1)
-	var l logs
+	var l lines
 	made := connected(t, settingsFor(node.URL()), &l)
 	stream, err := made.Ensure(t.Context(), 0)
 	require.NoError(t, err)
@@ -152,7 +152,7 @@ func TestEnsureRefuses(t *testing.T) {
 			require.NoError(t, err)
 			before := existing.CachedInfo().Config
 
-			var l logs
+			var l lines
 			c := connected(t, settings, &l)
 			_, err = c.Ensure(t.Context(), 0)
 			for _, want := range difference.want {
@@ -201,7 +201,7 @@ func TestEnsureRefusesNodes(t *testing.T) {
 			node := natstest.Start(t, 1, refusal.node)
 			settings := settingsFor(node.URL())
 			refusal.settings(&settings)
-			var l logs
+			var l lines
 			c := connected(t, settings, &l)
 			if refusal.prepare != nil {
 				require.NoError(t, refusal.prepare(c.JetStream()))
@@ -239,7 +239,7 @@ func TestLeastPermissions(t *testing.T) {
 		}}}
 	})
 	settings := settingsFor(strings.Replace(node.URL(), "://", "://kube:"+secret+"@", 1))
-	var l logs
+	var l lines
 	c := connected(t, settings, &l)
 	stream, err := c.Ensure(t.Context(), 0)
 	require.NoError(t, err)
