@@ -153,7 +153,7 @@ func (p *progress) refuses() string {
 	return catchingUp
 }
 
-// age returns how old what the server shows may be. Before it has caught up, that is about the age of the last message
+// age returns how old the data may be that the server shows. Before it has caught up, that is about the age of the last message
 // that it has applied.
 func (p *progress) age() time.Duration {
 	p.mu.Lock()

@@ -10,7 +10,7 @@ import (
 type Cluster struct {
 	Position  uint64        // sequence of the last message that it has applied
 	Behind    uint64        // messages that it has not applied yet
-	Age       time.Duration // of what it shows
+	Age       time.Duration // of the data that it shows, at most
 	Writable  bool          // it can record reports in the stream
 	LeaseHeld bool          // it acts for the cluster
 	Servers   int           // that are live
@@ -88,7 +88,7 @@ type clusterCollector struct{ state func() Cluster }
 var (
 	positionDesc         = desc("cluster_position", "Sequence of the last message of the stream that this server has applied.")
 	behindDesc           = desc("cluster_messages_behind", "Messages of the stream that this server has not applied yet, as far as it knows.")
-	ageDesc              = desc("cluster_data_age_seconds", "How old what this server shows may be.")
+	ageDesc              = desc("cluster_data_age_seconds", "How old the data that this server shows may be.")
 	streamWritableDesc   = desc("cluster_writable", "Whether this server can record reports in the stream: 1, or 0 if not.")
 	leaseDesc            = desc("cluster_lease_held", "Whether this server holds the lease, and so acts for the cluster: 1, or 0 if not.")
 	serversDesc          = desc("cluster_servers", "Servers that are live, this one included, as far as this server knows.")
