@@ -58,15 +58,11 @@ func followChanges(t *testing.T, g *group) *follower {
 	return f
 }
 
-func (f *follower) server(i int) string {
-	f.group.mu.RLock()
-	defer f.group.mu.RUnlock()
-	return "http://" + f.group.servers[i].address
-}
+func (f *follower) url(server int) string { return "http://" + f.group.server(server).address }
 
 // readFrom reads changes from a server until the stream ends.
 func (f *follower) readFrom(ctx context.Context, server int) error {
-	address := f.server(server)
+	address := f.url(server)
 	if f.lastID == "" {
 		if err := f.list(ctx, address); err != nil {
 			return err
@@ -210,7 +206,7 @@ func (f *follower) requireComplete(t *testing.T) {
 	var listed, known map[key]followed
 	for began := time.Now(); time.Since(began) < chaosPatience; time.Sleep(10 * time.Millisecond) {
 		var err error
-		listed, _, err = listAll(t.Context(), f.server(0))
+		listed, _, err = listAll(t.Context(), f.url(0))
 		require.NoError(t, err)
 		f.mu.Lock()
 		known = maps.Clone(f.sessions)

@@ -195,10 +195,7 @@ func (c *chaos) writeOne(first int, k key, n int) bool {
 	body := fmt.Sprintf(`{"agent_id":%q,"session_topic":%q,"status":%q,"message":"%d","report_id":"%s-%d","ttl_minutes":1}`, k.agent, k.topic, status, n, k.topic, n)
 	began := time.Now()
 	for try := 0; time.Since(began) < chaosPatience && c.t.Context().Err() == nil; try++ {
-		c.mu.RLock()
-		s := c.servers[(first+try)%len(c.servers)]
-		c.mu.RUnlock()
-		w := s.do(http.MethodPost, "/webhook/status", body)
+		w := c.server(first+try).do(http.MethodPost, "/webhook/status", body)
 		if w.Code == http.StatusOK {
 			c.acked.Add(1)
 			return true
@@ -237,11 +234,7 @@ func (c *chaos) requireAlike(position string, sessions map[key]int) {
 func (c *chaos) requireReadAlike(position, target string) (next string) {
 	c.t.Helper()
 	if !strings.Contains(target, "after=") { // the address of the next page has it
-		separator := "?"
-		if strings.Contains(target, "?") {
-			separator = "&"
-		}
-		target += separator + "after=" + position
+		target = readAfter(position, target)
 	}
 	var answers []string
 	for began := time.Now(); time.Since(began) < chaosPatience; {

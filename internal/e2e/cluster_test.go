@@ -26,39 +26,43 @@ type group struct {
 
 func startGroup(t *testing.T, nodes *natstest.Cluster, environment ...string) *group {
 	t.Helper()
-	f := &group{}
+	g := &group{}
 	for i := range 3 {
-		f.environment = append(f.environment, append([]string{"NATS_URL=" + nodes.URL(), "DATA_DIR=" + t.TempDir(), fmt.Sprint("SERVER_NAME=hub-", i)}, environment...))
-		f.servers = append(f.servers, start(t, f.environment[i]...))
+		g.environment = append(g.environment, append([]string{"NATS_URL=" + nodes.URL(), "DATA_DIR=" + t.TempDir(), fmt.Sprint("SERVER_NAME=hub-", i)}, environment...))
+		g.servers = append(g.servers, start(t, g.environment[i]...))
 	}
-	f.awaitReady(t)
-	return f
+	g.awaitReady(t)
+	return g
 }
 
 // awaitReady waits until each server takes reports.
-func (f *group) awaitReady(t *testing.T) {
+func (g *group) awaitReady(t *testing.T) {
 	t.Helper()
-	for _, s := range f.servers {
+	for _, s := range g.servers {
 		require.Eventually(t, func() bool { return s.do(http.MethodGet, "/health/ready", "").Code == http.StatusOK }, time.Minute, 10*time.Millisecond, "%s", s.stderr)
 	}
 }
 
+// server returns the server that has the place of i, if they take turns.
+func (g *group) server(i int) *process {
+	g.mu.RLock()
+	defer g.mu.RUnlock()
+	return g.servers[i%len(g.servers)]
+}
+
 // replace starts a server again that has ended.
-func (f *group) replace(t *testing.T, i int) {
+func (g *group) replace(t *testing.T, i int) {
 	t.Helper()
-	s := start(t, f.environment[i]...)
-	f.mu.Lock()
-	f.servers[i] = s
-	f.mu.Unlock()
+	s := start(t, g.environment[i]...)
+	g.mu.Lock()
+	g.servers[i] = s
+	g.mu.Unlock()
 }
 
 // report reports to the servers in turn, and again to the next one until one takes the report.
-func (f *group) report(t *testing.T, first int, body string) (position string) {
+func (g *group) report(t *testing.T, first int, body string) (position string) {
 	for try := range 600 {
-		f.mu.RLock()
-		s := f.servers[(first+try)%len(f.servers)]
-		f.mu.RUnlock()
-		w := s.do(http.MethodPost, "/webhook/status", body)
+		w := g.server(first+try).do(http.MethodPost, "/webhook/status", body)
 		if w.Code == http.StatusOK {
 			return w.Header().Get("X-Position")
 		}
@@ -68,17 +72,21 @@ func (f *group) report(t *testing.T, first int, body string) (position string) {
 	return ""
 }
 
+// readAfter returns the target of a read that waits for a position.
+func readAfter(position, target string) string {
+	if strings.Contains(target, "?") {
+		return target + "&after=" + position
+	}
+	return target + "?after=" + position
+}
+
 // requireEqual requires that all servers answer reads alike, as they are after a position.
-func (f *group) requireEqual(t *testing.T, position string) {
+func (g *group) requireEqual(t *testing.T, position string) {
 	t.Helper()
 	for _, target := range []string{"/api/sessions?limit=1000", "/api/agents?limit=1000", "/api/agents/agent-1/status?limit=1000", "/api/agents/agent-1/sessions/session-1?limit=1000", "/api/summary"} {
 		var first string
-		for i, s := range f.servers {
-			after := "?"
-			if strings.Contains(target, "?") {
-				after = "&"
-			}
-			w := s.do(http.MethodGet, target+after+"after="+position, "")
+		for i, s := range g.servers {
+			w := s.do(http.MethodGet, readAfter(position, target), "")
 			require.Equal(t, http.StatusOK, w.Code, w.Body)
 			if i == 0 {
 				first = w.Body.String()
@@ -88,11 +96,11 @@ func (f *group) requireEqual(t *testing.T, position string) {
 	}
 }
 
-// TestClusterUnderUpgrades upgrades three servers one after another and kills one while clients report to all of them. Everything that
-// was acknowledged is there once, at each of them.
+// TestClusterUnderUpgrades upgrades three servers one after another and kills one while clients report to all of them.
+// Everything that was acknowledged is there once, at each of them.
 func TestClusterUnderUpgrades(t *testing.T) {
 	natstest.Long(t)
-	f := startGroup(t, natstest.Start(t, 3))
+	g := startGroup(t, natstest.Start(t, 3))
 	var acknowledged atomic.Int64
 	stop := make(chan struct{})
 	var writers sync.WaitGroup
@@ -104,22 +112,22 @@ func TestClusterUnderUpgrades(t *testing.T) {
 					return
 				default:
 				}
-				f.report(t, w+n, fmt.Sprintf(`{"agent_id":"agent-%d","session_topic":"session-%d","status":"running","message":"%d","report_id":"%d-%d"}`, w, w, n, w, n))
+				g.report(t, w+n, fmt.Sprintf(`{"agent_id":"agent-%d","session_topic":"session-%d","status":"running","message":"%d","report_id":"%d-%d"}`, w, w, n, w, n))
 				acknowledged.Add(1)
 			}
 		})
 	}
 	for i := range 3 {
-		require.Zero(t, f.servers[i].stop(t), "%s", f.servers[i].stderr)
-		f.replace(t, i)
+		require.Zero(t, g.servers[i].stop(t), "%s", g.servers[i].stderr)
+		g.replace(t, i)
 	}
-	f.servers[1].kill(t)
-	f.replace(t, 1)
+	g.servers[1].kill(t)
+	g.replace(t, 1)
 	close(stop)
 	writers.Wait()
-	f.awaitReady(t)
-	last := f.report(t, 0, `{"agent_id":"agent-1","session_topic":"last","status":"success"}`)
-	f.requireEqual(t, last)
+	g.awaitReady(t)
+	last := g.report(t, 0, `{"agent_id":"agent-1","session_topic":"last","status":"success"}`)
+	g.requireEqual(t, last)
 	total := 0
 	for w := range 8 {
 		var page struct {
@@ -127,7 +135,7 @@ func TestClusterUnderUpgrades(t *testing.T) {
 		}
 		seen := map[string]bool{}
 		for target := fmt.Sprintf("/api/agents/agent-%d/sessions/session-%d?limit=1000", w, w); target != ""; {
-			target = f.servers[w%3].get(t, target, &page)
+			target = g.servers[w%3].get(t, target, &page)
 			for _, status := range page.StatusHistory {
 				require.False(t, seen[status.Message], "twice")
 				seen[status.Message] = true
@@ -136,7 +144,7 @@ func TestClusterUnderUpgrades(t *testing.T) {
 		total += len(seen)
 	}
 	require.EqualValues(t, acknowledged.Load(), total)
-	for _, s := range f.servers {
+	for _, s := range g.servers {
 		require.NoError(t, s.cmd.Process.Signal(syscall.SIGTERM))
 	}
 	t.Log(total, "reports")
