@@ -243,7 +243,7 @@ func (c *Conn) disconnected(err error) {
 	c.logger.Warn("lost the connection to NATS", "node", c.node, "error", c.explain(err))
 }
 
-// failed logs why a new connection fails, unless it is enough to wait.
+// failed logs why a new connection fails if waiting does not help.
 func (c *Conn) failed(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -316,7 +316,7 @@ func (c *Conn) checkJetStream(ctx context.Context) error {
 func (c *Conn) ask(ctx context.Context, request func(context.Context) error) error {
 	for {
 		err := c.askOnce(ctx, request)
-		if err == nil || !passes(err) {
+		if err == nil || !temporary(err) {
 			return err
 		}
 		select {

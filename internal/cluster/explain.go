@@ -91,8 +91,8 @@ func needsOperator(err error) bool {
 	return refused(err) || errors.Is(err, errTooOld)
 }
 
-// passes reports whether a request to JetStream that failed so may succeed in a moment.
-func passes(err error) bool {
+// temporary reports whether a request to JetStream that failed so may succeed in a moment.
+func temporary(err error) bool {
 	if failed, ok := errors.AsType[*jetstream.APIError](err); ok {
 		return failed.ErrorCode == codeClusterNotAvailable || failed.ErrorCode == codeClusterNotLeader
 	}

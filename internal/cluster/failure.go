@@ -43,7 +43,8 @@ func failureOf(err error) failure {
 		// The connection may have been closed before the answer came.
 		return failure{"the server is stopping", metrics.PublishUnreachable, false, true}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, nats.ErrTimeout):
-		return failure{"the stream does not answer: NATS is slow, or most of its nodes are away", metrics.PublishTimeout, true, true}
+		return failure{"the stream does not answer: NATS is slow, or most of its nodes are away",
+			metrics.PublishTimeout, true, true}
 	}
 	return failure{"NATS can't be reached", metrics.PublishUnreachable, true, true}
 }
@@ -57,7 +58,8 @@ func failureOfAPI(api *jetstream.APIError) failure {
 	case jetstream.JSErrCodeStreamNotFound:
 		return failure{"the stream does not exist", metrics.PublishNoLeader, true, false}
 	case codeStreamStoreFailed:
-		return failure{"the stream can't store a message: it is full, or the disk of NATS is", metrics.PublishNoRoom, false, false}
+		return failure{"the stream can't store a message: it is full, or the disk of NATS is",
+			metrics.PublishNoRoom, false, false}
 	case codeStreamSealed:
 		return failure{"the stream is sealed", metrics.PublishRefused, false, false}
 	}
@@ -68,7 +70,8 @@ func failureOfAPI(api *jetstream.APIError) failure {
 // countFailure counts a message that could not be published within ctx, unless the server is stopping or the message is
 // no longer wanted.
 func (l *Log) countFailure(ctx context.Context, err error) {
-	if errors.Is(ctx.Err(), context.Canceled) || errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionDraining) {
+	if errors.Is(ctx.Err(), context.Canceled) ||
+		errors.Is(err, nats.ErrConnectionClosed) || errors.Is(err, nats.ErrConnectionDraining) {
 		return
 	}
 	l.Metrics.CountPublishFailure(failureOf(err).counted)

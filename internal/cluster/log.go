@@ -228,7 +228,9 @@ func (l *Log) publish(ctx context.Context, m *journal.Message) (*publication, er
 		if errors.Is(ctx.Err(), context.DeadlineExceeded) {
 			l.Metrics.CountPublishFailure(metrics.PublishNotApplied)
 		}
-		return nil, &recorder.Unavailable{Cause: "the server has not got its own message from the stream in time", Unknown: true, Err: ctx.Err()}
+		return nil, &recorder.Unavailable{
+			Cause: "the server has not received its own message from the stream in time", Unknown: true, Err: ctx.Err(),
+		}
 	}
 }
 
@@ -254,11 +256,12 @@ func (l *Log) send(ctx context.Context, data []byte, id string) (sequence uint64
 }
 
 // attempt publishes a message once, and returns its sequence.
-func (l *Log) attempt(ctx context.Context, data []byte, id string) (sequence uint64, err error) {
+func (l *Log) attempt(ctx context.Context, data []byte, id string, more ...jetstream.PublishOpt) (sequence uint64, err error) {
 	ctx, done := context.WithTimeout(ctx, attemptTimeout)
 	defer done()
 	msg := &nats.Msg{Subject: l.Subject, Data: data, Header: nats.Header{jetstream.MsgIDHeader: {id}}}
-	ack, err := l.JetStream.PublishMsg(ctx, msg, jetstream.WithExpectStream(l.Stream), jetstream.WithRetryAttempts(0))
+	options := append(more, jetstream.WithExpectStream(l.Stream), jetstream.WithRetryAttempts(0))
+	ack, err := l.JetStream.PublishMsg(ctx, msg, options...)
 	if err != nil {
 		return 0, err
 	}

@@ -249,15 +249,13 @@ func (m *Member) publishFirst(ctx context.Context, first uint64, other error) er
 		return other
 	}
 	text := (&journal.Message{Server: m.Server}).Encode(nil)
-	msg := &nats.Msg{Subject: m.Settings.Subject(), Data: text, Header: nats.Header{jetstream.MsgIDHeader: {newID()}}}
-	ack, err := m.conn.JetStream().PublishMsg(ctx, msg,
-		jetstream.WithExpectStream(m.Settings.Stream), jetstream.WithExpectLastSequence(state.LastSeq))
+	sequence, err := m.requester().attempt(ctx, text, newID(), jetstream.WithExpectLastSequence(state.LastSeq))
 	if err != nil {
 		return err // if another server was faster, the next attempt to join finds its message
 	}
-	if ack.Sequence != first {
+	if sequence != first {
 		return &fatalError{fmt.Errorf("the NATS stream %s begins at %d, and this server needs one that begins at %d: "+
-			"set NATS_STREAM to a new name", m.Settings.Stream, ack.Sequence, first)}
+			"set NATS_STREAM to a new name", m.Settings.Stream, sequence, first)}
 	}
 	return nil
 }

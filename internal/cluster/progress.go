@@ -184,7 +184,7 @@ func (p *progress) state(s *State, stale time.Duration) {
 	case p.current.IsZero():
 		s.Cause = catchingUp
 	case s.Age > stale:
-		s.Cause = cmp.Or(p.journal, p.away, "the server has got nothing from the stream for a while")
+		s.Cause = cmp.Or(p.journal, p.away, "the server has received nothing from the stream for a while")
 	}
 	s.Caught = s.Cause == ""
 	s.Refuses = cmp.Or(s.Cause, p.away, p.journal, p.refusal())

@@ -22,7 +22,8 @@ func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, er
 		return false, err
 	}
 	if nextAfter(at) < info.State.FirstSeq {
-		m.Logger.Warn("the stream no longer has the messages that this server needs next: it starts from a snapshot", "applied", at.Sequence, "first", info.State.FirstSeq)
+		m.Logger.Warn("this server starts from a snapshot: the stream no longer has the messages that it needs next",
+			"applied", at.Sequence, "first", info.State.FirstSeq)
 		return false, nil
 	}
 	if at.Sequence <= info.State.LastSeq {

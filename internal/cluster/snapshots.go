@@ -99,7 +99,9 @@ func snapshotOf(object *jetstream.ObjectInfo) (Snapshot, bool) {
 		return Snapshot{}, false
 	}
 	format, err := strconv.Atoi(object.Metadata[metaFormat])
-	return Snapshot{Name: object.Name, Position: position, Size: object.Size, Written: object.ModTime, Format: format, object: object}, err == nil
+	return Snapshot{
+		Name: object.Name, Position: position, Size: object.Size, Written: object.ModTime, Format: format, object: object,
+	}, err == nil
 }
 
 // Write stores what write writes, which is an archive as [journal.Journal.SendBackup] makes it, as a snapshot that holds

@@ -30,7 +30,7 @@ func agedBy(entries []jetstream.KeyValueEntry) []aged {
 	return all
 }
 
-// follower is what follow tells about a bucket.
+// follower gets the content of a bucket and its changes: see follow.
 type follower interface {
 	// touch writes an entry, which the bucket gives its time.
 	touch(ctx context.Context) error
@@ -40,7 +40,7 @@ type follower interface {
 	change(entry aged)
 }
 
-// follow tells f what is in a bucket, and every change, until ctx is done. After an interruption it begins again, at
+// follow passes on to f what is in a bucket, and every change, until ctx is done. After an interruption it begins again, at
 // once if again receives.
 func follow(ctx context.Context, bucket jetstream.KeyValue, f follower, again <-chan struct{}) {
 	for ctx.Err() == nil {

@@ -6,7 +6,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 )
 
-// Cluster is how a server is doing that shares a stream with others.
+// Cluster is the state of a server that shares a stream with others.
 type Cluster struct {
 	Position  uint64        // sequence of the last message that it has applied
 	Behind    uint64        // messages that it has not applied yet
@@ -35,7 +35,7 @@ const (
 	PublishNotApplied  PublishFailure = "not_applied" // the stream has it, but this server has not applied it in time
 )
 
-// cluster are what is counted of a cluster. They are exposed once AddCluster is called.
+// cluster holds what is counted at a server of a cluster. It is exposed once AddCluster is called.
 type cluster struct {
 	published        prometheus.Histogram
 	failures         *prometheus.CounterVec
