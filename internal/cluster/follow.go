@@ -1,12 +1,14 @@
 package cluster
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"sync"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
@@ -42,6 +44,7 @@ type incoming struct {
 	message *journal.Message
 	pending uint64 // messages in the stream after it
 	err     error  // why it can't be decoded
+	foreign bool   // no server of the cluster has published it
 
 	delivered uint64 // messages that the consumer has sent, with this one
 }
@@ -87,6 +90,7 @@ func (l *Log) apply(ctx context.Context, in incoming) error {
 		l.halt(ctx, in)
 		return ctx.Err()
 	}
+	l.noteForeign(in)
 	result, err := l.applier.Apply(ctx, in.message, in.at)
 	if err != nil {
 		return err
@@ -101,6 +105,15 @@ func (l *Log) apply(ctx context.Context, in incoming) error {
 		close(p.done)
 	}
 	return nil
+}
+
+// noteForeign logs the first of several messages in a row that no server of the cluster has published.
+func (l *Log) noteForeign(in incoming) {
+	if in.foreign && !l.foreign {
+		l.Logger.Error("somebody else publishes to the stream, which has no effect: let only the servers publish to its subject",
+			"subject", l.Subject, "message", in.at.Sequence)
+	}
+	l.foreign = in.foreign
 }
 
 // halt stops applying messages, because of one that can't be decoded. Reads go on.
@@ -193,11 +206,21 @@ func decode(msg jetstream.Msg) (in incoming, err error) {
 	if err != nil {
 		return in, err
 	}
-	in.at = journal.Position{Sequence: meta.Sequence.Stream, ID: msg.Headers().Get(jetstream.MsgIDHeader), Time: meta.Timestamp.UTC()}
+	in.at = journal.Position{Sequence: meta.Sequence.Stream, ID: idOf(msg.Headers()), Time: meta.Timestamp.UTC()}
 	in.pending, in.delivered = meta.NumPending, meta.Sequence.Consumer
+	if in.foreign = in.at.ID == noID; in.foreign {
+		in.message = &journal.Message{} // which says only what time it is
+		return in, nil
+	}
 	in.message, in.err = journal.DecodeMessage(string(msg.Data()))
 	return in, nil
 }
+
+// noID is the ID in the position of a message without one. Servers publish none without.
+const noID = "none"
+
+// idOf returns the ID of a message with these headers.
+func idOf(headers nats.Header) string { return cmp.Or(headers.Get(jetstream.MsgIDHeader), noID) }
 
 // watch keeps finding out how far the stream is while no messages arrive, and that it still has the last one that was
 // applied, until ctx is done. If it does not, watch calls stop.
@@ -294,7 +317,7 @@ func (l *Log) has(ctx context.Context, at journal.Position) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	return msg.Header.Get(jetstream.MsgIDHeader) == at.ID, nil
+	return idOf(msg.Header) == at.ID, nil
 }
 
 // noteTrouble notes that the journal can't be used, or can again.

@@ -58,6 +58,7 @@ type Log struct {
 
 	stopped  chan struct{} // closed when Run has ended
 	progress progress
+	foreign  bool // the last message was not published by a server of the cluster; used by Run only
 }
 
 // publication is a message of this server that is to be applied.

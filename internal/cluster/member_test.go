@@ -250,3 +250,32 @@ func TestAServerThatIsBackOnNATSLogsIt(t *testing.T) {
 	eventually(t, "the end of the loss is logged", func() bool { return strings.Contains(log.String(), "connected to NATS again") })
 	one.report(t, "t", "after")
 }
+
+// TestAMessageOfSomebodyElseHasNoEffect publishes what no server writes, while servers run and while all are stopped.
+func TestAMessageOfSomebodyElseHasNoEffect(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
+	var log lines
+	one.options.Logger = log.logger()
+	one.start(t)
+	two.start(t)
+	js := connect(t, nodes)
+	publish := func() {
+		_, err := js.Publish(t.Context(), "KUBEAGENTS.log", []byte("rubbish"))
+		require.NoError(t, err)
+	}
+	one.report(t, "t", "first")
+	publish()
+	two.report(t, "t", "second")
+	require.Contains(t, log.String(), "somebody else publishes to the stream")
+	one.stop()
+	two.stop()
+	publish()
+	one.start(t)
+	two.start(t)
+	at, err := cluster.ParsePosition(one.State().Position.String())
+	require.NoError(t, err)
+	require.NoError(t, two.Await(t.Context(), at))
+	one.report(t, "t", "third")
+	require.Equal(t, 3, strings.Count(requireEqual(t, []*member{one, two}), `"received_at"`))
+}
