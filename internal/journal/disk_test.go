@@ -116,8 +116,14 @@ func TestADiskThatFailsInEachWay(t *testing.T) {
 
 func openFailing(t *testing.T, fs vfs.FS) (*Journal, *store.Store) {
 	t.Helper()
+	return openSyncing(t, fs, 0)
+}
+
+// openSyncing is openFailing with the interval at which commits from a stream are synced.
+func openSyncing(t *testing.T, fs vfs.FS, every time.Duration) (*Journal, *store.Store) {
+	t.Helper()
 	small := func(o *pebble.Options) { o.MemTableSize, o.MaxManifestFileSize = 512<<10, 1 }
-	j, err := Open(Options{Dir: "data", FS: fs, Logger: slog.New(slog.DiscardHandler), tune: small})
+	j, err := Open(Options{Dir: "data", FS: fs, Logger: slog.New(slog.DiscardHandler), syncEvery: every, tune: small})
 	require.NoError(t, err)
 	st := store.New(opts)
 	require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}))

@@ -66,6 +66,7 @@ type Options struct {
 
 	maxUnfiled int64                 // see Journal; 0 for defaultMaxUnfiled
 	maxKept    int                   // bytes of filed commits of a stream that are kept; 0 for defaultKeptCommits
+	syncEvery  time.Duration         // at which commits from a stream are synced; 0 for defaultSyncInterval
 	tune       func(*pebble.Options) // changes the engine's options; nil for none
 }
 
@@ -165,7 +166,7 @@ func Open(o Options) (*Journal, error) {
 		return nil, j.unreadable(err)
 	}
 	j.background.Go(j.runFiler)
-	j.background.Go(j.runSyncer)
+	j.background.Go(func() { j.runSyncer(cmp.Or(o.syncEvery, defaultSyncInterval)) })
 	return j, nil
 }
 

@@ -20,10 +20,9 @@ import (
 // commits in the log after they are filed, so that they can be published again if the stream loses them.
 
 const (
-	syncInterval = 100 * time.Millisecond // at which commits from a stream are synced
-	maxUnsynced  = 8 << 20                // bytes of such commits from which one is synced at once
-
-	defaultKeptCommits = 128 << 20 // bytes of filed commits that are kept in the log
+	defaultSyncInterval = 100 * time.Millisecond // at which commits from a stream are synced
+	maxUnsynced         = 8 << 20                // bytes of such commits from which one is synced at once
+	defaultKeptCommits  = 128 << 20              // bytes of filed commits that are kept in the log
 )
 
 // sharedVersion is the format version of a journal with a position in a stream. Journals without one keep
@@ -95,9 +94,9 @@ func (j *Journal) Advance(p Position, pauses []store.Pause) error {
 	return nil
 }
 
-// runSyncer syncs commits from a stream until the journal is closed.
-func (j *Journal) runSyncer() {
-	tick := time.NewTicker(syncInterval)
+// runSyncer syncs commits from a stream at an interval until the journal is closed.
+func (j *Journal) runSyncer(interval time.Duration) {
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {

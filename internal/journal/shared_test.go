@@ -232,7 +232,7 @@ func TestSequencesOfRecords(t *testing.T) {
 // TestASyncCountsOnlyForWhatWasWrittenBefore lets a commit that is synced at once, and one that is not, come between the
 // sync of the engine and the moment at which it is noted.
 func TestASyncCountsOnlyForWhatWasWrittenBefore(t *testing.T) {
-	j, st := openFailing(t, vfs.NewMem())
+	j, st := openSyncing(t, vfs.NewMem(), time.Hour)
 	require.NoError(t, apply(j, st, 0))
 	last := j.batches
 	e, err := j.syncEngine()
