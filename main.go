@@ -290,8 +290,9 @@ func (a *app) openRecorder(ctx context.Context) (streamID string, err error) {
 		return "", err
 	}
 	a.member, err = cluster.Join(ctx, cluster.MemberOptions{
-		Settings: natsSettings(a.cfg), Server: serverName(a.cfg), Address: hostPort(a.cfg), Version: version.String(), DataDir: a.cfg.DataDir, Stale: a.cfg.NATSStaleAfter,
-		Logger: a.logger, Open: func() (*journal.Journal, error) { return openJournal(a.cfg, nil, a.logger) },
+		Settings: natsSettings(a.cfg), Server: serverName(a.cfg), Address: hostPort(a.cfg), Version: version.String(), Encoding: journal.MessageVersion,
+		DataDir: a.cfg.DataDir, Stale: a.cfg.NATSStaleAfter, SharedSettings: sharedSettings(a.cfg), Logger: a.logger,
+		Open: func() (*journal.Journal, error) { return openJournal(a.cfg, nil, a.logger) },
 	})
 	if err != nil {
 		return "", err
@@ -356,6 +357,20 @@ func natsSettings(cfg config.Config) cluster.Settings {
 		URLs: cfg.NATSURL, Stream: cfg.NATSStream, Replicas: cfg.NATSReplicas, CredsFile: cfg.NATSCredsFile, NKeyFile: cfg.NATSNKeyFile,
 		User: cfg.NATSUser, PasswordFile: cfg.NATSPasswordFile, CAFile: cfg.NATSCAFile, CertFile: cfg.NATSCertFile, KeyFile: cfg.NATSKeyFile,
 		MonitorURLs: cfg.NATSMonitorURL,
+	}
+}
+
+// sharedSettings returns the settings that all servers of a cluster must have, since they shape the state.
+func sharedSettings(cfg config.Config) cluster.SharedSettings {
+	return cluster.SharedSettings{
+		"CAPTURE":             string(cfg.Capture),
+		"DATA_MAX_BYTES":      strconv.FormatInt(int64(cfg.DataMaxBytes), 10),
+		"DEFAULT_TTL_MINUTES": strconv.Itoa(cfg.DefaultTTLMinutes),
+		"HISTORY_LIMIT":       strconv.Itoa(cfg.HistoryLimit),
+		"HISTORY_MAX_BYTES":   strconv.FormatInt(int64(cfg.HistoryMaxBytes), 10),
+		"HISTORY_RETENTION":   cfg.HistoryRetention.String(),
+		"MAX_SESSIONS":        strconv.Itoa(cfg.MaxSessions),
+		"SESSION_RETENTION":   cfg.SessionRetention.String(),
 	}
 }
 

@@ -330,3 +330,27 @@ func TestManualListsEveryCommand(t *testing.T) {
 	})
 	require.Equal(t, statuses, matches("(?m)^\\| `(\\d+)` \\|", page))
 }
+
+// TestSharedSettingsAreSettings holds the settings that servers of a cluster must share to the configuration and to the
+// page that lists them.
+func TestSharedSettingsAreSettings(t *testing.T) {
+	cfg, err := config.Load(map[string]string{"DEFAULT_TTL_MINUTES": "7", "SESSION_RETENTION": "90m"})
+	require.NoError(t, err)
+	shared := sharedSettings(cfg)
+	names := map[string]bool{}
+	for field := range reflect.TypeFor[config.Config]().Fields() {
+		name, _, _ := strings.Cut(field.Tag.Get("env"), ",")
+		names[name] = true
+	}
+	page, err := os.ReadFile("docs/scale.md")
+	require.NoError(t, err)
+	_, section, _ := strings.Cut(string(page), "## Change settings")
+	section, _, _ = strings.Cut(section, "## ")
+	for name := range shared {
+		require.True(t, names[name], name)
+		require.Contains(t, section, "`"+name+"`")
+	}
+	lifetimes, ok := shared.Lifetimes()
+	require.True(t, ok)
+	require.Equal(t, store.Lifetimes{DefaultTTL: 7 * time.Minute, SessionRetention: 90 * time.Minute}, lifetimes)
+}

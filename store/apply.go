@@ -286,7 +286,7 @@ func (s *Store) newSession(a *agent, topic string, received int64) *session {
 		agent:   a,
 		topic:   strings.Clone(topic),
 		created: received,
-		ttl:     uint16(s.opts.DefaultTTL / time.Minute),
+		ttl:     uint16(s.lifetimes.DefaultTTL / time.Minute),
 	}
 	se.teams = memberOf[session](a.teams.of())
 	s.sessions[sessionID{a, se.topic}] = se

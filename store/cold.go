@@ -211,8 +211,9 @@ func (s *Store) CoolingCount() (n int) {
 // Preview returns what [Store.SessionInFull] would return at the time now for a session that the journal holds. ok is
 // false if the session's retention has ended. In a replicated store, the time is that of the store.
 func (s *Store) Preview(r *Restored, after *StatusPosition, limit int, now time.Time) (models.FleetSession, []models.Question, HistoryPage, bool) {
+	lifetimes := s.Lifetimes()
 	alone := New(Options{
-		DefaultTTL: s.opts.DefaultTTL, SessionRetention: s.opts.SessionRetention, Journaled: s.opts.Journaled, Replicated: s.opts.Replicated,
+		DefaultTTL: lifetimes.DefaultTTL, SessionRetention: lifetimes.SessionRetention, Journaled: s.opts.Journaled, Replicated: s.opts.Replicated,
 		HistoryLimit: max(s.opts.HistoryLimit, len(r.Records)), HistoryMaxBytes: 1 << 40, MaxSessions: 1, EventWindow: 1,
 	})
 	if s.opts.Replicated {
@@ -234,15 +235,20 @@ func (s *Store) Preview(r *Restored, after *StatusPosition, limit int, now time.
 // RetainedUntil returns when the retention of a session with this state ends. The state does not say what status the
 // session has: in a replicated store, a pause counts as if it was running.
 func (s *Store) RetainedUntil(state SessionState) time.Time {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return at(s.expiryOf(&state) + int64(s.lifetimes.SessionRetention))
+}
+
+// expiryOf returns when a session with this state expires. The caller holds the store's lock.
+func (s *Store) expiryOf(state *SessionState) int64 {
 	ttl := time.Duration(state.TTLMinutes) * time.Minute
 	if state.Turn != nil && len(state.Turn.Open) > 0 {
 		ttl = max(ttl, models.QuestionTTL)
 	}
 	expiry := state.Updated + int64(ttl)
 	if s.opts.Replicated {
-		s.mu.RLock()
-		defer s.mu.RUnlock()
 		expiry = s.pausedExpiry(expiry, int64(ttl))
 	}
-	return at(expiry).Add(s.opts.SessionRetention)
+	return expiry
 }

@@ -93,7 +93,7 @@ func (s *Store) firstExpired() (first *session) {
 	return first
 }
 
-// retainedUntil returns when the retention of se, which has expired, ends.
+// retainedUntil returns when the retention of se, which has expired, ends. The caller holds the store's lock.
 func (s *Store) retainedUntil(se *session) int64 {
-	return se.queuedAt + int64(s.opts.SessionRetention)
+	return se.queuedAt + int64(s.lifetimes.SessionRetention)
 }

@@ -254,8 +254,7 @@ func (s *Store) roomToRestore(r *Restored, now int64) Outcome {
 // fitsAsBefore reports whether an earlier session of about this size was in memory before: it has not expired, and with
 // it memory exceeds the bound by a sixteenth at most. The caller holds s.mu.
 func (s *Store) fitsAsBefore(r *Restored, size, now int64) bool {
-	expires := unixNanos(s.RetainedUntil(r.Session).Add(-s.opts.SessionRetention))
-	return expires > now && s.used.bytes+size <= s.opts.HistoryMaxBytes+s.opts.HistoryMaxBytes/16
+	return s.expiryOf(&r.Session) > now && s.used.bytes+size <= s.opts.HistoryMaxBytes+s.opts.HistoryMaxBytes/16
 }
 
 // sizeOfRestored returns the minimum number of bytes of memory that an earlier session needs. a is its agent, nil if

@@ -16,6 +16,7 @@ import (
 //   - Sessions are in memory, or cold, on all servers alike. Only a message evicts: see [Store.Overflow] and
 //     [Store.Evict]. Statuses and contents are dropped locally: the journal completes what reads show.
 //   - What a report depends on, and memory has dropped, is looked up in the journal: see [Lookup].
+//   - What shapes the state, and is set, is part of it: see [Lifetimes]. Bounds have no effect on messages.
 //   - Room is a matter of the server that takes a report: see [Store.Room].
 //   - Changes have a place that is the same everywhere: see [Store.ChangeAfter].
 
@@ -36,6 +37,29 @@ const messageSpan = MaxReports
 // admitted gets a receipt time of its own, one nanosecond apart.
 func (s *Store) Begin(message uint64, now time.Time) Expiry {
 	return s.expire(s.begun(message, now))
+}
+
+// Lifetimes are the options of a store on which the effect of reports depends. In a replicated store, a message sets
+// them.
+type Lifetimes struct {
+	DefaultTTL       time.Duration // see [Options]
+	SessionRetention time.Duration // see [Options]
+}
+
+// Lifetimes returns the lifetimes that are in effect.
+func (s *Store) Lifetimes() Lifetimes {
+	s.mu.RLock()
+	defer s.mu.RUnlock()
+	return s.lifetimes
+}
+
+// SetLifetimes sets the lifetimes. Sessions keep the TTL that they have. Those whose retention has ended by that are
+// forgotten when [Store.Begin] or [Store.Expire] is called next.
+func (s *Store) SetLifetimes(l Lifetimes) {
+	s.lock()
+	defer s.mu.Unlock()
+	s.lifetimes = l
+	s.due.Store(s.nextDue())
 }
 
 // IsReplicated reports whether the store is one of several: see [Options.Replicated].

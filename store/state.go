@@ -41,6 +41,8 @@ type Store struct {
 
 	mu sync.RWMutex // protects the fields below, and everything reachable from them
 
+	lifetimes Lifetimes
+
 	agents   map[string]*agent
 	sessions map[sessionID]*session
 	sources  map[string]*source

@@ -58,6 +58,7 @@ const workPerLock = 512
 func New(opts Options) *Store {
 	s := &Store{
 		opts:      opts,
+		lifetimes: Lifetimes{opts.DefaultTTL, opts.SessionRetention},
 		agents:    make(map[string]*agent),
 		sessions:  make(map[sessionID]*session),
 		sources:   make(map[string]*source),

@@ -178,7 +178,7 @@ func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incomi
 		if err != nil {
 			return err
 		}
-		in, err := decode(msg)
+		in, err := l.decode(msg)
 		if err != nil {
 			return err
 		}
@@ -201,7 +201,7 @@ func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incomi
 }
 
 // decode decodes a message of the stream.
-func decode(msg jetstream.Msg) (in incoming, err error) {
+func (l *Log) decode(msg jetstream.Msg) (in incoming, err error) {
 	meta, err := msg.Metadata()
 	if err != nil {
 		return in, err
@@ -212,7 +212,7 @@ func decode(msg jetstream.Msg) (in incoming, err error) {
 		in.message = &journal.Message{} // which says only what time it is
 		return in, nil
 	}
-	in.message, in.err = journal.DecodeMessage(string(msg.Data()))
+	in.message, in.err = journal.DecodeMessage(string(msg.Data()), l.Encoding)
 	return in, nil
 }
 
@@ -281,7 +281,7 @@ func (l *Log) check(ctx context.Context, checked *uint64) error {
 func (l *Log) lost(ctx context.Context, at journal.Position) (bool, error) {
 	ctx, done := context.WithTimeout(ctx, publishTimeout)
 	defer done()
-	last, err := l.send(ctx, (&journal.Message{Server: l.Server}).Encode(nil), newID())
+	last, err := l.send(ctx, (&journal.Message{Server: l.Server}).Encode(l.version()), newID())
 	if err != nil || last <= at.Sequence {
 		return err == nil, err
 	}

@@ -83,7 +83,7 @@ func startLog(t *testing.T, js *oddStream) *cluster.Log {
 	require.NoError(t, err)
 	st := store.New(memberStore)
 	l := cluster.NewLog(cluster.LogOptions{JetStream: js, Stream: "KUBEAGENTS", Subject: "KUBEAGENTS.log", Server: "one", Store: st, Journal: j,
-		Metrics: metrics.New(st, "test"), Logger: silent(), Stale: 15 * time.Second})
+		Metrics: metrics.New(st, "test"), Logger: silent(), Stale: 15 * time.Second, Encoding: journal.MessageVersion})
 	require.NoError(t, j.Replay(t.Context(), st, memberStore.HistoryLimit, time.Now(), func(journal.Progress) {}))
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)

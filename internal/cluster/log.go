@@ -43,7 +43,11 @@ type LogOptions struct {
 	Stale     time.Duration // without news from the stream for this long, the server is not ready
 	Leads     func() bool   // reports whether this server holds the lease; nil for never
 
-	Notes func([]journal.Note) // is called when notes were applied
+	Encoding int        // the highest version of messages that this server reads
+	Writes   func() int // the version of messages that it writes; nil for Encoding
+
+	Notes    func([]journal.Note) // is called when notes were applied
+	Settings func(value []byte)   // is called when other settings took effect
 }
 
 // Log is the log that servers share. It publishes messages, and applies those of all servers in the order of the stream.
@@ -75,13 +79,16 @@ func NewLog(o LogOptions) *Log {
 	if o.Notes == nil {
 		o.Notes = func([]journal.Note) {}
 	}
+	if o.Settings == nil {
+		o.Settings = func([]byte) {}
+	}
 	if o.Leads == nil {
 		o.Leads = func() bool { return false }
 	}
 	l := &Log{LogOptions: o, waiting: map[string]*publication{}, teams: map[string]*store.Team{}, stopped: make(chan struct{})}
 	at, _ := o.Journal.Position()
 	l.applier = recorder.NewApplier(recorder.NewSettler(o.Store, o.Journal, o.Metrics), at, recorder.ApplierOptions{
-		Teams: l.teamOf, Notes: o.Notes, Trouble: l.noteTrouble,
+		Teams: l.teamOf, Notes: o.Notes, Settings: o.Settings, Trouble: l.noteTrouble,
 	})
 	l.progress.init(at)
 	return l
@@ -189,6 +196,14 @@ func (b *Box) WriteNotes(notes []journal.Note) error {
 // Notes returns all notes that are applied on this server.
 func (b *Box) Notes() ([]journal.Note, error) { return b.log.Journal.Notes() }
 
+// version returns the version of messages that this server writes now.
+func (l *Log) version() int {
+	if l.Writes == nil {
+		return l.Encoding
+	}
+	return l.Writes()
+}
+
 // newID returns an ID for a message.
 func newID() string { return strings.ToLower(rand.Text()[:16]) }
 
@@ -198,6 +213,11 @@ func (l *Log) publish(ctx context.Context, m *journal.Message) (*publication, er
 	if err := l.Failure(); err != nil {
 		return nil, err
 	}
+	return l.publishAnyway(ctx, m)
+}
+
+// publishAnyway is publish for what must get through while the server refuses reports.
+func (l *Log) publishAnyway(ctx context.Context, m *journal.Message) (*publication, error) {
 	m.Server = l.Server
 	id, p := newID(), &publication{done: make(chan struct{})}
 	l.mu.Lock()
@@ -211,7 +231,7 @@ func (l *Log) publish(ctx context.Context, m *journal.Message) (*publication, er
 	ctx, done := context.WithTimeout(ctx, publishTimeout)
 	defer done()
 	started := time.Now()
-	if _, err := l.send(ctx, m.Encode(nil), id); err != nil {
+	if _, err := l.send(ctx, m.Encode(l.version()), id); err != nil {
 		l.countFailure(ctx, err)
 		return nil, err
 	}

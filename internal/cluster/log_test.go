@@ -35,7 +35,7 @@ type member struct {
 
 func newMember(t *testing.T, nodes *natstest.Cluster, name string, replicas int) *member {
 	m := &member{options: cluster.MemberOptions{
-		Settings: cluster.Settings{URLs: nodes.URLs(), Stream: "KUBEAGENTS", Replicas: replicas}, Server: name, Version: "test",
+		Settings: cluster.Settings{URLs: nodes.URLs(), Stream: "KUBEAGENTS", Replicas: replicas}, Server: name, Version: "test", Encoding: journal.MessageVersion,
 		DataDir: t.TempDir(), Stale: 15 * time.Second, Logger: silent(),
 	}}
 	m.options.Open = func() (*journal.Journal, error) {
@@ -51,13 +51,24 @@ func newMember(t *testing.T, nodes *natstest.Cluster, name string, replicas int)
 var memberStore = store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: 10_000,
 	EventWindow: 1000, Journaled: true, Replicated: true}
 
-// start starts the member with what its directory holds.
+// start starts the member with what its directory holds, and waits until it is ready.
 func (m *member) start(t *testing.T) {
+	t.Helper()
+	m.launch(t)
+	require.NoError(t, m.AwaitCaughtUp(t.Context()))
+}
+
+// launch is start, but does not wait.
+func (m *member) launch(t *testing.T) {
 	t.Helper()
 	var err error
 	m.Member, err = cluster.Join(t.Context(), m.options)
 	require.NoError(t, err)
-	m.store = store.New(memberStore)
+	opts := memberStore
+	if l, ok := m.options.SharedSettings.Lifetimes(); ok {
+		opts.DefaultTTL, opts.SessionRetention = l.DefaultTTL, l.SessionRetention
+	}
+	m.store = store.New(opts)
 	m.metrics = metrics.New(m.store, "test")
 	log := m.Log(m.store, m.metrics, nil)
 	require.NoError(t, m.Journal.Replay(t.Context(), m.store, memberStore.HistoryLimit, time.Now(), func(journal.Progress) {}))
@@ -76,7 +87,6 @@ func (m *member) start(t *testing.T) {
 		require.NoError(t, m.Journal.Close())
 	})
 	t.Cleanup(m.stop)
-	require.NoError(t, m.AwaitCaughtUp(t.Context()))
 }
 
 // report records a report.

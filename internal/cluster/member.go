@@ -47,10 +47,13 @@ type MemberOptions struct {
 	Server   string // the name of this server, which no other one may have
 	Address  string // of this server, for the log of another one that has the same name
 	Version  string // of the program
+	Encoding int    // the highest version of messages that the program reads and writes
 	DataDir  string
 	Open     func() (*journal.Journal, error) // opens the journal in DataDir
 	Stale    time.Duration                    // see [LogOptions]
 	Logger   *slog.Logger
+
+	SharedSettings SharedSettings // of this server
 }
 
 // Member is what makes a server one of several. Its methods are safe for concurrent use.
@@ -237,7 +240,7 @@ func (m *Member) hasBegun(ctx context.Context, first uint64) (bool, error) {
 	if err != nil {
 		return false, err
 	}
-	message, err := journal.DecodeMessage(string(msg.Data))
+	message, err := journal.DecodeMessage(string(msg.Data), m.Encoding)
 	return err == nil && message.Server == m.Server && message.Lease == 0 && message.IsEmpty(), nil
 }
 
@@ -248,7 +251,7 @@ func (m *Member) publishFirst(ctx context.Context, first uint64, other error) er
 	if state.LastSeq != 0 && state.LastSeq != first-1 || state.Msgs > 0 {
 		return other
 	}
-	text := (&journal.Message{Server: m.Server}).Encode(nil)
+	text := (&journal.Message{Server: m.Server}).Encode(m.version())
 	sequence, err := m.requester().attempt(ctx, text, newID(), jetstream.WithExpectLastSequence(state.LastSeq))
 	if err != nil {
 		return err // if another server was faster, the next attempt to join finds its message
@@ -354,14 +357,19 @@ func (m *Member) SignIns() *SignIns { return m.signIns }
 // called when notes were applied. It must be called once.
 func (m *Member) Log(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) *Log {
 	m.shared = NewLog(m.logOptions(st, registry, notes))
+	m.shared.progress.set(&m.shared.progress.settings, comparing)
+	if value, err := m.Journal.Note(recorder.SettingsKey); err == nil { // else the journal can't be read into the store either
+		m.putIntoEffect(st, value)
+	}
 	registry.AddCluster(m.measure)
 	return m.shared
 }
 
 func (m *Member) logOptions(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) LogOptions {
 	return LogOptions{
-		JetStream: m.conn.JetStream(), Stream: m.Settings.Stream, Subject: m.Settings.Subject(), Server: m.Server,
+		JetStream: m.conn.JetStream(), Stream: m.Settings.Stream, Subject: m.Settings.Subject(), Server: m.Server, Encoding: m.Encoding, Writes: m.version,
 		Store: st, Journal: m.Journal, Metrics: registry, Logger: m.Logger, Stale: m.Stale, Notes: notes,
+		Settings: func(value []byte) { m.putIntoEffect(st, value) },
 		Leads: func() bool {
 			_, held := m.lease.Held()
 			return held
@@ -371,6 +379,15 @@ func (m *Member) logOptions(st *store.Store, registry *metrics.Metrics, notes fu
 
 // requester returns a log that only makes requests to the stream. It can be used before [Member.Log] is called.
 func (m *Member) requester() *Log { return &Log{LogOptions: m.logOptions(nil, nil, nil)} }
+
+// version returns the version of messages that this server writes: one that all servers read, or the lowest one as long
+// as it does not know the others.
+func (m *Member) version() int {
+	if version, known := m.presence.LowestEncoding(); known {
+		return max(version, journal.FirstMessageVersion)
+	}
+	return journal.FirstMessageVersion
+}
 
 // Broadcast sends all servers something that soon no longer matters, such as that a person looks at a page. It is not
 // stored, and is lost if NATS can't be reached. Broadcast does not wait.
@@ -400,7 +417,10 @@ func (m *Member) Run(ctx context.Context, known *access.SignIns, lead func(ctx c
 	applying, stopApplying := context.WithCancel(context.WithoutCancel(ctx))
 	running.Go(func() {
 		defer stopApplying() // only now: what the holder of the lease writes at its end is applied, too
-		if m.AwaitCaughtUp(ctx) == nil {
+		for ctx.Err() == nil && !m.shared.progress.caughtUp() {
+			sleep(ctx, 10*time.Millisecond)
+		}
+		if m.agree(ctx); ctx.Err() == nil {
 			m.lease.Run(ctx, func(ctx context.Context, number uint64) { m.lead(ctx, number, lead) })
 		}
 	})
@@ -531,7 +551,7 @@ func (m *Member) Snapshot(ctx context.Context) error {
 
 // self returns what the other servers learn of this one.
 func (m *Member) self() Server {
-	s := Server{Name: m.Server, Version: m.Version, Encoding: journal.MessageVersion, Address: m.Address, Started: m.started}
+	s := Server{Name: m.Server, Version: m.Version, Encoding: m.Encoding, Address: m.Address, Started: m.started}
 	if m.shared != nil {
 		s.Position = m.shared.State().Position.String()
 	}

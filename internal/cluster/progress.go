@@ -26,6 +26,7 @@ type progress struct {
 	next            milestone        // what makes the server current next, if there is always something missing
 	away            string           // why the stream can't be reached; "" if it can
 	halted          string           // why no message is applied any more; "" if they are
+	settings        string           // why the server has not agreed to the settings in effect; "" if it has
 	journal         string           // why messages can't be applied; "" if they can
 	publish         string           // why the last message could not be published; "" if it could
 	failed          time.Time        // local time at which it could not
@@ -148,9 +149,23 @@ func (p *progress) refuses() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if cause := cmp.Or(p.halted, p.away, p.journal); cause != "" || !p.current.IsZero() {
-		return cause
+		return cmp.Or(cause, p.settings)
 	}
 	return catchingUp
+}
+
+// caughtUp reports whether the server has caught up with the stream since it started.
+func (p *progress) caughtUp() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.halted == "" && !p.current.IsZero()
+}
+
+// agreed reports whether the server has agreed to the settings in effect.
+func (p *progress) agreed() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.settings == ""
 }
 
 // age returns how old the data may be that the server shows. Before it has caught up, that is about the age of the last message
@@ -183,6 +198,8 @@ func (p *progress) state(s *State, stale time.Duration) {
 		s.Cause = p.halted
 	case p.current.IsZero():
 		s.Cause = catchingUp
+	case p.settings != "":
+		s.Cause = p.settings
 	case s.Age > stale:
 		s.Cause = cmp.Or(p.journal, p.away, "the server has received nothing from the stream for a while")
 	}

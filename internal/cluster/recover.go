@@ -83,7 +83,7 @@ func (l *Log) publishAgain(ctx context.Context, lost []journal.Applied) error {
 			m.Again = append(m.Again, lost[0])
 			lost = lost[1:]
 		}
-		if _, err := l.send(ctx, m.Encode(nil), newID()); err != nil {
+		if _, err := l.send(ctx, m.Encode(l.version()), newID()); err != nil {
 			return errors.Join(err, ctx.Err())
 		}
 	}

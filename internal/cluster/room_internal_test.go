@@ -36,7 +36,7 @@ func TestSplit(t *testing.T) {
 		}
 		var sent []string
 		for _, s := range split(rooms) {
-			require.LessOrEqual(t, len(s.message.Encode(nil)), MaxMessageBytes-1000)
+			require.LessOrEqual(t, len(s.message.Encode(journal.MessageVersion)), MaxMessageBytes-1000)
 			var result recorder.Result
 			reports := 0
 			for _, q := range s.message.Requests {
@@ -70,6 +70,6 @@ func TestSessionsToEvictFitIntoAMessage(t *testing.T) {
 	}
 	message := &journal.Message{Server: "one", Lease: 1 << 40, Evicted: fitting(keys)}
 	require.Greater(t, len(message.Evicted), 300)
-	require.Less(t, len(message.Encode(nil)), MaxMessageBytes-1000)
+	require.Less(t, len(message.Encode(journal.MessageVersion)), MaxMessageBytes-1000)
 	require.Equal(t, keys[:10], fitting(keys[:10]))
 }

@@ -180,7 +180,7 @@ func FuzzDecode(f *testing.F) {
 	f.Add(string(appendOp(nil, opRecord, func(b []byte) []byte { return append(b, value...) })))
 	f.Add(string(appendSessionState(nil, store.SessionState{Title: "t", Created: -1})))
 	f.Add(string(appendAgentState(nil, store.AgentState{Name: "n"})))
-	f.Add(string((&Message{Server: "a", Requests: []Request{{[]string{"a*"}, []models.StatusReport{r.StatusReport, {Event: &models.Event{Question: &models.Question{}}}}}}, Trim: &Trim{}}).Encode(nil)))
+	f.Add(string((&Message{Server: "a", Requests: []Request{{[]string{"a*"}, []models.StatusReport{r.StatusReport, {Event: &models.Event{Question: &models.Question{}}}}}}, Trim: &Trim{}}).Encode(MessageVersion)))
 	f.Add(string((&Commit{Position: &Position{}, Records: []models.Record{r}, Notes: []Note{{"k", []byte("v")}}}).encode(nil)))
 	for _, prefix := range [][]byte{agentPrefix("a"), recordPrefix(store.SessionKey{AgentID: "a", Topic: "t"})} {
 		chunk, err := appendChunk(nil, prefix, []entry{{placeOf(&r), string(value)}})
@@ -194,7 +194,7 @@ func FuzzDecode(f *testing.F) {
 		decodeAgentState(value)                                                   //nolint:errcheck // see above
 		decodeSessionState(value)                                                 //nolint:errcheck // see above
 		decodeFiled(value)                                                        //nolint:errcheck // see above
-		DecodeMessage(value)                                                      //nolint:errcheck // see above
+		DecodeMessage(value, MessageVersion)                                      //nolint:errcheck // see above
 		DecodeCommit([]byte(value))                                               //nolint:errcheck // see above
 		eachText(value, func(string, string) error { return nil })                //nolint:errcheck // see above
 		eachTopic(value, func(store.StatusPosition, string) error { return nil }) //nolint:errcheck // see above

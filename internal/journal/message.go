@@ -21,6 +21,7 @@ type Message struct {
 	Over     []store.Forgotten  // sessions to forget that memory evicted, if their retention has ended
 	Trim     *Trim
 	Notes    []Note
+	Settings *Settings // to agree on
 	Again    []Applied // messages that the stream has lost, or that come from a journal with a log of its own
 }
 
@@ -31,7 +32,7 @@ func (m *Message) IsEmpty() bool {
 			return false
 		}
 	}
-	return len(m.Removed)+len(m.Evicted)+len(m.Over)+len(m.Notes)+len(m.Again) == 0 && m.Trim == nil
+	return len(m.Removed)+len(m.Evicted)+len(m.Over)+len(m.Notes)+len(m.Again) == 0 && m.Trim == nil && m.Settings == nil
 }
 
 // Request is the reports of one request.
@@ -54,16 +55,26 @@ type Trim struct {
 	Agents    []string // with all their sessions
 }
 
-// MessageVersion is the version of the encoding of messages. It is increased by every change that an earlier program
-// could misread.
-const MessageVersion = 1
+// Settings are the settings that shape the state, as all servers of a cluster must have them. They replace those in
+// effect only if these are still From.
+type Settings struct {
+	From, To []byte // nil for none
+}
 
-// A VersionError is returned for a message in a version that this program does not know.
-type VersionError struct{ Version uint64 }
+// MessageVersion is the highest version of the encoding of messages that this program knows, and firstMessageVersion the
+// lowest. The version is increased by every change that an earlier program could misread. As long as an earlier program
+// takes part, messages are written in the version that it knows.
+const (
+	MessageVersion      = 1
+	FirstMessageVersion = 1
+)
+
+// A VersionError is returned for a message in a version that the program does not know.
+type VersionError struct{ Version, Known int }
 
 // Error implements error.
 func (e *VersionError) Error() string {
-	return fmt.Sprintf("it has version %d, but this program reads versions up to %d: run the version of the program that another server runs", e.Version, MessageVersion)
+	return fmt.Sprintf("it has version %d, but this program reads versions up to %d: run the version of the program that another server runs", e.Version, e.Known)
 }
 
 // The parts of a message.
@@ -75,12 +86,13 @@ const (
 	partTrim
 	partNote
 	partAgain
+	partSettings
 )
 
-// Encode appends a message: its version, a uvarint; the server, a string; the lease, a uvarint; and its parts, each as
-// an operation of a commit is.
-func (m *Message) Encode(b []byte) []byte {
-	b = appendString(binary.AppendUvarint(b, MessageVersion), m.Server)
+// Encode returns a message in a version of the encoding: that version, a uvarint; the server, a string; the lease, a
+// uvarint; and its parts, each as an operation of a commit is.
+func (m *Message) Encode(version int) []byte {
+	b := appendString(binary.AppendUvarint(nil, uint64(version)), m.Server)
 	b = binary.AppendUvarint(b, m.Lease)
 	for i := range m.Requests {
 		b = appendOp(b, partRequest, func(b []byte) []byte { return appendRequest(b, &m.Requests[i]) })
@@ -100,18 +112,23 @@ func (m *Message) Encode(b []byte) []byte {
 	for _, n := range m.Notes {
 		b = appendOp(b, partNote, func(b []byte) []byte { return appendNote(b, n) })
 	}
+	if m.Settings != nil {
+		b = appendOp(b, partSettings, func(b []byte) []byte {
+			return appendString(appendString(b, string(m.Settings.From)), string(m.Settings.To))
+		})
+	}
 	for i := range m.Again {
 		b = appendOp(b, partAgain, func(b []byte) []byte { return append(b, m.Again[i].Commit...) })
 	}
 	return b
 }
 
-// DecodeMessage is the inverse of [Message.Encode]. The message shares the memory of value. The error is a
-// *VersionError for a version that this program does not know.
-func DecodeMessage(value string) (*Message, error) {
+// DecodeMessage is the inverse of [Message.Encode], for versions of the encoding up to known. The message shares the
+// memory of value. The error is a *VersionError for another version.
+func DecodeMessage(value string, known int) (*Message, error) {
 	d := decoder{rest: value}
-	if version := d.uvarint(); version != MessageVersion && !d.failed {
-		return nil, &VersionError{version}
+	if version := d.uvarint(); (version < FirstMessageVersion || version > uint64(known)) && !d.failed {
+		return nil, &VersionError{int(version), known}
 	}
 	m := &Message{Server: d.string(), Lease: d.uvarint()}
 	if d.failed {
@@ -138,6 +155,8 @@ func (m *Message) addPart(kind byte, value string) (err error) {
 		m.Trim = d.trim()
 	case partNote:
 		m.Notes = append(m.Notes, d.note())
+	case partSettings:
+		m.Settings = &Settings{[]byte(d.string()), []byte(d.string())}
 	case partAgain:
 		return m.addAgain(value)
 	default:

@@ -122,6 +122,9 @@ func (t message) message() *Message {
 			return Applied{*c.Position, c.Origin, c.encode(nil)}
 		}),
 	}
+	if t.is("settles") {
+		m.Settings = &Settings{[]byte(t.text("from")), []byte(t.text("to"))}
+	}
 	if t.is("trims") {
 		text := func() string { return t.text("agent") }
 		m.Trim = &Trim{Before: t.time("before"), Sessions: list(t, "sessions", t.key), Histories: list(t, "histories", text), Agents: list(t, "agents", text)}
@@ -132,7 +135,7 @@ func (t message) message() *Message {
 func TestMessagesRoundTrip(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		m := message{t}.message()
-		back, err := DecodeMessage(string(m.Encode(nil)))
+		back, err := DecodeMessage(string(m.Encode(MessageVersion)), MessageVersion)
 		require.NoError(t, err)
 		require.Equal(t, m, back)
 	})
@@ -157,14 +160,14 @@ func TestCommitsRoundTrip(t *testing.T) {
 }
 
 func TestMessagesOfLaterVersionsAreRefused(t *testing.T) {
-	text := (&Message{Server: "a"}).Encode(nil)
+	text := (&Message{Server: "a"}).Encode(MessageVersion)
 	text[0] = MessageVersion + 1
-	_, err := DecodeMessage(string(text))
+	_, err := DecodeMessage(string(text), MessageVersion)
 	var version *VersionError
 	require.ErrorAs(t, err, &version)
 	require.EqualError(t, err, "it has version 2, but this program reads versions up to 1: run the version of the program that another server runs")
 
-	unknown := appendOp((&Message{Server: "a"}).Encode(nil), 99, func(b []byte) []byte { return b })
-	_, err = DecodeMessage(string(unknown))
+	unknown := appendOp((&Message{Server: "a"}).Encode(MessageVersion), 99, func(b []byte) []byte { return b })
+	_, err = DecodeMessage(string(unknown), MessageVersion)
 	require.ErrorIs(t, err, errMalformed)
 }

@@ -31,7 +31,7 @@ func startReplica(t *testing.T) *replica {
 func streamOf(prefix string, messages ...*journal.Message) (stream []published) {
 	for i, m := range messages {
 		at := journal.Position{Sequence: uint64(i + 1), ID: fmt.Sprint(prefix, i+1), Time: epoch.Add(time.Duration(i) * 9 * time.Second)}
-		stream = append(stream, published{m.Encode(nil), at})
+		stream = append(stream, published{m.Encode(journal.MessageVersion), at})
 	}
 	return stream
 }
@@ -138,6 +138,6 @@ func TestWhatIsDeletedAtOnceFitsIntoAMessage(t *testing.T) {
 		over.Over = append(over.Over, store.Forgotten{SessionKey: key})
 	}
 	for _, m := range []*journal.Message{{Trim: sessions}, {Trim: agents}, over} {
-		require.Less(t, len(m.Encode(nil)), cluster.MaxMessageBytes-1000)
+		require.Less(t, len(m.Encode(journal.MessageVersion)), cluster.MaxMessageBytes-1000)
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
@@ -49,9 +50,10 @@ type Applier struct {
 
 // ApplierOptions are the options of [NewApplier].
 type ApplierOptions struct {
-	Teams   func(patterns []string) *store.Team // returns the team of the agents that match patterns
-	Notes   func([]journal.Note)                // is called when notes were applied
-	Trouble func(error)                         // is called when the journal can't be used, again and again, and with nil when it can
+	Teams    func(patterns []string) *store.Team // returns the team of the agents that match patterns
+	Notes    func([]journal.Note)                // is called when notes were applied
+	Settings func(value []byte)                  // is called when other settings take effect
+	Trouble  func(error)                         // is called when the journal can't be used, again and again, and with nil when it can
 }
 
 // NewApplier returns an applier that continues after a position: the one that the journal recorded, or zero.
@@ -149,6 +151,9 @@ func (a *Applier) otherParts(ctx context.Context, m *journal.Message, r *Result)
 	}
 	if len(m.Notes) > 0 {
 		parts = append(parts, func() error { return a.applyNotes(ctx, m.Notes) })
+	}
+	if m.Settings != nil {
+		parts = append(parts, func() error { return a.applySettings(ctx, m) })
 	}
 	for i := range m.Again {
 		parts = append(parts, func() error { return a.applyAgain(ctx, &m.Again[i], r) })
@@ -414,6 +419,28 @@ func (a *Applier) applyNotes(ctx context.Context, notes []journal.Note) error {
 	return err
 }
 
+// SettingsKey is the key of the note that holds the settings in effect.
+const SettingsKey = "settings"
+
+// SettingsKeyOf returns the key of the note with the settings that a server agreed to last.
+func SettingsKeyOf(server string) string { return SettingsKey + " " + server }
+
+// applySettings puts settings into effect, unless other ones took effect since they were published.
+func (a *Applier) applySettings(ctx context.Context, m *journal.Message) error {
+	var before []byte
+	err := a.untilDone(ctx, func() (err error) {
+		if before, err = a.journal.Note(SettingsKey); err != nil {
+			return err
+		}
+		return a.journal.File() // what is filed no longer depends on them
+	})
+	if err != nil || !bytes.Equal(before, m.Settings.From) {
+		return err
+	}
+	to := m.Settings.To
+	return a.commit(ctx, journal.Commit{Notes: []journal.Note{{Key: SettingsKey, Value: to}, {Key: SettingsKeyOf(m.Server), Value: to}}}, func() { a.Settings(to) })
+}
+
 // againPrefix begins the keys of the notes that say which messages were published again and applied.
 const againPrefix = "again\x00"
 
@@ -445,7 +472,9 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 	if err := a.untilDone(ctx, func() error { return a.dropRepeated(&c) }); err != nil {
 		return err
 	}
-	notes := slices.DeleteFunc(c.Notes, func(n journal.Note) bool { return n.Key == TermKey }) // the leases may have begun anew, too
+	notes := slices.DeleteFunc(c.Notes, func(n journal.Note) bool { // the leases, and the settings, may have begun anew, too
+		return n.Key == TermKey || n.Key == SettingsKey || strings.HasPrefix(n.Key, SettingsKey+" ")
+	})
 	c.Origin, c.Notes = &origin, append(slices.Clip(notes), note)
 	err = a.commit(ctx, c, func() {
 		for _, f := range c.Forgotten {

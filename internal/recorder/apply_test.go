@@ -41,6 +41,9 @@ func (r *replica) start(t require.TestingT) {
 	r.journal, err = journal.Open(journal.Options{Dir: "data", FS: r.fs, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	r.store = store.New(r.opts)
+	settings, err := r.journal.Note(recorder.SettingsKey)
+	require.NoError(t, err)
+	r.settle(settings)
 	require.NoError(t, r.journal.Replay(background, r.store, r.opts.HistoryLimit, time.Now(), func(journal.Progress) {}))
 	at, _ := r.journal.Position()
 	r.applier = recorder.NewApplier(recorder.NewSettler(r.store, r.journal, metrics.New(r.store, "test")), at, recorder.ApplierOptions{
@@ -50,8 +53,18 @@ func (r *replica) start(t require.TestingT) {
 			}
 			return store.NewTeam(store.Share{}, func(id string) bool { return strings.HasPrefix(id, patterns[0]) })
 		},
-		Notes: func([]journal.Note) {}, Trouble: func(error) {},
+		Notes: func([]journal.Note) {}, Trouble: func(error) {}, Settings: r.settle,
 	})
+}
+
+// settle puts settings into effect: the default TTL and the retention.
+func (r *replica) settle(settings []byte) {
+	if ttl, retention, ok := strings.Cut(string(settings), " "); ok {
+		var l store.Lifetimes
+		l.DefaultTTL, _ = time.ParseDuration(ttl)
+		l.SessionRetention, _ = time.ParseDuration(retention)
+		r.store.SetLifetimes(l)
+	}
 }
 
 // crash starts the replica again with what a crash of its machine leaves.
@@ -80,7 +93,7 @@ func (r *replica) follow(t require.TestingT, stream []published) (last recorder.
 		if p.at.Sequence < at.Sequence || p.at.Sequence == at.Sequence && !at.Partial() {
 			continue
 		}
-		m, err := journal.DecodeMessage(string(p.message))
+		m, err := journal.DecodeMessage(string(p.message), journal.MessageVersion)
 		require.NoError(t, err)
 		last, err = r.applier.Apply(background, m, p.at)
 		require.NoError(t, err)
@@ -178,7 +191,7 @@ func (w writer) key() store.SessionKey {
 // message draws a message. first is a server that it may depend on, as what the holder of the lease publishes does.
 func (w writer) message(first *replica) *journal.Message {
 	m := &journal.Message{Server: "one"}
-	switch w.pick("kind", "requests", "requests", "requests", "removal", "evict", "over", "trim", "notes", "tick") {
+	switch w.pick("kind", "requests", "requests", "requests", "removal", "evict", "over", "trim", "notes", "settings", "tick") {
 	case "requests":
 		for range rapid.IntRange(1, 4).Draw(w.T, "requests") {
 			m.Requests = append(m.Requests, w.request())
@@ -192,6 +205,12 @@ func (w writer) message(first *replica) *journal.Message {
 	case "trim":
 		m.Trim = &journal.Trim{Before: w.now.Add(-time.Duration(rapid.IntRange(0, 100).Draw(w.T, "age")) * time.Minute)}
 		m.Trim.Sessions, m.Trim.Histories = []store.SessionKey{w.key(), w.key()}, []string{w.pick("agent", "a1", "a2")}
+	case "settings":
+		m.Server = w.pick("server", "one", "two")
+		m.Settings = &journal.Settings{To: []byte(w.pick("settings", "1h 2h", "5m 2h", "1h 10m", "2h 0s"))}
+		if rapid.Bool().Draw(w.T, "current") {
+			m.Settings.From, _ = first.journal.Note(recorder.SettingsKey)
+		}
 	case "notes":
 		m.Notes = []journal.Note{{Key: w.pick("key", "k", "l"), Value: []byte(w.pick("value", "1", "2"))}, {Key: w.pick("key", "k", "l")}}
 	}
@@ -213,7 +232,7 @@ func TestAKilledReplicaGoesOnInTheMiddle(t *testing.T) {
 	var stream []published
 	publish := func(m *journal.Message) {
 		n := len(stream)
-		stream = append(stream, published{m.Encode(nil), journal.Position{Sequence: uint64(n + 1), ID: fmt.Sprint("id", n), Time: epoch.Add(time.Duration(n) * 9 * time.Second)}})
+		stream = append(stream, published{m.Encode(journal.MessageVersion), journal.Position{Sequence: uint64(n + 1), ID: fmt.Sprint("id", n), Time: epoch.Add(time.Duration(n) * 9 * time.Second)}})
 	}
 	publish(&journal.Message{Requests: []journal.Request{report("a", "old", "early", 1), report("b", "x", "first", 600)}})
 	for len(stream) < 10 {
@@ -283,7 +302,7 @@ func TestReplicasAgree(t *testing.T) {
 				now = now.Add(time.Duration(rapid.SampledFrom([]int{-5, 0, 1, 1, 9, 60, 3600}).Draw(t, "seconds")) * time.Second)
 				w := writer{t, now}
 				sequence := uint64(len(stream) + 1)
-				stream = append(stream, published{w.message(replicas[0]).Encode(nil), journal.Position{Sequence: sequence, ID: fmt.Sprint("id", sequence), Time: now}})
+				stream = append(stream, published{w.message(replicas[0]).Encode(journal.MessageVersion), journal.Position{Sequence: sequence, ID: fmt.Sprint("id", sequence), Time: now}})
 				replicas[0].follow(t, stream)
 			},
 			"a replica catches up": func(t *rapid.T) {
