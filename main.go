@@ -289,8 +289,12 @@ func (a *app) openRecorder(ctx context.Context) (streamID string, err error) {
 		}
 		return "", err
 	}
+	name, err := serverName(a.cfg)
+	if err != nil {
+		return "", err
+	}
 	a.member, err = cluster.Join(ctx, cluster.MemberOptions{
-		Settings: natsSettings(a.cfg), Server: serverName(a.cfg), Address: hostPort(a.cfg), Version: version.String(), Encoding: journal.MessageVersion,
+		Settings: natsSettings(a.cfg), Server: name, Address: hostPort(a.cfg), Version: version.String(), Encoding: journal.MessageVersion,
 		DataDir: a.cfg.DataDir, Stale: a.cfg.NATSStaleAfter, SharedSettings: sharedSettings(a.cfg), Logger: a.logger,
 		Open: func() (*journal.Journal, error) { return openJournal(a.cfg, nil, a.logger) },
 	})
@@ -375,15 +379,15 @@ func sharedSettings(cfg config.Config) cluster.SharedSettings {
 }
 
 // serverName returns the name of this server among those of its cluster.
-func serverName(cfg config.Config) string {
+func serverName(cfg config.Config) (string, error) {
 	if cfg.ServerName != "" {
-		return cfg.ServerName
+		return cfg.ServerName, nil
 	}
 	name, err := os.Hostname()
 	if err != nil {
-		return "kubeagents"
+		return "", fmt.Errorf("SERVER_NAME must be set, since the name of this machine can't be read: %w", err)
 	}
-	return name
+	return name, nil
 }
 
 // hostPort returns the name of this machine and the port of this server.

@@ -185,10 +185,13 @@ func (r *roster) lostBefore(instant int64) int {
 }
 
 // Waits returns the age of the longest wait among the sessions that need attention because they wait, and how many of
-// these have waited for longer than each of some durations.
+// these have waited for longer than each of some durations. In a replicated store, the time is that of the store.
 func (s *Store) Waits(now time.Time, longerThan ...time.Duration) (longest time.Duration, counts []int) {
 	s.mu.RLock()
 	defer s.mu.RUnlock()
+	if s.opts.Replicated {
+		now = s.wallTime(s.now)
+	}
 	waiting := s.fleet.needing(models.NeedWaiting)
 	if first := waiting.First(); first != nil {
 		longest = max(0, now.Sub(time.Unix(0, first.attention.order)))

@@ -463,3 +463,17 @@ func TestChangesOfManyReportsHaveOneOrder(t *testing.T) {
 	}
 	require.Equal(t, all[0], all[1])
 }
+
+// TestWaitsAreMeasuredByTheTimeOfTheStore asks a replicated store how long a session has waited, on a machine whose clock
+// is wrong.
+func TestWaitsAreMeasuredByTheTimeOfTheStore(t *testing.T) {
+	now := time.Date(2026, 11, 20, 7, 0, 0, 0, time.UTC)
+	st := store.New(store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 3, HistoryMaxBytes: 1 << 30, MaxSessions: 10,
+		EventWindow: 10, Journaled: true, Replicated: true})
+	st.Begin(1, now)
+	st.Apply(models.Record{StatusReport: models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Pending, Timestamp: now}, Received: now, Sequence: 1})
+	st.Begin(2, now.Add(5*time.Minute))
+	longest, counts := st.Waits(now.Add(9*time.Hour), time.Minute, 10*time.Minute)
+	require.Equal(t, 5*time.Minute, longest)
+	require.Equal(t, []int{1, 0}, counts)
+}
