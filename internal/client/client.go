@@ -72,16 +72,21 @@ func (c *Client) RequiresToken(ctx context.Context) (bool, error) {
 	return bytes.Contains(lines, []byte(connect.TokenVariable)), nil
 }
 
-// Ready returns nil if the server can take requests. While the server starts or stops, the error is a
-// *Refusal with status 503.
-func (c *Client) Ready(ctx context.Context) error {
-	ready := struct {
+// Ready returns nil if the server can take requests. Otherwise, for example while the server starts or stops, the error
+// is a *Refusal with status 503.
+func (c *Client) Ready(ctx context.Context) error { return c.probe(ctx, "/health/ready") }
+
+// Live returns nil if the server is running, whether or not it can take requests.
+func (c *Client) Live(ctx context.Context) error { return c.probe(ctx, "/health/live") }
+
+func (c *Client) probe(ctx context.Context, target string) error {
+	answer := struct {
 		Status string `json:"status"`
 	}{}
-	if _, err := c.get(ctx, "/health/ready", nil, &ready); err != nil {
+	if _, err := c.get(ctx, target, nil, &answer); err != nil {
 		return err
 	}
-	if ready.Status != "ok" {
+	if answer.Status != "ok" {
 		return fmt.Errorf("%s does not answer like a KubeAgents server", c.Server())
 	}
 	return nil

@@ -12,10 +12,15 @@ import (
 	"github.com/kubeagents/kubeagents/internal/command"
 )
 
-// probeServer answers /health/ready with a status and a body.
+// probeServer answers /health/ready with a status and a body, and /health/live as a server that runs.
 func probeServer(status int, body string) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.URL.Path != "/health/ready" {
+		switch r.URL.Path {
+		case "/health/ready":
+		case "/health/live":
+			w.Write([]byte(`{"status":"ok"}`)) //nolint:errcheck // the client sees that
+			return
+		default:
 			http.NotFound(w, r)
 			return
 		}
@@ -32,7 +37,7 @@ func TestHealth(t *testing.T) {
 		want   string
 	}{
 		"a server that is ready":    {200, `{"status":"ok"}`, command.ExitOK, " is ready\n"},
-		"a server that starts":      {503, `{"status":"unavailable"}`, command.ExitFailure, " is not ready: it is starting or stopping\n"},
+		"a server that starts":      {503, `{"status":"unavailable"}`, command.ExitFailure, " is not ready: it is starting, stopping or catching up with its cluster\n"},
 		"another program":           {200, `<html>`, command.ExitUnreachable, "does not answer like a KubeAgents server"},
 		"another program with JSON": {200, `{"status":"up"}`, command.ExitUnreachable, "does not answer like a KubeAgents server"},
 		"a program without probes":  {404, ``, command.ExitUnreachable, "answers 404"},
@@ -58,6 +63,9 @@ func TestHealth(t *testing.T) {
 					require.Contains(t, r.stdout+r.stderr, server.URL)
 					require.Contains(t, r.stdout+r.stderr, test.want)
 					require.Nil(t, r.served)
+					r = run(t, nil, environment, "health", "-live")
+					require.Equal(t, command.ExitOK, r.status, "a server that runs need not be ready")
+					require.Contains(t, r.stdout, server.URL+" is running\n")
 				}
 				if !encrypted {
 					require.Equal(t, test.exit, run(t, nil, nil, "health", "-server", server.URL).status)
