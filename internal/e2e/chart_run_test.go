@@ -16,6 +16,8 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -59,15 +61,27 @@ func newNode(t *testing.T, args ...string) *node {
 	}}
 }
 
-// freePort returns a port of the loopback interface that was free a moment ago.
+// nextPort counts the ports that freePort has tried. Each process of a test begins elsewhere.
+var nextPort = sync.OnceValue(func() *atomic.Int64 {
+	n := new(atomic.Int64)
+	n.Store(int64(os.Getpid()) * 97)
+	return n
+})
+
+// freePort returns a port of the loopback interface that was free a moment ago. It is below those that the system gives to
+// connections and to whoever listens on any port, so that nobody else gets it in the meantime.
 func freePort(t *testing.T) string {
 	t.Helper()
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
-	require.NoError(t, err)
-	_, port, err := net.SplitHostPort(listener.Addr().String())
-	require.NoError(t, err)
-	require.NoError(t, listener.Close())
-	return port
+	for range 100 {
+		port := fmt.Sprint(20000 + nextPort().Add(1)%12000)
+		listener, err := net.Listen("tcp", "127.0.0.1:"+port)
+		if err == nil {
+			require.NoError(t, listener.Close())
+			return port
+		}
+	}
+	require.FailNow(t, "there is no free port")
+	return ""
 }
 
 // mount writes the files of a Pod's volumes, and returns the directory of each.
