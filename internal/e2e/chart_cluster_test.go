@@ -14,6 +14,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 	"time"
@@ -85,6 +86,108 @@ func TestChartVolumeGrows(t *testing.T) {
 		return len(at[[]any](after, "metadata", "ownerReferences")) == 1
 	})
 	require.Equal(t, at[string](before, "metadata", "uid"), at[string](after, "metadata", "uid"), "the Pod stays")
+}
+
+// TestChartBecomesSeveral upgrades one server to three and goes back, as the manual says. The chart refuses steps by which a
+// server without state would begin the stream, or the last server would lack what others took.
+func TestChartBecomesSeveral(t *testing.T) {
+	needChart(t)
+	c := startCluster(t)
+	c.do(t, "POST", "/api/v1/namespaces", readFile(t, root+"/deploy/manifests/namespace.yaml"), http.StatusCreated)
+	upgrade := func(values string, more ...string) []string {
+		args := []string{"upgrade", "kubeagents", chartDir, "--values", valueSets(t)[values], "--set", "serviceMonitor.enabled=false,prometheusRule.enabled=false"}
+		return append(args, more...)
+	}
+	refused := func(why string, args []string) {
+		t.Helper()
+		out, ok := c.tryHelm(t, args...)
+		require.False(t, ok, out)
+		require.Contains(t, out, why)
+	}
+	c.helm(t, "install", "kubeagents", chartDir, "--values", valueSets(t)["tokens"])
+	alone := c.awaitServer(t, "kubeagents-0", false)
+	c.makeReady(t, "kubeagents-0")
+	refused("the server has run without NATS: upgrade with nats.url and replicaCount=1 first", upgrade("cluster"))
+
+	c.helm(t, upgrade("cluster", "--set", "replicaCount=1")...)
+	begun := c.awaitServer(t, "kubeagents-0", true)
+	require.NotEqual(t, alone, begun)
+	refused("the server is not ready: its state may not be in the stream yet", upgrade("cluster"))
+	c.makeReady(t, "kubeagents-0")
+	c.helm(t, upgrade("cluster")...)
+	for _, name := range []string{"kubeagents-1", "kubeagents-2"} {
+		c.awaitServer(t, name, true)
+		c.makeReady(t, name)
+		c.requireSize(t, "data-"+name, "10Gi")
+	}
+	require.Equal(t, begun, c.awaitServer(t, "kubeagents-0", true), "more servers restart none")
+	const budget = "/apis/policy/v1/namespaces/kubeagents/poddisruptionbudgets/kubeagents"
+	require.Equal(t, http.StatusOK, c.get(t, budget, nil))
+	refused("3 servers share a stream: upgrade with the same nats and replicaCount=1 first", upgrade("tokens"))
+	refused("the servers' state belongs to the stream KUBEAGENTS", upgrade("cluster", "--set", "nats.stream=other"))
+
+	c.helm(t, upgrade("cluster", "--set", "replicaCount=1")...)
+	for _, name := range []string{"kubeagents-1", "kubeagents-2"} {
+		c.eventually(t, func() bool { return c.get(t, "/api/v1/namespaces/kubeagents/pods/"+name, nil) == http.StatusNotFound })
+	}
+	require.Equal(t, http.StatusNotFound, c.get(t, budget, nil))
+	require.Equal(t, begun, c.awaitServer(t, "kubeagents-0", true), "fewer servers restart none")
+	c.awaitRollout(t, 1)
+	c.helm(t, upgrade("tokens")...)
+	require.NotEqual(t, begun, c.awaitServer(t, "kubeagents-0", false))
+}
+
+// TestChartNATSInstalls installs the chart of NATS as the manual says, in the namespace that enforces the restricted profile.
+func TestChartNATSInstalls(t *testing.T) {
+	needChart(t)
+	c := startCluster(t)
+	c.do(t, "POST", "/api/v1/namespaces", readFile(t, root+"/deploy/manifests/namespace.yaml"), http.StatusCreated)
+	values := []string{natsChart, "--values", natsDir + "/values.yaml"}
+	c.helm(t, append([]string{"install", "nats"}, values...)...)
+	for _, name := range []string{"nats-0", "nats-1", "nats-2"} {
+		c.requirePod(t, name)
+		c.requireSize(t, "nats-js-"+name, "20Gi")
+	}
+	c.helm(t, append([]string{"upgrade", "nats"}, values...)...)
+	c.helm(t, "uninstall", "nats", "--cascade", "foreground", "--wait", "--timeout", "1m")
+}
+
+// awaitServer waits until the Pod of a server exists that has NATS or not, and returns the Pod's ID.
+func (c *cluster) awaitServer(t *testing.T, name string, nats bool) (uid string) {
+	t.Helper()
+	c.eventually(t, func() bool {
+		var pod manifest
+		if c.get(t, "/api/v1/namespaces/kubeagents/pods/"+name, &pod) != http.StatusOK {
+			return false
+		}
+		text, err := json.Marshal(pod)
+		require.NoError(t, err)
+		uid = at[string](pod, "metadata", "uid")
+		return bytes.Contains(text, []byte("NATS_URL")) == nats
+	})
+	return uid
+}
+
+// makeReady reports that a Pod is ready, as a kubelet does, and waits until the StatefulSet knows.
+func (c *cluster) makeReady(t *testing.T, name string) {
+	t.Helper()
+	c.do(t, "PATCH", "/api/v1/namespaces/kubeagents/pods/"+name+"/status",
+		`{"status": {"phase": "Running", "conditions": [{"type": "Ready", "status": "True"}]}}`, http.StatusOK)
+	number, err := strconv.Atoi(name[len("kubeagents-"):])
+	require.NoError(t, err)
+	c.awaitRollout(t, float64(number+1))
+}
+
+// awaitRollout waits until the StatefulSet of the servers has that many Pods that are ready, all of them current.
+func (c *cluster) awaitRollout(t *testing.T, ready float64) {
+	t.Helper()
+	c.eventually(t, func() bool {
+		var set manifest
+		require.Equal(t, http.StatusOK, c.get(t, "/apis/apps/v1/namespaces/kubeagents/statefulsets/kubeagents", &set))
+		status := at[map[string]any](set, "status")
+		return status["readyReplicas"] == ready && status["currentRevision"] == status["updateRevision"] &&
+			status["observedGeneration"] == at[float64](set, "metadata", "generation")
+	})
 }
 
 // watcherProgram builds the watcher, once, and returns its path.
@@ -198,6 +301,9 @@ func (c *cluster) do(t *testing.T, method, target, body string, want int) {
 	r, err := http.NewRequestWithContext(t.Context(), method, c.address+target, bytes.NewReader([]byte(body)))
 	require.NoError(t, err)
 	r.Header.Set("Content-Type", "application/yaml")
+	if method == http.MethodPatch {
+		r.Header.Set("Content-Type", "application/merge-patch+json")
+	}
 	resp, err := c.client.Do(r)
 	require.NoError(t, err)
 	defer resp.Body.Close() //nolint:errcheck // it is read to the end

@@ -9,6 +9,7 @@ import (
 	"encoding/base64"
 	"encoding/pem"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -25,6 +26,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
+	"github.com/kubeagents/kubeagents/internal/natstest"
 )
 
 // node runs the containers that the chart renders as processes of this machine, as a kubelet would run them on a node:
@@ -32,12 +34,14 @@ import (
 // and the server listens on a free port of the loopback interface.
 type node struct {
 	t       *testing.T
+	pod     string // the Pod's name
 	root    string // the directory with all volumes
 	port    string // the port that 8080 stands for
 	service string // the port of the server that the Service leads to
 	secrets map[string]map[string][]byte
 	objects []manifest
 	tokens  map[string]accesstest.Holder
+	nats    *natstest.Cluster // nil unless the server needs NATS
 }
 
 func newNode(t *testing.T, args ...string) *node {
@@ -47,7 +51,7 @@ func newNode(t *testing.T, args ...string) *node {
 	ca := newAuthority(t)
 	cert, key := ca.sign(t, 9)
 	vapid := base64.RawURLEncoding.EncodeToString(bytes.Repeat([]byte{1}, 32))
-	return &node{t: t, root: t.TempDir(), port: port, service: port, objects: objectsIn(t, render(t, args...)), tokens: holders, secrets: map[string]map[string][]byte{
+	return &node{t: t, pod: "a-pod", root: t.TempDir(), port: port, service: port, objects: objectsIn(t, render(t, args...)), tokens: holders, secrets: map[string]map[string][]byte{
 		"kubeagents-tokens":  {"tokens": []byte(readFile(t, tokens)), "file": []byte(readFile(t, tokens))},
 		"kubeagents-tls":     {"tls.crt": cert, "tls.key": key, "ca.crt": ca.pem},
 		"internal-ca":        {"ca.crt": ca.pem},
@@ -193,7 +197,7 @@ func (n *node) command(pod, container map[string]any) *exec.Cmd {
 		variable := v.(map[string]any)
 		name, value := variable["name"].(string), at[string](variable, "value")
 		if field := at[string](variable, "valueFrom", "fieldRef", "fieldPath"); field != "" {
-			value = map[string]string{"metadata.namespace": "kubeagents", "metadata.name": "a-pod"}[field]
+			value = map[string]string{"metadata.namespace": "kubeagents", "metadata.name": n.pod}[field]
 			require.NotEmpty(n.t, value, field)
 		} else if variable["valueFrom"] != nil {
 			text, ok := n.secrets[at[string](variable, "valueFrom", "secretKeyRef", "name")][at[string](variable, "valueFrom", "secretKeyRef", "key")]
@@ -209,6 +213,11 @@ func (n *node) command(pod, container map[string]any) *exec.Cmd {
 			value = "127.0.0.1"
 		case "HTTPS_PROXY":
 			continue
+		case "NATS_URL":
+			scheme, _, _ := strings.Cut(value, "://")
+			value = strings.ReplaceAll(n.nats.URL(), "nats://", scheme+"://")
+		case "NATS_MONITOR_URL":
+			value = strings.Join(n.nats.MonitorURLs(), ",")
 		}
 		value = serviceURL.Replace(value)
 		if strings.HasPrefix(value, "/") {
@@ -279,6 +288,15 @@ func (n *node) start(name string) (stop func() string) {
 // that of start.
 func (n *node) startContainer(pod map[string]any, variables ...string) (stop func() string) {
 	n.t.Helper()
+	await, stop := n.launch(pod, variables...)
+	await()
+	return stop
+}
+
+// launch starts the first container of a Pod with more variables. await waits until its probes succeed. stop is as that of
+// start.
+func (n *node) launch(pod map[string]any, variables ...string) (await func(), stop func() string) {
+	n.t.Helper()
 	container := at[[]any](pod, "containers")[0].(map[string]any)
 	cmd := n.command(pod, container)
 	cmd.Env = append(cmd.Env, variables...)
@@ -288,23 +306,26 @@ func (n *node) startContainer(pod map[string]any, variables ...string) (stop fun
 	n.t.Cleanup(func() { cmd.Process.Kill() }) //nolint:errcheck // it may have ended already
 	ended := make(chan error, 1)
 	go func() { ended <- cmd.Wait() }()
-	limit := time.After(time.Minute)
-	for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
-		if container[probe] == nil {
-			require.Equal(n.t, "startupProbe", probe)
-			continue
-		}
-		for err := n.probe(pod, container, probe); err != nil; err = n.probe(pod, container, probe) {
-			select {
-			case <-limit:
-				require.FailNow(n.t, "it does not start", "%s: %v", probe, err)
-			case err := <-ended:
-				require.FailNow(n.t, "it ended while it started", "%v: %s", err, log.String())
-			case <-time.After(20 * time.Millisecond):
+	await = func() {
+		n.t.Helper()
+		limit := time.After(time.Minute)
+		for _, probe := range []string{"startupProbe", "livenessProbe", "readinessProbe"} {
+			if container[probe] == nil {
+				require.Equal(n.t, "startupProbe", probe)
+				continue
+			}
+			for err := n.probe(pod, container, probe); err != nil; err = n.probe(pod, container, probe) {
+				select {
+				case <-limit:
+					require.FailNow(n.t, "it does not start", "%s: %v", probe, err)
+				case err := <-ended:
+					require.FailNow(n.t, "it ended while it started", "%v: %s", err, log.String())
+				case <-time.After(20 * time.Millisecond):
+				}
 			}
 		}
 	}
-	return func() string {
+	stop = func() string {
 		n.t.Helper()
 		grace := time.Duration(cmp.Or(at[uint64](pod, "terminationGracePeriodSeconds"), 30)) * time.Second
 		require.NoError(n.t, cmd.Process.Signal(syscall.SIGTERM))
@@ -314,10 +335,28 @@ func (n *node) startContainer(pod map[string]any, variables ...string) (stop fun
 		require.Error(n.t, n.probe(pod, container, "readinessProbe"))
 		return log.String()
 	}
+	return await, stop
 }
 
-// do sends a request to the server with a token.
+// do sends a request to the server with a token, and returns the status of the response.
 func (n *node) do(method, scheme, target, body string, header ...string) int {
+	n.t.Helper()
+	resp := n.send(method, scheme, target, body, header)
+	require.NoError(n.t, resp.Body.Close())
+	return resp.StatusCode
+}
+
+// get reads from a server without TLS.
+func (n *node) get(target string, header ...string) (status int, body string) {
+	n.t.Helper()
+	resp := n.send("GET", "http", target, "", header)
+	defer resp.Body.Close() //nolint:errcheck // it is read to the end
+	text, err := io.ReadAll(resp.Body)
+	require.NoError(n.t, err)
+	return resp.StatusCode, string(text)
+}
+
+func (n *node) send(method, scheme, target, body string, header []string) *http.Response {
 	n.t.Helper()
 	r, err := http.NewRequestWithContext(n.t.Context(), method, scheme+"://127.0.0.1:"+n.port+target, strings.NewReader(body))
 	require.NoError(n.t, err)
@@ -328,8 +367,7 @@ func (n *node) do(method, scheme, target, body string, header ...string) int {
 	insecure := http.Client{Transport: &http.Transport{DisableKeepAlives: true, TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // the test Pod checks the certificate
 	resp, err := insecure.Do(r)
 	require.NoError(n.t, err)
-	require.NoError(n.t, resp.Body.Close())
-	return resp.StatusCode
+	return resp
 }
 
 // TestChartRuns runs what the chart renders for each set of values: the server with its settings, files and probes, and
@@ -337,15 +375,21 @@ func (n *node) do(method, scheme, target, body string, header ...string) int {
 func TestChartRuns(t *testing.T) {
 	needChart(t)
 	for name, file := range valueSets(t) {
+		if name == "cluster" {
+			continue // TestChartGoesFromOneToThree runs it
+		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			args := []string{"--values", file, "--set", "restore.from="}
+			args := []string{"--values", file, "--set", "restore.from=,nats.replicas=1"}
 			release := "kubeagents"
 			if name == "everything" {
 				args = append(args, "--set", "extraContainers=null,extraInitContainers=null,tolerations=null")
 				release = "agents"
 			}
 			n := newNode(t, args...)
+			if configure, ok := natsOf[name]; ok {
+				configure(n)
+			}
 			stop := n.start(release)
 			if i := slices.IndexFunc(n.objects, func(o manifest) bool { return o.kind() == "Pod" }); i >= 0 {
 				pod := at[map[string]any](n.objects[i], "spec")
@@ -353,7 +397,7 @@ func TestChartRuns(t *testing.T) {
 				require.Zero(t, status, out)
 				require.Contains(t, out, "is ready")
 			} else {
-				require.Equal(t, "mtls", name, "only a server that wants client certificates has no test")
+				require.Contains(t, name, "mtls", "only a server that wants client certificates has no test")
 			}
 			log := stop()
 			require.NotContains(t, log, "is not a setting")

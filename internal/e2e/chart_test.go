@@ -124,7 +124,7 @@ func TestChartSchemasAreStrict(t *testing.T) {
 	for name, change := range map[string][2]string{
 		"an unknown field of a container":        {"imagePullPolicy:", "imagePullPolicies:"},
 		"an unknown field of a probe":            {"failureThreshold:", "failureTreshold:"},
-		"text for a number":                      {"terminationGracePeriodSeconds: 45", "terminationGracePeriodSeconds: 45s"},
+		"text for a number":                      {"terminationGracePeriodSeconds: 50", "terminationGracePeriodSeconds: 50s"},
 		"a number for the value of a variable":   {`value: "8080"`, `value: 8080`},
 		"an unknown field of an HTTPRoute":       {"backendRequest:", "backendRequests:"},
 		"an unknown field of a ServiceMonitor":   {"scrapeTimeout:", "scrapeTimeOut:"},
@@ -152,7 +152,7 @@ func conforms(t testing.TB, version, path string) (stdout, stderr string, ok boo
 // TestChartGolden compares what the chart renders with files, so that a change of it is seen.
 func TestChartGolden(t *testing.T) {
 	needChart(t)
-	for _, name := range []string{"tokens", "backup", "everything"} {
+	for _, name := range []string{"tokens", "backup", "everything", "cluster", "cluster-mtls"} {
 		rendered := render(t, "--values", valueSets(t)[name], "--set", "connect.enabled=false") // TestChartConnect compares its lines
 		if _, board, ok := strings.Cut(rendered, "  kubeagents.json: |\n"); ok {                // TestChartCopies compares these
 			end := strings.Index(board, "\n---")
@@ -245,12 +245,28 @@ func TestChartTrustsTheAuthorityOfInternalURL(t *testing.T) {
 // TestChartRefuses checks what a person is told about values that would not run.
 func TestChartRefuses(t *testing.T) {
 	needChart(t)
-	const tokens = "image.repository=r/k,tokens.existingSecret=t"
+	const tokens, cluster = "image.repository=r/k,tokens.existingSecret=t", ",replicaCount=3,nats.url=nats://nats:4222"
 	for name, test := range map[string]struct{ values, want string }{
 		"no image":                               {"allowAnyone=true", "- image.repository is not set"},
 		"no tokens":                              {"image.repository=r/k", "- there are no tokens, so anyone in the cluster could report, read and remove. Set tokens.existingSecret"},
 		"tokens and none":                        {tokens + ",allowAnyone=true", "allowAnyone and tokens.existingSecret exclude each other"},
-		"two replicas":                           {tokens + ",replicaCount=2", "at '/replicaCount': value must be 1"},
+		"no server":                              {tokens + ",replicaCount=0", "at '/replicaCount': minimum: got 0, want 1"},
+		"two servers without NATS":               {tokens + ",replicaCount=2", "- replicaCount is 2, but several servers need NATS: set nats.url, or replicaCount=1"},
+		"an even number of NATS nodes":           {tokens + cluster + ",nats.replicas=2", "at '/nats/replicas': value must be one of 1, 3, 5"},
+		"two credentials for NATS":               {tokens + cluster + ",nats.creds.existingSecret=a,nats.nkey.existingSecret=b", "- nats.creds and nats.nkey exclude each other: set one of them"},
+		"credentials for no NATS":                {tokens + ",nats.nkey.existingSecret=b", "- nats.nkey.existingSecret needs nats.url"},
+		"a certificate for no NATS":              {tokens + ",nats.tls.existingSecret=b", "- nats.tls.existingSecret needs nats.url"},
+		"a password of NATS among the values":    {tokens + ",nats.url=nats://me:secret@nats:4222", "- nats.url contains a user or a password: remove it"},
+		"a user of NATS without a password":      {tokens + cluster + ",nats.user.name=me", "- nats.user.name and nats.user.existingSecret belong together"},
+		"a password of NATS without a user":      {tokens + cluster + ",nats.user.existingSecret=s", "- nats.user.name and nats.user.existingSecret belong together"},
+		"addresses of something else":            {tokens + ",nats.url=http://nats:8222", "at '/nats/url'"},
+		"an unknown value of NATS":               {tokens + ",nats.urls=nats://nats", "at '/nats': additional properties 'urls' not allowed"},
+		"a setting of NATS":                      {tokens + ",settings.NATS_URL=nats://nats", "settings.NATS_URL is set by the chart: use nats.url instead"},
+		"a variable with NATS's address":         {tokens + ",extraEnv[0].name=NATS_URL", "extraEnv sets NATS_URL, which the chart sets: use nats.url instead"},
+		"a name for all servers":                 {tokens + cluster + ",settings.SERVER_NAME=hub", "settings.SERVER_NAME is set by the chart: use nats.url instead"},
+		"several servers without volumes":        {tokens + cluster + ",persistence.enabled=false", "- nats.url needs persistence.enabled"},
+		"several servers with one volume":        {tokens + cluster + ",persistence.existingClaim=c", "- persistence.existingClaim is one volume, but each of several servers needs its own"},
+		"restoring beside a stream":              {tokens + cluster + ",replicaCount=1,restore.from=x,restore.existingClaim=c", "- restore.from and nats.url exclude each other"},
 		"an unknown value":                       {tokens + ",tolerance=1", "additional properties 'tolerance' not allowed"},
 		"an unknown setting":                     {tokens + ",settings.PROT=1", "at '/settings': additional properties 'PROT' not allowed"},
 		"an unknown setting of the watcher":      {tokens + ",watcher.settings.PORT=1", "at '/watcher/settings': additional properties 'PORT' not allowed"},
@@ -315,7 +331,8 @@ func TestChartTakesTextThatLooksLikeSomethingElse(t *testing.T) {
 	require.NoError(t, json.Unmarshal([]byte(readFile(t, chartDir+"/values.schema.json")), &schema))
 	var everything map[string]any
 	require.NoError(t, yaml.Unmarshal([]byte(readFile(t, valueSets(t)["everything"])), &everything))
-	keep := []string{"fullnameOverride", "resources.limits.memory", "notify.existingSecret", "notify.existingConfigMap", "notify.rules", "tls.clientCA.existingSecret"} // they have to fit others
+	keep := []string{"fullnameOverride", "resources.limits.memory", "notify.existingSecret", "notify.existingConfigMap", "notify.rules", "tls.clientCA.existingSecret",
+		"nats.creds.existingSecret", "nats.nkey.existingSecret", "restore.from"} // they have to fit others
 	for _, odd := range []string{"12", "1e3", "null", "true", "a: b #c", "/1: 2 #3"} {
 		t.Run(odd, func(t *testing.T) {
 			values := map[string]any{}
@@ -494,6 +511,8 @@ func TestChartUpgrades(t *testing.T) {
 	}
 	before := immutable(render(t, "--values", chartDir+"/ci/watcher-values.yaml"))
 	require.Len(t, before, 2)
+	require.Equal(t, immutable(render(t, "--values", chartDir+"/ci/tokens-values.yaml")), immutable(render(t, "--values", chartDir+"/ci/cluster-values.yaml")),
+		"a server may become one of several")
 	newer := filepath.Join(t.TempDir(), "chart")
 	require.NoError(t, os.CopyFS(newer, os.DirFS(chartDir)))
 	metadata := readFile(t, newer+"/Chart.yaml")
@@ -557,15 +576,18 @@ func podsOf(objects []manifest) map[string]map[string]any {
 func TestChartNotes(t *testing.T) {
 	needChart(t)
 	for name, want := range map[string][]string{
-		"insecure":   {"Warning: Anyone who can reach the server", "Warning: The state is gone with the Pod", "curl http://localhost:8080/webhook/status"},
-		"tokens":     {"port-forward service/kubeagents 8080:8080", "/kubeagents token -scopes", "Warning: Tokens are sent without encryption", "There are no backups"},
-		"tls":        {"https://hub.example.com/", "The chart makes no Ingress"},
-		"ingress":    {"https://example.com/kubeagents/"},
-		"gateway":    {"https://hub.example.com/", "does not seem to have the Gateway API", "set settings.TRUSTED_PROXIES"},
-		"monitoring": {"does not seem to have the Prometheus operator"},
-		"backup":     {"create job --from=cronjob/kubeagents-backup"},
-		"watcher":    {"label job NAME kubeagents.dev/agent="},
-		"everything": {"blocks the drain of a node"},
+		"insecure":      {"Warning: Anyone who can reach the server", "Warning: The state is gone with the Pod", "curl http://localhost:8080/webhook/status"},
+		"tokens":        {"port-forward service/kubeagents 8080:8080", "/kubeagents token -scopes", "Warning: Tokens are sent without encryption", "There are no backups"},
+		"tls":           {"https://hub.example.com/", "The chart makes no Ingress"},
+		"ingress":       {"https://example.com/kubeagents/"},
+		"gateway":       {"https://hub.example.com/", "does not seem to have the Gateway API", "set settings.TRUSTED_PROXIES"},
+		"monitoring":    {"does not seem to have the Prometheus operator"},
+		"backup":        {"create job --from=cronjob/kubeagents-backup"},
+		"watcher":       {"label job NAME kubeagents.dev/agent="},
+		"everything":    {"blocks the drain of a node"},
+		"cluster":       {"with 3 servers that share the stream KUBEAGENTS."},
+		"cluster-mtls":  {"Warning: Nobody checks whether NATS syncs every write"},
+		"cluster-creds": {"Warning: One NATS node keeps the stream"},
 	} {
 		out, errs, ok := runTool(t, helm(), "install", "kubeagents", chartDir, "--namespace", "kubeagents", "--dry-run=client", "--values", valueSets(t)[name])
 		require.True(t, ok, errs)
@@ -575,5 +597,13 @@ func TestChartNotes(t *testing.T) {
 			require.Contains(t, notes, text, name)
 		}
 		require.NotContains(t, notes, "\n\n\n", name)
+		if name == "cluster" {
+			require.NotContains(t, notes, "NATS", "nothing is wrong with it")
+		}
 	}
+	out, errs, ok := runTool(t, helm(), "install", "kubeagents", chartDir, "--namespace", "kubeagents", "--dry-run=client", "--values", valueSets(t)["cluster"],
+		"--set", "nats.user.name=,nats.user.existingSecret=,podDisruptionBudget.maxUnavailable=null,podDisruptionBudget.minAvailable=3")
+	require.True(t, ok, errs)
+	require.Contains(t, out, "Warning: Anyone who can reach NATS can read and delete the state")
+	require.Contains(t, out, "blocks the drain of a node")
 }

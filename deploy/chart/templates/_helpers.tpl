@@ -114,13 +114,67 @@ annotations:
 {{- sub ($end | unixEpoch | int64) ($epoch | unixEpoch | int64) }}
 {{- end }}
 
+{{/* The seconds for which a server goes on before it is asked to stop. As other parts of a Pod, it depends on nats.url and
+not on replicaCount, so that a change of their number restarts no server. */}}
+{{- define "kubeagents.preStopSleepSeconds" -}}
+{{- if kindIs "invalid" .Values.preStopSleepSeconds }}{{ ternary 5 0 (not (empty .Values.nats.url)) }}{{ else }}{{ int64 .Values.preStopSleepSeconds }}{{ end }}
+{{- end }}
+
 {{/* The seconds that the server has to stop. */}}
 {{- define "kubeagents.gracePeriod" -}}
 {{- if kindIs "invalid" .Values.terminationGracePeriodSeconds }}
-{{- add (include "kubeagents.seconds" (.Values.settings.SHUTDOWN_TIMEOUT | default "10s") | int64) (int64 .Values.preStopSleepSeconds) 15 }}
+{{- add (include "kubeagents.seconds" (.Values.settings.SHUTDOWN_TIMEOUT | default "10s") | int64) (include "kubeagents.preStopSleepSeconds" . | int64) 15 }}
 {{- else }}
 {{- int64 .Values.terminationGracePeriodSeconds }}
 {{- end }}
+{{- end }}
+
+{{/* Not empty if there is a PodDisruptionBudget. */}}
+{{- define "kubeagents.hasBudget" -}}
+{{- if kindIs "invalid" .Values.podDisruptionBudget.enabled }}{{ if gt (int .Values.replicaCount) 1 }}true{{ end }}{{ else if .Values.podDisruptionBudget.enabled }}true{{ end }}
+{{- end }}
+
+{{/* How the servers are spread, or nothing. */}}
+{{- define "kubeagents.spread" -}}
+{{- $selector := dict "labelSelector" (dict "matchLabels" (include "kubeagents.selectorLabels" (list . "server") | fromYaml)) -}}
+{{- $constraints := .Values.topologySpreadConstraints -}}
+{{- if and (not $constraints) .Values.nats.url -}}
+{{- $constraints = list -}}
+{{- range list "topology.kubernetes.io/zone" "kubernetes.io/hostname" -}}
+{{- $constraints = append $constraints (dict "maxSkew" 1 "topologyKey" . "whenUnsatisfiable" "ScheduleAnyway") -}}
+{{- end -}}
+{{- end -}}
+{{- range $constraints }}
+- {{ mustMerge (deepCopy .) (ternary dict $selector (hasKey . "labelSelector")) | toYaml | nindent 2 | trim }}
+{{- end }}
+{{- end }}
+
+{{/* The settings about NATS, by name. */}}
+{{- define "kubeagents.natsSettings" -}}
+{{- with .Values.nats -}}
+{{- $settings := dict "NATS_URL" .url "NATS_STREAM" .stream "NATS_REPLICAS" (toString .replicas) "NATS_STALE_AFTER" .staleAfter -}}
+{{- with .monitorUrl }}{{ $_ := set $settings "NATS_MONITOR_URL" . }}{{ end -}}
+{{- with .user.name }}{{ $_ := set $settings "NATS_USER" . }}{{ end -}}
+{{- range $setting, $from := dict "NATS_PASSWORD_FILE" "user" "NATS_CREDS_FILE" "creds" "NATS_NKEY_FILE" "nkey" "NATS_CA_FILE" "ca" -}}
+{{- $source := get $.Values.nats $from -}}
+{{- if $source.existingSecret }}{{ $_ := set $settings $setting (printf "/etc/kubeagents/nats-%s/%s" $from $source.key) }}{{ end -}}
+{{- end -}}
+{{- if .tls.existingSecret -}}
+{{- $_ := set $settings "NATS_CERT_FILE" "/etc/kubeagents/nats-tls/tls.crt" }}{{ $_ := set $settings "NATS_KEY_FILE" "/etc/kubeagents/nats-tls/tls.key" -}}
+{{- end -}}
+{{- toYaml $settings -}}
+{{- end -}}
+{{- end }}
+
+{{/* The ports of the addresses in a list that is separated by commas, as numbers with commas between. */}}
+{{- define "kubeagents.portsOf" -}}
+{{- $ports := list -}}
+{{- range splitList "," . -}}
+{{- $scheme := regexFind "^[a-z]+" (trim .) -}}
+{{- $port := regexFind ":[0-9]+/?$" . | trimAll ":/" | default (get (dict "http" "80" "https" "443") $scheme) | default "4222" -}}
+{{- $ports = append $ports $port -}}
+{{- end -}}
+{{- $ports | uniq | join "," -}}
 {{- end }}
 
 {{/* A storage class's line, or nothing. */}}
@@ -195,6 +249,21 @@ image. The key is optional: a certificate of a public authority has none. */}}
   configMap:
     name: {{ .Values.notify.existingConfigMap | default (printf "%s-notify" (include "kubeagents.fullname" .)) | quote }}
 {{- end }}
+{{- if .Values.nats.url }}
+{{- range $from := list "user" "creds" "nkey" "ca" "tls" }}
+{{- with get $.Values.nats $from }}{{ if .existingSecret }}
+- name: nats-{{ $from }}
+  secret:
+    secretName: {{ .existingSecret | quote }}
+    defaultMode: 0440
+    {{- if .key }}
+    items:
+      - key: {{ .key | quote }}
+        path: {{ .key | quote }}
+    {{- end }}
+{{- end }}{{ end }}
+{{- end }}
+{{- end }}
 {{- if .Values.restore.from }}
 - name: backups
   persistentVolumeClaim:
@@ -215,6 +284,9 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- end }}
 {{- $own := dict "PORT" "service.port" "GOMEMLIMIT" "resources.limits.memory" "HOST" "allowAnyone" "DATA_DIR" "persistence" "TOKENS_FILE" "tokens.existingSecret"
   "TLS_CERT_FILE" "tls.existingSecret" "TLS_KEY_FILE" "tls.existingSecret" "TLS_CLIENT_CA_FILE" "tls.clientCA.existingSecret"
+  "NATS_URL" "nats.url" "NATS_STREAM" "nats.stream" "NATS_REPLICAS" "nats.replicas" "NATS_MONITOR_URL" "nats.monitorUrl" "NATS_STALE_AFTER" "nats.staleAfter"
+  "NATS_USER" "nats.user" "NATS_PASSWORD_FILE" "nats.user" "NATS_CREDS_FILE" "nats.creds" "NATS_NKEY_FILE" "nats.nkey" "NATS_CA_FILE" "nats.ca"
+  "NATS_CERT_FILE" "nats.tls" "NATS_KEY_FILE" "nats.tls" "SERVER_NAME" "nats.url"
   "NOTIFY_FILE" "notify" "WEBHOOK_SECRET" "webhookSecret.existingSecret" "VAPID_PRIVATE_KEY" "vapid.existingSecret" -}}
 {{- range $name, $value := .Values.settings }}
 {{- if and (hasKey $own $name) (not (kindIs "invalid" $value)) }}{{- $problems = append $problems (printf "settings.%s is set by the chart: use %s instead" $name (get $own $name)) }}{{ end }}
@@ -231,6 +303,33 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $sources := list }}
 {{- range $name := list "existingSecret" "existingConfigMap" "rules" }}{{ if get $.Values.notify $name }}{{ $sources = append $sources (printf "notify.%s" $name) }}{{ end }}{{ end }}
 {{- if gt (len $sources) 1 }}{{- $problems = append $problems (printf "%s exclude each other: set one of them" (join " and " $sources)) }}{{ end }}
+{{- $several := gt (int .Values.replicaCount) 1 }}
+{{- if and $several (not .Values.nats.url) }}
+{{- $problems = append $problems (printf "replicaCount is %d, but several servers need NATS: set nats.url, or replicaCount=1" (int .Values.replicaCount)) }}
+{{- end }}
+{{- if contains "@" .Values.nats.url }}
+{{- $problems = append $problems "nats.url contains a user or a password: remove it, and set nats.user, nats.creds or nats.nkey, which name a Secret" }}
+{{- end }}
+{{- $credentials := list }}
+{{- range list "user" "creds" "nkey" "ca" "tls" }}
+{{- if (get $.Values.nats .).existingSecret }}
+{{- if has . (list "user" "creds" "nkey") }}{{ $credentials = append $credentials (printf "nats.%s" .) }}{{ end }}
+{{- if not $.Values.nats.url }}{{ $problems = append $problems (printf "nats.%s.existingSecret needs nats.url" .) }}{{ end }}
+{{- end }}
+{{- end }}
+{{- if gt (len $credentials) 1 }}{{ $problems = append $problems (printf "%s exclude each other: set one of them" (join " and " $credentials)) }}{{ end }}
+{{- if ne (empty .Values.nats.user.name) (empty .Values.nats.user.existingSecret) }}
+{{- $problems = append $problems "nats.user.name and nats.user.existingSecret belong together: set both, or neither" }}
+{{- end }}
+{{- if and .Values.nats.url (not .Values.persistence.enabled) }}
+{{- $problems = append $problems "nats.url needs persistence.enabled: each server keeps what it has applied of the stream" }}
+{{- end }}
+{{- if and $several .Values.persistence.existingClaim }}
+{{- $problems = append $problems "persistence.existingClaim is one volume, but each of several servers needs its own: leave it empty, or set replicaCount=1" }}
+{{- end }}
+{{- if and .Values.nats.url .Values.restore.from }}
+{{- $problems = append $problems "restore.from and nats.url exclude each other: restore one server without NATS, then remove restore.from, and set nats with a new nats.stream" }}
+{{- end }}
 {{- with ((.Values.resources).limits).memory }}
 {{- $limit := include "kubeagents.bytes" . | int64 }}
 {{- $history := $.Values.settings.HISTORY_MAX_BYTES | default "2GiB" }}
@@ -241,14 +340,14 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- $problems = append $problems (printf "resources.limits.memory is %v, but HISTORY_MAX_BYTES=%s, ANSWERS_MAX_BYTES=%s and BODIES_MAX_BYTES=%s need %dMi: raise the limit, or lower settings.HISTORY_MAX_BYTES" . (include "kubeagents.setting" $history) (include "kubeagents.setting" $answers) (include "kubeagents.setting" $bodies) (div (add $need 1048575) 1048576)) }}
 {{- end }}
 {{- end }}
-{{- if le (include "kubeagents.gracePeriod" . | int64) (add (include "kubeagents.seconds" (.Values.settings.SHUTDOWN_TIMEOUT | default "10s") | int64) (int64 .Values.preStopSleepSeconds)) }}
+{{- if le (include "kubeagents.gracePeriod" . | int64) (add (include "kubeagents.seconds" (.Values.settings.SHUTDOWN_TIMEOUT | default "10s") | int64) (include "kubeagents.preStopSleepSeconds" . | int64)) }}
 {{- $problems = append $problems (printf "terminationGracePeriodSeconds is %v: it must be longer than settings.SHUTDOWN_TIMEOUT and preStopSleepSeconds together" .Values.terminationGracePeriodSeconds) }}
 {{- end }}
 {{- if and .Values.ingress.enabled (not .Values.ingress.host) }}{{- $problems = append $problems "ingress.host is not set" }}{{ end }}
 {{- if and .Values.gateway.enabled (not .Values.gateway.host) }}{{- $problems = append $problems "gateway.host is not set" }}{{ end }}
 {{- if and .Values.gateway.enabled (not .Values.gateway.parentRefs) }}{{- $problems = append $problems "gateway.parentRefs is empty: name the Gateway, such as [{name: public, namespace: gateways}]" }}{{ end }}
 {{- if and .Values.gateway.backendTLS.enabled (not .Values.tls.existingSecret) }}{{- $problems = append $problems "gateway.backendTLS needs tls.existingSecret: the server has no TLS" }}{{ end }}
-{{- if and .Values.podDisruptionBudget.enabled (not (kindIs "invalid" .Values.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" .Values.podDisruptionBudget.maxUnavailable)) }}
+{{- if and (include "kubeagents.hasBudget" .) (not (kindIs "invalid" .Values.podDisruptionBudget.minAvailable)) (not (kindIs "invalid" .Values.podDisruptionBudget.maxUnavailable)) }}
 {{- $problems = append $problems "podDisruptionBudget.minAvailable and maxUnavailable exclude each other: set maxUnavailable to null" }}
 {{- end }}
 {{- if and .Values.serviceMonitor.enabled .Values.tokens.existingSecret (not .Values.serviceMonitor.token.existingSecret) (ne (toString .Values.settings.METRICS_PUBLIC) "true") }}
@@ -280,4 +379,33 @@ image. The key is optional: a certificate of a public authority has none. */}}
 {{- end }}
 {{- end }}
 {{- with $problems }}{{ fail (printf "\n\n- %s\n" (join "\n- " .)) }}{{ end }}
+{{- end }}
+
+{{/* A change of what is installed that would lose state, with what to do first. Where Helm only renders, nothing is known of
+what is installed. */}}
+{{- define "kubeagents.validateChange" -}}
+{{- $installed := lookup "apps/v1" "StatefulSet" .Release.Namespace (include "kubeagents.fullname" .) -}}
+{{- if $installed -}}
+{{- $before := dict -}}
+{{- range $installed.spec.template.spec.containers }}{{ if eq .name "kubeagents" }}
+{{- range .env }}{{ $_ := set $before .name (.value | default "") }}{{ end -}}
+{{- end }}{{ end -}}
+{{- $replicas := int $installed.spec.replicas -}}
+{{- $wanted := int .Values.replicaCount -}}
+{{- $status := $installed.status | default dict -}}
+{{- $rolledOut := and (eq (int $status.readyReplicas) $replicas) (eq (int $status.replicas) $replicas) (eq (toString $status.currentRevision) (toString $status.updateRevision)) (eq (int64 $status.observedGeneration) (int64 $installed.metadata.generation)) -}}
+{{- $problem := "" -}}
+{{- if and (gt $wanted 1) (not $before.NATS_URL) -}}
+{{- $problem = printf "the server has run without NATS: upgrade with nats.url and replicaCount=1 first, so that its state becomes the beginning of the stream, and with replicaCount=%d once it is ready" $wanted -}}
+{{- else if and (gt $wanted 1) (eq $replicas 1) (not $rolledOut) -}}
+{{- $problem = "the server is not ready: its state may not be in the stream yet. Wait for it (kubectl rollout status), and upgrade again" -}}
+{{- else if and $before.NATS_URL (not .Values.nats.url) (gt $replicas 1) -}}
+{{- $problem = printf "%d servers share a stream: upgrade with the same nats and replicaCount=1 first, and without nats once that one is ready" $replicas -}}
+{{- else if and $before.NATS_URL (not .Values.nats.url) (not $rolledOut) -}}
+{{- $problem = "the server is not ready: it may not have caught up with the stream. Wait for it (kubectl rollout status), and upgrade again" -}}
+{{- else if and $before.NATS_URL .Values.nats.url (ne $before.NATS_STREAM .Values.nats.stream) -}}
+{{- $problem = printf "the servers' state belongs to the stream %s: to use another one, go back to one server without NATS first" $before.NATS_STREAM -}}
+{{- end -}}
+{{- with $problem }}{{ fail (printf "\n\n- %s. See docs/kubernetes.md\n" .) }}{{ end -}}
+{{- end -}}
 {{- end }}
