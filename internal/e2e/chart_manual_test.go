@@ -91,11 +91,15 @@ func TestKubernetesPage(t *testing.T) {
 	made := strings.Split(strings.TrimSpace(string(text)), "\n")
 	require.Contains(t, made, "data/kubeagents-token token")
 	kinds := map[int][]string{
-		1: {"StatefulSet kubeagents", "Ingress kubeagents", "CronJob kubeagents-backup", "Deployment kubeagents-watcher", "ConfigMap kubeagents-connect", "ConfigMap kubeagents-notify"},
-		2: {"StatefulSet kubeagents", "ServiceMonitor kubeagents", "PrometheusRule kubeagents"}, // with monitoring
-		3: {"StatefulSet kubeagents"},                                                           // an upgrade
-		4: {"StatefulSet kubeagents"},                                                           // a larger volume
-		5: {"StatefulSet kubeagents"},                                                           // a restore
+		1:  {"StatefulSet kubeagents", "Ingress kubeagents", "CronJob kubeagents-backup", "Deployment kubeagents-watcher", "ConfigMap kubeagents-connect", "ConfigMap kubeagents-notify"},
+		2:  {"StatefulSet kubeagents", "ServiceMonitor kubeagents", "PrometheusRule kubeagents"}, // with monitoring
+		3:  {"StatefulSet kubeagents"},                                                           // an upgrade
+		4:  {"StatefulSet kubeagents"},                                                           // a larger volume
+		5:  {"StatefulSet kubeagents"},                                                           // a restore
+		7:  {"StatefulSet kubeagents"},                                                           // one server with NATS
+		8:  {"StatefulSet kubeagents", "PodDisruptionBudget kubeagents"},                         // three servers
+		9:  {"StatefulSet kubeagents"},                                                           // the first of them
+		10: {"StatefulSet kubeagents"},                                                           // without NATS
 	}
 	for number, want := range kinds {
 		objects := readObjects(t, filepath.Join(dir, fmt.Sprintf("rendered-%d.yaml", number)))
@@ -109,7 +113,22 @@ func TestKubernetesPage(t *testing.T) {
 	restored, err := os.ReadFile(filepath.Join(dir, "rendered-5.yaml")) //nolint:gosec // a test file
 	require.NoError(t, err)
 	require.Contains(t, string(restored), "20260102T030405Z")
-	require.NoFileExists(t, filepath.Join(dir, "rendered-6.yaml"))
+	nats := readObjects(t, filepath.Join(dir, "rendered-6.yaml"))
+	requireSecrets(t, nats["StatefulSet nats"], made, "the chart of NATS")
+	for number, want := range map[int]string{5: "1 false", 7: "1 true", 8: "3 true", 9: "1 true", 10: "1 false"} {
+		text := readFile(t, filepath.Join(dir, fmt.Sprintf("rendered-%d.yaml", number)))
+		set := find(t, objectsIn(t, text), "StatefulSet", "kubeagents")
+		require.Equal(t, want, fmt.Sprint(at[uint64](set, "spec", "replicas"), strings.Contains(text, "NATS_URL")), number)
+	}
+	addresses := regexp.MustCompile(`(?:nats|http)://([^:]+):\d+`).FindAllStringSubmatch(readFile(t, filepath.Join(dir, "rendered-8.yaml")), -1)
+	require.NotEmpty(t, addresses)
+	for _, address := range addresses {
+		pod, service, found := strings.Cut(address[1], ".")
+		if found && strings.HasPrefix(pod, "nats-") {
+			require.Contains(t, nats, "Service "+service, "the names by which the servers reach NATS")
+		}
+	}
+	require.NoFileExists(t, filepath.Join(dir, "rendered-11.yaml"))
 
 	page := readFile(t, filepath.Join(root, "docs/kubernetes.md"))
 	for number := range kinds {
