@@ -13,11 +13,12 @@ GATEWAY_API = sigs.k8s.io/gateway-api@v1.5.0
 VERSION_PACKAGE = github.com/kubeagents/kubeagents/internal/version
 BROWSER ?= chromium
 PAIRS ?= 11
+FAILOVERS ?= 10
 PLATFORMS ?= linux/amd64 linux/arm64 darwin/amd64 darwin/arm64 windows/amd64 windows/arm64
 ATTACK ?= 10m
 FUZZTIME ?= 100000x
 
-.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies test-nats test-watcher test-chart manifests schemas test-chart-cluster crash attack bench demo fuzz lint cold platforms build release test-release image cluster test-cluster
+.PHONY: help run token test test-dashboard test-clients test-receivers test-alerts test-proxies nats-server test-nats test-watcher test-chart manifests schemas test-chart-cluster crash attack bench bench-cluster bench-failover demo fuzz lint cold platforms build release test-release image cluster test-cluster
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,8 +49,7 @@ test-alerts: ## test the alerts and the Grafana dashboard's queries with a real 
 test-proxies: ## test the manual's configurations of reverse proxies (on Debian, nginx-light, caddy, haproxy and apache2)
 	KUBEAGENTS_PROXIES=1 $(GO) test ./internal/e2e -count=1 -run TestProxies -parallel 16 -v
 
-test-nats: ## test with NATS servers that are killed and cut off, also in processes of their own
-	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+test-nats: nats-server ## test with NATS servers that are killed and cut off, also in processes of their own
 	KUBEAGENTS_NATS=1 KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/natstest ./internal/cluster -count=1 -v
 	KUBEAGENTS_NATS=1 KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/e2e -count=1 -v -run TestCluster -timeout 20m
 
@@ -95,8 +95,20 @@ bench: ## measure speed and memory against baselines (PAIRS=11)
 	$(GO) test ./internal/bench -run '^$$' -bench HookLatency -benchtime 5x
 	$(GO) test ./internal/bench -run '^$$' -bench OthersWait -benchtime 3x -timeout 20m
 	$(GO) test ./internal/bench -run '^$$' -bench 'Resident|SubscriberMemory' -benchtime 1x
+	$(MAKE) bench-cluster
 	KUBEAGENTS_BROWSER=$(BROWSER) $(GO) test ./internal/dashboard -run '^$$' -bench FirstLoad -benchtime $(PAIRS)x
 	KUBEAGENTS_BROWSER=$(BROWSER) $(GO) test ./internal/dashboard -run '^$$' -bench Change -benchtime 200x
+
+nats-server:
+	$(GO) build -o bin/nats-server github.com/nats-io/nats-server/v2
+
+bench-cluster: nats-server ## measure three servers on three NATS nodes (PAIRS=11)
+	KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/bench -run '^$$' -bench 'Cluster(OneReport|Batch|Applied)$$' -benchtime $(PAIRS)x -timeout 30m
+	KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/bench -run '^$$' -bench ClusterCatchUp -benchtime 3x -timeout 30m
+	KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/bench -run '^$$' -bench ClusterJoin -benchtime 1x -timeout 30m
+
+bench-failover: nats-server ## kill the NATS node that leads the stream, and measure until reports are taken again (FAILOVERS=10)
+	KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/bench -run '^$$' -bench ClusterFailover -benchtime $(FAILOVERS)x -timeout 60m
 
 demo: ## run the server with a made-up fleet to look at, until you interrupt it
 	@$(GO) build -o bin/demo ./internal/demo && exec bin/demo

@@ -101,6 +101,7 @@ var buildServer = sync.OnceValues(func() (binary string, err error) {
 type process struct {
 	address string
 	pid     int
+	kill    func() // returns once it has ended
 }
 
 // start starts a program that logs its address, and returns once it logs that it is ready. The program is killed when
@@ -114,10 +115,11 @@ func start(b *testing.B, environment []string, name string) process {
 	stderr, err := cmd.StderrPipe()
 	require.NoError(b, err)
 	require.NoError(b, cmd.Start())
-	b.Cleanup(func() {
+	kill := sync.OnceFunc(func() {
 		cancel()
 		cmd.Wait() //nolint:errcheck // it was killed
 	})
+	b.Cleanup(kill)
 	lines := bufio.NewScanner(stderr)
 	address := ""
 	for lines.Scan() {
@@ -126,7 +128,7 @@ func start(b *testing.B, environment []string, name string) process {
 		}
 		if strings.HasSuffix(lines.Text(), "msg=ready") {
 			go io.Copy(io.Discard, stderr) //nolint:errcheck // ends with the process
-			return process{address, cmd.Process.Pid}
+			return process{address, cmd.Process.Pid, kill}
 		}
 	}
 	b.Fatalf("%s did not log that it is ready", name)

@@ -17,6 +17,7 @@ type Result struct {
 	Requests int // answered, with any status
 	Failed   int // answered with a status other than 200
 	Elapsed  time.Duration
+	Took     []time.Duration // until each answer; in no order
 }
 
 // PerSecond returns the number of requests answered per second.
@@ -34,6 +35,9 @@ func Request(method, path string, body []byte, header ...string) []byte {
 
 // TimePlaceholder is a placeholder for the time of sending, in UTC (RFC 3339), in requests for [Run].
 const TimePlaceholder = "0000-00-00T00:00:00.000000Z"
+
+// TimeFormat is the layout of what takes the place of [TimePlaceholder].
+const TimeFormat = "2006-01-02T15:04:05.000000Z"
 
 // stamped is a request with the offsets of its timestamps.
 type stamped struct {
@@ -64,7 +68,7 @@ func (s *stamped) stamp(now time.Time) []byte {
 		return s.text
 	}
 	var text [40]byte
-	sent := now.UTC().AppendFormat(text[:0], "2006-01-02T15:04:05.000000Z")
+	sent := now.UTC().AppendFormat(text[:0], TimeFormat)
 	for _, at := range s.at {
 		copy(s.text[at:], sent)
 	}
@@ -112,6 +116,7 @@ func Run(address string, requests [][][]byte, duration time.Duration) (Result, e
 			defer mu.Unlock()
 			total.Requests += r.Requests
 			total.Failed += r.Failed
+			total.Took = append(total.Took, r.Took...)
 			if err != nil {
 				errs = append(errs, err)
 			}
@@ -137,6 +142,7 @@ func drive(conn net.Conn, requests []stamped, end time.Time) (r Result, err erro
 			return r, err
 		}
 		r.Requests++
+		r.Took = append(r.Took, time.Since(now))
 		if status != 200 {
 			r.Failed++
 		}

@@ -34,6 +34,8 @@ func TestRunCountsWhatTheServerAnswered(t *testing.T) {
 	require.EqualValues(t, bad.Load(), result.Failed)
 	require.Positive(t, result.Failed)
 	require.Positive(t, result.PerSecond())
+	require.Len(t, result.Took, result.Requests)
+	require.NotContains(t, result.Took, time.Duration(0))
 }
 
 func TestPaceTimesEveryAnswer(t *testing.T) {
