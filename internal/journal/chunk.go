@@ -286,11 +286,11 @@ func nextChunk(entries []entry) int {
 	return len(entries)
 }
 
-// putHistory adds entries of the history with this prefix to a batch, in chunks. The entries must be in order. With
-// merge, filed chunks that overlap with the entries are replaced, and their entries are merged with the new ones.
-func (e *engine) putHistory(b *pebble.Batch, prefix []byte, entries []entry, merge bool) error {
+// putHistory adds entries of the history with this prefix to the round's batch, in chunks. The entries must be in order.
+// With merge, filed chunks that overlap with the entries are replaced, and their entries are merged with the new ones.
+func (r *round) putHistory(prefix []byte, entries []entry, merge bool) error {
 	if merge {
-		overlapping, err := e.takeOverlapping(b, prefix, entries[len(entries)-1].at)
+		overlapping, err := r.engine.takeOverlapping(r.batch, prefix, entries[len(entries)-1].at)
 		if err != nil {
 			return err
 		}
@@ -300,15 +300,14 @@ func (e *engine) putHistory(b *pebble.Batch, prefix []byte, entries []entry, mer
 			entries = slices.CompactFunc(entries, func(a, b entry) bool { return a.at == b.at })
 		}
 	}
-	var key, chunk []byte
 	for len(entries) > 0 {
 		n := nextChunk(entries)
-		key = appendPlace(append(key[:0], prefix...), entries[0].at)
+		r.key = appendPlace(append(r.key[:0], prefix...), entries[0].at)
 		var err error
-		if chunk, err = appendChunk(chunk[:0], prefix, entries[:n]); err != nil {
+		if r.value, err = appendChunk(r.value[:0], prefix, entries[:n]); err != nil {
 			return err
 		}
-		b.Set(key, chunk, nil) //nolint:errcheck // writing to a batch in memory never fails
+		r.batch.Set(r.key, r.value, nil) //nolint:errcheck // writing to a batch in memory never fails
 		entries = entries[n:]
 	}
 	return nil

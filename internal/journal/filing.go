@@ -14,15 +14,16 @@ import (
 )
 
 // Bytes of unfiled commits. The filer starts at fileThreshold, files about roundBytes in a round, and writes them in
-// batches of about batchBytes. At defaultMaxUnfiled, new commits wait for the filer. The larger a round, the more
-// entries of one history it files together. A round ends earlier if it has roundSessions: each takes about a kilobyte
-// of memory, however short its reports are, and a server that is stopping waits for the round.
+// batches of about batchBytes: the engine reuses their buffers unless these are larger than 1 MiB. At defaultMaxUnfiled,
+// new commits wait for the filer. The larger a round, the more entries of one history it files together. A round ends
+// earlier if it has roundSessions: each takes about a kilobyte of memory, however short its reports are, and a server
+// that is stopping waits for the round.
 const (
 	fileThreshold     = 16 << 20
 	roundBytes        = 16 << 20
 	roundSessions     = 16 << 10
 	defaultMaxUnfiled = 256 << 20
-	batchBytes        = 1 << 20
+	batchBytes        = 768 << 10
 )
 
 // fileRetryDelay is the time after which the filer retries a failed round.
@@ -202,6 +203,8 @@ type round struct {
 	renewed   map[store.SessionKey]bool
 	agents    map[string]bool // agents of forgotten sessions and of sessions in the round: their states are written
 	forgotten map[string]bool // prefixes of histories that this round deletes
+
+	key, value []byte // buffers for what is added to the batch, which copies it
 }
 
 // size returns the number of sessions in the round.
@@ -330,7 +333,8 @@ func (r *round) putSessionStates(filings []store.Filing) {
 	for i := range filings {
 		f := &filings[i]
 		if f.SessionKnown {
-			r.batch.Set(sessionStateKey(f.SessionKey), appendSessionState(nil, f.State), nil) //nolint:errcheck // writing to a batch in memory never fails
+			r.value = appendSessionState(r.value[:0], f.State)
+			r.batch.Set(sessionStateKey(f.SessionKey), r.value, nil) //nolint:errcheck // writing to a batch in memory never fails
 		}
 		if f.AgentKnown || f.SessionKnown {
 			r.agents[f.AgentID] = true
@@ -342,7 +346,8 @@ func (r *round) putSessionStates(filings []store.Filing) {
 func (r *round) putAgentStates(st *store.Store) {
 	for id := range r.agents {
 		if state, ok := st.AgentState(id); ok {
-			r.batch.Set(agentStateKey(id), appendAgentState(nil, state), nil) //nolint:errcheck // see above
+			r.value = appendAgentState(r.value[:0], state)
+			r.batch.Set(agentStateKey(id), r.value, nil) //nolint:errcheck // see above
 		}
 	}
 }
@@ -352,7 +357,7 @@ func (r *round) putAgentStates(st *store.Store) {
 func (r *round) put(prefix []byte, entries []entry, known bool, before store.StatusPosition) error {
 	newer := known && entries[len(entries)-1].at.Newer(before)
 	merge := !newer && !r.forgotten[string(prefix)]
-	if err := r.engine.putHistory(r.batch, prefix, entries, merge); err != nil || r.batch.Len() < batchBytes {
+	if err := r.putHistory(prefix, entries, merge); err != nil || r.batch.Len() < batchBytes {
 		return err
 	}
 	return r.write()
