@@ -19,8 +19,9 @@ import (
 	"github.com/kubeagents/kubeagents/store"
 )
 
-// inFlight is how many groups a server publishes at the same time.
-const inFlight = 16
+// inFlight is how many groups a server publishes at the same time. Each takes the nodes and all servers about the same
+// time, however few reports it has. While both are on their way, the next one collects what arrives.
+const inFlight = 2
 
 // The times for publishing a message. An attempt that gets no answer is repeated with the same message ID, so that the
 // stream keeps one of them at most.
