@@ -32,9 +32,10 @@ const (
 
 	unableFor = 10 * time.Second // how long the holder of the lease may be unable to publish until it lets another server act
 
-	// A snapshot is written once snapshotEvery messages were applied since the last one, or a hundredth of that and
-	// snapshotAfter has passed.
+	// A snapshot is written once snapshotEvery messages were applied since the last one, or about snapshotBytes of them, or
+	// a hundredth of snapshotEvery and snapshotAfter has passed.
 	snapshotEvery = 100_000
+	snapshotBytes = 1 << 30
 	snapshotAfter = time.Hour
 	snapshotPause = time.Minute      // between two looks
 	firstSnapshot = 30 * time.Second // until the first look
@@ -519,7 +520,7 @@ func (m *Member) keepSnapshots(ctx context.Context) {
 }
 
 func (m *Member) keepSnapshot(ctx context.Context) error {
-	usable, _, err := m.usable(ctx)
+	usable, info, err := m.usable(ctx)
 	if err != nil {
 		return err
 	}
@@ -530,10 +531,16 @@ func (m *Member) keepSnapshot(ctx context.Context) error {
 	at, _ := m.Journal.Position()
 	m.newest.Store(&newest)
 	behind := at.Sequence - min(at.Sequence, newest.Position.Sequence)
-	if behind < snapshotEvery && (behind < snapshotEvery/100 || time.Since(newest.Written) < snapshotAfter) {
+	if !needsSnapshot(behind, info.State.Bytes/max(1, info.State.Msgs), time.Since(newest.Written)) {
 		return nil
 	}
 	return m.Snapshot(ctx)
+}
+
+// needsSnapshot reports whether a snapshot is to be written: with this many messages since the last one, of a size in
+// bytes, and after this time.
+func needsSnapshot(messages, size uint64, since time.Duration) bool {
+	return messages >= snapshotEvery || messages*size >= snapshotBytes || messages >= snapshotEvery/100 && since >= snapshotAfter
 }
 
 // Snapshot writes a snapshot of this server's state, and trims the stream up to the oldest one that is kept.

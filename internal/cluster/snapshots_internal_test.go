@@ -13,6 +13,27 @@ import (
 	"github.com/kubeagents/kubeagents/internal/natstest"
 )
 
+func TestNeedsSnapshot(t *testing.T) {
+	for _, c := range []struct {
+		name           string
+		messages, size uint64
+		since          time.Duration
+		needed         bool
+	}{
+		{"nothing is new after a long time", 0, 1000, 24 * time.Hour, false},
+		{"little is new after a long time", snapshotEvery/100 - 1, 1000, 24 * time.Hour, false},
+		{"something is new after a long time", snapshotEvery / 100, 1000, snapshotAfter, true},
+		{"something is new after a short time", snapshotEvery - 1, 1000, snapshotAfter - 1, false},
+		{"much is new", snapshotEvery, 1000, time.Minute, true},
+		{"few large messages are new", 1024, 1 << 20, time.Minute, true},
+		{"too few large messages are new", 1023, 1 << 20, time.Minute, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			require.Equal(t, c.needed, needsSnapshot(c.messages, c.size, c.since))
+		})
+	}
+}
+
 // TestAbandonedChunks checks that the chunks of a writer that did not finish are removed, and those of one that goes on
 // are not.
 func TestAbandonedChunks(t *testing.T) {
