@@ -43,12 +43,12 @@ type followed struct {
 	Expired bool
 }
 
-// followChanges starts a follower, which ends with the test.
-func followChanges(t *testing.T, g *group) *follower {
+// followChanges starts a follower, which begins at one of the servers and ends with the test.
+func followChanges(t *testing.T, g *group, first int) *follower {
 	ctx := t.Context()
 	f := &follower{group: g}
 	f.ended.Go(func() {
-		for server := 0; ctx.Err() == nil; server++ {
+		for server := first; ctx.Err() == nil; server++ {
 			if err := f.readFrom(ctx, server%len(g.servers)); err != nil && ctx.Err() == nil {
 				time.Sleep(50 * time.Millisecond) // as a client does before it tries again
 			}

@@ -24,43 +24,53 @@ import (
 
 const (
 	// chaosRounds is how many rounds TestClusterUnderChaos has, unless KUBEAGENTS_CHAOS_ROUNDS specifies another number.
-	chaosRounds = 6
+	chaosRounds = 12
 	// chaosSeed is the environment variable with the seed of an earlier run, to make the same choices again.
 	chaosSeed = "KUBEAGENTS_CHAOS_SEED"
+	// chaosClock is the environment variable with the most by which a server's clock is wrong. Without it, it is
+	// clockError. If it is 0, clocks are left alone.
+	chaosClock = "KUBEAGENTS_CHAOS_CLOCK"
+	clockError = 7 * time.Minute
 
 	chaosWriters      = 32
+	chaosFollowers    = 3
 	reportsPerSession = 500
 	chaosPatience     = 2 * time.Minute
 )
 
-// TestClusterUnderChaos kills, stops and cuts off servers and NATS nodes at random while 32 writers report to all
-// servers and a follower reads the changes. Everything that was acknowledged is there once, all servers show the same,
-// and the follower got each change once and in order, or was told to list anew.
+// TestClusterUnderChaos makes things happen to servers and NATS nodes at random (see [chaos.faults]) while 32 writers
+// report to all servers and three followers read the changes. Everything that was acknowledged is there once, with the
+// time at which it was received, all servers show the same, and each follower got each change once and in order, or was
+// told to list anew.
 func TestClusterUnderChaos(t *testing.T) {
 	natstest.Long(t)
-	t.Run("nodes in this process", func(t *testing.T) { testChaos(t, natstest.Start(t, 3)) })
-	t.Run("the program nats-server", func(t *testing.T) { testChaos(t, natstest.StartProgram(t, natstest.Program(t), 3)) })
+	t.Run("nodes in this process", func(t *testing.T) {
+		testChaos(t, func(dirs []string) *natstest.Cluster { return natstest.StartIn(t, dirs) })
+	})
+	t.Run("the program nats-server", func(t *testing.T) {
+		path := natstest.Program(t)
+		testChaos(t, func(dirs []string) *natstest.Cluster { return natstest.StartProgramIn(t, path, dirs) })
+	})
 }
 
-func testChaos(t *testing.T, nodes *natstest.Cluster) {
-	seed := rand.Uint64()
-	if text := os.Getenv(chaosSeed); text != "" {
-		var err error
-		seed, err = strconv.ParseUint(text, 10, 64)
-		require.NoError(t, err)
-	}
-	t.Logf("to make the same choices again: %s=%d", chaosSeed, seed)
-	c := &chaos{t: t, nodes: nodes, group: startGroup(t, nodes), random: rand.New(rand.NewPCG(seed, 0))}
+func testChaos(t *testing.T, startNodes func(dirs []string) *natstest.Cluster) {
+	c := newChaos(t, startNodes)
+	began := time.Now()
 	stopWriting := c.write()
-	follower := followChanges(t, c.group)
+	var followers []*follower
+	for i := range chaosFollowers {
+		followers = append(followers, followChanges(t, c.group, i))
+	}
 	for round := range rounds(t, "KUBEAGENTS_CHAOS_ROUNDS", chaosRounds) {
 		c.round(round)
 	}
 	sessions := stopWriting()
 	last := c.report(t, 0, reportOf("agent-1", "last", "success"))
 	c.requireAlike(last, sessions)
-	c.requireOnce(sessions)
-	follower.requireComplete(t)
+	c.requireOnce(sessions, began)
+	for _, f := range followers {
+		f.requireComplete(t)
+	}
 	for _, s := range c.servers {
 		c.requireAlive(s)
 	}
@@ -69,11 +79,63 @@ func testChaos(t *testing.T, nodes *natstest.Cluster) {
 // chaos is three servers on three NATS nodes to which things happen.
 type chaos struct {
 	*group
-	t      *testing.T
-	nodes  *natstest.Cluster
-	random *rand.Rand
-	acked  atomic.Int64 // reports that were acknowledged
-	failed atomic.Int64 // attempts to report that failed
+	t       *testing.T
+	nodes   *natstest.Cluster
+	random  *rand.Rand
+	volumes []*volume // of the nodes, then of the servers; empty if there can be none
+	clocks  []*clock  // of the servers; empty if they are left alone
+	wrong   time.Duration
+	damaged int          // the only node whose store is damaged
+	acked   atomic.Int64 // reports that were acknowledged
+	failed  atomic.Int64 // attempts to report that failed
+}
+
+func newChaos(t *testing.T, startNodes func(dirs []string) *natstest.Cluster) *chaos {
+	seed, wrong := rand.Uint64(), clockError
+	var err error
+	if text := os.Getenv(chaosSeed); text != "" {
+		seed, err = strconv.ParseUint(text, 10, 64)
+		require.NoError(t, err)
+	}
+	if text := os.Getenv(chaosClock); text != "" {
+		wrong, err = time.ParseDuration(text)
+		require.NoError(t, err)
+	}
+	t.Logf("to make the same choices again: %s=%d", chaosSeed, seed)
+	c := &chaos{t: t, random: rand.New(rand.NewPCG(seed, 0)), wrong: wrong}
+	c.damaged = c.random.IntN(3)
+	dirs := c.directories()
+	c.nodes = startNodes(dirs[:3])
+	path := program()
+	if wrong != 0 {
+		path = shiftable()
+	}
+	c.group = newGroup(t, path, c.nodes.URL())
+	for i := range 3 {
+		c.environment[i] = append(c.environment[i], "DATA_DIR="+dirs[3+i])
+		if wrong != 0 {
+			c.clocks = append(c.clocks, newClock(t))
+			c.environment[i] = append(c.environment[i], c.clocks[i].setting())
+		}
+	}
+	c.start(t)
+	return c
+}
+
+// directories returns the directories of the nodes' stores and of the servers' DATA_DIR, on volumes if possible.
+func (c *chaos) directories() (dirs []string) {
+	for range 6 {
+		v, err := newVolume(c.t)
+		if err != nil {
+			c.t.Logf("no disk will be full: %v", err)
+			for len(dirs) < 6 {
+				dirs = append(dirs, c.t.TempDir())
+			}
+			return dirs
+		}
+		c.volumes, dirs = append(c.volumes, v), append(dirs, v.dir)
+	}
+	return dirs
 }
 
 // fault is something that happens to a server or a node.
@@ -82,19 +144,49 @@ type fault struct {
 	target string
 	do     func()
 	undo   func()
-	order  int // faults with a lower order are undone first: a server starts only once NATS can be reached
+	order  int  // faults with a lower order are undone first: a server starts only once NATS can be reached
+	alone  bool // nothing else may happen at the same time
 }
 
 // faults returns what can happen to a server and a node.
 func (c *chaos) faults(server, node int) []fault {
 	n := c.nodes.Node(node)
-	hub, restart := fmt.Sprint("server ", server), func() { c.replace(c.t, server) }
-	return []fault{
-		{"kill -9", hub, func() { c.requireAlive(c.servers[server]); c.servers[server].kill(c.t) }, restart, 1},
-		{"an orderly stop", hub, func() { require.Zero(c.t, c.servers[server].stop(c.t), "%s", c.servers[server].stderr) }, restart, 1},
-		{"stopped", n.Name(), n.Stop, n.Restart, 0},
-		{"cut off", n.Name(), n.CutOff, n.Rejoin, 0},
+	hub, restart, nothing := fmt.Sprint("server ", server), func() { c.replace(c.t, server) }, func() {}
+	all := []fault{
+		{"kill -9", hub, func() { c.requireAlive(c.servers[server]); c.servers[server].kill(c.t) }, restart, 1, false},
+		{"an orderly stop", hub, func() { require.Zero(c.t, c.servers[server].stop(c.t), "%s", c.servers[server].stderr) }, restart, 1, false},
+		{"stopped", n.Name(), n.Stop, n.Restart, 0, false},
+		{"cut off", n.Name(), n.CutOff, n.Rejoin, 0, false},
+		{"its store damaged", c.nodes.Node(c.damaged).Name(), c.damage, nothing, 0, true},
 	}
+	if len(c.volumes) > 0 {
+		full, data := c.volumes[node], c.volumes[3+server]
+		all = append(all,
+			fault{"its disk full", n.Name(), full.fill, func() { full.empty(); n.Restart() }, 0, false},
+			fault{"its disk full", hub, data.fill, data.empty, 0, false})
+	}
+	if len(c.clocks) > 0 {
+		all = append(all, fault{"its clock moved", hub, func() { c.moveClock(server) }, nothing, 0, false})
+	}
+	return all
+}
+
+// damage flips a bit in the store of a node while that is stopped: in half of the cases, of a message, else of any file.
+func (c *chaos) damage() {
+	n, part := c.nodes.Node(c.damaged), ""
+	if c.random.IntN(2) == 0 {
+		part = "/streams/KUBEAGENTS/msgs/"
+	}
+	n.Stop()
+	c.t.Logf("%s: %s", n.Name(), damage(c.t, c.random, n.Dir(), part))
+	n.Restart()
+}
+
+// moveClock makes the clock of a server wrong, in either direction. It stays so.
+func (c *chaos) moveClock(server int) {
+	by := time.Duration(c.random.Int64N(int64(2*c.wrong))) - c.wrong
+	c.t.Logf("server %d: its clock is wrong by %v", server, by.Round(time.Second))
+	c.clocks[server].shift(by)
 }
 
 // choose returns one fault or, one time in five, two of different targets.
@@ -106,6 +198,9 @@ func (c *chaos) choose() (chosen []fault) {
 	for len(chosen) < n {
 		all := c.faults(c.random.IntN(3), c.random.IntN(3))
 		next := all[c.random.IntN(len(all))]
+		if next.alone {
+			return []fault{next}
+		}
 		if !slices.ContainsFunc(chosen, func(f fault) bool { return f.target == next.target }) {
 			chosen = append(chosen, next)
 		}
@@ -116,7 +211,7 @@ func (c *chaos) choose() (chosen []fault) {
 // round makes something happen, undoes it after some seconds, and waits until reports are taken everywhere.
 func (c *chaos) round(number int) {
 	chosen := c.choose()
-	hold := time.Second + time.Duration(c.random.IntN(11_000))*time.Millisecond
+	hold := time.Second + time.Duration(c.random.IntN(8_000))*time.Millisecond
 	var names []string
 	for _, f := range chosen {
 		names = append(names, f.target+": "+f.what)
@@ -255,8 +350,9 @@ func (c *chaos) requireReadAlike(position, target string) (next string) {
 	return ""
 }
 
-// requireOnce requires that each report is in the history of its session once, and in its place.
-func (c *chaos) requireOnce(sessions map[key]int) {
+// requireOnce requires that each report is in the history of its session once, in its place, and received since the
+// test began: no clock of a server says when.
+func (c *chaos) requireOnce(sessions map[key]int, began time.Time) {
 	total := 0
 	for k, reports := range sessions {
 		for i, s := range c.servers {
@@ -268,6 +364,7 @@ func (c *chaos) requireOnce(sessions map[key]int) {
 				target = s.get(c.t, target, &page)
 				for _, status := range page.StatusHistory {
 					messages = append(messages, status.Message)
+					require.WithinRange(c.t, status.ReceivedAt, began.Add(-time.Second), time.Now(), "%s at server %d", k.topic, i)
 				}
 			}
 			for n := range reports {

@@ -19,6 +19,7 @@ import (
 
 // group is three servers that share a log.
 type group struct {
+	program     string
 	environment [][]string
 	servers     []*process
 	mu          sync.RWMutex // protects servers
@@ -26,13 +27,28 @@ type group struct {
 
 func startGroup(t *testing.T, nodes *natstest.Cluster, environment ...string) *group {
 	t.Helper()
-	g := &group{}
+	g := newGroup(t, program(), nodes.URL(), environment...)
+	g.start(t)
+	return g
+}
+
+// newGroup returns a group whose servers do not run yet. More may be added to their environments.
+func newGroup(t *testing.T, program, nodes string, environment ...string) *group {
+	g := &group{program: program}
 	for i := range 3 {
-		g.environment = append(g.environment, append([]string{"NATS_URL=" + nodes.URL(), "DATA_DIR=" + t.TempDir(), fmt.Sprint("SERVER_NAME=hub-", i)}, environment...))
-		g.servers = append(g.servers, start(t, g.environment[i]...))
+		own := []string{"NATS_URL=" + nodes, "DATA_DIR=" + t.TempDir(), fmt.Sprint("SERVER_NAME=hub-", i)}
+		g.environment = append(g.environment, append(own, environment...))
+	}
+	return g
+}
+
+// start starts all servers.
+func (g *group) start(t *testing.T) {
+	t.Helper()
+	for i := range g.environment {
+		g.servers = append(g.servers, startAs(t, g.program, nil, g.environment[i]...))
 	}
 	g.awaitReady(t)
-	return g
 }
 
 // awaitReady waits until each server takes reports.
@@ -53,7 +69,7 @@ func (g *group) server(i int) *process {
 // replace starts a server again that has ended.
 func (g *group) replace(t *testing.T, i int) {
 	t.Helper()
-	s := start(t, g.environment[i]...)
+	s := startAs(t, g.program, nil, g.environment[i]...)
 	g.mu.Lock()
 	g.servers[i] = s
 	g.mu.Unlock()

@@ -49,18 +49,32 @@ type Cluster struct {
 // them follow it. configure changes the options of each node before each of its starts, for example to require TLS.
 func Start(t testing.TB, n int, configure ...func(*server.Options)) *Cluster {
 	t.Helper()
-	return start(t, n, func(settings nodeSettings) process { return newEmbedded(settings, configure) })
+	return StartIn(t, directories(t, n), configure...)
 }
 
-// start makes n nodes, with the links between them, and starts each as the process that run returns.
-func start(t testing.TB, n int, run func(nodeSettings) process) *Cluster {
+// StartIn is Start with one node for each of the directories, which keeps its store there.
+func StartIn(t testing.TB, dirs []string, configure ...func(*server.Options)) *Cluster {
+	t.Helper()
+	return start(t, dirs, func(settings nodeSettings) process { return newEmbedded(settings, configure) })
+}
+
+func directories(t testing.TB, n int) (dirs []string) {
+	for range n {
+		dirs = append(dirs, t.TempDir())
+	}
+	return dirs
+}
+
+// start makes a node for each of the directories, with the links between them, and starts each as the process that run
+// returns.
+func start(t testing.TB, dirs []string, run func(nodeSettings) process) *Cluster {
 	t.Helper()
 	c := &Cluster{t: t}
-	for i := range n {
-		c.nodes = append(c.nodes, newNode(t, i))
+	for i, dir := range dirs {
+		c.nodes = append(c.nodes, newNode(t, i, dir))
 	}
 	for _, node := range c.nodes {
-		settings := nodeSettings{name: node.name, dir: t.TempDir(), clientAddress: node.client.address()}
+		settings := nodeSettings{name: node.name, dir: node.dir, clientAddress: node.client.address()}
 		for _, other := range c.nodes {
 			if other != node {
 				route := newLink(t)

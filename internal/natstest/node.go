@@ -12,6 +12,7 @@ import (
 type Node struct {
 	t       testing.TB
 	name    string
+	dir     string // of its store
 	process process
 	monitor string // the address of its monitoring, not through a link
 
@@ -43,12 +44,15 @@ type nodeSettings struct {
 	routes        []string // where it reaches the other nodes
 }
 
-func newNode(t testing.TB, i int) *Node {
-	return &Node{t: t, name: fmt.Sprintf("node-%d", i), client: newLink(t), monitoring: newLink(t)}
+func newNode(t testing.TB, i int, dir string) *Node {
+	return &Node{t: t, name: fmt.Sprintf("node-%d", i), dir: dir, client: newLink(t), monitoring: newLink(t)}
 }
 
 // Name returns the node's name, as NATS shows it.
 func (n *Node) Name() string { return n.name }
+
+// Dir returns the directory of the node's store.
+func (n *Node) Dir() string { return n.dir }
 
 // URL returns the address for clients. It stays the same when the node restarts.
 func (n *Node) URL() string { return "nats://" + n.client.address() }
@@ -120,6 +124,9 @@ func (n *Node) meta() (leader string, current int) {
 	if err := get("http://"+n.monitor+"/jsz", &page); err != nil {
 		return "", 0
 	}
+	if page.Disabled {
+		return "", 0
+	}
 	if page.Meta == nil { // JetStream without a cluster
 		return n.name, 0
 	}
@@ -129,6 +136,13 @@ func (n *Node) meta() (leader string, current int) {
 		}
 	}
 	return page.Meta.Leader, current
+}
+
+// HasJetStream reports whether JetStream works on the node. A node ends it when it can't write to its store, and goes on
+// without.
+func (n *Node) HasJetStream() bool {
+	var page server.JSInfo
+	return get("http://"+n.monitor+"/jsz", &page) == nil && !page.Disabled
 }
 
 // leads reports whether the node leads a stream, of whichever account.

@@ -34,13 +34,22 @@ func Program(t testing.TB) string {
 // nothing is left but what they had written.
 func StartProgram(t testing.TB, path string, n int) *Cluster {
 	t.Helper()
-	return start(t, n, func(settings nodeSettings) process { return &program{path: path, settings: settings} })
+	return StartProgramIn(t, path, directories(t, n))
+}
+
+// StartProgramIn is StartProgram with one node for each of the directories, which keeps its store there.
+func StartProgramIn(t testing.TB, path string, dirs []string) *Cluster {
+	t.Helper()
+	return start(t, dirs, func(settings nodeSettings) process {
+		return &program{path: path, settings: settings, scratch: t.TempDir()}
+	})
 }
 
 // program is a NATS server in a process of its own.
 type program struct {
 	path     string
 	settings nodeSettings
+	scratch  string // for what is not its store, which may be on a disk that is full
 	command  *exec.Cmd
 	output   bytes.Buffer // complete once the process has ended
 }
@@ -48,7 +57,7 @@ type program struct {
 func (p *program) config() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "server_name: %q\nlisten: \"127.0.0.1:-1\"\nhttp: \"127.0.0.1:-1\"\n", p.settings.name)
-	fmt.Fprintf(&b, "client_advertise: %q\nports_file_dir: %q\n", p.settings.clientAddress, p.settings.dir)
+	fmt.Fprintf(&b, "client_advertise: %q\nports_file_dir: %q\n", p.settings.clientAddress, p.scratch)
 	fmt.Fprintf(&b, "jetstream {\n  store_dir: %q\n  sync_interval: always\n", p.settings.dir)
 	b.WriteString("  max_memory_store: 64MB\n  max_file_store: 4GB\n}\n")
 	if len(p.settings.routes) > 0 {
@@ -62,7 +71,7 @@ func (p *program) config() string {
 }
 
 func (p *program) start() (addresses, error) {
-	file := filepath.Join(p.settings.dir, "nats.conf")
+	file := filepath.Join(p.scratch, "nats.conf")
 	if err := os.WriteFile(file, []byte(p.config()), 0o600); err != nil {
 		return addresses{}, err
 	}
@@ -82,7 +91,7 @@ func (p *program) start() (addresses, error) {
 
 // ports returns the file to which the running process writes where it listens.
 func (p *program) ports() string {
-	return filepath.Join(p.settings.dir, fmt.Sprintf("%s_%d.ports", filepath.Base(p.path), p.command.Process.Pid))
+	return filepath.Join(p.scratch, fmt.Sprintf("%s_%d.ports", filepath.Base(p.path), p.command.Process.Pid))
 }
 
 // addressesIn reads the file that ports returns.
