@@ -36,6 +36,7 @@ const (
 	chaosFollowers    = 3
 	reportsPerSession = 500
 	chaosPatience     = 2 * time.Minute
+	replicasPatience  = 20 * time.Second // for a node to get what the others have, if its store is not damaged
 )
 
 // TestClusterUnderChaos makes things happen to servers and NATS nodes at random (see [chaos.faults]) while 32 writers
@@ -178,8 +179,23 @@ func (c *chaos) damage() {
 		part = "/streams/KUBEAGENTS/msgs/"
 	}
 	n.Stop()
-	c.t.Logf("%s: %s", n.Name(), damage(c.t, c.random, n.Dir(), part))
+	c.t.Log(n.Damage(c.random, part))
 	n.Restart()
+}
+
+// awaitReplicas waits until all nodes have everything. A node that does not get there because its store is damaged gets
+// an empty one, as the manual says.
+func (c *chaos) awaitReplicas() {
+	if c.nodes.AwaitReplicas(replicasPatience) {
+		return
+	}
+	n := c.nodes.Node(c.damaged)
+	c.t.Logf("%s does not follow: its store is emptied", n.Name())
+	n.Stop()
+	n.Empty()
+	n.Restart()
+	c.nodes.AwaitReady()
+	require.True(c.t, c.nodes.AwaitReplicas(chaosPatience), "a node does not get what the others have")
 }
 
 // moveClock makes the clock of a server wrong, in either direction. It stays so.
@@ -231,6 +247,7 @@ func (c *chaos) round(number int) {
 		c.requireAlive(s)
 	}
 	c.nodes.AwaitReady()
+	c.awaitReplicas()
 	c.awaitReady(c.t)
 	after := c.acked.Load()
 	require.Eventually(c.t, func() bool { return c.acked.Load() > after+10*chaosWriters }, chaosPatience, 10*time.Millisecond, "no reports are taken")

@@ -170,6 +170,39 @@ func (c *Cluster) LeaderOf(stream string) *Node {
 	return leader
 }
 
+// AwaitReplicas waits until each stream has a leader, which all of its replicas follow, and reports whether that
+// happened within a time. A node whose store is damaged may never follow again.
+func (c *Cluster) AwaitReplicas(within time.Duration) bool {
+	for deadline := time.Now().Add(within); time.Now().Before(deadline); time.Sleep(50 * time.Millisecond) {
+		if c.replicated() {
+			return true
+		}
+	}
+	return false
+}
+
+func (c *Cluster) replicated() bool {
+	led, seen := map[string]bool{}, map[string]bool{}
+	for _, node := range c.nodes {
+		for _, stream := range node.streams() {
+			seen[stream.Name] = true
+			if stream.Cluster == nil || stream.Cluster.Leader != node.name {
+				continue
+			}
+			led[stream.Name] = len(stream.Cluster.Replicas) == len(c.nodes)-1
+			for _, replica := range stream.Cluster.Replicas {
+				led[stream.Name] = led[stream.Name] && replica.Current && !replica.Offline
+			}
+		}
+	}
+	for stream := range seen {
+		if !led[stream] {
+			return false
+		}
+	}
+	return true
+}
+
 // reachable returns the nodes that run and are not cut off.
 func (c *Cluster) reachable() []*Node {
 	var nodes []*Node

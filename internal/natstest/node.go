@@ -2,6 +2,11 @@ package natstest
 
 import (
 	"fmt"
+	"io/fs"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/nats-io/nats-server/v2/server"
@@ -50,9 +55,6 @@ func newNode(t testing.TB, i int, dir string) *Node {
 
 // Name returns the node's name, as NATS shows it.
 func (n *Node) Name() string { return n.name }
-
-// Dir returns the directory of the node's store.
-func (n *Node) Dir() string { return n.dir }
 
 // URL returns the address for clients. It stays the same when the node restarts.
 func (n *Node) URL() string { return "nats://" + n.client.address() }
@@ -147,16 +149,62 @@ func (n *Node) HasJetStream() bool {
 
 // leads reports whether the node leads a stream, of whichever account.
 func (n *Node) leads(stream string) bool {
-	var page server.JSInfo
-	if err := get("http://"+n.monitor+"/jsz?accounts=true&streams=true", &page); err != nil {
-		return false
-	}
-	for _, account := range page.AccountDetails {
-		for _, detail := range account.Streams {
-			if detail.Name == stream {
-				return detail.Cluster == nil || detail.Cluster.Leader == n.name
-			}
+	for _, detail := range n.streams() {
+		if detail.Name == stream {
+			return detail.Cluster == nil || detail.Cluster.Leader == n.name
 		}
 	}
 	return false
+}
+
+// streams returns the streams of which the node has a replica, of all accounts.
+func (n *Node) streams() (streams []server.StreamDetail) {
+	var page server.JSInfo
+	if err := get("http://"+n.monitor+"/jsz?accounts=true&streams=true", &page); err != nil {
+		return nil
+	}
+	for _, account := range page.AccountDetails {
+		streams = append(streams, account.Streams...)
+	}
+	return streams
+}
+
+// Empty removes the store of the node, which must not run. It gets everything from the others when it starts.
+func (n *Node) Empty() {
+	n.t.Helper()
+	entries, err := os.ReadDir(n.dir)
+	require.NoError(n.t, err)
+	for _, e := range entries {
+		require.NoError(n.t, os.RemoveAll(filepath.Join(n.dir, e.Name())))
+	}
+}
+
+// Damage flips a bit in the store of the node, which must not run, and says where. The file is chosen at random among
+// those whose path contains all parts, and that are not empty.
+func (n *Node) Damage(random *rand.Rand, parts ...string) string {
+	n.t.Helper()
+	var files []string
+	require.NoError(n.t, filepath.WalkDir(n.dir, func(path string, e fs.DirEntry, err error) error {
+		for _, part := range parts {
+			if !strings.Contains(path, part) {
+				return nil
+			}
+		}
+		if err != nil || e.IsDir() {
+			return err
+		}
+		info, err := e.Info()
+		if err == nil && info.Size() > 0 {
+			files = append(files, path)
+		}
+		return err
+	}))
+	require.NotEmpty(n.t, files, "%s has no file %s", n.name, parts)
+	path := files[random.IntN(len(files))]
+	content, err := os.ReadFile(path)
+	require.NoError(n.t, err)
+	at, bit := random.IntN(len(content)), random.IntN(8)
+	content[at] ^= 1 << bit
+	require.NoError(n.t, os.WriteFile(path, content, 0o600))
+	return fmt.Sprintf("%s: bit %d of byte %d of %d in %s", n.name, bit, at, len(content), strings.TrimPrefix(path, n.dir))
 }
