@@ -19,6 +19,8 @@ const (
 	readAhead     = 256     // messages
 	readAheadSize = 4 << 20 // bytes that are asked for at once
 
+	missingAttempts = 20 // to read a message that a node does not have from another one
+
 	heartbeat   = time.Second            // at which the stream says that it is there
 	followPause = 100 * time.Millisecond // before a reader begins anew
 
@@ -173,7 +175,7 @@ func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incomi
 	}
 	defer iterator.Stop()
 	defer context.AfterFunc(ctx, iterator.Stop)()
-	for {
+	for received := uint64(0); ; received++ {
 		msg, err := iterator.Next()
 		if err != nil {
 			return err
@@ -182,22 +184,86 @@ func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incomi
 		if err != nil {
 			return err
 		}
-		if in.at.Sequence != *next {
-			if in.at.Sequence < *next {
-				continue
-			}
-			if in.delivered > 1 { // messages before it were lost on the way
-				return fmt.Errorf("message %d arrived instead of %d", in.at.Sequence, *next)
-			}
-			return fmt.Errorf("%w: it begins at %d, and %d is needed", ErrTrimmed, in.at.Sequence, *next)
+		switch {
+		case in.at.Sequence < *next:
+			continue
+		case in.delivered > received+1: // messages before it were lost on the way
+			return fmt.Errorf("message %d arrived instead of %d", in.at.Sequence, *next)
 		}
-		select {
-		case messages <- in:
-			*next++
-		case <-ctx.Done():
-			return ctx.Err()
+		for first := *next; in.at.Sequence > *next; {
+			missing, err := l.missing(ctx, *next)
+			if err != nil {
+				return err
+			}
+			if *next == first {
+				l.Logger.Error("a NATS node does not have messages that others have: its store is damaged, see the manual",
+					"node", nodeOf(consumer), "first", first, "last", in.at.Sequence-1)
+			}
+			missing.pending = in.pending + in.at.Sequence - *next
+			if err := pass(ctx, missing, next, messages); err != nil {
+				return err
+			}
+		}
+		if err := pass(ctx, in, next, messages); err != nil {
+			return err
 		}
 	}
+}
+
+// pass lets the next message be applied.
+func pass(ctx context.Context, in incoming, next *uint64, messages chan<- incoming) error {
+	select {
+	case messages <- in:
+		*next++
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// missing returns a message that the node of the consumer does not have. If its store is damaged, that node leaves the
+// message out without a word, and other nodes may have it. Any node may answer a request, so missing asks repeatedly. If
+// no node has the message, the server applies nothing more until one has. If it was trimmed, missing returns ErrTrimmed.
+func (l *Log) missing(ctx context.Context, sequence uint64) (in incoming, err error) {
+	info, err := l.info(ctx)
+	if err != nil {
+		return in, err
+	}
+	if first := info.State.FirstSeq; sequence < first {
+		return in, fmt.Errorf("%w: it begins at %d, and %d is needed", ErrTrimmed, first, sequence)
+	}
+	for range missingAttempts {
+		if in, err = l.get(ctx, sequence); err == nil || ctx.Err() != nil {
+			return in, err
+		}
+	}
+	if errors.Is(err, jetstream.ErrMsgNotFound) {
+		l.progress.set(&l.progress.lacks, fmt.Sprintf("no NATS node has message %d of the stream, which this server needs next", sequence))
+	}
+	return in, err
+}
+
+// nodeOf returns the node that a consumer reads from, "" if NATS is a single node.
+func nodeOf(consumer jetstream.Consumer) string {
+	if cluster := consumer.CachedInfo().Cluster; cluster != nil {
+		return cluster.Leader
+	}
+	return ""
+}
+
+// get reads one message of the stream, from any of its nodes.
+func (l *Log) get(ctx context.Context, sequence uint64) (incoming, error) {
+	ctx, done := context.WithTimeout(ctx, attemptTimeout)
+	defer done()
+	stream, err := l.JetStream.Stream(ctx, l.Stream)
+	if err != nil {
+		return incoming{}, err
+	}
+	msg, err := stream.GetMsg(ctx, sequence)
+	if err != nil {
+		return incoming{}, err
+	}
+	return l.incoming(journal.Position{Sequence: msg.Sequence, ID: idOf(msg.Header), Time: msg.Time.UTC()}, msg.Data), nil
 }
 
 // decode decodes a message of the stream.
@@ -206,14 +272,20 @@ func (l *Log) decode(msg jetstream.Msg) (in incoming, err error) {
 	if err != nil {
 		return in, err
 	}
-	in.at = journal.Position{Sequence: meta.Sequence.Stream, ID: idOf(msg.Headers()), Time: meta.Timestamp.UTC()}
+	in = l.incoming(journal.Position{Sequence: meta.Sequence.Stream, ID: idOf(msg.Headers()), Time: meta.Timestamp.UTC()}, msg.Data())
 	in.pending, in.delivered = meta.NumPending, meta.Sequence.Consumer
-	if in.foreign = in.at.ID == noID; in.foreign {
-		in.message = &journal.Message{} // which says only what time it is
-		return in, nil
-	}
-	in.message, in.err = journal.DecodeMessage(string(msg.Data()), l.Encoding)
 	return in, nil
+}
+
+// incoming decodes the message at a position of the stream.
+func (l *Log) incoming(at journal.Position, data []byte) (in incoming) {
+	in.at = at
+	if in.foreign = at.ID == noID; in.foreign {
+		in.message = &journal.Message{} // which says only what time it is
+		return in
+	}
+	in.message, in.err = journal.DecodeMessage(string(data), l.Encoding)
+	return in
 }
 
 // noID is the ID in the position of a message without one. Servers publish none without.

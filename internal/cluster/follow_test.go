@@ -2,6 +2,9 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -26,6 +29,8 @@ type oddStream struct {
 	refuses atomic.Bool                      // it takes no messages
 	drops   atomic.Int64                     // messages that are lost on the way from it
 	silent  atomic.Int64                     // requests for consumers that it does not answer
+	node    string                           // all consumers are on this node; "" for any
+	gaps    atomic.Int64                     // messages that a consumer left out
 }
 
 func (s *oddStream) Stream(ctx context.Context, name string) (jetstream.Stream, error) {
@@ -49,6 +54,9 @@ func (s *oddStream) CreateConsumer(ctx context.Context, stream string, config je
 		return nil, ctx.Err()
 	}
 	consumer, err := s.JetStream.CreateConsumer(ctx, stream, config)
+	if err == nil && s.node != "" && consumer.CachedInfo().Cluster.Leader != s.node {
+		return nil, errors.Join(errors.New("it is on another node"), s.DeleteConsumer(ctx, stream, consumer.CachedInfo().Name))
+	}
 	return &oddConsumer{consumer, s}, err
 }
 
@@ -59,12 +67,13 @@ type oddConsumer struct {
 
 func (c *oddConsumer) Messages(opts ...jetstream.PullMessagesOpt) (jetstream.MessagesContext, error) {
 	messages, err := c.Consumer.Messages(opts...)
-	return &oddMessages{messages, c.stream}, err
+	return &oddMessages{MessagesContext: messages, stream: c.stream}, err
 }
 
 type oddMessages struct {
 	jetstream.MessagesContext
 	stream *oddStream
+	last   uint64
 }
 
 func (m *oddMessages) Next(opts ...jetstream.NextOpt) (jetstream.Msg, error) {
@@ -72,11 +81,26 @@ func (m *oddMessages) Next(opts ...jetstream.NextOpt) (jetstream.Msg, error) {
 	if err == nil && m.stream.drops.Add(-1) >= 0 {
 		return m.MessagesContext.Next(opts...)
 	}
+	if err == nil {
+		meta, _ := msg.Metadata() //nolint:errcheck // it is a message of JetStream
+		if m.last > 0 && meta.Sequence.Stream > m.last+1 {
+			m.stream.gaps.Add(1)
+		}
+		m.last = meta.Sequence.Stream
+	}
 	return msg, err
 }
 
-// startLog runs a log on a stream.
+// startLog runs a log on a stream, and waits until it has caught up.
 func startLog(t *testing.T, js *oddStream) *cluster.Log {
+	t.Helper()
+	l := runLog(t, js)
+	require.Eventually(t, func() bool { return l.Failure() == nil }, time.Minute, time.Millisecond)
+	return l
+}
+
+// runLog runs a log on a stream, and does not wait until it has caught up.
+func runLog(t *testing.T, js *oddStream) *cluster.Log {
 	t.Helper()
 	m := newMember(t, js.nodes, "one", 1)
 	j, err := m.options.Open()
@@ -93,7 +117,6 @@ func startLog(t *testing.T, js *oddStream) *cluster.Log {
 		require.NoError(t, <-ended)
 		require.NoError(t, j.Close())
 	})
-	require.Eventually(t, func() bool { return l.Failure() == nil }, time.Minute, time.Millisecond)
 	return l
 }
 
@@ -174,4 +197,48 @@ func TestANodeTakesAnswersWithIt(t *testing.T) {
 	_, err = l.Do(t.Context(), &journal.Message{})
 	require.NoError(t, err)
 	require.LessOrEqual(t, js.silent.Load(), int64(0))
+}
+
+// TestAMessageThatANodeHasLostIsReadFromAnother flips a bit in a message in the store of a node, which then leaves that
+// message out, and lets a server read from this node.
+func TestAMessageThatANodeHasLostIsReadFromAnother(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 3)
+	writer := newMember(t, nodes, "writer", 3)
+	writer.start(t)
+	for i := range 50 {
+		writer.report(t, fmt.Sprint("t", i%5), fmt.Sprint(i))
+	}
+	require.True(t, nodes.AwaitReplicas(time.Minute))
+	n := nodes.Node(1)
+	n.Stop()
+	t.Log(n.Damage(rand.New(rand.NewPCG(1, 1)), "/streams/KUBEAGENTS/msgs/", ".blk"))
+	n.Restart()
+	nodes.AwaitReady()
+	require.True(t, nodes.AwaitReplicas(time.Minute))
+	js := &oddStream{JetStream: connect(t, nodes), nodes: nodes, node: n.Name()}
+	l := startLog(t, js)
+	require.NoError(t, l.Await(t.Context(), writer.State().Position))
+	require.Equal(t, writer.reads(t), (&member{Member: &cluster.Member{Journal: l.Journal}, store: l.Store}).reads(t))
+	require.Positive(t, js.gaps.Load(), "the node left nothing out")
+}
+
+// TestAMessageThatNoNodeHas deletes a message of the stream that a server needs. The server says so, and applies nothing
+// after it.
+func TestAMessageThatNoNodeHas(t *testing.T) {
+	natstest.Long(t)
+	js := newOddStream(t)
+	for range 5 {
+		_, err := js.PublishMsg(t.Context(), &nats.Msg{Subject: "KUBEAGENTS.log", Data: (&journal.Message{Server: "two"}).Encode(journal.MessageVersion)})
+		require.NoError(t, err)
+	}
+	stream, err := js.Stream(t.Context(), "KUBEAGENTS")
+	require.NoError(t, err)
+	require.NoError(t, stream.DeleteMsg(t.Context(), 3))
+	l := runLog(t, js)
+	eventually(t, "the server says what it lacks", func() bool {
+		return l.State().Cause == "no NATS node has message 3 of the stream, which this server needs next"
+	})
+	require.ErrorContains(t, l.Failure(), "no NATS node has message 3")
+	require.Equal(t, uint64(2), l.State().Position.Sequence)
 }

@@ -27,6 +27,7 @@ type progress struct {
 	away            string           // why the stream can't be reached; "" if it can
 	halted          string           // why no message is applied any more; "" if they are
 	settings        string           // why the server has not agreed to the settings in effect; "" if it has
+	lacks           string           // why the next message can't be read, though others can; "" if it can
 	journal         string           // why messages can't be applied; "" if they can
 	publish         string           // why the last message could not be published; "" if it could
 	failed          time.Time        // local time at which it could not
@@ -53,7 +54,7 @@ func (p *progress) init(at journal.Position) {
 func (p *progress) advance(at journal.Position, last uint64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.at, p.since = at, time.Now()
+	p.at, p.since, p.lacks = at, time.Now(), ""
 	if p.last = max(p.last, last); p.at.Sequence >= p.last {
 		p.current = p.since
 	}
@@ -148,7 +149,7 @@ func (p *progress) quiet() time.Duration {
 func (p *progress) refuses() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if cause := cmp.Or(p.halted, p.away, p.journal); cause != "" || !p.current.IsZero() {
+	if cause := cmp.Or(p.halted, p.lacks, p.away, p.journal); cause != "" || !p.current.IsZero() {
 		return cmp.Or(cause, p.settings)
 	}
 	return catchingUp
@@ -196,6 +197,8 @@ func (p *progress) state(s *State, stale time.Duration) {
 	switch {
 	case p.halted != "":
 		s.Cause = p.halted
+	case p.lacks != "":
+		s.Cause = p.lacks
 	case p.current.IsZero():
 		s.Cause = catchingUp
 	case p.settings != "":
