@@ -337,7 +337,7 @@ func (l *Log) check(ctx context.Context, checked *uint64) error {
 		}
 	}
 	if !missing {
-		l.progress.confirm(info.State.LastSeq, asked)
+		l.progress.confirm(info.State.LastSeq, asked, info.TimeStamp)
 		return nil
 	}
 	lost, err := l.lost(ctx, at)

@@ -209,7 +209,11 @@ func (m *Member) seed(ctx context.Context, first uint64) error {
 	if err := m.Journal.WriteNotes([]journal.Note{{Key: recorder.TermKey}}); err != nil {
 		return err
 	}
-	at := journal.Position{Sequence: first - 1, ID: newID(), Time: time.Now()}
+	begin, err := m.requester().get(ctx, first)
+	if err != nil {
+		return err
+	}
+	at := journal.Position{Sequence: first - 1, ID: newID(), Time: begin.at.Time}
 	if err := m.Journal.Advance(at, nil); err != nil {
 		return err
 	}
@@ -362,7 +366,7 @@ func (m *Member) Log(st *store.Store, registry *metrics.Metrics, notes func([]jo
 	if value, err := m.Journal.Note(recorder.SettingsKey); err == nil { // else the journal can't be read into the store either
 		m.putIntoEffect(st, value)
 	}
-	registry.AddCluster(m.measure)
+	registry.AddCluster(m.measure, m.Now)
 	return m.shared
 }
 
@@ -531,7 +535,7 @@ func (m *Member) keepSnapshot(ctx context.Context) error {
 	at, _ := m.Journal.Position()
 	m.newest.Store(&newest)
 	behind := at.Sequence - min(at.Sequence, newest.Position.Sequence)
-	if !needsSnapshot(behind, info.State.Bytes/max(1, info.State.Msgs), time.Since(newest.Written)) {
+	if !needsSnapshot(behind, info.State.Bytes/max(1, info.State.Msgs), m.Now().Sub(newest.Written)) {
 		return nil
 	}
 	return m.Snapshot(ctx)

@@ -23,6 +23,8 @@ type progress struct {
 	since           time.Time        // local time at which it was applied
 	last            uint64           // sequence of the newest message that the stream is known to have
 	current         time.Time        // local time at which nothing was known to be missing; zero before the server has caught up
+	clock           time.Time        // of NATS, when it was last asked; zero before that
+	read            time.Time        // local time at which it was asked
 	next            milestone        // what makes the server current next, if there is always something missing
 	away            string           // why the stream can't be reached; "" if it can
 	halted          string           // why no message is applied any more; "" if they are
@@ -69,10 +71,12 @@ func (p *progress) advance(at journal.Position, last uint64) {
 	p.changed = make(chan struct{})
 }
 
-// confirm notes that the stream said that its newest message has this sequence, when asked at a local time.
-func (p *progress) confirm(last uint64, asked time.Time) {
+// confirm notes that the stream said that its newest message has this sequence, when asked at a local time. now is the
+// time by the clock of NATS.
+func (p *progress) confirm(last uint64, asked, now time.Time) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.clock, p.read = now, asked
 	p.away, p.last = "", last
 	switch {
 	case !p.reached(last):
@@ -179,8 +183,10 @@ func (p *progress) age() time.Duration {
 		return time.Since(p.current)
 	case p.at.Time.IsZero():
 		return time.Since(p.since)
+	case p.clock.IsZero():
+		return max(time.Since(p.at.Time), 0)
 	}
-	return max(time.Since(p.at.Time), 0)
+	return max(p.clock.Add(time.Since(p.read)).Sub(p.at.Time), 0)
 }
 
 // state fills in what is known of the stream. Without news for stale, the server is not ready.

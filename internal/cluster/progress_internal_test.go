@@ -15,7 +15,7 @@ import (
 func TestAMessageAppliedInPartIsNotReached(t *testing.T) {
 	l := &Log{}
 	l.progress.init(journal.Position{Sequence: 7, ID: "id7", Time: time.Now(), Parts: 2})
-	l.progress.confirm(7, time.Now())
+	l.progress.confirm(7, time.Now(), time.Now())
 	require.False(t, l.State().Caught)
 	done, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -32,12 +32,12 @@ func TestAServerThatIsAlwaysALittleBehindIsReady(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := &Log{LogOptions: LogOptions{Stale: 15 * time.Second}}
 		l.progress.init(journal.Position{})
-		l.progress.confirm(0, time.Now())
+		l.progress.confirm(0, time.Now(), time.Now())
 		for sequence := uint64(1); sequence < 1000; sequence++ {
 			time.Sleep(100 * time.Millisecond)
 			l.progress.advance(journal.Position{Sequence: sequence, ID: "id"}, sequence+10)
 			if sequence%10 == 0 {
-				l.progress.confirm(sequence+10, time.Now())
+				l.progress.confirm(sequence+10, time.Now(), time.Now())
 			}
 			s := l.State()
 			require.True(t, s.Caught, s.Cause)
@@ -51,7 +51,7 @@ func TestAFailureEnds(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var p progress
 		refuses := func() string {
-			p.confirm(1, time.Now()) // as happens every second
+			p.confirm(1, time.Now(), time.Now()) // as happens every second
 			var s State
 			p.state(&s, 15*time.Second)
 			return s.Refuses
@@ -83,11 +83,14 @@ func TestAge(t *testing.T) {
 		require.Equal(t, time.Hour, p.age())
 		p.advance(journal.Position{Sequence: 2, ID: "b", Time: time.Now().Add(-time.Minute)}, 3)
 		require.Equal(t, time.Minute, p.age(), "there are more")
+		p.confirm(3, time.Now(), time.Now().Add(7*time.Minute))
+		time.Sleep(time.Second)
+		require.Equal(t, 8*time.Minute+time.Second, p.age(), "the clock of this server is slow")
 		p.advance(journal.Position{Sequence: 3, ID: "c", Time: time.Now().Add(-time.Minute)}, 3)
 		require.Zero(t, p.age())
 		time.Sleep(time.Minute)
 		require.Equal(t, time.Minute, p.age(), "without news")
-		p.confirm(3, time.Now())
+		p.confirm(3, time.Now(), time.Now())
 		require.Zero(t, p.age())
 	})
 }

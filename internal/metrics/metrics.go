@@ -29,6 +29,7 @@ type Metrics struct {
 	reloads  reloads
 	answers  answers
 	cluster  cluster
+	fleet    *fleet
 
 	notifications notifications
 	refusals      *prometheus.CounterVec
@@ -87,7 +88,7 @@ func New(st *store.Store, version string) *Metrics {
 		}),
 	}
 	m.stream, m.reloads, m.refusals, m.bounds, m.answers = newStream(), newReloads(), newRefusals(), newBounds(), newAnswers()
-	m.cluster = newCluster()
+	m.cluster, m.fleet = newCluster(), &fleet{st, time.Now}
 	m.registry.MustRegister(m.stream.collectors()...)
 	m.registry.MustRegister(m.answers.refused, m.answers.cutOff)
 	m.notifications = newNotifications()
@@ -98,7 +99,7 @@ func New(st *store.Store, version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, m.bounds, reports, m.hooks, m.requests, m.batches, m.expiry, build, fleet{st},
+	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, m.bounds, reports, m.hooks, m.requests, m.batches, m.expiry, build, m.fleet,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

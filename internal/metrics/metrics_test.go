@@ -197,7 +197,9 @@ func TestNoLabelIsChosenByAClient(t *testing.T) {
 
 // TestCluster scrapes a server that is one of several, and one that is not.
 func TestCluster(t *testing.T) {
-	m := metrics.New(store.New(store.Options{}), "test")
+	st, now := store.New(store.Options{DefaultTTL: time.Hour, MaxSessions: 10, HistoryLimit: 10, HistoryMaxBytes: 1 << 20}), time.Now()
+	st.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Pending}}, now, nil)
+	m := metrics.New(st, "test")
 	m.CountSnapshotFailure()
 	m.CountPublishFailure(metrics.PublishNoRoom)
 	m.ObservePublished(3 * time.Millisecond)
@@ -205,8 +207,9 @@ func TestCluster(t *testing.T) {
 	m.AddCluster(func() metrics.Cluster {
 		return metrics.Cluster{Position: 12, Behind: 3, Age: 1500 * time.Millisecond, Writable: true, Servers: 2, StreamMessages: 10, StreamBytes: 2048,
 			SnapshotPosition: 7, SnapshotWritten: time.UnixMilli(1_800_000_000_500)}
-	})
+	}, func() time.Time { return now.Add(7 * time.Minute) })
 	text := scrape(t, m)
+	require.Contains(t, text, "kubeagents_longest_wait_seconds 420\n", "by the clock of sessions")
 	for _, line := range []string{
 		"position 12", "messages_behind 3", "data_age_seconds 1.5", "writable 1", "lease_held 0", "servers 2", "stream_messages 10", "stream_bytes 2048",
 		"snapshot_position 7", "snapshot_timestamp_seconds 1.8000000005e+09", "snapshot_failures_total 1",

@@ -126,7 +126,7 @@ func (n *Node) meta() (leader string, current int) {
 	if err := get("http://"+n.monitor+"/jsz", &page); err != nil {
 		return "", 0
 	}
-	if page.Disabled {
+	if page.Disabled && len(n.routesOut) > 0 {
 		return "", 0
 	}
 	if page.Meta == nil { // JetStream without a cluster

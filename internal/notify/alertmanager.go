@@ -66,12 +66,12 @@ func (a *alertmanager) Send(ctx context.Context, m *Message) (string, error) {
 	if m.Summary != nil || m.Change.stays() {
 		fires = alertShows
 	}
-	return "", a.post(ctx, alertOf(m, time.Now().Add(fires)))
+	return "", a.post(ctx, alertOf(m, m.now().Add(fires)))
 }
 
 // Withdraw implements [Sender].
 func (a *alertmanager) Withdraw(ctx context.Context, m *Message) error {
-	return a.post(ctx, alertOf(m, time.Now().Add(-alertSkew)))
+	return a.post(ctx, alertOf(m, m.now().Add(-alertSkew)))
 }
 
 func (a *alertmanager) post(ctx context.Context, out alert) error {

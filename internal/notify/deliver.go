@@ -57,7 +57,7 @@ func (n *Notifier) nextJob(q *queue) (*job, time.Duration) {
 	if !ok {
 		return nil, time.Hour
 	}
-	if pause := max(time.Until(time.Unix(0, first.next)), time.Until(q.pausedUntil)); pause > 0 {
+	if pause := max(time.Until(q.due(first)), time.Until(q.pausedUntil)); pause > 0 {
 		return nil, pause
 	}
 	return first, 0
@@ -69,6 +69,7 @@ func (n *Notifier) work(ctx context.Context, q *queue, j *job) {
 	if m == nil || ctx.Err() != nil {
 		return
 	}
+	m.Ahead = n.ahead()
 	sender := destination.Sender
 	attempt, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()

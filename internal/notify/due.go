@@ -2,7 +2,7 @@ package notify
 
 import "container/heap"
 
-// scheduled is something that is due at a time, in Unix nanoseconds. Its place in a schedule is -1 if it isn't in one.
+// scheduled is something that is due at a time, in nanoseconds since some moment. Its place in a schedule is -1 if it isn't in one.
 type scheduled interface {
 	dueAt() int64
 	placeInSchedule() *int32

@@ -41,11 +41,16 @@ type Message struct {
 	Outcome Outcome // how the change ended, in a withdrawal; "" if that is not known
 	By      string  // name of the token of whoever ended it, in a withdrawal, if it was a person
 
+	Ahead time.Duration // by how much the clock of sessions is ahead of that of the machine
+
 	Summary map[Change]int // how many sessions changed in which way; nil unless it is a summary
 }
 
 // Reminder reports whether the message repeats an earlier one.
 func (m *Message) Reminder() bool { return m.Thread != m.ID }
+
+// now returns the time by the clock of sessions.
+func (m *Message) now() time.Time { return time.Now().Add(m.Ahead) }
 
 // RetryError is an error after which a message should be sent again no sooner than After says.
 type RetryError struct {

@@ -13,7 +13,7 @@ import (
 type job struct {
 	note     *note    // nil for a summary
 	summary  *summary // nil for a note
-	next     int64    // when it is due on the clock of the machine, in Unix nanoseconds
+	next     int64    // when it is due, in nanoseconds since its queue began: whoever sets the clock does not move it
 	place    int32    // in the schedule of its queue
 	attempts int
 	over     time.Time // from when on a message that was delivered is to be withdrawn; zero if it isn't
@@ -50,6 +50,7 @@ type queue struct {
 	jobs        schedule[*job]
 	wake        chan struct{}
 	stop        context.CancelFunc
+	began       time.Time
 	failing     bool      // the last attempt failed
 	failure     string    // what the last attempt that failed said; "" if none did since the start
 	failed      time.Time // when that was
@@ -65,7 +66,7 @@ type queue struct {
 // startQueue starts sending to a destination, until ctx is done or the queue is stopped. The caller holds n.mu.
 func (n *Notifier) startQueue(ctx context.Context, destination *Destination, senders *sync.WaitGroup) *queue {
 	ctx, stop := context.WithCancel(ctx)
-	q := &queue{destination: destination, wake: make(chan struct{}, 1), stop: stop}
+	q := &queue{destination: destination, wake: make(chan struct{}, 1), stop: stop, began: time.Now()}
 	senders.Go(func() { n.send(ctx, q) })
 	return q
 }
@@ -113,13 +114,16 @@ func (q *queue) add(j *job) {
 
 // set makes a job due after a time, and wakes the sender.
 func (q *queue) set(j *job, after time.Duration) {
-	j.next = time.Now().Add(after).UnixNano()
+	j.next = int64(time.Since(q.began) + after)
 	q.jobs.set(j)
 	select {
 	case q.wake <- struct{}{}:
 	default:
 	}
 }
+
+// due returns when a job is due, on the clock of the machine.
+func (q *queue) due(j *job) time.Time { return q.began.Add(time.Duration(j.next)) }
 
 // admit counts a message toward the destination's limit. It returns false if there have been too many.
 func (q *queue) admit(now time.Time) bool {

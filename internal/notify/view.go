@@ -1,7 +1,6 @@
 package notify
 
 import (
-	"cmp"
 	"container/heap"
 	"context"
 	"errors"
@@ -306,12 +305,12 @@ func (e *earliest) add(q *queue, j *job) {
 
 // kept returns them in the order in which they are due.
 func (e *earliest) kept() []queuedJob {
-	slices.SortStableFunc(e.jobs, func(a, b queuedJob) int { return cmp.Compare(a.job.next, b.job.next) })
+	slices.SortStableFunc(e.jobs, func(a, b queuedJob) int { return a.queue.due(a.job).Compare(b.queue.due(b.job)) })
 	return e.jobs[:min(len(e.jobs), e.limit)]
 }
 
 func (n *Notifier) pendingJob(q *queue, j *job) PendingView {
-	p := PendingView{Destination: q.destination.Name, Due: time.Unix(0, j.next).Add(n.ahead()).UTC(), Attempts: j.attempts, Owner: q.owner(), Held: heldNames[j.held]}
+	p := PendingView{Destination: q.destination.Name, Due: q.due(j).Add(n.ahead()).UTC(), Attempts: j.attempts, Owner: q.owner(), Held: heldNames[j.held]}
 	if x := j.note; x != nil {
 		p.Session, p.Change, p.Rule, p.Withdrawal = x.session, x.change, n.ruleInFile(x), x.Over
 	} else {
@@ -385,6 +384,7 @@ func (n *Notifier) Test(ctx context.Context, name string) error {
 	ctx, cancel := context.WithTimeout(ctx, sendTimeout)
 	defer cancel()
 	m := TestMessage(n.Now())
+	m.Ahead = n.ahead()
 	m.URL = n.Link(store.SessionKey{})
 	_, err := sender.Send(ctx, m)
 	now := n.Now()

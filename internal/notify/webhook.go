@@ -70,15 +70,15 @@ func NewWebhook(address, secret string, format WebhookFormat, header map[string]
 
 // Send implements [Sender].
 func (w *webhook) Send(ctx context.Context, m *Message) (string, error) {
-	return "", w.post(ctx, payloadOf(m))
+	return "", w.post(ctx, payloadOf(m), m.now())
 }
 
 // Withdraw implements [Sender].
 func (w *webhook) Withdraw(ctx context.Context, m *Message) error {
-	return w.post(ctx, withdrawalOf(m))
+	return w.post(ctx, withdrawalOf(m), m.now())
 }
 
-func (w *webhook) post(ctx context.Context, p *payload) error {
+func (w *webhook) post(ctx context.Context, p *payload, now time.Time) error {
 	body, contentType, err := w.encode(p)
 	if err != nil {
 		return fmt.Errorf("encode a message: %w", err)
@@ -91,7 +91,7 @@ func (w *webhook) post(ctx context.Context, p *payload) error {
 		r.Header[name] = values
 	}
 	r.Header.Set("Content-Type", contentType)
-	if err := w.sign(r.Header, p.ID, body); err != nil {
+	if err := w.sign(r.Header, p.ID, body, now); err != nil {
 		return err
 	}
 	return Exchange(w.client, r)
@@ -108,11 +108,10 @@ func (w *webhook) encode(p *payload) (body []byte, contentType string, err error
 
 // sign adds the headers of Standard Webhooks. A receiver rejects a signature that is too old, so each attempt has its
 // own time.
-func (w *webhook) sign(header http.Header, id string, body []byte) error {
+func (w *webhook) sign(header http.Header, id string, body []byte, now time.Time) error {
 	if w.key == nil {
 		return nil
 	}
-	now := time.Now()
 	signature, err := w.key.Sign(id, now, body)
 	if err != nil {
 		return errors.New("the message can't be signed")

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"testing"
+	"time"
 
 	cehttp "github.com/cloudevents/sdk-go/v2/protocol/http"
 	"github.com/google/jsonschema-go/jsonschema"
@@ -176,7 +177,13 @@ func TestWebhookIsSigned(t *testing.T) {
 				require.NoError(t, err)
 			}
 			require.NoError(t, hook.Withdraw(t.Context(), m))
-			for i, request := range r.requests {
+			wrong := waiting()
+			wrong.Ahead = -time.Hour
+			_, err = hook.Send(t.Context(), wrong)
+			require.NoError(t, err)
+			last := len(r.requests) - 1
+			require.ErrorIs(t, key.Verify(r.bodies[last], r.requests[last].Header), webhooks.ErrMessageTooOld, "the clock of the machine doesn't count")
+			for i, request := range r.requests[:last] {
 				require.NoError(t, key.Verify(r.bodies[i], request.Header))
 				require.Error(t, key.Verify(append(r.bodies[i], ' '), request.Header))
 				var body struct{ ID string }
