@@ -206,7 +206,7 @@ func (m *Member) seed(ctx context.Context, first uint64) error {
 		}
 	}
 	// A former cluster's number of a lease would keep every holder of the new one from acting.
-	if err := m.Journal.WriteNotes([]journal.Note{{Key: recorder.TermKey}}); err != nil {
+	if err := m.Journal.WriteNotes([]journal.Note{{Key: journal.TermKey}}); err != nil {
 		return err
 	}
 	begin, err := m.requester().get(ctx, first)

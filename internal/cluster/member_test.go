@@ -87,7 +87,7 @@ func TestAServerThatIsStoppedWhileItBeginsAStream(t *testing.T) {
 	runAlone(t, one)
 	j, err := one.options.Open()
 	require.NoError(t, err)
-	require.NoError(t, j.WriteNotes([]journal.Note{{Key: recorder.TermKey, Value: []byte("1000000")}}))
+	require.NoError(t, j.WriteNotes([]journal.Note{{Key: journal.TermKey, Value: []byte("1000000")}}))
 	require.NoError(t, j.Close())
 	before := t.TempDir()
 	require.NoError(t, os.CopyFS(before, os.DirFS(one.options.DataDir)))

@@ -311,7 +311,7 @@ func (j *Journal) write(c *Commit, encoded []byte) error {
 	addNotes(b, c.Notes)
 	if c.Position == nil {
 		if j.at.Load() != nil {
-			b.Delete(positionKey, nil) //nolint:errcheck // see above
+			addLeaving(b)
 		}
 		err := j.engine.commit(b, pebble.Sync)
 		if err == nil {

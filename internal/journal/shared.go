@@ -29,6 +29,13 @@ const (
 // [formatVersion], so that earlier programs can read them.
 const sharedVersion = 7
 
+// The keys of the notes about the stream. A journal that something else is appended to no longer has them.
+const (
+	TermKey     = "term"      // the number of the lease whose holder began last
+	LineageKey  = "stream"    // which streams have made the state
+	AgainPrefix = "again\x00" // begins the keys that say which messages were published again and applied
+)
+
 // unsynced is what a batch that is not synced yet writes.
 type unsynced struct {
 	number   uint64 // counts up
@@ -68,6 +75,14 @@ func (j *Journal) writeUnsynced(b *pebble.Batch, p Position, pauses []store.Paus
 	j.unsynced = append(j.unsynced, u)
 	j.unsyncedBytes += len(u.repr)
 	return nil
+}
+
+// addLeaving adds to a batch that the journal is part of no stream any more.
+func addLeaving(b *pebble.Batch) {
+	b.Delete(positionKey, nil)                                          //nolint:errcheck // writing to a batch in memory never fails
+	b.Delete(noteKey(TermKey), nil)                                     //nolint:errcheck // see above
+	b.Delete(noteKey(LineageKey), nil)                                  //nolint:errcheck // see above
+	b.DeleteRange(noteKey(AgainPrefix), end(noteKey(AgainPrefix)), nil) //nolint:errcheck // see above
 }
 
 // Position returns how far the server is in a stream. ok is false if the journal has never been part of one, or if
@@ -249,11 +264,14 @@ func (e *engine) keptUpTo(position uint64) (kept []keptCommit, err error) {
 // while, of the oldest ones that are kept. The caller holds j.filing and j.mu.
 func (j *Journal) dropFiled(r *round, filed []keptCommit) error {
 	first, last := filed[0].position, filed[len(filed)-1].position
+	if err := j.findKept(first - 1); err != nil {
+		return err
+	}
 	if j.at.Load() != nil {
-		if err := j.findKept(first - 1); err != nil {
-			return err
-		}
 		first, last = j.keep(filed)
+	} else if len(j.kept) > 0 { // the server has left its stream
+		first = j.kept[0].position
+		j.kept, j.keptBytes = nil, 0
 	}
 	if last > 0 {
 		r.batch.DeleteRange(logKey(first), logKey(last+1), nil) //nolint:errcheck // writing to a batch in memory never fails
@@ -372,6 +390,30 @@ func (j *Journal) EachApplied(after uint64, visit func(Applied) error) error {
 		}
 		return visit(a)
 	})
+}
+
+// KeepsAfter reports whether the log still has the commits of all messages with a sequence above after. With 0, it must
+// have all commits that made the state.
+func (j *Journal) KeepsAfter(after uint64) (bool, error) {
+	j.mu.RLock()
+	defer j.mu.RUnlock()
+	if err := j.usable(); err != nil {
+		return false, err
+	}
+	at := j.at.Load()
+	keeps := at == nil || at.Sequence <= after // if the log is empty
+	err := j.engine.eachCommit(0, func(position uint64, commit string) error {
+		keeps = after > 0 // a commit that the server made alone can't be published again
+		err := visitCommit(commit, visitor{position: func(p Position) error {
+			keeps = position == 1 || p.Sequence <= after
+			return nil
+		}})
+		return errors.Join(err, errStop)
+	})
+	if errors.Is(err, errStop) {
+		err = nil
+	}
+	return keeps, err
 }
 
 // appliedOf returns what the commit of a message says about itself. Its position is zero if no message made it.

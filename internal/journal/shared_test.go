@@ -156,6 +156,44 @@ func TestFiledCommitsAreKept(t *testing.T) {
 	require.NoError(t, j.Close())
 }
 
+// TestWhatALogStillKeeps asks whether the commits after a message are all there, before and after the oldest ones are dropped.
+func TestWhatALogStillKeeps(t *testing.T) {
+	keeps := func(j *Journal, after uint64) bool {
+		all, err := j.KeepsAfter(after)
+		require.NoError(t, err)
+		return all
+	}
+	j, err := Open(Options{Dir: "data", FS: vfs.NewMem(), Logger: slog.New(slog.DiscardHandler), maxKept: 100 << 10})
+	require.NoError(t, err)
+	st := store.New(opts)
+	require.NoError(t, j.Replay(t.Context(), st, opts.HistoryLimit, epoch, func(Progress) {}))
+	require.True(t, keeps(j, 0), "there is nothing")
+	for n := range 40 {
+		require.NoError(t, apply(j, st, n))
+	}
+	require.True(t, keeps(j, 0))
+	require.True(t, keeps(j, 100))
+	require.NoError(t, j.File())
+	var oldest uint64
+	require.ErrorIs(t, j.EachApplied(0, func(a Applied) error {
+		oldest = a.Position.Sequence
+		return errStop
+	}), errStop)
+	require.Greater(t, oldest, uint64(2))
+	require.False(t, keeps(j, 0))
+	require.False(t, keeps(j, oldest-1))
+	require.True(t, keeps(j, oldest))
+	require.NoError(t, j.Close())
+
+	j, st, err = openAndReplay(t, vfs.NewMem(), "alone")
+	require.NoError(t, err)
+	record(t, j, st, recordOf("a", "t", 1))
+	require.NoError(t, apply(j, st, 5))
+	require.False(t, keeps(j, 0), "no message has made the first record")
+	require.True(t, keeps(j, 5))
+	require.NoError(t, j.Close())
+}
+
 // TestNotesOfACommit stores and deletes notes together with a position.
 func TestNotesOfACommit(t *testing.T) {
 	fs := vfs.NewMem()
@@ -185,6 +223,8 @@ func TestLeavingAStream(t *testing.T) {
 	j, st, err := openAndReplay(t, fs, "data")
 	require.NoError(t, err)
 	require.NoError(t, apply(j, st, 5))
+	require.NoError(t, j.File())
+	require.NoError(t, j.WriteNotes([]Note{{TermKey, []byte("7")}, {LineageKey, []byte("a")}, {AgainPrefix + "x 0", []byte("y")}, {"mute", []byte("z")}}))
 	require.NoError(t, j.Close())
 
 	j, st, err = openAndReplay(t, fs, "data")
@@ -200,6 +240,9 @@ func TestLeavingAStream(t *testing.T) {
 	require.NoError(t, err)
 	_, ok = j.Position()
 	require.False(t, ok)
+	notes, err := j.Notes()
+	require.NoError(t, err)
+	require.Equal(t, []Note{{"mute", []byte("z")}}, notes, "nothing about the stream")
 	require.NoError(t, j.Close())
 }
 

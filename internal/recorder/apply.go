@@ -107,9 +107,6 @@ func (a *Applier) Apply(ctx context.Context, m *journal.Message, at journal.Posi
 	return r, a.finish(ctx)
 }
 
-// TermKey is the key of the note that holds the number of the lease whose holder began last.
-const TermKey = "term"
-
 // isFenced reports whether a message that was published under a lease has no effect, because the holder of a later one
 // has begun. If this is the latest lease yet, it records that its holder begins. 0 stands for a message without a
 // lease.
@@ -119,7 +116,7 @@ func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
 	}
 	if a.term == 0 {
 		err := a.untilDone(ctx, func() error {
-			value, err := a.journal.Note(TermKey)
+			value, err := a.journal.Note(journal.TermKey)
 			a.term, _ = strconv.ParseUint(string(value), 10, 64) // 0 if there is no note
 			return err
 		})
@@ -131,7 +128,7 @@ func (a *Applier) isFenced(ctx context.Context, lease uint64) (bool, error) {
 		return lease < a.term, nil
 	}
 	a.term = lease
-	note := journal.Note{Key: TermKey, Value: strconv.AppendUint(nil, lease, 10)}
+	note := journal.Note{Key: journal.TermKey, Value: strconv.AppendUint(nil, lease, 10)}
 	return false, a.commitAt(ctx, a.before(), journal.Commit{Notes: []journal.Note{note}}, func() {})
 }
 
@@ -441,9 +438,6 @@ func (a *Applier) applySettings(ctx context.Context, m *journal.Message) error {
 	return a.commit(ctx, journal.Commit{Notes: []journal.Note{{Key: SettingsKey, Value: to}, {Key: SettingsKeyOf(m.Server), Value: to}}}, func() { a.Settings(to) })
 }
 
-// againPrefix begins the keys of the notes that say which messages were published again and applied.
-const againPrefix = "again\x00"
-
 // applyAgain applies again the effect of a message that the stream has lost, unless another server has published it
 // again before.
 func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Result) error {
@@ -452,7 +446,7 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 		origin = *lost.Origin
 	}
 	// A note of this very part is from a commit that failed, and was taken back without its notes.
-	note := journal.Note{Key: fmt.Sprint(againPrefix, origin.ID, " ", origin.Parts), Value: fmt.Append(nil, a.message.ID, " ", a.done)}
+	note := journal.Note{Key: fmt.Sprint(journal.AgainPrefix, origin.ID, " ", origin.Parts), Value: fmt.Append(nil, a.message.ID, " ", a.done)}
 	known := false
 	c, err := journal.DecodeCommit(lost.Commit)
 	if err == nil {
@@ -472,8 +466,8 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 	if err := a.untilDone(ctx, func() error { return a.dropRepeated(&c) }); err != nil {
 		return err
 	}
-	notes := slices.DeleteFunc(c.Notes, func(n journal.Note) bool { // the leases, and the settings, may have begun anew, too
-		return n.Key == TermKey || n.Key == SettingsKey || strings.HasPrefix(n.Key, SettingsKey+" ")
+	notes := slices.DeleteFunc(c.Notes, func(n journal.Note) bool { // those about the stream that has lost the message
+		return n.Key == journal.TermKey || n.Key == journal.LineageKey || n.Key == SettingsKey || strings.HasPrefix(n.Key, SettingsKey+" ")
 	})
 	c.Origin, c.Notes = &origin, append(slices.Clip(notes), note)
 	err = a.commit(ctx, c, func() {
