@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/natstest"
 )
 
@@ -26,7 +27,7 @@ func TestCheckNodes(t *testing.T) {
 				settings.MonitorURLs = monitors
 				var l lines
 				c := connected(t, settings, &l)
-				stream, err := c.Ensure(t.Context(), 0)
+				stream, err := c.Ensure(t.Context(), cluster.Beginning{})
 				require.NoError(t, err)
 				err = c.CheckNodes(t.Context(), stream)
 				switch {
@@ -56,7 +57,7 @@ func TestCheckNodesOfCluster(t *testing.T) {
 		settings.MonitorURLs = monitors
 		var l lines
 		c := connected(t, settings, &l)
-		stream, err := c.Ensure(t.Context(), 0)
+		stream, err := c.Ensure(t.Context(), cluster.Beginning{})
 		require.NoError(t, err)
 		return &l, c.CheckNodes(t.Context(), stream)
 	}
@@ -88,7 +89,7 @@ func TestCheckNodesByOthers(t *testing.T) {
 	node := natstest.Start(t, 1)
 	settings := settingsFor(node.URL())
 	var l lines
-	stream, err := connected(t, settings, &l).Ensure(t.Context(), 0)
+	stream, err := connected(t, settings, &l).Ensure(t.Context(), cluster.Beginning{})
 	require.NoError(t, err)
 	page := func(version string, always bool) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {

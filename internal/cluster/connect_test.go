@@ -217,7 +217,7 @@ func TestConnectWays(t *testing.T) {
 			way.settings(&settings)
 			var l lines
 			c := connected(t, settings, &l)
-			_, err := c.Ensure(t.Context(), 0)
+			_, err := c.Ensure(t.Context(), cluster.Beginning{})
 			require.NoError(t, err)
 			assert.Equal(t, "node-0", c.Node())
 			assert.Empty(t, l.String())
@@ -468,7 +468,7 @@ func TestConnectionLost(t *testing.T) {
 	settings := settingsFor(nodes.URLs()...)
 	settings.Replicas = 3
 	c := connected(t, settings, &l)
-	_, err := c.Ensure(t.Context(), 0)
+	_, err := c.Ensure(t.Context(), cluster.Beginning{})
 	require.NoError(t, err)
 	nodeOf := func(name string) *natstest.Node {
 		for _, node := range nodes.Nodes() {

@@ -38,7 +38,12 @@ var (
 	// ErrDiverged means that the stream does not have a message that the server has applied: it must start again, to
 	// publish again what the stream has lost.
 	ErrDiverged = errors.New("the stream has lost messages that this server has applied")
+	// ErrGone means that there is no stream any more: the server must start again, to make it.
+	ErrGone = errors.New("NATS has lost the stream")
 )
+
+// goneAfter is how often in a row NATS must say that there is no stream.
+const goneAfter = 5
 
 // incoming is a message of the stream that was read and decoded.
 type incoming struct {
@@ -51,8 +56,8 @@ type incoming struct {
 	delivered uint64 // messages that the consumer has sent, with this one
 }
 
-// Run applies the messages of the stream, in their order, until ctx is done. Then it returns nil. It returns ErrTrimmed or
-// ErrDiverged if the server must start again, and another error if the journal is closed. It must be called once.
+// Run applies the messages of the stream, in their order, until ctx is done. Then it returns nil. It returns ErrTrimmed,
+// ErrDiverged or ErrGone if the server must start again, and another error if the journal is closed. It must be called once.
 func (l *Log) Run(ctx context.Context) error {
 	defer close(l.stopped)
 	var running sync.WaitGroup
@@ -131,14 +136,14 @@ func (l *Log) halt(ctx context.Context, in incoming) {
 }
 
 // read reads messages from the stream until ctx is done, again and again if the stream can't be read. If the stream no
-// longer has the next message, it calls stop.
+// longer has the next message, or is another one, it calls stop.
 func (l *Log) read(ctx context.Context, stop context.CancelCauseFunc, messages chan<- incoming) {
 	next := nextAfter(l.applier.At())
 	for ctx.Err() == nil {
 		err := l.readFrom(ctx, &next, messages)
 		switch {
 		case ctx.Err() != nil:
-		case errors.Is(err, ErrTrimmed):
+		case errors.Is(err, ErrTrimmed), errors.Is(err, ErrDiverged):
 			stop(err)
 		case err != nil:
 			l.Logger.Debug("the stream can't be read", "error", err.Error())
@@ -166,6 +171,9 @@ func (l *Log) readFrom(ctx context.Context, next *uint64, messages chan<- incomi
 		Replicas: 1, MemoryStorage: true, InactiveThreshold: abandonedAfter,
 	})
 	if err != nil {
+		return err
+	}
+	if _, err := l.info(asking); err != nil { // a consumer stays with its stream
 		return err
 	}
 	iterator, err := consumer.Messages(jetstream.PullMaxBytes(readAheadSize), jetstream.PullHeartbeat(heartbeat),
@@ -295,11 +303,12 @@ const noID = "none"
 func idOf(headers nats.Header) string { return cmp.Or(headers.Get(jetstream.MsgIDHeader), noID) }
 
 // watch keeps finding out how far the stream is while no messages arrive, and that it still has the last one that was
-// applied, until ctx is done. If it does not, watch calls stop.
+// applied, until ctx is done. If it does not, or if there is no stream, watch calls stop.
 func (l *Log) watch(ctx context.Context, stop context.CancelCauseFunc) {
 	tick := time.NewTicker(confirmEvery)
 	defer tick.Stop()
 	var checked uint64 // sequence of the last message that the stream was found to have
+	missing := 0       // how often in a row there was no stream
 	for {
 		select {
 		case <-tick.C:
@@ -307,9 +316,15 @@ func (l *Log) watch(ctx context.Context, stop context.CancelCauseFunc) {
 			return
 		}
 		err := l.check(ctx, &checked)
+		if missing++; !errors.Is(err, jetstream.ErrStreamNotFound) {
+			missing = 0
+		}
 		switch {
 		case errors.Is(err, ErrDiverged):
 			stop(err)
+			return
+		case missing == goneAfter:
+			stop(ErrGone)
 			return
 		case err != nil && ctx.Err() == nil:
 			l.progress.set(&l.progress.away, failureOf(err).cause)
@@ -361,7 +376,7 @@ func (l *Log) lost(ctx context.Context, at journal.Position) (bool, error) {
 	return err == nil && !same, err
 }
 
-// info asks the leader of the stream about it.
+// info asks the leader of the stream about it. If it is another stream of the same name, the error is ErrDiverged.
 func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 	ctx, done := context.WithTimeout(ctx, attemptTimeout)
 	defer done()
@@ -370,6 +385,9 @@ func (l *Log) info(ctx context.Context) (*jetstream.StreamInfo, error) {
 		return nil, err
 	}
 	info := stream.CachedInfo()
+	if id := streamID(info.Created); l.StreamID != "" && id != l.StreamID {
+		return nil, fmt.Errorf("%w: it is another one, which was made at %s", ErrDiverged, info.Created.UTC().Format(time.RFC3339))
+	}
 	l.progress.noteSize(info.State.Msgs, info.State.Bytes)
 	return info, nil
 }

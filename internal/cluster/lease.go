@@ -38,10 +38,15 @@ const (
 // publish a little after its successor started. Each holder has a number that is higher than those of its
 // predecessors, and what it publishes carries that number: whoever reads it ignores what has a lower number than they
 // have seen. What the holder does elsewhere, such as sending a notification, may then happen twice.
+//
+// The number is higher than the revision in the bucket, that of the former holder, and that of any holder which the
+// stream knows of: so it rises even if NATS loses the bucket. The next holder then waits as if the lease had been
+// renewed, because the last one may not know of the loss yet.
 type Lease struct {
 	bucket leaseBucket
 	server string
-	id     string // tells this process from another one with the same name
+	id     string                 // tells this process from another one with the same name
+	began  func() (uint64, error) // returns the number of the holder that began last, as far as the stream tells
 	logger *slog.Logger
 
 	mu     sync.Mutex // guards what follows
@@ -57,15 +62,17 @@ type leaseBucket interface {
 	Update(ctx context.Context, key string, value []byte, revision uint64) (uint64, error)
 }
 
-// leaseholder is the value of the lease in its bucket. Both are empty if the holder gave it up.
+// leaseholder is the value of the lease in its bucket. Server and ID are empty if the holder gave it up.
 type leaseholder struct {
 	Server string `json:"server"`
 	ID     string `json:"id"`
+	Number uint64 `json:"number"`
 }
 
-// NewLease returns the lease in a bucket, for the server with this name.
-func NewLease(bucket leaseBucket, server string, logger *slog.Logger) *Lease {
-	return &Lease{bucket: bucket, server: server, id: rand.Text(), logger: logger}
+// NewLease returns the lease in a bucket, for the server with this name. began returns the number of the holder that began
+// last, as far as the stream tells.
+func NewLease(bucket leaseBucket, server string, began func() (uint64, error), logger *slog.Logger) *Lease {
+	return &Lease{bucket: bucket, server: server, id: rand.Text(), began: began, logger: logger}
 }
 
 // Held returns the number under which this server holds the lease, and false if it does not, or not for certain. It
@@ -91,32 +98,38 @@ func (l *Lease) Run(ctx context.Context, work func(ctx context.Context, number u
 	var last sighting
 	for ctx.Err() == nil {
 		pause := leasePoll
-		if taken, ok := l.take(ctx, &last); ok && l.hold(ctx, taken, work) {
-			pause = leaseTTL
+		if taken, ok := l.take(ctx, &last); ok {
+			last = sighting{}
+			if l.hold(ctx, taken, work) {
+				pause = leaseTTL
+			}
 		}
 		sleep(ctx, pause)
 	}
 }
 
-// sighting is a revision of the lease, and when this server first saw it.
+// sighting is a revision of the lease, 0 if there was none, with its holder, and when this server first saw it. In a bucket
+// that was lost and made again, another holder may have the same revision.
 type sighting struct {
 	revision uint64
+	holder   leaseholder
 	since    time.Time
 }
 
 // see notes the revision that is there now. A revision may also be lower than the one before: an answer can come from a
 // NATS server that lags behind. The time starts again, which is safe.
-func (s *sighting) see(revision uint64, now time.Time) {
-	if revision != s.revision || s.since.IsZero() {
-		*s = sighting{revision, now}
+func (s *sighting) see(revision uint64, holder leaseholder, now time.Time) {
+	if revision != s.revision || holder != s.holder || s.since.IsZero() {
+		*s = sighting{revision, holder, now}
 	}
 }
 
 // free reports whether the holder has stopped for certain.
 func (s *sighting) free(now time.Time) bool { return now.Sub(s.since) >= leaseTTL }
 
-// renewal is a revision that this server wrote, and the moment before it sent it.
+// renewal is a revision that this server wrote under a number, and the moment before it sent it.
 type renewal struct {
+	number   uint64
 	revision uint64
 	sent     time.Time
 }
@@ -128,23 +141,38 @@ func (r renewal) until() time.Time { return r.sent.Add(leaseTTL - leaseMargin) }
 func (l *Lease) take(ctx context.Context, last *sighting) (renewal, bool) {
 	ctx, cancel := context.WithTimeout(ctx, leaseRenewal)
 	defer cancel()
-	entry, err := l.bucket.Get(ctx, leaseKey)
-	switch {
-	case errors.Is(err, jetstream.ErrKeyNotFound):
-		sent := time.Now()
-		revision, err := l.bucket.Create(ctx, leaseKey, l.value())
-		return renewal{revision, sent}, err == nil
-	case err != nil:
+	began, err := l.began()
+	if err != nil {
 		return renewal{}, false
 	}
-	holder := holderIn(entry)
-	l.setHolder(holder.Server)
-	last.see(entry.Revision(), time.Now())
-	// An entry of this very process is from a hold that is over, or from a request whose answer was lost.
-	if holder.ID != "" && holder.ID != l.id && !last.free(time.Now()) {
+	var holder leaseholder
+	var revision uint64
+	switch entry, err := l.bucket.Get(ctx, leaseKey); {
+	case err == nil:
+		holder, revision = holderIn(entry), entry.Revision()
+		l.setHolder(holder.Server)
+	case !errors.Is(err, jetstream.ErrKeyNotFound):
+		return renewal{}, false
+	case began == 0 && last.since.IsZero(): // nobody has held it yet
+	default:
+		holder.ID = "unknown" // the bucket was lost: its holder may not know yet
+	}
+	if revision > 0 || holder.ID != "" {
+		last.see(revision, holder, time.Now())
+	}
+	// An entry of this very process is from a hold that is over, or from a request whose answer was lost, unless that has
+	// arrived late, in a bucket that was made again and that another server holds.
+	mine := holder.ID == l.id && holder.Number >= began
+	if holder.ID != "" && !mine && !last.free(time.Now()) {
 		return renewal{}, false
 	}
-	return l.renew(ctx, entry.Revision())
+	number := max(holder.Number, began, revision) + 1
+	if revision > 0 {
+		return l.renew(ctx, renewal{number: number, revision: revision})
+	}
+	sent := time.Now()
+	revision, err = l.bucket.Create(ctx, leaseKey, l.value(number))
+	return renewal{number, revision, sent}, err == nil
 }
 
 func holderIn(entry jetstream.KeyValueEntry) (holder leaseholder) {
@@ -154,23 +182,23 @@ func holderIn(entry jetstream.KeyValueEntry) (holder leaseholder) {
 	return holder
 }
 
-func (l *Lease) value() []byte {
-	value, _ := json.Marshal(leaseholder{l.server, l.id}) //nolint:errcheck // two strings
+func (l *Lease) value(number uint64) []byte {
+	value, _ := json.Marshal(leaseholder{l.server, l.id, number}) //nolint:errcheck // strings and a number
 	return value
 }
 
-// renew writes the lease again, if its revision is still the same.
-func (l *Lease) renew(ctx context.Context, revision uint64) (renewal, bool) {
+// renew writes the lease again, if its revision is still that of the last renewal.
+func (l *Lease) renew(ctx context.Context, last renewal) (renewal, bool) {
 	ctx, cancel := context.WithTimeout(ctx, leaseRenewal)
 	defer cancel()
 	sent := time.Now()
-	revision, err := l.bucket.Update(ctx, leaseKey, l.value(), revision)
-	return renewal{revision, sent}, err == nil
+	revision, err := l.bucket.Update(ctx, leaseKey, l.value(last.number), last.revision)
+	return renewal{last.number, revision, sent}, err == nil
 }
 
 // hold does the work while it can renew the lease. It returns when work has returned, with whether it did so by itself.
 func (l *Lease) hold(ctx context.Context, last renewal, work func(ctx context.Context, number uint64)) (byItself bool) {
-	number := last.revision
+	number := last.number
 	l.logger.Info("this server holds the lease", slog.Uint64("number", number))
 	working, stop := context.WithCancel(ctx)
 	defer stop()
@@ -202,7 +230,7 @@ func (l *Lease) hold(ctx context.Context, last renewal, work func(ctx context.Co
 	}
 	byItself = working.Err() == nil
 	l.setHeld(0, time.Time{})
-	l.giveUp(context.WithoutCancel(ctx), last.revision)
+	l.giveUp(context.WithoutCancel(ctx), last)
 	l.logger.Info("this server no longer holds the lease", slog.Uint64("number", number))
 	return byItself
 }
@@ -211,7 +239,7 @@ func (l *Lease) hold(ctx context.Context, last renewal, work func(ctx context.Co
 //
 // If the answer to a renewal was lost, the revision is not the expected one, but the entry is still that of this server.
 func (l *Lease) renewAgain(ctx context.Context, last renewal) (_ renewal, lost bool) {
-	if next, ok := l.renew(ctx, last.revision); ok {
+	if next, ok := l.renew(ctx, last); ok {
 		return next, false
 	}
 	revision, mine, err := l.current(ctx)
@@ -221,7 +249,7 @@ func (l *Lease) renewAgain(ctx context.Context, last renewal) (_ renewal, lost b
 	if !mine {
 		return last, true
 	}
-	if next, ok := l.renew(ctx, revision); ok {
+	if next, ok := l.renew(ctx, renewal{number: last.number, revision: revision}); ok {
 		return next, false
 	}
 	return last, false
@@ -241,11 +269,11 @@ func (l *Lease) current(ctx context.Context) (revision uint64, mine bool, err er
 }
 
 // giveUp lets the other servers take the lease at once. If that fails, they take it when it has not been renewed.
-func (l *Lease) giveUp(ctx context.Context, revision uint64) {
+func (l *Lease) giveUp(ctx context.Context, last renewal) {
 	ctx, cancel := context.WithTimeout(ctx, leaseRenewal)
 	defer cancel()
-	nobody, _ := json.Marshal(leaseholder{}) //nolint:errcheck // two strings
-	_, err := l.bucket.Update(ctx, leaseKey, nobody, revision)
+	nobody, _ := json.Marshal(leaseholder{Number: last.number}) //nolint:errcheck // strings and a number
+	_, err := l.bucket.Update(ctx, leaseKey, nobody, last.revision)
 	if err == nil {
 		return
 	}

@@ -25,6 +25,7 @@ func TestLeaseHasOneHolder(t *testing.T) {
 		seed := rapid.Uint64().Draw(rt, "seed")
 		servers := rapid.IntRange(2, 3).Draw(rt, "servers")
 		trouble := rapid.Float64Range(0, 0.5).Draw(rt, "trouble")
+		losses := rapid.SliceOfN(rapid.IntRange(30, 270), 0, 1).Draw(rt, "the second at which the bucket is lost")
 		synctest.Test(t, func(t *testing.T) {
 			b := &slowBucket{random: rand.New(rand.NewPCG(seed, 1)), trouble: trouble}
 			var watch holders
@@ -33,12 +34,15 @@ func TestLeaseHasOneHolder(t *testing.T) {
 			var running sync.WaitGroup
 			for i := range servers {
 				running.Go(func() {
-					NewLease(b, fmt.Sprint("server-", i), silent()).Run(ctx, watch.work)
+					NewLease(b, fmt.Sprint("server-", i), watch.began, silent()).Run(ctx, watch.work)
 				})
+			}
+			for _, second := range losses {
+				time.AfterFunc(time.Duration(second)*time.Second, b.lose)
 			}
 			running.Wait()
 			time.Sleep(requestsEnd)
-			if trouble == 0 {
+			if trouble == 0 && len(losses) == 0 {
 				assert.Equal(t, 1, watch.holds, "without trouble, the holder stays")
 			}
 			assert.Positive(t, watch.holds)
@@ -77,6 +81,13 @@ func (h *holders) work(ctx context.Context, number uint64) {
 	h.now--
 }
 
+// began returns the number of the last holder.
+func (h *holders) began() (uint64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.last, nil
+}
+
 // TestLeaseFailsOver checks how long a cluster is without a holder.
 func TestLeaseFailsOver(t *testing.T) {
 	for name, test := range map[string]struct {
@@ -94,7 +105,7 @@ func TestLeaseFailsOver(t *testing.T) {
 				defer stop()
 				var running sync.WaitGroup
 				begun := make(chan time.Time, 2)
-				a := NewLease(first, "a", silent())
+				a := NewLease(first, "a", nobodyBegan, silent())
 				running.Go(func() {
 					a.Run(ctx, func(ctx context.Context, _ uint64) {
 						begun <- time.Now()
@@ -107,7 +118,7 @@ func TestLeaseFailsOver(t *testing.T) {
 				require.Positive(t, number)
 				other, stopOther := context.WithCancel(t.Context())
 				defer stopOther()
-				l := NewLease(second, "b", silent())
+				l := NewLease(second, "b", nobodyBegan, silent())
 				running.Go(func() {
 					l.Run(other, func(ctx context.Context, after uint64) {
 						assert.Greater(t, after, number)
@@ -143,7 +154,7 @@ func TestHeldLooksAtTheClock(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &slowBucket{random: rand.New(rand.NewPCG(1, 1))}
 		connection := &cuttable{slowBucket: b}
-		a, other := NewLease(connection, "a", silent()), NewLease(b, "b", silent())
+		a, other := NewLease(connection, "a", nobodyBegan, silent()), NewLease(b, "b", nobodyBegan, silent())
 		ctx, stop := context.WithCancel(t.Context())
 		defer stop()
 		var running sync.WaitGroup
@@ -186,7 +197,7 @@ func TestWorkThatReturns(t *testing.T) {
 		held := make(chan string)
 		for name := range map[string]bool{"a": true, "b": true} {
 			running.Go(func() {
-				NewLease(b, name, silent()).Run(ctx, func(context.Context, uint64) { held <- name })
+				NewLease(b, name, nobodyBegan, silent()).Run(ctx, func(context.Context, uint64) { held <- name })
 			})
 		}
 		first := <-held
@@ -206,14 +217,14 @@ func TestWorkThatReturns(t *testing.T) {
 func TestHolderStopsWhenReplaced(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		b := &slowBucket{random: rand.New(rand.NewPCG(1, 1))}
-		a, other := NewLease(b, "a", silent()), NewLease(b, "b", silent())
+		a, other := NewLease(b, "a", nobodyBegan, silent()), NewLease(b, "b", nobodyBegan, silent())
 		ctx, stop := context.WithCancel(t.Context())
 		var running sync.WaitGroup
 		var replaced time.Time
 		stopped := make(chan time.Duration, 1)
 		running.Go(func() {
 			a.Run(ctx, func(ctx context.Context, number uint64) {
-				_, ok := other.renew(t.Context(), number)
+				_, ok := other.renew(t.Context(), renewal{revision: number})
 				assert.True(t, ok)
 				replaced = time.Now()
 				<-ctx.Done()
@@ -265,6 +276,13 @@ func (b *slowBucket) do(ctx context.Context, act func() error) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
+}
+
+// lose loses all that is in the bucket.
+func (b *slowBucket) lose() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.revision, b.value = 0, nil
 }
 
 func (b *slowBucket) Get(ctx context.Context, _ string) (jetstream.KeyValueEntry, error) {
@@ -353,3 +371,6 @@ func (e entry) Value() []byte                   { return e.value }
 func (e entry) Revision() uint64                { return e.revision }
 func (e entry) Created() time.Time              { return e.created }
 func (e entry) Operation() jetstream.KeyValueOp { return jetstream.KeyValuePut }
+
+// nobodyBegan is the number of the last holder in a cluster that had none.
+func nobodyBegan() (uint64, error) { return 0, nil }

@@ -26,8 +26,8 @@ func TestLease(t *testing.T) {
 	c := natstest.Start(t, 1)
 	config := jetstream.KeyValueConfig{Bucket: "TEST_LEASES"}
 	var line line
-	a := cluster.NewLease(bucket(t, connect(t, c, nats.SetCustomDialer(&line)), config), "a", silent())
-	b := cluster.NewLease(bucket(t, connect(t, c), config), "b", silent())
+	a := cluster.NewLease(bucket(t, connect(t, c, nats.SetCustomDialer(&line)), config), "a", nobodyBegan, silent())
+	b := cluster.NewLease(bucket(t, connect(t, c), config), "b", nobodyBegan, silent())
 
 	var working atomic.Int32
 	taken := make(chan uint64, 10)
@@ -106,3 +106,5 @@ func (l *line) heal() {
 	defer l.mu.Unlock()
 	l.isCut = false
 }
+
+func nobodyBegan() (uint64, error) { return 0, nil }

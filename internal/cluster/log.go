@@ -35,6 +35,7 @@ const (
 type LogOptions struct {
 	JetStream jetstream.JetStream
 	Stream    string // its name
+	StreamID  string // identifies it among those that ever had its name
 	Subject   string // of its messages
 	Server    string // the name of this server
 	Store     *store.Store

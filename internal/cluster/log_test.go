@@ -30,6 +30,7 @@ type member struct {
 	metrics  *metrics.Metrics
 	recorder *recorder.Recorder
 	leads    atomic.Bool // acts for its cluster
+	ended    chan error  // receives what Run returns
 	stop     func()
 }
 
@@ -61,6 +62,26 @@ func (m *member) start(t *testing.T) {
 // launch is start, but does not wait.
 func (m *member) launch(t *testing.T) {
 	t.Helper()
+	cancel := m.run(t)
+	m.stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-m.ended)
+		require.NoError(t, m.Journal.Close())
+	})
+	t.Cleanup(m.stop)
+}
+
+// begin is start for a member that ends by itself.
+func (m *member) begin(t *testing.T) {
+	t.Helper()
+	cancel := m.run(t)
+	t.Cleanup(cancel)
+	require.NoError(t, m.AwaitCaughtUp(t.Context()))
+}
+
+// run starts the member with what its directory holds.
+func (m *member) run(t *testing.T) (cancel context.CancelFunc) {
+	t.Helper()
 	var err error
 	m.Member, err = cluster.Join(t.Context(), m.options)
 	require.NoError(t, err)
@@ -74,19 +95,15 @@ func (m *member) launch(t *testing.T) {
 	require.NoError(t, m.Journal.Replay(t.Context(), m.store, memberStore.HistoryLimit, time.Now(), func(journal.Progress) {}))
 	m.recorder = recorder.NewShared(m.store, m.Journal, log)
 	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan error, 1)
+	m.ended = make(chan error, 1)
 	lead := func(ctx context.Context, _ *cluster.Box) {
 		m.leads.Store(true)
 		<-ctx.Done()
 		m.leads.Store(false)
 	}
+	ended := m.ended
 	go func() { ended <- m.Run(ctx, nil, lead) }()
-	m.stop = sync.OnceFunc(func() {
-		cancel()
-		require.NoError(t, <-ended)
-		require.NoError(t, m.Journal.Close())
-	})
-	t.Cleanup(m.stop)
+	return cancel
 }
 
 // report records a report.

@@ -40,6 +40,8 @@ const (
 	snapshotPause = time.Minute      // between two looks
 	firstSnapshot = 30 * time.Second // until the first look
 	seedTimeout   = 10 * time.Minute // for writing a snapshot while the server joins
+
+	bucketsPause = 5 * time.Second // between two looks whether NATS still has the buckets
 )
 
 // MemberOptions are the options of [Join].
@@ -123,12 +125,12 @@ func (m *Member) join(ctx context.Context) (err error) {
 		return &fatalError{err}
 	}
 	at, known := m.Journal.Position()
-	own := !known && m.Journal.LastSequence() > 0
-	first := uint64(1)
-	if own {
-		first = journal.FirstMessageAfter(m.Journal.LastSequence())
+	alone := !known && m.Journal.LastSequence() > 0
+	beginning, err := m.beginning(at, known)
+	if err != nil {
+		return err
 	}
-	if m.stream, err = m.conn.Ensure(ctx, first); err != nil {
+	if m.stream, err = m.conn.Ensure(ctx, beginning); err != nil {
 		return err
 	}
 	if err := m.conn.CheckNodes(ctx, m.stream); err != nil {
@@ -138,21 +140,43 @@ func (m *Member) join(ctx context.Context) (err error) {
 		return err
 	}
 	switch {
-	case own:
-		return m.seed(ctx, first)
-	case !known && m.stream.CachedInfo().State.FirstSeq > 1:
-		return m.startAnew(ctx)
-	case !known:
-		return nil
+	case alone:
+		err = m.seed(ctx, beginning.First)
+	case known:
+		err = m.resume(ctx, at)
+	case m.stream.CachedInfo().State.FirstSeq > 1:
+		err = m.startAnew(ctx, nil)
 	}
-	goOn, err := m.rejoin(ctx, at)
+	if err != nil {
+		return err
+	}
+	return m.adopt(ctx)
+}
+
+// beginning returns how the stream begins if this server makes it. If the server has state of a former stream, the new one
+// continues that: it begins beyond all that the server has applied.
+func (m *Member) beginning(at journal.Position, known bool) (Beginning, error) {
+	last := m.Journal.LastSequence()
+	switch {
+	case known:
+		own, err := lineageIn(m.Journal)
+		return Beginning{First: firstAfter(m.Journal, at), State: own.endingAt(at).String()}, err
+	case last > 0:
+		return Beginning{First: journal.FirstMessageAfter(last)}, nil
+	}
+	return Beginning{First: 1}, nil
+}
+
+// resume goes on with the state of the journal, which is that of a position, or starts from another one.
+func (m *Member) resume(ctx context.Context, at journal.Position) error {
+	goOn, lost, err := m.rejoin(ctx, at)
 	switch {
 	case err != nil:
 		return err
 	case goOn:
 		return m.writeMissingSnapshot(ctx)
 	}
-	return m.startAnew(ctx)
+	return m.startAnew(ctx, lost)
 }
 
 // openBuckets opens the buckets beside the stream.
@@ -180,7 +204,7 @@ func (m *Member) openBuckets(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m.lease = NewLease(leases, m.Server, m.Logger)
+	m.lease = NewLease(leases, m.Server, m.term, m.Logger)
 	m.presence = NewPresence(servers, m.self, m.Logger)
 	m.snapshots = NewSnapshots(snapshots, chunks, m.Logger)
 	m.signIns = NewSignIns(signIns, m.Logger)
@@ -189,6 +213,15 @@ func (m *Member) openBuckets(ctx context.Context) error {
 		m.signIns.Reconnected()
 	})
 	return nil
+}
+
+// term returns the number of the lease whose holder began last, as far as this server has applied the stream.
+func (m *Member) term() (uint64, error) {
+	value, err := m.Journal.Note(journal.TermKey)
+	if value == nil || err != nil {
+		return 0, err
+	}
+	return strconv.ParseUint(string(value), 10, 64)
 }
 
 // seed makes the state of a server that was alone the beginning of an empty stream, whose first message has the given
@@ -205,16 +238,19 @@ func (m *Member) seed(ctx context.Context, first uint64) error {
 			return err
 		}
 	}
-	// A former cluster's number of a lease would keep every holder of the new one from acting.
-	if err := m.Journal.WriteNotes([]journal.Note{{Key: journal.TermKey}}); err != nil {
+	info, err := m.requester().info(ctx)
+	if err != nil {
+		return err
+	}
+	stream, err := lineageOf(info)
+	if err != nil {
 		return err
 	}
 	begin, err := m.requester().get(ctx, first)
 	if err != nil {
 		return err
 	}
-	at := journal.Position{Sequence: first - 1, ID: newID(), Time: begin.at.Time}
-	if err := m.Journal.Advance(at, nil); err != nil {
+	if err := m.beginAt(journal.Position{Sequence: first - 1, ID: newID(), Time: begin.at.Time}, stream); err != nil {
 		return err
 	}
 	m.Logger.Info("the state of this server is the beginning of the stream", "stream", m.Settings.Stream, "first_message", first)
@@ -269,10 +305,18 @@ func (m *Member) publishFirst(ctx context.Context, first uint64, other error) er
 }
 
 // startAnew replaces the journal's state with the newest snapshot from which the stream goes on or, if there is none and
-// the stream still has all messages, with nothing.
-func (m *Member) startAnew(ctx context.Context) error {
+// the stream still has all messages, with nothing. Before that, it publishes again what only this server has.
+func (m *Member) startAnew(ctx context.Context, lost []journal.Applied) error {
 	snapshots, info, err := m.usable(ctx)
 	if err != nil {
+		return err
+	}
+	first := info.State.FirstSeq
+	missing := fmt.Errorf("the stream begins at %d, and there is no snapshot of what was before: another server must write one", first)
+	if first > 1 && len(snapshots) == 0 {
+		return missing
+	}
+	if err := m.requester().publishAgain(ctx, lost); err != nil {
 		return err
 	}
 	if err := m.Journal.Close(); err != nil {
@@ -297,8 +341,8 @@ func (m *Member) startAnew(ctx context.Context) error {
 		}
 		m.Journal = nil
 	}
-	if first := info.State.FirstSeq; first > 1 {
-		return fmt.Errorf("the stream begins at %d, and there is no snapshot of what was before: another server must write one", first)
+	if first > 1 {
+		return missing
 	}
 	if err := datadir.Replace(m.DataDir, journal.Lock, func(string) error { return nil }); err != nil {
 		return err
@@ -351,9 +395,7 @@ func (m *Member) writeSnapshot(ctx context.Context) error {
 }
 
 // StreamID identifies the stream among all that ever had its name.
-func (m *Member) StreamID() string {
-	return strconv.FormatInt(m.stream.CachedInfo().Created.UnixMilli(), 36)
-}
+func (m *Member) StreamID() string { return streamID(m.stream.CachedInfo().Created) }
 
 // SignIns returns where the servers share sign-ins.
 func (m *Member) SignIns() *SignIns { return m.signIns }
@@ -372,7 +414,8 @@ func (m *Member) Log(st *store.Store, registry *metrics.Metrics, notes func([]jo
 
 func (m *Member) logOptions(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) LogOptions {
 	return LogOptions{
-		JetStream: m.conn.JetStream(), Stream: m.Settings.Stream, Subject: m.Settings.Subject(), Server: m.Server, Encoding: m.Encoding, Writes: m.version,
+		JetStream: m.conn.JetStream(), Stream: m.Settings.Stream, StreamID: m.StreamID(), Subject: m.Settings.Subject(), Server: m.Server,
+		Encoding: m.Encoding, Writes: m.version,
 		Store: st, Journal: m.Journal, Metrics: registry, Logger: m.Logger, Stale: m.Stale, Notes: notes,
 		Settings: func(value []byte) { m.putIntoEffect(st, value) },
 		Leads: func() bool {
@@ -416,6 +459,7 @@ func (m *Member) Run(ctx context.Context, known *access.SignIns, lead func(ctx c
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	running.Go(func() { m.presence.Run(ctx) })
+	running.Go(func() { m.keepBuckets(ctx) })
 	if known != nil {
 		running.Go(func() { m.signIns.Run(ctx, known) })
 	}
@@ -430,6 +474,25 @@ func (m *Member) Run(ctx context.Context, known *access.SignIns, lead func(ctx c
 		}
 	})
 	return m.shared.Run(applying)
+}
+
+// keepBuckets makes buckets again that NATS has lost, until ctx is done.
+func (m *Member) keepBuckets(ctx context.Context) {
+	known := ""
+	for ; ctx.Err() == nil; sleep(ctx, bucketsPause) {
+		asking, cancel := context.WithTimeout(ctx, setupTimeout)
+		ids, err := m.conn.EnsureBuckets(asking)
+		cancel()
+		if err != nil {
+			continue // if NATS is away, others say so
+		}
+		if known != "" && known != ids {
+			m.Logger.Error("NATS has lost buckets, which were made again: people may have to sign in again")
+			m.presence.Reconnected()
+			m.signIns.Reconnected()
+		}
+		known = ids
+	}
 }
 
 // AwaitCaughtUp returns nil once this server has caught up with the stream, or the error of ctx.
@@ -528,6 +591,7 @@ func (m *Member) keepSnapshot(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	missing := len(usable) == 0 && info.State.FirstSeq > 1
 	var newest Snapshot
 	if len(usable) > 0 {
 		newest = usable[0]
@@ -535,7 +599,7 @@ func (m *Member) keepSnapshot(ctx context.Context) error {
 	at, _ := m.Journal.Position()
 	m.newest.Store(&newest)
 	behind := at.Sequence - min(at.Sequence, newest.Position.Sequence)
-	if !needsSnapshot(behind, info.State.Bytes/max(1, info.State.Msgs), m.Now().Sub(newest.Written)) {
+	if !missing && !needsSnapshot(behind, info.State.Bytes/max(1, info.State.Msgs), m.Now().Sub(newest.Written)) {
 		return nil
 	}
 	return m.Snapshot(ctx)

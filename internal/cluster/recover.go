@@ -3,6 +3,7 @@ package cluster
 import (
 	"context"
 	"errors"
+	"fmt"
 
 	"github.com/nats-io/nats.go/jetstream"
 
@@ -12,37 +13,66 @@ import (
 // againSize is about how many bytes of lost messages are published again at once.
 const againSize = 512 << 10
 
-// rejoin checks that the stream has the last message that the server applied. If the stream has lost it, rejoin publishes
-// again what the server applied after the last message that both have. Then, or if the stream no longer has the next
-// message, the server must start from another state, and rejoin returns false.
-func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, err error) {
+// rejoin compares the state of the journal, which is that of a position, with the stream. If the server can go on from
+// there, rejoin returns true. Otherwise, the server must start from another state, after it has published again what of
+// its own the stream does not have, which rejoin returns. Its error says so if the journal no longer keeps all of that.
+func (m *Member) rejoin(ctx context.Context, at journal.Position) (goOn bool, lost []journal.Applied, err error) {
 	l := m.requester()
 	info, err := l.info(ctx)
 	if err != nil {
-		return false, err
+		return false, nil, err
 	}
+	stream, err := lineageOf(info)
+	if err != nil {
+		return false, nil, err
+	}
+	own, err := lineageIn(m.Journal)
+	if err != nil {
+		return false, nil, err
+	}
+	if first := info.Config.FirstSeq; stream.continues(own, at) && info.State.FirstSeq <= first {
+		return true, nil, m.goOnIn(stream, first, at)
+	}
+	common, found := own.common(stream)
+	switch {
+	case own[0].stream == unknownStream && !found:
+		common, found = stretch{stream[0].stream, endless}, true
+	case !found:
+		common.end = Position{}
+	}
+	if common.end == endless {
+		if goOn, trimmed, err := m.goesOn(ctx, at, info); goOn || trimmed || err != nil {
+			return goOn, nil, err
+		}
+		if info, err = l.info(ctx); err != nil {
+			return false, nil, err
+		}
+	}
+	lost, err = l.lostSince(ctx, common.end.Sequence, common.stream == stream[0].stream, info)
+	return false, lost, err
+}
+
+// goesOn reports whether the stream, of which the journal's state is, has the last message that the server applied, and
+// those after it. trimmed says that it has been trimmed beyond that. If neither is so, the stream has lost the message.
+func (m *Member) goesOn(ctx context.Context, at journal.Position, info *jetstream.StreamInfo) (goOn, trimmed bool, err error) {
+	l := m.requester()
 	if nextAfter(at) < info.State.FirstSeq {
 		m.Logger.Warn("this server starts from a snapshot: the stream no longer has the messages that it needs next",
 			"applied", at.Sequence, "first", info.State.FirstSeq)
-		return false, nil
+		return false, true, nil
 	}
 	if at.Sequence <= info.State.LastSeq {
 		if same, err := l.has(ctx, at); same || err != nil {
-			return same, err
+			return same, false, err
 		}
 	}
 	lost, err := l.lost(ctx, at)
-	if err != nil || !lost {
-		return err == nil, err
-	}
-	if info, err = l.info(ctx); err != nil {
-		return false, err
-	}
-	return false, l.publishLost(ctx, at, info)
+	return err == nil && !lost, false, err
 }
 
-// publishLost publishes again what the server applied after the last message that it has in common with the stream.
-func (l *Log) publishLost(ctx context.Context, at journal.Position, info *jetstream.StreamInfo) error {
+// lostSince returns what of this server's state the stream does not have. The stream has all messages up to the sequence
+// common at most; which of these it still has, if it is the very stream that they are from, lostSince finds out.
+func (l *Log) lostSince(ctx context.Context, common uint64, same bool, info *jetstream.StreamInfo) ([]journal.Applied, error) {
 	var applied []journal.Applied
 	err := l.Journal.EachApplied(0, func(a journal.Applied) error {
 		parts, err := a.Split(againSize)
@@ -50,28 +80,45 @@ func (l *Log) publishLost(ctx context.Context, at journal.Position, info *jetstr
 		return err
 	})
 	if err != nil {
-		return err
+		return nil, err
 	}
 	lost := len(applied)
 	for ; lost > 0; lost-- {
 		p := applied[lost-1].Position
-		if p.Sequence > info.State.LastSeq || p.Partial() {
+		if p.Sequence > common || same && (p.Sequence > info.State.LastSeq || p.Partial()) {
 			continue
 		}
-		same, err := l.has(ctx, p)
-		if err != nil {
-			return err
+		if !same {
+			break
 		}
-		if same {
+		has, err := l.has(ctx, p)
+		if err != nil {
+			return nil, err
+		}
+		if has {
 			break
 		}
 	}
-	if lost == 0 && info.State.FirstSeq > 1 {
-		l.Logger.Error("the stream has nothing of what this server knows of: some of it may be lost for good", "applied", at.Sequence)
+	from := common
+	switch {
+	case lost > 0:
+		from = applied[lost-1].Position.Sequence
+	case same:
+		from = 0
 	}
-	l.Logger.Error("the stream has lost messages that were acknowledged: they are published again from this server's journal",
+	keeps, err := l.Journal.KeepsAfter(from)
+	if err != nil {
+		return nil, err
+	}
+	if !keeps {
+		return nil, fmt.Errorf("the NATS stream %s does not have all that this server has, and the journal of the server no longer keeps all of "+
+			"that as messages: to begin the stream anew with the state of this server, stop all servers, delete the stream, and start this server "+
+			"first; to give up the state of this server, move its DATA_DIR away", l.Stream)
+	}
+	at, _ := l.Journal.Position()
+	l.Logger.Error("the stream does not have messages that this server has applied: they are published again from its journal",
 		"applied", at.Sequence, "last", info.State.LastSeq, "messages", len(applied)-lost)
-	return l.publishAgain(ctx, applied[lost:])
+	return applied[lost:], nil
 }
 
 // publishAgain publishes messages again, by what they came to.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"time"
 
@@ -22,26 +23,42 @@ const (
 // program is the mark on whatever this program makes in NATS.
 var program = map[string]string{"created-by": "kubeagents"}
 
-// Ensure returns the stream of the log. It makes the stream, the first message of which gets firstSequence, and the
-// buckets beside it, if they do not exist. It changes nothing that exists: if that is not as it must be, the error says
-// everything that differs. Several servers may do this at once.
-func (c *Conn) Ensure(ctx context.Context, firstSequence uint64) (jetstream.Stream, error) {
+// Beginning is how a stream begins that a server makes.
+type Beginning struct {
+	First uint64 // the sequence of the first message
+	State string // says of which state that is the continuation; "" if the stream begins with nothing
+}
+
+// Ensure returns the stream of the log. It makes the stream, and the buckets beside it, if they do not exist. It changes
+// nothing that exists: if that is not as it must be, the error says everything that differs. Several servers may do this
+// at once.
+func (c *Conn) Ensure(ctx context.Context, b Beginning) (jetstream.Stream, error) {
 	ctx, cancel := context.WithTimeout(ctx, setupTimeout)
 	defer cancel()
 	if most := c.nats.MaxPayload(); most < MaxMessageBytes {
 		return nil, fmt.Errorf("NATS node %s takes messages of %d bytes at most: set max_payload to %d or more",
 			c.Node(), most, MaxMessageBytes)
 	}
-	stream, err := c.ensure(ctx, logConfig(c.settings, firstSequence), logDifferences)
+	stream, err := c.ensure(ctx, logConfig(c.settings, b), logDifferences)
 	if err != nil {
 		return nil, err
 	}
-	for _, config := range bucketConfigs(c.settings) {
-		if _, err := c.ensure(ctx, config, bucketDifferences); err != nil {
-			return nil, err
-		}
+	if _, err := c.EnsureBuckets(ctx); err != nil {
+		return nil, err
 	}
 	return stream, nil
+}
+
+// EnsureBuckets makes the buckets that do not exist. It returns what identifies those that there are then.
+func (c *Conn) EnsureBuckets(ctx context.Context) (ids string, err error) {
+	for _, config := range bucketConfigs(c.settings) {
+		stream, err := c.ensure(ctx, config, bucketDifferences)
+		if err != nil {
+			return "", err
+		}
+		ids += streamID(stream.CachedInfo().Created) + " "
+	}
+	return ids, nil
 }
 
 // errBeingMade is the error of a stream that another server is making. For a moment, NATS both refuses to make it again
@@ -84,7 +101,11 @@ func explainCreate(want jetstream.StreamConfig, err error) error {
 
 // logConfig is how the stream of the log is made: nothing is ever dropped or changed, except by purging what is before
 // a sequence.
-func logConfig(s Settings, firstSequence uint64) jetstream.StreamConfig {
+func logConfig(s Settings, b Beginning) jetstream.StreamConfig {
+	metadata := maps.Clone(program)
+	if b.State != "" {
+		metadata[continuesKey] = b.State
+	}
 	return jetstream.StreamConfig{
 		Name:              s.Stream,
 		Description:       "The log of KubeAgents",
@@ -101,8 +122,8 @@ func logConfig(s Settings, firstSequence uint64) jetstream.StreamConfig {
 		Duplicates:        DuplicateWindow,
 		DenyDelete:        true,
 		AllowDirect:       true,
-		FirstSeq:          firstSequence,
-		Metadata:          program,
+		FirstSeq:          b.First,
+		Metadata:          metadata,
 	}
 }
 

@@ -22,7 +22,7 @@ func TestEnsure(t *testing.T) {
 	var l lines
 	settings := settingsFor(node.URL())
 	c := connected(t, settings, &l)
-	stream, err := c.Ensure(t.Context(), 1000)
+	stream, err := c.Ensure(t.Context(), cluster.Beginning{First: 1000})
 	require.NoError(t, err)
 	ack, err := c.JetStream().Publish(t.Context(), settings.Subject(), []byte("a"), jetstream.WithMsgID("one"))
 	require.NoError(t, err)
@@ -32,7 +32,7 @@ func TestEnsure(t *testing.T) {
 	assert.True(t, ack.Duplicate)
 
 	require.Error(t, stream.DeleteMsg(t.Context(), 1000), "nobody deletes a message")
-	again, err := c.Ensure(t.Context(), 5)
+	again, err := c.Ensure(t.Context(), cluster.Beginning{First: 5})
 	require.NoError(t, err)
 	assert.Equal(t, uint64(1000), again.CachedInfo().State.FirstSeq, "what exists stays")
 	assert.Equal(t, "kubeagents", again.CachedInfo().Config.Metadata["created-by"])
@@ -72,7 +72,7 @@ func TestEnsureAtOnce(t *testing.T) {
 		settings.Replicas = 3
 		c := connected(t, settings, &l)
 		wait.Go(func() {
-			stream, err := c.Ensure(t.Context(), uint64(i+1)*100)
+			stream, err := c.Ensure(t.Context(), cluster.Beginning{First: uint64(i+1) * 100})
 			if assert.NoError(t, err) {
 				info, err := stream.Info(t.Context())
 				if assert.NoError(t, err) {
@@ -95,7 +95,7 @@ func TestEnsureRefuses(t *testing.T) {
 	node := natstest.Start(t, 1)
 	var l lines
 	made := connected(t, settingsFor(node.URL()), &l)
-	stream, err := made.Ensure(t.Context(), 0)
+	stream, err := made.Ensure(t.Context(), cluster.Beginning{})
 	require.NoError(t, err)
 	good := stream.CachedInfo().Config
 	cases := map[string]struct {
@@ -154,7 +154,7 @@ func TestEnsureRefuses(t *testing.T) {
 
 			var l lines
 			c := connected(t, settings, &l)
-			_, err = c.Ensure(t.Context(), 0)
+			_, err = c.Ensure(t.Context(), cluster.Beginning{})
 			for _, want := range difference.want {
 				require.ErrorContains(t, err, strings.ReplaceAll(want, "NAME", settings.Stream))
 			}
@@ -206,7 +206,7 @@ func TestEnsureRefusesNodes(t *testing.T) {
 			if refusal.prepare != nil {
 				require.NoError(t, refusal.prepare(c.JetStream()))
 			}
-			_, err := c.Ensure(t.Context(), 0)
+			_, err := c.Ensure(t.Context(), cluster.Beginning{})
 			for _, want := range refusal.want {
 				require.ErrorContains(t, err, want)
 			}
@@ -241,7 +241,7 @@ func TestLeastPermissions(t *testing.T) {
 	settings := settingsFor(strings.Replace(node.URL(), "://", "://kube:"+secret+"@", 1))
 	var l lines
 	c := connected(t, settings, &l)
-	stream, err := c.Ensure(t.Context(), 0)
+	stream, err := c.Ensure(t.Context(), cluster.Beginning{})
 	require.NoError(t, err)
 
 	_, err = c.JetStream().Publish(t.Context(), settings.Subject(), []byte("a"), jetstream.WithMsgID("one"))

@@ -1,0 +1,257 @@
+package cluster_test
+
+import (
+	"context"
+	"fmt"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	"github.com/kubeagents/kubeagents/internal/cluster"
+	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/natstest"
+)
+
+// loseEverything deletes all that NATS has.
+func loseEverything(t *testing.T, nodes *natstest.Cluster) {
+	t.Helper()
+	js := connect(t, nodes)
+	for name := range js.StreamNames(t.Context()).Name() {
+		require.NoError(t, js.DeleteStream(t.Context(), name))
+	}
+}
+
+// reportAll records reports with numbers, in several sessions.
+func (m *member) reportAll(t *testing.T, what string, n int) {
+	t.Helper()
+	for i := range n {
+		m.report(t, fmt.Sprint("t", i%3), fmt.Sprint(what, " ", i))
+	}
+}
+
+// requireReports requires that there are reports with numbers, and that there is each once.
+func requireReports(t *testing.T, all, what string, n int) {
+	t.Helper()
+	for i := range n {
+		require.Equal(t, 1, strings.Count(all, fmt.Sprintf(`"message":"%s %d"`, what, i)), "%s %d", what, i)
+	}
+}
+
+// TestNATSLosesEverything takes away what NATS has while all servers are stopped. The first one was alone at first, so what
+// it recorded then is in no message.
+func TestNATSLosesEverything(t *testing.T) {
+	for name, first := range map[string]func(t *testing.T, one, away *member){
+		"the first server has everything":    func(t *testing.T, one, away *member) { one.start(t); away.start(t) },
+		"the first server was away for long": func(t *testing.T, one, away *member) { away.start(t); one.start(t) },
+		"two servers start at the same time": func(t *testing.T, one, away *member) {
+			var starting sync.WaitGroup
+			starting.Go(func() { one.start(t) })
+			starting.Go(func() { away.start(t) })
+			starting.Wait()
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			natstest.Long(t)
+			t.Parallel()
+			nodes := natstest.Start(t, 1)
+			one, away, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "away", 1), newMember(t, nodes, "added", 1)
+			runAlone(t, one)
+			one.start(t)
+			away.start(t)
+			away.reportAll(t, "early", 10)
+			away.stop()
+			one.reportAll(t, "late", 10)
+			one.stop()
+			loseEverything(t, nodes)
+
+			first(t, one, away)
+			away.reportAll(t, "new", 10)
+			added.start(t)
+			one.reportAll(t, "newer", 10)
+			all := requireEqual(t, []*member{one, away, added})
+			for what, n := range map[string]int{"alone": 20, "early": 10, "late": 10, "new": 10, "newer": 10} {
+				requireReports(t, all, what, n)
+			}
+			require.Equal(t, 60, strings.Count(all, `"received_at"`))
+			require.Greater(t, one.State().Position.Sequence, uint64(1<<20), "messages of the new stream are beyond those of the former one")
+			one.stop()
+			added.stop()
+			one.start(t)
+			added.start(t)
+			require.Equal(t, all, requireEqual(t, []*member{one, away, added}))
+		})
+	}
+}
+
+// TestTheFirstServerIsStoppedAsItBeginsTheStreamAgain makes the stream that continues a server's state, and nothing more,
+// before the server starts.
+func TestTheFirstServerIsStoppedAsItBeginsTheStreamAgain(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	one, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "added", 1)
+	runAlone(t, one)
+	one.start(t)
+	one.reportAll(t, "early", 5)
+	former := one.StreamID()
+	one.stop()
+	js := connect(t, nodes)
+	stream, err := js.Stream(t.Context(), "KUBEAGENTS")
+	require.NoError(t, err)
+	loseEverything(t, nodes)
+	j, err := one.options.Open()
+	require.NoError(t, err)
+	at, _ := j.Position()
+	require.NoError(t, j.Close())
+	config := stream.CachedInfo().Config
+	config.FirstSeq = at.Sequence + 1000
+	config.Metadata["continues"] = former + "/" + cluster.Position{Sequence: at.Sequence, ID: at.ID}.String()
+	_, err = js.CreateStream(t.Context(), config)
+	require.NoError(t, err)
+	one.start(t)
+	added.start(t)
+	all := requireEqual(t, []*member{one, added})
+	requireReports(t, all, "early", 5)
+	requireReports(t, all, "alone", 20)
+}
+
+// TestAFormerStreamComesBack lets servers go on with other NATS nodes, which have nothing, and then again with the first
+// ones, which know nothing of what was recorded meanwhile.
+func TestAFormerStreamComesBack(t *testing.T) {
+	natstest.Long(t)
+	former, other := natstest.Start(t, 1), natstest.Start(t, 1)
+	one, two := newMember(t, former, "one", 1), newMember(t, former, "two", 1)
+	runAlone(t, one)
+	for _, nodes := range []*natstest.Cluster{former, other, former} {
+		for _, m := range []*member{one, two} {
+			m.options.Settings.URLs = nodes.URLs()
+			m.start(t)
+		}
+		what := map[*natstest.Cluster]string{former: "former", other: "other"}[nodes]
+		if nodes == former && strings.Contains(one.reads(t), `"former 0"`) {
+			what = "last"
+		}
+		two.reportAll(t, what, 5)
+		requireEqual(t, []*member{one, two})
+		one.stop()
+		two.stop()
+	}
+	one.start(t)
+	two.start(t)
+	all := requireEqual(t, []*member{one, two})
+	for what, n := range map[string]int{"alone": 20, "former": 5, "other": 5, "last": 5} {
+		requireReports(t, all, what, n)
+	}
+}
+
+// TestAStateIsNotReplacedByLess lets a server with nothing begin the stream again. A server that can't publish again all of
+// its state does not join it, and keeps the state. Once the stream is deleted, it goes on with that, and the other server
+// publishes again what it has recorded.
+func TestAStateIsNotReplacedByLess(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one, fresh := newMember(t, nodes, "one", 1), newMember(t, nodes, "fresh", 1)
+	runAlone(t, one)
+	one.start(t)
+	one.reportAll(t, "early", 5)
+	one.stop()
+	loseEverything(t, nodes)
+	fresh.start(t)
+	fresh.reportAll(t, "new", 5)
+
+	var log lines
+	refused := one.options
+	refused.Logger = log.logger()
+	ctx, stop := context.WithCancel(t.Context())
+	joining := make(chan error, 1)
+	go func() {
+		m, err := cluster.Join(ctx, refused)
+		if err == nil {
+			assert.NoError(t, m.Journal.Close())
+		}
+		joining <- err
+	}()
+	eventually(t, "the server says why", func() bool { return strings.Contains(log.String(), "stop all servers, delete the stream") })
+	stop()
+	<-joining
+	fresh.stop()
+	loseEverything(t, nodes)
+	one.start(t)
+	fresh.start(t)
+	all := requireEqual(t, []*member{one, fresh})
+	for what, n := range map[string]int{"alone": 20, "early": 5, "new": 5} {
+		requireReports(t, all, what, n)
+	}
+}
+
+// TestARunningServerNoticesThatTheStreamIsGone deletes the stream while a server runs.
+func TestARunningServerNoticesThatTheStreamIsGone(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one := newMember(t, nodes, "one", 1)
+	runAlone(t, one)
+	one.begin(t)
+	one.reportAll(t, "early", 5)
+	loseEverything(t, nodes)
+	select {
+	case err := <-one.ended:
+		require.ErrorIs(t, err, cluster.ErrGone)
+	case <-time.After(time.Minute):
+		t.Fatal("the server goes on")
+	}
+	require.NoError(t, one.Journal.Close())
+	one.start(t)
+	requireReports(t, one.reads(t), "alone", 20)
+	requireReports(t, one.reads(t), "early", 5)
+}
+
+// TestBucketsAreMadeAgain deletes the buckets while two servers run. They go on: one of them acts for the cluster, though
+// numbers of leases begin anew, both know each other, and new servers find a snapshot.
+func TestBucketsAreMadeAgain(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one, two, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1), newMember(t, nodes, "added", 1)
+	var log lines
+	one.options.Logger = log.logger()
+	runAlone(t, one)
+	one.start(t)
+	eventually(t, "the first server acts", one.leads.Load)
+	two.start(t)
+	require.Contains(t, log.String(), "this server acts for its cluster")
+	one.stop()
+	eventually(t, "the second server acts", two.leads.Load)
+	one.start(t)
+	before := two.term(t)
+	js := connect(t, nodes)
+	for name := range js.StreamNames(t.Context()).Name() {
+		if name != "KUBEAGENTS" {
+			require.NoError(t, js.DeleteStream(t.Context(), name))
+		}
+	}
+	eventually(t, "the loss is noticed", func() bool { return strings.Contains(log.String(), "NATS has lost buckets") })
+	eventually(t, "the holder of the lease stops", func() bool { return !two.leads.Load() })
+	two.reportAll(t, "late", 5)
+	eventually(t, "a server acts again", func() bool { return one.leads.Load() || two.leads.Load() })
+	eventually(t, "what it publishes has an effect", func() bool { return two.term(t) > before })
+	eventually(t, "each server knows the other", func() bool { return len(one.State().Servers) == 2 && len(two.State().Servers) == 2 })
+	leader := one
+	if two.leads.Load() {
+		leader = two
+	}
+	require.NoError(t, leader.KeepSnapshot(t.Context()))
+	added.start(t)
+	requireReports(t, requireEqual(t, []*member{one, two, added}), "late", 5)
+}
+
+// term returns the number of the lease whose holder began last.
+func (m *member) term(t *testing.T) int {
+	t.Helper()
+	value, err := m.Journal.Note(journal.TermKey)
+	require.NoError(t, err)
+	number, err := strconv.Atoi(string(value))
+	require.NoError(t, err)
+	return number
+}
