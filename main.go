@@ -316,26 +316,48 @@ func (a *app) applied(notes []journal.Note) {
 	a.devices.Applied(notes)
 }
 
-// catchUp reads the notes once the server has caught up with its cluster.
+// catchUp reads the notes once the server has caught up with its cluster, and mutes before, for reads.
 func (a *app) catchUp(ctx context.Context) {
+	if err := a.notifier.Load(); err != nil {
+		a.logger.Warn("mutes are not shown until the server has caught up with its cluster", "error", err.Error())
+	}
 	if a.member.AwaitCaughtUp(ctx) != nil {
 		return
 	}
-	err := a.notifier.Load()
-	if a.push != nil {
-		err = errors.Join(a.push.Load(a.notifier.Box), err)
-	}
-	if err = errors.Join(err, a.devices.Load()); err != nil {
-		a.logger.Error("what the cluster keeps for notifications can't be read", "error", err.Error())
-	}
-	err = a.member.OnBroadcast(func(text []byte) {
-		var use notify.Use
-		if json.Unmarshal(text, &use) == nil {
-			a.notifier.Shared(use)
+	a.untilDone(ctx, "what the cluster keeps for notifications can't be read yet", func() error {
+		err := a.notifier.Load()
+		if a.push != nil {
+			err = errors.Join(a.push.Load(a.notifier.Box), err)
 		}
+		return errors.Join(err, a.devices.Load())
 	})
-	if err != nil {
-		a.logger.Error("this server does not learn who looks at the dashboard at others", "error", err.Error())
+	a.untilDone(ctx, "this server does not learn yet who looks at the dashboard at others", func() error {
+		return a.member.OnBroadcast(func(text []byte) {
+			var use notify.Use
+			if json.Unmarshal(text, &use) == nil {
+				a.notifier.Shared(use)
+			}
+		})
+	})
+}
+
+// catchUpPause is the time between two attempts to catch up.
+const catchUpPause = time.Second
+
+// untilDone calls do until it succeeds, or ctx is done. The first error is logged, with what it means.
+func (a *app) untilDone(ctx context.Context, meaning string, do func() error) {
+	for logged := false; ctx.Err() == nil; logged = true {
+		err := do()
+		if err == nil {
+			return
+		}
+		if !logged {
+			a.logger.Error(meaning, "error", err.Error())
+		}
+		select {
+		case <-time.After(catchUpPause):
+		case <-ctx.Done():
+		}
 	}
 }
 

@@ -79,6 +79,15 @@ func (l *Log) Run(ctx context.Context) error {
 	}
 }
 
+// join makes l one that can be run, with what the options say about the stream.
+func (l *Log) join(o LogOptions) {
+	l.JetStream, l.StreamID = o.JetStream, o.StreamID
+	l.progress.set(&l.progress.away, "")
+}
+
+// end is called in the place of Run if the server ends before it can apply anything.
+func (l *Log) end() { close(l.stopped) }
+
 // ended returns what Run returns once messages can't be applied any more because of err.
 func ended(ctx context.Context, err error) error {
 	cause := context.Cause(ctx)

@@ -65,6 +65,14 @@ func (l lineage) note() journal.Note {
 	return journal.Note{Key: journal.LineageKey, Value: []byte(l.String())}
 }
 
+// newest returns the newest stream of a lineage.
+func (l lineage) newest() string {
+	if len(l) == 0 {
+		return unknownStream
+	}
+	return l[0].stream
+}
+
 // endingAt returns the lineage of a stream that begins with a state of this lineage that a position belongs to. Of a
 // message that was applied in part, the state may lack something, so it ends before that.
 func (l lineage) endingAt(at journal.Position) lineage {

@@ -64,13 +64,15 @@ type Member struct {
 	MemberOptions
 	Journal *journal.Journal // open; the caller closes it
 
+	started   time.Time     // when this server began to join
+	joined    chan struct{} // closed when it has joined; the next five fields are set by then
 	conn      *Conn
 	stream    jetstream.Stream
-	started   time.Time // when this server began to join
 	lease     *Lease
 	presence  *Presence
 	snapshots *Snapshots
 	signIns   *SignIns
+	id        string                   // see [Member.StreamID]
 	shared    *Log                     // see [Member.Log]
 	newest    atomic.Pointer[Snapshot] // the newest snapshot, as the holder of the lease knows; nil if it does not
 }
@@ -78,11 +80,14 @@ type Member struct {
 // Join connects to NATS, makes the stream if there is none, and opens the journal. If the stream no longer has what the
 // journal needs next, it replaces the journal's state with the newest snapshot. It tries again until it succeeds, unless
 // the error can't go away by itself.
+//
+// If the server can't join at once, but has state of the stream, Join returns with that: [Member.Run] joins later.
 func Join(ctx context.Context, o MemberOptions) (*Member, error) {
-	m := &Member{MemberOptions: o, started: time.Now()}
+	m := &Member{MemberOptions: o, started: time.Now(), joined: make(chan struct{}), signIns: NewSignIns(nil, o.Logger)}
 	for logged := ""; ; {
 		err := m.join(ctx)
 		if err == nil {
+			close(m.joined)
 			return m, nil
 		}
 		m.leave()
@@ -92,10 +97,91 @@ func Join(ctx context.Context, o MemberOptions) (*Member, error) {
 		}
 		if text := err.Error(); text != logged {
 			logged = text
-			o.Logger.Warn("the server can't join its cluster yet: it tries again", "error", text)
+			o.Logger.Warn(cannotJoin, "error", text)
+		}
+		if served, err := m.openState(); served || err != nil {
+			return m, err
 		}
 		sleep(ctx, joinPause)
 	}
+}
+
+const cannotJoin = "the server can't join its cluster yet: it tries again"
+
+// openState opens the journal, and reports whether it has state of a stream, which the server can serve until it joins.
+func (m *Member) openState() (bool, error) {
+	var err error
+	if m.Journal, err = m.Open(); err != nil {
+		return false, err
+	}
+	_, known := m.Journal.Position()
+	own, err := lineageIn(m.Journal)
+	if m.id = own.newest(); err == nil && known && m.id != unknownStream {
+		return true, nil
+	}
+	m.leave()
+	return false, nil
+}
+
+// isJoined reports whether the server has joined.
+func (m *Member) isJoined() bool {
+	select {
+	case <-m.joined:
+		return true
+	default:
+		return false
+	}
+}
+
+// joinLater joins while the server serves the state that it has. It returns nil if the server goes on with that state, or if
+// ctx is done. Otherwise the server must start again.
+func (m *Member) joinLater(ctx context.Context) error {
+	for logged := ""; !m.isJoined() && ctx.Err() == nil; sleep(ctx, joinPause) {
+		err := m.joinAs(ctx)
+		var again *startAgainError
+		if errors.As(err, &again) {
+			return err
+		}
+		if err == nil {
+			m.shared.join(m.logOptions(nil, nil, nil))
+			close(m.joined)
+			m.Logger.Info("the server has joined its cluster")
+			return nil
+		}
+		if m.conn != nil {
+			m.conn.Close()
+			m.conn = nil
+		}
+		if text := err.Error(); text != logged && ctx.Err() == nil {
+			logged = text
+			m.Logger.Warn(cannotJoin, "error", text)
+		}
+	}
+	return nil
+}
+
+// startAgainError means that the server can't go on with the state that it serves.
+type startAgainError struct{ error }
+
+// joinAs is one attempt to join with the state that the server serves.
+func (m *Member) joinAs(ctx context.Context) error {
+	at, _ := m.Journal.Position()
+	if _, err := m.connect(ctx, at, true); err != nil {
+		return err
+	}
+	goOn, _, err := m.rejoin(ctx, at)
+	if err != nil {
+		return err
+	}
+	if !goOn { // only a start replaces the state; it must be able to
+		if _, _, err := m.startable(ctx); err != nil {
+			return err
+		}
+	}
+	if id := streamID(m.stream.CachedInfo().Created); !goOn || id != m.id {
+		return &startAgainError{fmt.Errorf("%w: the stream is %s, and the state of this server is of %s", ErrDiverged, id, m.id)}
+	}
+	return m.writeMissingSnapshot(ctx)
 }
 
 // fatalError is an error that does not go away by itself.
@@ -118,27 +204,16 @@ func (m *Member) leave() {
 
 // join is one attempt to join.
 func (m *Member) join(ctx context.Context) (err error) {
-	if m.conn, err = Connect(ctx, m.Settings, m.Logger); err != nil {
-		return err
-	}
 	if m.Journal, err = m.Open(); err != nil {
 		return &fatalError{err}
 	}
 	at, known := m.Journal.Position()
 	alone := !known && m.Journal.LastSequence() > 0
-	beginning, err := m.beginning(at, known)
+	beginning, err := m.connect(ctx, at, known)
 	if err != nil {
 		return err
 	}
-	if m.stream, err = m.conn.Ensure(ctx, beginning); err != nil {
-		return err
-	}
-	if err := m.conn.CheckNodes(ctx, m.stream); err != nil {
-		return err
-	}
-	if err := m.openBuckets(ctx); err != nil {
-		return err
-	}
+	m.id = streamID(m.stream.CachedInfo().Created)
 	switch {
 	case alone:
 		err = m.seed(ctx, beginning.First)
@@ -151,6 +226,23 @@ func (m *Member) join(ctx context.Context) (err error) {
 		return err
 	}
 	return m.adopt(ctx)
+}
+
+// connect connects to NATS, makes what is missing there, and opens it. It returns how the stream begins if it has made it.
+func (m *Member) connect(ctx context.Context, at journal.Position, known bool) (b Beginning, err error) {
+	if m.conn, err = Connect(ctx, m.Settings, m.Logger); err != nil {
+		return b, err
+	}
+	if b, err = m.beginning(at, known); err != nil {
+		return b, err
+	}
+	if m.stream, err = m.conn.Ensure(ctx, b); err != nil {
+		return b, err
+	}
+	if err := m.conn.CheckNodes(ctx, m.stream); err != nil {
+		return b, err
+	}
+	return b, m.openBuckets(ctx)
 }
 
 // beginning returns how the stream begins if this server makes it. If the server has state of a former stream, the new one
@@ -207,7 +299,7 @@ func (m *Member) openBuckets(ctx context.Context) error {
 	m.lease = NewLease(leases, m.Server, m.term, m.Logger)
 	m.presence = NewPresence(servers, m.self, m.Logger)
 	m.snapshots = NewSnapshots(snapshots, chunks, m.Logger)
-	m.signIns = NewSignIns(signIns, m.Logger)
+	m.signIns.open(signIns)
 	m.conn.OnReconnect(func() {
 		m.presence.Reconnected()
 		m.signIns.Reconnected()
@@ -307,14 +399,9 @@ func (m *Member) publishFirst(ctx context.Context, first uint64, other error) er
 // startAnew replaces the journal's state with the newest snapshot from which the stream goes on or, if there is none and
 // the stream still has all messages, with nothing. Before that, it publishes again what only this server has.
 func (m *Member) startAnew(ctx context.Context, lost []journal.Applied) error {
-	snapshots, info, err := m.usable(ctx)
+	snapshots, info, err := m.startable(ctx)
 	if err != nil {
 		return err
-	}
-	first := info.State.FirstSeq
-	missing := fmt.Errorf("the stream begins at %d, and there is no snapshot of what was before: another server must write one", first)
-	if first > 1 && len(snapshots) == 0 {
-		return missing
 	}
 	if err := m.requester().publishAgain(ctx, lost); err != nil {
 		return err
@@ -341,8 +428,8 @@ func (m *Member) startAnew(ctx context.Context, lost []journal.Applied) error {
 		}
 		m.Journal = nil
 	}
-	if first > 1 {
-		return missing
+	if info.State.FirstSeq > 1 {
+		return m.errNoSnapshot(info)
 	}
 	if err := datadir.Replace(m.DataDir, journal.Lock, func(string) error { return nil }); err != nil {
 		return err
@@ -351,6 +438,21 @@ func (m *Member) startAnew(ctx context.Context, lost []journal.Applied) error {
 		return &fatalError{err}
 	}
 	return nil
+}
+
+// startable returns the snapshots from which a server can start, with what the stream says of itself. The error says that
+// there must be one, and is none.
+func (m *Member) startable(ctx context.Context) ([]Snapshot, *jetstream.StreamInfo, error) {
+	snapshots, info, err := m.usable(ctx)
+	if err == nil && len(snapshots) == 0 && info.State.FirstSeq > 1 {
+		err = m.errNoSnapshot(info)
+	}
+	return snapshots, info, err
+}
+
+func (m *Member) errNoSnapshot(info *jetstream.StreamInfo) error {
+	return fmt.Errorf("the NATS stream %s begins at %d, and there is no snapshot of what was before: another server must write one",
+		m.Settings.Stream, info.State.FirstSeq)
 }
 
 // usable returns the snapshots from which the stream goes on, the one with the highest position first. After the stream
@@ -394,8 +496,8 @@ func (m *Member) writeSnapshot(ctx context.Context) error {
 	return err
 }
 
-// StreamID identifies the stream among all that ever had its name.
-func (m *Member) StreamID() string { return streamID(m.stream.CachedInfo().Created) }
+// StreamID identifies the stream, among all that ever had its name, of which the journal's state is.
+func (m *Member) StreamID() string { return m.id }
 
 // SignIns returns where the servers share sign-ins.
 func (m *Member) SignIns() *SignIns { return m.signIns }
@@ -408,25 +510,44 @@ func (m *Member) Log(st *store.Store, registry *metrics.Metrics, notes func([]jo
 	if value, err := m.Journal.Note(recorder.SettingsKey); err == nil { // else the journal can't be read into the store either
 		m.putIntoEffect(st, value)
 	}
+	if !m.isJoined() {
+		m.shared.progress.set(&m.shared.progress.away, notJoined)
+	}
 	registry.AddCluster(m.measure, m.Now)
 	return m.shared
 }
 
+// notJoined is why a server that has not joined is not ready.
+const notJoined = "the server can't join its cluster yet: NATS can't be reached, or its log says what else is in the way"
+
 func (m *Member) logOptions(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) LogOptions {
+	var js jetstream.JetStream
+	if m.conn != nil {
+		js = m.conn.JetStream()
+	}
 	return LogOptions{
-		JetStream: m.conn.JetStream(), Stream: m.Settings.Stream, StreamID: m.StreamID(), Subject: m.Settings.Subject(), Server: m.Server,
+		JetStream: js, Stream: m.Settings.Stream, StreamID: m.id, Subject: m.Settings.Subject(), Server: m.Server,
 		Encoding: m.Encoding, Writes: m.version,
 		Store: st, Journal: m.Journal, Metrics: registry, Logger: m.Logger, Stale: m.Stale, Notes: notes,
 		Settings: func(value []byte) { m.putIntoEffect(st, value) },
-		Leads: func() bool {
-			_, held := m.lease.Held()
-			return held
-		},
+		Leads:    m.holdsLease,
 	}
 }
 
+func (m *Member) holdsLease() bool {
+	if !m.isJoined() {
+		return false
+	}
+	_, held := m.lease.Held()
+	return held
+}
+
 // requester returns a log that only makes requests to the stream. It can be used before [Member.Log] is called.
-func (m *Member) requester() *Log { return &Log{LogOptions: m.logOptions(nil, nil, nil)} }
+func (m *Member) requester() *Log {
+	o := m.logOptions(nil, nil, nil)
+	o.StreamID = streamID(m.stream.CachedInfo().Created)
+	return &Log{LogOptions: o}
+}
 
 // version returns the version of messages that this server writes: one that all servers read, or the lowest one as long
 // as it does not know the others.
@@ -440,19 +561,29 @@ func (m *Member) version() int {
 // Broadcast sends all servers something that soon no longer matters, such as that a person looks at a page. It is not
 // stored, and is lost if NATS can't be reached. Broadcast does not wait.
 func (m *Member) Broadcast(text []byte) {
+	if !m.isJoined() {
+		return
+	}
 	m.conn.NATS().Publish(m.Settings.BroadcastSubject(), text) //nolint:errcheck // see above
 }
 
-// OnBroadcast calls receive with what other servers, and this one, broadcast from now on.
+// OnBroadcast calls receive with what other servers, and this one, broadcast from now on. The server must have caught up.
 func (m *Member) OnBroadcast(receive func(text []byte)) error {
 	_, err := m.conn.NATS().Subscribe(m.Settings.BroadcastSubject(), func(msg *nats.Msg) { receive(msg.Data) })
 	return err
 }
 
-// Run applies the messages of the stream, and does what the holder of the lease does while this server holds it, until
+// Run joins if the server has not, applies the messages of the stream, and does what the holder of the lease does while this server holds it, until
 // ctx is done. Then it returns nil. Another error means that the server must be started again. lead is called when this
 // server begins to hold the lease; its context ends with that.
 func (m *Member) Run(ctx context.Context, known *access.SignIns, lead func(ctx context.Context, box *Box)) error {
+	if err := m.joinLater(ctx); err != nil || !m.isJoined() {
+		m.shared.end()
+		if m.conn != nil {
+			m.conn.Close()
+		}
+		return err
+	}
 	var running sync.WaitGroup
 	defer m.conn.Close()
 	defer running.Wait()
@@ -639,6 +770,10 @@ func (m *Member) Box() *Box { return m.shared.Box(0) }
 // State returns how far this server is with the stream.
 func (m *Member) State() State {
 	s := m.shared.State()
+	if !m.isJoined() {
+		s.Servers = []string{m.Server}
+		return s
+	}
 	s.LeaseHolder = m.lease.Holder()
 	for _, server := range m.presence.Servers() {
 		s.Servers = append(s.Servers, server.Name)
@@ -653,4 +788,4 @@ func (m *Member) Await(ctx context.Context, p Position) error { return m.shared.
 func (m *Member) Now() time.Time { return m.shared.Now() }
 
 // LeaseHolder returns the name of the server that acts for the cluster, "" if it is not known.
-func (m *Member) LeaseHolder() string { return m.lease.Holder() }
+func (m *Member) LeaseHolder() string { return m.State().LeaseHolder }

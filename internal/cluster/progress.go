@@ -178,6 +178,11 @@ func (p *progress) agreed() bool {
 func (p *progress) age() time.Duration {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	return p.dataAge()
+}
+
+// dataAge is age. The caller holds p.mu.
+func (p *progress) dataAge() time.Duration {
 	switch {
 	case !p.current.IsZero():
 		return time.Since(p.current)
@@ -195,10 +200,8 @@ func (p *progress) state(s *State, stale time.Duration) {
 	defer p.mu.Unlock()
 	s.Position = Position{p.at.Sequence, p.at.ID}
 	s.Behind = max(p.last, p.at.Sequence) - p.at.Sequence
-	if !p.current.IsZero() {
-		if age := time.Since(p.current); age > freshFor {
-			s.Age = age
-		}
+	if age := p.dataAge(); age > freshFor {
+		s.Age = age
 	}
 	switch {
 	case p.halted != "":
@@ -206,7 +209,7 @@ func (p *progress) state(s *State, stale time.Duration) {
 	case p.lacks != "":
 		s.Cause = p.lacks
 	case p.current.IsZero():
-		s.Cause = catchingUp
+		s.Cause = cmp.Or(p.away, catchingUp)
 	case p.settings != "":
 		s.Cause = p.settings
 	case s.Age > stale:

@@ -9,12 +9,15 @@ import (
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go/jetstream"
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/natstest"
+	"github.com/kubeagents/kubeagents/internal/recorder"
+	"github.com/kubeagents/kubeagents/models"
 )
 
 // loseEverything deletes all that NATS has.
@@ -254,4 +257,106 @@ func (m *member) term(t *testing.T) int {
 	number, err := strconv.Atoi(string(value))
 	require.NoError(t, err)
 	return number
+}
+
+// TestAServerStartsWhileNATSIsAway starts a server with state while NATS can't be reached. It serves its state, says that it
+// is not ready and why, joins once NATS is there, and goes on.
+func TestAServerStartsWhileNATSIsAway(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
+	one.start(t)
+	one.reportAll(t, "early", 5)
+	one.stop()
+	two.start(t)
+	two.reportAll(t, "late", 5)
+	two.stop()
+	nodes.Node(0).Stop()
+	one.startAway(t)
+	requireReports(t, one.reads(t), "early", 5)
+	state := one.State()
+	require.False(t, state.Caught)
+	require.Contains(t, state.Cause, "can't join its cluster yet")
+	require.Positive(t, state.Age)
+	require.Equal(t, []string{"one"}, state.Servers)
+	_, err := one.recorder.Accept(nil, []models.StatusReport{{AgentID: "agent", SessionTopic: "t", Status: models.Running}}, one.recorder.Now(), nil)
+	var unavailable *recorder.Unavailable
+	require.ErrorAs(t, err, &unavailable)
+	require.False(t, unavailable.Unknown)
+	one.Broadcast([]byte("nobody hears it"))
+
+	nodes.Node(0).Restart()
+	require.NoError(t, one.AwaitCaughtUp(t.Context()))
+	one.reportAll(t, "new", 5)
+	two.start(t)
+	all := requireEqual(t, []*member{one, two})
+	for what, n := range map[string]int{"early": 5, "late": 5, "new": 5} {
+		requireReports(t, all, what, n)
+	}
+	one.stop()
+	nodes.Node(0).Stop()
+	one.startAway(t)
+	one.stop() // before it has joined
+	nodes.Node(0).Restart()
+}
+
+// TestAServerThatCannotGoOnFromItsStateStartsAgain starts a server with state while NATS can't be reached. Once it is, the
+// stream has been trimmed, or is another one.
+func TestAServerThatCannotGoOnFromItsStateStartsAgain(t *testing.T) {
+	for name, change := range map[string]func(t *testing.T, nodes *natstest.Cluster, two *member){
+		"a stream that was trimmed": func(t *testing.T, nodes *natstest.Cluster, two *member) {
+			require.NoError(t, two.Snapshot(t.Context()))
+			stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
+			require.NoError(t, err)
+			require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(two.State().Position.Sequence)))
+		},
+		"another stream": func(t *testing.T, nodes *natstest.Cluster, two *member) {
+			two.stop()
+			loseEverything(t, nodes)
+			two.start(t)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			natstest.Long(t)
+			t.Parallel()
+			nodes := natstest.Start(t, 1)
+			one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
+			runAlone(t, one)
+			one.start(t)
+			one.reportAll(t, "early", 5)
+			two.start(t)
+			one.stop()
+			two.reportAll(t, "late", 20)
+			change(t, nodes, two)
+			two.report(t, "t", "last")
+			two.stop()
+			nodes.Node(0).Stop()
+			one.startAway(t)
+			nodes.Node(0).Restart()
+			select {
+			case err := <-one.ended:
+				require.Error(t, err)
+			case <-time.After(time.Minute):
+				t.Fatal("the server goes on")
+			}
+			require.NoError(t, one.Journal.Close())
+			one.start(t)
+			two.start(t)
+			all := requireEqual(t, []*member{one, two})
+			for what, n := range map[string]int{"alone": 20, "early": 5, "late": 20} {
+				requireReports(t, all, what, n)
+			}
+		})
+	}
+}
+
+// startAway starts the member while NATS can't be reached.
+func (m *member) startAway(t *testing.T) {
+	t.Helper()
+	cancel := m.run(t)
+	m.stop = sync.OnceFunc(func() {
+		cancel()
+		require.NoError(t, <-m.ended)
+		require.NoError(t, m.Journal.Close())
+	})
 }

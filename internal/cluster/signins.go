@@ -28,12 +28,12 @@ const (
 // clock with another one. The bucket must keep entries for [access.SignedInFor], those of sign-ins that have ended, too,
 // so that a server that was cut off does not store them again.
 type SignIns struct {
-	bucket jetstream.KeyValue
 	logger *slog.Logger
 	wake   chan struct{} // receives when there is something to write
 	again  chan struct{} // see follow
 
-	mu      sync.Mutex // guards what follows
+	mu      sync.Mutex         // guards what follows
+	bucket  jetstream.KeyValue // nil before the server has joined
 	unsaved map[string]signInChange
 	stored  map[string]bool // the keys that the bucket is known to have
 	known   *access.SignIns // nil before Run
@@ -53,10 +53,27 @@ type storedSignIn struct {
 	Seconds int    `json:"seconds"` // how long it holds, from when it was stored
 }
 
-// NewSignIns returns the sign-ins in a bucket.
+// NewSignIns returns the sign-ins in a bucket, which is nil if it can't be opened yet.
 func NewSignIns(bucket jetstream.KeyValue, logger *slog.Logger) *SignIns {
 	return &SignIns{bucket: bucket, logger: logger, wake: make(chan struct{}, 1), again: make(chan struct{}, 1),
 		unsaved: map[string]signInChange{}, stored: map[string]bool{}}
+}
+
+// open sets the bucket. It must be called before Run.
+func (s *SignIns) open(bucket jetstream.KeyValue) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.bucket = bucket
+}
+
+// opened returns the bucket.
+func (s *SignIns) opened() (jetstream.KeyValue, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.bucket == nil {
+		return nil, errors.New(notJoined)
+	}
+	return s.bucket, nil
 }
 
 // Run tells known about the sign-ins of other servers, and stores what could not be stored at once, until ctx is done.
@@ -99,7 +116,11 @@ func (s *SignIns) Remove(sum [32]byte) {
 
 // Find implements [access.SignInStore].
 func (s *SignIns) Find(ctx context.Context, sum [32]byte) (access.SharedSignIn, bool, error) {
-	entry, err := s.bucket.Get(ctx, hex.EncodeToString(sum[:]))
+	bucket, err := s.opened()
+	if err != nil {
+		return access.SharedSignIn{}, false, err
+	}
+	entry, err := bucket.Get(ctx, hex.EncodeToString(sum[:]))
 	if errors.Is(err, jetstream.ErrKeyNotFound) {
 		return access.SharedSignIn{}, false, nil
 	}
@@ -157,16 +178,19 @@ func (s *SignIns) saveOnce(ctx context.Context) bool {
 // save writes one change. If the bucket has an entry of a sign-in, it is stored already, by a request whose answer was
 // lost, or it has even ended since.
 func (s *SignIns) save(ctx context.Context, key string, change signInChange) error {
+	bucket, err := s.opened()
+	if err != nil {
+		return err
+	}
 	left := time.Until(change.until).Truncate(time.Second)
-	var err error
 	switch {
 	case left <= 0: // it has ended
 	case change.removed:
-		err = s.bucket.Delete(ctx, key)
+		err = bucket.Delete(ctx, key)
 	default:
 		change.in.Seconds = int(left / time.Second)
 		value, _ := json.Marshal(change.in) //nolint:errcheck // strings and a number
-		_, err = s.bucket.Update(ctx, key, value, 0)
+		_, err = bucket.Update(ctx, key, value, 0)
 		if errors.Is(err, jetstream.ErrKeyRevisionMismatch) {
 			err = nil
 		}
