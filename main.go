@@ -866,6 +866,7 @@ func router(h *handlers.Handler, m *metrics.Metrics, cfg config.Config) http.Han
 		r.Use(h.CheckHost, h.SameOrigin, h.Require(access.Admin))
 		r.Delete("/api/agents/{agent_id}", h.AfterReplay(h.WithoutParameters(h.RemoveAgent)))
 		r.Delete("/api/agents/{agent_id}/sessions/{session_topic}", h.AfterReplay(h.WithoutParameters(h.RemoveSession)))
+		r.With(h.RequireEveryAgent).Post("/api/snapshots", h.AfterReplay(h.WithoutParameters(h.Snapshot)))
 		r.With(h.RequireEveryAgent).Get("/api/backup", h.AfterReplay(h.WithoutParameters(h.Backup)))
 		r.With(h.RequireEveryAgent).Get("/debug/pprof/*", h.Handle(h.Profile))
 	})

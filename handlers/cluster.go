@@ -23,6 +23,8 @@ type Cluster interface {
 	Await(ctx context.Context, p cluster.Position) error
 	// Now returns the time of the stream. It may differ from this machine's.
 	Now() time.Time
+	// Snapshot writes a snapshot to NATS. The error is [cluster.ErrSnapshotUnderWay], or says why it could not be written.
+	Snapshot(ctx context.Context) (cluster.Snapshot, error)
 }
 
 // afterParameter is the query parameter of reads that names a position of the stream, which the response must include.

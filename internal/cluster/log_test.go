@@ -106,6 +106,15 @@ func (m *member) run(t *testing.T) (cancel context.CancelFunc) {
 	return cancel
 }
 
+// snapshot writes a snapshot.
+func (m *member) snapshot(t *testing.T) {
+	t.Helper()
+	written, err := m.Snapshot(t.Context())
+	require.NoError(t, err)
+	require.Positive(t, written.Size)
+	require.False(t, written.Written.IsZero())
+}
+
 // report records a report.
 func (m *member) report(t *testing.T, topic, message string) {
 	t.Helper()

@@ -74,6 +74,7 @@ type Member struct {
 	signIns   *SignIns
 	id        string                   // see [Member.StreamID]
 	shared    *Log                     // see [Member.Log]
+	writing   sync.Mutex               // held while a snapshot is written
 	newest    atomic.Pointer[Snapshot] // the newest snapshot, as the holder of the lease knows; nil if it does not
 }
 
@@ -357,7 +358,8 @@ func (m *Member) writeMissingSnapshot(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, seedTimeout)
 	defer cancel()
-	return m.writeSnapshot(ctx)
+	_, err = m.writeSnapshot(ctx)
+	return err
 }
 
 // hasBegun reports whether the stream has nothing but the message with which this server has begun to make its state the
@@ -488,12 +490,11 @@ func (m *Member) goesOnFrom(ctx context.Context, at Position, info *jetstream.St
 }
 
 // writeSnapshot writes a snapshot of the journal.
-func (m *Member) writeSnapshot(ctx context.Context) error {
+func (m *Member) writeSnapshot(ctx context.Context) (Snapshot, error) {
 	at, _ := m.Journal.Position()
-	_, err := m.snapshots.Write(ctx, Position{at.Sequence, at.ID}, func(w io.Writer) error {
+	return m.snapshots.Write(ctx, Position{at.Sequence, at.ID}, func(w io.Writer) error {
 		return m.Journal.SendBackup(func() io.Writer { return w })
 	})
-	return err
 }
 
 // StreamID identifies the stream, among all that ever had its name, of which the journal's state is.
@@ -733,7 +734,10 @@ func (m *Member) keepSnapshot(ctx context.Context) error {
 	if !missing && !needsSnapshot(behind, info.State.Bytes/max(1, info.State.Msgs), m.Now().Sub(newest.Written)) {
 		return nil
 	}
-	return m.Snapshot(ctx)
+	if _, err = m.Snapshot(ctx); errors.Is(err, ErrSnapshotUnderWay) {
+		return nil
+	}
+	return err
 }
 
 // needsSnapshot reports whether a snapshot is to be written: with this many messages since the last one, of a size in
@@ -742,17 +746,40 @@ func needsSnapshot(messages, size uint64, since time.Duration) bool {
 	return messages >= snapshotEvery || messages*size >= snapshotBytes || messages >= snapshotEvery/100 && since >= snapshotAfter
 }
 
-// Snapshot writes a snapshot of this server's state, and trims the stream up to the oldest one that is kept.
-func (m *Member) Snapshot(ctx context.Context) error {
-	if err := m.writeSnapshot(ctx); err != nil {
-		return err
+// ErrSnapshotUnderWay means that the server is writing a snapshot already.
+var ErrSnapshotUnderWay = errors.New("the server is writing a snapshot already")
+
+// Snapshot writes a snapshot of this server's state, and trims the stream up to the oldest one that is kept. The error is
+// ErrSnapshotUnderWay, a *[journal.Failure] or a *[recorder.Unavailable].
+func (m *Member) Snapshot(ctx context.Context) (Snapshot, error) {
+	if !m.writing.TryLock() {
+		return Snapshot{}, ErrSnapshotUnderWay
+	}
+	defer m.writing.Unlock()
+	if err := m.shared.Failure(); err != nil {
+		return Snapshot{}, err
+	}
+	written, err := m.writeAndTrim(ctx)
+	if failure, ok := errors.AsType[*journal.Failure](err); ok {
+		return Snapshot{}, failure
+	}
+	if err != nil {
+		return Snapshot{}, &recorder.Unavailable{Cause: "no snapshot could be written, or the stream could not be trimmed: " + failureOf(err).cause, Err: err}
+	}
+	return written, nil
+}
+
+func (m *Member) writeAndTrim(ctx context.Context) (Snapshot, error) {
+	written, err := m.writeSnapshot(ctx)
+	if err != nil {
+		return written, err
 	}
 	usable, _, err := m.usable(ctx)
 	if err != nil || len(usable) == 0 {
-		return err
+		return written, err
 	}
 	m.newest.Store(&usable[0])
-	return m.stream.Purge(ctx, jetstream.WithPurgeSequence(usable[len(usable)-1].Position.Sequence))
+	return written, m.stream.Purge(ctx, jetstream.WithPurgeSequence(usable[len(usable)-1].Position.Sequence))
 }
 
 // self returns what the other servers learn of this one.

@@ -33,7 +33,7 @@ func TestANewServerStartsFromASnapshot(t *testing.T) {
 		one.report(t, fmt.Sprint("t", i%5), fmt.Sprint(i))
 	}
 	require.Eventually(t, func() bool { // once the journal has recorded a later position, everything before it is in the snapshot
-		require.NoError(t, one.Snapshot(t.Context()))
+		one.snapshot(t)
 		stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
 		require.NoError(t, err)
 		return stream.CachedInfo().State.FirstSeq > 40
@@ -149,7 +149,7 @@ func TestASnapshotOfALostStreamIsNotUsed(t *testing.T) {
 	for i := range 30 {
 		one.report(t, fmt.Sprint("t", i%4), fmt.Sprint("old ", i))
 	}
-	require.NoError(t, one.Snapshot(t.Context()))
+	one.snapshot(t)
 	one.stop()
 	require.NoError(t, connect(t, nodes).DeleteStream(t.Context(), "KUBEAGENTS"))
 
@@ -159,7 +159,7 @@ func TestASnapshotOfALostStreamIsNotUsed(t *testing.T) {
 	added.start(t)
 	all := requireEqual(t, []*member{one, fresh, added})
 	require.Equal(t, 31, strings.Count(all, `"received_at"`))
-	require.NoError(t, fresh.Snapshot(t.Context()))
+	fresh.snapshot(t)
 	added.stop()
 	require.NoError(t, os.RemoveAll(added.options.DataDir))
 	stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
@@ -186,7 +186,7 @@ func TestAMessageAppliedInPartThatTheStreamNoLongerHas(t *testing.T) {
 	require.NoError(t, j.Advance(journal.Position{Sequence: at.Sequence, ID: at.ID, Time: time.Now(), Parts: 1, Records: 1}, nil))
 	require.NoError(t, j.Close())
 	one.report(t, "t", "second")
-	require.NoError(t, one.Snapshot(t.Context()))
+	one.snapshot(t)
 	stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
 	require.NoError(t, err)
 	require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(at.Sequence+1)))

@@ -2,6 +2,7 @@ package cluster_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -305,7 +306,7 @@ func TestAServerStartsWhileNATSIsAway(t *testing.T) {
 func TestAServerThatCannotGoOnFromItsStateStartsAgain(t *testing.T) {
 	for name, change := range map[string]func(t *testing.T, nodes *natstest.Cluster, two *member){
 		"a stream that was trimmed": func(t *testing.T, nodes *natstest.Cluster, two *member) {
-			require.NoError(t, two.Snapshot(t.Context()))
+			two.snapshot(t)
 			stream, err := connect(t, nodes).Stream(t.Context(), "KUBEAGENTS")
 			require.NoError(t, err)
 			require.NoError(t, stream.Purge(t.Context(), jetstream.WithPurgeSequence(two.State().Position.Sequence)))
@@ -348,6 +349,46 @@ func TestAServerThatCannotGoOnFromItsStateStartsAgain(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestASnapshotOnDemand writes snapshots at a server that does not hold the lease, several at once, and while NATS is away.
+func TestASnapshotOnDemand(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one, two, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1), newMember(t, nodes, "added", 1)
+	runAlone(t, one)
+	one.start(t)
+	eventually(t, "the first server acts", one.leads.Load)
+	two.start(t)
+	two.reportAll(t, "early", 5)
+	two.snapshot(t)
+	results := make(chan error, 10)
+	for range cap(results) {
+		go func() {
+			_, err := two.Snapshot(context.Background())
+			results <- err
+		}()
+	}
+	written := 0
+	for range cap(results) {
+		if err := <-results; err == nil {
+			written++
+		} else {
+			require.ErrorIs(t, err, cluster.ErrSnapshotUnderWay)
+		}
+	}
+	require.Positive(t, written)
+	require.Less(t, written, cap(results), "one at a time")
+	added.start(t)
+	requireReports(t, requireEqual(t, []*member{one, two, added}), "alone", 20)
+
+	nodes.Node(0).Stop()
+	var unavailable *recorder.Unavailable
+	eventually(t, "the server says that NATS is away", func() bool {
+		_, err := two.Snapshot(t.Context())
+		return errors.As(err, &unavailable) && unavailable.Cause != ""
+	})
+	nodes.Node(0).Restart()
 }
 
 // startAway starts the member while NATS can't be reached.

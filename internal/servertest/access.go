@@ -81,7 +81,8 @@ func (wiring Wiring) TestWhoMayDoWhat(t *testing.T) {
 		"POST /api/presence":                               {"/api/presence", []int{401, 401, 401, 403, 400, 403, 400, 400}},
 		"POST /api/notifications/test":                     {"/api/notifications/test", []int{401, 401, 401, 403, 403, 400, 403, 403}},
 
-		"GET /api/backup":           {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no journal
+		"GET /api/backup":           {"/api/backup", []int{401, 401, 401, 403, 403, 404, 403, 403}},    // this server has no journal
+		"POST /api/snapshots":       {"/api/snapshots", []int{401, 401, 401, 403, 403, 404, 403, 403}}, // this server has no cluster
 		"GET /debug/pprof/*":        {"/debug/pprof/heap", []int{401, 401, 401, 403, 403, 200, 403, 403}},
 		"GET /":                     {"/", reads},
 		"GET /assets/*":             {"/" + strings.TrimPrefix(asset, "/"), reads},

@@ -19,6 +19,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -34,6 +35,9 @@ type fakeCluster struct {
 	state   cluster.State
 	changed chan struct{} // closed when the state changes
 	asked   func()        // called before the state is returned; nil for nothing
+
+	snapshot cluster.Snapshot // that is written
+	failure  error            // why none is written
 }
 
 func newFakeCluster() *fakeCluster {
@@ -81,6 +85,10 @@ func (f *fakeCluster) Await(ctx context.Context, p cluster.Position) error {
 }
 
 // Now implements handlers.Cluster.
+func (f *fakeCluster) Snapshot(context.Context) (cluster.Snapshot, error) {
+	return f.snapshot, f.failure
+}
+
 func (f *fakeCluster) Now() time.Time { return time.Now().Add(f.ahead) }
 
 // newClusterServer returns a server that is one of several.
@@ -146,6 +154,26 @@ func (c *contract) checkCluster(t *testing.T) {
 	f.set(func(s *cluster.State) { s.Cause = "" })
 	check("/health/ready", "/health/ready", 200)
 	require.True(t, s.handlers.IsReady())
+	c.checkSnapshots(t, s, f)
+}
+
+// checkSnapshots checks the responses to requests for a snapshot against the contract.
+func (c *contract) checkSnapshots(t *testing.T, s *server, f *fakeCluster) {
+	snapshot := func(status int, want string) {
+		r, w := httptest.NewRequest(http.MethodPost, "/api/snapshots", nil), httptest.NewRecorder()
+		s.ServeHTTP(w, r)
+		require.Equal(t, status, w.Code, "%s", w.Body)
+		require.Contains(t, w.Body.String(), want)
+		c.check(t, "/api/snapshots", r, w)
+	}
+	f.snapshot = cluster.Snapshot{Position: cluster.Position{Sequence: 7, ID: messageID}, Size: 1234, Written: time.Unix(0, 0)}
+	snapshot(http.StatusCreated, `{"position":"7-k3xq9wz2abcdefgh","bytes":1234,"written":"1970-01-01T00:00:00Z"}`)
+	f.failure = cluster.ErrSnapshotUnderWay
+	snapshot(http.StatusConflict, "this server is writing a snapshot already")
+	f.failure = &recorder.Unavailable{Cause: "NATS can't be reached"}
+	snapshot(http.StatusServiceUnavailable, "NATS can't be reached")
+	s = c.wiring.newTestServer(t, nil)
+	snapshot(http.StatusNotFound, "snapshots need a cluster")
 }
 
 // TestAServerByItselfHasNoPosition sends requests to a server that is not one of several.

@@ -203,6 +203,7 @@ func (wiring Wiring) TestContract(t *testing.T) {
 		{"DELETE", session + "?force=true", "", "", "/api/agents/{agent_id}/sessions/{session_topic}", 400},
 		{"GET", "/api/summary?status=failed", "", "", "/api/summary", 400},
 		{"GET", "/api/backup?since=1", "", "", "/api/backup", 400},
+		{"POST", "/api/snapshots?now=true", "", "", "/api/snapshots", 400},
 		{"HEAD", "/api/events?agent_id=b&status=pending,failed&lost=true&types=status,expired&since=x", "", "", "/api/events", 200},
 		{"GET", "/api/events?types=bye", "", "", "/api/events", 400},
 		{"GET", "/api/events?status=done", "", "", "/api/events", 400},
