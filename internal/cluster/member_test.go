@@ -82,6 +82,7 @@ func TestAServerAloneBecomesACluster(t *testing.T) {
 // TestAServerThatIsStoppedWhileItBeginsAStream stops a server when it has published the first message of a stream, but not
 // recorded that, and when it has not written a snapshot. It was part of another cluster before.
 func TestAServerThatIsStoppedWhileItBeginsAStream(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
 	runAlone(t, one)

@@ -95,6 +95,7 @@ func TestNATSLosesEverything(t *testing.T) {
 // TestTheFirstServerIsStoppedAsItBeginsTheStreamAgain makes the stream that continues a server's state, and nothing more,
 // before the server starts.
 func TestTheFirstServerIsStoppedAsItBeginsTheStreamAgain(t *testing.T) {
+	natstest.Long(t)
 	nodes := natstest.Start(t, 1)
 	one, added := newMember(t, nodes, "one", 1), newMember(t, nodes, "added", 1)
 	runAlone(t, one)
