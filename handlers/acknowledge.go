@@ -89,6 +89,12 @@ func (h *Handler) Acknowledge(w http.ResponseWriter, r *http.Request) error {
 	if err != nil {
 		return err
 	}
+	if in.Needs != "" {
+		err = h.catchUp(r.Context())
+	}
+	if err != nil {
+		return err
+	}
 	sessions, more, err := h.sessionsToAcknowledge(r.Context(), grantOf(w).Team(), in)
 	if err != nil {
 		return err

@@ -21,6 +21,8 @@ type Cluster interface {
 	// Await returns nil once the server has applied the stream up to a position. Otherwise, the error is
 	// [cluster.ErrOtherMessage] or that of ctx.
 	Await(ctx context.Context, p cluster.Position) error
+	// CatchUp returns nil once the server has applied what the stream has now.
+	CatchUp(ctx context.Context) error
 	// Now returns the time of the stream. It may differ from this machine's.
 	Now() time.Time
 	// Snapshot writes a snapshot to NATS. The error is [cluster.ErrSnapshotUnderWay], or says why it could not be written.
@@ -99,6 +101,20 @@ func (h *Handler) awaitPosition(r *http.Request) error {
 	default:
 		return err
 	}
+}
+
+// catchUp returns nil once the server has applied what the stream has now. A change that rests on an earlier one, such as
+// the removal of a mute, calls it first: another server may have taken the earlier one just now. The error is for the client.
+func (h *Handler) catchUp(ctx context.Context) error {
+	if h.Cluster == nil {
+		return nil
+	}
+	catching, cancel := context.WithTimeout(ctx, afterTimeout)
+	defer cancel()
+	if err := h.Cluster.CatchUp(catching); err == nil || ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return models.Unavailable("this server can't find out what the others have recorded: send the request again")
 }
 
 // errBehind returns the error for a read whose position the server has not reached in time.

@@ -138,6 +138,9 @@ func (h *Handler) AddDevice(w http.ResponseWriter, r *http.Request) error {
 	if err := service.Check(d.Subscription); err != nil {
 		return models.BadRequest("subscription", err.Error())
 	}
+	if err := h.catchUp(r.Context()); err != nil {
+		return err
+	}
 	var err error
 	outcome := "added"
 	if in.Renews != "" {
@@ -199,6 +202,9 @@ func (h *Handler) checkDevice(d *devices.Device, grant *access.Grant) error {
 // RemoveDevice removes a device of the client's token: DELETE /api/notifications/devices/{device_id}.
 func (h *Handler) RemoveDevice(w http.ResponseWriter, r *http.Request) error {
 	id := pathParam(r, "device_id")
+	if err := h.catchUp(r.Context()); err != nil {
+		return err
+	}
 	ok, err := h.Options.Devices.Remove(grantOf(w).Token(), id)
 	if err == nil && !ok {
 		err = models.NotFound("device")
@@ -215,6 +221,9 @@ func (h *Handler) RemoveDevice(w http.ResponseWriter, r *http.Request) error {
 // TestDevice sends a test message to a device of the client's token: POST /api/notifications/devices/{device_id}/test.
 func (h *Handler) TestDevice(w http.ResponseWriter, r *http.Request) error {
 	id := pathParam(r, "device_id")
+	if err := h.catchUp(r.Context()); err != nil {
+		return err
+	}
 	owns := func(d devices.Device) bool { return d.ID == id }
 	if !slices.ContainsFunc(h.Options.Devices.Of(grantOf(w).Token()), owns) {
 		return models.NotFound("device")

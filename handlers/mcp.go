@@ -253,12 +253,12 @@ func (h *Handler) mcpServer() *mcp.Server {
 			return h.acknowledgeFor(c, in)
 		})
 	addTool(h, s, access.Acknowledge, reports("mute", "Mute an agent", "Hold back the notifications about an agent for some minutes. What still holds then is sent.", true),
-		func(_ context.Context, c caller, in muteArgs) (mutedResult, error) {
-			return h.muteFor(c, in)
+		func(ctx context.Context, c caller, in muteArgs) (mutedResult, error) {
+			return h.muteFor(ctx, c, in)
 		})
 	addTool(h, s, access.Acknowledge, reports("unmute", "Unmute an agent", "Send the notifications about an agent again that a mute of this agent holds back.", true),
-		func(_ context.Context, c caller, in unmuteArgs) (unmutedResult, error) {
-			return h.unmuteFor(c, in)
+		func(ctx context.Context, c caller, in unmuteArgs) (unmutedResult, error) {
+			return h.unmuteFor(ctx, c, in)
 		})
 
 	s.AddResourceTemplate(&mcp.ResourceTemplate{

@@ -1,6 +1,7 @@
 package handlers
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"net/http"
@@ -74,7 +75,7 @@ func (h *Handler) Mute(w http.ResponseWriter, r *http.Request) error {
 	if err := readObject(w, r, maxMuteBody, &in, allowed); err != nil {
 		return err
 	}
-	m, err := h.mute(grantOf(w), in)
+	m, err := h.mute(r.Context(), grantOf(w), in)
 	if err != nil {
 		return err
 	}
@@ -85,8 +86,11 @@ func (h *Handler) Mute(w http.ResponseWriter, r *http.Request) error {
 }
 
 // mute adds a mute for a client, in the place of the one that the client has for the same.
-func (h *Handler) mute(grant *access.Grant, in muteRequest) (shownMute, error) {
+func (h *Handler) mute(ctx context.Context, grant *access.Grant, in muteRequest) (shownMute, error) {
 	until, err := in.end(h.now())
+	if err == nil {
+		err = h.catchUp(ctx)
+	}
 	if err == nil {
 		err = h.mayMute(grant, in)
 	}
@@ -158,6 +162,9 @@ func (h *Handler) mayMute(grant *access.Grant, in muteRequest) error {
 
 // Unmute removes a mute: DELETE /api/notifications/mutes/{mute_id}.
 func (h *Handler) Unmute(w http.ResponseWriter, r *http.Request) error {
+	if err := h.catchUp(r.Context()); err != nil {
+		return err
+	}
 	m, err := h.unmute(grantOf(w), pathParam(r, "mute_id"))
 	if err != nil {
 		return err
@@ -186,16 +193,19 @@ func (h *Handler) unmute(grant *access.Grant, id string) (m notify.Mute, err err
 }
 
 // muteFor mutes an agent for the caller of a tool.
-func (h *Handler) muteFor(c caller, in muteArgs) (result mutedResult, err error) {
+func (h *Handler) muteFor(ctx context.Context, c caller, in muteArgs) (result mutedResult, err error) {
 	if in.AgentID == "" {
 		return result, models.BadRequest("agent_id", "is required")
 	}
-	m, err := h.mute(c.grant, muteRequest{AgentID: in.AgentID, Minutes: in.Minutes})
+	m, err := h.mute(ctx, c.grant, muteRequest{AgentID: in.AgentID, Minutes: in.Minutes})
 	return mutedResult{m.Until}, err
 }
 
 // unmuteFor removes the mutes of an agent for the caller of a tool.
-func (h *Handler) unmuteFor(c caller, in unmuteArgs) (result unmutedResult, err error) {
+func (h *Handler) unmuteFor(ctx context.Context, c caller, in unmuteArgs) (result unmutedResult, err error) {
+	if err := h.catchUp(ctx); err != nil {
+		return result, err
+	}
 	for _, m := range h.Notifier.Mutes() {
 		if m.Agent == "" || m.Agent != in.AgentID || !removesMute(c.grant, m) {
 			continue

@@ -454,20 +454,37 @@ func (l *Log) State() State {
 // Await returns nil once the server has applied the stream up to a position; ErrOtherMessage if it has another message
 // there; and the error of ctx.
 func (l *Log) Await(ctx context.Context, p Position) error {
+	at, err := l.await(ctx, p.Sequence)
+	if at.Sequence == p.Sequence && at.ID != p.ID {
+		return ErrOtherMessage
+	}
+	return err
+}
+
+// CatchUp returns nil once the server has applied what the stream has now. Another error than that of ctx means that the
+// stream can't be asked.
+func (l *Log) CatchUp(ctx context.Context) error {
+	info, err := l.info(ctx)
+	if err != nil {
+		return err
+	}
+	_, err = l.await(ctx, info.State.LastSeq)
+	return err
+}
+
+// await returns where the server is once it has applied the message with a sequence, or the error of ctx.
+func (l *Log) await(ctx context.Context, sequence uint64) (journal.Position, error) {
 	for {
 		l.progress.mu.Lock()
-		at, reached, changed := l.progress.at, l.progress.reached(p.Sequence), l.progress.changed
+		at, reached, changed := l.progress.at, l.progress.reached(sequence), l.progress.changed
 		l.progress.mu.Unlock()
-		if at.Sequence == p.Sequence && at.ID != p.ID {
-			return ErrOtherMessage
-		}
 		if reached {
-			return nil
+			return at, nil
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
-			return ctx.Err()
+			return at, ctx.Err()
 		}
 	}
 }

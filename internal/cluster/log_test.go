@@ -206,6 +206,22 @@ func TestServersShareALog(t *testing.T) {
 	require.Equal(t, 640, strings.Count(requireEqual(t, members), `"received_at"`))
 }
 
+// TestCatchingUp has one server catch up with what another one has just recorded, and with a stream that can't be asked.
+func TestCatchingUp(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
+	one.start(t)
+	two.start(t)
+	for i := range 50 {
+		one.report(t, "t", fmt.Sprint(i))
+		recorded := one.State().Position.Sequence
+		require.NoError(t, two.CatchUp(t.Context()))
+		require.GreaterOrEqual(t, two.State().Position.Sequence, recorded)
+	}
+	nodes.Node(0).Stop()
+	require.Error(t, two.CatchUp(t.Context()))
+}
+
 // TestTheHolderOfTheLeaseWritesAtItsEnd stops a server that writes something as it stops acting for its cluster. That is
 // applied. What others want to record on it afterwards fails at once.
 func TestTheHolderOfTheLeaseWritesAtItsEnd(t *testing.T) {

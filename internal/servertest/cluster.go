@@ -3,6 +3,7 @@ package servertest
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"net/http/httptest"
 	"strconv"
@@ -35,6 +36,7 @@ type fakeCluster struct {
 	state   cluster.State
 	changed chan struct{} // closed when the state changes
 	asked   func()        // called before the state is returned; nil for nothing
+	others  func() error  // called by CatchUp; nil for nothing
 
 	snapshot cluster.Snapshot // that is written
 	failure  error            // why none is written
@@ -82,6 +84,14 @@ func (f *fakeCluster) Await(ctx context.Context, p cluster.Position) error {
 			return ctx.Err()
 		}
 	}
+}
+
+// CatchUp implements handlers.Cluster.
+func (f *fakeCluster) CatchUp(context.Context) error {
+	if f.others == nil {
+		return nil
+	}
+	return f.others()
 }
 
 // Now implements handlers.Cluster.
@@ -335,6 +345,42 @@ func (wiring Wiring) TestPositionsIncludeWhatTheyName(t *testing.T) {
 		w := s.do(change[0], change[1], change[2])
 		require.Less(t, w.Code, 300, w.Body)
 		require.Equal(t, sequence(), positionIn(w.Header()), "%s", change)
+	}
+}
+
+// TestChangesThatRestOnEarlierOnes at a server that does not know these yet: another server has just taken them.
+func (wiring Wiring) TestChangesThatRestOnEarlierOnes(t *testing.T) {
+	s, f := wiring.newClusterServer(t, config.Config{})
+	taken := func(method, target, body string, status int) *httptest.ResponseRecorder {
+		t.Helper()
+		w := s.do(method, target, body)
+		require.Equal(t, status, w.Code, "%s %s: %s", method, target, w.Body)
+		return w
+	}
+	applies := func(earlier func()) {
+		f.others = func() error {
+			f.others = nil
+			earlier()
+			return nil
+		}
+	}
+	applies(func() { s.report(t, reportOf("a", "t", "running")) })
+	taken("POST", "/api/notifications/mutes", `{"agent_id":"a","minutes":5}`, 200)
+	applies(func() { taken("POST", "/api/notifications/mutes", `{"agent_id":"a","minutes":7}`, 200) })
+	taken("POST", "/api/notifications/mutes", `{"agent_id":"a","minutes":9}`, 200)
+	require.Len(t, s.handlers.Notifier.Mutes(), 1, "it takes the place of the other one")
+
+	applies(func() { taken("POST", allDevices, subscription("old", ""), 201) })
+	taken("POST", allDevices, subscription("new", `,"renews":"https://push.example.com/old"`), 201)
+	applies(func() { s.report(t, reportOf("a", "waits", "pending")) })
+	require.JSONEq(t, `{"acknowledged":1,"more":false}`, taken("POST", "/api/acknowledge", `{"needs":"waiting"}`, 200).Body.String())
+
+	f.others = func() error { return errors.New("away") }
+	for _, change := range [][3]string{
+		{"POST", "/api/notifications/mutes", `{"agent_id":"a","minutes":5}`}, {"DELETE", "/api/notifications/mutes/x", ""},
+		{"POST", "/api/acknowledge", `{"needs":"waiting"}`}, {"POST", allDevices, subscription("a", "")}, {"DELETE", allDevices + "/x", ""}, {"POST", allDevices + "/x/test", ""},
+	} {
+		require.Contains(t, taken(change[0], change[1], change[2], 503).Body.String(), "send the request again")
 	}
 }
 
