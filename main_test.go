@@ -28,9 +28,11 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/adapters"
+	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/command"
 	"github.com/kubeagents/kubeagents/internal/connect"
 	"github.com/kubeagents/kubeagents/internal/datadir"
+	"github.com/kubeagents/kubeagents/internal/devices"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/live"
 	"github.com/kubeagents/kubeagents/internal/metrics"
@@ -41,7 +43,17 @@ import (
 )
 
 // wiring is what the tests of the whole server put together: see package servertest.
-var wiring = servertest.Wiring{Router: router, OpenAccess: openAccess, NewServer: newServer, Replay: replay}
+var wiring = servertest.Wiring{Router: router, OpenAccess: openAccess, NewServer: newServer, Replay: replay, Replicate: replicate}
+
+// replicate puts together what is particular to a server of a cluster.
+func replicate(member *cluster.Member, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (servertest.Replica, error) {
+	a := &app{logger: logger, store: st, metrics: m, journal: member.Journal, member: member, cfg: config.Config{HistoryRetention: 168 * time.Hour}}
+	a.recorder = recorder.NewShared(st, a.journal, member.Log(st, m, a.applied))
+	var err error
+	a.notifier, _, err = a.openNotifier()
+	return servertest.Replica{Recorder: a.recorder, Notifier: a.notifier, SetDevices: func(d *devices.Registry) { a.devices = d },
+		CatchUp: a.catchUp, Lead: a.lead}, err
+}
 
 // TestServer runs the tests of package servertest with this program's wiring.
 func TestServer(t *testing.T) { servertest.Run(t, wiring) }

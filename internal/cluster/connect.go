@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"net"
 	"os"
 	"strings"
 	"sync"
@@ -63,7 +64,10 @@ func Connect(ctx context.Context, settings Settings, logger *slog.Logger) (*Conn
 
 func (c *Conn) open(ctx, connecting context.Context) (err error) {
 	defer context.AfterFunc(ctx, c.stop)()
-	d := &dialer{ctx: connecting, before: c.rereadNKey}
+	d := &dialer{ctx: connecting, connect: c.settings.Dial, before: c.rereadNKey}
+	if d.connect == nil {
+		d.connect = (&net.Dialer{}).DialContext
+	}
 	options, err := c.options(d)
 	if err != nil {
 		return err

@@ -20,8 +20,9 @@ const dialTimeout = 2 * time.Second
 // dialer connects to nodes. It reads each node's greeting before the client library does, so that nothing is ever sent
 // to a node that is too old.
 type dialer struct {
-	ctx    context.Context // ends all connecting
-	before func()          // called before each connection
+	ctx     context.Context // ends all connecting
+	connect func(ctx context.Context, network, address string) (net.Conn, error)
+	before  func() // called before each connection
 
 	mu      sync.Mutex
 	failure error // of the last connection, nil if it succeeded
@@ -40,7 +41,7 @@ func (d *dialer) Dial(network, address string) (net.Conn, error) {
 func (d *dialer) dial(network, address string) (net.Conn, error) {
 	ctx, cancel := context.WithTimeout(d.ctx, dialTimeout)
 	defer cancel()
-	connection, err := (&net.Dialer{}).DialContext(ctx, network, address)
+	connection, err := d.connect(ctx, network, address)
 	if err != nil {
 		return nil, err
 	}

@@ -1,6 +1,10 @@
 package cluster
 
-import "net/url"
+import (
+	"context"
+	"net"
+	"net/url"
+)
 
 // Settings say how to reach NATS and what to keep there. The comments name the environment variables. Package config
 // checks them; here, only the content of files is checked.
@@ -18,6 +22,8 @@ type Settings struct {
 	CertFile, KeyFile string // NATS_CERT_FILE, NATS_KEY_FILE: this server's own certificate
 
 	MonitorURLs []string // NATS_MONITOR_URL: addresses of the nodes' monitoring; see [Conn.CheckNodes]
+
+	Dial func(ctx context.Context, network, address string) (net.Conn, error) // connects to a node; nil for TCP
 }
 
 // Subject returns the subject of the stream's messages.

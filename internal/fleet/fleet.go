@@ -6,7 +6,11 @@ import (
 	"bytes"
 	_ "embed"
 	"encoding/json"
+	"time"
 )
+
+// End is later than every timestamp of the day's reports.
+var End = time.Date(2026, time.November, 20, 16, 0, 0, 0, time.UTC)
 
 //go:embed testdata/reports.ndjson
 var reports []byte

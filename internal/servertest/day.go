@@ -3,8 +3,6 @@ package servertest
 import (
 	"bytes"
 	"encoding/json"
-	"fmt"
-	"net/http"
 	"net/url"
 	"slices"
 	"strings"
@@ -17,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/kubeagents/kubeagents/internal/fleet"
+	"github.com/kubeagents/kubeagents/internal/natstest"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -58,9 +57,8 @@ func requireRecordedDayCounts(t *testing.T, s *server) {
 	t.Helper()
 	want, err := fleet.Expected()
 	require.NoError(t, err)
-	scrape := s.do(http.MethodGet, "/metrics", "").Body.String()
-	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="stored"} %d`, want.Stored))
-	assert.Contains(t, scrape, fmt.Sprintf(`kubeagents_reports_total{outcome="duplicate"} %d`, want.Duplicates))
+	assert.Equal(t, want.Stored, s.count(t, `kubeagents_reports_total{outcome="stored"}`))
+	assert.Equal(t, want.Duplicates, s.count(t, `kubeagents_reports_total{outcome="duplicate"}`))
 }
 
 // historyOf reads a session and its history through the API.
@@ -80,61 +78,71 @@ func historyOf(t *testing.T, s *server, se models.Session) fleet.Session {
 	return result
 }
 
+// TestRecordedDay sends the reports of the recorded day in several ways.
 func (wiring Wiring) TestRecordedDay(t *testing.T) {
 	reports := fleet.Reports()
-	t.Run("one by one", func(t *testing.T) {
-		s := wiring.newTestServer(t, nil)
-		for _, r := range reports {
-			s.report(t, string(r))
-		}
-		requireRecordedDay(t, s)
-		requireRecordedDayCounts(t, s)
-	})
-	for _, size := range []int{2, 100, 777, len(reports)} {
-		t.Run(fmt.Sprintf("in batches of %d", size), func(t *testing.T) {
-			s := wiring.newTestServer(t, nil)
-			for batch := range slices.Chunk(reports, size) {
-				s.report(t, string(bytes.Join(batch, []byte("\n"))))
+	for way, send := range map[string]func(t *testing.T, s *server){
+		"one by one":          func(t *testing.T, s *server) { s.reportBatches(t, reports, 1) },
+		"in batches of 2":     func(t *testing.T, s *server) { s.reportBatches(t, reports, 2) },
+		"in batches of 100":   func(t *testing.T, s *server) { s.reportBatches(t, reports, 100) },
+		"in batches of 777":   func(t *testing.T, s *server) { s.reportBatches(t, reports, 777) },
+		"in a single batch":   func(t *testing.T, s *server) { s.reportBatches(t, reports, len(reports)) },
+		"in arrays of 2":      func(t *testing.T, s *server) { s.reportArrays(t, reports, 2) },
+		"in arrays of 100":    func(t *testing.T, s *server) { s.reportArrays(t, reports, 100) },
+		"in arrays of 777":    func(t *testing.T, s *server) { s.reportArrays(t, reports, 777) },
+		"in a single array":   func(t *testing.T, s *server) { s.reportArrays(t, reports, len(reports)) },
+		"by parallel clients": func(t *testing.T, s *server) { s.reportInParallel(t, reports) },
+	} {
+		t.Run(way, func(t *testing.T) {
+			if wiring.three && way != "one by one" {
+				natstest.Long(t)
 			}
-			requireRecordedDay(t, s)
-			requireRecordedDayCounts(t, s)
-		})
-		t.Run(fmt.Sprintf("in arrays of %d", size), func(t *testing.T) {
-			s := wiring.newTestServer(t, nil)
-			for batch := range slices.Chunk(reports, size) {
-				s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
-			}
-			requireRecordedDay(t, s)
-			requireRecordedDayCounts(t, s)
+			wiring.inBubble(t, func(t *testing.T) {
+				time.Sleep(time.Until(fleet.End)) // simulated; that time is over outside of a bubble
+				s := wiring.newTestServer(t, nil)
+				send(t, s)
+				requireRecordedDay(t, s)
+				requireRecordedDayCounts(t, s)
+			})
 		})
 	}
-	t.Run("by parallel clients", func(t *testing.T) {
-		s := wiring.newTestServer(t, nil)
-		const clients = 8
-		var reportsOf [clients][][]byte
-		for _, r := range reports {
-			var id struct {
-				AgentID string `json:"agent_id"`
-			}
-			require.NoError(t, json.Unmarshal(r, &id))
-			n := 0
-			for _, c := range id.AgentID {
-				n += int(c)
-			}
-			reportsOf[n%clients] = append(reportsOf[n%clients], r)
+}
+
+// TestRecordedDayOnThree is TestRecordedDay for three servers.
+func (wiring Wiring) TestRecordedDayOnThree(t *testing.T) { wiring.onThree().TestRecordedDay(t) }
+
+func (s *server) reportBatches(t *testing.T, reports [][]byte, size int) {
+	for batch := range slices.Chunk(reports, size) {
+		s.report(t, string(bytes.Join(batch, []byte("\n"))))
+	}
+}
+
+func (s *server) reportArrays(t *testing.T, reports [][]byte, size int) {
+	for batch := range slices.Chunk(reports, size) {
+		s.report(t, "["+string(bytes.Join(batch, []byte(",")))+"]")
+	}
+}
+
+// reportInParallel has several clients report. The reports of an agent come from one of them.
+func (s *server) reportInParallel(t *testing.T, reports [][]byte) {
+	const clients = 8
+	var reportsOf [clients][][]byte
+	for _, r := range reports {
+		var id struct {
+			AgentID string `json:"agent_id"`
 		}
-		var wg sync.WaitGroup
-		for _, list := range reportsOf {
-			wg.Go(func() {
-				for _, r := range list {
-					s.report(t, string(r))
-				}
-			})
+		require.NoError(t, json.Unmarshal(r, &id))
+		n := 0
+		for _, c := range id.AgentID {
+			n += int(c)
 		}
-		wg.Wait()
-		requireRecordedDay(t, s)
-		requireRecordedDayCounts(t, s)
-	})
+		reportsOf[n%clients] = append(reportsOf[n%clients], r)
+	}
+	var wg sync.WaitGroup
+	for _, list := range reportsOf {
+		wg.Go(func() { s.reportBatches(t, list, 1) })
+	}
+	wg.Wait()
 }
 
 func (wiring Wiring) TestRecordedDayWithRestarts(t *testing.T) {

@@ -16,6 +16,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/access"
+	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/devices"
 	"github.com/kubeagents/kubeagents/internal/notify"
 	"github.com/kubeagents/kubeagents/internal/push"
@@ -34,16 +35,21 @@ func (b browsers) Sender(s push.Subscription) notify.Sender {
 	return b.sender
 }
 
-// newDevices returns the devices of a server whose tokens are in keyring, nil for none.
-func newDevices(t testing.TB, n *notify.Notifier, box notify.Box, keyring *access.Keyring, pusher devices.Pusher) *devices.Registry {
+// newDevices returns the devices of a server with these parts. box is where they are kept, nil for memory only.
+func newDevices(t testing.TB, p *handlers.Options, box notify.Box, pusher devices.Pusher) *devices.Registry {
 	t.Helper()
-	registry, err := devices.Open(devices.Options{Notifier: n, Push: pusher, Reason: "set DATA_DIR", Box: box, Grant: func(token string) (*access.Grant, bool) {
-		if keyring == nil {
+	o := devices.Options{Notifier: p.Notifier, Push: pusher, Reason: "set DATA_DIR", Box: box, Logger: p.Logger, Grant: func(token string) (*access.Grant, bool) {
+		if p.Access.Tokens == nil {
 			return nil, token == ""
 		}
-		grant := keyring.Known(token)
+		grant := p.Access.Tokens.Known(token)
 		return grant, grant != nil
-	}})
+	}}
+	if member, ok := p.Cluster.(*cluster.Member); ok {
+		o.Box, o.Now, o.Replicated = member.Box(), member.Now, true
+		return devices.New(o)
+	}
+	registry, err := devices.Open(o)
 	require.NoError(t, err)
 	return registry
 }
@@ -74,7 +80,7 @@ func (c *contract) checkDevices(t *testing.T) {
 		open := func() {
 			s = c.wiring.newGuardedServer(t, nil, config.Config{}, func(p *handlers.Options) {
 				if off {
-					p.Devices = newDevices(t, p.Notifier, nil, nil, nil)
+					p.Devices = newDevices(t, p, nil, nil)
 				}
 			})
 		}

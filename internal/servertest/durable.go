@@ -37,16 +37,17 @@ func (wiring Wiring) newDurableServer(t testing.TB, fs vfs.FS, replayed bool) (s
 	m := metrics.New(st, "test")
 	m.AddJournal(j)
 	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000})
-	n := notify.New(notify.Options{Store: st, Box: j, Metrics: m, Logger: logger})
-	h := handlers.New(handlers.Options{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test",
-		Dashboard: newDashboard(t, st), Notifier: n, Devices: newDevices(t, n, j, nil, browsers{&phone{}})})
+	parts := handlers.Options{Store: st, Recorder: recorder.New(st, j, m), Journal: j, Hub: hub, Metrics: m, Logger: logger, Version: "test",
+		Dashboard: newDashboard(t, st), Notifier: notify.New(notify.Options{Store: st, Box: j, Metrics: m, Logger: logger})}
+	parts.Devices = newDevices(t, &parts, j, browsers{&phone{}})
+	h := handlers.New(parts)
 	require.NoError(t, j.Replay(t.Context(), st, 100, time.Now(), func(journal.Progress) {}))
 	if replayed {
 		h.SetReady()
 	}
 	closeJournal = sync.OnceFunc(func() { require.NoError(t, j.Close()) })
 	t.Cleanup(closeJournal)
-	return &server{st, h, wiring.Router(h, m, config.Config{CORSAllowedOrigins: config.Origins{"*"}})}, closeJournal
+	return &server{store: st, handlers: h, Handler: wiring.Router(h, m, config.Config{CORSAllowedOrigins: config.Origins{"*"}})}, closeJournal
 }
 
 // TestPagingIntoTheJournal reads all pages of a history that is much longer than memory holds, while new reports

@@ -101,31 +101,36 @@ func (wiring Wiring) newNotifyingServer(t *testing.T, entries map[string]access.
 		cfg.TokensFile, s.holders = accesstest.TokensFile(t, entries)
 	}
 	s.server = wiring.newGuardedServer(t, nil, cfg, func(p *handlers.Options) {
-		p.Devices = newDevices(t, p.Notifier, nil, p.Access.Tokens, browsers{s.phone})
+		p.Devices = newDevices(t, p, nil, browsers{s.phone})
 		p.HasRules, p.Access.Audit = true, slog.New(slog.NewTextHandler(s.log, nil))
 	})
 	limit := notify.Limit{Messages: 10, Per: time.Minute}
 	steps := []notify.Step{{After: time.Minute, Settle: 10 * time.Second, To: []string{"phone"}}, {After: time.Hour, To: []string{"phone", "oncall"}}}
-	n := s.handlers.Notifier
-	n.SetConfig(&notify.Config{
-		Destinations: map[string]*notify.Destination{
-			"phone":  {Name: "phone", Kind: "ntfy", Sender: s.phone, Limit: limit},
-			"oncall": {Name: "oncall", Kind: "webhook", Sender: &phone{}},
-		},
-		Rules: []notify.Rule{
-			{Name: "needs-me", Changes: []notify.Change{notify.Waits, notify.Lost}, Steps: steps, Every: 30 * time.Minute, Until: 4 * time.Hour,
-				Quiet: &notify.Quiet{From: 3 * time.Hour, To: 4*time.Hour + 30*time.Minute, Zone: time.UTC}},
-			{Name: "nights", Changes: []notify.Change{notify.Failed}, Agents: []string{"secret/*"}, Steps: steps[:1], Text: notify.NoText, AtKeyboard: true},
-		},
-	})
-	n.AddDevice(&notify.Device{ID: "d1", Owner: "ada", Sender: &phone{}, Follows: []string{"needs-me"}, Added: time.Now()})
-	ctx, cancel := context.WithCancel(context.Background())
-	var running sync.WaitGroup
-	running.Go(func() { n.Run(ctx) })
-	t.Cleanup(func() {
-		cancel()
-		running.Wait()
-	})
+	for _, one := range s.servers() {
+		one.handlers.Notifier.SetConfig(&notify.Config{
+			Destinations: map[string]*notify.Destination{
+				"phone":  {Name: "phone", Kind: "ntfy", Sender: s.phone, Limit: limit},
+				"oncall": {Name: "oncall", Kind: "webhook", Sender: &phone{}},
+			},
+			Rules: []notify.Rule{
+				{Name: "needs-me", Changes: []notify.Change{notify.Waits, notify.Lost}, Steps: steps, Every: 30 * time.Minute, Until: 4 * time.Hour,
+					Quiet: &notify.Quiet{From: 3 * time.Hour, To: 4*time.Hour + 30*time.Minute, Zone: time.UTC}},
+				{Name: "nights", Changes: []notify.Change{notify.Failed}, Agents: []string{"secret/*"}, Steps: steps[:1], Text: notify.NoText, AtKeyboard: true},
+			},
+		})
+		one.handlers.Notifier.AddDevice(&notify.Device{ID: "d1", Owner: "ada", Sender: &phone{}, Follows: []string{"needs-me"}, Added: time.Now()})
+	}
+	if s.trio != nil {
+		s.trio.reader = func() []string { return s.as("everything") }
+	} else {
+		ctx, cancel := context.WithCancel(context.Background())
+		var running sync.WaitGroup
+		running.Go(func() { s.handlers.Notifier.Run(ctx) })
+		t.Cleanup(func() {
+			cancel()
+			running.Wait()
+		})
+	}
 	time.Sleep(time.Second)
 	s.reports(reportOf("team/a", "t", "pending"), reportOf("other/b", "t", "pending"))
 	return s
@@ -460,6 +465,7 @@ func (wiring Wiring) TestMuting(t *testing.T) {
 func (wiring Wiring) TestTestMessages(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := wiring.newNotifyingServer(t, tokensOfNotifications)
+		s.unspread() // each server has a limit of its own, and knows only its own failures
 		test := func(client, body string) *httptest.ResponseRecorder {
 			return s.do("POST", "/api/notifications/test", body, s.as(client)...)
 		}
@@ -521,6 +527,21 @@ func (wiring Wiring) TestNotificationsWithoutRules(t *testing.T) {
 	require.Equal(t, 403, s.do("POST", "/api/notifications/mutes", `{"minutes":5}`, "Sec-Fetch-Site: cross-site").Code)
 	require.Equal(t, 200, s.do("POST", "/api/notifications/mutes", `{"minutes":5}`).Code)
 	require.Len(t, s.handlers.Notifier.Mutes(), 1)
+}
+
+// TestNotificationsOnThree runs the tests of routes about notifications with three servers.
+func (wiring Wiring) TestNotificationsOnThree(t *testing.T) {
+	for name, test := range map[string]func(Wiring, *testing.T){
+		"WhoSeesNotifications": Wiring.TestWhoSeesNotifications,
+		"NotificationsInFull":  Wiring.TestNotificationsInFull,
+		"WhoMayMute":           Wiring.TestWhoMayMute,
+		"WhoSeesMutes":         Wiring.TestWhoSeesMutes,
+		"Muting":               Wiring.TestMuting,
+		"TestMessages":         Wiring.TestTestMessages,
+		"DevicesOfOthers":      Wiring.TestDevicesOfOthers,
+	} {
+		t.Run(name, func(t *testing.T) { test(wiring.onThree(), t) })
+	}
 }
 
 // checkNotifications checks responses about mutes and of destinations against the contract.

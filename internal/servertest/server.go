@@ -12,6 +12,7 @@ import (
 	"net/http/httptest"
 	"net/url"
 	"regexp"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -33,9 +34,10 @@ import (
 
 // server is the program's router and its store, in the process of the test.
 type server struct {
-	store    *store.Store
+	store    *store.Store // nil for a trio
 	handlers *handlers.Handler
 	http.Handler
+	trio *trio // nil for one server
 }
 
 func (wiring Wiring) newTestServer(t testing.TB, changeOptions func(*store.Options)) *server {
@@ -58,25 +60,40 @@ func (wiring Wiring) newGuardedServer(t testing.TB, changeOptions func(*store.Op
 	if changeOptions != nil {
 		changeOptions(&opts)
 	}
+	if changeParts == nil {
+		changeParts = func(*handlers.Options) {}
+	}
+	if wiring.three {
+		return wiring.newTrio(t, opts, cfg, changeParts).server
+	}
+	parts := wiring.newParts(t, opts, cfg, "")
+	parts.Recorder = recorder.New(parts.Store, nil, parts.Metrics)
+	parts.Notifier = notify.New(notify.Options{Store: parts.Store, Metrics: parts.Metrics, Logger: parts.Logger, Link: func(store.SessionKey) string { return "" }})
+	parts.Devices = newDevices(t, &parts, nil, browsers{&phone{}})
+	changeParts(&parts)
+	return wiring.assemble(parts, cfg)
+}
+
+// newParts returns the parts of a server that do not depend on whether it is one of several. stream identifies what the
+// servers share, if there are several.
+func (wiring Wiring) newParts(t testing.TB, opts store.Options, cfg config.Config, stream string) handlers.Options {
+	t.Helper()
 	st := store.New(opts)
 	m := metrics.New(st, "test")
-	hub := startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000})
 	logger := slog.New(slog.DiscardHandler)
 	guard, _, err := wiring.OpenAccess(cfg, st, m, logger)
 	require.NoError(t, err)
 	if guard.Hosts != nil {
 		guard.Hosts.Names = append(guard.Hosts.Names, "example.com") // the host of httptest's requests
 	}
-	parts := handlers.Options{PublicURL: cfg.PublicURL.URL, Store: st, Recorder: recorder.New(st, nil, m), Hub: hub, Metrics: m,
-		Logger: logger, Version: "test", Dashboard: newDashboard(t, st), Access: guard, Capture: cfg.Capture,
-		Notifier: notify.New(notify.Options{Store: st, Metrics: m, Logger: logger, Link: func(store.SessionKey) string { return "" }})}
-	pusher := &phone{}
-	parts.Devices = newDevices(t, parts.Notifier, nil, guard.Tokens, browsers{pusher})
-	if changeParts != nil {
-		changeParts(&parts)
-	}
+	return handlers.Options{PublicURL: cfg.PublicURL.URL, Store: st, Metrics: m, Logger: logger, Version: "test", Dashboard: newDashboard(t, st),
+		Hub: startHub(t, st, m, live.Options{MaxSubscribers: 10_000, QueueSize: 5000, Stream: stream}), Access: guard, Capture: cfg.Capture}
+}
+
+// assemble returns the server with these parts.
+func (wiring Wiring) assemble(parts handlers.Options, cfg config.Config) *server {
 	h := handlers.New(parts)
-	return &server{st, h, wiring.Router(h, m, cfg)}
+	return &server{store: parts.Store, handlers: h, Handler: wiring.Router(h, parts.Metrics, cfg)}
 }
 
 func newDashboard(t testing.TB, st *store.Store) *dashboard.Dashboard {
@@ -124,6 +141,32 @@ func (s *server) report(t testing.TB, body string) {
 	t.Helper()
 	w := s.do(http.MethodPost, "/webhook/status", body)
 	require.Equal(t, http.StatusOK, w.Code, "%s: %s", body, w.Body)
+}
+
+// servers returns the server, or those of a trio that run.
+func (s *server) servers() []*server {
+	if s.trio == nil {
+		return []*server{s}
+	}
+	var all []*server
+	for _, h := range s.trio.running() {
+		all = append(all, h.server)
+	}
+	return all
+}
+
+// count returns the value of a metric, or the sum of those of a trio.
+func (s *server) count(t testing.TB, metric string) (count int) {
+	t.Helper()
+	for _, one := range s.servers() {
+		_, value, found := strings.Cut(one.do(http.MethodGet, "/metrics", "").Body.String(), "\n"+metric+" ")
+		require.True(t, found, "no such metric: %s", metric)
+		value, _, _ = strings.Cut(value, "\n")
+		n, err := strconv.Atoi(value)
+		require.NoError(t, err)
+		count += n
+	}
+	return count
 }
 
 // sessions returns the sessions in the response to GET /api/sessions with a query.

@@ -16,8 +16,12 @@ import (
 
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
+	"github.com/kubeagents/kubeagents/internal/cluster"
+	"github.com/kubeagents/kubeagents/internal/devices"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/metrics"
+	"github.com/kubeagents/kubeagents/internal/notify"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/internal/watch"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -28,6 +32,18 @@ type Wiring struct {
 	OpenAccess func(cfg config.Config, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (handlers.Access, []*watch.Files, error)
 	NewServer  func(handler http.Handler, encryption *tls.Config, logger *slog.Logger) *http.Server
 	Replay     func(ctx context.Context, j *journal.Journal, st *store.Store, cfg config.Config, logger *slog.Logger) error
+	Replicate  func(member *cluster.Member, st *store.Store, m *metrics.Metrics, logger *slog.Logger) (Replica, error)
+
+	three bool // see [Wiring.onThree]
+}
+
+// Replica is what package main makes of a server of a cluster.
+type Replica struct {
+	Recorder   *recorder.Recorder
+	Notifier   *notify.Notifier
+	SetDevices func(*devices.Registry)                     // must be called before anything runs
+	CatchUp    func(ctx context.Context)                   // runs beside the member
+	Lead       func(ctx context.Context, box *cluster.Box) // for [cluster.Member.Run]
 }
 
 // Run runs every test of the package as a subtest of t: each method of Wiring whose name begins with Test.

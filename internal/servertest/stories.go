@@ -5,10 +5,13 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"maps"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -17,6 +20,7 @@ import (
 	"github.com/kubeagents/kubeagents/config"
 	"github.com/kubeagents/kubeagents/handlers"
 	"github.com/kubeagents/kubeagents/internal/journal"
+	"github.com/kubeagents/kubeagents/internal/natstest"
 	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
@@ -53,16 +57,8 @@ var stories embed.FS
 // TestStories replays each story on its own, with every event sent twice, together with a second session of the same
 // story, and with a restart after each step.
 func (wiring Wiring) TestStories(t *testing.T) {
-	files, err := fs.Glob(stories, "testdata/stories/*.json")
-	require.NoError(t, err)
-	require.NotEmpty(t, files)
-	for _, file := range files {
-		text, err := stories.ReadFile(file)
-		require.NoError(t, err)
-		var st story
-		require.NoError(t, json.Unmarshal(text, &st))
-		require.NotEmpty(t, st.Steps)
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".json"), func(t *testing.T) {
+	for name, st := range readStories(t) {
+		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			t.Run("alone", func(t *testing.T) { st.replay(t, wiring.newTestServer(t, nil), replayOptions{}) })
 			t.Run("every event twice", func(t *testing.T) { st.replay(t, wiring.newTestServer(t, nil), replayOptions{times: 2}) })
@@ -83,9 +79,73 @@ func (wiring Wiring) TestStories(t *testing.T) {
 	}
 }
 
+// TestStoriesOnThree is TestStories for three servers. The stories follow one another on the same servers, and the restart
+// is that of one server, which is killed.
+func (wiring Wiring) TestStoriesOnThree(t *testing.T) {
+	wiring = wiring.onThree()
+	all := readStories(t)
+	replay := func(t *testing.T, options func(t *testing.T, st *story, tr *trio) []replayOptions) {
+		synctest.Test(t, func(t *testing.T) {
+			s := wiring.newTestServer(t, nil)
+			first := 0 // session that no story has had
+			for _, name := range slices.Sorted(maps.Keys(all)) {
+				st := all[name]
+				t.Log(name)
+				for _, opts := range options(t, st, s.trio) {
+					opts.first = first
+					st.replay(t, s, opts)
+					first += 1 + opts.others
+				}
+			}
+		})
+	}
+	t.Run("alone", func(t *testing.T) {
+		replay(t, func(*testing.T, *story, *trio) []replayOptions { return []replayOptions{{}} })
+	})
+	t.Run("every event twice", func(t *testing.T) {
+		replay(t, func(*testing.T, *story, *trio) []replayOptions { return []replayOptions{{times: 2}} })
+	})
+	t.Run("with another session", func(t *testing.T) {
+		replay(t, func(*testing.T, *story, *trio) []replayOptions { return []replayOptions{{others: 1}} })
+	})
+	t.Run("with a server that is killed", func(t *testing.T) {
+		natstest.Long(t)
+		replay(t, func(t *testing.T, st *story, tr *trio) (each []replayOptions) {
+			for i := range st.Steps {
+				each = append(each, replayOptions{restartAfter: i + 1, restart: func() *server {
+					h := tr.hubs[i%3]
+					h.kill()
+					h.start(t, wiring)
+					return tr.server
+				}})
+			}
+			return each
+		})
+	})
+}
+
+// readStories returns the stories by their names.
+func readStories(t *testing.T) map[string]*story {
+	t.Helper()
+	files, err := fs.Glob(stories, "testdata/stories/*.json")
+	require.NoError(t, err)
+	require.NotEmpty(t, files)
+	all := map[string]*story{}
+	for _, file := range files {
+		text, err := stories.ReadFile(file)
+		require.NoError(t, err)
+		st := &story{}
+		require.NoError(t, json.Unmarshal(text, st))
+		require.NotEmpty(t, st.Steps)
+		all[strings.TrimSuffix(filepath.Base(file), ".json")] = st
+	}
+	return all
+}
+
 // replayOptions configure how a story is replayed.
 type replayOptions struct {
 	times        int // how often each event is sent; 0 for once
+	first        int // number of the session
 	others       int // number of other sessions with the same story at the same time
 	restartAfter int // number of steps after which restart is called; 0 for never
 	restart      func() *server
@@ -94,7 +154,7 @@ type replayOptions struct {
 func (st *story) replay(t *testing.T, s *server, opts replayOptions) {
 	for i, step := range st.Steps {
 		for n := range 1 + opts.others {
-			session := sessionText(n)
+			session := sessionText(opts.first + n)
 			if step.Expect != nil {
 				step.Expect.check(t, s, session)
 				continue
@@ -153,9 +213,7 @@ func (e *expectation) check(t *testing.T, s *server, session func(string) string
 		}
 	}
 	if e.History > 0 {
-		_, page, ok := s.store.Session(se.AgentID, se.Topic, nil, 100)
-		require.True(t, ok)
-		require.Len(t, page.Items, e.History)
+		require.Len(t, historyOf(t, s, se.Session).History, e.History)
 	}
 }
 
