@@ -51,6 +51,7 @@ test-proxies: ## test the manual's configurations of reverse proxies (on Debian,
 
 test-nats: nats-server ## test with NATS servers that are killed and cut off, also in processes of their own
 	KUBEAGENTS_NATS=1 KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/natstest ./internal/cluster -count=1 -v
+	KUBEAGENTS_NATS=1 $(GO) test . -count=1 -v -run 'TestServer/.*Three'
 	KUBEAGENTS_NATS=1 KUBEAGENTS_NATS_SERVER="$$PWD/bin/nats-server" $(GO) test ./internal/e2e -count=1 -v -run TestCluster -timeout 20m
 
 test-watcher: ## vet and test the watcher of Kubernetes, a module of its own, also with the race detector

@@ -4,6 +4,7 @@ package e2e
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"net/http"
 	"strings"
 	"sync"
@@ -86,6 +87,35 @@ func (g *group) report(t *testing.T, first int, body string) (position string) {
 	}
 	t.Errorf("no server takes %s", body)
 	return ""
+}
+
+// take implements hub: it reports to a server at random.
+func (g *group) take(t *testing.T, body string) { g.report(t, rand.IntN(len(g.servers)), body) }
+
+// place returns the place of the server that sends notifications.
+func (g *group) place(t *testing.T) (place int) {
+	t.Helper()
+	require.Eventually(t, func() bool {
+		for i, s := range g.servers {
+			if strings.Contains(s.do(http.MethodGet, "/metrics", "").Body.String(), "kubeagents_cluster_lease_held 1") {
+				place = i
+				return true
+			}
+		}
+		return false
+	}, time.Minute, 20*time.Millisecond, "no server holds the lease")
+	return place
+}
+
+// sender implements hub.
+func (g *group) sender(t *testing.T) *process { return g.servers[g.place(t)] }
+
+// killSender implements hub.
+func (g *group) killSender(t *testing.T) {
+	i := g.place(t)
+	g.servers[i].kill(t)
+	g.replace(t, i)
+	g.awaitReady(t)
 }
 
 // readAfter returns the target of a read that waits for a position.

@@ -22,6 +22,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/kubeagents/kubeagents/internal/natstest"
 	"github.com/kubeagents/kubeagents/models"
 )
 
@@ -168,12 +169,52 @@ func TestMutesSurviveKills(t *testing.T) {
 	require.Zero(t, p.stop(t))
 }
 
-// TestNotificationsSurviveKills kills the program at random moments while sessions start to wait. One of three
-// destinations fails until the end. Each destination gets each notification, and repeats have the same ID.
+// hub is one server, or several that share a log.
+type hub interface {
+	// take has a server take a report.
+	take(t *testing.T, body string)
+	// killSender kills the server that sends notifications, and starts it again.
+	killSender(t *testing.T)
+	// sender returns the server that sends notifications.
+	sender(t *testing.T) *process
+}
+
+// alone is a hub of one server.
+type alone struct {
+	*process
+	settings []string
+}
+
+func (a *alone) take(t *testing.T, body string) { a.report(t, body) }
+func (a *alone) sender(*testing.T) *process     { return a.process }
+func (a *alone) killSender(t *testing.T) {
+	a.kill(t)
+	a.process = start(t, a.settings...)
+}
+
+// TestNotificationsSurviveKills kills the program at random moments while sessions start to wait.
 func TestNotificationsSurviveKills(t *testing.T) {
-	good, slow, bad, dir := newReceiver(t), newReceiver(t), newReceiver(t), t.TempDir()
+	checkNotificationsSurviveKills(t, 5, func(settings ...string) hub {
+		settings = append(settings, "DATA_DIR="+t.TempDir())
+		return &alone{start(t, settings...), settings}
+	})
+}
+
+// TestClusterNotificationsSurviveKills is TestNotificationsSurviveKills for three servers, of which the one that sends is
+// killed.
+func TestClusterNotificationsSurviveKills(t *testing.T) {
+	natstest.Long(t)
+	checkNotificationsSurviveKills(t, 3, func(settings ...string) hub {
+		return startGroup(t, natstest.Start(t, 1), append(settings, "NATS_REPLICAS=1")...)
+	})
+}
+
+// checkNotificationsSurviveKills kills the server that sends at random moments while sessions start to wait. One of three
+// destinations fails until the end. Each destination gets each notification, and repeats have the same ID.
+func checkNotificationsSurviveKills(t *testing.T, rounds int, open func(settings ...string) hub) {
+	good, slow, bad := newReceiver(t), newReceiver(t), newReceiver(t)
 	bad.fail = true
-	rules := filepath.Join(dir, "rules.yaml")
+	rules := filepath.Join(t.TempDir(), "rules.yaml")
 	require.NoError(t, os.WriteFile(rules, fmt.Appendf(nil, `destinations:
   good: {at_most: unlimited, webhook: {url: %q}}
   slow: {at_most: unlimited, webhook: {url: %q}}
@@ -181,27 +222,25 @@ func TestNotificationsSurviveKills(t *testing.T) {
 rules:
   - {name: all, on: [waits], after: 0s, to: [good, slow, bad]}
 `, good.URL, slow.URL, bad.URL), 0o600))
-	settings := []string{"DATA_DIR=" + filepath.Join(dir, "data"), "NOTIFY_FILE=" + rules}
-	const rounds, perRound = 5, 40
+	f := open("NOTIFY_FILE=" + rules)
+	const perRound = 40
 	total := 0
 	for round := range rounds {
-		p := start(t, settings...)
 		count := 1 + rand.N(perRound)
 		for i := range count {
-			p.report(t, reportOf(fmt.Sprint("agent ", round, " ", i), "t", "pending"))
+			f.take(t, reportOf(fmt.Sprint("agent ", round, " ", i), "t", "pending"))
 		}
 		total += count
 		if round == rounds-1 {
-			requireMetric(t, p, "kubeagents_notifications_pending [1-9]")
-			requireMetric(t, p, "kubeagents_notifications_oldest_seconds [1-9]")
-			requireMetric(t, p, `kubeagents_notifications_total{destination="bad",result="retried"} [1-9]`)
+			requireMetric(t, f.sender(t), "kubeagents_notifications_pending [1-9]")
+			requireMetric(t, f.sender(t), "kubeagents_notifications_oldest_seconds [1-9]")
+			requireMetric(t, f.sender(t), `kubeagents_notifications_total{destination="bad",result="retried"} [1-9]`)
 		}
-		p.kill(t)
+		f.killSender(t)
 	}
 	bad.mu.Lock()
 	bad.fail = false
 	bad.mu.Unlock()
-	p := start(t, settings...)
 	for name, rc := range map[string]*receiver{"good": good, "slow": slow, "bad": bad} {
 		agents := func() map[string]map[string]bool {
 			ids := map[string]map[string]bool{}
@@ -219,8 +258,9 @@ rules:
 			require.Len(t, ids, 1, "%s of %s", agent, name)
 		}
 	}
-	requireMetric(t, p, "kubeagents_notifications_pending 0")
-	require.Zero(t, p.stop(t), "%s", p.stderr)
+	requireMetric(t, f.sender(t), "kubeagents_notifications_pending 0")
+	last := f.sender(t)
+	require.Zero(t, last.stop(t), "%s", last.stderr)
 }
 
 // requireMetric waits until a line of the metrics begins with a pattern.

@@ -60,6 +60,8 @@ type trio struct {
 	hubs    []*hub
 	reader  func() []string // the header of a client that may read everything; nil without tokens
 
+	configure func(*hub) // called before a server that starts again runs; nil for nothing
+
 	mu     sync.Mutex // guards what follows
 	random *rand.Rand
 	after  string // the last position that a response had
@@ -137,6 +139,9 @@ func (h *hub) start(t testing.TB, wiring Wiring) {
 	require.NoError(t, member.Journal.Replay(t.Context(), p.Store, h.opts.HistoryLimit, time.Now(), func(journal.Progress) {}))
 	h.handlers.SetReady()
 
+	if h.trio.configure != nil {
+		h.trio.configure(h)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	ended := make(chan error, 1)
