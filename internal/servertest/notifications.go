@@ -529,7 +529,7 @@ func (wiring Wiring) TestNotificationsWithoutRules(t *testing.T) {
 	require.Len(t, s.handlers.Notifier.Mutes(), 1)
 }
 
-// TestNotificationsOnThree runs the tests of routes about notifications with three servers.
+// TestNotificationsOnThree runs the tests of routes about notifications, and of acknowledging, with three servers.
 func (wiring Wiring) TestNotificationsOnThree(t *testing.T) {
 	for name, test := range map[string]func(Wiring, *testing.T){
 		"WhoSeesNotifications": Wiring.TestWhoSeesNotifications,
@@ -539,6 +539,7 @@ func (wiring Wiring) TestNotificationsOnThree(t *testing.T) {
 		"Muting":               Wiring.TestMuting,
 		"TestMessages":         Wiring.TestTestMessages,
 		"DevicesOfOthers":      Wiring.TestDevicesOfOthers,
+		"AcknowledgeAsSeen":    Wiring.TestAcknowledgeAsSeen,
 	} {
 		t.Run(name, func(t *testing.T) { test(wiring.onThree(), t) })
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/access"
 	"github.com/kubeagents/kubeagents/internal/access/accesstest"
 	"github.com/kubeagents/kubeagents/internal/budget"
+	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -61,7 +62,9 @@ func (wiring Wiring) TestReplayedWebhookChangesNothing(t *testing.T) {
 			require.Equal(t, replay.code, w.Code, "%s: %s", name, w.Body)
 			require.Equal(t, "failed", status(), name)
 		}
-		require.Equal(t, 1, s.store.Summary().Agents)
+		var summary models.Summary
+		s.get(t, "/api/summary", &summary)
+		require.Equal(t, 1, summary.Agents)
 		require.Equal(t, 200, s.do("POST", "/webhook/status", running, accesstest.Sign(t, next, "msg_1", time.Now(), running)...).Code, "the ID counts, no matter which secret signed it")
 		require.Equal(t, "failed", status())
 		require.Contains(t, s.do("POST", "/webhook/status?agent_id=b", running, captured...).Body.String(),
@@ -189,4 +192,31 @@ func (wiring Wiring) TestLongWebhookIDs(t *testing.T) {
 	w := s.do("POST", "/webhook/status", body, accesstest.Sign(t, accesstest.Secret, strings.Repeat("x", 256), time.Now(), body)...)
 	require.Equal(t, 400, w.Code)
 	require.Contains(t, w.Body.String(), "webhook-id must be at most 255 bytes")
+}
+
+// TestReplayedEventChangesNothing sends a signed event of a tool again, after what it began is over.
+func (wiring Wiring) TestReplayedEventChangesNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := wiring.newGuardedServer(t, nil, config.Config{WebhookSecret: accesstest.Secret}, nil)
+		event := func(name string) (body string, header []string) {
+			body = `{"session_id":"s","cwd":"/src/shop","hook_event_name":"` + name + `","tool_name":"Bash","tool_input":{"command":"make"}}`
+			return body, accesstest.Sign(t, accesstest.Secret, "msg_"+name, time.Now(), body)
+		}
+		asks, captured := event("PermissionRequest")
+		require.Equal(t, 200, s.do("POST", "/webhook/claude-code", asks, captured...).Code)
+		require.Len(t, s.sessions(t, "status=pending"), 1)
+		goesOn, header := event("PostToolUse")
+		require.Equal(t, 200, s.do("POST", "/webhook/claude-code", goesOn, header...).Code)
+		require.Len(t, s.sessions(t, "status=running"), 1)
+		for range 10 {
+			require.Equal(t, 200, s.do("POST", "/webhook/claude-code", asks, captured...).Code)
+			require.Len(t, s.sessions(t, "status=running"), 1)
+		}
+	})
+}
+
+// TestReplaysOnThree sends signed webhooks again to other servers of a cluster.
+func (wiring Wiring) TestReplaysOnThree(t *testing.T) {
+	t.Run("Webhook", wiring.onThree().TestReplayedWebhookChangesNothing)
+	t.Run("Event", wiring.onThree().TestReplayedEventChangesNothing)
 }
