@@ -152,6 +152,10 @@ func compressed(to io.Writer, write func(io.Writer) error) error {
 	return encoder.Close()
 }
 
+// uploadPause is how long an upload waits before its end. With its first chunk, the client library starts a goroutine, which
+// never ends if the upload ends before it has begun to run.
+const uploadPause = time.Millisecond
+
 // paced reads whole chunks, and not too many per second.
 type paced struct {
 	ctx  context.Context
@@ -162,10 +166,13 @@ type paced struct {
 // Read implements io.Reader.
 func (p *paced) Read(b []byte) (int, error) {
 	n, err := io.ReadFull(p.from, b)
-	if errors.Is(err, io.ErrUnexpectedEOF) {
-		err = io.EOF
+	switch {
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		err = nil // the next call returns io.EOF
+	case errors.Is(err, io.EOF):
+		sleep(p.ctx, uploadPause)
 	}
-	if wait := p.rate.WaitN(p.ctx, n); wait != nil && (err == nil || errors.Is(err, io.EOF)) {
+	if wait := p.rate.WaitN(p.ctx, n); wait != nil && err == nil {
 		err = wait
 	}
 	return n, err

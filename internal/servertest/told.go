@@ -197,6 +197,10 @@ func (wiring Wiring) TestWhatIsToldOnThree(t *testing.T) {
 	})
 }
 
+// apart keeps the moment at which a server is killed from that at which it writes a snapshot: the client library of NATS
+// leaves a goroutine behind if its connection is lost as an upload begins, and a bubble must not end with one.
+const apart = 137 * time.Millisecond
+
 // TestTheSenderOfThreeGoesInTheMiddle stops the server that holds the lease, or kills it, at every point in the life of a
 // notification. Nothing is missed, and only what was on its way to a destination may be repeated, with the same ID.
 func (wiring Wiring) TestTheSenderOfThreeGoesInTheMiddle(t *testing.T) {
@@ -206,6 +210,7 @@ func (wiring Wiring) TestTheSenderOfThreeGoesInTheMiddle(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				tr, to := wiring.newTellingTrio(t)
 				replace := func() {
+					time.Sleep(apart)
 					h := tr.holder()
 					goes(h)
 					tr.awaitHolder(t)
@@ -229,6 +234,7 @@ func (wiring Wiring) TestTheSenderOfThreeGoesInTheMiddle(t *testing.T) {
 				require.Equal(t, []string{"boss: a waits", "boss: b waits", "phone: a waits again", "phone: b waits again"}, to.arrived())
 				require.Zero(t, to.repeated())
 
+				time.Sleep(apart)
 				gone := make(chan *hub, 1)
 				to.after = func(h *hub) { // when it has arrived
 					h.life.over.Store(true)
