@@ -49,7 +49,7 @@ func TestUnknownParametersAreRefused(t *testing.T) {
 			}
 		}
 	}
-	require.Equal(t, 23, routes)
+	require.Equal(t, 24, routes)
 	for target, want := range map[string]string{
 		"/api/sessions?statsu=failed":         "statsu is not a parameter of this route: did you mean status?",
 		"/api/agents?lim=1":                   "the parameters are active, cursor, limit, search, sort, source, status, waiting",
