@@ -811,8 +811,13 @@ func (m *Member) State() State {
 // Await is [Log.Await].
 func (m *Member) Await(ctx context.Context, p Position) error { return m.shared.Await(ctx, p) }
 
-// CatchUp is [Log.CatchUp].
-func (m *Member) CatchUp(ctx context.Context) error { return m.shared.CatchUp(ctx) }
+// CatchUp is [Log.CatchUp]. Before the server has joined, the stream can't be asked.
+func (m *Member) CatchUp(ctx context.Context) error {
+	if !m.isJoined() {
+		return errors.New(notJoined)
+	}
+	return m.shared.CatchUp(ctx)
+}
 
 // Now returns the time of the stream.
 func (m *Member) Now() time.Time { return m.shared.Now() }

@@ -402,3 +402,30 @@ func (m *member) startAway(t *testing.T) {
 		require.NoError(t, m.Journal.Close())
 	})
 }
+
+// TestAServerThatHasNotJoinedCannotCatchUp asks a server that started while NATS is away for what only the stream knows,
+// also while it joins.
+func TestAServerThatHasNotJoinedCannotCatchUp(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one := newMember(t, nodes, "one", 1)
+	one.start(t)
+	one.report(t, "t", "early")
+	one.stop()
+	nodes.Node(0).Stop()
+	one.startAway(t)
+	require.Error(t, one.CatchUp(t.Context()))
+	asking, done := context.WithCancel(t.Context())
+	var asks sync.WaitGroup
+	asks.Go(func() {
+		for asking.Err() == nil {
+			one.CatchUp(asking) //nolint:errcheck // it must be safe while the server joins
+		}
+	})
+	nodes.Node(0).Restart()
+	require.NoError(t, one.AwaitCaughtUp(t.Context()))
+	done()
+	asks.Wait()
+	require.NoError(t, one.CatchUp(t.Context()))
+	one.stop()
+}
