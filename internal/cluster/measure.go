@@ -10,7 +10,7 @@ func (m *Member) measure() metrics.Cluster {
 		LeaseHeld: m.holdsLease(), Servers: len(state.Servers),
 	}
 	measured.StreamMessages, measured.StreamBytes = m.shared.progress.streamSize()
-	if newest := m.newest.Load(); newest != nil {
+	if newest := m.newest.Load(); newest != nil && measured.LeaseHeld {
 		measured.SnapshotPosition, measured.SnapshotWritten = newest.Position.Sequence, newest.Written
 	}
 	return measured

@@ -429,3 +429,18 @@ func TestAServerThatHasNotJoinedCannotCatchUp(t *testing.T) {
 	require.NoError(t, one.CatchUp(t.Context()))
 	one.stop()
 }
+
+// TestASnapshotOnDemandIsNotMeasuredByOthers writes a snapshot at a server that does not hold the lease. Only the holder sees
+// later ones, so the metrics of the other server must not go on to show that one.
+func TestASnapshotOnDemandIsNotMeasuredByOthers(t *testing.T) {
+	nodes := natstest.Start(t, 1)
+	one, two := newMember(t, nodes, "one", 1), newMember(t, nodes, "two", 1)
+	one.start(t)
+	eventually(t, "the first server acts", one.leads.Load)
+	two.start(t)
+	two.report(t, "t", "early")
+	two.snapshot(t)
+	require.Zero(t, two.Measure().SnapshotWritten)
+	one.snapshot(t)
+	require.NotZero(t, one.Measure().SnapshotWritten)
+}
