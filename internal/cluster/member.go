@@ -65,6 +65,7 @@ type Member struct {
 	Journal *journal.Journal // open; the caller closes it
 
 	started   time.Time     // when this server began to join
+	published published     // used by Join only
 	joined    chan struct{} // closed when it has joined; the next five fields are set by then
 	conn      *Conn
 	stream    jetstream.Stream
@@ -78,11 +79,18 @@ type Member struct {
 	newest    atomic.Pointer[Snapshot] // the newest snapshot, as the holder of the lease knows; nil if it does not
 }
 
+// published is what publishAgain has published last.
+type published struct {
+	of   string           // the stream, and the state
+	last journal.Position // in the stream
+}
+
 // Join connects to NATS, makes the stream if there is none, and opens the journal. If the stream no longer has what the
 // journal needs next, it replaces the journal's state with the newest snapshot. It tries again until it succeeds, unless
 // the error can't go away by itself.
 //
-// If the server can't join at once, but has state of the stream, Join returns with that: [Member.Run] joins later.
+// If the server can't join at once, but has state of the stream, Join returns with that: [Member.Run] joins later. It does
+// not if that state must be replaced, which only Join can do.
 func Join(ctx context.Context, o MemberOptions) (*Member, error) {
 	m := &Member{MemberOptions: o, started: time.Now(), joined: make(chan struct{}), signIns: NewSignIns(nil, o.Logger)}
 	for logged := ""; ; {
@@ -100,8 +108,10 @@ func Join(ctx context.Context, o MemberOptions) (*Member, error) {
 			logged = text
 			o.Logger.Warn(cannotJoin, "error", text)
 		}
-		if served, err := m.openState(); served || err != nil {
-			return m, err
+		if _, replacing := errors.AsType[*replaceError](err); !replacing {
+			if served, err := m.openState(); served || err != nil {
+				return m, err
+			}
 		}
 		sleep(ctx, joinPause)
 	}
@@ -184,6 +194,12 @@ func (m *Member) joinAs(ctx context.Context) error {
 	}
 	return m.writeMissingSnapshot(ctx)
 }
+
+// replaceError means that the state of the server must be replaced, and could not be.
+type replaceError struct{ error }
+
+// Unwrap returns the underlying error.
+func (e *replaceError) Unwrap() error { return e.error }
 
 // fatalError is an error that does not go away by itself.
 type fatalError struct{ error }
@@ -405,9 +421,34 @@ func (m *Member) startAnew(ctx context.Context, lost []journal.Applied) error {
 	if err != nil {
 		return err
 	}
-	if err := m.requester().publishAgain(ctx, lost); err != nil {
-		return err
+	if err := m.publishAgain(ctx, lost); err != nil {
+		return &replaceError{err}
 	}
+	if err := m.replaceState(ctx, snapshots, info); err != nil {
+		return &replaceError{err}
+	}
+	return nil
+}
+
+// publishAgain publishes messages again that only this server has, unless an earlier attempt to join has, and the stream
+// still has the last of them.
+func (m *Member) publishAgain(ctx context.Context, lost []journal.Applied) error {
+	at, _ := m.Journal.Position()
+	of := fmt.Sprint(m.id, " ", at.Sequence, " ", at.ID)
+	if of == m.published.of {
+		if has, err := m.requester().has(ctx, m.published.last); has || err != nil && !errors.Is(err, jetstream.ErrMsgNotFound) {
+			return err
+		}
+	}
+	last, err := m.requester().publishAgain(ctx, lost)
+	if err == nil && len(lost) > 0 {
+		m.published = published{of, last}
+	}
+	return err
+}
+
+// replaceState is startAnew once what only this server has is in the stream.
+func (m *Member) replaceState(ctx context.Context, snapshots []Snapshot, info *jetstream.StreamInfo) (err error) {
 	if err := m.Journal.Close(); err != nil {
 		return err
 	}

@@ -121,8 +121,8 @@ func (l *Log) lostSince(ctx context.Context, common uint64, same bool, info *jet
 	return applied[lost:], nil
 }
 
-// publishAgain publishes messages again, by what they came to.
-func (l *Log) publishAgain(ctx context.Context, lost []journal.Applied) error {
+// publishAgain publishes messages again, by what they came to. It returns where the last one is in the stream.
+func (l *Log) publishAgain(ctx context.Context, lost []journal.Applied) (last journal.Position, err error) {
 	for len(lost) > 0 {
 		m, size := &journal.Message{Server: l.Server}, 0
 		for len(lost) > 0 && (size == 0 || size+len(lost[0].Commit) <= againSize) {
@@ -130,9 +130,10 @@ func (l *Log) publishAgain(ctx context.Context, lost []journal.Applied) error {
 			m.Again = append(m.Again, lost[0])
 			lost = lost[1:]
 		}
-		if _, err := l.send(ctx, m.Encode(l.version()), newID()); err != nil {
-			return errors.Join(err, ctx.Err())
+		last.ID = newID()
+		if last.Sequence, err = l.send(ctx, m.Encode(l.version()), last.ID); err != nil {
+			return last, errors.Join(err, ctx.Err())
 		}
 	}
-	return nil
+	return last, nil
 }

@@ -444,3 +444,72 @@ func TestASnapshotOnDemandIsNotMeasuredByOthers(t *testing.T) {
 	one.snapshot(t)
 	require.NotZero(t, one.Measure().SnapshotWritten)
 }
+
+// TestAServerThatCannotReplaceItsStateKeepsTrying starts a server that needs a snapshot, and can't restore the only one. It
+// does not start and end over and over, nor publish again more than once what only it has. It joins when there is another
+// snapshot.
+func TestAServerThatCannotReplaceItsStateKeepsTrying(t *testing.T) {
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one, away := newMember(t, nodes, "one", 1), newMember(t, nodes, "away", 1)
+	away.start(t)
+	away.reportAll(t, "early", 5)
+	away.stop()
+	require.NoError(t, connect(t, nodes).DeleteStream(t.Context(), "KUBEAGENTS"))
+	one.start(t)
+	one.reportAll(t, "late", 5)
+	one.snapshot(t)
+	js := connect(t, nodes)
+	bucket, err := js.ObjectStore(t.Context(), away.options.Settings.SnapshotsBucket())
+	require.NoError(t, err)
+	snapshots, err := bucket.List(t.Context())
+	require.NoError(t, err)
+	for _, snapshot := range snapshots {
+		snapshot.Metadata["format"] = "1000"
+		require.NoError(t, bucket.UpdateMeta(t.Context(), snapshot.Name, snapshot.ObjectMeta))
+	}
+
+	var log lines
+	away.options.Logger = log.logger()
+	joined := make(chan struct{})
+	go func() {
+		defer close(joined)
+		away.launch(t)
+	}()
+	eventually(t, "the server tries several times", func() bool {
+		return strings.Count(log.String(), "starting from a snapshot") >= 3 || isClosed(joined)
+	})
+	require.False(t, isClosed(joined), "the server has joined with a state with which it can't go on")
+	for _, snapshot := range snapshots {
+		require.NoError(t, bucket.Delete(t.Context(), snapshot.Name))
+	}
+	one.snapshot(t)
+	<-joined
+	require.NoError(t, away.AwaitCaughtUp(t.Context()))
+	all := requireEqual(t, []*member{one, away})
+	requireReports(t, all, "early", 5)
+	requireReports(t, all, "late", 5)
+	stream, err := js.Stream(t.Context(), "KUBEAGENTS")
+	require.NoError(t, err)
+	again := 0
+	for sequence := uint64(1); sequence <= stream.CachedInfo().State.LastSeq; sequence++ {
+		msg, err := stream.GetMsg(t.Context(), sequence)
+		if errors.Is(err, jetstream.ErrMsgNotFound) {
+			continue // it was trimmed
+		}
+		require.NoError(t, err)
+		message, err := journal.DecodeMessage(string(msg.Data), journal.MessageVersion)
+		require.NoError(t, err)
+		again += min(1, len(message.Again))
+	}
+	require.LessOrEqual(t, again, 1)
+}
+
+func isClosed(c <-chan struct{}) bool {
+	select {
+	case <-c:
+		return true
+	default:
+		return false
+	}
+}
