@@ -75,6 +75,45 @@ func TestTheTermOfALostStreamDoesNotCount(t *testing.T) {
 	require.Contains(t, running.reads(t), `"Key":"k"`)
 }
 
+// TestWhatIsPublishedAgainChangesNothingNewer publishes again that sessions were removed, forgotten or evicted, after their
+// agents have reported to them in the new stream. What these reports began stays, also at a server that is restarted.
+func TestWhatIsPublishedAgainChangesNothingNewer(t *testing.T) {
+	report := func(topic, message string) models.StatusReport {
+		return models.StatusReport{AgentID: "a", SessionTopic: topic, Status: models.Running, Message: message, TTLMinutes: 1}
+	}
+	quiet := make([]*journal.Message, 20) // the sessions expire, and their retention ends
+	for i := range quiet {
+		quiet[i] = &journal.Message{}
+	}
+	for name, change := range map[string][]*journal.Message{
+		"a session that was removed":                  {{Removed: []journal.Removal{{AgentID: "a", Topic: "t"}}}},
+		"an agent that was removed":                   {{Removed: []journal.Removal{{AgentID: "a"}}}},
+		"a session whose retention was over":          quiet,
+		"a session that was evicted":                  append(quiet[:10:10], &journal.Message{Evicted: []store.SessionKey{{AgentID: "a", Topic: "t"}, {AgentID: "a", Topic: "u"}}}),
+		"a session whose retention was over, evicted": append(append(quiet[:10:10], &journal.Message{Evicted: []store.SessionKey{{AgentID: "a", Topic: "t"}}}), quiet...),
+	} {
+		t.Run(name, func(t *testing.T) {
+			begun := reporting(report("t", "early"), report("u", "early, too"))
+			former, running, restarted := startReplica(t), startReplica(t), startReplica(t)
+			former.follow(t, streamOf("old", append([]*journal.Message{begun}, change...)...))
+			lost := appliedBy(t, former)
+			var stream []published
+			for i, m := range []*journal.Message{reporting(report("t", "later")), {Again: lost}, {}} {
+				at := journal.Position{Sequence: uint64(1000 + i), ID: fmt.Sprint("new", i), Time: epoch.Add(10*time.Minute + time.Duration(i)*9*time.Second)}
+				stream = append(stream, published{m.Encode(journal.MessageVersion), at})
+			}
+			for _, r := range []*replica{running, restarted} {
+				r.follow(t, streamOf("old", begun))
+				r.follow(t, stream)
+			}
+			require.Contains(t, running.reads(t), `"current_message":"later"`)
+			require.NoError(t, restarted.applier.Record(background))
+			restarted.crashAfterSync(t)
+			require.Equal(t, running.reads(t), restarted.reads(t))
+		})
+	}
+}
+
 // TestWhatIsPublishedAgainIsAppliedAfterARefusedCommit begins with the notes that a commit left that failed, but reached
 // the disk.
 func TestWhatIsPublishedAgainIsAppliedAfterARefusedCommit(t *testing.T) {

@@ -466,6 +466,9 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 	if err := a.untilDone(ctx, func() error { return a.dropRepeated(&c) }); err != nil {
 		return err
 	}
+	if c.Forgotten, err = a.stillOutdated(ctx, c.Forgotten, origin.Time); err != nil {
+		return err
+	}
 	notes := slices.DeleteFunc(c.Notes, func(n journal.Note) bool { // those about the stream that has lost the message
 		return n.Key == journal.TermKey || n.Key == journal.LineageKey || n.Key == SettingsKey || strings.HasPrefix(n.Key, SettingsKey+" ")
 	})
@@ -498,6 +501,41 @@ func (a *Applier) dropRepeated(c *journal.Commit) error {
 		return held
 	})
 	return err
+}
+
+// stillOutdated returns those of the sessions forgotten at a time that got no report since. The others stay, since what was
+// reported to them was acknowledged.
+func (a *Applier) stillOutdated(ctx context.Context, forgotten []store.Forgotten, at time.Time) (still []store.Forgotten, err error) {
+	for _, f := range forgotten {
+		updated := time.Time{}
+		err := a.untilDone(ctx, func() (err error) {
+			updated, err = a.lastUpdate(f.SessionKey)
+			return err
+		})
+		if err != nil {
+			return nil, err
+		}
+		if updated.After(at) {
+			continue
+		}
+		if agent, _ := a.store.Agent(f.AgentID); agent.LastSeen.After(at) {
+			f.LastOfAgent = false
+		}
+		still = append(still, f)
+	}
+	return still, nil
+}
+
+// lastUpdate returns when the newest report of a session was received, zero if there is no such session.
+func (a *Applier) lastUpdate(key store.SessionKey) (time.Time, error) {
+	if session, _, ok := a.store.Session(key.AgentID, key.Topic, nil, 1); ok {
+		return session.LastUpdated, nil
+	}
+	session, err := a.journal.Cold(key, 1)
+	if session == nil || err != nil {
+		return time.Time{}, err
+	}
+	return time.Unix(0, session.Session.Updated), nil
 }
 
 // commit appends a commit to the journal, with the position after the parts that are done, and calls apply.
