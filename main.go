@@ -318,7 +318,7 @@ func (a *app) applied(notes []journal.Note) {
 
 // catchUp reads the notes once the server has caught up with its cluster, and mutes before, for reads.
 func (a *app) catchUp(ctx context.Context) {
-	if err := a.notifier.Load(); err != nil {
+	if err := a.notifier.LoadMutes(); err != nil {
 		a.logger.Warn("mutes are not shown until the server has caught up with its cluster", "error", err.Error())
 	}
 	if a.member.AwaitCaughtUp(ctx) != nil {

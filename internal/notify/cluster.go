@@ -37,6 +37,20 @@ func (n *Notifier) Acts() bool {
 // server has applied what was written before it started. The rules of the file apply from then on, unless they did
 // already.
 func (n *Notifier) Load() error {
+	if err := n.LoadMutes(); err != nil {
+		return err
+	}
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.loaded = true
+	n.requests.caughtUp(n.Now())
+	return nil
+}
+
+// LoadMutes is Load for reads before the server has caught up.
+func (n *Notifier) LoadMutes() error {
+	n.reading.Lock()
+	defer n.reading.Unlock()
 	n.mu.Lock()
 	n.loading = true
 	n.mu.Unlock()
@@ -48,10 +62,9 @@ func (n *Notifier) Load() error {
 	if err != nil {
 		return fmt.Errorf("read the mutes: %w", err)
 	}
-	n.loaded, n.muted.byID = true, map[string]Mute{}
+	n.muted.byID = map[string]Mute{}
 	n.learn(entries)
 	n.learn(early)
-	n.requests.caughtUp(n.Now())
 	return nil
 }
 

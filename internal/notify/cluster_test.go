@@ -50,6 +50,7 @@ type server struct {
 	store   *store.Store
 	entries map[string][]byte // its copy of the box
 	applied int               // messages of the log
+	behind  time.Duration     // what its time is behind that of the cluster
 	n       *notify.Notifier
 	life    *life
 	end     context.CancelFunc // of its term
@@ -179,10 +180,16 @@ func (c *cluster) close() {
 
 // start starts the notifier of a server, as when the server starts.
 func (s *server) start() {
+	s.open()
+	require.NoError(s.t, s.n.Load())
+}
+
+// open is start until the server has caught up.
+func (s *server) open() {
 	life := &life{}
 	n := notify.New(notify.Options{
 		Store: s.store, Box: replica{server: s, life: life}, Metrics: metrics.New(s.store, "test"), Logger: slog.New(slog.DiscardHandler),
-		Now: s.now, Link: func(store.SessionKey) string { return "" },
+		Now: func() time.Time { return s.now().Add(-s.behind) }, Link: func(store.SessionKey) string { return "" },
 		Cluster: &notify.Cluster{
 			Sender: func() string {
 				s.mu.Lock()
@@ -205,7 +212,6 @@ func (s *server) start() {
 	s.mu.Lock()
 	s.life, s.n = life, n
 	s.mu.Unlock()
-	require.NoError(s.t, n.Load())
 }
 
 // notifiers returns the notifiers of all servers.
@@ -348,6 +354,28 @@ func TestTerms(t *testing.T) {
 		require.ElementsMatch(t, []string{"withdraw b waits", "a waits"}, c.phone.got())
 		require.Len(t, second.records(), 1)
 		c.equal()
+	})
+}
+
+// TestARuleAppliesFromWhenTheServerHasCaughtUp has a server show the mutes before it has caught up with the others, and then
+// act as soon as it has. Its rule is new.
+func TestARuleAppliesFromWhenTheServerHasCaughtUp(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := openCluster(t, 1, rule(0, notify.Waits))
+		one := c.servers[0]
+		_, err := one.n.Mute(notify.Mute{Agent: "b", Until: c.now().Add(time.Hour)})
+		require.NoError(t, err)
+		c.asks("a", 1)
+		one.behind = 30 * time.Minute
+		one.open()
+		require.NoError(t, one.n.LoadMutes())
+		require.Len(t, one.n.Mutes(), 1)
+		one.behind = 0
+		one.leads()
+		c.wait(time.Second)
+		require.Empty(t, c.phone.got(), "the session waited before the rule applied")
+		c.asks("c", 1)
+		require.Equal(t, []string{"c waits"}, c.phone.got())
 	})
 }
 

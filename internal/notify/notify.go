@@ -78,6 +78,7 @@ type Notifier struct {
 
 	requests requests
 	flushing chan struct{} // has room while nobody writes to the box: its entries are written in order
+	reading  sync.Mutex    // held while LoadMutes reads the box
 
 	mu      sync.Mutex // not held for long: see breathe
 	term               // while the notifier acts; the zero value while it stands by
@@ -85,8 +86,8 @@ type Notifier struct {
 	muted   mutes
 	present map[string]map[string]presence // pages in use, by owner and ID
 	recent  deliveries
-	early   []journal.Note // what was applied while Load reads the box
-	loading bool           // Load reads the box
+	early   []journal.Note // what was applied while LoadMutes reads the box
+	loading bool           // LoadMutes reads the box
 	loaded  bool           // Load has read the box
 }
 
