@@ -81,6 +81,9 @@ func (m *Member) tryToAgree(ctx context.Context) (cause string, err error) {
 			if _, err := m.shared.publishAnyway(ctx, message); err != nil {
 				return "", err
 			}
+			if changed := next.changedFrom(settingsIn(inEffect)); len(changed) > 0 {
+				m.Logger.Warn("this server changes the settings of its cluster to its own", "settings", strings.Join(changed, "; "))
+			}
 			continue // another server may have been faster
 		}
 		return "", nil
@@ -103,6 +106,35 @@ func (s SharedSettings) compare(inEffect, before SharedSettings) (next SharedSet
 		next[name] = s[name]
 	}
 	return next, others
+}
+
+// changedFrom returns in words which of the settings in effect are replaced by other ones.
+func (s SharedSettings) changedFrom(inEffect SharedSettings) (changed []string) {
+	for _, name := range slices.Sorted(maps.Keys(inEffect)) {
+		if s[name] != inEffect[name] {
+			changed = append(changed, fmt.Sprintf("%s from %s to %s", name, inEffect[name], s[name]))
+		}
+	}
+	return changed
+}
+
+// forgetSettings deletes what the journal of a server that was alone says about the settings of a former cluster: the
+// server ran with its own since then.
+func (m *Member) forgetSettings() error {
+	notes, err := m.Journal.Notes()
+	if err != nil {
+		return err
+	}
+	var deleted []journal.Note
+	for _, n := range notes {
+		if n.Key == recorder.SettingsKey || strings.HasPrefix(n.Key, recorder.SettingsKeyOf("")) {
+			deleted = append(deleted, journal.Note{Key: n.Key})
+		}
+	}
+	if len(deleted) == 0 {
+		return nil
+	}
+	return m.Journal.WriteNotes(deleted)
 }
 
 // encode returns the settings as they stand in the stream, nil if there are none.

@@ -10,6 +10,7 @@ import (
 	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/natstest"
+	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -38,8 +39,8 @@ func TestServersAgreeOnSettings(t *testing.T) {
 	one.options.SharedSettings, two.options.SharedSettings = settings("60", "168h0m0s"), settings("60", "168h0m0s")
 	other.options.SharedSettings = settings("5", "168h0m0s")
 	other.options.SharedSettings["CAPTURE"] = "none"
-	var log lines
-	two.options.Logger = log.logger()
+	var log, changes lines
+	two.options.Logger, one.options.Logger = log.logger(), changes.logger()
 	one.start(t)
 	two.start(t)
 	one.report(t, "before", "1")
@@ -63,6 +64,7 @@ func TestServersAgreeOnSettings(t *testing.T) {
 	for _, m := range []*member{one, two, other} {
 		require.Equal(t, store.Lifetimes{DefaultTTL: 30 * time.Minute, SessionRetention: time.Hour}, m.store.Lifetimes())
 	}
+	require.Contains(t, changes.String(), "DEFAULT_TTL_MINUTES from 60 to 30; SESSION_RETENTION from 168h0m0s to 1h0m0s")
 	require.True(t, two.State().Caught, "a server that runs stays ready")
 	require.Contains(t, log.String(), "another server has changed the settings of the cluster")
 	require.Contains(t, log.String(), "DEFAULT_TTL_MINUTES is 60, and must be 30; SESSION_RETENTION is 168h0m0s, and must be 1h0m0s")
@@ -98,6 +100,24 @@ func TestSettingsThatAreNewAreAdded(t *testing.T) {
 	two.options.SharedSettings["NEW"] = "2"
 	two.launch(t)
 	require.NoError(t, two.AwaitCaughtUp(t.Context()), "it had the settings in effect before, so the change is meant")
+}
+
+// TestAServerAloneBringsItsSettings begins a new stream with the state of a server that was part of a cluster with other
+// settings, and was alone since.
+func TestAServerAloneBringsItsSettings(t *testing.T) {
+	one := newMember(t, natstest.Start(t, 1), "one", 1)
+	runAlone(t, one)
+	j, err := one.options.Open()
+	require.NoError(t, err)
+	former := []byte(`{"CAPTURE":"full","DEFAULT_TTL_MINUTES":"45","SESSION_RETENTION":"1h0m0s"}`)
+	require.NoError(t, j.WriteNotes([]journal.Note{{Key: recorder.SettingsKey, Value: former}, {Key: recorder.SettingsKeyOf("two"), Value: former}}))
+	require.NoError(t, j.Close())
+	one.options.SharedSettings = settings("30", "1h0m0s")
+	one.start(t)
+	require.Equal(t, 30*time.Minute, one.store.Lifetimes().DefaultTTL)
+	of, err := one.Journal.Note(recorder.SettingsKeyOf("two"))
+	require.NoError(t, err)
+	require.Nil(t, of)
 }
 
 // TestOneOfTwoNewServersDecides starts two servers with different settings on a new stream at the same time.

@@ -52,11 +52,23 @@ func newMember(t *testing.T, nodes *natstest.Cluster, name string, replicas int)
 var memberStore = store.Options{DefaultTTL: time.Hour, SessionRetention: time.Hour, HistoryLimit: 100, HistoryMaxBytes: 1 << 30, MaxSessions: 10_000,
 	EventWindow: 1000, Journaled: true, Replicated: true}
 
-// start starts the member with what its directory holds, and waits until it is ready.
+// start starts the member with what its directory holds, and waits until it is ready. If the member ends because it must
+// start again, start does that.
 func (m *member) start(t *testing.T) {
 	t.Helper()
-	m.launch(t)
-	require.NoError(t, m.AwaitCaughtUp(t.Context()))
+	for m.launch(t); !m.State().Caught; time.Sleep(time.Millisecond) {
+		select {
+		case err := <-m.ended:
+			require.Error(t, err)
+			t.Logf("%s is started again: %v", m.options.Server, err)
+			m.ended <- nil
+			m.stop()
+			m.launch(t)
+		case <-t.Context().Done():
+			require.NoError(t, t.Context().Err())
+		default:
+		}
+	}
 }
 
 // launch is start, but does not wait.

@@ -156,7 +156,7 @@ func (m *Member) joinLater(ctx context.Context) error {
 		if err == nil {
 			m.shared.join(m.logOptions(nil, nil, nil))
 			close(m.joined)
-			m.Logger.Info("the server has joined its cluster")
+			m.Logger.Info("joined the cluster", "stream", m.Settings.Stream, "messages", m.stream.CachedInfo().State.Msgs)
 			return nil
 		}
 		if m.conn != nil {
@@ -239,10 +239,13 @@ func (m *Member) join(ctx context.Context) (err error) {
 	case m.stream.CachedInfo().State.FirstSeq > 1:
 		err = m.startAnew(ctx, nil)
 	}
-	if err != nil {
-		return err
+	if err == nil {
+		err = m.adopt(ctx)
 	}
-	return m.adopt(ctx)
+	if err == nil {
+		m.Logger.Info("joined the cluster", "stream", m.Settings.Stream, "messages", m.stream.CachedInfo().State.Msgs)
+	}
+	return err
 }
 
 // connect connects to NATS, makes what is missing there, and opens it. It returns how the stream begins if it has made it.
@@ -357,6 +360,9 @@ func (m *Member) seed(ctx context.Context, first uint64) error {
 	}
 	begin, err := m.requester().get(ctx, first)
 	if err != nil {
+		return err
+	}
+	if err := m.forgetSettings(); err != nil {
 		return err
 	}
 	if err := m.beginAt(journal.Position{Sequence: first - 1, ID: newID(), Time: begin.at.Time}, stream); err != nil {
