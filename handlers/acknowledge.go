@@ -90,10 +90,9 @@ func (h *Handler) Acknowledge(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	if in.Needs != "" {
-		err = h.catchUp(r.Context())
-	}
-	if err != nil {
-		return err
+		if err := h.catchUp(r.Context()); err != nil {
+			return err
+		}
 	}
 	sessions, more, err := h.sessionsToAcknowledge(r.Context(), grantOf(w).Team(), in)
 	if err != nil {

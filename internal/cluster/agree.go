@@ -11,7 +11,6 @@ import (
 	"time"
 
 	"github.com/kubeagents/kubeagents/internal/journal"
-	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/store"
 )
 
@@ -64,11 +63,11 @@ func (m *Member) agree(ctx context.Context) {
 // tryToAgree returns why this server can't agree to the settings in effect, "" if it has.
 func (m *Member) tryToAgree(ctx context.Context) (cause string, err error) {
 	for {
-		inEffect, err := m.Journal.Note(recorder.SettingsKey)
+		inEffect, err := m.Journal.Note(journal.SettingsKey)
 		if err != nil {
 			return "", err
 		}
-		before, err := m.Journal.Note(recorder.SettingsKeyOf(m.Server))
+		before, err := m.Journal.Note(journal.SettingsKeyOf(m.Server))
 		if err != nil {
 			return "", err
 		}
@@ -116,25 +115,6 @@ func (s SharedSettings) changedFrom(inEffect SharedSettings) (changed []string) 
 		}
 	}
 	return changed
-}
-
-// forgetSettings deletes what the journal of a server that was alone says about the settings of a former cluster: the
-// server ran with its own since then.
-func (m *Member) forgetSettings() error {
-	notes, err := m.Journal.Notes()
-	if err != nil {
-		return err
-	}
-	var deleted []journal.Note
-	for _, n := range notes {
-		if n.Key == recorder.SettingsKey || strings.HasPrefix(n.Key, recorder.SettingsKeyOf("")) {
-			deleted = append(deleted, journal.Note{Key: n.Key})
-		}
-	}
-	if len(deleted) == 0 {
-		return nil
-	}
-	return m.Journal.WriteNotes(deleted)
 }
 
 // encode returns the settings as they stand in the stream, nil if there are none.

@@ -10,7 +10,6 @@ import (
 	"github.com/kubeagents/kubeagents/internal/cluster"
 	"github.com/kubeagents/kubeagents/internal/journal"
 	"github.com/kubeagents/kubeagents/internal/natstest"
-	"github.com/kubeagents/kubeagents/internal/recorder"
 	"github.com/kubeagents/kubeagents/models"
 	"github.com/kubeagents/kubeagents/store"
 )
@@ -105,19 +104,18 @@ func TestSettingsThatAreNewAreAdded(t *testing.T) {
 // TestAServerAloneBringsItsSettings begins a new stream with the state of a server that was part of a cluster with other
 // settings, and was alone since.
 func TestAServerAloneBringsItsSettings(t *testing.T) {
-	one := newMember(t, natstest.Start(t, 1), "one", 1)
+	natstest.Long(t)
+	nodes := natstest.Start(t, 1)
+	one := newMember(t, nodes, "one", 1)
+	one.options.SharedSettings = settings("45", "1h0m0s")
+	one.start(t)
+	one.report(t, "t", "together")
+	one.stop()
+	loseEverything(t, nodes)
 	runAlone(t, one)
-	j, err := one.options.Open()
-	require.NoError(t, err)
-	former := []byte(`{"CAPTURE":"full","DEFAULT_TTL_MINUTES":"45","SESSION_RETENTION":"1h0m0s"}`)
-	require.NoError(t, j.WriteNotes([]journal.Note{{Key: recorder.SettingsKey, Value: former}, {Key: recorder.SettingsKeyOf("two"), Value: former}}))
-	require.NoError(t, j.Close())
 	one.options.SharedSettings = settings("30", "1h0m0s")
 	one.start(t)
 	require.Equal(t, 30*time.Minute, one.store.Lifetimes().DefaultTTL)
-	of, err := one.Journal.Note(recorder.SettingsKeyOf("two"))
-	require.NoError(t, err)
-	require.Nil(t, of)
 }
 
 // TestOneOfTwoNewServersDecides starts two servers with different settings on a new stream at the same time.

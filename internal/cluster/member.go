@@ -362,9 +362,6 @@ func (m *Member) seed(ctx context.Context, first uint64) error {
 	if err != nil {
 		return err
 	}
-	if err := m.forgetSettings(); err != nil {
-		return err
-	}
 	if err := m.beginAt(journal.Position{Sequence: first - 1, ID: newID(), Time: begin.at.Time}, stream); err != nil {
 		return err
 	}
@@ -555,13 +552,13 @@ func (m *Member) SignIns() *SignIns { return m.signIns }
 func (m *Member) Log(st *store.Store, registry *metrics.Metrics, notes func([]journal.Note)) *Log {
 	m.shared = NewLog(m.logOptions(st, registry, notes))
 	m.shared.progress.set(&m.shared.progress.settings, comparing)
-	if value, err := m.Journal.Note(recorder.SettingsKey); err == nil { // else the journal can't be read into the store either
+	if value, err := m.Journal.Note(journal.SettingsKey); err == nil { // else the journal can't be read into the store either
 		m.putIntoEffect(st, value)
 	}
 	if !m.isJoined() {
 		m.shared.progress.set(&m.shared.progress.away, notJoined)
 	}
-	registry.AddCluster(m.measure, m.Now)
+	registry.AddCluster(m.measure)
 	return m.shared
 }
 

@@ -34,7 +34,11 @@ const (
 	TermKey     = "term"      // the number of the lease whose holder began last
 	LineageKey  = "stream"    // which streams have made the state
 	AgainPrefix = "again\x00" // begins the keys that say which messages were published again and applied
+	SettingsKey = "settings"  // the settings in effect; see also SettingsKeyOf
 )
+
+// SettingsKeyOf returns the key of the note with the settings that a server agreed to last.
+func SettingsKeyOf(server string) string { return SettingsKey + " " + server }
 
 // unsynced is what a batch that is not synced yet writes.
 type unsynced struct {
@@ -83,6 +87,9 @@ func addLeaving(b *pebble.Batch) {
 	b.Delete(noteKey(TermKey), nil)                                     //nolint:errcheck // see above
 	b.Delete(noteKey(LineageKey), nil)                                  //nolint:errcheck // see above
 	b.DeleteRange(noteKey(AgainPrefix), end(noteKey(AgainPrefix)), nil) //nolint:errcheck // see above
+	b.Delete(noteKey(SettingsKey), nil)                                 //nolint:errcheck // see above
+	of := noteKey(SettingsKeyOf(""))
+	b.DeleteRange(of, end(of), nil) //nolint:errcheck // see above
 }
 
 // Position returns how far the server is in a stream. ok is false if the journal has never been part of one, or if

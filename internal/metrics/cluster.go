@@ -76,10 +76,9 @@ func (m *Metrics) CountPublishFailure(cause PublishFailure) {
 // CountSnapshotFailure counts a failed attempt to write a snapshot, or to trim the stream.
 func (m *Metrics) CountSnapshotFailure() { m.cluster.snapshotFailures.Inc() }
 
-// AddCluster adds the metrics of a server that is one of several. state and now, which returns the time of sessions,
-// must be safe for concurrent use, and return at once. It must be called before the first scrape.
-func (m *Metrics) AddCluster(state func() Cluster, now func() time.Time) {
-	m.fleet.now = now
+// AddCluster adds the metrics of a server that is one of several. state must be safe for concurrent use, and return at
+// once.
+func (m *Metrics) AddCluster(state func() Cluster) {
 	m.registry.MustRegister(m.cluster.published, m.cluster.failures, m.cluster.snapshotFailures, clusterCollector{state})
 }
 

@@ -12,10 +12,7 @@ import (
 
 // fleet collects the metrics of a store. It reads them from the store at each scrape; the cost of that doesn't grow
 // with the fleet.
-type fleet struct {
-	store *store.Store
-	now   func() time.Time // the time of sessions
-}
+type fleet struct{ store *store.Store }
 
 var (
 	agentsDesc   = desc("agents", "Known agents.")
@@ -39,14 +36,14 @@ func desc(name, help string, labels ...string) *prometheus.Desc {
 }
 
 // Describe implements prometheus.Collector.
-func (*fleet) Describe(ch chan<- *prometheus.Desc) {
+func (fleet) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{agentsDesc, sessionsDesc, statusesDesc, bytesDesc, expiredDesc, lostDesc, needingDesc, waitingDesc, longestDesc, setAsideDesc, ackDesc, boundsDesc} {
 		ch <- d
 	}
 }
 
 // Collect implements prometheus.Collector.
-func (f *fleet) Collect(ch chan<- prometheus.Metric) {
+func (f fleet) Collect(ch chan<- prometheus.Metric) {
 	stats := f.store.Stats()
 	gauge := func(d *prometheus.Desc, n int64, labels ...string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, float64(n), labels...)
@@ -101,8 +98,8 @@ var (
 	longerThanNames = []string{"1m", "10m", "1h", "8h"}
 )
 
-func (f *fleet) collectWaits(ch chan<- prometheus.Metric) {
-	longest, counts := f.store.Waits(f.now(), longerThan...)
+func (f fleet) collectWaits(ch chan<- prometheus.Metric) {
+	longest, counts := f.store.Waits(time.Now(), longerThan...)
 	ch <- prometheus.MustNewConstMetric(longestDesc, prometheus.GaugeValue, longest.Seconds())
 	for i, n := range counts {
 		ch <- prometheus.MustNewConstMetric(waitingDesc, prometheus.GaugeValue, float64(n), longerThanNames[i])

@@ -29,7 +29,6 @@ type Metrics struct {
 	reloads  reloads
 	answers  answers
 	cluster  cluster
-	fleet    *fleet
 
 	notifications notifications
 	refusals      *prometheus.CounterVec
@@ -88,7 +87,7 @@ func New(st *store.Store, version string) *Metrics {
 		}),
 	}
 	m.stream, m.reloads, m.refusals, m.bounds, m.answers = newStream(), newReloads(), newRefusals(), newBounds(), newAnswers()
-	m.cluster, m.fleet = newCluster(), &fleet{st, time.Now}
+	m.cluster = newCluster()
 	m.registry.MustRegister(m.stream.collectors()...)
 	m.registry.MustRegister(m.answers.refused, m.answers.cutOff)
 	m.notifications = newNotifications()
@@ -99,7 +98,7 @@ func New(st *store.Store, version string) *Metrics {
 		ConstLabels: prometheus.Labels{"version": version},
 	})
 	build.Set(1)
-	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, m.bounds, reports, m.hooks, m.requests, m.batches, m.expiry, build, m.fleet,
+	m.registry.MustRegister(m.reloads.ok, m.reloads.failed, m.refusals, m.bounds, reports, m.hooks, m.requests, m.batches, m.expiry, build, fleet{st},
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return m
 }

@@ -197,8 +197,11 @@ func TestNoLabelIsChosenByAClient(t *testing.T) {
 
 // TestCluster scrapes a server that is one of several, and one that is not.
 func TestCluster(t *testing.T) {
-	st, now := store.New(store.Options{DefaultTTL: time.Hour, MaxSessions: 10, HistoryLimit: 10, HistoryMaxBytes: 1 << 20}), time.Now()
-	st.Accept(nil, []models.StatusReport{{AgentID: "a", SessionTopic: "t", Status: models.Pending}}, now, nil)
+	st, now := store.New(store.Options{DefaultTTL: time.Hour, MaxSessions: 10, HistoryLimit: 10, HistoryMaxBytes: 1 << 20,
+		Journaled: true, Replicated: true}), time.Now()
+	st.Begin(1, now)
+	st.Apply(models.Record{StatusReport: models.StatusReport{AgentID: "a", SessionTopic: "t", Status: models.Pending, Timestamp: now}, Received: now, Sequence: 1})
+	st.Begin(2, now.Add(7*time.Minute))
 	m := metrics.New(st, "test")
 	m.CountSnapshotFailure()
 	m.CountPublishFailure(metrics.PublishNoRoom)
@@ -207,7 +210,7 @@ func TestCluster(t *testing.T) {
 	m.AddCluster(func() metrics.Cluster {
 		return metrics.Cluster{Position: 12, Behind: 3, Age: 1500 * time.Millisecond, Writable: true, Servers: 2, StreamMessages: 10, StreamBytes: 2048,
 			SnapshotPosition: 7, SnapshotWritten: time.UnixMilli(1_800_000_000_500)}
-	}, func() time.Time { return now.Add(7 * time.Minute) })
+	})
 	text := scrape(t, m)
 	require.Contains(t, text, "kubeagents_longest_wait_seconds 420\n", "by the clock of sessions")
 	for _, line := range []string{

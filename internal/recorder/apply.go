@@ -416,17 +416,11 @@ func (a *Applier) applyNotes(ctx context.Context, notes []journal.Note) error {
 	return err
 }
 
-// SettingsKey is the key of the note that holds the settings in effect.
-const SettingsKey = "settings"
-
-// SettingsKeyOf returns the key of the note with the settings that a server agreed to last.
-func SettingsKeyOf(server string) string { return SettingsKey + " " + server }
-
 // applySettings puts settings into effect, unless other ones took effect since they were published.
 func (a *Applier) applySettings(ctx context.Context, m *journal.Message) error {
 	var before []byte
 	err := a.untilDone(ctx, func() (err error) {
-		if before, err = a.journal.Note(SettingsKey); err != nil {
+		if before, err = a.journal.Note(journal.SettingsKey); err != nil {
 			return err
 		}
 		return a.journal.File() // what is filed no longer depends on them
@@ -435,7 +429,7 @@ func (a *Applier) applySettings(ctx context.Context, m *journal.Message) error {
 		return err
 	}
 	to := m.Settings.To
-	return a.commit(ctx, journal.Commit{Notes: []journal.Note{{Key: SettingsKey, Value: to}, {Key: SettingsKeyOf(m.Server), Value: to}}}, func() { a.Settings(to) })
+	return a.commit(ctx, journal.Commit{Notes: []journal.Note{{Key: journal.SettingsKey, Value: to}, {Key: journal.SettingsKeyOf(m.Server), Value: to}}}, func() { a.Settings(to) })
 }
 
 // applyAgain applies again the effect of a message that the stream has lost, unless another server has published it
@@ -470,7 +464,7 @@ func (a *Applier) applyAgain(ctx context.Context, lost *journal.Applied, r *Resu
 		return err
 	}
 	notes := slices.DeleteFunc(c.Notes, func(n journal.Note) bool { // those about the stream that has lost the message
-		return n.Key == journal.TermKey || n.Key == journal.LineageKey || n.Key == SettingsKey || strings.HasPrefix(n.Key, SettingsKey+" ")
+		return n.Key == journal.TermKey || n.Key == journal.LineageKey || n.Key == journal.SettingsKey || strings.HasPrefix(n.Key, journal.SettingsKeyOf(""))
 	})
 	c.Origin, c.Notes = &origin, append(slices.Clip(notes), note)
 	err = a.commit(ctx, c, func() {

@@ -41,7 +41,7 @@ func (r *replica) start(t require.TestingT) {
 	r.journal, err = journal.Open(journal.Options{Dir: "data", FS: r.fs, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	r.store = store.New(r.opts)
-	settings, err := r.journal.Note(recorder.SettingsKey)
+	settings, err := r.journal.Note(journal.SettingsKey)
 	require.NoError(t, err)
 	r.settle(settings)
 	require.NoError(t, r.journal.Replay(background, r.store, r.opts.HistoryLimit, time.Now(), func(journal.Progress) {}))
@@ -209,7 +209,7 @@ func (w writer) message(first *replica) *journal.Message {
 		m.Server = w.pick("server", "one", "two")
 		m.Settings = &journal.Settings{To: []byte(w.pick("settings", "1h 2h", "5m 2h", "1h 10m", "2h 0s"))}
 		if rapid.Bool().Draw(w.T, "current") {
-			m.Settings.From, _ = first.journal.Note(recorder.SettingsKey)
+			m.Settings.From, _ = first.journal.Note(journal.SettingsKey)
 		}
 	case "notes":
 		m.Notes = []journal.Note{{Key: w.pick("key", "k", "l"), Value: []byte(w.pick("value", "1", "2"))}, {Key: w.pick("key", "k", "l")}}
