@@ -208,7 +208,7 @@ func TestChartWatcherRuns(t *testing.T) {
 	for _, namespace := range []string{"kubeagents", "data"} {
 		c.do(t, "POST", "/api/v1/namespaces", "metadata: {name: "+namespace+"}", http.StatusCreated)
 	}
-	n := newNode(t, "--values", valueSets(t)["watcher"])
+	n := newNode(t, "--values", valueSets(t)["watcher"], "--set", "restore.from=") // there is no backup
 	stop := n.start("kubeagents")
 	watcher := *n
 	watcher.port = freePort(t)
